@@ -1,0 +1,36 @@
+"""cnnjax: research with convolutional networks in JAX."""
+
+from cnnjax import augment, data, metrics, nn, training
+from cnnjax.config import TrainingConfig
+from cnnjax.models import (
+    Model,
+    ModelSpec,
+    create_model,
+    decode_predictions,
+    predict,
+    save,
+    summary,
+)
+from cnnjax.runtime import configure_runtime
+from cnnjax.training import Run, evaluate, fit, load
+
+__all__ = [
+    "Model",
+    "ModelSpec",
+    "Run",
+    "TrainingConfig",
+    "augment",
+    "configure_runtime",
+    "create_model",
+    "data",
+    "decode_predictions",
+    "evaluate",
+    "fit",
+    "load",
+    "metrics",
+    "nn",
+    "predict",
+    "save",
+    "summary",
+    "training",
+]

@@ -1,0 +1,186 @@
+"""Shared settings: frozen dataclasses, checked when made, to JSON and back."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+OPTIMIZERS = ("rmsprop", "adam", "adamw", "sgd")
+SCHEDULES = ("constant", "cosine", "one_cycle")
+PRECISIONS = ("float32", "bfloat16")
+MONITORS = ("loss", "accuracy")
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """Random changes of training images; `cnnjax.augment.Augment` applies them.
+
+    Args:
+        width_shift: largest shift along the width, in pixels if >= 1, else as a fraction; >= 0.
+        height_shift: the same along the height.
+        horizontal_flip: mirror left and right with probability 1/2.
+        vertical_flip: mirror up and down with probability 1/2.
+        crop_padding: pad by so many pixels on each side and cut out the original size at random.
+        fill_mode: what comes in at the borders of a shift or crop: "nearest" repeats the edge,
+            "constant" is fill_value, "reflect" mirrors.
+        fill_value: for "constant", in the units of the images.
+    """
+
+    width_shift: float = 0.0
+    height_shift: float = 0.0
+    horizontal_flip: bool = False
+    vertical_flip: bool = False
+    crop_padding: int = 0
+    fill_mode: str = "nearest"
+    fill_value: float = 0.0
+
+    def __post_init__(self) -> None:
+        _at_least(self, 0, "width_shift", "height_shift", "crop_padding")
+        _one_of(self, "fill_mode", ("nearest", "constant", "reflect"))
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How to train.
+
+    Args:
+        epochs: passes over the training data, >= 1.
+        batch_size: examples a step, over all processes together, >= 1.
+        optimizer: "rmsprop", "adam", "adamw" or "sgd", with Keras' constants.
+        learning_rate: the highest one, > 0.
+        momentum: of "sgd", in [0, 1).
+        schedule: "constant"; "cosine" falls to zero along half a cosine; "one_cycle" rises linearly
+            during the first `warmup` of all steps and then falls likewise.
+        warmup: fraction of all steps in which "one_cycle" rises, in (0, 1).
+        weight_decay: "adamw" decays kernels decoupled from the gradient (Loshchilov & Hutter 2019);
+            the others add weight_decay * w to the gradient of kernels, that is, the loss gets
+            weight_decay / 2 * |w|^2. Biases and normalisation are never decayed. >= 0.
+        average: decay of an exponential moving average of the parameters, which then is the model
+            that is evaluated and returned; 0 for none. In [0, 1).
+        label_smoothing: share of the target spread evenly over all classes (Szegedy et al. 2016),
+            in [0, 1); for the default softmax loss only.
+        frozen: patterns of layers that stay as they are, e.g. ("block[1-4]_*",).
+        augment: random changes of the training images: an `Augment`, or any function
+            (key, images [H, W, C] float32) -> image; None for none.
+        seed: of everything random, in [0, 2^32).
+        steps_per_dispatch: steps in one program on the device; None for 1 on CPUs, an epoch on
+            accelerators.
+        precision: "float32", or "bfloat16" for the computation (parameters stay float32).
+        deterministic: same bits on a GPU too, at some cost; CPUs always are.
+        monitor: which validation metric makes a model the best one, "loss" (smallest) or
+            "accuracy" (largest); None: the last model is the result.
+        early_stopping: stop after so many epochs without a better monitored metric; None: never.
+        checkpoint_every: steps between checkpoints within an epoch; None: at its end only.
+        keep: number of best checkpoints kept beside the two latest.
+        resume: go on from the latest checkpoint in the run directory; start there if there is none.
+    """
+
+    epochs: int = 5
+    batch_size: int = 64
+    optimizer: str = "rmsprop"
+    learning_rate: float = 1e-3
+    momentum: float = 0.0
+    schedule: str = "constant"
+    warmup: float = 0.25
+    weight_decay: float = 0.0
+    average: float = 0.0
+    label_smoothing: float = 0.0
+    frozen: tuple[str, ...] = ()
+    augment: AugmentConfig | Callable | None = None
+    seed: int = 0
+    steps_per_dispatch: int | None = None
+    precision: str = "float32"
+    deterministic: bool = False
+    monitor: str | None = "loss"
+    early_stopping: int | None = None
+    checkpoint_every: int | None = None
+    keep: int = 1
+    resume: bool = False
+
+    def __post_init__(self) -> None:
+        _at_least(self, 1, "epochs", "batch_size", "keep")
+        for name in ("steps_per_dispatch", "early_stopping", "checkpoint_every"):
+            if getattr(self, name) is not None:
+                _at_least(self, 1, name)
+        _at_least(self, 0, "weight_decay", "seed")
+        for name in ("momentum", "average", "label_smoothing"):
+            value = getattr(self, name)
+            if not 0 <= value < 1:
+                raise ValueError(f"{name} must lie in [0, 1), got {value!r}")
+        if not 0 < self.warmup < 1:
+            raise ValueError(f"warmup must lie in (0, 1), got {self.warmup!r}")
+        if not (self.learning_rate > 0 and math.isfinite(self.learning_rate)):
+            raise ValueError(f"learning_rate must be positive, got {self.learning_rate!r}")
+        if self.seed >= 2**32:
+            raise ValueError(f"seed must be below 2^32, got {self.seed}")
+        if isinstance(self.frozen, str):
+            raise ValueError(f"frozen must be a tuple of patterns, got the string {self.frozen!r}")
+        object.__setattr__(self, "frozen", tuple(self.frozen))
+        if isinstance(self.augment, Mapping):
+            object.__setattr__(self, "augment", from_dict(AugmentConfig, self.augment))
+        _one_of(self, "optimizer", OPTIMIZERS)
+        _one_of(self, "schedule", SCHEDULES)
+        _one_of(self, "precision", PRECISIONS)
+        if self.monitor is not None:
+            _one_of(self, "monitor", MONITORS)
+        elif self.early_stopping is not None:
+            raise ValueError("early_stopping needs a monitor: 'loss' or 'accuracy', got None")
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """A dataclass as a dictionary for JSON; a function is stored as its name.
+
+    >>> to_dict(AugmentConfig(width_shift=2))["width_shift"]
+    2
+    """
+    result: dict[str, Any] = {}
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            value = to_dict(value)
+        elif callable(value):
+            value = f"{value.__module__}.{getattr(value, '__qualname__', type(value).__name__)}"
+        elif isinstance(value, tuple):
+            value = list(value)
+        result[field.name] = value
+    return result
+
+
+def from_dict(kind: type, values: Mapping[str, Any]) -> Any:
+    """The inverse of `to_dict`; unknown names are an error that offers the nearest ones.
+
+    Raises:
+        ValueError: for an unknown name or a value out of range.
+    """
+    names = [field.name for field in dataclasses.fields(kind)]
+    for key in values:
+        if key not in names:
+            near = difflib.get_close_matches(key, names, n=2) or names
+            raise ValueError(
+                f"{kind.__name__} has no setting {key!r}. Did you mean {' or '.join(near)}?"
+            )
+    fixed = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+    return kind(**fixed)
+
+
+def _at_least(config: Any, least: int, *names: str) -> None:
+    for name in names:
+        value = getattr(config, name)
+        # `not >=` also refuses NaN.
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= least:
+            raise ValueError(f"{name} must be at least {least}, got {value!r}")
+        whole = type(config).__dataclass_fields__[name].type
+        if "float" not in str(whole) and not isinstance(value, int):
+            raise ValueError(f"{name} must be a whole number, got {value!r}")
+
+
+def _one_of(config: Any, name: str, known: tuple[str, ...]) -> None:
+    value = getattr(config, name)
+    if value not in known:
+        near = difflib.get_close_matches(str(value), known, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"{name} must be one of {', '.join(known)}, got {value!r}{hint}")

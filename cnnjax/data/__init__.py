@@ -1,0 +1,24 @@
+"""Data: sources, splits, batches, image files."""
+
+from cnnjax.data.dataset import Dataset, Splits, from_arrays
+from cnnjax.data.images import UnreadableImage, read_image, resize_image
+from cnnjax.data.loader import Loader, prefetch
+from cnnjax.data.sources import EMBEDDED, KNOWN, load, tfds_directory
+from cnnjax.data.tfds import DataNotFound, prepared_names
+
+__all__ = [
+    "EMBEDDED",
+    "KNOWN",
+    "DataNotFound",
+    "Dataset",
+    "Loader",
+    "Splits",
+    "UnreadableImage",
+    "from_arrays",
+    "load",
+    "prefetch",
+    "prepared_names",
+    "read_image",
+    "resize_image",
+    "tfds_directory",
+]

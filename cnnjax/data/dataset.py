@@ -1,0 +1,160 @@
+"""Images with labels in memory, and their splits."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+
+from cnnjax import rng
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Labelled images; make one with `from_arrays` or `load`.
+
+    Args:
+        images: uint8 or float32 [N, H, W, C]; may be memory-mapped.
+        labels: int32 [N].
+        label_names: a name a class, or () where unknown.
+        name: what it is, e.g. "mnist 3.0.1 train".
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    label_names: tuple[str, ...] = ()
+    name: str = "arrays"
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """(H, W, C)."""
+        return self.images.shape[1:]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of images and labels, the first 16 digits."""
+        digest = hashlib.sha256()
+        for array in (self.images, self.labels):
+            digest.update(f"{array.dtype.str}{array.shape}".encode())
+            for start in range(0, len(array), 4096):
+                digest.update(np.ascontiguousarray(array[start : start + 4096]).tobytes())
+        return digest.hexdigest()[:16]
+
+    def subset(self, indices: np.ndarray | slice, name: str | None = None) -> Dataset:
+        """The examples at the indices, in that order."""
+        return replace(
+            self, images=self.images[indices], labels=self.labels[indices], name=name or self.name
+        )
+
+    def split(self, fraction: float, seed: int = 0) -> tuple[Dataset, Dataset]:
+        """Set a random part aside, a pure function of length, fraction and seed.
+
+        Args:
+            fraction: of the examples for the second part, in (0, 1).
+            seed: whole number in [0, 2^32).
+
+        Returns:
+            (the rest, the part set aside), each in its original order.
+
+        Raises:
+            ValueError: if either part would be empty.
+        """
+        part = round(len(self) * fraction)
+        if not 0 < part < len(self):
+            raise ValueError(
+                f"a fraction of {fraction} of {len(self)} examples leaves one part empty: "
+                "choose one between 0 and 1"
+            )
+        order = rng.permutation(len(self), seed, "split")
+        rest, aside = np.sort(order[part:]), np.sort(order[:part])
+        return (
+            self.subset(rest, f"{self.name} without {fraction:g}"),
+            self.subset(aside, f"{fraction:g} of {self.name}"),
+        )
+
+
+@dataclass(frozen=True)
+class Splits:
+    """What a model is trained, selected and tested on; validation and test may be None."""
+
+    train: Dataset
+    validation: Dataset | None = None
+    test: Dataset | None = None
+
+    def with_validation(self, fraction: float, seed: int = 0) -> Splits:
+        """Set a part of the training data aside for validation."""
+        train, validation = self.train.split(fraction, seed)
+        return replace(self, train=train, validation=validation)
+
+
+def from_arrays(
+    images: np.ndarray,
+    labels: np.ndarray,
+    label_names: Sequence[str] = (),
+    name: str = "arrays",
+) -> Dataset:
+    """A data set of one's own arrays, checked.
+
+    Args:
+        images: [N, H, W, C] or [N, H, W] (grey), uint8, or floating in [0, 255].
+        labels: [N] whole numbers >= 0, or one-hot [N, K].
+        label_names: a name a class.
+        name: what to call it in records and messages.
+
+    Returns:
+        The data set; floating images become float32.
+
+    Raises:
+        ValueError: for shapes, dtypes or values that cannot be, each named.
+
+    >>> import numpy as np
+    >>> from_arrays(np.zeros((2, 8, 8), np.uint8), [0, 1]).image_shape
+    (8, 8, 1)
+    """
+    images, labels = np.asanyarray(images), np.asanyarray(labels)
+    images = images[..., None] if images.ndim == 3 else images
+    if images.ndim != 4:
+        raise ValueError(f"{name}: images must be [N, H, W, C], got shape {list(images.shape)}")
+    if images.dtype != np.uint8:
+        images = _checked_floats(images, name)
+    labels = _checked_labels(labels, name)
+    if len(images) != len(labels):
+        raise ValueError(f"{name}: {len(images)} images but {len(labels)} labels")
+    if len(images) == 0:
+        raise ValueError(f"{name}: the data set is empty")
+    if label_names and labels.max() >= len(label_names):
+        raise ValueError(
+            f"{name}: label {labels.max()} has no name, there are {len(label_names)} label_names"
+        )
+    return Dataset(images, labels, tuple(label_names), name)
+
+
+def _checked_floats(images: np.ndarray, name: str) -> np.ndarray:
+    if not np.issubdtype(images.dtype, np.floating):
+        raise ValueError(f"{name}: images must be uint8 or floating, got {images.dtype}")
+    finite = np.isfinite(images).reshape(len(images), -1).all(axis=1)
+    if not finite.all():
+        raise ValueError(f"{name}: images[{int(np.argmin(finite))}] holds NaN or infinity")
+    return images.astype(np.float32, copy=False)
+
+
+def _checked_labels(labels: np.ndarray, name: str) -> np.ndarray:
+    if labels.ndim == 2 and labels.shape[1] > 1:
+        if not (np.isin(labels, (0, 1)).all() and (labels.sum(axis=1) == 1).all()):
+            raise ValueError(f"{name}: two-dimensional labels must be one-hot rows of 0 and 1")
+        labels = labels.argmax(axis=1)
+    labels = labels.reshape(-1) if labels.ndim == 2 else labels
+    if labels.ndim != 1:
+        raise ValueError(f"{name}: labels must be [N] or one-hot [N, K], got {list(labels.shape)}")
+    if not np.issubdtype(labels.dtype, np.integer) and labels.dtype != np.bool_:
+        if not (np.issubdtype(labels.dtype, np.floating) and (labels == np.floor(labels)).all()):
+            raise ValueError(f"{name}: labels must be whole numbers, got {labels.dtype}")
+    if labels.size and labels.min() < 0:
+        raise ValueError(f"{name}: labels must be >= 0, got {labels.min()}")
+    return labels.astype(np.int32)

@@ -1,0 +1,105 @@
+"""Image files and sizes: read one, bring it to a model's size."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+RESIZE_POLICIES = ("crop", "stretch", "pad")
+
+
+class UnreadableImage(ValueError):
+    """A file that is missing, or not an image that Pillow can read."""
+
+
+def read_image(path: str | Path, channels: int = 3) -> np.ndarray:
+    """Read an image file.
+
+    Args:
+        path: of a JPEG, PNG, WebP, GIF (first frame), BMP or TIFF file, of any mode; the EXIF
+            orientation is applied and transparency is laid on white.
+        channels: 1 for grey, 3 for RGB.
+
+    Returns:
+        uint8 [H, W, channels].
+
+    Raises:
+        UnreadableImage: if there is no such file or it cannot be decoded.
+    """
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    if channels not in (1, 3):
+        raise ValueError(f"channels must be 1 or 3, got {channels}")
+    try:
+        with Image.open(path) as file:
+            image = ImageOps.exif_transpose(file)
+            if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+                image = image.convert("RGBA")
+                white = Image.new("RGBA", image.size, "white")
+                image = Image.alpha_composite(white, image)
+            elif image.mode.startswith("I;16") or image.mode == "I":
+                image = Image.fromarray((np.asarray(image, np.float64) / 257).astype(np.uint8))
+            pixels = np.asarray(image.convert("L" if channels == 1 else "RGB"))
+    except FileNotFoundError:
+        raise UnreadableImage(f"{path}: no such file") from None
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
+        raise UnreadableImage(f"{path}: not a readable image ({error})") from None
+    return pixels[..., None] if channels == 1 else pixels
+
+
+def resize_image(image: np.ndarray, size: tuple[int, int], policy: str = "crop") -> np.ndarray:
+    """Bring an image to a size with Pillow's antialiased bilinear filter.
+
+    Args:
+        image: uint8 or floating [H, W, C] in [0, 255], C = 1 or 3.
+        size: (height, width) of the result.
+        policy: "crop": the largest centred part of the target's proportions; "stretch": all of it,
+            distorted; "pad": all of it, with black bars.
+
+    Returns:
+        [height, width, C] of the image's dtype; an image of that size already comes back as it is.
+
+    Raises:
+        ValueError: for an unknown policy.
+    """
+    if policy not in RESIZE_POLICIES:
+        raise ValueError(f"resize must be one of {', '.join(RESIZE_POLICIES)}, got {policy!r}")
+    if image.shape[:2] == size:
+        return image
+    height, width = image.shape[:2]
+    box = (0.0, 0.0, float(width), float(height))
+    target = size
+    if policy == "crop":
+        scale = min(height / size[0], width / size[1])
+        top, left = (height - scale * size[0]) / 2, (width - scale * size[1]) / 2
+        box = (left, top, left + scale * size[1], top + scale * size[0])
+    elif policy == "pad":
+        scale = max(height / size[0], width / size[1])
+        target = (max(round(height / scale), 1), max(round(width / scale), 1))
+    resized = _resample(image, target, box)
+    if target == size:
+        return resized
+    canvas = np.zeros((*size, image.shape[2]), image.dtype)
+    top, left = (size[0] - target[0]) // 2, (size[1] - target[1]) // 2
+    canvas[top : top + target[0], left : left + target[1]] = resized
+    return canvas
+
+
+def _resample(
+    image: np.ndarray, size: tuple[int, int], box: tuple[float, float, float, float]
+) -> np.ndarray:
+    from PIL import Image
+
+    height_width = size[1], size[0]
+    if image.dtype == np.uint8:
+        picture = Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)
+        result = np.asarray(picture.resize(height_width, Image.Resampling.BILINEAR, box=box))
+        return result.reshape(*size, image.shape[2])
+    planes = [
+        Image.fromarray(np.ascontiguousarray(plane, np.float32)).resize(
+            height_width, Image.Resampling.BILINEAR, box=box
+        )
+        for plane in np.moveaxis(image, 2, 0)
+    ]
+    return np.stack([np.asarray(plane) for plane in planes], axis=-1).astype(image.dtype)

@@ -1,0 +1,116 @@
+"""Batches as a pure function of (seed, epoch, step, process), and prefetching to the device."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import jax
+import numpy as np
+
+from cnnjax import rng
+from cnnjax.data.dataset import Dataset
+
+Batch = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Loader:
+    """Batches of a data set.
+
+    Args:
+        data: what to load.
+        batch_size: examples a step over all processes, >= 1.
+        shuffle: a new order each epoch (training) or the data's own order (evaluation).
+        seed: of the order.
+        process_index, process_count: this process's part of every batch; the parts of all
+            processes joined are the batch that one process alone would see.
+
+    Raises:
+        ValueError: if batch_size does not divide among the processes, or, when shuffling, exceeds
+            the data.
+    """
+
+    data: Dataset
+    batch_size: int
+    shuffle: bool = False
+    seed: int = 0
+    process_index: int = 0
+    process_count: int = 1
+
+    def __post_init__(self) -> None:
+        if len(self.data) == 0:
+            raise ValueError(f"{self.data.name}: the data set is empty")
+        if self.batch_size % self.process_count:
+            raise ValueError(
+                f"batch_size={self.batch_size} does not divide among {self.process_count} processes"
+            )
+        if not 0 <= self.process_index < self.process_count:
+            raise ValueError(
+                f"process_index={self.process_index} must lie in [0, {self.process_count})"
+            )
+        if self.shuffle and self.batch_size > len(self.data):
+            raise ValueError(
+                f"batch_size={self.batch_size} is larger than the {len(self.data)} training "
+                f"examples of {self.data.name}: choose at most {len(self.data)}"
+            )
+
+    @property
+    def steps(self) -> int:
+        """Steps an epoch; the last batch may be partly padding."""
+        return -(-len(self.data) // self.batch_size)
+
+    def order(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        """Which example stands where in an epoch.
+
+        Returns:
+            (indices int32 [steps, local batch], mask bool of that shape). Where the last batch has
+            too few examples, those of the epoch's beginning fill it up, masked out.
+        """
+        n, total = len(self.data), self.steps * self.batch_size
+        order = rng.permutation(n, self.seed, "order", epoch) if self.shuffle else np.arange(n)
+        indices = np.resize(order, total).astype(np.int32).reshape(self.steps, self.batch_size)
+        mask = (np.arange(total) < n).reshape(indices.shape)
+        size = self.batch_size // self.process_count
+        part = slice(self.process_index * size, (self.process_index + 1) * size)
+        return indices[:, part], mask[:, part]
+
+    def batch(self, epoch: int, step: int) -> Batch:
+        """The batch at (epoch, step); fresh arrays, since devices may alias them."""
+        indices, mask = self.order(epoch)
+        return self._gather(epoch, indices[step], mask[step])
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """The batches of an epoch from step `start` on.
+
+        Each is {"image": [B, H, W, C], "label": int32 [B], "mask": bool [B], "index": int32 [B]
+        (position in the data set), "epoch": int32 scalar}.
+        """
+        indices, mask = self.order(epoch)
+        for step in range(start, self.steps):
+            yield self._gather(epoch, indices[step], mask[step])
+
+    def _gather(self, epoch: int, indices: np.ndarray, mask: np.ndarray) -> Batch:
+        return {
+            "image": self.data.images[indices],
+            "label": self.data.labels[indices],
+            "mask": mask.copy(),
+            "index": indices.copy(),
+            "epoch": np.asarray(epoch, np.int32),
+        }
+
+
+def prefetch(batches: Iterable[Batch], ahead: int = 2) -> Iterator[dict[str, jax.Array]]:
+    """Put batches on the device ahead of their use; transfers run while the device computes.
+
+    Args:
+        batches: what to transfer.
+        ahead: how many batches are under way, >= 1.
+    """
+    waiting: deque[dict[str, jax.Array]] = deque()
+    for batch in batches:
+        waiting.append(jax.device_put(batch))
+        if len(waiting) > ahead:
+            yield waiting.popleft()
+    yield from waiting

@@ -1,0 +1,143 @@
+"""Where data comes from: TFDS directories, embedded digits, arrays and .npz files; one resolver."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from cnnjax import paths, rng
+from cnnjax.data.dataset import Dataset, Splits, from_arrays
+from cnnjax.data.tfds import DataNotFound, prepared_names, tfds_split
+
+EMBEDDED = ("digits",)
+KNOWN = ("digits", "mnist", "cifar10", "fashion_mnist")
+
+_NPZ_KEYS = (("x_train", "y_train"), ("images", "labels"), ("x", "y"))
+_NPZ_TEST_KEYS = (("x_test", "y_test"), ("test_images", "test_labels"))
+
+
+def load(
+    source: str | Path,
+    *,
+    data_dir: str | Path | None = None,
+    validation: float = 0.0,
+    seed: int = 0,
+    progress: Callable[[str], None] | None = None,
+) -> Splits:
+    """Resolve a data set by name or file.
+
+    Args:
+        source: "digits" (embedded in scikit-learn, needs no files), the name of an image
+            classification data set prepared by TensorFlow Datasets ("mnist", "cifar10", ...), or
+            the path of an .npz file with x_train, y_train and, if any, x_test, y_test (or images
+            and labels, or x and y).
+        data_dir: where TFDS keeps its data; None takes TFDS_DATA_DIR, else ~/tensorflow_datasets.
+        validation: fraction of the training examples set aside for validation, in [0, 1).
+        seed: of that choice.
+        progress: told in a sentence when something takes long.
+
+    Returns:
+        Splits with train, validation (or None) and test (or None).
+
+    Raises:
+        DataNotFound: at once, with what was looked for, where, and how to get it.
+        ValueError: if a file does not hold what it should.
+
+    >>> load("digits").train.image_shape
+    (28, 28, 1)
+    """
+    name = str(source)
+    if name == "digits":
+        splits = _digits()
+    elif name.endswith(".npz"):
+        splits = _npz(Path(name))
+    else:
+        splits = _tfds(name, data_dir, progress)
+    return splits.with_validation(validation, seed) if validation else splits
+
+
+def _digits() -> Splits:
+    """scikit-learn's 1,797 handwritten digits (8x8) at 28x28; every run tests on the same fifth."""
+    from PIL import Image
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    small = (digits.images * (255 / 16)).round().astype(np.uint8)
+    images = np.stack(
+        [np.asarray(Image.fromarray(i).resize((28, 28), Image.Resampling.BICUBIC)) for i in small]
+    )[..., None]
+    labels = digits.target.astype(np.int32)
+    names = tuple(str(i) for i in range(10))
+    order = rng.permutation(len(labels), 0, "digits")
+    cut = len(labels) // 5
+    test, train = np.sort(order[:cut]), np.sort(order[cut:])
+    return Splits(
+        train=Dataset(images[train], labels[train], names, "digits train"),
+        test=Dataset(images[test], labels[test], names, "digits test"),
+    )
+
+
+def _npz(path: Path) -> Splits:
+    if not path.is_file():
+        raise DataNotFound(f"data file {path} does not exist (looked in {path.absolute().parent})")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            keys = set(file.files)
+            train = _pair(file, keys, _NPZ_KEYS)
+            test = _pair(file, keys, _NPZ_TEST_KEYS)
+            names = tuple(str(n) for n in file["label_names"]) if "label_names" in keys else ()
+    except (zipfile.BadZipFile, OSError, ValueError, EOFError) as error:
+        raise ValueError(f"{path} is not a readable .npz file of plain arrays: {error}") from None
+    if train is None:
+        raise ValueError(
+            f"{path} holds {', '.join(sorted(keys)) or 'nothing'}; expected x_train and y_train, "
+            "or images and labels, or x and y"
+        )
+    return Splits(
+        train=from_arrays(*train, names, f"{path.name} train"),
+        test=from_arrays(*test, names, f"{path.name} test") if test else None,
+    )
+
+
+def _pair(
+    file: np.lib.npyio.NpzFile, keys: set[str], candidates: tuple[tuple[str, str], ...]
+) -> tuple[np.ndarray, np.ndarray] | None:
+    for images, labels in candidates:
+        if images in keys and labels in keys:
+            return file[images], file[labels]
+    return None
+
+
+def _tfds(name: str, data_dir: str | Path | None, progress: Callable | None) -> Splits:
+    root = tfds_directory(data_dir)
+    if not (root / name).is_dir():
+        raise DataNotFound(_how_to_get(name, root))
+    train = tfds_split(root, name, "train", progress)
+    test = tfds_split(root, name, "test", progress)
+    if train is None:
+        raise DataNotFound(f"data set {name!r} in {root} has no split 'train'")
+    return Splits(train=train, test=test)
+
+
+def tfds_directory(data_dir: str | Path | None = None) -> Path:
+    """The TFDS directory: the argument, else TFDS_DATA_DIR, else ~/tensorflow_datasets."""
+    return Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+
+
+def _how_to_get(name: str, root: Path) -> str:
+    found = prepared_names(root)
+    where = f"data set {name!r} was not found: looked in {root.absolute()}"
+    where += f" (which holds {', '.join(found)})" if found else " (no data sets there)"
+    known = [*dict.fromkeys((*KNOWN, *found))]
+    if name not in known:
+        return f"{where}. {paths.suggest(name, known, 'data sets')} A file of your own: NAME.npz"
+    return (
+        f"{where}. Prepare it once, on any machine with TensorFlow: python -c \"import "
+        f"tensorflow_datasets as tfds; tfds.builder('{name}', file_format='array_record')"
+        f'.download_and_prepare()"; then give its directory with --data-dir or TFDS_DATA_DIR. '
+        "Needs no files: --data digits"
+    )

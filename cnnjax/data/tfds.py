@@ -1,0 +1,169 @@
+"""TFDS directories without TensorFlow, decoded once into a memory-mapped cache."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cnnjax.data.dataset import Dataset
+from cnnjax.runtime import cache_directory
+
+_CACHE_FORMAT = 1
+_READ_AT_ONCE = 1000
+
+
+class DataNotFound(FileNotFoundError):
+    """A data set that is not where it was looked for."""
+
+
+def prepared_names(root: Path) -> list[str]:
+    """Names of the data sets that a TFDS directory holds."""
+    if not root.is_dir():
+        return []
+    return sorted(p.name for p in root.iterdir() if p.is_dir() and _versions(p))
+
+
+def tfds_split(
+    root: Path, name: str, split: str, progress: Callable[[str], None] | None = None
+) -> Dataset | None:
+    """A split of an image classification data set, from the cache or decoded into it.
+
+    Args:
+        root: a TFDS data directory.
+        name: of the data set.
+        split: "train" or "test".
+        progress: told when decoding starts.
+
+    Returns:
+        The data set, memory-mapped; None if there is no such split.
+
+    Raises:
+        DataNotFound: if no version is complete, or its files are not array_record.
+        ValueError: if it has no image and label.
+    """
+    versions = _versions(root / name)
+    if not versions:
+        raise DataNotFound(
+            f"data set {name!r} in {root.absolute()} is incomplete: no version with a "
+            "dataset_info.json. Prepare it again"
+        )
+    source = versions[-1]
+    info = json.loads((source / "dataset_info.json").read_text())
+    if split not in [s["name"] for s in info["splits"]]:
+        return None
+    if not list(source.glob(f"*{split}*.array_record*")):
+        raise DataNotFound(
+            f"data set {name!r} in {source} has no array_record files for the split {split!r} "
+            "(TFRecord files need TensorFlow): prepare it with file_format='array_record'"
+        )
+    cached = cache_directory() / "data" / name / f"{source.name}-{split}-{_source_key(source, split)}"
+    arrays = _open_cache(cached)
+    if arrays is None:
+        if progress:
+            progress(f"decoding {name} {split} once, into {cached}")
+        _build_cache(cached, *_decode(source, split))
+        arrays = _open_cache(cached)
+        if arrays is None:
+            raise OSError(f"the cache {cached} cannot be read back: is the disk full?")
+    images, labels = arrays
+    names = _label_names(source)
+    return Dataset(images, labels, names, f"{name} {source.name} {split}")
+
+
+def _versions(folder: Path) -> list[Path]:
+    """Complete versions, oldest first, of a data set with or without configurations."""
+
+    def number(path: Path) -> list[int]:
+        return [int(part) if part.isdigit() else -1 for part in path.name.split(".")]
+
+    found = [p.parent for p in (*folder.glob("*/dataset_info.json"), *folder.glob("*/*/dataset_info.json"))]
+    return sorted(found, key=number)
+
+
+def _source_key(source: Path, split: str) -> str:
+    """Changes whenever the source's description or the sizes of its files do."""
+    digest = hashlib.sha256(f"{_CACHE_FORMAT}".encode())
+    digest.update((source / "dataset_info.json").read_bytes())
+    for file in sorted(source.glob(f"*{split}*.array_record*")):
+        digest.update(f"{file.name} {file.stat().st_size}".encode())
+    return digest.hexdigest()[:12]
+
+
+def _label_names(source: Path) -> tuple[str, ...]:
+    file = source / "label.labels.txt"
+    if file.is_file():
+        return tuple(file.read_text().split("\n")[:-1] or file.read_text().split())
+    features = json.loads((source / "features.json").read_text())
+    count = features["featuresDict"]["features"]["label"]["classLabel"]["numClasses"]
+    return tuple(str(i) for i in range(int(count)))
+
+
+def _decode(source: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
+    import tensorflow_datasets as tfds
+
+    # Bytes, not pixels: TFDS would warn that OpenCV is missing, and Pillow decodes the same pixels.
+    records: Any = tfds.builder_from_directory(str(source)).as_data_source(
+        split=split, decoders={"image": tfds.decode.SkipDecoding()}
+    )
+    first = records[0] if len(records) else {}
+    if "image" not in first or "label" not in first:
+        raise ValueError(
+            f"{source} holds {sorted(first) or 'nothing'}; a data set of 'image' and 'label' is needed"
+        )
+    shape = _pixels(first["image"]).shape
+    images = np.empty((len(records), *shape), np.uint8)
+    labels = np.empty(len(records), np.int32)
+    for start in range(0, len(records), _READ_AT_ONCE):
+        stop = min(start + _READ_AT_ONCE, len(records))
+        for i, record in enumerate(records.__getitems__(range(start, stop)), start):
+            pixels = _pixels(record["image"])
+            if pixels.shape != shape:
+                raise ValueError(
+                    f"{source}: image {i} has shape {pixels.shape}, the first one has {shape}; "
+                    "images of one size are needed"
+                )
+            images[i], labels[i] = pixels, record["label"]
+    return images, labels
+
+
+def _pixels(encoded: bytes) -> np.ndarray:
+    from PIL import Image
+
+    with Image.open(io.BytesIO(encoded)) as image:
+        pixels = np.asarray(image)
+    return pixels[..., None] if pixels.ndim == 2 else pixels
+
+
+def _build_cache(target: Path, images: np.ndarray, labels: np.ndarray) -> None:
+    """Write beside the target and rename: complete or absent, also if two processes build at once."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    building = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    try:
+        np.save(building / "images.npy", images)
+        np.save(building / "labels.npy", labels)
+        try:
+            os.rename(building, target)
+        except OSError:
+            if _open_cache(target) is None:  # a damaged one is in the way, not another's fresh one
+                shutil.rmtree(target, ignore_errors=True)
+                os.rename(building, target)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+
+
+def _open_cache(target: Path) -> tuple[np.ndarray, np.ndarray] | None:
+    try:
+        images = np.load(target / "images.npy", mmap_mode="r", allow_pickle=False)
+        labels = np.load(target / "labels.npy", allow_pickle=False)
+    except (OSError, ValueError, EOFError):  # absent, or cut off by a full disk
+        return None
+    return (images, labels) if len(images) == len(labels) else None

@@ -1,0 +1,109 @@
+"""Losses an example, and metrics as masked sums and counts that are divided once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import Array
+
+Loss = Callable[[Array, Array], Array]
+
+
+def softmax_cross_entropy(logits: Array, labels: Array) -> Array:
+    """Cross-entropy of a softmax, `-log softmax(z)[y]`, an example.
+
+    Args:
+        logits: [N, K], floating.
+        labels: int [N] in [0, K), or probabilities [N, K] that sum to 1.
+
+    Returns:
+        [N].
+    """
+    if labels.ndim == logits.ndim:
+        return optax.softmax_cross_entropy(logits, labels)
+    return optax.softmax_cross_entropy(logits, jax.nn.one_hot(labels, logits.shape[-1]))
+
+
+def sigmoid_cross_entropy(logits: Array, labels: Array) -> Array:
+    """Binary cross-entropy, `-y log s(z) - (1 - y) log(1 - s(z))`, an example.
+
+    Args:
+        logits: [N, 1] or [N], floating.
+        labels: [N] or [N, 1], 0 or 1 (or a probability).
+
+    Returns:
+        [N].
+    """
+    z = logits.reshape(logits.shape[0])
+    return optax.sigmoid_binary_cross_entropy(z, labels.reshape(z.shape).astype(z.dtype))
+
+
+def smooth(labels: Array, num_classes: int, amount: float) -> Array:
+    """Label smoothing: `(1 - a) onehot(y) + a / K` (Szegedy et al. 2016, sec. 7).
+
+    Args:
+        labels: int [N]. num_classes: K. amount: a in [0, 1).
+
+    Returns:
+        float32 [N, K], rows that sum to 1.
+    """
+    return jax.nn.one_hot(labels, num_classes) * (1.0 - amount) + amount / num_classes
+
+
+def default_loss(num_classes: int) -> Loss:
+    """`sigmoid_cross_entropy` for one logit, `softmax_cross_entropy` for several."""
+    return sigmoid_cross_entropy if num_classes == 1 else softmax_cross_entropy
+
+
+def correct(logits: Array, labels: Array) -> Array:
+    """1.0 where the prediction is right, an example: the largest logit, or the sign of one logit.
+
+    Args:
+        logits: [N, K], or [N, 1] for two classes.
+        labels: int [N], or probabilities [N, K].
+
+    Returns:
+        float32 [N].
+    """
+    if logits.shape[-1] == 1:
+        right = (logits.reshape(-1) > 0) == (labels.reshape(-1) > 0.5)
+    else:
+        target = labels if labels.ndim == 1 else jnp.argmax(labels, axis=-1)
+        right = jnp.argmax(logits, axis=-1) == target
+    return right.astype(jnp.float32)
+
+
+def batch_sums(losses: Array, logits: Array, labels: Array, mask: Array) -> dict[str, Array]:
+    """Sums over the unmasked examples of a batch.
+
+    Args:
+        losses: [N]. logits: [N, K]. labels: as in `correct`. mask: [N], 1 for real examples.
+
+    Returns:
+        {"loss": sum of losses, "accuracy": number right, "count": number of examples}, float32.
+    """
+    mask = mask.astype(jnp.float32)
+    return {
+        "loss": jnp.sum(losses.astype(jnp.float32) * mask),
+        "accuracy": jnp.sum(correct(logits, labels) * mask),
+        "count": jnp.sum(mask),
+    }
+
+
+def add(totals: Mapping[str, float], sums: Mapping[str, Array | np.ndarray]) -> dict[str, float]:
+    """Add one batch's sums to running totals, in float64 on the host."""
+    return {key: totals.get(key, 0.0) + float(value) for key, value in sums.items()}
+
+
+def divide(totals: Mapping[str, float]) -> dict[str, float]:
+    """Means from totals: every sum over the count.
+
+    >>> divide({"loss": 6.0, "accuracy": 3.0, "count": 4.0})
+    {'loss': 1.5, 'accuracy': 0.75}
+    """
+    count = totals["count"]
+    return {key: value / count for key, value in totals.items() if key != "count"}

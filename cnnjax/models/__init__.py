@@ -1,0 +1,24 @@
+"""Models: the registry of builders, `Model`, prediction, tables, files."""
+
+from cnnjax.models.files import UnreadableModel, load_model, save
+from cnnjax.models.model import Model, Trainable
+from cnnjax.models.predict import decode_predictions, predict
+from cnnjax.models.registry import BUILDERS, create_model
+from cnnjax.models.spec import ModelSpec
+from cnnjax.models.table import LayerRow, Summary, summary
+
+__all__ = [
+    "BUILDERS",
+    "LayerRow",
+    "Model",
+    "ModelSpec",
+    "Summary",
+    "Trainable",
+    "UnreadableModel",
+    "create_model",
+    "decode_predictions",
+    "load_model",
+    "predict",
+    "save",
+    "summary",
+]

@@ -1,0 +1,120 @@
+"""Models on disk: model.json (architecture, labels, preprocessing) and weights.safetensors."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import flax.linen as linen
+import jax
+import numpy as np
+
+from cnnjax import paths
+from cnnjax.models.model import Model
+from cnnjax.models.registry import create_model
+from cnnjax.models.spec import ModelSpec
+from cnnjax.weights import load_safetensors, save_safetensors
+
+MODEL_FILE, WEIGHTS_FILE = "model.json", "weights.safetensors"
+
+
+class UnreadableModel(ValueError):
+    """A directory that does not hold a model, or not one for this code."""
+
+
+def save(model: Model, directory: str | Path) -> Path:
+    """Save architecture, weights, labels and preprocessing.
+
+    Args:
+        model: what to save.
+        directory: made if needed; a model in it is replaced.
+
+    Returns:
+        The directory.
+    """
+    directory = Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    save_safetensors(model.variables, directory / WEIGHTS_FILE)
+    write_spec(model.spec, directory)
+    return directory
+
+
+def load_model(directory: str | Path, module: linen.Module | None = None) -> Model:
+    """Load what `save` wrote.
+
+    Args:
+        directory: that `save` wrote.
+        module: needed for a model of `Model.from_module`, whose code is not in the file.
+
+    Raises:
+        UnreadableModel: if there is no such model, or the weights do not fit it.
+        DamagedWeights: if the file differs from what was written.
+    """
+    directory = Path(directory)
+    if not (directory / WEIGHTS_FILE).is_file():
+        raise UnreadableModel(
+            f"{directory} holds no saved model: expected {MODEL_FILE} and {WEIGHTS_FILE}, "
+            "as cj.save writes them"
+        )
+    variables = load_safetensors(directory / WEIGHTS_FILE)
+    return rebuild(read_spec(directory), module, variables, directory)
+
+
+def write_spec(spec: ModelSpec, directory: Path) -> None:
+    """Write model.json, complete or not at all."""
+    beside = directory / f".{MODEL_FILE}.{os.getpid()}"
+    beside.write_text(json.dumps(dataclasses.asdict(spec), indent=1) + "\n")
+    os.replace(beside, directory / MODEL_FILE)
+
+
+def read_spec(directory: Path) -> ModelSpec:
+    """Read model.json.
+
+    Raises:
+        UnreadableModel: if it is missing or not what `write_spec` wrote.
+    """
+    file = directory / MODEL_FILE
+    try:
+        values: dict[str, Any] = json.loads(file.read_text())
+        tuples = ("input_shape", "label_names")
+        return ModelSpec(**{k: tuple(v) if k in tuples else v for k, v in values.items()})
+    except FileNotFoundError:
+        raise UnreadableModel(f"{directory} holds no {MODEL_FILE}: it is no saved model") from None
+    except (ValueError, TypeError, AttributeError) as error:
+        raise UnreadableModel(f"{file} is not a model description: {error}") from None
+
+
+def rebuild(
+    spec: ModelSpec, module: linen.Module | None, variables: dict[str, Any], origin: Path
+) -> Model:
+    """A model of a spec with given variables, which must cover it exactly.
+
+    Raises:
+        UnreadableModel: if the module is needed and missing, or the variables do not fit.
+    """
+    if module is not None:
+        fresh = Model.from_module(module, spec.input_shape, preprocessing=spec.preprocessing)
+    elif spec.arguments is None:
+        raise UnreadableModel(
+            f"{origin} holds a model of the class {spec.name}, whose code is not stored with it: "
+            f"give it as cj.load(directory, module={spec.name}(...))"
+        )
+    else:
+        fresh = create_model(
+            spec.name,
+            input_shape=(spec.input_shape[0], spec.input_shape[1], spec.input_shape[2]),
+            num_classes=spec.num_classes,
+            **spec.arguments,
+        )
+    wanted = {k: np.shape(v) for k, v in paths.flatten(fresh.variables).items()}
+    found = {k: np.shape(v) for k, v in paths.flatten(variables).items()}
+    if wanted != found:
+        raise UnreadableModel(
+            f"the weights in {origin} do not fit {spec.name}: "
+            + "; ".join(paths.differences(wanted, found))
+        )
+    arrays = jax.tree.map(jax.numpy.array, variables)  # copies: files and models share no memory
+    return Model(fresh.module, arrays, spec)

@@ -1,0 +1,244 @@
+"""Model: a Linen module, its variables and its spec, as one frozen value."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import flax.linen as linen
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax.core import unfreeze
+from jax import Array
+
+from cnnjax import paths, rng
+from cnnjax.models.spec import ModelSpec
+
+Variables = dict[str, Any]
+
+# How the modules people write call the switch between training and evaluation, and its value in
+# training.
+_TRAIN_ARGUMENTS = {"train": True, "training": True, "is_training": True, "deterministic": False}
+
+
+class Trainable(NamedTuple):
+    """What training needs to know of a model, and no more: pure functions of variables.
+
+    Args:
+        apply: (params, state, inputs) -> logits, in evaluation.
+        apply_train: (params, state, inputs, key) -> (logits, new state), in training.
+    """
+
+    apply: Callable[[Variables, Variables, Array], Array]
+    apply_train: Callable[[Variables, Variables, Array, Array], tuple[Array, Variables]]
+
+
+@functools.partial(
+    jax.tree_util.register_dataclass, data_fields=["variables"], meta_fields=["module", "spec"]
+)
+@dataclass(frozen=True)
+class Model:
+    """A model as a value: a frozen pytree whose leaves are its variables.
+
+    Args:
+        module: the Linen module.
+        variables: {"params": {layer: {weight: array}}, ...}, float32.
+        spec: sizes, preprocessing, labels.
+
+    Calling it with preprocessed [N, H, W, C] returns logits [N, num_classes].
+    """
+
+    module: linen.Module
+    variables: Variables = dataclasses.field(repr=False)
+    spec: ModelSpec
+
+    @classmethod
+    def from_module(
+        cls,
+        module: linen.Module,
+        input_shape: Sequence[int],
+        *,
+        seed: int = 0,
+        preprocessing: str = "unit",
+        label_names: Sequence[str] = (),
+    ) -> Model:
+        """Make a model of any Linen module that maps [N, H, W, C] to logits [N, K].
+
+        Args:
+            module: its `__call__` takes the inputs and, if it needs it, one of `train`,
+                `training`, `is_training` or `deterministic`. Dropout draws from the stream
+                "dropout"; collections beside "params" (BatchNorm's statistics) are kept up to date.
+            input_shape: (H, W, C).
+            seed: of the parameters.
+            preprocessing: from pixels in [0, 255] to inputs: "unit" (x / 255) or "none".
+            label_names: a name a class.
+
+        Returns:
+            A Model, in every respect like those of `create_model`.
+
+        Raises:
+            ValueError: if the module does not take such inputs or return such logits.
+        """
+        shape = tuple(int(n) for n in input_shape)
+        sample = jax.ShapeDtypeStruct((2, *shape), jnp.float32)
+        kwargs = _train_kwargs(module, train=False)
+        try:
+            output, _ = jax.eval_shape(
+                lambda x: module.init_with_output(jax.random.key(0), x, **kwargs), sample
+            )
+        except (TypeError, ValueError, linen.errors.FlaxError) as error:  # type: ignore[attr-defined]
+            raise ValueError(
+                f"{type(module).__name__} cannot be applied to inputs of shape "
+                f"[N, {', '.join(map(str, shape))}]: {error}"
+            ) from error
+        if not hasattr(output, "shape") or output.ndim != 2 or output.shape[0] != 2:
+            found = getattr(output, "shape", type(output).__name__)
+            raise ValueError(
+                f"{type(module).__name__} must return logits [N, K]; for N = 2 it returns {found}"
+            )
+        spec = ModelSpec(
+            name=type(module).__name__,
+            input_shape=shape,
+            num_classes=output.shape[1],
+            preprocessing=preprocessing,
+            label_names=tuple(label_names),
+        )
+        return cls.initialise(module, spec, seed)
+
+    @classmethod
+    def initialise(cls, module: linen.Module, spec: ModelSpec, seed: int) -> Model:
+        """Random variables from the seed."""
+        kwargs = _train_kwargs(module, train=False)
+
+        def init(key: Array) -> Variables:
+            inputs = jnp.zeros((1, *spec.input_shape), jnp.float32)
+            return module.init({"params": key, "dropout": key}, inputs, **kwargs)
+
+        variables = unfreeze(jax.jit(init)(rng.stream(seed, "parameters")))
+        variables.pop("perturbations", None)
+        return cls(module, variables, spec)
+
+    @property
+    def params(self) -> Variables:
+        """The trainable variables."""
+        return self.variables.get("params", {})
+
+    @property
+    def state(self) -> Variables:
+        """The other collections, e.g. {"batch_stats": ...}."""
+        return {k: v for k, v in self.variables.items() if k != "params"}
+
+    @property
+    def layer_names(self) -> tuple[str, ...]:
+        """Names of the layers in the order of their calls, nested ones as "block/conv"."""
+        from cnnjax.models.table import summary
+
+        return tuple(row.name for row in summary(self).rows)
+
+    def replace(self, **changes: Any) -> Model:
+        """A copy with other `variables` or another `spec`."""
+        return dataclasses.replace(self, **changes)
+
+    def __call__(self, inputs: Array | np.ndarray) -> Array:
+        """Logits of preprocessed inputs.
+
+        Args:
+            inputs: [N, H, W, C] float32, as `spec.preprocess` makes them.
+
+        Returns:
+            [N, num_classes].
+
+        Raises:
+            ValueError: for another shape or dtype.
+        """
+        inputs = self._checked(inputs)
+        return _apply(_Static(self.module), self.variables, inputs)
+
+    def _checked(self, inputs: Array | np.ndarray) -> Array:
+        shape = tuple(np.shape(inputs))
+        if shape[1:] != self.spec.input_shape:
+            wanted = ", ".join(map(str, self.spec.input_shape))
+            raise ValueError(
+                f"{self.spec.name} takes inputs [N, {wanted}], got {list(shape)}"
+                + ("; a single image needs a batch axis" if shape == self.spec.input_shape else "")
+            )
+        array = jnp.asarray(inputs)
+        if not jnp.issubdtype(array.dtype, jnp.floating):
+            raise ValueError(
+                f"{self.spec.name} takes preprocessed float32 inputs, got {array.dtype}: use "
+                "cj.predict(model, images) for pixels, or model.spec.preprocess(images)"
+            )
+        return array
+
+    def trainable(self, frozen: Sequence[str] = ()) -> Trainable:
+        """The model as pure functions of its variables, for a training step.
+
+        Args:
+            frozen: patterns of layers; their BatchNorm runs on its running averages.
+        """
+        module = self.module
+        evaluate, train = _train_kwargs(module, train=False), _train_kwargs(module, train=True)
+
+        def apply(params: Variables, state: Variables, inputs: Array) -> Array:
+            return module.apply({"params": params, **state}, inputs, **evaluate)
+
+        def apply_train(
+            params: Variables, state: Variables, inputs: Array, key: Array
+        ) -> tuple[Array, Variables]:
+            with linen.intercept_methods(functools.partial(_frozen_norm, tuple(frozen))):
+                logits, new_state = module.apply(
+                    {"params": params, **state},
+                    inputs,
+                    mutable=list(state),
+                    rngs={"dropout": key},
+                    **train,
+                )
+            return logits, dict(new_state)
+
+        return Trainable(apply, apply_train)
+
+
+class _Static:
+    """A module as a static argument of jit; hashable also if its attributes are not."""
+
+    def __init__(self, module: linen.Module):
+        self.module = module
+
+    def __hash__(self) -> int:
+        return hash(type(self.module).__qualname__)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Static) and (
+            self.module is other.module or self.module == other.module
+        )
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _apply(static: _Static, variables: Variables, inputs: Array) -> Array:
+    return static.module.apply(variables, inputs, **_train_kwargs(static.module, train=False))
+
+
+def _frozen_norm(
+    frozen: tuple[str, ...], next_function: Callable, args: Any, kwargs: Any, context: Any
+) -> Any:
+    """Interceptor: frozen BatchNorm layers use their running averages."""
+    module = context.module
+    if isinstance(module, linen.BatchNorm) and context.method_name == "__call__":
+        path = "/".join(module.path)
+        if any(paths.matches(path, pattern) for pattern in frozen):
+            # Flax refuses the switch given twice, so one set as an attribute is lifted first.
+            object.__setattr__(module, "use_running_average", None)
+            kwargs = {**kwargs, "use_running_average": True}
+    return next_function(*args, **kwargs)
+
+
+def _train_kwargs(module: linen.Module, *, train: bool) -> dict[str, bool]:
+    known = inspect.signature(type(module).__call__).parameters
+    return {
+        name: on if train else not on for name, on in _TRAIN_ARGUMENTS.items() if name in known
+    }

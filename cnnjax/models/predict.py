@@ -1,0 +1,98 @@
+"""From pictures to probabilities and names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cnnjax.data.images import resize_image
+from cnnjax.models.model import Model
+
+_BATCH = 64
+
+
+def predict(model: Model, images: np.ndarray | Sequence[np.ndarray]) -> np.ndarray:
+    """Class probabilities of pictures.
+
+    Args:
+        model: what to ask.
+        images: [N, H, W, C], or a list of [H, W, C] of any sizes; uint8, or floating in [0, 255].
+            Other sizes than the model's are resized by `model.spec.resize`.
+
+    Returns:
+        float32 [N, num_classes], rows that sum to 1; for a model of one logit [N, 1], the
+        probability of the second class.
+
+    Raises:
+        ValueError: for another number of channels, or values that are no pixels.
+    """
+    height, width, channels = model.spec.input_shape
+    pictures = [_checked(np.asarray(image), i, channels) for i, image in enumerate(images)]
+    rows = [np.zeros((0, model.spec.num_classes), np.float32)]
+    for start in range(0, len(pictures), _BATCH):
+        part = pictures[start : start + _BATCH]
+        batch = np.stack([resize_image(p, (height, width), model.spec.resize) for p in part])
+        # One compiled shape whatever the number of pictures.
+        padded = np.zeros((min(_BATCH, _power_of_two(len(batch))), *batch.shape[1:]), batch.dtype)
+        padded[: len(batch)] = batch
+        logits = model(model.spec.preprocess(jnp.asarray(padded)))[: len(batch)]
+        rows.append(np.asarray(probabilities(logits), np.float32))
+    return np.concatenate(rows)
+
+
+def probabilities(logits: jax.Array) -> jax.Array:
+    """Softmax of [N, K] logits; sigmoid where K is 1."""
+    return jax.nn.sigmoid(logits) if logits.shape[-1] == 1 else jax.nn.softmax(logits, axis=-1)
+
+
+def decode_predictions(
+    probs: np.ndarray, top: int = 5, label_names: Sequence[str] = ()
+) -> list[list[tuple[str, str, float]]]:
+    """The most probable classes with their names.
+
+    Args:
+        probs: [N, K] probabilities; [N, 1] is read as two classes.
+        top: how many a picture, >= 1; cut to the number of classes.
+        label_names: a name a class, e.g. `model.spec.label_names`; numbers where empty.
+
+    Returns:
+        For each picture [(class number, name, probability), ...], most probable first.
+
+    >>> decode_predictions(np.array([[0.1, 0.9]]), top=1, label_names=("cat", "dog"))
+    [[('1', 'dog', 0.9)]]
+    """
+    probs = np.asarray(probs)
+    if probs.ndim != 2:
+        raise ValueError(f"probs must be [N, num_classes], got shape {list(probs.shape)}")
+    if top < 1:
+        raise ValueError(f"top must be at least 1, got {top}")
+    if probs.shape[1] == 1:
+        probs = np.concatenate([1 - probs, probs], axis=1)
+    if label_names and len(label_names) != probs.shape[1]:
+        raise ValueError(f"{len(label_names)} label_names for {probs.shape[1]} classes")
+    order = np.argsort(-probs, axis=1, kind="stable")[:, :top]
+    return [
+        [(str(k), label_names[k] if label_names else str(k), float(row[k])) for k in best]
+        for row, best in zip(probs, order, strict=True)
+    ]
+
+
+def _checked(image: np.ndarray, index: int, channels: int) -> np.ndarray:
+    if image.ndim != 3 or image.shape[2] != channels:
+        raise ValueError(
+            f"images[{index}] must be [H, W, {channels}], got shape {list(image.shape)}"
+        )
+    if image.dtype == np.uint8:
+        return image
+    if not np.issubdtype(image.dtype, np.floating):
+        raise ValueError(f"images[{index}] must be uint8 or floating, got {image.dtype}")
+    if not np.isfinite(image).all():
+        raise ValueError(f"images[{index}] holds NaN or infinity")
+    return image.astype(np.float32)
+
+
+def _power_of_two(n: int) -> int:
+    return 1 << (n - 1).bit_length()

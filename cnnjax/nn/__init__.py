@@ -1,0 +1,20 @@
+"""Layers: convolution engines, pooling, dense layers, initialisers."""
+
+from cnnjax.nn.conv import Conv2D, conv2d, conv_engine
+from cnnjax.nn.initializers import glorot_uniform, zeros
+from cnnjax.nn.layers import Activation, Dense, Dropout, Flatten
+from cnnjax.nn.pool import MaxPooling2D, max_pool
+
+__all__ = [
+    "Activation",
+    "Conv2D",
+    "Dense",
+    "Dropout",
+    "Flatten",
+    "MaxPooling2D",
+    "conv2d",
+    "conv_engine",
+    "glorot_uniform",
+    "max_pool",
+    "zeros",
+]

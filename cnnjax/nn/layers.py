@@ -1,0 +1,96 @@
+"""Dense, flatten, dropout and activation layers: tiny modules with names."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import flax.linen as linen
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from cnnjax.nn.initializers import Initializer, glorot_uniform, zeros
+
+
+class Activation(linen.Module):
+    """A function applied element by element, as a layer with a name.
+
+    Args:
+        function: [...] -> [...], at module level (a closure made at every build compiles anew).
+    """
+
+    function: Callable[[Array], Array]
+
+    @linen.compact
+    def __call__(self, inputs: Array) -> Array:
+        """Apply the function."""
+        return self.function(inputs)
+
+
+def apply_activation(function: Callable[[Array], Array] | None, inputs: Array) -> Array:
+    """Inside a compact layer: the activation as a submodule named after its function."""
+    if function is None:
+        return inputs
+    name = getattr(function, "__name__", "activation").strip("<>")
+    return Activation(function, name=name)(inputs)
+
+
+class Flatten(linen.Module):
+    """[N, ...] -> [N, product of the rest], in H, W, C order."""
+
+    @linen.compact
+    def __call__(self, inputs: Array) -> Array:
+        """Flatten all but the first axis."""
+        return inputs.reshape(inputs.shape[0], math.prod(inputs.shape[1:]))
+
+
+class Dense(linen.Module):
+    """Fully connected layer, `y = x W + b`, with Keras' arguments and initialisers.
+
+    Args:
+        units: size of the output.
+        activation: as in `Conv2D`.
+        use_bias: add a bias.
+        kernel_initializer: glorot uniform by default, as in Keras.
+
+    Parameters: kernel [D, units] and bias [units], float32. Call: [N, ..., D] -> [N, ..., units].
+    """
+
+    units: int
+    activation: Callable[[Array], Array] | None = None
+    use_bias: bool = True
+    kernel_initializer: Initializer = glorot_uniform
+
+    @linen.compact
+    def __call__(self, inputs: Array) -> Array:
+        """Apply the layer to [N, ..., D]."""
+        kernel = self.param("kernel", self.kernel_initializer, (inputs.shape[-1], self.units))
+        outputs = inputs @ kernel.astype(inputs.dtype)
+        if self.use_bias:
+            bias = self.param("bias", zeros, (self.units,)).astype(outputs.dtype)
+            outputs = outputs + bias.reshape((1,) * (outputs.ndim - 1) + (-1,))
+        return apply_activation(self.activation, outputs)
+
+
+class Dropout(linen.Module):
+    """Inverted dropout (Srivastava et al. 2014): zero with probability `rate`, scale the rest.
+
+    In training `y = x m / (1 - rate)` with m ~ Bernoulli(1 - rate) from the random stream
+    "dropout"; otherwise the identity.
+
+    Args:
+        rate: probability of zero, in [0, 1).
+    """
+
+    rate: float
+
+    @linen.compact
+    def __call__(self, inputs: Array, train: bool = False) -> Array:
+        """Apply the layer; `train` switches it on."""
+        if not 0.0 <= self.rate < 1.0:
+            raise ValueError(f"rate must lie in [0, 1), got {self.rate}")
+        if not train or self.rate == 0.0:
+            return inputs
+        keep = jax.random.bernoulli(self.make_rng("dropout"), 1.0 - self.rate, inputs.shape)
+        return jnp.where(keep, inputs / (1.0 - self.rate), jnp.zeros((), inputs.dtype))

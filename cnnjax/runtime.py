@@ -1,0 +1,150 @@
+"""The machine under the framework: allocator, compilation cache, determinism, versions."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import platform
+import sys
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+import jax
+
+# glibc's mallopt parameters (malloc.h).
+_M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """What `configure_runtime` set."""
+
+    allocator: str
+    compilation_cache: str | None
+
+
+def configure_runtime(
+    *,
+    allocator: bool = True,
+    compilation_cache: bool | str | Path = True,
+) -> Runtime:
+    """Set up this process for training; call it once, before the first computation.
+
+    Importing cnnjax changes nothing: the experiments and the command line call this, and a
+    notebook may. CNNJAX_ALLOCATOR=0 and CNNJAX_COMPILATION_CACHE=0 opt out from outside.
+
+    Args:
+        allocator: on glibc, keep freed memory in the process (mallopt: one arena, no mmap, no
+            trimming). XLA's large temporaries are otherwise mapped and unmapped at every step,
+            which costs up to half of the time of a step on the CPU; the price is that memory once
+            used stays with the process.
+        compilation_cache: keep compiled programs on disk, so that a second run starts in a second;
+            True for `cache_directory() / "xla"`, or a directory.
+
+    Returns:
+        What was set.
+    """
+    allocator = allocator and os.environ.get("CNNJAX_ALLOCATOR", "1") != "0"
+    if os.environ.get("CNNJAX_COMPILATION_CACHE", "1") == "0":
+        compilation_cache = False
+    cache = None
+    if compilation_cache:
+        root = cache_directory() / "xla" if compilation_cache is True else Path(compilation_cache)
+        cache = root / _machine_key()
+        jax.config.update("jax_compilation_cache_dir", str(cache))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+        jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    return Runtime(
+        allocator="keeps memory" if allocator and _keep_memory() else "unchanged",
+        compilation_cache=str(cache) if cache else None,
+    )
+
+
+def compiler_options(deterministic: bool) -> dict[str, bool | int] | None:
+    """Options for `jax.jit`: on a GPU, deterministic operations chosen without timing.
+
+    CPUs and TPUs need none: the same program gives the same bits there.
+    """
+    if not deterministic or jax.default_backend() != "gpu":
+        return None
+    return {"xla_gpu_deterministic_ops": True, "xla_gpu_autotune_level": 0}
+
+
+def cache_directory() -> Path:
+    """Where decoded data and compiled programs are kept.
+
+    CNNJAX_CACHE_DIR, else XDG_CACHE_HOME/cnnjax, else ~/.cache/cnnjax.
+    """
+    if own := os.environ.get("CNNJAX_CACHE_DIR"):
+        return Path(own).expanduser()
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(base).expanduser() / "cnnjax"
+
+
+def visible_cores() -> int:
+    """Number of CPU threads that XLA uses: NPROC if set, else the cores of this process.
+
+    Part of what a result's bits depend on.
+    """
+    if (nproc := os.environ.get("NPROC", "")).isdigit() and int(nproc) > 0:
+        return int(nproc)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the libraries that results depend on."""
+    names = ("cnnjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+    found = {"python": platform.python_version()}
+    for name in names:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def machine() -> dict[str, str | int]:
+    """The machine in words: system, processor, cores that XLA uses, backend, device."""
+    device = jax.devices()[0]
+    return {
+        "system": f"{platform.system()} {platform.machine()}",
+        "processor": _processor_name(),
+        "cores": visible_cores(),
+        "backend": jax.default_backend(),
+        "device": device.device_kind,
+        "device_count": jax.device_count(),
+    }
+
+
+def _keep_memory() -> bool:
+    if sys.platform != "linux":
+        return False
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is None:  # musl has none
+        return False
+    settings = ((_M_ARENA_MAX, 1), (_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, 2**31 - 1))
+    return all([mallopt(parameter, value) == 1 for parameter, value in settings])
+
+
+def _machine_key() -> str:
+    """Compiled CPU code fits one processor and one jaxlib: each gets a cache of its own."""
+    parts = [metadata.version("jaxlib"), platform.machine()]
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            parts += sorted({line for line in file if line.startswith(("flags", "model name"))})
+    except OSError:
+        parts.append(platform.processor())
+    return hashlib.sha256("".join(parts).encode()).hexdigest()[:12]
+
+
+def _processor_name() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            for line in file:
+                if line.startswith("model name"):
+                    return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or "unknown"

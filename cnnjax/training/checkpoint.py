@@ -1,0 +1,254 @@
+"""Checkpoints: asynchronous, atomic, best and latest kept, every leaf's hash verified on load."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from cnnjax import paths
+from cnnjax.training.state import TrainState, Tree
+
+_LATEST_KEPT = 2  # a damaged latest one leaves its predecessor
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be used: damaged, incomplete, or of another model."""
+
+
+class Checkpoints:
+    """The checkpoints of one run.
+
+    Args:
+        directory: where they are, one subdirectory a step.
+        keep: number of best ones kept beside the latest two.
+        read_only: for loading; nothing is made or deleted.
+    """
+
+    def __init__(self, directory: Path, keep: int = 1, *, read_only: bool = False):
+        import orbax.checkpoint as ocp
+        from orbax.checkpoint import checkpoint_managers as managers
+
+        # Orbax tells absl of every step it takes; errors still get through.
+        logging.getLogger("absl").setLevel(logging.ERROR)
+        self.directory = Path(directory).absolute()
+        self._ocp = ocp
+        # Only a checkpoint that beats all before it carries a score, so the best are the last such.
+        best = managers.BestN(
+            get_metric_fn=lambda scores: scores["score"], n=keep, keep_checkpoints_without_metrics=False
+        )
+        self._manager = ocp.CheckpointManager(
+            self.directory,
+            options=ocp.CheckpointManagerOptions(
+                create=not read_only,
+                read_only=read_only,
+                cleanup_tmp_directories=not read_only,
+                preservation_policy=managers.AnyPreservationPolicy(
+                    [managers.LatestN(_LATEST_KEPT), best]
+                ),
+            ),
+        )
+
+    def steps(self) -> list[int]:
+        """Steps of the complete checkpoints, in ascending order."""
+        return sorted(self._manager.all_steps())
+
+    def save(self, state: TrainState, progress: Mapping[str, Any], score: float | None) -> None:
+        """Save in the background; a step that is saved already is left as it is.
+
+        Args:
+            state: after the step.
+            progress: what else resuming needs, as JSON: epoch, sums, best value, ...
+            score: higher is better; given only if this is the best checkpoint so far.
+        """
+        step = int(state.step)
+        if step in self.steps():
+            return
+        # Copies: the next step donates these buffers while Orbax still writes.
+        items = {k: jax.tree.map(lambda x: np.array(x), v) for k, v in _items(state).items()}
+        leaves = {
+            item: {k: [paths.leaf_hash(v), v.dtype.str] for k, v in paths.flatten(tree).items()}
+            for item, tree in items.items()
+        }
+        meta: dict[str, Any] = {"leaves": leaves, "progress": dict(progress)}
+        meta["digest"] = _digest(meta)
+        args = self._ocp.args
+        self._manager.save(
+            step,
+            args=args.Composite(
+                **{name: args.StandardSave(tree) for name, tree in items.items() if tree},
+                meta=args.JsonSave(meta),
+            ),
+            metrics=None if score is None else {"score": score},
+        )
+
+    def load_state(self, template: TrainState) -> tuple[TrainState, dict[str, Any]]:
+        """The latest checkpoint as (state, progress).
+
+        Args:
+            template: a state of the same model and optimiser.
+
+        Raises:
+            CheckpointError: if it is damaged or of another model; names the leaf, and the latest
+                intact checkpoint before it.
+        """
+        step = self.steps()[-1]
+        try:
+            meta = self._meta(step)
+            trees = {name: self._item(step, name, meta) for name in meta["leaves"]}
+        except CheckpointError as error:
+            raise CheckpointError(f"{error} {self._offer(step)}") from None
+        return _into(template, trees, self.directory / str(step)), meta["progress"]
+
+    def load_variables(self, step: int | None = None) -> tuple[Tree, dict[str, Any]]:
+        """The variables to evaluate of one checkpoint, without the optimiser, and its progress.
+
+        Args:
+            step: None takes the best one, which is the latest where nothing was monitored.
+        """
+        step = self.best_step() if step is None else step
+        meta = self._meta(step)
+        tree = self._item(step, "model", meta)
+        return _variables(tree), meta["progress"]
+
+    def best_step(self) -> int:
+        """The step of the best checkpoint, as the latest one has it."""
+        latest = self.steps()[-1]
+        best = self._meta(latest)["progress"].get("best_step")
+        return latest if best is None else int(best)
+
+    def wait(self) -> None:
+        """Until everything is on disk."""
+        self._manager.wait_until_finished()
+
+    def close(self) -> None:
+        """Finish writing and free the resources."""
+        self._manager.close()
+
+    def _meta(self, step: int) -> dict[str, Any]:
+        where = self.directory / str(step)
+        meta = self._read(step, "meta", self._ocp.args.JsonRestore())
+        if not isinstance(meta, dict) or meta.get("digest") != _digest(meta):
+            raise CheckpointError(f"checkpoint {where} is damaged: its description was changed.")
+        return meta
+
+    def _item(self, step: int, name: str, meta: dict[str, Any]) -> Tree:
+        where, leaves = self.directory / str(step), meta["leaves"][name]
+        if not leaves:
+            return {}
+        tree = self._read(step, name, self._ocp.args.StandardRestore())
+        flat = paths.flatten(tree) if isinstance(tree, dict) else {}
+        if set(flat) != set(leaves):
+            lines = "; ".join(paths.differences(dict.fromkeys(leaves), dict.fromkeys(flat)))
+            raise CheckpointError(f"checkpoint {where} is damaged: {name} differs: {lines}.")
+        for key, value in flat.items():
+            digest, dtype = leaves[key]
+            array = np.asarray(value)
+            if array.dtype.str != dtype or paths.leaf_hash(array) != digest:
+                raise CheckpointError(
+                    f"checkpoint {where} is damaged: {name}/{key} differs from its stored hash."
+                )
+        return tree
+
+    def _read(self, step: int, name: str, how: Any) -> Any:
+        where = self.directory / str(step) / name
+        tensorstore_noise = logging.getLogger("asyncio")
+        level = tensorstore_noise.level
+        tensorstore_noise.setLevel(logging.CRITICAL)
+        try:
+            restored = self._manager.restore(step, args=self._ocp.args.Composite(**{name: how}))
+            return restored[name]
+        except Exception as error:
+            # Damage surfaces as KeyError, JSONDecodeError, UnicodeDecodeError or a bare Exception
+            # with pages of text, so whatever it is becomes one line.
+            reason = f"{type(error).__name__}: {error}".split("\n")[0][:200]
+            raise CheckpointError(f"checkpoint {where} cannot be read ({reason}).") from None
+        finally:
+            tensorstore_noise.setLevel(level)
+
+    def _offer(self, damaged: int) -> str:
+        for step in reversed(self.steps()):
+            if step >= damaged:
+                continue
+            try:
+                meta = self._meta(step)
+                for name in meta["leaves"]:
+                    self._item(step, name, meta)
+            except CheckpointError:
+                continue
+            return (
+                f"The checkpoint before it, step {step}, is intact: delete "
+                f"{self.directory / str(damaged)} and resume to continue from there."
+            )
+        return "There is no intact checkpoint before it: start again in another directory."
+
+
+def _items(state: TrainState) -> dict[str, Tree]:
+    """The state as named trees of string keys: the model to evaluate, and the rest for training."""
+    average = bool(state.average)
+    return {
+        "model": {"params": state.variables()["params"], "state": state.state},
+        "training": {
+            "step": state.step,
+            "key": state.key,
+            "opt_state": _indexed(state.opt_state),
+            **({"params": state.params} if average else {}),
+        },
+    }
+
+
+def _indexed(tree: Any) -> dict[str, Any]:
+    """Leaves of any pytree by their number: optimiser states are named tuples of all kinds."""
+    return {f"{i:04d}": leaf for i, leaf in enumerate(jax.tree.leaves(tree))}
+
+
+def _variables(tree: Tree) -> Tree:
+    return {"params": tree["params"], **tree.get("state", {})}
+
+
+def _into(template: TrainState, trees: dict[str, Tree], where: Path) -> TrainState:
+    """Fill a state of the same structure, after checking that it is the same."""
+    wanted = {
+        f"{item}/{k}": (v.shape, v.dtype.str)
+        for item, tree in _items(template).items()
+        for k, v in paths.flatten(jax.tree.map(np.asarray, tree)).items()
+    }
+    found = {
+        f"{item}/{k}": (v.shape, v.dtype.str)
+        for item, tree in trees.items()
+        for k, v in paths.flatten(jax.tree.map(np.asarray, tree)).items()
+    }
+    if wanted != found:
+        lines = paths.differences(wanted, found)
+        more = f" and {len(lines) - 5} more" if len(lines) > 5 else ""
+        raise CheckpointError(
+            f"checkpoint {where} is of another model or optimiser: {'; '.join(lines[:5])}{more}"
+        )
+    device: Callable[[Any], Any] = lambda tree: jax.tree.map(jax.numpy.array, tree)  # noqa: E731
+    model, training = trees["model"], trees["training"]
+    evaluated = paths.flatten(model["params"])
+    trainable, frozen = paths.flatten(template.params), paths.flatten(template.frozen)
+    averaged = paths.unflatten({k: evaluated[k] for k in trainable})
+    treedef = jax.tree.structure(template.opt_state)
+    leaves = [training["opt_state"][k] for k in sorted(training.get("opt_state", {}))]
+    return TrainState(
+        step=device(training["step"]),
+        params=device(training.get("params", averaged)),
+        frozen=device(paths.unflatten({k: evaluated[k] for k in frozen})),
+        state=device(model.get("state", {})),
+        opt_state=jax.tree.unflatten(treedef, device(leaves)),
+        average=device(averaged) if template.average else {},
+        key=device(training["key"]),
+    )
+
+
+def _digest(meta: Mapping[str, Any]) -> str:
+    """Over everything but itself, as it reads back from JSON."""
+    content = json.dumps({k: v for k, v in meta.items() if k != "digest"}, sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()

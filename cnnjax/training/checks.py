@@ -1,0 +1,54 @@
+"""Do data and model fit together? Answered before anything is compiled."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from cnnjax.data import Dataset
+from cnnjax.models import Model
+
+_ROWS_AT_ONCE = 4096
+
+
+def check_data(model: Model, data: Dataset) -> None:
+    """Check a data set against a model.
+
+    Raises:
+        ValueError: for an empty data set, another image shape, labels out of range, or float
+            images that are not pixels in [0, 255]; names the data, the value and what to do.
+    """
+    spec = model.spec
+    if len(data) == 0:
+        raise ValueError(f"{data.name}: the data set is empty")
+    if tuple(data.image_shape) != spec.input_shape:
+        raise ValueError(
+            f"{data.name} has images of shape {list(data.image_shape)}, the model {spec.name} takes "
+            f"{list(spec.input_shape)}: create it with input_shape={tuple(data.image_shape)}"
+        )
+    classes = max(spec.num_classes, 2)
+    if (highest := int(np.max(data.labels))) >= classes or int(np.min(data.labels)) < 0:
+        at = int(np.argmax((data.labels >= classes) | (data.labels < 0)))
+        raise ValueError(
+            f"{data.name}: labels[{at}] is {data.labels[at]}, but {spec.name} has num_classes="
+            f"{spec.num_classes}, so labels must lie in [0, {classes}): create it with "
+            f"num_classes={highest + 1} or more"
+        )
+    if data.images.dtype != np.uint8:
+        _check_floats(data, spec.preprocessing)
+
+
+def _check_floats(data: Dataset, preprocessing: str) -> None:
+    low, high = np.inf, -np.inf
+    for start in range(0, len(data), _ROWS_AT_ONCE):
+        rows = data.images[start : start + _ROWS_AT_ONCE]
+        low, high = min(low, float(rows.min())), max(high, float(rows.max()))
+        if not np.isfinite(rows).all():
+            bad = ~np.isfinite(rows).reshape(len(rows), -1).all(axis=1)
+            raise ValueError(
+                f"{data.name}: images[{start + int(np.argmax(bad))}] holds NaN or infinity"
+            )
+    if preprocessing != "none" and (low < 0 or high > 255 or 0 < high <= 1):
+        raise ValueError(
+            f"{data.name}: floating images must be pixels in [0, 255], these lie in "
+            f"[{low:g}, {high:g}]: multiply them back, or use a model with preprocessing='none'"
+        )

@@ -1,0 +1,107 @@
+"""The two forms of an epoch behind one interface: a Python loop, and chunks of steps in a scan."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from cnnjax.config import TrainingConfig
+from cnnjax.data import Loader, prefetch
+from cnnjax.runtime import compiler_options
+from cnnjax.training.state import TrainState
+from cnnjax.training.step import TrainStep
+
+# Larger data sets stay on the host and are fed batch by batch.
+_DEVICE_DATA_BYTES = 8 * 2**30
+
+Sums = dict[str, Array]
+
+
+class Epochs:
+    """Runs the steps of an epoch in the form that suits the device.
+
+    On CPUs a Python loop over a jitted step: XLA:CPU runs convolutions inside a loop of its own on
+    one thread. On accelerators chunks of `steps_per_dispatch` steps as one `lax.scan` over a data
+    set that stays on the device. Both visit the same batches in the same order.
+
+    Args:
+        step: the training step.
+        loader: of the training data.
+        config: its steps_per_dispatch and deterministic.
+    """
+
+    def __init__(self, step: TrainStep, loader: Loader, config: TrainingConfig):
+        self.loader = loader
+        self.chunk = _chunk_size(config, loader)
+        options = compiler_options(config.deterministic)
+        if self.chunk == 1:
+            self._step = jax.jit(step, donate_argnums=0, compiler_options=options)
+        else:
+            self._images = jax.device_put(np.asarray(loader.data.images))
+            self._labels = jax.device_put(np.asarray(loader.data.labels))
+            self._scan = jax.jit(_scan_of(step), donate_argnums=0, compiler_options=options)
+
+    def run(
+        self, state: TrainState, epoch: int, start: int
+    ) -> Iterator[tuple[TrainState, int, Sums]]:
+        """Run an epoch from step `start` on.
+
+        Args:
+            state: before; it is donated, use the yielded one.
+            epoch: counted from 0.
+            start: first step within the epoch.
+
+        Yields:
+            (state, steps of the epoch done, sums a step: [k] each) after every dispatch.
+        """
+        if self.chunk == 1:
+            batches = prefetch(self.loader.epoch(epoch, start))
+            for done, batch in enumerate(batches, start + 1):
+                state, sums = self._step(state, batch)
+                yield state, done, sums
+            return
+        indices, mask = self.loader.order(epoch)
+        for begin in range(start, self.loader.steps, self.chunk):
+            end = min(begin + self.chunk, self.loader.steps)
+            state, sums = self._scan(
+                state,
+                self._images,
+                self._labels,
+                indices[begin:end],
+                mask[begin:end],
+                np.asarray(epoch, np.int32),
+            )
+            yield state, end, sums
+
+
+def _chunk_size(config: TrainingConfig, loader: Loader) -> int:
+    if config.steps_per_dispatch is not None:
+        return min(config.steps_per_dispatch, loader.steps)
+    on_cpu = jax.default_backend() == "cpu"
+    too_large = loader.data.images.nbytes > _DEVICE_DATA_BYTES
+    return 1 if on_cpu or too_large else loader.steps
+
+
+def _scan_of(step: TrainStep) -> Any:
+    def scan(
+        state: TrainState, images: Array, labels: Array, indices: Array, mask: Array, epoch: Array
+    ) -> tuple[TrainState, Sums]:
+        def body(state: TrainState, rows: tuple[Array, Array]) -> tuple[TrainState, Sums]:
+            index, valid = rows
+            batch = {
+                "image": jnp.take(images, index, axis=0),
+                "label": jnp.take(labels, index, axis=0),
+                "mask": valid,
+                "index": index,
+                "epoch": epoch,
+            }
+            return step(state, batch)
+
+        return jax.lax.scan(body, state, (indices, mask))
+
+    return scan

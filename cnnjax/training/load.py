@@ -1,0 +1,48 @@
+"""Load a model from where a run or `save` left it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from cnnjax.models import Model, UnreadableModel, load_model
+from cnnjax.models.files import MODEL_FILE, WEIGHTS_FILE, read_spec, rebuild
+from cnnjax.training.checkpoint import Checkpoints
+from cnnjax.training.record import CHECKPOINTS, RUN_FILE
+
+
+def load(directory: str | Path, module: Any = None) -> Model:
+    """Load a model.
+
+    Args:
+        directory: that `save` wrote, or a run directory, whose best checkpoint is loaded (the
+            latest where nothing was monitored).
+        module: for a model of `Model.from_module`: the Linen module, whose code is not stored.
+
+    Returns:
+        The model, with labels and preprocessing.
+
+    Raises:
+        UnreadableModel: if there is no model, or a run has no checkpoint yet.
+        CheckpointError, DamagedWeights: if what is there was changed or cut off.
+    """
+    directory = Path(directory).expanduser()
+    if not directory.is_dir():
+        raise UnreadableModel(f"{directory} does not exist or is no directory")
+    if (directory / WEIGHTS_FILE).is_file():
+        return load_model(directory, module)
+    if not (directory / RUN_FILE).is_file():
+        raise UnreadableModel(
+            f"{directory} is neither a saved model ({MODEL_FILE} and {WEIGHTS_FILE}) nor a run "
+            f"directory ({RUN_FILE} and {CHECKPOINTS}/)"
+        )
+    if not (directory / CHECKPOINTS).is_dir():
+        raise UnreadableModel(f"the run {directory} has no checkpoint yet")
+    checkpoints = Checkpoints(directory / CHECKPOINTS, read_only=True)
+    try:
+        if not checkpoints.steps():
+            raise UnreadableModel(f"the run {directory} has no checkpoint yet")
+        variables, _ = checkpoints.load_variables()
+    finally:
+        checkpoints.close()
+    return rebuild(read_spec(directory), module, variables, directory)

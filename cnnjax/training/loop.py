@@ -1,0 +1,435 @@
+"""`fit`, the only training loop."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+
+from cnnjax import metrics, paths
+from cnnjax.config import TrainingConfig, to_dict
+from cnnjax.data import Dataset, Loader, Splits, from_arrays, prefetch
+from cnnjax.models import Model
+from cnnjax.models.files import write_spec
+from cnnjax.runtime import compiler_options
+from cnnjax.training.checkpoint import Checkpoints
+from cnnjax.training.checks import check_data
+from cnnjax.training.dispatch import Epochs, Sums
+from cnnjax.training.optim import make_optimizer, make_schedule
+from cnnjax.training.progress import Progress, epoch_line
+from cnnjax.training.record import RunDirectory
+from cnnjax.training.state import TrainState, Tree
+from cnnjax.training.step import make_eval_step, make_train_step
+
+
+class NonFiniteLoss(ArithmeticError):
+    """The loss became NaN or infinite."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """A training that was stopped from outside, after saving what was done."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What `fit` returns.
+
+    Args:
+        model: with the result's parameters: the best ones on the validation data if a metric is
+            monitored and there is such data, else the last ones.
+        history: a float array an epoch for each of epoch, step, loss, accuracy, learning_rate,
+            seconds, images_per_second and, with validation data, val_loss and val_accuracy.
+        metrics: of the model: val_loss, val_accuracy, test_loss, test_accuracy where there is data.
+        directory: where it was recorded, or None.
+        parameter_hash: SHA-256 of the model's variables; equal if and only if bitwise equal.
+        best_epoch: the epoch the model is from, counted from 1.
+        seconds: of this call.
+    """
+
+    model: Model
+    history: dict[str, np.ndarray]
+    metrics: dict[str, float]
+    directory: Path | None
+    parameter_hash: str
+    best_epoch: int
+    seconds: float
+
+
+@dataclass
+class _Position:
+    """Where a training stands; all of it is in every checkpoint."""
+
+    epoch: int = 0  # counted from 0
+    step: int = 0  # within the epoch
+    totals: dict[str, float] = field(default_factory=dict)  # of the epoch so far
+    best: float | None = None  # score, higher is better
+    best_epoch: int = 0  # counted from 1
+    best_step: int | None = None
+    waited: int = 0  # epochs without a better score
+    done: bool = False
+
+
+def fit(
+    model: Model,
+    data: Splits | Dataset | tuple[np.ndarray, np.ndarray],
+    config: TrainingConfig | None = None,
+    loss: metrics.Loss | None = None,
+    optimizer: optax.GradientTransformation | None = None,
+    directory: str | Path | None = None,
+    *,
+    verbose: bool = True,
+    record: Mapping[str, Any] | None = None,
+) -> Run:
+    """Train a model.
+
+    Args:
+        model: where to start from.
+        data: Splits, a Dataset, or (images, labels) as `from_arrays` takes them. Images are pixels
+            in [0, 255]; the model's preprocessing is applied on the device.
+        config: how; None takes the defaults of `TrainingConfig`.
+        loss: (logits [N, K], labels [N]) -> [N]; None takes cross-entropy, softmax or, for one
+            logit, sigmoid.
+        optimizer: any optax transformation, instead of the configured one with its learning rate,
+            schedule and weight decay.
+        directory: a run directory for record, metrics and checkpoints; None keeps nothing on disk.
+        verbose: show progress: a bar on a terminal, a line an epoch elsewhere.
+        record: facts to store in run.json and, as "experiment", in config.json.
+
+    Returns:
+        A Run.
+
+    Raises:
+        ValueError: if data, model and configuration do not fit together.
+        NonFiniteLoss: with metric, epoch and step; the last good checkpoint remains.
+        Interrupted: after Ctrl-C or SIGTERM, once a checkpoint is saved.
+        RunError, CheckpointError: if the directory is another run's, or damaged.
+
+    >>> import cnnjax as cj
+    >>> run = cj.fit(cj.create_model("mlp", units=(32,)), cj.data.load("digits"),
+    ...              cj.TrainingConfig(epochs=2, batch_size=32), verbose=False)
+    >>> run.history["loss"].shape
+    (2,)
+    """
+    config = config or TrainingConfig()
+    return _Training(
+        model, _as_splits(data), config, loss, optimizer, directory, verbose, record
+    ).run()
+
+
+def evaluate(
+    model: Model,
+    data: Dataset,
+    *,
+    batch_size: int = 64,
+    loss: metrics.Loss | None = None,
+    precision: str = "float32",
+) -> dict[str, float]:
+    """Loss and accuracy over every example of a data set.
+
+    Args:
+        model: to evaluate.
+        data: images (pixels in [0, 255]) and labels.
+        batch_size: >= 1; it does not change the result but for rounding.
+        loss: as in `fit`.
+        precision: "float32" or "bfloat16".
+
+    Returns:
+        {"loss": mean, "accuracy": fraction}.
+    """
+    check_data(model, data)
+    step = jax.jit(make_eval_step(model, loss, precision=precision))
+    return _evaluate(step, model.variables, Loader(data, batch_size))
+
+
+def _evaluate(step: Any, variables: Tree, loader: Loader) -> dict[str, float]:
+    sums = [step(variables, batch) for batch in prefetch(loader.epoch(0))]
+    totals: dict[str, float] = {}
+    for one in jax.device_get(sums):
+        totals = metrics.add(totals, one)
+    return metrics.divide(totals)
+
+
+class _Training:
+    """One call of `fit`."""
+
+    def __init__(
+        self,
+        model: Model,
+        splits: Splits,
+        config: TrainingConfig,
+        loss: metrics.Loss | None,
+        optimizer: optax.GradientTransformation | None,
+        directory: str | Path | None,
+        verbose: bool,
+        record: Mapping[str, Any] | None,
+    ):
+        for part in (splits.train, splits.validation, splits.test):
+            if part is not None:
+                check_data(model, part)
+        self.model, self.splits, self.config = model, splits, config
+        self.loader = Loader(splits.train, config.batch_size, shuffle=True, seed=config.seed)
+        total = config.epochs * self.loader.steps
+        self.schedule = None if optimizer else make_schedule(config, total)
+        optimizer = optimizer or make_optimizer(config, total)
+        self.state = TrainState.create(
+            model, optimizer, frozen=config.frozen, seed=config.seed, average=config.average > 0
+        )
+        step = make_train_step(
+            model,
+            loss,
+            optimizer,
+            config.frozen,
+            augment=config.augment,
+            precision=config.precision,
+            average=config.average,
+            label_smoothing=config.label_smoothing,
+        )
+        self.epochs = Epochs(step, self.loader, config)
+        options = compiler_options(config.deterministic)
+        eval_step = make_eval_step(model, loss, precision=config.precision)
+        self.eval_step = jax.jit(eval_step, compiler_options=options)
+        self.progress = Progress(config.epochs, self.loader.steps, config.batch_size, verbose)
+        self.verbose = verbose
+        self.at = _Position()
+        self.records: list[dict[str, Any]] = []
+        self.pending: list[tuple[int, Sums]] = []  # (steps done, sums) still on the device
+        self.best_variables: Tree | None = None
+        self.directory = RunDirectory(directory) if directory is not None else None
+        self.checkpoints: Checkpoints | None = None
+        self.facts = dict(record or {})
+
+    def run(self) -> Run:
+        began = time.perf_counter()
+        if self.directory:
+            self._open(self.directory)
+        status = "failed"
+        try:
+            with _StopSignals() as stop:
+                while not self.at.done:
+                    self._epoch(stop)
+            result = self._result(time.perf_counter() - began)
+            status = "finished"
+        except Interrupted:
+            status = "interrupted"
+            raise
+        finally:
+            self.progress.stop()
+            if self.checkpoints:
+                self.checkpoints.close()
+            if self.directory and status != "finished":
+                self.directory.finish(status)
+        if self.directory:
+            self.directory.finish(
+                "finished",
+                metrics=result.metrics,
+                parameter_hash=result.parameter_hash,
+                best_epoch=result.best_epoch,
+                seconds=round(result.seconds, 2),
+            )
+        return result
+
+    def _open(self, directory: RunDirectory) -> None:
+        """Claim the run directory; where it holds a checkpoint to resume, restore it."""
+        config = {"training": to_dict(self.config), "experiment": self.facts}
+        parts = {
+            name: {"name": part.name, "examples": len(part), "fingerprint": part.fingerprint}
+            for name, part in vars(self.splits).items()
+            if part is not None
+        }
+        facts = {"seed": self.config.seed, "data": parts, "model": self.model.spec.name}
+        directory.start(config, {**facts, **self.facts}, resume=self.config.resume)
+        write_spec(self.model.spec, directory.path)
+        self.checkpoints = Checkpoints(directory.checkpoints, self.config.keep)
+        if self.config.resume and self.checkpoints.steps():
+            self.state, progress = self.checkpoints.load_state(self.state)
+            self.at = _Position(**progress)
+            self.records = directory.truncate(self.at.epoch)
+            if self.at.best_step is not None and self.at.best_step in self.checkpoints.steps():
+                self.best_variables, _ = self.checkpoints.load_variables(self.at.best_step)
+            # A finished training that is prolonged goes on; one stopped early stays stopped.
+            if self.at.epoch < self.config.epochs and not self._patience_over():
+                self.at.done = False
+            self._say(f"resumed {directory.path} at epoch {self.at.epoch + 1}, step {self.at.step}")
+        else:
+            directory.truncate(0)
+            if self.config.resume:
+                self._say(f"nothing was saved in {directory.path}: starting from the beginning")
+
+    def _epoch(self, stop: _StopSignals) -> None:
+        """One epoch, or the rest of it."""
+        at, began, first = self.at, time.perf_counter(), self.at.step
+        every = self.config.checkpoint_every
+        self.progress.start_epoch(at.epoch, at.step)
+        for self.state, done, sums in self.epochs.run(self.state, at.epoch, at.step):
+            crossed = every is not None and done // every > at.step // every
+            at.step = done
+            self.pending.append((done, sums))
+            if self.progress.due():
+                self._collect(leave=2)
+                if at.totals:
+                    self.progress.update(done, metrics.divide(at.totals))
+            if done < self.loader.steps and (crossed or stop.requested):
+                self._save(score=None)
+            if stop.requested and done < self.loader.steps:
+                self._interrupt()
+        self._collect()
+        self._end_epoch(time.perf_counter() - began, first)
+        if stop.requested and not at.done:
+            self._interrupt()
+
+    def _end_epoch(self, seconds: float, first: int) -> None:
+        at = self.at
+        step = int(self.state.step)
+        record: dict[str, Any] = {"epoch": at.epoch + 1, "step": step, **metrics.divide(at.totals)}
+        if self.schedule:
+            record["learning_rate"] = float(self.schedule(step - 1))
+        if self.splits.validation:
+            loader = Loader(self.splits.validation, self.config.batch_size)
+            means = _evaluate(self.eval_step, self.state.variables(), loader)
+            record.update({f"val_{k}": v for k, v in means.items()})
+        done = self.loader.steps - first
+        record["seconds"] = round(seconds, 3)
+        record["images_per_second"] = round(done * self.config.batch_size / max(seconds, 1e-9), 1)
+        self.records.append(record)
+        score = self._judge(record)
+        at.epoch, at.step, at.totals = at.epoch + 1, 0, {}
+        at.done = at.epoch >= self.config.epochs or self._patience_over()
+        if self.directory:
+            # The epoch's line first: a checkpoint cuts the file back to what it has seen.
+            self.directory.append(record)
+        self._save(score)
+        self.progress.end_epoch(epoch_line(self.config.epochs, record))
+
+    def _judge(self, record: Mapping[str, float]) -> float | None:
+        """The score if this epoch is the best so far."""
+        at, monitor = self.at, self.config.monitor
+        if monitor is None or not self.splits.validation:
+            at.best_epoch = at.epoch + 1
+            return None
+        value = record[f"val_{monitor}"]
+        score = -value if monitor == "loss" else value
+        if at.best is not None and not score > at.best:
+            at.waited += 1
+            return None
+        at.best, at.best_epoch, at.waited = score, at.epoch + 1, 0
+        at.best_step = int(self.state.step)
+        self.best_variables = jax.tree.map(np.array, self.state.variables())
+        return score
+
+    def _patience_over(self) -> bool:
+        patience = self.config.early_stopping
+        return patience is not None and self.at.waited >= patience
+
+    def _collect(self, leave: int = 0) -> None:
+        """Fetch the sums of all but the last dispatches, and stop at the first that is not finite."""
+        cut = len(self.pending) - leave
+        ready, self.pending = self.pending[: max(cut, 0)], self.pending[max(cut, 0) :]
+        for done, sums in ready:
+            host = {k: np.atleast_1d(v) for k, v in jax.device_get(sums).items()}
+            steps = len(host["loss"])
+            for i in range(steps):
+                one = {k: v[i] for k, v in host.items()}
+                if not np.isfinite(one["loss"]):
+                    self._refuse(float(one["loss"]), done - steps + i + 1)
+                self.at.totals = metrics.add(self.at.totals, one)
+
+    def _refuse(self, value: float, step: int) -> None:
+        saved = self.checkpoints.steps() if self.checkpoints else []
+        where = (
+            f"the last good checkpoint is step {saved[-1]} in {self.checkpoints.directory}"
+            if saved and self.checkpoints
+            else "no checkpoint had been saved"
+        )
+        raise NonFiniteLoss(
+            f"loss became {value} in epoch {self.at.epoch + 1}, step {step} of "
+            f"{self.loader.steps}; {where}. Try a smaller learning_rate (it was "
+            f"{self.config.learning_rate:g})"
+        )
+
+    def _save(self, score: float | None) -> None:
+        self._collect()  # a checkpoint must not hide a loss that is not finite
+        if self.checkpoints:
+            self.checkpoints.save(self.state, vars(self.at), score)
+
+    def _interrupt(self) -> None:
+        where = f"epoch {self.at.epoch + 1}, step {self.at.step} of {self.loader.steps}"
+        if not self.checkpoints or not self.directory:
+            raise Interrupted(f"stopped in {where}; nothing was saved, since no directory was given")
+        self.checkpoints.wait()
+        raise Interrupted(
+            f"stopped in {where} and saved in {self.directory.path}: the same call with "
+            "resume=True (on the command line: --resume) goes on from there"
+        )
+
+    def _result(self, seconds: float) -> Run:
+        best = self.best_variables
+        variables = jax.tree.map(jax.numpy.array, best if best else self.state.variables())
+        model = self.model.replace(variables=variables)
+        results: dict[str, float] = {}
+        for prefix, part in (("val", self.splits.validation), ("test", self.splits.test)):
+            if part is not None:
+                means = _evaluate(self.eval_step, variables, Loader(part, self.config.batch_size))
+                results.update({f"{prefix}_{k}": v for k, v in means.items()})
+        keys = list(self.records[-1]) if self.records else []
+        return Run(
+            model=model,
+            history={k: np.array([r[k] for r in self.records], np.float64) for k in keys},
+            metrics=results,
+            directory=self.directory.path if self.directory else None,
+            parameter_hash=paths.tree_hash(variables),
+            best_epoch=self.at.best_epoch,
+            seconds=seconds,
+        )
+
+    def _say(self, text: str) -> None:
+        if self.verbose:
+            print(text, flush=True)
+
+
+def _as_splits(data: Splits | Dataset | tuple[np.ndarray, np.ndarray]) -> Splits:
+    if isinstance(data, Splits):
+        return data
+    if isinstance(data, Dataset):
+        return Splits(data)
+    if isinstance(data, tuple) and len(data) == 2:
+        return Splits(from_arrays(*data))
+    raise ValueError(
+        f"data must be Splits, a Dataset or (images, labels), got {type(data).__name__}"
+    )
+
+
+class _StopSignals:
+    """Ctrl-C and SIGTERM ask for a stop at the next step; a second Ctrl-C stops at once."""
+
+    def __init__(self) -> None:
+        self.requested = False
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> _StopSignals:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.requested and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.requested = True

@@ -1,0 +1,180 @@
+"""Pure steps: (state, batch) -> (state, sums), and (variables, batch) -> sums."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+
+from cnnjax import augment as augmentation
+from cnnjax import metrics, paths, rng
+from cnnjax.config import AugmentConfig
+from cnnjax.models import Model
+from cnnjax.training.state import TrainState, Tree, merge
+
+Batch = Mapping[str, Array]
+TrainStep = Callable[[TrainState, Batch], tuple[TrainState, dict[str, Array]]]
+EvalStep = Callable[[Tree, Batch], dict[str, Array]]
+
+
+def make_train_step(
+    model: Model,
+    loss: metrics.Loss | None = None,
+    optimizer: optax.GradientTransformation | None = None,
+    frozen: Sequence[str] = (),
+    *,
+    augment: AugmentConfig | Callable | None = None,
+    precision: str = "float32",
+    average: float = 0.0,
+    label_smoothing: float = 0.0,
+) -> TrainStep:
+    """A pure training step; wrap it in `jax.jit`, `lax.scan` or a loop of one's own.
+
+    Args:
+        model: architecture and preprocessing; the weights come from the state.
+        loss: (logits [N, K], labels [N]) -> [N]; None takes cross-entropy, softmax or sigmoid.
+        optimizer: the one the state was created with; None takes RMSprop as Keras has it.
+        frozen: the patterns the state was created with.
+        augment, precision, average, label_smoothing: as in `TrainingConfig`.
+
+    Returns:
+        (state, batch) -> (state, sums). The batch holds "image" [N, H, W, C] (pixels), "label"
+        int32 [N], and optionally "mask" [N]; with augmentation also "index" int32 [N] and "epoch".
+        The loss that is minimised is the mean over the unmasked examples; sums are those of
+        `metrics.batch_sums`.
+
+    >>> import jax, numpy as np, cnnjax as cj
+    >>> model = cj.create_model("mlp", units=(8,))
+    >>> optimizer = cj.training.make_optimizer(cj.TrainingConfig(), total_steps=1)
+    >>> state = cj.training.TrainState.create(model, optimizer)
+    >>> step = jax.jit(cj.training.make_train_step(model, optimizer=optimizer))
+    >>> batch = {"image": np.zeros((4, 28, 28, 1), np.uint8), "label": np.zeros(4, np.int32)}
+    >>> state, sums = step(state, batch)
+    >>> int(state.step), float(sums["count"])
+    (1, 4.0)
+    """
+    if optimizer is None:
+        from cnnjax.config import TrainingConfig
+        from cnnjax.training.optim import make_optimizer
+
+        optimizer = make_optimizer(TrainingConfig(), total_steps=1)
+    num_classes = model.spec.num_classes
+    if label_smoothing and (loss is not None or num_classes == 1):
+        raise ValueError("label_smoothing works with the default softmax loss only")
+    loss_function = loss or metrics.default_loss(num_classes)
+    functions = model.trainable(frozen)
+    frozen = tuple(frozen)
+
+    def objective(
+        params: Tree, state: TrainState, inputs: Array, labels: Array, mask: Array
+    ) -> tuple[Array, tuple[Array, Array, Tree]]:
+        variables = _cast(merge(params, state.frozen), precision)
+        key = rng.at(rng.named(_key(state), "dropout"), state.step)
+        logits, new_state = functions.apply_train(
+            variables, state.state, _cast(inputs, precision), key
+        )
+        logits = logits.astype(jnp.float32)
+        target = metrics.smooth(labels, num_classes, label_smoothing) if label_smoothing else labels
+        losses = loss_function(logits, target)
+        if losses.shape != mask.shape:
+            raise ValueError(f"loss must return {list(mask.shape)}, got {list(losses.shape)}")
+        mean = jnp.sum(losses * mask) / jnp.maximum(jnp.sum(mask), 1.0)
+        return mean, (losses, logits, _keep_frozen(state.state, new_state, frozen))
+
+    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Array]]:
+        images = batch["image"].astype(jnp.float32)
+        labels, mask = batch["label"], _mask(batch)
+        if augment is not None:
+            key = rng.named(_key(state), "augment")
+            images = augmentation.for_batch(augment, key, batch["epoch"], batch["index"], images)
+        inputs = model.spec.preprocess(images)
+        # On accelerators matrix products would otherwise run in TF32 or bfloat16 unasked.
+        with jax.default_matmul_precision("float32" if precision == "float32" else "default"):
+            gradient = jax.grad(objective, has_aux=True)
+            gradients, (losses, logits, new_state) = gradient(
+                state.params, state, inputs, labels, mask
+            )
+        updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        next_state = dataclasses.replace(
+            state,
+            step=state.step + 1,
+            params=params,
+            state=new_state,
+            opt_state=opt_state,
+            average=_averaged(state, params, average),
+        )
+        return next_state, metrics.batch_sums(losses, logits, labels, mask)
+
+    return train_step
+
+
+def make_eval_step(
+    model: Model, loss: metrics.Loss | None = None, *, precision: str = "float32"
+) -> EvalStep:
+    """A pure evaluation step.
+
+    Args:
+        model, loss, precision: as in `make_train_step`.
+
+    Returns:
+        (variables, batch) -> sums over the unmasked examples.
+    """
+    loss_function = loss or metrics.default_loss(model.spec.num_classes)
+    functions = model.trainable()
+
+    def eval_step(variables: Tree, batch: Batch) -> dict[str, Array]:
+        inputs = model.spec.preprocess(batch["image"])
+        state = {k: v for k, v in variables.items() if k != "params"}
+        with jax.default_matmul_precision("float32" if precision == "float32" else "default"):
+            params = _cast(variables["params"], precision)
+            logits = functions.apply(params, state, _cast(inputs, precision)).astype(jnp.float32)
+        losses = loss_function(logits, batch["label"])
+        return metrics.batch_sums(losses, logits, batch["label"], _mask(batch))
+
+    return eval_step
+
+
+def _key(state: TrainState) -> Array:
+    return jax.random.wrap_key_data(state.key)
+
+
+def _mask(batch: Batch) -> Array:
+    mask = batch.get("mask")
+    return jnp.ones(batch["label"].shape[0]) if mask is None else mask.astype(jnp.float32)
+
+
+def _cast(tree: Any, precision: str) -> Any:
+    if precision == "float32":
+        return tree
+    return jax.tree.map(
+        lambda x: x.astype(jnp.bfloat16) if jnp.issubdtype(x.dtype, jnp.floating) else x, tree
+    )
+
+
+def _keep_frozen(old: Tree, new: Tree, frozen: tuple[str, ...]) -> Tree:
+    """New collections, but a frozen layer's statistics as they were; dtypes as they were."""
+    result = {}
+    for collection, tree in old.items():
+        fresh = paths.flatten(new[collection])
+
+        def pick(path: str, leaf: Array, fresh: Mapping[str, Array] = fresh) -> Array:
+            held = any(paths.matches(path, pattern) for pattern in frozen)
+            return leaf if held else fresh[path].astype(leaf.dtype)
+
+        result[collection] = paths.map_flat(pick, tree)
+    return result
+
+
+def _averaged(state: TrainState, params: Tree, decay: float) -> Tree:
+    if not decay:
+        return state.average
+    # A short memory at first, so that the random start is soon forgotten.
+    t = state.step.astype(jnp.float32) + 1.0
+    d = jnp.minimum(decay, t / (t + 9.0))
+    return jax.tree.map(lambda a, p: d * a + (1.0 - d) * p, state.average, params)

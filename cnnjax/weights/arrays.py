@@ -1,0 +1,62 @@
+"""Arrays by path in .safetensors files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cnnjax import paths
+
+
+class DamagedWeights(ValueError):
+    """A weight file that cannot be read, or not as it was written."""
+
+
+def save_safetensors(tree: Mapping[str, Any], path: str | Path) -> None:
+    """Write nested arrays, named by their paths, with the hash of each in the header.
+
+    The file is complete or absent: it is written beside its place and renamed.
+
+    Args:
+        tree: nested dictionaries of arrays, e.g. {"params": {"conv1": {"kernel": ...}}}.
+        path: of the file.
+    """
+    from safetensors.numpy import save_file
+
+    path = Path(path)
+    arrays = {k: np.ascontiguousarray(v) for k, v in paths.flatten(tree).items()}
+    hashes = {k: paths.leaf_hash(v) for k, v in arrays.items()}
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        save_file(arrays, beside, metadata=hashes)
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def load_safetensors(path: str | Path) -> dict[str, Any]:
+    """Read what `save_safetensors` wrote, with every hash checked.
+
+    Raises:
+        DamagedWeights: if the file is no .safetensors file, or an array differs from its hash.
+        FileNotFoundError: if there is none.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"weight file {path} does not exist")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            hashes = file.metadata() or {}
+            arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError) as error:
+        raise DamagedWeights(f"{path} is not a readable .safetensors file: {error}") from None
+    for key, array in arrays.items():
+        if key in hashes and paths.leaf_hash(array) != hashes[key]:
+            raise DamagedWeights(f"{path} is damaged: {key} differs from its stored hash")
+    return paths.unflatten(arrays)
