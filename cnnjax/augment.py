@@ -19,7 +19,18 @@ _PAD_MODES = {"nearest": "edge", "constant": "constant", "reflect": "symmetric"}
 
 
 class Augment(AugmentConfig):
-    __doc__ = AugmentConfig.__doc__
+    """Random changes of images, as a function of a key.
+
+    Args:
+        width_shift: largest shift along the width, in pixels if >= 1, else as a fraction; >= 0.
+        height_shift: the same along the height.
+        horizontal_flip: mirror left and right with probability 1/2.
+        vertical_flip: mirror up and down with probability 1/2.
+        crop_padding: pad by so many pixels on each side and cut out the original size at random.
+        fill_mode: what comes in at the borders of a shift or crop: "nearest" repeats the edge,
+            "constant" is fill_value, "reflect" mirrors, the edge included.
+        fill_value: for "constant", in the units of the images.
+    """
 
     def __call__(self, key: Array, images: Array) -> Array:
         """Change one image or a batch.

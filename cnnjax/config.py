@@ -17,18 +17,7 @@ MONITORS = ("loss", "accuracy")
 
 @dataclass(frozen=True)
 class AugmentConfig:
-    """Random changes of training images; `cnnjax.augment.Augment` applies them.
-
-    Args:
-        width_shift: largest shift along the width, in pixels if >= 1, else as a fraction; >= 0.
-        height_shift: the same along the height.
-        horizontal_flip: mirror left and right with probability 1/2.
-        vertical_flip: mirror up and down with probability 1/2.
-        crop_padding: pad by so many pixels on each side and cut out the original size at random.
-        fill_mode: what comes in at the borders of a shift or crop: "nearest" repeats the edge,
-            "constant" is fill_value, "reflect" mirrors.
-        fill_value: for "constant", in the units of the images.
-    """
+    """The settings of `cnnjax.augment.Augment`, which documents and applies them."""
 
     width_shift: float = 0.0
     height_shift: float = 0.0

@@ -69,7 +69,9 @@ def select(paths: Iterable[str], patterns: Sequence[str], argument: str) -> set[
         hits = {p for p in paths if matches(p, pattern)}
         if not hits:
             layers = sorted({p.rsplit("/", 1)[0] for p in paths})
-            raise ValueError(f"{argument}={pattern!r} names no parameter. {suggest(pattern, layers)}")
+            raise ValueError(
+                f"{argument}={pattern!r} names no parameter. {suggest(pattern, layers)}"
+            )
         chosen |= hits
     return chosen
 
@@ -116,7 +118,7 @@ def leaf_hash(leaf: Any) -> str:
 
 
 def tree_hash(tree: Mapping[str, Any]) -> str:
-    """SHA-256 over the sorted paths and hashes of all leaves: equal if and only if bitwise equal."""
+    """SHA-256 over the sorted paths and hashes of all leaves: equal only if bitwise equal."""
     digest = hashlib.sha256()
     for path, leaf in flatten(tree).items():
         digest.update(f"{path} {leaf_hash(leaf)}\n".encode())

@@ -152,9 +152,11 @@ def _checked_labels(labels: np.ndarray, name: str) -> np.ndarray:
     labels = labels.reshape(-1) if labels.ndim == 2 else labels
     if labels.ndim != 1:
         raise ValueError(f"{name}: labels must be [N] or one-hot [N, K], got {list(labels.shape)}")
-    if not np.issubdtype(labels.dtype, np.integer) and labels.dtype != np.bool_:
-        if not (np.issubdtype(labels.dtype, np.floating) and (labels == np.floor(labels)).all()):
-            raise ValueError(f"{name}: labels must be whole numbers, got {labels.dtype}")
+    whole = np.issubdtype(labels.dtype, np.integer) or labels.dtype == np.bool_
+    if np.issubdtype(labels.dtype, np.floating):
+        whole = bool((labels == np.floor(labels)).all())
+    if not whole:
+        raise ValueError(f"{name}: labels must be whole numbers, got {labels.dtype}")
     if labels.size and labels.min() < 0:
         raise ValueError(f"{name}: labels must be >= 0, got {labels.min()}")
     return labels.astype(np.int32)

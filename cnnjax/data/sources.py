@@ -136,7 +136,7 @@ def _how_to_get(name: str, root: Path) -> str:
     if name not in known:
         return f"{where}. {paths.suggest(name, known, 'data sets')} A file of your own: NAME.npz"
     return (
-        f"{where}. Prepare it once, on any machine with TensorFlow: python -c \"import "
+        f'{where}. Prepare it once, on any machine with TensorFlow: python -c "import '
         f"tensorflow_datasets as tfds; tfds.builder('{name}', file_format='array_record')"
         f'.download_and_prepare()"; then give its directory with --data-dir or TFDS_DATA_DIR. '
         "Needs no files: --data digits"

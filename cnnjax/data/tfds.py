@@ -65,7 +65,9 @@ def tfds_split(
             f"data set {name!r} in {source} has no array_record files for the split {split!r} "
             "(TFRecord files need TensorFlow): prepare it with file_format='array_record'"
         )
-    cached = cache_directory() / "data" / name / f"{source.name}-{split}-{_source_key(source, split)}"
+    cached = (
+        cache_directory() / "data" / name / f"{source.name}-{split}-{_source_key(source, split)}"
+    )
     arrays = _open_cache(cached)
     if arrays is None:
         if progress:
@@ -85,7 +87,10 @@ def _versions(folder: Path) -> list[Path]:
     def number(path: Path) -> list[int]:
         return [int(part) if part.isdigit() else -1 for part in path.name.split(".")]
 
-    found = [p.parent for p in (*folder.glob("*/dataset_info.json"), *folder.glob("*/*/dataset_info.json"))]
+    found = [
+        p.parent
+        for p in (*folder.glob("*/dataset_info.json"), *folder.glob("*/*/dataset_info.json"))
+    ]
     return sorted(found, key=number)
 
 
@@ -117,7 +122,8 @@ def _decode(source: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
     first = records[0] if len(records) else {}
     if "image" not in first or "label" not in first:
         raise ValueError(
-            f"{source} holds {sorted(first) or 'nothing'}; a data set of 'image' and 'label' is needed"
+            f"{source} holds {sorted(first) or 'nothing'}; a data set of 'image' and 'label' is "
+            "needed"
         )
     shape = _pixels(first["image"]).shape
     images = np.empty((len(records), *shape), np.uint8)
@@ -144,7 +150,7 @@ def _pixels(encoded: bytes) -> np.ndarray:
 
 
 def _build_cache(target: Path, images: np.ndarray, labels: np.ndarray) -> None:
-    """Write beside the target and rename: complete or absent, also if two processes build at once."""
+    """Write beside the target and rename: complete or absent, also if two build at once."""
     target.parent.mkdir(parents=True, exist_ok=True)
     building = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:

@@ -8,9 +8,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-import flax.linen as linen
 import jax
 import numpy as np
+from flax import linen
 
 from cnnjax import paths
 from cnnjax.models.model import Model
@@ -79,11 +79,12 @@ def read_spec(directory: Path) -> ModelSpec:
     file = directory / MODEL_FILE
     try:
         values: dict[str, Any] = json.loads(file.read_text())
-        tuples = ("input_shape", "label_names")
-        return ModelSpec(**{k: tuple(v) if k in tuples else v for k, v in values.items()})
+        for key in ("input_shape", "label_names"):
+            values[key] = tuple(values[key])
+        return ModelSpec(**values)
     except FileNotFoundError:
         raise UnreadableModel(f"{directory} holds no {MODEL_FILE}: it is no saved model") from None
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError) as error:
         raise UnreadableModel(f"{file} is not a model description: {error}") from None
 
 

@@ -9,10 +9,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import flax.linen as linen
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import linen
 from flax.core import unfreeze
 from jax import Array
 
@@ -115,11 +115,11 @@ class Model:
         """Random variables from the seed."""
         kwargs = _train_kwargs(module, train=False)
 
-        def init(key: Array) -> Variables:
+        def init(key: Array) -> Any:
             inputs = jnp.zeros((1, *spec.input_shape), jnp.float32)
             return module.init({"params": key, "dropout": key}, inputs, **kwargs)
 
-        variables = unfreeze(jax.jit(init)(rng.stream(seed, "parameters")))
+        variables: Variables = unfreeze(jax.jit(init)(rng.stream(seed, "parameters")))
         variables.pop("perturbations", None)
         return cls(module, variables, spec)
 
@@ -184,7 +184,7 @@ class Model:
         module = self.module
         evaluate, train = _train_kwargs(module, train=False), _train_kwargs(module, train=True)
 
-        def apply(params: Variables, state: Variables, inputs: Array) -> Array:
+        def apply(params: Variables, state: Variables, inputs: Array) -> Any:
             return module.apply({"params": params, **state}, inputs, **evaluate)
 
         def apply_train(
@@ -219,7 +219,7 @@ class _Static:
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _apply(static: _Static, variables: Variables, inputs: Array) -> Array:
+def _apply(static: _Static, variables: Variables, inputs: Array) -> Any:
     return static.module.apply(variables, inputs, **_train_kwargs(static.module, train=False))
 
 
@@ -237,8 +237,6 @@ def _frozen_norm(
     return next_function(*args, **kwargs)
 
 
-def _train_kwargs(module: linen.Module, *, train: bool) -> dict[str, bool]:
+def _train_kwargs(module: linen.Module, *, train: bool) -> dict[str, Any]:
     known = inspect.signature(type(module).__call__).parameters
-    return {
-        name: on if train else not on for name, on in _TRAIN_ARGUMENTS.items() if name in known
-    }
+    return {name: on if train else not on for name, on in _TRAIN_ARGUMENTS.items() if name in known}

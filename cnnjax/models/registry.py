@@ -6,7 +6,7 @@ import inspect
 from dataclasses import dataclass
 from typing import Any
 
-import flax.linen as linen
+from flax import linen
 
 from cnnjax import paths
 from cnnjax.models.model import Model

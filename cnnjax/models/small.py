@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import flax.linen as linen
+from flax import linen
 from jax import Array
 from jax.nn import relu
 

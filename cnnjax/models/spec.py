@@ -55,7 +55,8 @@ class ModelSpec:
             )
         if self.label_names and len(self.label_names) != max(self.num_classes, 2):
             raise ValueError(
-                f"label_names has {len(self.label_names)} names, the model {self.num_classes} classes"
+                f"label_names has {len(self.label_names)} names, the model has "
+                f"{self.num_classes} classes"
             )
 
     def preprocess(self, images: Array) -> Array:

@@ -6,10 +6,10 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-import flax.linen as linen
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import linen
 
 from cnnjax import paths
 from cnnjax.models.model import Model, _train_kwargs
@@ -124,7 +124,7 @@ def summary(model: Model) -> Summary:
 
 @dataclass(frozen=True)
 class _Field:
-    """Receptive field: extent and distance of neighbouring outputs in input pixels, an axis each."""
+    """Receptive field: extent, and distance of neighbouring outputs, in input pixels an axis."""
 
     extent: tuple[int, int] = (1, 1)
     jump: tuple[int, int] = (1, 1)
@@ -232,7 +232,9 @@ def _field_after(module: Any, incoming: list[_Field | None]) -> _Field | None:
         case MaxPooling2D():
             return field.window(module.pool_size, module.strides or module.pool_size, 1)
         case linen.Conv():
-            return field.window(module.kernel_size, module.strides or 1, module.kernel_dilation or 1)
+            return field.window(
+                module.kernel_size, module.strides or 1, module.kernel_dilation or 1
+            )
         case Flatten():
             return _Field(all=True)
         case Activation() | Dropout() | Dense() | linen.Dense() | linen.Dropout():

@@ -6,9 +6,9 @@ import functools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-import flax.linen as linen
 import jax
 import jax.numpy as jnp
+from flax import linen
 from jax import Array, lax
 
 from cnnjax.nn.initializers import Initializer, glorot_uniform, zeros
@@ -125,7 +125,9 @@ def resolve_padding(
     if isinstance(padding, str):
         mode = padding.lower()
         if mode not in ("valid", "same"):
-            raise ValueError(f"padding must be 'valid', 'same' or pairs of numbers, got {padding!r}")
+            raise ValueError(
+                f"padding must be 'valid', 'same' or pairs of numbers, got {padding!r}"
+            )
         if mode == "valid":
             totals = [0, 0]
         else:
@@ -168,11 +170,17 @@ def _im2col_conv(x: Array, kernel: Array, strides: tuple, pads: Pairs, dilation:
 
 
 def shifted_slices(
-    x: Array, kernel_size: Sequence[int], strides: Sequence[int], pads: Pairs, dilation: Sequence[int]
+    x: Array,
+    kernel_size: Sequence[int],
+    strides: Sequence[int],
+    pads: Pairs,
+    dilation: Sequence[int],
 ) -> list[Array]:
     """The kh * kw shifted, strided views of x, each [N, H', W', C], row by row of the kernel."""
     if any(map(any, pads)):
-        x = lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), *((a, b, 0) for a, b in pads), (0, 0, 0)))
+        x = lax.pad(
+            x, jnp.zeros((), x.dtype), ((0, 0, 0), *((a, b, 0) for a, b in pads), (0, 0, 0))
+        )
     n, height, width, channels = x.shape
     (kh, kw), (sh, sw), (dh, dw) = kernel_size, strides, dilation
     out_h, out_w = (height - dh * (kh - 1) - 1) // sh + 1, (width - dw * (kw - 1) - 1) // sw + 1

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-import flax.linen as linen
 import jax
 import jax.numpy as jnp
+from flax import linen
 from jax import Array
 
 from cnnjax.nn.initializers import Initializer, glorot_uniform, zeros

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 
-import flax.linen as linen
 import jax.numpy as jnp
+from flax import linen
 from jax import Array, lax
 
 from cnnjax.nn.conv import Padding, as_pair, resolve_padding

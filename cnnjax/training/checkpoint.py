@@ -41,7 +41,9 @@ class Checkpoints:
         self._ocp = ocp
         # Only a checkpoint that beats all before it carries a score, so the best are the last such.
         best = managers.BestN(
-            get_metric_fn=lambda scores: scores["score"], n=keep, keep_checkpoints_without_metrics=False
+            get_metric_fn=lambda scores: scores["score"],
+            n=keep,
+            keep_checkpoints_without_metrics=False,
         )
         self._manager = ocp.CheckpointManager(
             self.directory,
@@ -71,7 +73,7 @@ class Checkpoints:
         if step in self.steps():
             return
         # Copies: the next step donates these buffers while Orbax still writes.
-        items = {k: jax.tree.map(lambda x: np.array(x), v) for k, v in _items(state).items()}
+        items = {k: jax.tree.map(np.array, v) for k, v in _items(state).items()}
         leaves = {
             item: {k: [paths.leaf_hash(v), v.dtype.str] for k, v in paths.flatten(tree).items()}
             for item, tree in items.items()

@@ -22,8 +22,8 @@ def check_data(model: Model, data: Dataset) -> None:
         raise ValueError(f"{data.name}: the data set is empty")
     if tuple(data.image_shape) != spec.input_shape:
         raise ValueError(
-            f"{data.name} has images of shape {list(data.image_shape)}, the model {spec.name} takes "
-            f"{list(spec.input_shape)}: create it with input_shape={tuple(data.image_shape)}"
+            f"{data.name} has images of shape {list(data.image_shape)}, the model {spec.name} "
+            f"takes {list(spec.input_shape)}: create it with input_shape={tuple(data.image_shape)}"
         )
     classes = max(spec.num_classes, 2)
     if (highest := int(np.max(data.labels))) >= classes or int(np.min(data.labels)) < 0:

@@ -269,7 +269,8 @@ class _Training:
         at, began, first = self.at, time.perf_counter(), self.at.step
         every = self.config.checkpoint_every
         self.progress.start_epoch(at.epoch, at.step)
-        for self.state, done, sums in self.epochs.run(self.state, at.epoch, at.step):
+        for state, done, sums in self.epochs.run(self.state, at.epoch, at.step):
+            self.state = state
             crossed = every is not None and done // every > at.step // every
             at.step = done
             self.pending.append((done, sums))
@@ -330,7 +331,7 @@ class _Training:
         return patience is not None and self.at.waited >= patience
 
     def _collect(self, leave: int = 0) -> None:
-        """Fetch the sums of all but the last dispatches, and stop at the first that is not finite."""
+        """Fetch the sums of all but the last dispatches; stop at the first that is not finite."""
         cut = len(self.pending) - leave
         ready, self.pending = self.pending[: max(cut, 0)], self.pending[max(cut, 0) :]
         for done, sums in ready:
@@ -363,7 +364,9 @@ class _Training:
     def _interrupt(self) -> None:
         where = f"epoch {self.at.epoch + 1}, step {self.at.step} of {self.loader.steps}"
         if not self.checkpoints or not self.directory:
-            raise Interrupted(f"stopped in {where}; nothing was saved, since no directory was given")
+            raise Interrupted(
+                f"stopped in {where}; nothing was saved, since no directory was given"
+            )
         self.checkpoints.wait()
         raise Interrupted(
             f"stopped in {where} and saved in {self.directory.path}: the same call with "

@@ -70,7 +70,7 @@ def make_optimizer(config: TrainingConfig, total_steps: int) -> optax.GradientTr
 
 
 class _AdamState(NamedTuple):
-    count: Array
+    steps: Array
     mu: optax.Updates
     nu: optax.Updates
 
@@ -94,13 +94,13 @@ def scale_by_adam(b1: float = 0.9, b2: float = 0.999) -> optax.GradientTransform
         updates: optax.Updates, state: _AdamState, params: optax.Params | None = None
     ) -> tuple[optax.Updates, _AdamState]:
         del params
-        count = state.count + 1
-        t = count.astype(jnp.float32)
+        done = state.steps + 1
+        t = done.astype(jnp.float32)
         mu = jax.tree.map(lambda g, m: b1 * m + (1 - b1) * g, updates, state.mu)
         nu = jax.tree.map(lambda g, v: b2 * v + (1 - b2) * g * g, updates, state.nu)
         scale = jnp.sqrt(1 - b2**t) / (1 - b1**t)
-        steps = jax.tree.map(lambda m, v: scale * m / (jnp.sqrt(v) + _KERAS_EPSILON), mu, nu)
-        return steps, _AdamState(count, mu, nu)
+        scaled = jax.tree.map(lambda m, v: scale * m / (jnp.sqrt(v) + _KERAS_EPSILON), mu, nu)
+        return scaled, _AdamState(done, mu, nu)
 
     return optax.GradientTransformation(init, update)
 

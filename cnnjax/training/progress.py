@@ -89,6 +89,9 @@ def epoch_line(epochs: int, record: Mapping[str, Any]) -> str:
     parts = [f"epoch {record['epoch']:>{len(str(epochs))}}/{epochs}"]
     parts += [f"loss {record['loss']:.4f}", f"accuracy {record['accuracy']:.4f}"]
     if "val_loss" in record:
-        parts += [f"val_loss {record['val_loss']:.4f}", f"val_accuracy {record['val_accuracy']:.4f}"]
+        parts += [
+            f"val_loss {record['val_loss']:.4f}",
+            f"val_accuracy {record['val_accuracy']:.4f}",
+        ]
     parts.append(f"{record['images_per_second']:,.0f} images/s")
     return "  ".join(parts)

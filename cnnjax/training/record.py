@@ -153,7 +153,11 @@ def code_version() -> dict[str, Any]:
     try:
         answers = [
             subprocess.run(
-                ["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=10
+                ["git", "-C", str(root), *arguments],
+                check=False,
+                capture_output=True,
+                text=True,
+                timeout=10,
             )
             for arguments in commands
         ]

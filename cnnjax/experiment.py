@@ -1,0 +1,302 @@
+"""From a configuration to a trained, drawn and reported run."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal, NoReturn, TypeVar
+
+import numpy as np
+
+from cnnjax import data as data_sources
+from cnnjax import plot
+from cnnjax.config import TrainingConfig
+from cnnjax.models import Model, create_model, predict, summary
+from cnnjax.report import percent, write_report
+from cnnjax.runtime import configure_runtime
+from cnnjax.training import Interrupted, NonFiniteLoss, Run, RunDirectory, RunError, fit
+
+RUNS = Path("checkpoints")
+_WORST = 16
+
+
+@dataclass(frozen=True)
+class Options:
+    """What every experiment can be told on the command line."""
+
+    seed: int = 0
+    """Of everything random: weights, order, dropout, augmentation, validation split."""
+    seeds: int = 1
+    """Number of runs, with the seeds seed, seed + 1, ...; the mean and its spread are printed."""
+    epochs: int | None = None
+    """Passes over the training data; default: the recipe's."""
+    data: str = "mnist"
+    """Name of a data set, or path of an .npz file."""
+    data_dir: str | None = None
+    """Where TensorFlow Datasets keeps its data; default: TFDS_DATA_DIR or ~/tensorflow_datasets."""
+    out: str | None = None
+    """Run directory to write; default: a new one below checkpoints/."""
+    resume: bool = False
+    """Go on with the run in --out, or with the newest unfinished one of this experiment, recipe and
+    seed; where nothing was saved yet, start from the beginning."""
+    checkpoint_every: int | None = None
+    """Steps between checkpoints within an epoch; default: at the end of each epoch only."""
+
+
+@dataclass(frozen=True)
+class RecipeOptions(Options):
+    """Options of an experiment that a figure was reported for."""
+
+    recipe: Literal["reported", "tuned"] = "reported"
+    """reported: the hyper-parameters of the reported figure, to the letter; tuned: our choice."""
+
+
+AnyOptions = TypeVar("AnyOptions", bound=Options)
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One training with everything that decides it.
+
+    Args:
+        name: of the experiment; the default run directory lies in checkpoints/NAME.
+        description: one line for the report.
+        model: name for `create_model`.
+        training: how to train.
+        data: name or file for `data.load`.
+        data_dir: for `data.load`.
+        validation: fraction of the training data set aside, in [0, 1).
+        arguments: further ones for `create_model`.
+        recipe: "reported" or "tuned"; "" where no figure was reported.
+        reported: the figures that were reported with Keras, e.g. {"test_accuracy": 0.9918}.
+    """
+
+    name: str
+    description: str
+    model: str
+    training: TrainingConfig
+    data: str = "mnist"
+    data_dir: str | None = None
+    validation: float = 0.0
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    recipe: str = ""
+    reported: Mapping[str, float] = field(default_factory=dict)
+
+    def with_options(self, options: Options) -> Experiment:
+        """The experiment as the command line wants it, at `options.seed`."""
+        training = replace(
+            self.training,
+            seed=options.seed,
+            epochs=self.training.epochs if options.epochs is None else options.epochs,
+            checkpoint_every=options.checkpoint_every,
+            resume=options.resume,
+        )
+        return replace(
+            self,
+            training=training,
+            data=options.data,
+            data_dir=options.data_dir,
+            recipe=getattr(options, "recipe", ""),
+        )
+
+
+def run_experiment(
+    experiment: Experiment, out: str | Path | None = None, *, verbose: bool = True
+) -> Run:
+    """Resolve the data, build the model, train, draw and report.
+
+    Args:
+        experiment: what to do.
+        out: run directory; None makes a new one in checkpoints/, or with `training.resume` takes
+            the newest unfinished one of this experiment, recipe and seed.
+        verbose: print layer table, progress and result.
+
+    Returns:
+        The run; its directory holds figures/ and report.html.
+    """
+    say: Callable[[str], None] = print if verbose else _silent
+    training = experiment.training
+    splits = data_sources.load(
+        experiment.data,
+        data_dir=experiment.data_dir,
+        validation=experiment.validation,
+        seed=training.seed,
+        progress=say,
+    )
+    train = splits.train
+    names = train.label_names or tuple(str(i) for i in range(int(train.labels.max()) + 1))
+    model = create_model(
+        experiment.model,
+        input_shape=(train.image_shape[0], train.image_shape[1], train.image_shape[2]),
+        num_classes=len(names),
+        label_names=names,
+        seed=training.seed,
+        **experiment.arguments,
+    )
+    directory = Path(out) if out else _directory(experiment)
+    say(f"{experiment.name}: {experiment.description}")
+    say(f"{_count(splits)}\n\n{summary(model)}\n")
+    run = fit(
+        model,
+        splits,
+        training,
+        directory=directory,
+        verbose=verbose,
+        record={
+            "experiment": experiment.name,
+            "description": experiment.description,
+            **({"recipe": experiment.recipe} if experiment.recipe else {}),
+            "reported": dict(experiment.reported),
+            "source": {
+                "data": experiment.data,
+                "validation": experiment.validation,
+                "arguments": {k: list(v) if isinstance(v, tuple) else v
+                              for k, v in experiment.arguments.items()},
+            },
+        },
+    )  # fmt: skip
+    if splits.test:
+        draw_test(run.model, splits.test, directory / "figures")
+    page = write_report(directory)
+    say(f"\n{result_line(experiment, [run])}")
+    say(f"report: {page}\nmodel:  {directory} (cj.load, cnnjax predict)")
+    return run
+
+
+def run_seeds(make: Callable[[AnyOptions], Experiment], options: AnyOptions) -> list[Run]:
+    """Run an experiment once for every seed that the options ask for.
+
+    Args:
+        make: options -> experiment; called with each seed.
+        options: of the command line.
+
+    Returns:
+        The runs.
+    """
+    if options.seeds < 1:
+        raise ValueError(f"seeds must be at least 1, got {options.seeds}")
+    runs = []
+    for seed in range(options.seed, options.seed + options.seeds):
+        experiment = make(replace(options, seed=seed))
+        out = options.out
+        if out and options.seeds > 1:
+            out = str(Path(out) / f"seed{seed}")
+        runs.append(run_experiment(experiment, out))
+    if len(runs) > 1:
+        print(f"\n{result_line(experiment, runs)}")
+    return runs
+
+
+def result_line(experiment: Experiment, runs: Sequence[Run]) -> str:
+    """The result beside the reported figure: mean and standard deviation over the seeds."""
+    key = next((k for k in ("test_accuracy", "val_accuracy") if k in runs[0].metrics), None)
+    if key is None:
+        return f"loss {runs[-1].history['loss'][-1]:.4f} on the training data"
+    values = np.array([run.metrics[key] for run in runs])
+    text = f"{experiment.model} {key.replace('_', ' ')}: {percent(float(values.mean()))}"
+    if len(runs) > 1:
+        spread = percent(float(values.std(ddof=1)))
+        text += f" (standard deviation {spread} over {len(runs)} seeds)"
+    if key in experiment.reported:
+        text += f"; reported with Keras: {percent(experiment.reported[key])}"
+    seconds = float(np.mean([run.seconds for run in runs]))
+    recipe = f"recipe {experiment.recipe}, " if experiment.recipe else ""
+    return f"{text}; {recipe}{seconds:.0f} s of training a run"
+
+
+def draw_test(model: Model, test: data_sources.Dataset, folder: Path) -> None:
+    """Confusion matrix and worst mistakes on the test data, as PNG files in a folder."""
+    probs = predict(model, np.asarray(test.images))
+    if probs.shape[1] == 1:
+        probs = np.concatenate([1 - probs, probs], axis=1)
+    predicted = probs.argmax(axis=1)
+    count = probs.shape[1]
+    matrix = np.zeros((count, count), np.int64)
+    np.add.at(matrix, (test.labels, predicted), 1)
+    names = [model.spec.label_name(i) for i in range(count)]
+    folder.mkdir(parents=True, exist_ok=True)
+    plot.confusion_matrix(matrix, names).savefig(folder / "confusion_matrix.png")
+    wrong = np.flatnonzero(predicted != test.labels)
+    worst = wrong[np.argsort(-probs[wrong, predicted[wrong]], kind="stable")][:_WORST]
+    if len(worst):
+        titles = [
+            f"true {names[test.labels[i]]}\nsaid {names[predicted[i]]} ({probs[i].max():.2f})"
+            for i in worst
+        ]
+        plot.image_grid(np.asarray(test.images[worst]), titles).savefig(folder / "mistakes.png")
+    else:
+        (folder / "mistakes.png").unlink(missing_ok=True)
+
+
+def command(main: Callable[[Any], Any], kind: type[Options], name: str) -> None:
+    """Run an experiment's `main` from the command line, with options from its dataclass.
+
+    Args:
+        main: takes the parsed options.
+        kind: their dataclass; its docstrings are the help.
+        name: of the module in experiments/.
+    """
+    import tyro
+
+    module = sys.modules[main.__module__]
+    options = tyro.cli(kind, prog=f"python -m experiments.{name}", description=module.__doc__)
+    run_as_command(lambda: (configure_runtime(), main(options)))
+
+
+def run_as_command(action: Callable[[], Any]) -> None:
+    """Run an action; an error that the user can mend becomes one line, anything else a traceback.
+
+    CNNJAX_TRACEBACK=1 shows the traceback in any case.
+    """
+    try:
+        action()
+    except (Interrupted, KeyboardInterrupt) as error:
+        _stop(str(error) or "interrupted", 130, error)
+    except (ValueError, OSError, NonFiniteLoss) as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        ours = bool(frames) and Path(__file__).parent in Path(frames[-1].filename).parents
+        if not ours:
+            raise
+        _stop(str(error), 1, error)
+
+
+def _stop(message: str, status: int, error: BaseException) -> NoReturn:
+    if os.environ.get("CNNJAX_TRACEBACK") == "1":
+        raise error
+    print(f"error: {message}" if status == 1 else message, file=sys.stderr)
+    raise SystemExit(status)
+
+
+def _directory(experiment: Experiment) -> Path:
+    seed = experiment.training.seed
+    folder = RUNS / experiment.name
+    prefix = f"{experiment.recipe}-seed{seed}-".lstrip("-")
+    if experiment.training.resume:
+        for candidate in sorted(folder.glob(f"{prefix}*"), reverse=True):
+            run = RunDirectory(candidate)
+            try:
+                if run.read("run.json").get("status") != "finished":
+                    return candidate
+            except RunError:
+                continue
+        print(f"no unfinished run {folder / prefix}*: starting from the beginning")
+    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+    path, number = folder / f"{prefix}{stamp}", 1
+    while path.exists():
+        number += 1
+        path = folder / f"{prefix}{stamp}-{number}"
+    return path
+
+
+def _count(splits: data_sources.Splits) -> str:
+    parts = [f"{len(part):,} {name}" for name, part in vars(splits).items() if part is not None]
+    return f"data: {splits.train.name}; {', '.join(parts)} images"
+
+
+def _silent(text: str) -> None:
+    pass

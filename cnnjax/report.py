@@ -1,0 +1,198 @@
+"""A run directory as one self-contained HTML page."""
+
+from __future__ import annotations
+
+import base64
+import html
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from cnnjax import paths, plot
+from cnnjax.models import summary
+from cnnjax.models.files import read_spec
+from cnnjax.training import RunDirectory, RunError, load
+
+_CAPTIONS = {
+    "curves": "Loss and accuracy over the epochs",
+    "confusion_matrix": "Confusion matrix on the test data: rows are true, columns predicted",
+    "mistakes": "The worst mistakes: wrong answers given with the highest probability",
+}
+
+_STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 60rem; margin: 2rem auto;
+       padding: 0 1rem; }
+h1 { margin-bottom: 0; } h2 { margin-top: 2rem; border-bottom: 1px solid #ddd; }
+table { border-collapse: collapse; } td, th { padding: .15rem .8rem .15rem 0; text-align: left;
+       vertical-align: top; } td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; }
+pre { background: #f6f6f6; padding: .8rem; overflow-x: auto; font-size: 12px; line-height: 1.35; }
+figure { margin: 1rem 0; } img { max-width: 100%; } figcaption { color: #555; }
+.big { font-size: 1.6rem; font-weight: 600; } .quiet { color: #666; }
+"""
+
+
+def write_report(directory: str | Path) -> Path:
+    """Write report.html into a run directory, from what the run recorded there.
+
+    Args:
+        directory: of a run, finished or not.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        RunError: if it is no run directory, or no epoch was finished yet.
+    """
+    run = RunDirectory(directory)
+    record, config = run.read("run.json"), run.read("config.json")
+    epochs = run.epochs()
+    if not epochs:
+        raise RunError(f"the run {run.path} has finished no epoch yet: nothing to report")
+    figures = run.path / "figures"
+    figures.mkdir(exist_ok=True)
+    keys = [k for k, v in epochs[-1].items() if isinstance(v, int | float)]
+    history = {k: [e[k] for e in epochs] for k in keys}
+    plot.curves(history).savefig(figures / "curves.png")
+    title = str(record.get("experiment", record.get("model", "run")))
+    body = [
+        f"<h1>{html.escape(title)}</h1>",
+        f'<p class="quiet">{html.escape(_what(record))}</p>',
+        _headline(record, epochs),
+        *_figures(figures),
+        "<h2>Model</h2>",
+        f"<pre>{html.escape(_model_table(run.path))}</pre>",
+        "<h2>Data</h2>",
+        _data_table(record),
+        "<h2>Epochs</h2>",
+        _epoch_table(epochs),
+        "<h2>Settings</h2>",
+        _facts({k: _text(v) for k, v in paths.flatten(config).items()}),
+        "<h2>Where and how</h2>",
+        _facts(_environment(record, run.path)),
+    ]
+    page = (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}'
+        f"</title><style>{_STYLE}</style></head><body>\n" + "\n".join(body) + "\n</body></html>\n"
+    )
+    target = run.path / "report.html"
+    beside = target.with_name(f".{target.name}.{os.getpid()}")
+    beside.write_text(page, encoding="utf-8")
+    os.replace(beside, target)
+    return target
+
+
+def percent(value: float) -> str:
+    """A fraction as a percentage with two decimals.
+
+    >>> percent(0.9918)
+    '99.18 %'
+    """
+    return f"{100 * value:.2f} %"
+
+
+def _what(record: Mapping[str, Any]) -> str:
+    parts = [
+        record.get("description"),
+        f"model {record.get('model')}",
+        f"seed {record.get('seed')}",
+    ]
+    if "recipe" in record:
+        parts.append(f"recipe {record['recipe']}")
+    if record.get("status") != "finished":
+        parts.append(f"status: {record.get('status')}")
+    return " · ".join(str(p) for p in parts if p)
+
+
+def _headline(record: Mapping[str, Any], epochs: Sequence[Mapping[str, Any]]) -> str:
+    metrics = record.get("metrics") or {}
+    rows = []
+    for key in ("test_accuracy", "test_loss", "val_accuracy", "val_loss"):
+        if key in metrics:
+            value = metrics[key]
+            rows.append((key, percent(value) if "accuracy" in key else f"{value:.4f}"))
+    if not rows:
+        rows = [("accuracy on the training data", percent(epochs[-1]["accuracy"]))]
+    lines = [f'<p class="big">{html.escape(rows[0][0].replace("_", " "))}: {rows[0][1]}</p>']
+    reported = record.get("reported") or {}
+    if reported:
+        text = ", ".join(
+            f"{k.replace('_', ' ')} {percent(v) if 'accuracy' in k else f'{v:.4f}'}"
+            for k, v in reported.items()
+        )
+        lines.append(f"<p>Reported with Keras: {html.escape(text)}</p>")
+    rest = ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in rows[1:])
+    lines.append(f"<p>{html.escape(rest)}</p>" if rest else "")
+    return "\n".join(lines)
+
+
+def _figures(folder: Path) -> list[str]:
+    order = {name: i for i, name in enumerate(_CAPTIONS)}
+    files = sorted(folder.glob("*.png"), key=lambda f: (order.get(f.stem, len(order)), f.stem))
+    blocks = []
+    for file in files:
+        data = base64.b64encode(file.read_bytes()).decode()
+        caption = html.escape(_CAPTIONS.get(file.stem, file.stem.replace("_", " ")))
+        blocks.append(
+            f'<figure><img alt="{caption}" src="data:image/png;base64,{data}">'
+            f"<figcaption>{caption}</figcaption></figure>"
+        )
+    return blocks
+
+
+def _model_table(directory: Path) -> str:
+    spec = read_spec(directory)
+    if spec.arguments is None:
+        return f"{spec.name}: a module of the user's own; its code is not stored with the run"
+    return str(summary(load(directory)))
+
+
+def _data_table(record: Mapping[str, Any]) -> str:
+    rows = [
+        (part, facts["name"], f"{facts['examples']:,}", facts["fingerprint"])
+        for part, facts in record.get("data", {}).items()
+    ]
+    return _table(("part", "data set", "examples", "fingerprint"), rows, numeric=(2,))
+
+
+def _epoch_table(epochs: Sequence[Mapping[str, Any]]) -> str:
+    keys = list(epochs[-1])
+    rows = [tuple(_text(e.get(k, "")) for k in keys) for e in epochs]
+    return _table(tuple(k.replace("_", " ") for k in keys), rows, numeric=range(len(keys)))
+
+
+def _environment(record: Mapping[str, Any], path: Path) -> dict[str, str]:
+    machine, code = record.get("machine", {}), record.get("code", {})
+    facts = {
+        "command": record.get("command", ""),
+        "directory": str(path),
+        "started": record.get("started", ""),
+        "seconds": _text(record.get("seconds", "")),
+        "parameter hash": record.get("parameter_hash", ""),
+        "commit": code.get("commit", "unknown") + (" (changed)" if code.get("modified") else ""),
+    }
+    facts.update({k: str(v) for k, v in machine.items()})
+    facts.update({k: str(v) for k, v in record.get("versions", {}).items()})
+    return facts
+
+
+def _facts(facts: Mapping[str, str]) -> str:
+    return _table((), [(k.replace("/", " · "), v) for k, v in facts.items()])
+
+
+def _table(
+    head: Sequence[str], rows: Sequence[Sequence[str]], numeric: Sequence[int] | range = ()
+) -> str:
+    def cells(tag: str, row: Sequence[str]) -> str:
+        return "".join(
+            f"<{tag}{' class=n' if i in numeric else ''}>{html.escape(str(cell))}</{tag}>"
+            for i, cell in enumerate(row)
+        )
+
+    lines = [f"<tr>{cells('th', head)}</tr>"] if head else []
+    lines += [f"<tr>{cells('td', row)}</tr>" for row in rows]
+    return "<table>" + "\n".join(lines) + "</table>"
+
+
+def _text(value: Any) -> str:
+    return f"{value:.5g}" if isinstance(value, float) else str(value)

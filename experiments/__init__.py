@@ -1,0 +1,1 @@
+"""One runnable file a system: python -m experiments.NAME --help."""
