@@ -18,6 +18,8 @@ RECIPES = {
         learning_rate=3e-3,
         schedule="one_cycle",
         weight_decay=0.01,
+        average=0.998,
+        augment=cj.augment.Augment(width_shift=1, height_shift=1),
     ),
 }
 
