@@ -74,8 +74,8 @@ class Dataset:
         order = rng.permutation(len(self), seed, "split")
         rest, aside = np.sort(order[part:]), np.sort(order[:part])
         return (
-            self.subset(rest, f"{self.name} without {fraction:g}"),
-            self.subset(aside, f"{fraction:g} of {self.name}"),
+            self.subset(rest, f"{self.name}, {100 * (1 - fraction):g} %"),
+            self.subset(aside, f"{self.name}, {100 * fraction:g} % set aside"),
         )
 
 

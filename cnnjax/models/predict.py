@@ -10,6 +10,7 @@ import numpy as np
 
 from cnnjax.data.images import resize_image
 from cnnjax.models.model import Model
+from cnnjax.models.spec import ModelSpec
 
 _BATCH = 64
 
@@ -29,8 +30,8 @@ def predict(model: Model, images: np.ndarray | Sequence[np.ndarray]) -> np.ndarr
     Raises:
         ValueError: for another number of channels, or values that are no pixels.
     """
-    height, width, channels = model.spec.input_shape
-    pictures = [_checked(np.asarray(image), i, channels) for i, image in enumerate(images)]
+    height, width, _ = model.spec.input_shape
+    pictures = [_checked(np.asarray(image), i, model.spec) for i, image in enumerate(images)]
     rows = [np.zeros((0, model.spec.num_classes), np.float32)]
     for start in range(0, len(pictures), _BATCH):
         part = pictures[start : start + _BATCH]
@@ -80,7 +81,8 @@ def decode_predictions(
     ]
 
 
-def _checked(image: np.ndarray, index: int, channels: int) -> np.ndarray:
+def _checked(image: np.ndarray, index: int, spec: ModelSpec) -> np.ndarray:
+    channels = spec.input_shape[2]
     if image.ndim != 3 or image.shape[2] != channels:
         raise ValueError(
             f"images[{index}] must be [H, W, {channels}], got shape {list(image.shape)}"
@@ -91,6 +93,7 @@ def _checked(image: np.ndarray, index: int, channels: int) -> np.ndarray:
         raise ValueError(f"images[{index}] must be uint8 or floating, got {image.dtype}")
     if not np.isfinite(image).all():
         raise ValueError(f"images[{index}] holds NaN or infinity")
+    spec.check_pixels(float(image.min()), float(image.max()), f"images[{index}]")
     return image.astype(np.float32)
 
 

@@ -63,6 +63,22 @@ class ModelSpec:
         """Pixels in [0, 255], uint8 or floating, to the model's inputs, float32."""
         return PREPROCESSING[self.preprocessing](jnp.asarray(images).astype(jnp.float32))
 
+    def check_pixels(self, low: float, high: float, what: str) -> None:
+        """Refuse floating images whose range shows that they are no pixels in [0, 255].
+
+        Args:
+            low, high: smallest and largest value.
+            what: the images' name in the message.
+
+        Raises:
+            ValueError: for values outside [0, 255], or all within [0, 1].
+        """
+        if self.preprocessing != "none" and (low < 0 or high > 255 or 0 < high <= 1):
+            raise ValueError(
+                f"{what}: floating images must be pixels in [0, 255], these lie in "
+                f"[{low:g}, {high:g}]: scale them back, or use a model with preprocessing='none'"
+            )
+
     def label_name(self, label: int) -> str:
         """The name of a class, or its number."""
         return self.label_names[label] if self.label_names else str(label)

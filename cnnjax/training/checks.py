@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from cnnjax.data import Dataset
-from cnnjax.models import Model
+from cnnjax.models import Model, ModelSpec
 
 _ROWS_AT_ONCE = 4096
 
@@ -34,10 +34,10 @@ def check_data(model: Model, data: Dataset) -> None:
             f"num_classes={highest + 1} or more"
         )
     if data.images.dtype != np.uint8:
-        _check_floats(data, spec.preprocessing)
+        _check_floats(data, spec)
 
 
-def _check_floats(data: Dataset, preprocessing: str) -> None:
+def _check_floats(data: Dataset, spec: ModelSpec) -> None:
     low, high = np.inf, -np.inf
     for start in range(0, len(data), _ROWS_AT_ONCE):
         rows = data.images[start : start + _ROWS_AT_ONCE]
@@ -47,8 +47,4 @@ def _check_floats(data: Dataset, preprocessing: str) -> None:
             raise ValueError(
                 f"{data.name}: images[{start + int(np.argmax(bad))}] holds NaN or infinity"
             )
-    if preprocessing != "none" and (low < 0 or high > 255 or 0 < high <= 1):
-        raise ValueError(
-            f"{data.name}: floating images must be pixels in [0, 255], these lie in "
-            f"[{low:g}, {high:g}]: multiply them back, or use a model with preprocessing='none'"
-        )
+    spec.check_pixels(low, high, data.name)

@@ -218,7 +218,7 @@ class _Training:
                     self._epoch(stop)
             result = self._result(time.perf_counter() - began)
             status = "finished"
-        except Interrupted:
+        except KeyboardInterrupt:
             status = "interrupted"
             raise
         finally:

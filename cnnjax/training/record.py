@@ -50,12 +50,19 @@ class RunDirectory:
         Raises:
             RunError: if it holds another run or foreign files.
         """
+        history: dict[str, Any] = {"started": _now()}
         if self.holds_run():
             if not resume:
                 raise RunError(
                     f"{self.path} already holds a run: choose another directory, or resume it"
                 )
+            before = self.read(RUN_FILE)
             self._check_same(config)
+            self._check_same_data(before.get("data", {}), facts.get("data", {}))
+            history = {
+                "started": before.get("started"),
+                "resumed": [*before.get("resumed", []), _now()],
+            }
         elif self.path.exists() and not self.path.is_dir():
             raise RunError(f"{self.path} is a file, not a directory")
         elif self.path.is_dir() and any(self.path.iterdir()):
@@ -64,7 +71,7 @@ class RunDirectory:
         _write_json(self.path / CONFIG_FILE, config)
         record = {
             "status": "running",
-            "started": _now(),
+            **history,
             "command": " ".join(sys.orig_argv),
             "versions": versions(),
             "machine": machine(),
@@ -139,6 +146,14 @@ class RunDirectory:
             raise RunError(
                 f"{self.path} holds a run with other settings ({'; '.join(lines)}): resume with "
                 "the same ones, or choose another directory"
+            )
+
+    def _check_same_data(self, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+        lines = paths.differences(paths.flatten(before), paths.flatten(now))
+        if lines:
+            raise RunError(
+                f"{self.path} was started on other data ({'; '.join(lines)}): resume with the "
+                "same, or choose another directory"
             )
 
 
