@@ -1,12 +1,14 @@
 """Training: `fit`, and its parts for a loop of one's own."""
 
 from cnnjax.training.checkpoint import CheckpointError, Checkpoints
+from cnnjax.training.evaluation import evaluate
 from cnnjax.training.load import load
-from cnnjax.training.loop import Interrupted, NonFiniteLoss, Run, evaluate, fit
+from cnnjax.training.loop import Run, fit
 from cnnjax.training.optim import make_optimizer, make_schedule
 from cnnjax.training.record import RunDirectory, RunError
 from cnnjax.training.state import TrainState
 from cnnjax.training.step import make_eval_step, make_train_step
+from cnnjax.training.stopping import Interrupted, NonFiniteLoss
 
 __all__ = [
     "CheckpointError",

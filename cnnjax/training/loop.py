@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType, TracebackType
 from typing import Any
 
 import jax
@@ -17,26 +14,20 @@ import optax
 
 from cnnjax import metrics, paths
 from cnnjax.config import TrainingConfig, to_dict
-from cnnjax.data import Dataset, Loader, Splits, from_arrays, prefetch
+from cnnjax.data import Dataset, Loader, Splits, from_arrays
 from cnnjax.models import Model
 from cnnjax.models.files import write_spec
 from cnnjax.runtime import compiler_options
 from cnnjax.training.checkpoint import Checkpoints
 from cnnjax.training.checks import check_data
 from cnnjax.training.dispatch import Epochs, Sums
+from cnnjax.training.evaluation import evaluate_step
 from cnnjax.training.optim import make_optimizer, make_schedule
 from cnnjax.training.progress import Progress, epoch_line
 from cnnjax.training.record import RunDirectory
 from cnnjax.training.state import TrainState, Tree
 from cnnjax.training.step import make_eval_step, make_train_step
-
-
-class NonFiniteLoss(ArithmeticError):
-    """The loss became NaN or infinite."""
-
-
-class Interrupted(KeyboardInterrupt):
-    """A training that was stopped from outside, after saving what was done."""
+from cnnjax.training.stopping import Interrupted, NonFiniteLoss, StopSignals
 
 
 @dataclass(frozen=True)
@@ -125,39 +116,6 @@ def fit(
     ).run()
 
 
-def evaluate(
-    model: Model,
-    data: Dataset,
-    *,
-    batch_size: int = 64,
-    loss: metrics.Loss | None = None,
-    precision: str = "float32",
-) -> dict[str, float]:
-    """Loss and accuracy over every example of a data set.
-
-    Args:
-        model: to evaluate.
-        data: images (pixels in [0, 255]) and labels.
-        batch_size: >= 1; it does not change the result but for rounding.
-        loss: as in `fit`.
-        precision: "float32" or "bfloat16".
-
-    Returns:
-        {"loss": mean, "accuracy": fraction}.
-    """
-    check_data(model, data)
-    step = jax.jit(make_eval_step(model, loss, precision=precision))
-    return _evaluate(step, model.variables, Loader(data, batch_size))
-
-
-def _evaluate(step: Any, variables: Tree, loader: Loader) -> dict[str, float]:
-    sums = [step(variables, batch) for batch in prefetch(loader.epoch(0))]
-    totals: dict[str, float] = {}
-    for one in jax.device_get(sums):
-        totals = metrics.add(totals, one)
-    return metrics.divide(totals)
-
-
 class _Training:
     """One call of `fit`."""
 
@@ -213,7 +171,7 @@ class _Training:
             self._open(self.directory)
         status = "failed"
         try:
-            with _StopSignals() as stop:
+            with StopSignals() as stop:
                 while not self.at.done:
                     self._epoch(stop)
             result = self._result(time.perf_counter() - began)
@@ -264,7 +222,7 @@ class _Training:
             if self.config.resume:
                 self._say(f"nothing was saved in {directory.path}: starting from the beginning")
 
-    def _epoch(self, stop: _StopSignals) -> None:
+    def _epoch(self, stop: StopSignals) -> None:
         """One epoch, or the rest of it."""
         at, began, first = self.at, time.perf_counter(), self.at.step
         every = self.config.checkpoint_every
@@ -295,7 +253,7 @@ class _Training:
             record["learning_rate"] = float(self.schedule(step - 1))
         if self.splits.validation:
             loader = Loader(self.splits.validation, self.config.batch_size)
-            means = _evaluate(self.eval_step, self.state.variables(), loader)
+            means = evaluate_step(self.eval_step, self.state.variables(), loader)
             record.update({f"val_{k}": v for k, v in means.items()})
         done = self.loader.steps - first
         record["seconds"] = round(seconds, 3)
@@ -380,7 +338,9 @@ class _Training:
         results: dict[str, float] = {}
         for prefix, part in (("val", self.splits.validation), ("test", self.splits.test)):
             if part is not None:
-                means = _evaluate(self.eval_step, variables, Loader(part, self.config.batch_size))
+                means = evaluate_step(
+                    self.eval_step, variables, Loader(part, self.config.batch_size)
+                )
                 results.update({f"{prefix}_{k}": v for k, v in means.items()})
         keys = list(self.records[-1]) if self.records else []
         return Run(
@@ -408,31 +368,3 @@ def _as_splits(data: Splits | Dataset | tuple[np.ndarray, np.ndarray]) -> Splits
     raise ValueError(
         f"data must be Splits, a Dataset or (images, labels), got {type(data).__name__}"
     )
-
-
-class _StopSignals:
-    """Ctrl-C and SIGTERM ask for a stop at the next step; a second Ctrl-C stops at once."""
-
-    def __init__(self) -> None:
-        self.requested = False
-        self._before: dict[int, Any] = {}
-
-    def __enter__(self) -> _StopSignals:
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._handle)
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.requested and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        self.requested = True

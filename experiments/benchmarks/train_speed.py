@@ -45,8 +45,8 @@ class Config:
 def main(config: Config) -> None:
     """Alternate the peers and print medians and ratios."""
     if config.worker:
-        rates = {"cnnjax": _cnnjax, "keras": _keras, "torch": _torch}[config.worker]()
-        print(json.dumps(statistics.median(rates)))
+        measured = {"cnnjax": _cnnjax, "keras": _keras, "torch": _torch}[config.worker]()
+        print(json.dumps(statistics.median(measured)))
         return
     peers: dict[str, tuple[str, dict[str, str]]] = {"cnnjax": ("cnnjax", {})}
     peers["keras"] = ("keras", {"KERAS_BACKEND": "jax"})

@@ -1,0 +1,46 @@
+"""Loss and accuracy over a whole data set."""
+
+from __future__ import annotations
+
+import jax
+
+from cnnjax import metrics
+from cnnjax.data import Dataset, Loader, prefetch
+from cnnjax.models import Model
+from cnnjax.training.checks import check_data
+from cnnjax.training.state import Tree
+from cnnjax.training.step import EvalStep, make_eval_step
+
+
+def evaluate(
+    model: Model,
+    data: Dataset,
+    *,
+    batch_size: int = 64,
+    loss: metrics.Loss | None = None,
+    precision: str = "float32",
+) -> dict[str, float]:
+    """Loss and accuracy over every example of a data set.
+
+    Args:
+        model: to evaluate.
+        data: images (pixels in [0, 255]) and labels.
+        batch_size: >= 1; it does not change the result but for rounding.
+        loss: as in `fit`.
+        precision: "float32" or "bfloat16".
+
+    Returns:
+        {"loss": mean, "accuracy": fraction}.
+    """
+    check_data(model, data)
+    step = jax.jit(make_eval_step(model, loss, precision=precision))
+    return evaluate_step(step, model.variables, Loader(data, batch_size))
+
+
+def evaluate_step(step: EvalStep, variables: Tree, loader: Loader) -> dict[str, float]:
+    """`evaluate` with a compiled step: means over every example that the loader has."""
+    sums = [step(variables, batch) for batch in prefetch(loader.epoch(0))]
+    totals: dict[str, float] = {}
+    for one in jax.device_get(sums):
+        totals = metrics.add(totals, one)
+    return metrics.divide(totals)
