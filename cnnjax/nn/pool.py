@@ -20,8 +20,8 @@ def max_pool(
     """Maximum over windows, NHWC.
 
     Windows that tile the image (strides = pool_size, no padding) are compared as strided slices
-    through a reshape, whose gradient costs a fraction of select-and-scatter. There a tie shares
-    the gradient among the equal values; overlapping windows give it to the first.
+    through a reshape, whose gradient costs a fraction of select-and-scatter. Either way the
+    gradient of a tie goes to its first value, and NaN wins.
 
     Args:
         inputs: [N, H, W, C], floating.
@@ -39,7 +39,7 @@ def max_pool(
     window, strides = _window(pool_size, strides)
     pads = resolve_padding(padding, inputs.shape[1:3], window, strides)
     if window == strides and not any(map(any, pads)):
-        return functools.reduce(jnp.maximum, _tiles(inputs, window))
+        return functools.reduce(_larger, _tiles(inputs, window))
     return lax.reduce_window(
         inputs,
         jnp.array(-jnp.inf, inputs.dtype),
@@ -55,6 +55,11 @@ def _window(
 ) -> tuple[tuple[int, int], tuple[int, int]]:
     window = as_pair(pool_size, "pool_size")
     return window, window if strides is None else as_pair(strides, "strides")
+
+
+def _larger(first: Array, second: Array) -> Array:
+    """`jnp.maximum`, but its gradient is one selection: no halves for ties, no division."""
+    return jnp.where((first < second) | jnp.isnan(second), second, first)
 
 
 def _tiles(x: Array, window: tuple[int, int]) -> list[Array]:
