@@ -1,16 +1,19 @@
-"""The `cnnjax` command: every verb calls public functions."""
+"""The `cnnjax` command, whose verbs call public functions, and the experiments' command line."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import ast
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, NoReturn
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Parse the command line and run the verb."""
-    from cnnjax.experiment import run_as_command
-
     options = _parser().parse_args(arguments)
     run_as_command(lambda: options.verb(options))
 
@@ -28,14 +31,20 @@ def _parser() -> argparse.ArgumentParser:
 
     verb = verbs.add_parser("summary", help="layer table of a model, a saved model or a run")
     verb.add_argument("model", help="a name from `cnnjax list`, or a directory")
-    verb.add_argument("--input-shape", nargs=3, type=int, metavar=("H", "W", "C"))
-    verb.add_argument("--num-classes", type=int, default=10)
+    verb.add_argument(
+        "--input-shape", nargs=3, type=int, metavar=("H", "W", "C"), help="default: the model's own"
+    )
+    verb.add_argument("--num-classes", type=int, default=10, help="default: 10")
+    verb.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE",
+        help="a further argument of the model, e.g. units=1024,512 for mlp",
+    )  # fmt: skip
     verb.set_defaults(verb=_summary)
 
     verb = verbs.add_parser("predict", help="classify image files")
     verb.add_argument("run", help="a run directory or a saved model")
-    verb.add_argument("images", nargs="+", metavar="IMAGE")
-    verb.add_argument("--top", type=int, default=1, help="classes to name for each image")
+    verb.add_argument("images", nargs="+", metavar="IMAGE", help="JPEG, PNG, WebP, GIF, ... files")
+    verb.add_argument("--top", type=int, default=1, help="classes to name per image; default: 1")
     verb.add_argument(
         "--invert", action="store_true",
         help="swap dark and light: dark ink on paper for a model of light digits on black",
@@ -43,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     verb.set_defaults(verb=_predict)
 
     verb = verbs.add_parser("report", help="write a run's report.html again")
-    verb.add_argument("run")
+    verb.add_argument("run", help="a run directory")
     verb.set_defaults(verb=_report)
 
     verb = verbs.add_parser("doctor", help="what is here, what is missing, how to get it")
@@ -68,8 +77,22 @@ def _summary(options: argparse.Namespace) -> None:
         print(cj.summary(cj.load(options.model)))
         return
     shape = tuple(options.input_shape) if options.input_shape else None
-    model = cj.create_model(options.model, input_shape=shape, num_classes=options.num_classes)
+    arguments = dict(_setting(text) for text in options.set)
+    model = cj.create_model(
+        options.model, input_shape=shape, num_classes=options.num_classes, **arguments
+    )
     print(cj.summary(model))
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    """`units=1024,512` to ("units", (1024, 512)); what is no Python literal stays text."""
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise ValueError(f"--set needs NAME=VALUE, got {text!r}")
+    try:
+        return name, ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return name, value
 
 
 def _predict(options: argparse.Namespace) -> None:
@@ -123,11 +146,54 @@ def _doctor(options: argparse.Namespace) -> None:
     print(f"{'data directory':18} {root}{'' if root.is_dir() else ' (does not exist)'}")
     print(f"{'data sets':18} {', '.join([*data.EMBEDDED, *found])}")
     absent = [n for n in data.KNOWN if n not in found and n not in data.EMBEDDED]
-    for name in absent:
-        try:
-            data.load(name, data_dir=options.data_dir)
-        except data.DataNotFound as error:
-            print(f"{'missing':18} {error}")
+    if absent:
+        print(f"{'not here':18} {', '.join(absent)}. {data.how_to_get('NAME')}")
+
+
+def command(main: Callable[[Any], Any], kind: type, name: str) -> None:
+    """Run an experiment's `main` from the command line, with options from its dataclass.
+
+    Args:
+        main: takes the parsed options.
+        kind: their dataclass; its docstrings are the help.
+        name: of the module in experiments/.
+    """
+    import tyro
+
+    from cnnjax.runtime import configure_runtime
+
+    module = sys.modules[main.__module__]
+    options: Any = tyro.cli(kind, prog=f"python -m experiments.{name}", description=module.__doc__)
+    run_as_command(lambda: (configure_runtime(), main(options)))
+
+
+def run_as_command(action: Callable[[], Any]) -> None:
+    """Run an action; an error that the user can mend becomes one line, anything else a traceback.
+
+    CNNJAX_TRACEBACK=1 shows the traceback in any case.
+    """
+    from cnnjax.training import NonFiniteLoss
+
+    try:
+        action()
+    except KeyboardInterrupt as error:
+        _stop(str(error) or "interrupted", 130, error)
+    except (OSError, NonFiniteLoss) as error:
+        _stop(str(error), 1, error)
+    except ValueError as error:
+        # One that a library raised is a bug of ours, and needs its traceback.
+        frames = traceback.extract_tb(error.__traceback__)
+        ours = bool(frames) and Path(__file__).parent in Path(frames[-1].filename).parents
+        if not ours:
+            raise
+        _stop(str(error), 1, error)
+
+
+def _stop(message: str, status: int, error: BaseException) -> NoReturn:
+    if os.environ.get("CNNJAX_TRACEBACK") == "1":
+        raise error
+    print(f"error: {message}" if status == 1 else message, file=sys.stderr)
+    raise SystemExit(status)
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ class TrainingConfig:
 
     Args:
         epochs: passes over the training data, >= 1.
-        batch_size: examples a step, over all processes together, >= 1.
+        batch_size: examples per step, over all processes together, >= 1.
         optimizer: "rmsprop", "adam", "adamw" or "sgd", with Keras' constants.
         learning_rate: the highest one, > 0.
         momentum: of "sgd", in [0, 1).
@@ -49,7 +49,8 @@ class TrainingConfig:
             the others add weight_decay * w to the gradient of kernels, that is, the loss gets
             weight_decay / 2 * |w|^2. Biases and normalisation are never decayed. >= 0.
         average: decay of an exponential moving average of the parameters, which then is the model
-            that is evaluated and returned; 0 for none. In [0, 1).
+            that is evaluated and returned; at step t it is min(average, t / (t + 9)), so that the
+            random start is soon forgotten. 0 for none. In [0, 1).
         label_smoothing: share of the target spread evenly over all classes (Szegedy et al. 2016),
             in [0, 1); for the default softmax loss only.
         frozen: patterns of layers that stay as they are, e.g. ("block[1-4]_*",).
@@ -112,6 +113,8 @@ class TrainingConfig:
         if isinstance(self.augment, Mapping):
             object.__setattr__(self, "augment", from_dict(AugmentConfig, self.augment))
         _one_of(self, "optimizer", OPTIMIZERS)
+        if self.momentum and self.optimizer != "sgd":
+            raise ValueError(f"momentum belongs to 'sgd', got optimizer={self.optimizer!r}")
         _one_of(self, "schedule", SCHEDULES)
         _one_of(self, "precision", PRECISIONS)
         if self.monitor is not None:
@@ -132,11 +135,16 @@ def to_dict(config: Any) -> dict[str, Any]:
         if dataclasses.is_dataclass(value) and not isinstance(value, type):
             value = to_dict(value)
         elif callable(value):
-            value = f"{value.__module__}.{getattr(value, '__qualname__', type(value).__name__)}"
+            value = qualified_name(value)
         elif isinstance(value, tuple):
             value = list(value)
         result[field.name] = value
     return result
+
+
+def qualified_name(function: Callable) -> str:
+    """The module and name of a function, for records."""
+    return f"{function.__module__}.{getattr(function, '__qualname__', type(function).__name__)}"
 
 
 def from_dict(kind: type, values: Mapping[str, Any]) -> Any:

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import os
-import sys
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal, NoReturn, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import numpy as np
+import tyro
 
 from cnnjax import data as data_sources
 from cnnjax import plot
 from cnnjax.config import TrainingConfig
 from cnnjax.models import Model, create_model, predict, summary
 from cnnjax.report import percent, write_report
-from cnnjax.runtime import configure_runtime
-from cnnjax.training import Interrupted, NonFiniteLoss, Run, RunDirectory, RunError, fit
+from cnnjax.training import Run, RunDirectory, fit
 
 RUNS = Path("checkpoints")
 _WORST = 16
@@ -33,18 +30,18 @@ class Options:
     """Of everything random: weights, order, dropout, augmentation, validation split."""
     seeds: int = 1
     """Number of runs, with the seeds seed, seed + 1, ...; the mean and its spread are printed."""
-    epochs: int | None = None
+    epochs: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
     """Passes over the training data; default: the recipe's."""
     data: str = "mnist"
     """Name of a data set, or path of an .npz file."""
-    data_dir: str | None = None
+    data_dir: Annotated[str | None, tyro.conf.arg(metavar="DIR")] = None
     """Where TensorFlow Datasets keeps its data; default: TFDS_DATA_DIR or ~/tensorflow_datasets."""
-    out: str | None = None
+    out: Annotated[str | None, tyro.conf.arg(metavar="DIR")] = None
     """Run directory to write; default: a new one below checkpoints/."""
     resume: bool = False
-    """Go on with the run in --out, or with the newest unfinished one of this experiment, recipe and
-    seed; where nothing was saved yet, start from the beginning."""
-    checkpoint_every: int | None = None
+    """Go on with the run in --out, or with the newest one of this experiment, recipe and seed;
+    where nothing was saved yet, start from the beginning."""
+    checkpoint_every: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
     """Steps between checkpoints within an epoch; default: at the end of each epoch only."""
 
 
@@ -101,7 +98,8 @@ class Experiment:
             training=training,
             data=options.data,
             data_dir=options.data_dir,
-            recipe=getattr(options, "recipe", ""),
+            # A figure belongs to the data it was reported on.
+            reported=self.reported if options.data == self.data else {},
         )
 
 
@@ -113,7 +111,7 @@ def run_experiment(
     Args:
         experiment: what to do.
         out: run directory; None makes a new one in checkpoints/, or with `training.resume` takes
-            the newest unfinished one of this experiment, recipe and seed.
+            the newest one of this experiment, recipe and seed.
         verbose: print layer table, progress and result.
 
     Returns:
@@ -206,7 +204,7 @@ def result_line(experiment: Experiment, runs: Sequence[Run]) -> str:
         text += f"; reported with Keras: {percent(experiment.reported[key])}"
     seconds = float(np.mean([run.seconds for run in runs]))
     recipe = f"recipe {experiment.recipe}, " if experiment.recipe else ""
-    return f"{text}; {recipe}{seconds:.0f} s of training a run"
+    return f"{text}; {recipe}{experiment.training.epochs} epochs, {seconds:.0f} s of training"
 
 
 def draw_test(model: Model, test: data_sources.Dataset, folder: Path) -> None:
@@ -233,58 +231,15 @@ def draw_test(model: Model, test: data_sources.Dataset, folder: Path) -> None:
         (folder / "mistakes.png").unlink(missing_ok=True)
 
 
-def command(main: Callable[[Any], Any], kind: type[Options], name: str) -> None:
-    """Run an experiment's `main` from the command line, with options from its dataclass.
-
-    Args:
-        main: takes the parsed options.
-        kind: their dataclass; its docstrings are the help.
-        name: of the module in experiments/.
-    """
-    import tyro
-
-    module = sys.modules[main.__module__]
-    options = tyro.cli(kind, prog=f"python -m experiments.{name}", description=module.__doc__)
-    run_as_command(lambda: (configure_runtime(), main(options)))
-
-
-def run_as_command(action: Callable[[], Any]) -> None:
-    """Run an action; an error that the user can mend becomes one line, anything else a traceback.
-
-    CNNJAX_TRACEBACK=1 shows the traceback in any case.
-    """
-    try:
-        action()
-    except (Interrupted, KeyboardInterrupt) as error:
-        _stop(str(error) or "interrupted", 130, error)
-    except (ValueError, OSError, NonFiniteLoss) as error:
-        frames = traceback.extract_tb(error.__traceback__)
-        ours = bool(frames) and Path(__file__).parent in Path(frames[-1].filename).parents
-        if not ours:
-            raise
-        _stop(str(error), 1, error)
-
-
-def _stop(message: str, status: int, error: BaseException) -> NoReturn:
-    if os.environ.get("CNNJAX_TRACEBACK") == "1":
-        raise error
-    print(f"error: {message}" if status == 1 else message, file=sys.stderr)
-    raise SystemExit(status)
-
-
 def _directory(experiment: Experiment) -> Path:
     seed = experiment.training.seed
     folder = RUNS / experiment.name
     prefix = f"{experiment.recipe}-seed{seed}-".lstrip("-")
     if experiment.training.resume:
-        for candidate in sorted(folder.glob(f"{prefix}*"), reverse=True):
-            run = RunDirectory(candidate)
-            try:
-                if run.read("run.json").get("status") != "finished":
-                    return candidate
-            except RunError:
-                continue
-        print(f"no unfinished run {folder / prefix}*: starting from the beginning")
+        runs = [c for c in folder.glob(f"{prefix}*") if RunDirectory(c).holds_run()]
+        if runs:
+            return max(runs)
+        print(f"no run {folder / prefix}*: starting from the beginning")
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
     path, number = folder / f"{prefix}{stamp}", 1
     while path.exists():

@@ -1,4 +1,4 @@
-"""Losses an example, and metrics as masked sums and counts that are divided once."""
+"""Losses per example, and metrics as masked sums and counts that are divided once."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Loss = Callable[[Array, Array], Array]
 
 
 def softmax_cross_entropy(logits: Array, labels: Array) -> Array:
-    """Cross-entropy of a softmax, `-log softmax(z)[y]`, an example.
+    """Cross-entropy of a softmax, `-log softmax(z)[y]`, per example.
 
     Args:
         logits: [N, K], floating.
@@ -29,7 +29,7 @@ def softmax_cross_entropy(logits: Array, labels: Array) -> Array:
 
 
 def sigmoid_cross_entropy(logits: Array, labels: Array) -> Array:
-    """Binary cross-entropy, `-y log s(z) - (1 - y) log(1 - s(z))`, an example.
+    """Binary cross-entropy, `-y log s(z) - (1 - y) log(1 - s(z))`, per example.
 
     Args:
         logits: [N, 1] or [N], floating.
@@ -42,7 +42,7 @@ def sigmoid_cross_entropy(logits: Array, labels: Array) -> Array:
     return optax.sigmoid_binary_cross_entropy(z, labels.reshape(z.shape).astype(z.dtype))
 
 
-def smooth(labels: Array, num_classes: int, amount: float) -> Array:
+def smooth_labels(labels: Array, num_classes: int, amount: float) -> Array:
     """Label smoothing: `(1 - a) onehot(y) + a / K` (Szegedy et al. 2016, sec. 7).
 
     Args:
@@ -60,7 +60,7 @@ def default_loss(num_classes: int) -> Loss:
 
 
 def correct(logits: Array, labels: Array) -> Array:
-    """1.0 where the prediction is right, an example: the largest logit, or the sign of one logit.
+    """1.0 where the prediction is right, per example: the largest logit, or the sign of one logit.
 
     Args:
         logits: [N, K], or [N, 1] for two classes.

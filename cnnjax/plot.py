@@ -100,7 +100,7 @@ def image_grid(images: np.ndarray, titles: Sequence[str] | None = None, columns:
     Args:
         images: [N, H, W, 1 or 3], uint8 or floating in [0, 255].
         titles: N short texts.
-        columns: pictures a row, >= 1.
+        columns: pictures per row, >= 1.
 
     Returns:
         A figure.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import html
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 from cnnjax import paths, plot
 from cnnjax.models import summary
 from cnnjax.models.files import read_spec
+from cnnjax.storage import write_text
 from cnnjax.training import RunDirectory, RunError, load
 
 _CAPTIONS = {
@@ -76,9 +76,7 @@ def write_report(directory: str | Path) -> Path:
         f"</title><style>{_STYLE}</style></head><body>\n" + "\n".join(body) + "\n</body></html>\n"
     )
     target = run.path / "report.html"
-    beside = target.with_name(f".{target.name}.{os.getpid()}")
-    beside.write_text(page, encoding="utf-8")
-    os.replace(beside, target)
+    write_text(target, page)
     return target
 
 

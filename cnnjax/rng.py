@@ -18,7 +18,12 @@ def stream(seed: int, name: str) -> Array:
 
     Returns:
         A scalar typed key.
+
+    Raises:
+        ValueError: if the seed is out of range.
     """
+    if not 0 <= seed < 2**32:
+        raise ValueError(f"seed must lie in [0, 2^32), got {seed}")
     return named(jax.random.key(seed), name)
 
 

@@ -3,6 +3,7 @@
 The fully connected net (512 ReLU units) and the MNIST convnet, RMSprop, batch 64, 5 epochs.
 
 Command:   python -m experiments.mnist_dense_vs_conv --data-dir DIR [--seeds 3]
+
 Reported:  the convnet 99.18 % test accuracy with Keras, the dense net about 2 points below.
 """
 
@@ -13,7 +14,8 @@ from pathlib import Path
 import numpy as np
 
 import cnnjax as cj
-from cnnjax.experiment import Experiment, RecipeOptions, command, result_line, run_seeds
+from cnnjax.cli import command
+from cnnjax.experiment import Experiment, RecipeOptions, result_line, run_seeds
 from experiments.mnist_convnet import RECIPES, REPORTED
 
 MODELS: dict[str, tuple[str, dict[str, float]]] = {
@@ -30,13 +32,15 @@ def experiment(model: str, options: RecipeOptions) -> Experiment:
         description=description,
         model=model,
         training=RECIPES[options.recipe],
+        recipe=options.recipe,
         reported=reported,
     ).with_options(options)
 
 
 def main(options: RecipeOptions) -> dict[str, list[cj.Run]]:
     """Train both and print them side by side."""
-    runs, lines = {}, []
+    runs: dict[str, list[cj.Run]] = {}
+    lines = []
     for model in MODELS:
         own = options
         if options.out:
@@ -44,8 +48,10 @@ def main(options: RecipeOptions) -> dict[str, list[cj.Run]]:
         runs[model] = run_seeds(partial(experiment, model), own)
         lines.append(result_line(experiment(model, own), runs[model]))
     print("\n" + "\n".join(lines))
-    dense, conv = (np.mean([r.metrics["test_accuracy"] for r in runs[m]]) for m in MODELS)
-    print(f"the convnet is {100 * (conv - dense):.2f} points ahead; reported with Keras: about 2")
+    if all("test_accuracy" in run.metrics for run in runs["mlp"]):
+        dense, conv = (np.mean([r.metrics["test_accuracy"] for r in runs[m]]) for m in MODELS)
+        reported = "; reported with Keras: about 2" if options.data == "mnist" else ""
+        print(f"the convnet is {100 * (conv - dense):.2f} points ahead{reported}")
     return runs
 
 

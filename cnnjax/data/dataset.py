@@ -19,7 +19,7 @@ class Dataset:
     Args:
         images: uint8 or float32 [N, H, W, C]; may be memory-mapped.
         labels: int32 [N].
-        label_names: a name a class, or () where unknown.
+        label_names: one name per class, or () where unknown.
         name: what it is, e.g. "mnist 3.0.1 train".
     """
 
@@ -104,7 +104,7 @@ def from_arrays(
     Args:
         images: [N, H, W, C] or [N, H, W] (grey), uint8, or floating in [0, 255].
         labels: [N] whole numbers >= 0, or one-hot [N, K].
-        label_names: a name a class.
+        label_names: one name per class.
         name: what to call it in records and messages.
 
     Returns:

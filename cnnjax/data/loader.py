@@ -21,7 +21,7 @@ class Loader:
 
     Args:
         data: what to load.
-        batch_size: examples a step over all processes, >= 1.
+        batch_size: examples per step over all processes, >= 1.
         shuffle: a new order each epoch (training) or the data's own order (evaluation).
         seed: of the order.
         process_index, process_count: this process's part of every batch; the parts of all
@@ -42,6 +42,8 @@ class Loader:
     def __post_init__(self) -> None:
         if len(self.data) == 0:
             raise ValueError(f"{self.data.name}: the data set is empty")
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {self.batch_size}")
         if self.batch_size % self.process_count:
             raise ValueError(
                 f"batch_size={self.batch_size} does not divide among {self.process_count} processes"
@@ -58,7 +60,7 @@ class Loader:
 
     @property
     def steps(self) -> int:
-        """Steps an epoch; the last batch may be partly padding."""
+        """Steps per epoch; the last batch may be partly padding."""
         return -(-len(self.data) // self.batch_size)
 
     def order(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:

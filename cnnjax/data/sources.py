@@ -50,11 +50,18 @@ def load(
     >>> load("digits").train.image_shape
     (28, 28, 1)
     """
+    if not isinstance(source, str | Path):
+        raise ValueError(
+            f"source must be a name or a path, got {type(source).__name__}: arrays go into cj.fit "
+            "as they are, or through cj.data.from_arrays"
+        )
     name = str(source)
     if name == "digits":
         splits = _digits()
     elif name.endswith(".npz"):
         splits = _npz(Path(name))
+    elif "/" in name or "\\" in name or name in (".", ".."):
+        raise DataNotFound(f"{name} is no .npz file, and no name of a data set")
     else:
         splits = _tfds(name, data_dir, progress)
     return splits.with_validation(validation, seed) if validation else splits
@@ -135,9 +142,13 @@ def _how_to_get(name: str, root: Path) -> str:
     known = [*dict.fromkeys((*KNOWN, *found))]
     if name not in known:
         return f"{where}. {paths.suggest(name, known, 'data sets')} A file of your own: NAME.npz"
+    return f"{where}. {how_to_get(name)} Needs no files: --data digits"
+
+
+def how_to_get(name: str) -> str:
+    """The command that prepares a TFDS data set."""
     return (
-        f'{where}. Prepare it once, on any machine with TensorFlow: python -c "import '
-        f"tensorflow_datasets as tfds; tfds.builder('{name}', file_format='array_record')"
-        f'.download_and_prepare()"; then give its directory with --data-dir or TFDS_DATA_DIR. '
-        "Needs no files: --data digits"
+        'Prepare it once, on any machine with TensorFlow: python -c "import tensorflow_datasets '
+        f"as tfds; tfds.builder('{name}', file_format='array_record').download_and_prepare()\"; "
+        "then give its directory with --data-dir or TFDS_DATA_DIR."
     )

@@ -26,10 +26,11 @@ class DataNotFound(FileNotFoundError):
 
 
 def prepared_names(root: Path) -> list[str]:
-    """Names of the data sets that a TFDS directory holds."""
+    """Names of the image classification data sets that a TFDS directory holds."""
     if not root.is_dir():
         return []
-    return sorted(p.name for p in root.iterdir() if p.is_dir() and _versions(p))
+    folders = [(p.name, _versions(p)) for p in root.iterdir() if p.is_dir()]
+    return sorted(name for name, versions in folders if versions and _is_images(versions[-1]))
 
 
 def tfds_split(
@@ -57,7 +58,9 @@ def tfds_split(
             "dataset_info.json. Prepare it again"
         )
     source = versions[-1]
-    info = json.loads((source / "dataset_info.json").read_text())
+    if not _is_images(source):
+        raise ValueError(f"data set {name!r} in {source} has no 'image' with a 'label'")
+    info = json.loads((source / "dataset_info.json").read_text(encoding="utf-8"))
     if split not in [s["name"] for s in info["splits"]]:
         return None
     if not list(source.glob(f"*{split}*.array_record*")):
@@ -94,6 +97,15 @@ def _versions(folder: Path) -> list[Path]:
     return sorted(found, key=number)
 
 
+def _is_images(version: Path) -> bool:
+    try:
+        features = json.loads((version / "features.json").read_text(encoding="utf-8"))
+        names = features["featuresDict"]["features"]
+    except (OSError, ValueError, KeyError):
+        return False
+    return "image" in names and "label" in names
+
+
 def _source_key(source: Path, split: str) -> str:
     """Changes whenever the source's description or the sizes of its files do."""
     digest = hashlib.sha256(f"{_CACHE_FORMAT}".encode())
@@ -106,7 +118,7 @@ def _source_key(source: Path, split: str) -> str:
 def _label_names(source: Path) -> tuple[str, ...]:
     file = source / "label.labels.txt"
     if file.is_file():
-        return tuple(file.read_text().split("\n")[:-1] or file.read_text().split())
+        return tuple(file.read_text(encoding="utf-8").splitlines())
     features = json.loads((source / "features.json").read_text())
     count = features["featuresDict"]["features"]["label"]["classLabel"]["numClasses"]
     return tuple(str(i) for i in range(int(count)))
@@ -119,13 +131,9 @@ def _decode(source: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
     records: Any = tfds.builder_from_directory(str(source)).as_data_source(
         split=split, decoders={"image": tfds.decode.SkipDecoding()}
     )
-    first = records[0] if len(records) else {}
-    if "image" not in first or "label" not in first:
-        raise ValueError(
-            f"{source} holds {sorted(first) or 'nothing'}; a data set of 'image' and 'label' is "
-            "needed"
-        )
-    shape = _pixels(first["image"]).shape
+    if not len(records):
+        raise ValueError(f"{source}: the split {split!r} is empty")
+    shape = _pixels(records[0]["image"]).shape
     images = np.empty((len(records), *shape), np.uint8)
     labels = np.empty(len(records), np.int32)
     for start in range(0, len(records), _READ_AT_ONCE):

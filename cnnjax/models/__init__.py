@@ -1,7 +1,7 @@
 """Models: the registry of builders, `Model`, prediction, tables, files."""
 
 from cnnjax.models.files import UnreadableModel, load_model, save
-from cnnjax.models.model import Model, Trainable
+from cnnjax.models.model import Functions, Model
 from cnnjax.models.predict import decode_predictions, predict
 from cnnjax.models.registry import BUILDERS, create_model
 from cnnjax.models.spec import ModelSpec
@@ -9,11 +9,11 @@ from cnnjax.models.table import LayerRow, Summary, summary
 
 __all__ = [
     "BUILDERS",
+    "Functions",
     "LayerRow",
     "Model",
     "ModelSpec",
     "Summary",
-    "Trainable",
     "UnreadableModel",
     "create_model",
     "decode_predictions",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from cnnjax import paths
 from cnnjax.models.model import Model
 from cnnjax.models.registry import create_model
 from cnnjax.models.spec import ModelSpec
+from cnnjax.storage import write_text
 from cnnjax.weights import load_safetensors, save_safetensors
 
 MODEL_FILE, WEIGHTS_FILE = "model.json", "weights.safetensors"
@@ -34,8 +34,15 @@ def save(model: Model, directory: str | Path) -> Path:
 
     Returns:
         The directory.
+
+    Raises:
+        UnreadableModel: if it is a run directory.
     """
-    directory = Path(directory)
+    directory = Path(directory).expanduser()
+    if (directory / "run.json").is_file():
+        raise UnreadableModel(
+            f"{directory} is a run directory, whose model is in its checkpoints: save elsewhere"
+        )
     directory.mkdir(parents=True, exist_ok=True)
     save_safetensors(model.variables, directory / WEIGHTS_FILE)
     write_spec(model.spec, directory)
@@ -65,9 +72,7 @@ def load_model(directory: str | Path, module: linen.Module | None = None) -> Mod
 
 def write_spec(spec: ModelSpec, directory: Path) -> None:
     """Write model.json, complete or not at all."""
-    beside = directory / f".{MODEL_FILE}.{os.getpid()}"
-    beside.write_text(json.dumps(dataclasses.asdict(spec), indent=1) + "\n")
-    os.replace(beside, directory / MODEL_FILE)
+    write_text(directory / MODEL_FILE, json.dumps(dataclasses.asdict(spec), indent=1) + "\n")
 
 
 def read_spec(directory: Path) -> ModelSpec:
@@ -81,6 +86,10 @@ def read_spec(directory: Path) -> ModelSpec:
         values: dict[str, Any] = json.loads(file.read_text())
         for key in ("input_shape", "label_names"):
             values[key] = tuple(values[key])
+        if values["arguments"] is not None:
+            values["arguments"] = {
+                k: tuple(v) if isinstance(v, list) else v for k, v in values["arguments"].items()
+            }
         return ModelSpec(**values)
     except FileNotFoundError:
         raise UnreadableModel(f"{directory} holds no {MODEL_FILE}: it is no saved model") from None
@@ -108,6 +117,7 @@ def rebuild(
             spec.name,
             input_shape=(spec.input_shape[0], spec.input_shape[1], spec.input_shape[2]),
             num_classes=spec.num_classes,
+            preprocessing=spec.preprocessing,
             **spec.arguments,
         )
     wanted = {k: np.shape(v) for k, v in paths.flatten(fresh.variables).items()}

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen
 from flax.core import unfreeze
+from flax.errors import FlaxError
 from jax import Array
 
 from cnnjax import paths, rng
@@ -26,8 +27,8 @@ Variables = dict[str, Any]
 _TRAIN_ARGUMENTS = {"train": True, "training": True, "is_training": True, "deterministic": False}
 
 
-class Trainable(NamedTuple):
-    """What training needs to know of a model, and no more: pure functions of variables.
+class Functions(NamedTuple):
+    """A model as pure functions of its variables: all that training needs to know of it.
 
     Args:
         apply: (params, state, inputs) -> logits, in evaluation.
@@ -76,7 +77,7 @@ class Model:
             input_shape: (H, W, C).
             seed: of the parameters.
             preprocessing: from pixels in [0, 255] to inputs: "unit" (x / 255) or "none".
-            label_names: a name a class.
+            label_names: one name per class.
 
         Returns:
             A Model, in every respect like those of `create_model`.
@@ -86,12 +87,12 @@ class Model:
         """
         shape = tuple(int(n) for n in input_shape)
         sample = jax.ShapeDtypeStruct((2, *shape), jnp.float32)
-        kwargs = _train_kwargs(module, train=False)
+        kwargs = train_kwargs(module, train=False)
         try:
             output, _ = jax.eval_shape(
                 lambda x: module.init_with_output(jax.random.key(0), x, **kwargs), sample
             )
-        except (TypeError, ValueError, linen.errors.FlaxError) as error:  # type: ignore[attr-defined]
+        except (TypeError, ValueError, FlaxError) as error:
             raise ValueError(
                 f"{type(module).__name__} cannot be applied to inputs of shape "
                 f"[N, {', '.join(map(str, shape))}]: {error}"
@@ -113,7 +114,7 @@ class Model:
     @classmethod
     def initialise(cls, module: linen.Module, spec: ModelSpec, seed: int) -> Model:
         """Random variables from the seed."""
-        kwargs = _train_kwargs(module, train=False)
+        kwargs = train_kwargs(module, train=False)
 
         def init(key: Array) -> Any:
             inputs = jnp.zeros((1, *spec.input_shape), jnp.float32)
@@ -175,14 +176,14 @@ class Model:
             )
         return array
 
-    def trainable(self, frozen: Sequence[str] = ()) -> Trainable:
+    def functions(self, frozen: Sequence[str] = ()) -> Functions:
         """The model as pure functions of its variables, for a training step.
 
         Args:
             frozen: patterns of layers; their BatchNorm runs on its running averages.
         """
         module = self.module
-        evaluate, train = _train_kwargs(module, train=False), _train_kwargs(module, train=True)
+        evaluate, train = train_kwargs(module, train=False), train_kwargs(module, train=True)
 
         def apply(params: Variables, state: Variables, inputs: Array) -> Any:
             return module.apply({"params": params, **state}, inputs, **evaluate)
@@ -200,7 +201,7 @@ class Model:
                 )
             return logits, dict(new_state)
 
-        return Trainable(apply, apply_train)
+        return Functions(apply, apply_train)
 
 
 class _Static:
@@ -220,7 +221,9 @@ class _Static:
 
 @functools.partial(jax.jit, static_argnums=0)
 def _apply(static: _Static, variables: Variables, inputs: Array) -> Any:
-    return static.module.apply(variables, inputs, **_train_kwargs(static.module, train=False))
+    # Accelerators would otherwise multiply in TF32 or bfloat16 unasked.
+    with jax.default_matmul_precision("float32"):
+        return static.module.apply(variables, inputs, **train_kwargs(static.module, train=False))
 
 
 def _frozen_norm(
@@ -237,6 +240,7 @@ def _frozen_norm(
     return next_function(*args, **kwargs)
 
 
-def _train_kwargs(module: linen.Module, *, train: bool) -> dict[str, Any]:
+def train_kwargs(module: linen.Module, *, train: bool) -> dict[str, Any]:
+    """The arguments that switch a module between training and evaluation, as it calls them."""
     known = inspect.signature(type(module).__call__).parameters
     return {name: on if train else not on for name, on in _TRAIN_ARGUMENTS.items() if name in known}

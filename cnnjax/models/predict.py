@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cnnjax.data.images import resize_image
+from cnnjax.data import Dataset, Splits, resize_image
 from cnnjax.models.model import Model
 from cnnjax.models.spec import ModelSpec
 
@@ -21,7 +21,8 @@ def predict(model: Model, images: np.ndarray | Sequence[np.ndarray]) -> np.ndarr
     Args:
         model: what to ask.
         images: [N, H, W, C], or a list of [H, W, C] of any sizes; uint8, or floating in [0, 255].
-            Other sizes than the model's are resized by `model.spec.resize`.
+            Grey ones may leave out the channel. Other sizes than the model's are resized by
+            `model.spec.resize`.
 
     Returns:
         float32 [N, num_classes], rows that sum to 1; for a model of one logit [N, 1], the
@@ -30,6 +31,8 @@ def predict(model: Model, images: np.ndarray | Sequence[np.ndarray]) -> np.ndarr
     Raises:
         ValueError: for another number of channels, or values that are no pixels.
     """
+    if isinstance(images, Dataset | Splits):
+        raise ValueError(f"images must be arrays, got {type(images).__name__}: give its .images")
     height, width, _ = model.spec.input_shape
     pictures = [_checked(np.asarray(image), i, model.spec) for i, image in enumerate(images)]
     rows = [np.zeros((0, model.spec.num_classes), np.float32)]
@@ -56,11 +59,14 @@ def decode_predictions(
 
     Args:
         probs: [N, K] probabilities; [N, 1] is read as two classes.
-        top: how many a picture, >= 1; cut to the number of classes.
-        label_names: a name a class, e.g. `model.spec.label_names`; numbers where empty.
+        top: how many per picture, >= 1; cut to the number of classes.
+        label_names: one name per class, e.g. `model.spec.label_names`; numbers where empty.
 
     Returns:
-        For each picture [(class number, name, probability), ...], most probable first.
+        Per picture [(class number, name, probability), ...], most probable first.
+
+    Raises:
+        ValueError: if probs is not two-dimensional, top < 1, or the names do not fit.
 
     >>> decode_predictions(np.array([[0.1, 0.9]]), top=1, label_names=("cat", "dog"))
     [[('1', 'dog', 0.9)]]
@@ -83,9 +89,11 @@ def decode_predictions(
 
 def _checked(image: np.ndarray, index: int, spec: ModelSpec) -> np.ndarray:
     channels = spec.input_shape[2]
+    image = image[..., None] if image.ndim == 2 and channels == 1 else image
     if image.ndim != 3 or image.shape[2] != channels:
         raise ValueError(
-            f"images[{index}] must be [H, W, {channels}], got shape {list(image.shape)}"
+            f"images[{index}] must be [H, W, {channels}], got shape {list(image.shape)}; a single "
+            "picture needs a batch axis: images[None]"
         )
     if image.dtype == np.uint8:
         return image

@@ -29,6 +29,8 @@ class Builder:
         return (inspect.getdoc(self.module) or "").split("\n")[0]
 
 
+_NOT_ARGUMENTS = ("num_classes", "parent", "name")
+
 _LENET = "LeCun et al. 1998, Gradient-based learning applied to document recognition"
 
 BUILDERS: dict[str, Builder] = {
@@ -46,6 +48,7 @@ def create_model(
     input_shape: tuple[int, int, int] | None = None,
     num_classes: int = 10,
     label_names: tuple[str, ...] = (),
+    preprocessing: str = "unit",
     weights: None = None,
     seed: int = 0,
     **arguments: Any,
@@ -56,7 +59,9 @@ def create_model(
         name: one of `cnnjax list`: mlp, mnist_convnet, lenet, cifar_plain, cifar_deep.
         input_shape: (H, W, C); None takes the model's default.
         num_classes: size of the output, >= 1; 1 is a single logit of two classes.
-        label_names: a name a class, kept with the model.
+        label_names: one name per class, kept with the model.
+        preprocessing: from pixels in [0, 255] to inputs: "unit" (x / 255), or "none" for data that
+            is normalised already.
         weights: None, random parameters from the seed. To load a saved model: `cj.load`.
         seed: of the parameters, in [0, 2^32).
         arguments: of the module, e.g. `units=(1024, 512)` for mlp.
@@ -87,7 +92,9 @@ def create_model(
     known = [f for f in builder.module.__dataclass_fields__ if f not in _NOT_ARGUMENTS]
     for argument in arguments:
         if argument not in known:
-            hint = paths.suggest(argument, [*known, "input_shape", "seed"], "arguments")
+            hint = paths.suggest(
+                argument, [*known, "input_shape", "preprocessing", "seed"], "arguments"
+            )
             raise ValueError(f"model {name!r} has no argument {argument!r}. {hint}")
     arguments = {k: tuple(v) if isinstance(v, list) else v for k, v in arguments.items()}
     spec = ModelSpec(
@@ -95,13 +102,11 @@ def create_model(
         input_shape=shape,
         num_classes=num_classes,
         arguments=arguments,
+        preprocessing=preprocessing,
         label_names=tuple(label_names),
         paper=builder.paper,
     )
     return Model.initialise(builder.module(num_classes=num_classes, **arguments), spec, seed)
-
-
-_NOT_ARGUMENTS = ("num_classes", "parent", "name")
 
 
 def _checked_shape(

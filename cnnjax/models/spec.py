@@ -34,7 +34,7 @@ class ModelSpec:
         arguments: what `create_model` built the module from; None for a user's own module.
         preprocessing: name of the function from pixels in [0, 255] to inputs, "unit" or "none".
         resize: how pictures of another size are brought to this one: "crop", "stretch" or "pad".
-        label_names: a name a class, or () where unknown.
+        label_names: one name per class, or () where unknown.
         paper: where the architecture is described.
     """
 

@@ -12,7 +12,7 @@ import numpy as np
 from flax import linen
 
 from cnnjax import paths
-from cnnjax.models.model import Model, _train_kwargs
+from cnnjax.models.model import Model, train_kwargs
 from cnnjax.nn import Activation, Conv2D, Dense, Dropout, Flatten, MaxPooling2D
 
 
@@ -193,7 +193,7 @@ def _trace(model: Model, owners: set[str]) -> list[_Call]:
         fields[id(inputs)] = _Field()
         alive.append(inputs)
         with linen.intercept_methods(interceptor):
-            return model.module.apply(variables, inputs, **_train_kwargs(model.module, train=False))
+            return model.module.apply(variables, inputs, **train_kwargs(model.module, train=False))
 
     sample = jax.ShapeDtypeStruct((1, *model.spec.input_shape), jnp.float32)
     jax.eval_shape(forward, model.variables, sample)

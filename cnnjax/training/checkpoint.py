@@ -113,10 +113,26 @@ class Checkpoints:
 
         Args:
             step: None takes the best one, which is the latest where nothing was monitored.
+
+        Raises:
+            CheckpointError: if it is damaged, or there is none of that step.
         """
-        step = self.best_step() if step is None else step
-        meta = self._meta(step)
-        tree = self._item(step, "model", meta)
+        if step is not None and step not in self.steps():
+            known = ", ".join(map(str, self.steps()))
+            raise CheckpointError(f"{self.directory} has no checkpoint {step}, only {known}")
+        wanted = self.steps()[-1] if step is None else step
+        try:
+            wanted = self.best_step() if step is None else step
+            meta = self._meta(wanted)
+            tree = self._item(wanted, "model", meta)
+        except CheckpointError as error:
+            intact = [s for s in reversed(self.steps()) if s != wanted and self._intact(s)]
+            offer = "There is no other intact checkpoint."
+            if intact:
+                offer = (
+                    f"The checkpoint of step {intact[0]} is intact: load it with step={intact[0]}."
+                )
+            raise CheckpointError(f"{error} {offer}") from None
         return _variables(tree), meta["progress"]
 
     def best_step(self) -> int:
@@ -175,20 +191,22 @@ class Checkpoints:
             tensorstore_noise.setLevel(level)
 
     def _offer(self, damaged: int) -> str:
-        for step in reversed(self.steps()):
-            if step >= damaged:
-                continue
-            try:
-                meta = self._meta(step)
-                for name in meta["leaves"]:
-                    self._item(step, name, meta)
-            except CheckpointError:
-                continue
-            return (
-                f"The checkpoint before it, step {step}, is intact: delete "
-                f"{self.directory / str(damaged)} and resume to continue from there."
-            )
-        return "There is no intact checkpoint before it: start again in another directory."
+        intact = [s for s in reversed(self.steps()) if s < damaged and self._intact(s)]
+        if not intact:
+            return "There is no intact checkpoint before it: start again in another directory."
+        return (
+            f"The checkpoint before it, step {intact[0]}, is intact: delete "
+            f"{self.directory / str(damaged)} and resume to continue from there."
+        )
+
+    def _intact(self, step: int) -> bool:
+        try:
+            meta = self._meta(step)
+            for name in meta["leaves"]:
+                self._item(step, name, meta)
+        except CheckpointError:
+            return False
+        return True
 
 
 def _items(state: TrainState) -> dict[str, Tree]:

@@ -22,7 +22,7 @@ _DEVICE_DATA_BYTES = 8 * 2**30
 Sums = dict[str, Array]
 
 
-class Epochs:
+class Dispatcher:
     """Runs the steps of an epoch in the form that suits the device.
 
     On CPUs a Python loop over a jitted step: XLA:CPU runs convolutions inside a loop of its own on
@@ -57,7 +57,7 @@ class Epochs:
             start: first step within the epoch.
 
         Yields:
-            (state, steps of the epoch done, sums a step: [k] each) after every dispatch.
+            (state, steps of the epoch done, sums per step: [k] each) after every dispatch.
         """
         if self.chunk == 1:
             batches = prefetch(self.loader.epoch(epoch, start))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import jax
+import numpy as np
 
 from cnnjax import metrics
-from cnnjax.data import Dataset, Loader, prefetch
+from cnnjax.data import Dataset, Loader, Splits, from_arrays, prefetch
 from cnnjax.models import Model
 from cnnjax.training.checks import check_data
 from cnnjax.training.state import Tree
@@ -14,7 +15,7 @@ from cnnjax.training.step import EvalStep, make_eval_step
 
 def evaluate(
     model: Model,
-    data: Dataset,
+    data: Dataset | tuple[np.ndarray, np.ndarray],
     *,
     batch_size: int = 64,
     loss: metrics.Loss | None = None,
@@ -24,14 +25,24 @@ def evaluate(
 
     Args:
         model: to evaluate.
-        data: images (pixels in [0, 255]) and labels.
+        data: a Dataset, or (images, labels) as `from_arrays` takes them; pixels in [0, 255].
         batch_size: >= 1; it does not change the result but for rounding.
         loss: as in `fit`.
         precision: "float32" or "bfloat16".
 
     Returns:
         {"loss": mean, "accuracy": fraction}.
+
+    Raises:
+        ValueError: if data and model do not fit together.
     """
+    if isinstance(data, tuple):
+        data = from_arrays(*data)
+    if not isinstance(data, Dataset):
+        raise ValueError(
+            f"data must be a Dataset or (images, labels), got {type(data).__name__}"
+            + ("; give one of its parts, e.g. splits.test" if isinstance(data, Splits) else "")
+        )
     check_data(model, data)
     step = jax.jit(make_eval_step(model, loss, precision=precision))
     return evaluate_step(step, model.variables, Loader(data, batch_size))

@@ -11,13 +11,15 @@ from cnnjax.training.checkpoint import Checkpoints
 from cnnjax.training.record import CHECKPOINTS, RUN_FILE
 
 
-def load(directory: str | Path, module: Any = None) -> Model:
+def load(directory: str | Path, module: Any = None, *, step: int | None = None) -> Model:
     """Load a model.
 
     Args:
         directory: that `save` wrote, or a run directory, whose best checkpoint is loaded (the
             latest where nothing was monitored).
         module: for a model of `Model.from_module`: the Linen module, whose code is not stored.
+
+        step: of a run: that checkpoint instead of the best one.
 
     Returns:
         The model, with labels and preprocessing.
@@ -42,7 +44,7 @@ def load(directory: str | Path, module: Any = None) -> Model:
     try:
         if not checkpoints.steps():
             raise UnreadableModel(f"the run {directory} has no checkpoint yet")
-        variables, _ = checkpoints.load_variables()
+        variables, _ = checkpoints.load_variables(step)
     finally:
         checkpoints.close()
     return rebuild(read_spec(directory), module, variables, directory)

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 
 from cnnjax import metrics, paths
-from cnnjax.config import TrainingConfig, to_dict
+from cnnjax.config import TrainingConfig, qualified_name, to_dict
 from cnnjax.data import Dataset, Loader, Splits, from_arrays
 from cnnjax.models import Model
 from cnnjax.models.files import write_spec
 from cnnjax.runtime import compiler_options
 from cnnjax.training.checkpoint import Checkpoints
 from cnnjax.training.checks import check_data
-from cnnjax.training.dispatch import Epochs, Sums
+from cnnjax.training.dispatch import Dispatcher, Sums
 from cnnjax.training.evaluation import evaluate_step
 from cnnjax.training.optim import make_optimizer, make_schedule
 from cnnjax.training.progress import Progress, epoch_line
@@ -28,6 +30,9 @@ from cnnjax.training.record import RunDirectory
 from cnnjax.training.state import TrainState, Tree
 from cnnjax.training.step import make_eval_step, make_train_step
 from cnnjax.training.stopping import Interrupted, NonFiniteLoss, StopSignals
+
+# Dispatches that may wait on the device: enough to keep it busy.
+_AHEAD = 4
 
 
 @dataclass(frozen=True)
@@ -37,13 +42,13 @@ class Run:
     Args:
         model: with the result's parameters: the best ones on the validation data if a metric is
             monitored and there is such data, else the last ones.
-        history: a float array an epoch for each of epoch, step, loss, accuracy, learning_rate,
+        history: float arrays with a value per epoch for epoch, step, loss, accuracy, learning_rate,
             seconds, images_per_second and, with validation data, val_loss and val_accuracy.
         metrics: of the model: val_loss, val_accuracy, test_loss, test_accuracy where there is data.
         directory: where it was recorded, or None.
         parameter_hash: SHA-256 of the model's variables; equal if and only if bitwise equal.
         best_epoch: the epoch the model is from, counted from 1.
-        seconds: of this call.
+        seconds: of this call and, if it resumed a run, of the epochs before it.
     """
 
     model: Model
@@ -93,7 +98,7 @@ def fit(
             schedule and weight decay.
         directory: a run directory for record, metrics and checkpoints; None keeps nothing on disk.
         verbose: show progress: a bar on a terminal, a line an epoch elsewhere.
-        record: facts to store in run.json and, as "experiment", in config.json.
+        record: further facts to store in run.json.
 
     Returns:
         A Run.
@@ -133,7 +138,13 @@ class _Training:
         for part in (splits.train, splits.validation, splits.test):
             if part is not None:
                 check_data(model, part)
+        if config.early_stopping is not None and splits.validation is None:
+            raise ValueError(
+                f"early_stopping={config.early_stopping} needs validation data: give Splits with a "
+                "validation part, e.g. splits.with_validation(0.2)"
+            )
         self.model, self.splits, self.config = model, splits, config
+        self.settings = _settings(config, loss, optimizer)
         self.loader = Loader(splits.train, config.batch_size, shuffle=True, seed=config.seed)
         total = config.epochs * self.loader.steps
         self.schedule = None if optimizer else make_schedule(config, total)
@@ -151,7 +162,7 @@ class _Training:
             average=config.average,
             label_smoothing=config.label_smoothing,
         )
-        self.epochs = Epochs(step, self.loader, config)
+        self.dispatcher = Dispatcher(step, self.loader, config)
         options = compiler_options(config.deterministic)
         eval_step = make_eval_step(model, loss, precision=config.precision)
         self.eval_step = jax.jit(eval_step, compiler_options=options)
@@ -164,6 +175,7 @@ class _Training:
         self.directory = RunDirectory(directory) if directory is not None else None
         self.checkpoints: Checkpoints | None = None
         self.facts = dict(record or {})
+        self.seconds_before = 0.0
 
     def run(self) -> Run:
         began = time.perf_counter()
@@ -197,12 +209,14 @@ class _Training:
 
     def _open(self, directory: RunDirectory) -> None:
         """Claim the run directory; where it holds a checkpoint to resume, restore it."""
-        config = {"training": to_dict(self.config), "experiment": self.facts}
+        config = {"training": self.settings, "model": to_dict(self.model.spec)}
         parts = {
             name: {"name": part.name, "examples": len(part), "fingerprint": part.fingerprint}
             for name, part in vars(self.splits).items()
             if part is not None
         }
+        # As JSON has it: what is compared on resuming was read from there.
+        config = json.loads(json.dumps(config))
         facts = {"seed": self.config.seed, "data": parts, "model": self.model.spec.name}
         directory.start(config, {**facts, **self.facts}, resume=self.config.resume)
         write_spec(self.model.spec, directory.path)
@@ -210,13 +224,18 @@ class _Training:
         if self.config.resume and self.checkpoints.steps():
             self.state, progress = self.checkpoints.load_state(self.state)
             self.at = _Position(**progress)
+            self.seconds_before = sum(r["seconds"] for r in directory.epochs()[: self.at.epoch])
             self.records = directory.truncate(self.at.epoch)
             if self.at.best_step is not None and self.at.best_step in self.checkpoints.steps():
                 self.best_variables, _ = self.checkpoints.load_variables(self.at.best_step)
             # A finished training that is prolonged goes on; one stopped early stays stopped.
             if self.at.epoch < self.config.epochs and not self._patience_over():
                 self.at.done = False
-            self._say(f"resumed {directory.path} at epoch {self.at.epoch + 1}, step {self.at.step}")
+            if self.at.done:
+                self._say(f"{directory.path} is finished already, after epoch {self.at.epoch}")
+            else:
+                where = f"epoch {self.at.epoch + 1}, step {self.at.step}"
+                self._say(f"resumed {directory.path} at {where}")
         else:
             directory.truncate(0)
             if self.config.resume:
@@ -224,28 +243,32 @@ class _Training:
 
     def _epoch(self, stop: StopSignals) -> None:
         """One epoch, or the rest of it."""
-        at, began, first = self.at, time.perf_counter(), self.at.step
+        at, began = self.at, time.perf_counter()
         every = self.config.checkpoint_every
         self.progress.start_epoch(at.epoch, at.step)
-        for state, done, sums in self.epochs.run(self.state, at.epoch, at.step):
+        seen = at.totals.get("count", 0.0)
+        for state, done, sums in self.dispatcher.run(self.state, at.epoch, at.step):
             self.state = state
             crossed = every is not None and done // every > at.step // every
             at.step = done
             self.pending.append((done, sums))
+            if len(self.pending) > _AHEAD:
+                # The device keeps its queue full; people see where it really is.
+                jax.block_until_ready(self.pending[-_AHEAD])
             if self.progress.due():
-                self._collect(leave=2)
+                self._collect(leave=_AHEAD)
                 if at.totals:
-                    self.progress.update(done, metrics.divide(at.totals))
+                    self.progress.update(at.step - len(self.pending), metrics.divide(at.totals))
             if done < self.loader.steps and (crossed or stop.requested):
                 self._save(score=None)
             if stop.requested and done < self.loader.steps:
                 self._interrupt()
         self._collect()
-        self._end_epoch(time.perf_counter() - began, first)
+        self._end_epoch(time.perf_counter() - began, at.totals["count"] - seen)
         if stop.requested and not at.done:
             self._interrupt()
 
-    def _end_epoch(self, seconds: float, first: int) -> None:
+    def _end_epoch(self, seconds: float, images: float) -> None:
         at = self.at
         step = int(self.state.step)
         record: dict[str, Any] = {"epoch": at.epoch + 1, "step": step, **metrics.divide(at.totals)}
@@ -254,12 +277,14 @@ class _Training:
         if self.splits.validation:
             loader = Loader(self.splits.validation, self.config.batch_size)
             means = evaluate_step(self.eval_step, self.state.variables(), loader)
-            record.update({f"val_{k}": v for k, v in means.items()})
-        done = self.loader.steps - first
+            for name, value in means.items():
+                record[f"val_{name}"] = value
+                if not np.isfinite(value):
+                    self._refuse(f"val_{name}", value, self.loader.steps)
         record["seconds"] = round(seconds, 3)
-        record["images_per_second"] = round(done * self.config.batch_size / max(seconds, 1e-9), 1)
-        self.records.append(record)
+        record["images_per_second"] = round(images / max(seconds, 1e-9), 1)
         score = self._judge(record)
+        self.records.append(record)
         at.epoch, at.step, at.totals = at.epoch + 1, 0, {}
         at.done = at.epoch >= self.config.epochs or self._patience_over()
         if self.directory:
@@ -298,24 +323,29 @@ class _Training:
             for i in range(steps):
                 one = {k: v[i] for k, v in host.items()}
                 if not np.isfinite(one["loss"]):
-                    self._refuse(float(one["loss"]), done - steps + i + 1)
+                    self._refuse("loss", float(one["loss"]), done - steps + i + 1)
                 self.at.totals = metrics.add(self.at.totals, one)
 
-    def _refuse(self, value: float, step: int) -> None:
+    def _refuse(self, what: str, value: float | str, step: int) -> NoReturn:
         saved = self.checkpoints.steps() if self.checkpoints else []
         where = (
             f"the last good checkpoint is step {saved[-1]} in {self.checkpoints.directory}"
             if saved and self.checkpoints
             else "no checkpoint had been saved"
         )
+        rate = self.settings["learning_rate"]
+        was = f" (it was {rate:g})" if rate is not None else ""
         raise NonFiniteLoss(
-            f"loss became {value} in epoch {self.at.epoch + 1}, step {step} of "
-            f"{self.loader.steps}; {where}. Try a smaller learning_rate (it was "
-            f"{self.config.learning_rate:g})"
+            f"{what} became {value} in epoch {self.at.epoch + 1}, step {step} of "
+            f"{self.loader.steps}; {where}. Try a smaller learning_rate{was}"
         )
 
     def _save(self, score: float | None) -> None:
-        self._collect()  # a checkpoint must not hide a loss that is not finite
+        self._collect()
+        # The loss is that of the parameters before the step, so it alone would let through what
+        # the last step ruined.
+        if not bool(_all_finite(self.state.params)):
+            self._refuse("a parameter", "NaN or infinite", self.at.step or self.loader.steps)
         if self.checkpoints:
             self.checkpoints.save(self.state, vars(self.at), score)
 
@@ -350,12 +380,32 @@ class _Training:
             directory=self.directory.path if self.directory else None,
             parameter_hash=paths.tree_hash(variables),
             best_epoch=self.at.best_epoch,
-            seconds=seconds,
+            seconds=seconds + self.seconds_before,
         )
 
     def _say(self, text: str) -> None:
         if self.verbose:
             print(text, flush=True)
+
+
+@jax.jit
+def _all_finite(tree: Tree) -> jax.Array:
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]))
+
+
+def _settings(
+    config: TrainingConfig,
+    loss: metrics.Loss | None,
+    optimizer: optax.GradientTransformation | None,
+) -> dict[str, Any]:
+    """The configuration as it takes effect: what the caller gave instead is named as such."""
+    settings = to_dict(config)
+    if optimizer is not None:
+        settings["optimizer"] = "given by the caller"
+        for name in ("learning_rate", "schedule", "warmup", "momentum", "weight_decay"):
+            settings[name] = None
+    settings["loss"] = "cross-entropy" if loss is None else qualified_name(loss)
+    return settings
 
 
 def _as_splits(data: Splits | Dataset | tuple[np.ndarray, np.ndarray]) -> Splits:

@@ -1,4 +1,4 @@
-"""Progress for people: a bar on a terminal, one line an epoch elsewhere."""
+"""Progress for people: a bar over the whole training on a terminal, one line per epoch anywhere."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ class Progress:
 
     Args:
         epochs: of the whole training.
-        steps: an epoch.
-        batch_size: to compute images/s.
+        steps: per epoch.
+        batch_size: to show images per second.
         verbose: False shows nothing.
     """
 
@@ -24,57 +24,73 @@ class Progress:
         self.verbose = verbose
         self._bar: Any = None
         self._task: Any = None
+        self._epoch = 0
         self._last_draw = 0.0
-        self._started = (0.0, 0)
+        self._timed_from: tuple[float, int] | None = None  # after the compilation
 
     def start_epoch(self, epoch: int, step: int) -> None:
         """Begin to show an epoch, counted from 0, at a step within it."""
-        self._started = (time.perf_counter(), step)
+        self._epoch, self._timed_from = epoch, None
         self._last_draw = time.perf_counter()
-        if not (self.verbose and _terminal()):
-            return
-        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-        from rich.progress import Progress as Bar
-
-        self._bar = Bar(
-            TextColumn(f"epoch {epoch + 1:>{len(str(self.epochs))}}/{self.epochs}"),
-            BarColumn(bar_width=30),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[text]}"),
-            TimeRemainingColumn(),
-            transient=True,
-        )
-        self._task = self._bar.add_task("", total=self.steps, completed=step, text="")
-        self._bar.start()
+        if self._bar is None and self.verbose and _terminal():
+            self._start_bar(epoch * self.steps + step)
 
     def due(self) -> bool:
         """Whether it is time to redraw, which costs a look at the device."""
         return self._bar is not None and time.perf_counter() - self._last_draw > _REDRAW_SECONDS
 
     def update(self, step: int, means: Mapping[str, float]) -> None:
-        """Redraw the bar at a step with the epoch's means so far."""
-        self._last_draw = time.perf_counter()
-        if self._bar is not None:
-            text = f"loss {means['loss']:.4f}  accuracy {means['accuracy']:.4f}"
-            text += f"  {self.rate(step):,.0f} images/s"
-            self._bar.update(self._task, completed=step, text=text)
-
-    def rate(self, step: int) -> float:
-        """Images a second since the epoch was started."""
-        began, first = self._started
-        return (step - first) * self.batch_size / max(time.perf_counter() - began, 1e-9)
+        """Redraw the bar with the steps of the epoch that are done and their means."""
+        now = time.perf_counter()
+        self._last_draw = now
+        if self._bar is None:
+            return
+        text = f"loss {means['loss']:.4f}  acc {means['accuracy']:.4f}"
+        if self._timed_from is None:
+            self._timed_from = (now, step)
+        elif step > self._timed_from[1]:
+            began, first = self._timed_from
+            text += f"  {(step - first) * self.batch_size / (now - began):,.0f} img/s"
+        self._bar.update(
+            self._task,
+            completed=self._epoch * self.steps + step,
+            epoch=f"{self._epoch + 1}/{self.epochs}",
+            text=text,
+        )
 
     def end_epoch(self, line: str) -> None:
-        """Replace the bar by a line."""
-        self.stop()
-        if self.verbose:
+        """Leave a line for the epoch."""
+        if not self.verbose:
+            return
+        if self._bar is None:
             print(line, flush=True)
+        else:
+            self._bar.console.print(line, highlight=False, soft_wrap=True)
 
     def stop(self) -> None:
         """Take the bar away."""
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
+
+    def _start_bar(self, done: int) -> None:
+        from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as Bar
+
+        self._bar = Bar(
+            TextColumn("epoch {task.fields[epoch]}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.completed}/{task.total}"),
+            TextColumn("{task.fields[text]}"),
+            TimeRemainingColumn(),
+            transient=True,
+        )
+        total = self.epochs * self.steps
+        epoch = f"{self._epoch + 1}/{self.epochs}"
+        self._task = self._bar.add_task(
+            "", total=total, completed=done, epoch=epoch, text="compiling"
+        )
+        self._bar.start()
 
 
 def _terminal() -> bool:
@@ -87,11 +103,8 @@ def _terminal() -> bool:
 def epoch_line(epochs: int, record: Mapping[str, Any]) -> str:
     """The line that stays for an epoch."""
     parts = [f"epoch {record['epoch']:>{len(str(epochs))}}/{epochs}"]
-    parts += [f"loss {record['loss']:.4f}", f"accuracy {record['accuracy']:.4f}"]
+    parts.append(f"loss {record['loss']:.4f}  acc {record['accuracy']:.4f}")
     if "val_loss" in record:
-        parts += [
-            f"val_loss {record['val_loss']:.4f}",
-            f"val_accuracy {record['val_accuracy']:.4f}",
-        ]
-    parts.append(f"{record['images_per_second']:,.0f} images/s")
+        parts.append(f"val loss {record['val_loss']:.4f}  acc {record['val_accuracy']:.4f}")
+    parts.append(f"{record['images_per_second']:,.0f} img/s")
     return "  ".join(parts)

@@ -13,6 +13,7 @@ from typing import Any
 
 from cnnjax import paths
 from cnnjax.runtime import machine, versions
+from cnnjax.storage import write_text
 
 CONFIG_FILE, RUN_FILE, METRICS_FILE = "config.json", "run.json", "metrics.jsonl"
 CHECKPOINTS = "checkpoints"
@@ -50,18 +51,20 @@ class RunDirectory:
         Raises:
             RunError: if it holds another run or foreign files.
         """
-        history: dict[str, Any] = {"started": _now()}
+        history: dict[str, Any] = {"started": _now(), "command": _command()}
         if self.holds_run():
             if not resume:
                 raise RunError(
-                    f"{self.path} already holds a run: choose another directory, or resume it"
+                    f"{self.path} already holds a run: choose another directory, or go on with it "
+                    "(TrainingConfig(resume=True), on the command line --resume)"
                 )
             before = self.read(RUN_FILE)
             self._check_same(config)
             self._check_same_data(before.get("data", {}), facts.get("data", {}))
             history = {
                 "started": before.get("started"),
-                "resumed": [*before.get("resumed", []), _now()],
+                "command": before.get("command"),
+                "resumed": [*before.get("resumed", []), {"at": _now(), "command": _command()}],
             }
         elif self.path.exists() and not self.path.is_dir():
             raise RunError(f"{self.path} is a file, not a directory")
@@ -72,7 +75,6 @@ class RunDirectory:
         record = {
             "status": "running",
             **history,
-            "command": " ".join(sys.orig_argv),
             "versions": versions(),
             "machine": machine(),
             "code": code_version(),
@@ -108,7 +110,7 @@ class RunDirectory:
         """Cut metrics.jsonl back to so many epochs, those of the checkpoint; returns them."""
         records = self.epochs()[:epochs]
         text = "".join(json.dumps(r) + "\n" for r in records)
-        _write_text(self.path / METRICS_FILE, text)
+        write_text(self.path / METRICS_FILE, text)
         return records
 
     def read(self, name: str) -> dict[str, Any]:
@@ -185,15 +187,13 @@ def code_version() -> dict[str, Any]:
     return {"commit": commit, "modified": bool(status)}
 
 
+def _command() -> str:
+    return " ".join(["python", *sys.orig_argv[1:]])
+
+
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    _write_text(path, json.dumps(content, indent=1) + "\n")
-
-
-def _write_text(path: Path, text: str) -> None:
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.write_text(text, encoding="utf-8")
-    os.replace(beside, path)
+    write_text(path, json.dumps(content, indent=1) + "\n")

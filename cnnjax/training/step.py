@@ -13,8 +13,9 @@ from jax import Array
 
 from cnnjax import augment as augmentation
 from cnnjax import metrics, paths, rng
-from cnnjax.config import AugmentConfig
+from cnnjax.config import PRECISIONS, AugmentConfig, TrainingConfig
 from cnnjax.models import Model
+from cnnjax.training.optim import make_optimizer
 from cnnjax.training.state import TrainState, Tree, merge
 
 Batch = Mapping[str, Array]
@@ -57,17 +58,18 @@ def make_train_step(
     >>> state, sums = step(state, batch)
     >>> int(state.step), float(sums["count"])
     (1, 4.0)
-    """
-    if optimizer is None:
-        from cnnjax.config import TrainingConfig
-        from cnnjax.training.optim import make_optimizer
 
+    Raises:
+        ValueError: for settings that do not fit each other, the state or the batch.
+    """
+    _check_precision(precision)
+    if optimizer is None:
         optimizer = make_optimizer(TrainingConfig(), total_steps=1)
     num_classes = model.spec.num_classes
     if label_smoothing and (loss is not None or num_classes == 1):
         raise ValueError("label_smoothing works with the default softmax loss only")
     loss_function = loss or metrics.default_loss(num_classes)
-    functions = model.trainable(frozen)
+    functions = model.functions(frozen)
     frozen = tuple(frozen)
 
     def objective(
@@ -79,8 +81,10 @@ def make_train_step(
             variables, state.state, _cast(inputs, precision), key
         )
         logits = logits.astype(jnp.float32)
-        target = metrics.smooth(labels, num_classes, label_smoothing) if label_smoothing else labels
-        losses = loss_function(logits, target)
+        targets = labels
+        if label_smoothing:
+            targets = metrics.smooth_labels(labels, num_classes, label_smoothing)
+        losses = loss_function(logits, targets)
         if losses.shape != mask.shape:
             raise ValueError(f"loss must return {list(mask.shape)}, got {list(losses.shape)}")
         mean = jnp.sum(losses * mask) / jnp.maximum(jnp.sum(mask), 1.0)
@@ -89,7 +93,17 @@ def make_train_step(
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Array]]:
         images = batch["image"].astype(jnp.float32)
         labels, mask = batch["label"], _mask(batch)
+        if bool(state.average) != bool(average):
+            raise ValueError(
+                f"average={average} does not fit the state: TrainState.create has an argument "
+                "average, which says whether it keeps averaged parameters"
+            )
         if augment is not None:
+            if "index" not in batch or "epoch" not in batch:
+                raise ValueError(
+                    "augment needs 'index' int32 [N] and 'epoch' in the batch, from which every "
+                    f"example's key is made; got {', '.join(sorted(batch))}"
+                )
             key = rng.named(_key(state), "augment")
             images = augmentation.for_batch(augment, key, batch["epoch"], batch["index"], images)
         inputs = model.spec.preprocess(images)
@@ -125,8 +139,9 @@ def make_eval_step(
     Returns:
         (variables, batch) -> sums over the unmasked examples.
     """
+    _check_precision(precision)
     loss_function = loss or metrics.default_loss(model.spec.num_classes)
-    functions = model.trainable()
+    functions = model.functions()
 
     def eval_step(variables: Tree, batch: Batch) -> dict[str, Array]:
         inputs = model.spec.preprocess(batch["image"])
@@ -138,6 +153,11 @@ def make_eval_step(
         return metrics.batch_sums(losses, logits, batch["label"], _mask(batch))
 
     return eval_step
+
+
+def _check_precision(precision: str) -> None:
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
 
 
 def _key(state: TrainState) -> Array:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from cnnjax import paths
+from cnnjax.storage import write_file
 
 
 class DamagedWeights(ValueError):
@@ -30,12 +30,7 @@ def save_safetensors(tree: Mapping[str, Any], path: str | Path) -> None:
     path = Path(path)
     arrays = {k: np.ascontiguousarray(v) for k, v in paths.flatten(tree).items()}
     hashes = {k: paths.leaf_hash(v) for k, v in arrays.items()}
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        save_file(arrays, beside, metadata=hashes)
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
+    write_file(path, lambda beside: save_file(arrays, beside, metadata=hashes))
 
 
 def load_safetensors(path: str | Path) -> dict[str, Any]:

@@ -1,11 +1,11 @@
-"""Training throughput: cnnjax against Keras 3 (JAX backend) and, where installed, PyTorch.
+"""Training throughput: cnnjax against Keras 3 (JAX backend) and PyTorch, where they are installed.
 
 Each measurement is a process of its own that trains the same architecture with the same optimiser
 and batch size through the library's own loop (`cj.fit`, `model.fit`, a plain PyTorch loop); the
 peers alternate, and ratios are taken within a round, since the speed of a shared machine drifts.
 The first epoch, which compiles, is not counted.
 
-Command:   python -m experiments.benchmarks.train_speed [--rounds 5]
+Command:   pip install -e ".[bench]" && python -m experiments.benchmarks.train_speed [--rounds 5]
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+import tyro
 
 BATCH, STEPS, EPOCHS = 64, 120, 4
 
@@ -38,7 +39,7 @@ class Config:
 
     rounds: int = 5
     """Alternations of all peers."""
-    worker: Literal["", "cnnjax", "keras", "torch"] = ""
+    worker: tyro.conf.Suppress[Literal["", "cnnjax", "keras", "torch"]] = ""
     """For the benchmark itself: measure one peer in this process."""
 
 
@@ -49,7 +50,8 @@ def main(config: Config) -> None:
         print(json.dumps(statistics.median(measured)))
         return
     peers: dict[str, tuple[str, dict[str, str]]] = {"cnnjax": ("cnnjax", {})}
-    peers["keras"] = ("keras", {"KERAS_BACKEND": "jax"})
+    if importlib.util.find_spec("keras"):
+        peers["keras"] = ("keras", {"KERAS_BACKEND": "jax"})
     if importlib.util.find_spec("torch"):
         peers |= {"torch": ("torch", {}), "torch, tuned allocator": ("torch", TUNED)}
     rates: dict[str, list[float]] = {peer: [] for peer in peers}
@@ -153,6 +155,4 @@ def _torch() -> list[float]:
 
 
 if __name__ == "__main__":
-    import tyro
-
     main(tyro.cli(Config, prog="python -m experiments.benchmarks.train_speed", description=__doc__))
