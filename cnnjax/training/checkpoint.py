@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,35 +39,37 @@ class Checkpoints:
         logging.getLogger("absl").setLevel(logging.ERROR)
         self.directory = Path(directory).absolute()
         self._ocp = ocp
-        # Only a checkpoint that beats all before it carries a score, so the best are the last such.
-        best = managers.BestN(
-            get_metric_fn=lambda scores: scores["score"],
-            n=keep,
-            keep_checkpoints_without_metrics=False,
-        )
+        self._keep = keep
+        self._best: list[int] = []  # steps of the best checkpoints, the best one last
         self._manager = ocp.CheckpointManager(
             self.directory,
             options=ocp.CheckpointManagerOptions(
                 create=not read_only,
                 read_only=read_only,
                 cleanup_tmp_directories=not read_only,
+                # Orbax's own BestN forgets the scores of an earlier process.
                 preservation_policy=managers.AnyPreservationPolicy(
-                    [managers.LatestN(_LATEST_KEPT), best]
+                    [managers.LatestN(_LATEST_KEPT), _Listed(self._best)]
                 ),
             ),
         )
+        if not read_only and self.steps():
+            try:
+                self._best.extend(self._meta(self.steps()[-1])["best"])
+            except CheckpointError:
+                self._best.extend(self.steps())  # whichever was the best, it stays
 
     def steps(self) -> list[int]:
         """Steps of the complete checkpoints, in ascending order."""
         return sorted(self._manager.all_steps())
 
-    def save(self, state: TrainState, progress: Mapping[str, Any], score: float | None) -> None:
+    def save(self, state: TrainState, progress: Mapping[str, Any], *, best: bool = False) -> None:
         """Save in the background; a step that is saved already is left as it is.
 
         Args:
             state: after the step.
             progress: what else resuming needs, as JSON: epoch, sums, best value, ...
-            score: higher is better; given only if this is the best checkpoint so far.
+            best: whether this is the best one so far.
         """
         step = int(state.step)
         if step in self.steps():
@@ -78,7 +80,13 @@ class Checkpoints:
             item: {k: [paths.leaf_hash(v), v.dtype.str] for k, v in paths.flatten(tree).items()}
             for item, tree in items.items()
         }
-        meta: dict[str, Any] = {"leaves": leaves, "progress": dict(progress)}
+        if best:
+            self._best[:] = [*self._best, step][-self._keep :]
+        meta: dict[str, Any] = {
+            "leaves": leaves,
+            "progress": dict(progress),
+            "best": list(self._best),
+        }
         meta["digest"] = _digest(meta)
         args = self._ocp.args
         self._manager.save(
@@ -87,7 +95,6 @@ class Checkpoints:
                 **{name: args.StandardSave(tree) for name, tree in items.items() if tree},
                 meta=args.JsonSave(meta),
             ),
-            metrics=None if score is None else {"score": score},
         )
 
     def load_state(self, template: TrainState) -> tuple[TrainState, dict[str, Any]]:
@@ -207,6 +214,16 @@ class Checkpoints:
         except CheckpointError:
             return False
         return True
+
+
+class _Listed:
+    """Orbax preservation policy: keeps the checkpoints of the steps in a list."""
+
+    def __init__(self, steps: list[int]):
+        self._steps = steps
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
+        return [info.step in self._steps for info in checkpoints]
 
 
 def _items(state: TrainState) -> dict[str, Tree]:

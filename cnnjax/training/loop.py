@@ -260,7 +260,7 @@ class _Training:
                 if at.totals:
                     self.progress.update(at.step - len(self.pending), metrics.divide(at.totals))
             if done < self.loader.steps and (crossed or stop.requested):
-                self._save(score=None)
+                self._save()
             if stop.requested and done < self.loader.steps:
                 self._interrupt()
         self._collect()
@@ -283,31 +283,31 @@ class _Training:
                     self._refuse(f"val_{name}", value, self.loader.steps)
         record["seconds"] = round(seconds, 3)
         record["images_per_second"] = round(images / max(seconds, 1e-9), 1)
-        score = self._judge(record)
+        best = self._judge(record)
         self.records.append(record)
         at.epoch, at.step, at.totals = at.epoch + 1, 0, {}
         at.done = at.epoch >= self.config.epochs or self._patience_over()
         if self.directory:
             # The epoch's line first: a checkpoint cuts the file back to what it has seen.
             self.directory.append(record)
-        self._save(score)
+        self._save(best=best)
         self.progress.end_epoch(epoch_line(self.config.epochs, record))
 
-    def _judge(self, record: Mapping[str, float]) -> float | None:
-        """The score if this epoch is the best so far."""
+    def _judge(self, record: Mapping[str, float]) -> bool:
+        """Whether this epoch is the best so far by the monitored metric."""
         at, monitor = self.at, self.config.monitor
         if monitor is None or not self.splits.validation:
             at.best_epoch = at.epoch + 1
-            return None
+            return False
         value = record[f"val_{monitor}"]
         score = -value if monitor == "loss" else value
         if at.best is not None and not score > at.best:
             at.waited += 1
-            return None
+            return False
         at.best, at.best_epoch, at.waited = score, at.epoch + 1, 0
         at.best_step = int(self.state.step)
         self.best_variables = jax.tree.map(np.array, self.state.variables())
-        return score
+        return True
 
     def _patience_over(self) -> bool:
         patience = self.config.early_stopping
@@ -340,14 +340,14 @@ class _Training:
             f"{self.loader.steps}; {where}. Try a smaller learning_rate{was}"
         )
 
-    def _save(self, score: float | None) -> None:
+    def _save(self, *, best: bool = False) -> None:
         self._collect()
         # The loss is that of the parameters before the step, so it alone would let through what
         # the last step ruined.
         if not bool(_all_finite(self.state.params)):
             self._refuse("a parameter", "NaN or infinite", self.at.step or self.loader.steps)
         if self.checkpoints:
-            self.checkpoints.save(self.state, vars(self.at), score)
+            self.checkpoints.save(self.state, vars(self.at), best=best)
 
     def _interrupt(self) -> None:
         where = f"epoch {self.at.epoch + 1}, step {self.at.step} of {self.loader.steps}"
