@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 OPTIMIZERS = ("rmsprop", "adam", "adamw", "sgd")
 SCHEDULES = ("constant", "cosine", "one_cycle")
 PRECISIONS = ("float32", "bfloat16")
@@ -28,6 +30,7 @@ class AugmentConfig:
     fill_value: float = 0.0
 
     def __post_init__(self) -> None:
+        _plain_numbers(self)
         _at_least(self, 0, "width_shift", "height_shift", "crop_padding")
         _one_of(self, "fill_mode", ("nearest", "constant", "reflect"))
 
@@ -92,6 +95,7 @@ class TrainingConfig:
     resume: bool = False
 
     def __post_init__(self) -> None:
+        _plain_numbers(self)
         _at_least(self, 1, "epochs", "batch_size", "keep")
         for name in ("steps_per_dispatch", "early_stopping", "checkpoint_every"):
             if getattr(self, name) is not None:
@@ -112,6 +116,15 @@ class TrainingConfig:
         object.__setattr__(self, "frozen", tuple(self.frozen))
         if isinstance(self.augment, Mapping):
             object.__setattr__(self, "augment", from_dict(AugmentConfig, self.augment))
+        if not (
+            self.augment is None
+            or callable(self.augment)
+            or isinstance(self.augment, AugmentConfig)
+        ):
+            raise ValueError(
+                "augment must be an Augment or a function (key, image) -> image, got "
+                f"{self.augment!r}"
+            )
         _one_of(self, "optimizer", OPTIMIZERS)
         if self.momentum and self.optimizer != "sgd":
             raise ValueError(f"momentum belongs to 'sgd', got optimizer={self.optimizer!r}")
@@ -162,6 +175,14 @@ def from_dict(kind: type, values: Mapping[str, Any]) -> Any:
             )
     fixed = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
     return kind(**fixed)
+
+
+def _plain_numbers(config: Any) -> None:
+    """NumPy scalars, as computed settings often are, to Python's numbers: records are JSON."""
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if isinstance(value, np.generic):
+            object.__setattr__(config, field.name, value.item())
 
 
 def _at_least(config: Any, least: int, *names: str) -> None:

@@ -127,7 +127,8 @@ def run_experiment(
         progress=say,
     )
     train = splits.train
-    names = train.label_names or tuple(str(i) for i in range(int(train.labels.max()) + 1))
+    count = max(int(train.labels.max()) + 1, 2)
+    names = train.label_names or tuple(str(i) for i in range(count))
     model = create_model(
         experiment.model,
         input_shape=(train.image_shape[0], train.image_shape[1], train.image_shape[2]),
@@ -136,7 +137,7 @@ def run_experiment(
         seed=training.seed,
         **experiment.arguments,
     )
-    directory = Path(out) if out else _directory(experiment)
+    directory = Path(out).expanduser() if out else _directory(experiment)
     say(f"{experiment.name}: {experiment.description}")
     say(f"{_count(splits)}\n\n{summary(model)}\n")
     run = fit(

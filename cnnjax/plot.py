@@ -98,7 +98,8 @@ def image_grid(images: np.ndarray, titles: Sequence[str] | None = None, columns:
     """Pictures in rows.
 
     Args:
-        images: [N, H, W, 1 or 3], uint8 or floating in [0, 255].
+        images: [N, H, W, C], uint8 or floating in [0, 255]; of other than 3 channels the first
+            is shown.
         titles: N short texts.
         columns: pictures per row, >= 1.
 
@@ -111,7 +112,7 @@ def image_grid(images: np.ndarray, titles: Sequence[str] | None = None, columns:
     for i, image in enumerate(images):
         axes = figure.add_subplot(rows, columns, i + 1)
         pixels = np.clip(image, 0, 255).astype(np.uint8)
-        if pixels.shape[-1] == 1:
+        if pixels.shape[-1] != 3:
             axes.imshow(pixels[..., 0], cmap="gray", vmin=0, vmax=255)
         else:
             axes.imshow(pixels)

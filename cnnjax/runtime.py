@@ -7,6 +7,8 @@ import hashlib
 import os
 import platform
 import sys
+import tempfile
+import warnings
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -52,7 +54,8 @@ def configure_runtime(
     cache = None
     if compilation_cache:
         root = cache_directory() / "xla" if compilation_cache is True else Path(compilation_cache)
-        cache = root / _machine_key()
+        cache = _made(root / _machine_key())
+    if cache:
         jax.config.update("jax_compilation_cache_dir", str(cache))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
@@ -75,12 +78,15 @@ def compiler_options(deterministic: bool) -> dict[str, bool | int] | None:
 def cache_directory() -> Path:
     """Where decoded data and compiled programs are kept.
 
-    CNNJAX_CACHE_DIR, else XDG_CACHE_HOME/cnnjax, else ~/.cache/cnnjax.
+    CNNJAX_CACHE_DIR, else XDG_CACHE_HOME/cnnjax, else ~/.cache/cnnjax, else a temporary directory.
     """
     if own := os.environ.get("CNNJAX_CACHE_DIR"):
         return Path(own).expanduser()
-    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser() / "cnnjax"
+    try:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+    except RuntimeError:  # no home directory, as in some containers
+        base = Path(tempfile.gettempdir())
+    return base / "cnnjax"
 
 
 def visible_cores() -> int:
@@ -126,6 +132,19 @@ def _keep_memory() -> bool:
         return False
     settings = ((_M_ARENA_MAX, 1), (_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, 2**31 - 1))
     return all([mallopt(parameter, value) == 1 for parameter, value in settings])
+
+
+def _made(folder: Path) -> Path | None:
+    """The folder, or None with a warning where it cannot be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        warnings.warn(
+            f"compiled programs are not kept: {error}; set CNNJAX_CACHE_DIR to a writable folder",
+            stacklevel=3,
+        )
+        return None
+    return folder
 
 
 def _machine_key() -> str:

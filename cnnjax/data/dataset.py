@@ -118,6 +118,8 @@ def from_arrays(
     (8, 8, 1)
     """
     images, labels = np.asanyarray(images), np.asanyarray(labels)
+    if len(np.shape(images)) == 0 or len(images) == 0:
+        raise ValueError(f"{name}: the data set is empty")
     images = images[..., None] if images.ndim == 3 else images
     if images.ndim != 4:
         raise ValueError(f"{name}: images must be [N, H, W, C], got shape {list(images.shape)}")
@@ -126,13 +128,12 @@ def from_arrays(
     labels = _checked_labels(labels, name)
     if len(images) != len(labels):
         raise ValueError(f"{name}: {len(images)} images but {len(labels)} labels")
-    if len(images) == 0:
-        raise ValueError(f"{name}: the data set is empty")
+    label_names = tuple(str(n) for n in label_names)
     if label_names and labels.max() >= len(label_names):
         raise ValueError(
             f"{name}: label {labels.max()} has no name, there are {len(label_names)} label_names"
         )
-    return Dataset(images, labels, tuple(label_names), name)
+    return Dataset(images, labels, label_names, name)
 
 
 def _checked_floats(images: np.ndarray, name: str) -> np.ndarray:
@@ -154,9 +155,11 @@ def _checked_labels(labels: np.ndarray, name: str) -> np.ndarray:
         raise ValueError(f"{name}: labels must be [N] or one-hot [N, K], got {list(labels.shape)}")
     whole = np.issubdtype(labels.dtype, np.integer) or labels.dtype == np.bool_
     if np.issubdtype(labels.dtype, np.floating):
-        whole = bool((labels == np.floor(labels)).all())
+        whole = bool((np.isfinite(labels) & (labels == np.floor(labels))).all())
     if not whole:
         raise ValueError(f"{name}: labels must be whole numbers, got {labels.dtype}")
     if labels.size and labels.min() < 0:
         raise ValueError(f"{name}: labels must be >= 0, got {labels.min()}")
+    if labels.size and labels.max() >= 2**31:
+        raise ValueError(f"{name}: labels must be below 2^31, got {labels.max()}")
     return labels.astype(np.int32)

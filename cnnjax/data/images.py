@@ -43,7 +43,13 @@ def read_image(path: str | Path, channels: int = 3) -> np.ndarray:
             pixels = np.asarray(image.convert("L" if channels == 1 else "RGB"))
     except FileNotFoundError:
         raise UnreadableImage(f"{path}: no such file") from None
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
+    except (
+        UnidentifiedImageError,
+        Image.DecompressionBombError,
+        OSError,
+        ValueError,
+        SyntaxError,
+    ) as error:
         raise UnreadableImage(f"{path}: not a readable image ({error})") from None
     return pixels[..., None] if channels == 1 else pixels
 
@@ -73,7 +79,10 @@ def resize_image(image: np.ndarray, size: tuple[int, int], policy: str = "crop")
     if policy == "crop":
         scale = min(height / size[0], width / size[1])
         top, left = (height - scale * size[0]) / 2, (width - scale * size[1]) / 2
-        box = (left, top, left + scale * size[1], top + scale * size[0])
+        # Rounding may put a side of the box outside the image, which Pillow refuses.
+        left, top = max(left, 0.0), max(top, 0.0)
+        right, bottom = left + scale * size[1], top + scale * size[0]
+        box = (left, top, min(right, float(width)), min(bottom, float(height)))
     elif policy == "pad":
         scale = max(height / size[0], width / size[1])
         target = (max(round(height / scale), 1), max(round(width / scale), 1))

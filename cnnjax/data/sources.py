@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +17,9 @@ from cnnjax.data.tfds import DataNotFound, prepared_names, tfds_split
 
 EMBEDDED = ("digits",)
 KNOWN = ("digits", "mnist", "cifar10", "fashion_mnist")
+
+# A TFDS name, perhaps with a configuration: never a path that leaves the data directory.
+_NAME = re.compile(r"\w+(/\w[\w.\-]*)?")
 
 _NPZ_KEYS = (("x_train", "y_train"), ("images", "labels"), ("x", "y"))
 _NPZ_TEST_KEYS = (("x_test", "y_test"), ("test_images", "test_labels"))
@@ -60,8 +65,6 @@ def load(
         splits = _digits()
     elif name.endswith(".npz"):
         splits = _npz(Path(name))
-    elif "/" in name or "\\" in name or name in (".", ".."):
-        raise DataNotFound(f"{name} is no .npz file, and no name of a data set")
     else:
         splits = _tfds(name, data_dir, progress)
     return splits.with_validation(validation, seed) if validation else splits
@@ -89,15 +92,19 @@ def _digits() -> Splits:
 
 
 def _npz(path: Path) -> Splits:
+    path = path.expanduser()
     if not path.is_file():
         raise DataNotFound(f"data file {path} does not exist (looked in {path.absolute().parent})")
     try:
-        with np.load(path, allow_pickle=False) as file:
+        opened = np.load(path, allow_pickle=False)
+        if not isinstance(opened, np.lib.npyio.NpzFile):
+            raise ValueError("it holds a single array")
+        with opened as file:
             keys = set(file.files)
             train = _pair(file, keys, _NPZ_KEYS)
             test = _pair(file, keys, _NPZ_TEST_KEYS)
             names = tuple(str(n) for n in file["label_names"]) if "label_names" in keys else ()
-    except (zipfile.BadZipFile, OSError, ValueError, EOFError) as error:
+    except (zipfile.BadZipFile, zlib.error, OSError, ValueError, EOFError) as error:
         raise ValueError(f"{path} is not a readable .npz file of plain arrays: {error}") from None
     if train is None:
         raise ValueError(
@@ -116,12 +123,15 @@ def _pair(
     for images, labels in candidates:
         if images in keys and labels in keys:
             return file[images], file[labels]
+        if images in keys or labels in keys:
+            missing = labels if images in keys else images
+            raise ValueError(f"{missing} is missing beside {images if images in keys else labels}")
     return None
 
 
 def _tfds(name: str, data_dir: str | Path | None, progress: Callable | None) -> Splits:
     root = tfds_directory(data_dir)
-    if not (root / name).is_dir():
+    if not _NAME.fullmatch(name) or not (root / name).is_dir():
         raise DataNotFound(_how_to_get(name, root))
     train = tfds_split(root, name, "train", progress)
     test = tfds_split(root, name, "test", progress)

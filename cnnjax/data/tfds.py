@@ -26,11 +26,10 @@ class DataNotFound(FileNotFoundError):
 
 
 def prepared_names(root: Path) -> list[str]:
-    """Names of the image classification data sets that a TFDS directory holds."""
+    """Names of the data sets that a TFDS directory holds, of images or not."""
     if not root.is_dir():
         return []
-    folders = [(p.name, _versions(p)) for p in root.iterdir() if p.is_dir()]
-    return sorted(name for name, versions in folders if versions and _is_images(versions[-1]))
+    return sorted(p.name for p in root.iterdir() if p.is_dir() and _versions(p))
 
 
 def tfds_split(
@@ -52,15 +51,25 @@ def tfds_split(
         ValueError: if it has no image and label.
     """
     versions = _versions(root / name)
+    configurations = sorted({v.parent.name for v in versions} - {Path(name).name})
+    if len(configurations) > 1:
+        raise DataNotFound(
+            f"data set {name!r} in {root.absolute()} has several configurations: choose one of "
+            + ", ".join(f"{name}/{c}" for c in configurations)
+        )
     if not versions:
         raise DataNotFound(
             f"data set {name!r} in {root.absolute()} is incomplete: no version with a "
             "dataset_info.json. Prepare it again"
         )
     source = versions[-1]
-    if not _is_images(source):
-        raise ValueError(f"data set {name!r} in {source} has no 'image' with a 'label'")
-    info = json.loads((source / "dataset_info.json").read_text(encoding="utf-8"))
+    try:
+        info = json.loads((source / "dataset_info.json").read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataNotFound(
+            f"data set {name!r} in {source} is damaged (dataset_info.json: {error}): prepare it "
+            "again"
+        ) from None
     if split not in [s["name"] for s in info["splits"]]:
         return None
     if not list(source.glob(f"*{split}*.array_record*")):
@@ -73,12 +82,21 @@ def tfds_split(
     )
     arrays = _open_cache(cached)
     if arrays is None:
+        if not _is_images(source):
+            raise ValueError(
+                f"{source} holds no images for classification: a data set of 'image' and 'label' "
+                "is needed"
+            )
+        writable = _writable(cached.parent)
         if progress:
-            progress(f"decoding {name} {split} once, into {cached}")
-        _build_cache(cached, *_decode(source, split))
-        arrays = _open_cache(cached)
-        if arrays is None:
-            raise OSError(f"the cache {cached} cannot be read back: is the disk full?")
+            into = f"once, into {cached}" if writable else "into memory: the cache is not writable"
+            progress(f"decoding {name} {split} {into}")
+        arrays = _decode(source, split)
+        if writable:
+            _build_cache(cached, *arrays)
+            arrays = _open_cache(cached)
+            if arrays is None:
+                raise OSError(f"the cache {cached} cannot be read back: is the disk full?")
     images, labels = arrays
     names = _label_names(source)
     return Dataset(images, labels, names, f"{name} {source.name} {split}")
@@ -95,6 +113,14 @@ def _versions(folder: Path) -> list[Path]:
         for p in (*folder.glob("*/dataset_info.json"), *folder.glob("*/*/dataset_info.json"))
     ]
     return sorted(found, key=number)
+
+
+def _writable(folder: Path) -> bool:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return False
+    return os.access(folder, os.W_OK)
 
 
 def _is_images(version: Path) -> bool:
@@ -153,6 +179,8 @@ def _pixels(encoded: bytes) -> np.ndarray:
     from PIL import Image
 
     with Image.open(io.BytesIO(encoded)) as image:
+        if image.mode not in ("L", "RGB"):  # palette, 16 bit, transparency, ...
+            raise ValueError(f"an image of the mode {image.mode} is neither 8-bit grey nor RGB")
         pixels = np.asarray(image)
     return pixels[..., None] if pixels.ndim == 2 else pixels
 

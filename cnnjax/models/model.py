@@ -121,7 +121,13 @@ class Model:
             return module.init({"params": key, "dropout": key}, inputs, **kwargs)
 
         variables: Variables = unfreeze(jax.jit(init)(rng.stream(seed, "parameters")))
-        variables.pop("perturbations", None)
+        # Sown values and perturbations belong to one call, not to the model.
+        variables = {
+            name: tree
+            for name, tree in variables.items()
+            if name != "perturbations"
+            and not any(isinstance(leaf, tuple) for leaf in paths.flatten(tree).values())
+        }
         return cls(module, variables, spec)
 
     @property
@@ -214,9 +220,12 @@ class _Static:
         return hash(type(self.module).__qualname__)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Static) and (
-            self.module is other.module or self.module == other.module
-        )
+        if not isinstance(other, _Static):
+            return False
+        try:
+            return self.module is other.module or bool(self.module == other.module)
+        except ValueError:  # an attribute that is an array has no single answer
+            return False
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -236,7 +245,7 @@ def _frozen_norm(
         if any(paths.matches(path, pattern) for pattern in frozen):
             # Flax refuses the switch given twice, so one set as an attribute is lifted first.
             object.__setattr__(module, "use_running_average", None)
-            kwargs = {**kwargs, "use_running_average": True}
+            args, kwargs = args[:1], {**kwargs, "use_running_average": True}
     return next_function(*args, **kwargs)
 
 

@@ -6,6 +6,7 @@ import inspect
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from flax import linen
 
 from cnnjax import paths
@@ -87,6 +88,7 @@ def create_model(
         )
     builder = BUILDERS[name]
     shape = _checked_shape(name, builder, input_shape)
+    num_classes = int(num_classes) if isinstance(num_classes, np.integer) else num_classes
     if isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 1:
         raise ValueError(f"num_classes must be a whole number >= 1, got {num_classes!r}")
     known = [f for f in builder.module.__dataclass_fields__ if f not in _NOT_ARGUMENTS]
@@ -114,6 +116,7 @@ def _checked_shape(
 ) -> tuple[int, int, int]:
     if shape is None:
         return builder.input_shape
+    shape = tuple(int(n) if isinstance(n, np.integer) else n for n in shape)  # type: ignore[assignment]
     if len(shape) != 3 or not all(isinstance(n, int) and n >= 1 for n in shape):
         raise ValueError(f"input_shape must be (height, width, channels), got {shape!r}")
     if min(shape[:2]) < builder.min_size:

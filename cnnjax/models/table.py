@@ -206,9 +206,13 @@ def _record(
     kernel = paths.flatten(model.params).get(f"{name}/kernel")
     flops = 0
     if kernel is not None and np.ndim(kernel) >= 2:
-        # A transposed convolution multiplies at its inputs' positions, all others at the outputs'.
-        at = inputs[0] if isinstance(module, linen.ConvTranspose) else output
-        flops = 2 * int(np.size(kernel)) * math.prod(at.shape[1:-1])
+        positions = math.prod(output.shape[1:-1])
+        if isinstance(module, linen.ConvTranspose):  # multiplies at its inputs' positions
+            positions = math.prod(inputs[0].shape[1:-1])
+        elif isinstance(module, linen.DenseGeneral):
+            features = math.prod(np.atleast_1d(module.features).tolist())
+            positions = math.prod(output.shape[1:]) // features
+        flops = 2 * int(np.size(kernel)) * positions
     return _Call(name, type(module).__name__, tuple(output.shape[1:]), flops, field)
 
 

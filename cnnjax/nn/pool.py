@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 
 import jax.numpy as jnp
+import numpy as np
 from flax import linen
 from jax import Array, lax
 
@@ -19,22 +20,23 @@ def max_pool(
 ) -> Array:
     """Maximum over windows, NHWC.
 
-    Windows that tile the image (strides = pool_size, no padding) are compared as strided slices
-    through a reshape, whose gradient costs a fraction of select-and-scatter. Either way the
-    gradient of a tie goes to its first value, and NaN wins.
+        Windows that tile the image (strides = pool_size, no padding) are compared as strided slices
+        through a reshape, whose gradient costs a fraction of select-and-scatter. Either way the
+        gradient of a tie goes to its first value, and NaN wins.
 
-    Args:
-        inputs: [N, H, W, C], floating.
-        pool_size: one size or (rows, columns).
-        strides: None takes pool_size.
-        padding: "valid", "same" or ((top, bottom), (left, right)); padding never wins.
+        Args:
+            inputs: [N, H, W, C], floating.
+            pool_size: one size or (rows, columns).
+            strides: None takes pool_size.
+            padding: "valid", "same" or ((top, bottom), (left, right)); padding never wins.
 
-    Returns:
-        [N, H', W', C].
+        Returns:
+            [N, H', W', C].
 
-    >>> import jax.numpy as jnp
-    >>> max_pool(jnp.arange(16.0).reshape(1, 4, 4, 1)).reshape(-1).tolist()
-    [5.0, 7.0, 13.0, 15.0]
+        >>> import jax.numpy as jnp
+    import numpy as np
+        >>> max_pool(jnp.arange(16.0).reshape(1, 4, 4, 1)).reshape(-1).tolist()
+        [5.0, 7.0, 13.0, 15.0]
     """
     window, strides = _window(pool_size, strides)
     pads = resolve_padding(padding, inputs.shape[1:3], window, strides)
@@ -42,7 +44,7 @@ def max_pool(
         return functools.reduce(_larger, _tiles(inputs, window))
     return lax.reduce_window(
         inputs,
-        jnp.array(-jnp.inf, inputs.dtype),
+        np.array(-np.inf, inputs.dtype),  # a constant: of a traced value no gradient is known
         lax.max,
         (1, *window, 1),
         (1, *strides, 1),

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from cnnjax import paths
@@ -36,6 +37,7 @@ class Checkpoints:
         from orbax.checkpoint import checkpoint_managers as managers
 
         # Orbax tells absl of every step it takes; errors still get through.
+        self._absl_level = logging.getLogger("absl").level
         logging.getLogger("absl").setLevel(logging.ERROR)
         self.directory = Path(directory).absolute()
         self._ocp = ocp
@@ -49,7 +51,7 @@ class Checkpoints:
                 cleanup_tmp_directories=not read_only,
                 # Orbax's own BestN forgets the scores of an earlier process.
                 preservation_policy=managers.AnyPreservationPolicy(
-                    [managers.LatestN(_LATEST_KEPT), _Listed(self._best)]
+                    [managers.LatestN(_LATEST_KEPT), _Best(self._best, keep)]
                 ),
             ),
         )
@@ -61,7 +63,11 @@ class Checkpoints:
 
     def steps(self) -> list[int]:
         """Steps of the complete checkpoints, in ascending order."""
-        return sorted(self._manager.all_steps())
+        return sorted(
+            step
+            for step in self._manager.all_steps()
+            if any((self.directory / str(step)).glob("*"))  # a stray empty folder is none
+        )
 
     def save(self, state: TrainState, progress: Mapping[str, Any], *, best: bool = False) -> None:
         """Save in the background; a step that is saved already is left as it is.
@@ -72,16 +78,18 @@ class Checkpoints:
             best: whether this is the best one so far.
         """
         step = int(state.step)
-        if step in self.steps():
+        if step in self._manager.all_steps():
             return
         # Copies: the next step donates these buffers while Orbax still writes.
-        items = {k: jax.tree.map(np.array, v) for k, v in _items(state).items()}
+        items = {k: jax.tree.map(_on_host, v) for k, v in _items(state).items()}
         leaves = {
             item: {k: [paths.leaf_hash(v), v.dtype.str] for k, v in paths.flatten(tree).items()}
             for item, tree in items.items()
         }
         if best:
-            self._best[:] = [*self._best, step][-self._keep :]
+            # One more than asked for: until there is a later one, deleting this checkpoint, should
+            # it be damaged, must leave a directory that knows a best one.
+            self._best[:] = [*self._best, step][-self._keep - 1 :]
         meta: dict[str, Any] = {
             "leaves": leaves,
             "progress": dict(progress),
@@ -126,7 +134,10 @@ class Checkpoints:
         """
         if step is not None and step not in self.steps():
             known = ", ".join(map(str, self.steps()))
-            raise CheckpointError(f"{self.directory} has no checkpoint {step}, only {known}")
+            raise CheckpointError(
+                f"checkpoint {self.directory / str(step)} does not exist; there are those of the "
+                f"steps {known}"
+            )
         wanted = self.steps()[-1] if step is None else step
         try:
             wanted = self.best_step() if step is None else step
@@ -155,6 +166,7 @@ class Checkpoints:
     def close(self) -> None:
         """Finish writing and free the resources."""
         self._manager.close()
+        logging.getLogger("absl").setLevel(self._absl_level)
 
     def _meta(self, step: int) -> dict[str, Any]:
         where = self.directory / str(step)
@@ -216,14 +228,31 @@ class Checkpoints:
         return True
 
 
-class _Listed:
-    """Orbax preservation policy: keeps the checkpoints of the steps in a list."""
+class _Best:
+    """Orbax preservation policy: the best checkpoints, and while the latest is one, one more."""
 
-    def __init__(self, steps: list[int]):
-        self._steps = steps
+    def __init__(self, best: list[int], keep: int):
+        self._best, self._keep = best, keep
 
     def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
-        return [info.step in self._steps for info in checkpoints]
+        steps = [info.step for info in checkpoints]
+        more = bool(steps and self._best and max(steps) == self._best[-1])
+        kept = self._best[-self._keep - more :]
+        return [step in kept for step in steps]
+
+
+def _on_host(leaf: Any) -> np.ndarray:
+    """A copy of an array; of a typed random key, its data."""
+    if hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        leaf = jax.random.key_data(leaf)
+    return np.array(leaf)
+
+
+def _like(template: Any, leaf: Any) -> Any:
+    """An array on the device; a random key where the template has one."""
+    if jnp.issubdtype(template.dtype, jax.dtypes.prng_key):
+        return jax.random.wrap_key_data(jnp.array(leaf), impl=jax.random.key_impl(template))
+    return jnp.array(leaf)
 
 
 def _items(state: TrainState) -> dict[str, Tree]:
@@ -254,7 +283,7 @@ def _into(template: TrainState, trees: dict[str, Tree], where: Path) -> TrainSta
     wanted = {
         f"{item}/{k}": (v.shape, v.dtype.str)
         for item, tree in _items(template).items()
-        for k, v in paths.flatten(jax.tree.map(np.asarray, tree)).items()
+        for k, v in paths.flatten(jax.tree.map(_on_host, tree)).items()
     }
     found = {
         f"{item}/{k}": (v.shape, v.dtype.str)
@@ -279,7 +308,9 @@ def _into(template: TrainState, trees: dict[str, Tree], where: Path) -> TrainSta
         params=device(training.get("params", averaged)),
         frozen=device(paths.unflatten({k: evaluated[k] for k in frozen})),
         state=device(model.get("state", {})),
-        opt_state=jax.tree.unflatten(treedef, device(leaves)),
+        opt_state=jax.tree.unflatten(
+            treedef, map(_like, jax.tree.leaves(template.opt_state), leaves)
+        ),
         average=device(averaged) if template.average else {},
         key=device(training["key"]),
     )

@@ -26,8 +26,9 @@ def check_data(model: Model, data: Dataset) -> None:
             f"takes {list(spec.input_shape)}: create it with input_shape={tuple(data.image_shape)}"
         )
     classes = max(spec.num_classes, 2)
-    if (highest := int(np.max(data.labels))) >= classes or int(np.min(data.labels)) < 0:
-        at = int(np.argmax((data.labels >= classes) | (data.labels < 0)))
+    wrong = (data.labels >= classes) | (data.labels < 0)
+    if wrong.any():
+        at, highest = int(np.argmax(wrong)), max(int(np.max(data.labels)), 0)
         raise ValueError(
             f"{data.name}: labels[{at}] is {data.labels[at]}, but {spec.name} has num_classes="
             f"{spec.num_classes}, so labels must lie in [0, {classes}): create it with "

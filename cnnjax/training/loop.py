@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -26,7 +25,7 @@ from cnnjax.training.dispatch import Dispatcher, Sums
 from cnnjax.training.evaluation import evaluate_step
 from cnnjax.training.optim import make_optimizer, make_schedule
 from cnnjax.training.progress import Progress, epoch_line
-from cnnjax.training.record import RunDirectory
+from cnnjax.training.record import RunDirectory, RunError
 from cnnjax.training.state import TrainState, Tree
 from cnnjax.training.step import make_eval_step, make_train_step
 from cnnjax.training.stopping import Interrupted, NonFiniteLoss, StopSignals
@@ -144,7 +143,7 @@ class _Training:
                 "validation part, e.g. splits.with_validation(0.2)"
             )
         self.model, self.splits, self.config = model, splits, config
-        self.settings = _settings(config, loss, optimizer)
+        self.settings, self.loss = _settings(config, optimizer), loss
         self.loader = Loader(splits.train, config.batch_size, shuffle=True, seed=config.seed)
         total = config.epochs * self.loader.steps
         self.schedule = None if optimizer else make_schedule(config, total)
@@ -179,10 +178,11 @@ class _Training:
 
     def run(self) -> Run:
         began = time.perf_counter()
-        if self.directory:
-            self._open(self.directory)
-        status = "failed"
+        status, claimed = "failed", False
         try:
+            if self.directory:
+                self._open(self.directory)
+                claimed = True
             with StopSignals() as stop:
                 while not self.at.done:
                     self._epoch(stop)
@@ -195,8 +195,10 @@ class _Training:
             self.progress.stop()
             if self.checkpoints:
                 self.checkpoints.close()
-            if self.directory and status != "finished":
+            if self.directory and claimed and status != "finished":
                 self.directory.finish(status)
+            elif self.directory and not claimed:
+                self.directory.release()
         if self.directory:
             self.directory.finish(
                 "finished",
@@ -209,37 +211,53 @@ class _Training:
 
     def _open(self, directory: RunDirectory) -> None:
         """Claim the run directory; where it holds a checkpoint to resume, restore it."""
-        config = {"training": self.settings, "model": to_dict(self.model.spec)}
+        config = {
+            "training": self.settings,
+            "loss": "cross-entropy" if self.loss is None else qualified_name(self.loss),
+            "model": to_dict(self.model.spec),
+            "experiment": self.facts.get("experiment"),
+        }
         parts = {
             name: {"name": part.name, "examples": len(part), "fingerprint": part.fingerprint}
             for name, part in vars(self.splits).items()
             if part is not None
         }
-        # As JSON has it: what is compared on resuming was read from there.
-        config = json.loads(json.dumps(config))
-        facts = {"seed": self.config.seed, "data": parts, "model": self.model.spec.name}
-        directory.start(config, {**facts, **self.facts}, resume=self.config.resume)
-        write_spec(self.model.spec, directory.path)
+        facts = {
+            "seed": self.config.seed,
+            "data": parts,
+            "model": self.model.spec.name,
+            **self.facts,
+        }
+        # Until everything is read and verified, nothing that is there may change.
+        directory.check(config, facts, resume=self.config.resume)
         self.checkpoints = Checkpoints(directory.checkpoints, self.config.keep)
         if self.config.resume and self.checkpoints.steps():
-            self.state, progress = self.checkpoints.load_state(self.state)
-            self.at = _Position(**progress)
-            self.seconds_before = sum(r["seconds"] for r in directory.epochs()[: self.at.epoch])
-            self.records = directory.truncate(self.at.epoch)
-            if self.at.best_step is not None and self.at.best_step in self.checkpoints.steps():
-                self.best_variables, _ = self.checkpoints.load_variables(self.at.best_step)
-            # A finished training that is prolonged goes on; one stopped early stays stopped.
-            if self.at.epoch < self.config.epochs and not self._patience_over():
-                self.at.done = False
-            if self.at.done:
-                self._say(f"{directory.path} is finished already, after epoch {self.at.epoch}")
-            else:
-                where = f"epoch {self.at.epoch + 1}, step {self.at.step}"
-                self._say(f"resumed {directory.path} at {where}")
+            self._restore(directory, self.checkpoints)
         else:
             directory.truncate(0)
             if self.config.resume:
                 self._say(f"nothing was saved in {directory.path}: starting from the beginning")
+        directory.claim(config, facts)
+        write_spec(self.model.spec, directory.path)
+
+    def _restore(self, directory: RunDirectory, checkpoints: Checkpoints) -> None:
+        self.state, progress = checkpoints.load_state(self.state)
+        at = self.at = _Position(**progress)
+        if at.best_step is not None:
+            self.best_variables, _ = checkpoints.load_variables(at.best_step)
+        if at.step and at.epoch >= self.config.epochs:
+            raise RunError(
+                f"{directory.path} stands in epoch {at.epoch + 1} already: resume with at least "
+                f"epochs={at.epoch + 1}, got {self.config.epochs}"
+            )
+        self.records = directory.truncate(at.epoch)
+        self.seconds_before = sum(r["seconds"] for r in self.records)
+        # A finished training that is prolonged goes on; one stopped early stays stopped.
+        at.done = at.epoch >= self.config.epochs or self._patience_over()
+        if at.done:
+            self._say(f"{directory.path} is finished already, after epoch {at.epoch}")
+        else:
+            self._say(f"resumed {directory.path} at epoch {at.epoch + 1}, step {at.step}")
 
     def _epoch(self, stop: StopSignals) -> None:
         """One epoch, or the rest of it."""
@@ -260,6 +278,8 @@ class _Training:
                 if at.totals:
                     self.progress.update(at.step - len(self.pending), metrics.divide(at.totals))
             if done < self.loader.steps and (crossed or stop.requested):
+                self._collect()
+                self._check_parameters()
                 self._save()
             if stop.requested and done < self.loader.steps:
                 self._interrupt()
@@ -269,8 +289,8 @@ class _Training:
             self._interrupt()
 
     def _end_epoch(self, seconds: float, images: float) -> None:
-        at = self.at
-        step = int(self.state.step)
+        self._check_parameters()
+        at, step = self.at, int(self.state.step)
         record: dict[str, Any] = {"epoch": at.epoch + 1, "step": step, **metrics.divide(at.totals)}
         if self.schedule:
             record["learning_rate"] = float(self.schedule(step - 1))
@@ -327,6 +347,8 @@ class _Training:
                 self.at.totals = metrics.add(self.at.totals, one)
 
     def _refuse(self, what: str, value: float | str, step: int) -> NoReturn:
+        if self.checkpoints:
+            self.checkpoints.wait()
         saved = self.checkpoints.steps() if self.checkpoints else []
         where = (
             f"the last good checkpoint is step {saved[-1]} in {self.checkpoints.directory}"
@@ -341,13 +363,17 @@ class _Training:
         )
 
     def _save(self, *, best: bool = False) -> None:
-        self._collect()
-        # The loss is that of the parameters before the step, so it alone would let through what
-        # the last step ruined.
-        if not bool(_all_finite(self.state.params)):
-            self._refuse("a parameter", "NaN or infinite", self.at.step or self.loader.steps)
         if self.checkpoints:
             self.checkpoints.save(self.state, vars(self.at), best=best)
+
+    def _check_parameters(self) -> None:
+        """Before saving: a step's loss is that before its update, which may have ruined all."""
+        step = self.at.step or self.loader.steps
+        if not bool(_all_finite(self.state.params)):
+            self._refuse("a parameter", "NaN or infinite", step)
+        sums = self.eval_step(self.state.variables(), self.loader.batch(0, 0))
+        if not np.isfinite(value := float(sums["loss"])):
+            self._refuse("the loss after the update", value, step)
 
     def _interrupt(self) -> None:
         where = f"epoch {self.at.epoch + 1}, step {self.at.step} of {self.loader.steps}"
@@ -394,9 +420,7 @@ def _all_finite(tree: Tree) -> jax.Array:
 
 
 def _settings(
-    config: TrainingConfig,
-    loss: metrics.Loss | None,
-    optimizer: optax.GradientTransformation | None,
+    config: TrainingConfig, optimizer: optax.GradientTransformation | None
 ) -> dict[str, Any]:
     """The configuration as it takes effect: what the caller gave instead is named as such."""
     settings = to_dict(config)
@@ -404,7 +428,6 @@ def _settings(
         settings["optimizer"] = "given by the caller"
         for name in ("learning_rate", "schedule", "warmup", "momentum", "weight_decay"):
             settings[name] = None
-    settings["loss"] = "cross-entropy" if loss is None else qualified_name(loss)
     return settings
 
 

@@ -9,11 +9,20 @@ import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from types import ModuleType
 from typing import Any
+
+import numpy as np
 
 from cnnjax import paths
 from cnnjax.runtime import machine, versions
 from cnnjax.storage import write_text
+
+fcntl: ModuleType | None
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 CONFIG_FILE, RUN_FILE, METRICS_FILE = "config.json", "run.json", "metrics.jsonl"
 CHECKPOINTS = "checkpoints"
@@ -35,6 +44,7 @@ class RunDirectory:
 
     def __init__(self, path: str | Path):
         self.path = Path(path).expanduser().absolute()
+        self._locked: int | None = None
 
     @property
     def checkpoints(self) -> Path:
@@ -43,35 +53,54 @@ class RunDirectory:
 
     def holds_run(self) -> bool:
         """Whether a run was started here."""
-        return (self.path / RUN_FILE).is_file()
+        return any((self.path / name).is_file() for name in (RUN_FILE, CONFIG_FILE))
 
     def start(self, config: Mapping[str, Any], facts: Mapping[str, Any], *, resume: bool) -> None:
-        """Claim the directory for a new run, or check that it holds the run to resume.
+        """`check`, then `claim`."""
+        self.check(config, facts, resume=resume)
+        self.claim(config, facts)
+
+    def check(self, config: Mapping[str, Any], facts: Mapping[str, Any], *, resume: bool) -> None:
+        """Check that a run may write here, and changes nothing but taking the lock.
+
+        Args:
+            config: everything that decides the result.
+            facts: with the data's fingerprints as "data".
+            resume: whether the run that is here may be gone on with.
 
         Raises:
-            RunError: if it holds another run or foreign files.
+            RunError: if the directory holds another run or foreign files, or is in use.
         """
-        history: dict[str, Any] = {"started": _now(), "command": _command()}
+        if self.path.exists() and not self.path.is_dir():
+            raise RunError(f"{self.path} is a file, not a directory")
         if self.holds_run():
             if not resume:
                 raise RunError(
                     f"{self.path} already holds a run: choose another directory, or go on with it "
                     "(TrainingConfig(resume=True), on the command line --resume)"
                 )
+            self._lock()
+            if (self.path / RUN_FILE).is_file():
+                self._check_same(config)
+                before = self.read(RUN_FILE).get("data", {})
+                self._check_same_data(before, json.loads(_json(facts)).get("data", {}))
+        elif self.path.is_dir() and any(self.path.iterdir()):
+            raise RunError(f"{self.path} is not empty and holds no run: choose another directory")
+        else:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock()
+
+    def claim(self, config: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
+        """Write config.json and run.json: from here on the directory is this run's."""
+        history: dict[str, Any] = {"started": _now(), "command": _command()}
+        if (self.path / RUN_FILE).is_file():
             before = self.read(RUN_FILE)
-            self._check_same(config)
-            self._check_same_data(before.get("data", {}), facts.get("data", {}))
+            resumed = [*before.get("resumed", []), {"at": _now(), "command": _command()}]
             history = {
                 "started": before.get("started"),
                 "command": before.get("command"),
-                "resumed": [*before.get("resumed", []), {"at": _now(), "command": _command()}],
+                "resumed": resumed,
             }
-        elif self.path.exists() and not self.path.is_dir():
-            raise RunError(f"{self.path} is a file, not a directory")
-        elif self.path.is_dir() and any(self.path.iterdir()):
-            raise RunError(f"{self.path} is not empty and holds no run: choose another directory")
-        self.path.mkdir(parents=True, exist_ok=True)
-        _write_json(self.path / CONFIG_FILE, config)
         record = {
             "status": "running",
             **history,
@@ -80,12 +109,35 @@ class RunDirectory:
             "code": code_version(),
             **facts,
         }
-        _write_json(self.path / RUN_FILE, record)
+        texts = {CONFIG_FILE: _json(config), RUN_FILE: _json(record)}
+        for name, text in texts.items():
+            write_text(self.path / name, text)
+
+    def release(self) -> None:
+        """Let other processes use the directory."""
+        if self._locked is not None:
+            os.close(self._locked)
+            self._locked = None
+
+    def _lock(self) -> None:
+        """Hold the directory until `release` or the end of the process."""
+        if fcntl is None:
+            return
+        self._locked = os.open(self.path, os.O_RDONLY)
+        try:
+            fcntl.flock(self._locked, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self.release()
+            raise RunError(f"{self.path} is in use: another process trains there") from None
+        except OSError:  # a file system without locks
+            pass
 
     def finish(self, status: str, **facts: Any) -> None:
         """Note how the run ended and what came of it."""
         record = self.read(RUN_FILE)
-        _write_json(self.path / RUN_FILE, {**record, "status": status, "ended": _now(), **facts})
+        ended = {**record, "status": status, "ended": _now(), **facts}
+        write_text(self.path / RUN_FILE, _json(ended))
+        self.release()
 
     def append(self, record: Mapping[str, Any]) -> None:
         """Add an epoch to metrics.jsonl."""
@@ -95,22 +147,40 @@ class RunDirectory:
             os.fsync(file.fileno())
 
     def epochs(self) -> list[dict[str, Any]]:
-        """The epochs in metrics.jsonl; a last line cut off by a crash is left out."""
+        """The epochs in metrics.jsonl; a last line cut off by a crash is left out.
+
+        Raises:
+            RunError: if another line is damaged.
+        """
         file = self.path / METRICS_FILE
-        records = []
-        if file.is_file():
-            for line in file.read_text().splitlines():
-                try:
-                    records.append(json.loads(line))
-                except json.JSONDecodeError:
+        records: list[dict[str, Any]] = []
+        lines = file.read_bytes().split(b"\n") if file.is_file() else []
+        for number, line in enumerate(lines, start=1):
+            try:
+                record = json.loads(line) if line.strip() else None
+            except ValueError:
+                if number == len(lines):  # not ended by a newline: its writing was cut off
                     break
+                record = line
+            if isinstance(record, dict):
+                records.append(record)
+            elif record is not None:
+                raise RunError(f"{file} is damaged in line {number}: it holds no epoch")
         return records
 
     def truncate(self, epochs: int) -> list[dict[str, Any]]:
-        """Cut metrics.jsonl back to so many epochs, those of the checkpoint; returns them."""
+        """Cut metrics.jsonl back to so many epochs, those of the checkpoint; returns them.
+
+        Raises:
+            RunError: if it holds fewer.
+        """
         records = self.epochs()[:epochs]
-        text = "".join(json.dumps(r) + "\n" for r in records)
-        write_text(self.path / METRICS_FILE, text)
+        if len(records) < epochs:
+            raise RunError(
+                f"{self.path / METRICS_FILE} holds {len(records)} epochs, but the checkpoint has "
+                f"seen {epochs}: put the file back, or start again in another directory"
+            )
+        write_text(self.path / METRICS_FILE, "".join(json.dumps(r) + "\n" for r in records))
         return records
 
     def read(self, name: str) -> dict[str, Any]:
@@ -135,7 +205,7 @@ class RunDirectory:
 
     def _check_same(self, config: Mapping[str, Any]) -> None:
         before = paths.flatten(self.read(CONFIG_FILE))
-        now = paths.flatten(json.loads(json.dumps(config)))
+        now = paths.flatten(json.loads(_json(config)))
         free = {k for k in {*before, *now} if k.rpartition("/")[2] in _FREE_TO_CHANGE}
         # A constant rate does not depend on the end, so such a training may be prolonged.
         if now.get("training/schedule") == "constant":
@@ -195,5 +265,12 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    write_text(path, json.dumps(content, indent=1) + "\n")
+def _json(content: Mapping[str, Any]) -> str:
+    return json.dumps(content, indent=1, default=_plain) + "\n"
+
+
+def _plain(value: Any) -> Any:
+    """NumPy's numbers and arrays, which JSON does not know."""
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    raise ValueError(f"a record takes numbers, texts and lists, got {value!r}")

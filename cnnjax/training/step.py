@@ -65,6 +65,7 @@ def make_train_step(
     _check_precision(precision)
     if optimizer is None:
         optimizer = make_optimizer(TrainingConfig(), total_steps=1)
+    optimizer = optax.with_extra_args_support(optimizer)
     num_classes = model.spec.num_classes
     if label_smoothing and (loss is not None or num_classes == 1):
         raise ValueError("label_smoothing works with the default softmax loss only")
@@ -84,9 +85,7 @@ def make_train_step(
         targets = labels
         if label_smoothing:
             targets = metrics.smooth_labels(labels, num_classes, label_smoothing)
-        losses = loss_function(logits, targets)
-        if losses.shape != mask.shape:
-            raise ValueError(f"loss must return {list(mask.shape)}, got {list(losses.shape)}")
+        losses = _per_example(loss_function(logits, targets), mask)
         mean = jnp.sum(losses * mask) / jnp.maximum(jnp.sum(mask), 1.0)
         return mean, (losses, logits, _keep_frozen(state.state, new_state, frozen))
 
@@ -109,11 +108,14 @@ def make_train_step(
         inputs = model.spec.preprocess(images)
         # On accelerators matrix products would otherwise run in TF32 or bfloat16 unasked.
         with jax.default_matmul_precision("float32" if precision == "float32" else "default"):
-            gradient = jax.grad(objective, has_aux=True)
-            gradients, (losses, logits, new_state) = gradient(
+            gradient = jax.value_and_grad(objective, has_aux=True)
+            (loss_value, (losses, logits, new_state)), gradients = gradient(
                 state.params, state, inputs, labels, mask
             )
-        updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+        # Some optimisers look at the loss too; the others ignore it.
+        updates, opt_state = optimizer.update(
+            gradients, state.opt_state, state.params, value=loss_value
+        )
         params = optax.apply_updates(state.params, updates)
         next_state = dataclasses.replace(
             state,
@@ -149,10 +151,19 @@ def make_eval_step(
         with jax.default_matmul_precision("float32" if precision == "float32" else "default"):
             params = _cast(variables["params"], precision)
             logits = functions.apply(params, state, _cast(inputs, precision)).astype(jnp.float32)
-        losses = loss_function(logits, batch["label"])
-        return metrics.batch_sums(losses, logits, batch["label"], _mask(batch))
+        mask = _mask(batch)
+        losses = _per_example(loss_function(logits, batch["label"]), mask)
+        return metrics.batch_sums(losses, logits, batch["label"], mask)
 
     return eval_step
+
+
+def _per_example(losses: Array, mask: Array) -> Array:
+    if losses.shape != mask.shape:
+        raise ValueError(
+            f"loss must return {list(mask.shape)}, got {list(losses.shape)}: one value per example"
+        )
+    return losses
 
 
 def _check_precision(precision: str) -> None:

@@ -28,7 +28,7 @@ def save_safetensors(tree: Mapping[str, Any], path: str | Path) -> None:
     from safetensors.numpy import save_file
 
     path = Path(path)
-    arrays = {k: np.ascontiguousarray(v) for k, v in paths.flatten(tree).items()}
+    arrays = {k: np.asarray(v, order="C") for k, v in paths.flatten(tree).items()}
     hashes = {k: paths.leaf_hash(v) for k, v in arrays.items()}
     write_file(path, lambda beside: save_file(arrays, beside, metadata=hashes))
 
