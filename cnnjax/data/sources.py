@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import struct
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -20,6 +21,20 @@ KNOWN = ("digits", "mnist", "cifar10", "fashion_mnist")
 
 # A TFDS name, perhaps with a configuration: never a path that leaves the data directory.
 _NAME = re.compile(r"\w+(/\w[\w.\-]*)?")
+
+# What NumPy and zipfile raise for files that are damaged, cut off or something else.
+_UNREADABLE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    OSError,
+    ValueError,
+    EOFError,
+    KeyError,
+    RuntimeError,
+    NotImplementedError,
+    SyntaxError,
+)
 
 _NPZ_KEYS = (("x_train", "y_train"), ("images", "labels"), ("x", "y"))
 _NPZ_TEST_KEYS = (("x_test", "y_test"), ("test_images", "test_labels"))
@@ -104,7 +119,7 @@ def _npz(path: Path) -> Splits:
             train = _pair(file, keys, _NPZ_KEYS)
             test = _pair(file, keys, _NPZ_TEST_KEYS)
             names = tuple(str(n) for n in file["label_names"]) if "label_names" in keys else ()
-    except (zipfile.BadZipFile, zlib.error, OSError, ValueError, EOFError) as error:
+    except _UNREADABLE as error:
         raise ValueError(f"{path} is not a readable .npz file of plain arrays: {error}") from None
     if train is None:
         raise ValueError(

@@ -105,21 +105,12 @@ def rebuild(
     Raises:
         UnreadableModel: if the module is needed and missing, or the variables do not fit.
     """
-    if module is not None:
-        fresh = Model.from_module(module, spec.input_shape, preprocessing=spec.preprocessing)
-    elif spec.arguments is None:
-        raise UnreadableModel(
-            f"{origin} holds a model of the class {spec.name}, whose code is not stored with it: "
-            f"give it as cj.load(directory, module={spec.name}(...))"
-        )
-    else:
-        fresh = create_model(
-            spec.name,
-            input_shape=(spec.input_shape[0], spec.input_shape[1], spec.input_shape[2]),
-            num_classes=spec.num_classes,
-            preprocessing=spec.preprocessing,
-            **spec.arguments,
-        )
+    try:
+        fresh = _fresh(spec, module, origin)
+    except UnreadableModel:
+        raise
+    except (ValueError, TypeError, IndexError) as error:
+        raise UnreadableModel(f"the model in {origin} cannot be built: {error}") from error
     wanted = {k: np.shape(v) for k, v in paths.flatten(fresh.variables).items()}
     found = {k: np.shape(v) for k, v in paths.flatten(variables).items()}
     if wanted != found:
@@ -129,3 +120,21 @@ def rebuild(
         )
     arrays = jax.tree.map(jax.numpy.array, variables)  # copies: files and models share no memory
     return Model(fresh.module, arrays, spec)
+
+
+def _fresh(spec: ModelSpec, module: linen.Module | None, origin: Path) -> Model:
+    """A model of a spec with random variables."""
+    if module is not None:
+        return Model.from_module(module, spec.input_shape, preprocessing=spec.preprocessing)
+    if spec.arguments is None:
+        raise UnreadableModel(
+            f"{origin} holds a model of the class {spec.name}, whose code is not stored with it: "
+            f"give it as cj.load(directory, module={spec.name}(...))"
+        )
+    return create_model(
+        spec.name,
+        input_shape=(spec.input_shape[0], spec.input_shape[1], spec.input_shape[2]),
+        num_classes=spec.num_classes,
+        preprocessing=spec.preprocessing,
+        **spec.arguments,
+    )

@@ -20,23 +20,22 @@ def max_pool(
 ) -> Array:
     """Maximum over windows, NHWC.
 
-        Windows that tile the image (strides = pool_size, no padding) are compared as strided slices
-        through a reshape, whose gradient costs a fraction of select-and-scatter. Either way the
-        gradient of a tie goes to its first value, and NaN wins.
+    Windows that tile the image (strides = pool_size, no padding) are compared as strided slices
+    through a reshape, whose gradient costs a fraction of select-and-scatter. Either way the
+    gradient of a tie goes to its first value, and NaN wins.
 
-        Args:
-            inputs: [N, H, W, C], floating.
-            pool_size: one size or (rows, columns).
-            strides: None takes pool_size.
-            padding: "valid", "same" or ((top, bottom), (left, right)); padding never wins.
+    Args:
+        inputs: [N, H, W, C], floating.
+        pool_size: one size or (rows, columns).
+        strides: None takes pool_size.
+        padding: "valid", "same" or ((top, bottom), (left, right)); padding never wins.
 
-        Returns:
-            [N, H', W', C].
+    Returns:
+        [N, H', W', C].
 
-        >>> import jax.numpy as jnp
-    import numpy as np
-        >>> max_pool(jnp.arange(16.0).reshape(1, 4, 4, 1)).reshape(-1).tolist()
-        [5.0, 7.0, 13.0, 15.0]
+    >>> import jax.numpy as jnp
+    >>> max_pool(jnp.arange(16.0).reshape(1, 4, 4, 1)).reshape(-1).tolist()
+    [5.0, 7.0, 13.0, 15.0]
     """
     window, strides = _window(pool_size, strides)
     pads = resolve_padding(padding, inputs.shape[1:3], window, strides)

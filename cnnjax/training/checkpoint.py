@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -195,19 +196,18 @@ class Checkpoints:
 
     def _read(self, step: int, name: str, how: Any) -> Any:
         where = self.directory / str(step) / name
-        tensorstore_noise = logging.getLogger("asyncio")
-        level = tensorstore_noise.level
-        tensorstore_noise.setLevel(logging.CRITICAL)
+        hook = sys.excepthook
+        sys.excepthook = _without_closed_loops(hook)
         try:
             restored = self._manager.restore(step, args=self._ocp.args.Composite(**{name: how}))
+            sys.excepthook = hook
             return restored[name]
         except Exception as error:
             # Damage surfaces as KeyError, JSONDecodeError, UnicodeDecodeError or a bare Exception
-            # with pages of text, so whatever it is becomes one line.
+            # with pages of text, so whatever it is becomes one line. The hook stays: reads that are
+            # still under way will complain later.
             reason = f"{type(error).__name__}: {error}".split("\n")[0][:200]
             raise CheckpointError(f"checkpoint {where} cannot be read ({reason}).") from None
-        finally:
-            tensorstore_noise.setLevel(level)
 
     def _offer(self, damaged: int) -> str:
         intact = [s for s in reversed(self.steps()) if s < damaged and self._intact(s)]
@@ -226,6 +226,16 @@ class Checkpoints:
         except CheckpointError:
             return False
         return True
+
+
+def _without_closed_loops(hook: Callable[..., Any]) -> Callable[..., Any]:
+    """An excepthook that passes over what tensorstore prints after a failed read."""
+
+    def quiet(kind: type[BaseException], error: BaseException, trace: Any) -> None:
+        if kind is not RuntimeError or str(error) != "Event loop is closed":
+            hook(kind, error, trace)
+
+    return quiet
 
 
 class _Best:

@@ -24,7 +24,8 @@ def make_schedule(config: TrainingConfig, total_steps: int) -> optax.Schedule:
     Returns:
         step -> learning rate.
 
-    >>> float(make_schedule(TrainingConfig(schedule="cosine", learning_rate=1.0), 100)(50))
+    >>> schedule = make_schedule(TrainingConfig(schedule="cosine", learning_rate=1.0), 100)
+    >>> round(float(schedule(50)), 6)
     0.5
     """
     rate = config.learning_rate

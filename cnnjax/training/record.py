@@ -58,7 +58,11 @@ class RunDirectory:
     def start(self, config: Mapping[str, Any], facts: Mapping[str, Any], *, resume: bool) -> None:
         """`check`, then `claim`."""
         self.check(config, facts, resume=resume)
-        self.claim(config, facts)
+        try:
+            self.claim(config, facts)
+        except BaseException:
+            self.release()
+            raise
 
     def check(self, config: Mapping[str, Any], facts: Mapping[str, Any], *, resume: bool) -> None:
         """Check that a run may write here, and changes nothing but taking the lock.

@@ -30,7 +30,7 @@ def save_safetensors(tree: Mapping[str, Any], path: str | Path) -> None:
     path = Path(path)
     arrays = {k: np.asarray(v, order="C") for k, v in paths.flatten(tree).items()}
     hashes = {k: paths.leaf_hash(v) for k, v in arrays.items()}
-    write_file(path, lambda beside: save_file(arrays, beside, metadata=hashes))
+    write_file(path, lambda beside: save_file(arrays, beside, metadata=hashes or None))
 
 
 def load_safetensors(path: str | Path) -> dict[str, Any]:
