@@ -196,11 +196,11 @@ class Checkpoints:
 
     def _read(self, step: int, name: str, how: Any) -> Any:
         where = self.directory / str(step) / name
-        hook = sys.excepthook
-        sys.excepthook = _without_closed_loops(hook)
+        hook = sys.unraisablehook
+        sys.unraisablehook = _without_closed_loops(hook)
         try:
             restored = self._manager.restore(step, args=self._ocp.args.Composite(**{name: how}))
-            sys.excepthook = hook
+            sys.unraisablehook = hook
             return restored[name]
         except Exception as error:
             # Damage surfaces as KeyError, JSONDecodeError, UnicodeDecodeError or a bare Exception
@@ -229,11 +229,11 @@ class Checkpoints:
 
 
 def _without_closed_loops(hook: Callable[..., Any]) -> Callable[..., Any]:
-    """An excepthook that passes over what tensorstore prints after a failed read."""
+    """A hook that passes over what tensorstore prints after a failed read."""
 
-    def quiet(kind: type[BaseException], error: BaseException, trace: Any) -> None:
-        if kind is not RuntimeError or str(error) != "Event loop is closed":
-            hook(kind, error, trace)
+    def quiet(unraisable: Any) -> None:
+        if str(unraisable.exc_value) != "Event loop is closed":
+            hook(unraisable)
 
     return quiet
 
