@@ -1,0 +1,92 @@
+"""Helpers for tests that start other processes; they share one cache of compiled programs."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+# Kept between sessions: a cold cache costs a minute.
+CACHE = Path(tempfile.gettempdir()) / f"cnnjax-tests-{os.getuid()}"
+_RUNS: dict[str, Any] = {}
+
+
+def environment(**extra: str) -> dict[str, str]:
+    """The environment of a subprocess: this checkout, the shared cache, no debugging switches."""
+    switches = ("CNNJAX_TRACEBACK", "CNNJAX_COMPILATION_CACHE", "FORCE_COLOR", "TTY_COMPATIBLE")
+    kept = {k: v for k, v in os.environ.items() if k not in switches}
+    path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    return {**kept, "PYTHONPATH": path, "CNNJAX_CACHE_DIR": str(CACHE), **extra}
+
+
+def python(
+    *arguments: str | Path, cwd: Path = ROOT, status: int = 0, **extra: str
+) -> subprocess.CompletedProcess[str]:
+    """Run Python to its end and check its exit status."""
+    done = subprocess.run(
+        [sys.executable, *map(str, arguments)],
+        cwd=cwd,
+        env=environment(**extra),
+        capture_output=True,
+        text=True,
+        timeout=570,
+        check=False,
+    )
+    assert done.returncode == status, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done
+
+
+def start(*arguments: str | Path, cwd: Path = ROOT, **extra: str) -> subprocess.Popen[str]:
+    """Start Python in the background."""
+    return subprocess.Popen(
+        [sys.executable, *map(str, arguments)],
+        cwd=cwd,
+        env=environment(**extra),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait_for(process: subprocess.Popen[str], happened: Callable[[], bool]) -> None:
+    """Until something has happened, which must be while the process still runs."""
+    while not happened():
+        if process.poll() is not None:
+            out, err = process.communicate()
+            raise AssertionError(f"ended with {process.returncode} too early\n{out}\n{err}")
+        time.sleep(0.005)
+
+
+def after_every_dispatch(hook: Callable[[int], None]) -> Callable[[], None]:
+    """Call a hook with the steps done of the epoch after every dispatch; returns how to undo it."""
+    from cnnjax.training.dispatch import Dispatcher
+
+    original = Dispatcher.run
+
+    def run(self: Dispatcher, *arguments: Any) -> Iterator[Any]:
+        for state, done, sums in original(self, *arguments):
+            hook(done)
+            yield state, done, sums
+
+    def undo() -> None:
+        Dispatcher.run = original  # type: ignore[method-assign]
+
+    Dispatcher.run = run  # type: ignore[method-assign]
+    return undo
+
+
+def quickstart_run(factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The quickstart over two epochs, once a session: (run directory, what it printed)."""
+    if "quickstart" not in _RUNS:
+        run = factory.mktemp("quickstart") / "run"
+        done = python("-m", "experiments.quickstart", "--epochs", "2", "--out", run)
+        _RUNS["quickstart"] = run, done.stdout
+    return _RUNS["quickstart"]

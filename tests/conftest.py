@@ -1,0 +1,46 @@
+"""Shared fixtures: real data where it is at hand, a compilation cache, small data sets."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+# Before Keras is imported anywhere: the oracle runs on JAX.
+os.environ.setdefault("KERAS_BACKEND", "jax")
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _caches(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Compiled programs are kept between tests and runs; decoded data only for this session."""
+    import jax
+
+    from cnnjax.runtime import configure_runtime
+
+    configure_runtime(allocator=False)
+    os.environ["CNNJAX_CACHE_DIR"] = str(tmp_path_factory.mktemp("cache"))
+    # A strange type or rank is an error here, not a silent promotion.
+    jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture(scope="session")
+def tfds_dir() -> Path:
+    folder = Path(os.environ.get("TFDS_DATA_DIR") or SHARED / "data" / "tfds")
+    if not (folder / "mnist").is_dir():
+        pytest.skip(f"needs real data: no {folder / 'mnist'}")
+    return folder
+
+
+@pytest.fixture
+def squares() -> tuple[np.ndarray, np.ndarray]:
+    """96 images 12x12 of three classes that a small net learns at once: where the square lies."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(96) % 3
+    images = rng.integers(0, 40, (96, 12, 12, 1), dtype=np.uint8)
+    for image, label in zip(images, labels, strict=True):
+        image[3:9, 4 * label : 4 * label + 4] += 200
+    return images, labels.astype(np.int32)

@@ -1,0 +1,175 @@
+"""Data sets of arrays: what is accepted, what is refused, how they are split."""
+
+import hashlib
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cnnjax.data import Dataset, Splits, from_arrays
+
+IMAGES = np.arange(4 * 5 * 6, dtype=np.uint8).reshape(4, 5, 6, 1)
+
+
+def test_arrays_are_kept_as_they_are():
+    data = from_arrays(IMAGES, [0, 2, 1, 2], ("a", "b", "c"), "mine")
+    assert (len(data), data.image_shape, data.name) == (4, (5, 6, 1), "mine")
+    assert data.label_names == ("a", "b", "c")
+    assert data.images.dtype == np.uint8
+    assert data.images.tolist() == IMAGES.tolist()
+    assert (data.labels.dtype, data.labels.tolist()) == (np.int32, [0, 2, 1, 2])
+
+
+def test_grey_images_get_a_channel():
+    assert from_arrays(IMAGES[..., 0], [0, 1, 2, 3]).images.tolist() == IMAGES.tolist()
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_floating_images_become_float32(dtype):
+    data = from_arrays(IMAGES.astype(dtype), [0, 1, 2, 3])
+    assert data.images.dtype == np.float32
+    assert data.images.tolist() == IMAGES.tolist()
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        [3, 0, 1, 1],
+        np.array([[3], [0], [1], [1]]),
+        np.float64([3, 0, 1, 1]),
+        np.uint8([3, 0, 1, 1]),
+        np.eye(4)[[3, 0, 1, 1]],
+        np.eye(4, dtype=bool)[[3, 0, 1, 1]],
+    ],
+    ids=["list", "column", "floats", "uint8", "one-hot", "one-hot bool"],
+)
+def test_labels_become_int32(labels):
+    data = from_arrays(IMAGES, labels)
+    assert (data.labels.dtype, data.labels.tolist()) == (np.int32, [3, 0, 1, 1])
+
+
+def test_boolean_labels_are_two_classes():
+    assert from_arrays(IMAGES, [True, False, True, True]).labels.tolist() == [1, 0, 1, 1]
+
+
+def test_label_names_may_be_an_array():
+    data = from_arrays(IMAGES, [0, 1, 0, 1], np.array(["cat", "dog"]))
+    assert data.label_names == ("cat", "dog")
+
+
+NAN, INFINITE = IMAGES.astype(np.float32), IMAGES.astype(np.float64)
+NAN[2, 0, 0, 0], INFINITE[3, 1, 1, 0] = np.nan, np.inf
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "names", "message"),
+    [
+        (IMAGES[0, ..., 0], [0], (), r"mine: images must be \[N, H, W, C\], got shape \[5, 6\]"),
+        (IMAGES[None], [0], (), r"images must be \[N, H, W, C\], got shape \[1, 4, 5, 6, 1\]"),
+        (IMAGES.astype(np.int64), [0] * 4, (), "images must be uint8 or floating, got int64"),
+        (IMAGES.astype("U3"), [0] * 4, (), "images must be uint8 or floating, got <U3"),
+        (NAN, [0] * 4, (), r"mine: images\[2\] holds NaN or infinity"),
+        (INFINITE, [0] * 4, (), r"mine: images\[3\] holds NaN or infinity"),
+        (IMAGES, [0, 1, 2], (), "mine: 4 images but 3 labels"),
+        (IMAGES[:0], [], (), "mine: the data set is empty"),
+        ([], [], (), "mine: the data set is empty"),
+        (IMAGES[:0].astype(np.float32), [], (), "mine: the data set is empty"),
+        (IMAGES, [0, 1, -1, 2], (), "mine: labels must be >= 0, got -1"),
+        (IMAGES, [0, 0.5, 1, 2], (), "mine: labels must be whole numbers, got float64"),
+        (IMAGES, [0, np.nan, 1, 2], (), "mine: labels must be whole numbers, got float64"),
+        (IMAGES, [0, 2**31, 1, 2], (), "mine: labels must be below 2"),
+        (IMAGES, [0, np.inf, 1, 2], (), "mine: labels must be whole numbers"),
+        (IMAGES, ["a", "b", "a", "c"], (), "mine: labels must be whole numbers, got <U1"),
+        (IMAGES, np.ones((4, 3)), (), "mine: two-dimensional labels must be one-hot rows"),
+        (IMAGES, np.eye(4) * 2, (), "two-dimensional labels must be one-hot rows of 0 and 1"),
+        (IMAGES, np.zeros((4, 1, 1)), (), r"labels must be \[N\] or one-hot .*got \[4, 1, 1\]"),
+        (IMAGES, [0, 1, 2, 1], ("a", "b"), "mine: label 2 has no name, there are 2 label_names"),
+    ],
+)
+def test_bad_arrays_are_named(images, labels, names, message):
+    with pytest.raises(ValueError, match=message):
+        from_arrays(images, labels, names, "mine")
+
+
+def test_the_fingerprint_is_a_hash_of_images_and_labels():
+    digest = hashlib.sha256()
+    for array in (IMAGES, np.int32([0, 1, 2, 3])):
+        digest.update(f"{array.dtype.str}{array.shape}".encode() + array.tobytes())
+    data = from_arrays(IMAGES, [0, 1, 2, 3])
+    assert data.fingerprint == digest.hexdigest()[:16]
+
+
+def test_the_fingerprint_sees_one_pixel_and_one_label_but_not_the_name():
+    base = from_arrays(IMAGES, [0, 1, 2, 3], name="a").fingerprint
+    assert from_arrays(IMAGES, [0, 1, 2, 3], name="b").fingerprint == base
+    assert from_arrays(IMAGES, [0, 1, 2, 2]).fingerprint != base
+    changed = IMAGES.copy()
+    changed[3, 4, 5, 0] ^= 1
+    assert from_arrays(changed, [0, 1, 2, 3]).fingerprint != base
+    assert from_arrays(IMAGES.astype(np.float32), [0, 1, 2, 3]).fingerprint != base
+
+
+def test_the_fingerprint_covers_data_of_several_chunks():
+    images = np.zeros((9000, 1, 1, 1), np.uint8)
+    fingerprints = set()
+    for position in (0, 4095, 4096, 8999):
+        changed = images.copy()
+        changed[position] = 1
+        fingerprints.add(from_arrays(changed, np.zeros(9000, int)).fingerprint)
+    assert len(fingerprints) == 4
+
+
+def numbered(count):
+    """Examples that know their position."""
+    return Dataset(np.arange(count).reshape(-1, 1, 1, 1), np.arange(count, dtype=np.int32))
+
+
+@settings(deadline=None, max_examples=60, derandomize=True)
+@given(st.integers(2, 200), st.floats(0.01, 0.99), st.integers(0, 2**32 - 1))
+def test_a_split_parts_the_examples(count, fraction, seed):
+    data = numbered(count)
+    size = round(count * fraction)
+    if not 0 < size < count:
+        with pytest.raises(ValueError, match=rf"a fraction of .* of {count} examples leaves one"):
+            data.split(fraction, seed)
+        return
+    rest, aside = data.split(fraction, seed)
+    assert len(aside) == size
+    assert sorted([*rest.labels, *aside.labels]) == list(range(count))
+    for part in (rest, aside):
+        assert part.labels.tolist() == sorted(part.labels)
+        assert part.images.reshape(-1).tolist() == part.labels.tolist()
+    assert data.split(fraction, seed)[1].labels.tolist() == aside.labels.tolist()
+
+
+def test_another_seed_splits_otherwise():
+    parts = [tuple(numbered(100).split(0.5, seed)[1].labels) for seed in range(5)]
+    assert len(set(parts)) == 5
+
+
+def test_every_example_is_as_likely_to_be_set_aside():
+    counts = np.zeros(10)
+    for seed in range(500):
+        counts[numbered(10).split(0.3, seed)[1].labels] += 1
+    # Binomial(500, .3): mean 150, standard deviation 10.2.
+    assert np.abs(counts - 150).max() < 4 * 10.2
+
+
+@pytest.mark.parametrize("fraction", [0.0, 1.0, -0.5, 1.5, 0.01])
+def test_a_split_that_leaves_a_part_empty_is_refused(fraction):
+    with pytest.raises(ValueError, match=f"a fraction of {fraction} of 4 examples leaves one part"):
+        numbered(4).split(fraction)
+
+
+def test_splits_set_validation_aside_from_training():
+    test = numbered(3)
+    splits = Splits(numbered(20), test=test).with_validation(0.25, seed=1)
+    assert (len(splits.train), len(splits.validation)) == (15, 5)
+    assert splits.test is test
+
+
+def test_a_subset_keeps_names_and_order():
+    data = from_arrays(IMAGES, [0, 1, 0, 1], ("a", "b"), "mine").subset(np.array([3, 0]), "two")
+    assert (data.labels.tolist(), data.label_names, data.name) == ([1, 0], ("a", "b"), "two")
+    assert data.images.tolist() == IMAGES[[3, 0]].tolist()

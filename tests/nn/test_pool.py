@@ -1,0 +1,169 @@
+"""Max pooling against XLA's reduce_window, Keras and SciPy."""
+
+import jax
+import jax.numpy as jnp
+import keras
+import numpy as np
+import pytest
+from hypothesis import Phase, assume, given, settings
+from hypothesis import strategies as st
+from jax import lax
+from scipy import ndimage
+
+from cnnjax.nn import MaxPooling2D, max_pool
+
+# A failing example is not made smaller, since every try would compile a program.
+SETTINGS = settings(deadline=None, derandomize=True, phases=[Phase.explicit, Phase.generate])
+RNG = np.random.default_rng(0)
+
+
+def distinct(*shape):
+    """Numbers without ties, both signs."""
+    values = RNG.permutation(np.arange(np.prod(shape))) - np.prod(shape) / 2
+    return jnp.asarray(values.reshape(shape), jnp.float32)
+
+
+def xla(x, window, strides, padding):
+    pads = padding if isinstance(padding, str) else ((0, 0), *padding, (0, 0))
+    pads = pads.upper() if isinstance(pads, str) else pads
+    return lax.reduce_window(x, -jnp.inf, lax.max, (1, *window, 1), (1, *strides, 1), pads)
+
+
+WINDOW = st.tuples(st.integers(1, 4), st.integers(1, 4))
+
+
+@settings(SETTINGS, max_examples=25)
+@given(
+    size=st.tuples(st.integers(1, 9), st.integers(1, 9)),
+    window=WINDOW,
+    strides=st.none() | WINDOW,
+    padding=st.sampled_from(["valid", "same", ((0, 1), (1, 0)), ((1, 1), (0, 0))]),
+)
+def test_values_and_gradients_equal_reduce_windows(size, window, strides, padding):
+    pads = ((0, 0), (0, 0)) if isinstance(padding, str) else padding
+    # A window that sees nothing but padding has no maximum.
+    assume(
+        padding == "same"
+        or all(n + sum(p) >= w for n, p, w in zip(size, pads, window, strict=True))
+    )
+    assume(all(w > max(p) for w, p in zip(window, pads, strict=True)))
+    x = distinct(2, *size, 2)
+
+    @jax.jit
+    def both(x):
+        results = []
+        for pool in (
+            lambda x: max_pool(x, window, strides, padding),
+            lambda x: xla(x, window, strides or window, padding),
+        ):
+            y, pullback = jax.vjp(pool, x)
+            results.append((y, *pullback(jnp.cos(jnp.arange(y.size) * 1.0).reshape(y.shape))))
+        return results
+
+    (y, gradient), (expected, expected_gradient) = both(x)
+    assert y.tolist() == expected.tolist()
+    np.testing.assert_allclose(gradient, expected_gradient, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("padding", ["valid", "same"])
+@pytest.mark.parametrize(("window", "strides"), [(2, None), (3, 2), ((2, 3), (3, 1)), (3, None)])
+@pytest.mark.parametrize("size", [(7, 8), (6, 9)])
+def test_the_layer_equals_keras(window, strides, padding, size):
+    x = distinct(2, *size, 3)
+    expected = keras.layers.MaxPooling2D(window, strides, padding)(x)
+    layer = MaxPooling2D(window, strides, padding)
+    assert not layer.init(jax.random.key(0), x)
+    assert layer.apply({}, x).tolist() == np.asarray(expected).tolist()
+
+
+def test_overlapping_windows_equal_scipys_maximum_filter():
+    x = distinct(1, 8, 8, 1)
+    filtered = ndimage.maximum_filter(np.asarray(x[0, ..., 0]), 3)[1:-1, 1:-1]
+    assert max_pool(x, 3, 1)[0, ..., 0].tolist() == filtered.tolist()
+
+
+@pytest.mark.parametrize("padding", ["same", ((1, 1), (1, 1))])
+def test_padding_never_wins(padding):
+    assert float(max_pool(jnp.full((1, 3, 3, 1), -7.0), 2, padding=padding).max()) == -7.0
+
+
+def test_an_incomplete_tile_is_cut_off():
+    x = distinct(1, 5, 7, 1).at[:, 4:].set(1e6).at[:, :, 6:].set(1e6)
+    pooled = max_pool(x, 2)
+    assert pooled.shape == (1, 2, 3, 1)
+    assert float(pooled.max()) < 1e6
+    gradient = jax.grad(lambda x: max_pool(x, 2).sum())(x)
+    assert not gradient[:, 4:].any()
+    assert not gradient[:, :, 6:].any()
+
+
+@pytest.mark.parametrize("strides", [None, 1])
+@pytest.mark.parametrize("at", [(0, 0), (0, 1), (1, 0), (1, 1)])
+def test_nan_wins_wherever_it_stands(strides, at):
+    x = distinct(1, 4, 4, 1).at[0, *at, 0].set(jnp.nan)
+    pooled = np.asarray(max_pool(x, 2, strides))[0, ..., 0]
+    assert np.isnan(pooled[0, 0])
+    assert not np.isnan(pooled[-1, -1])
+
+
+@pytest.mark.parametrize(
+    ("window", "strides", "padding"),
+    [
+        (2, None, "valid"),
+        (2, None, "same"),
+        (3, None, ((1, 0), (0, 2))),
+        (3, 2, "same"),
+        (2, 1, "valid"),
+        ((1, 2), (2, 3), "valid"),
+        (1, 2, "valid"),
+    ],
+)
+def test_nan_wins_in_large_inputs_too(window, strides, padding):
+    # XLA's program for a CPU is another one there.
+    x = RNG.standard_normal((4, 33, 33, 8), np.float32)
+    bad = RNG.random(x.shape) < 0.02
+    pooled = jax.jit(lambda x: max_pool(x, window, strides, padding))(np.where(bad, np.nan, x))
+    expected = max_pool(jnp.asarray(bad, jnp.float32), window, strides, padding) > 0
+    assert np.isnan(pooled).tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_a_tie_gives_its_gradient_to_the_first(dtype):
+    def gradient(strides, ones):
+        pulled = jax.grad(lambda x: max_pool(x, 2, strides).astype(jnp.float32).sum())(ones)
+        return pulled[0, ..., 0].tolist()
+
+    tiles = gradient(None, jnp.ones((1, 4, 4, 1), dtype))
+    assert tiles == [[1, 0, 1, 0], [0, 0, 0, 0], [1, 0, 1, 0], [0, 0, 0, 0]]
+    assert gradient(1, jnp.ones((1, 3, 3, 1), dtype)) == [[1, 1, 0], [1, 1, 0], [0, 0, 0]]
+
+
+def test_tiles_run_no_select_and_scatter():
+    def lowered(strides):
+        gradient = jax.grad(lambda x: max_pool(x, 2, strides).sum())
+        return jax.jit(gradient).lower(distinct(1, 8, 8, 1)).as_text()
+
+    assert "select_and_scatter" not in lowered(None)
+    assert "select_and_scatter" in lowered(1)
+
+
+@pytest.mark.parametrize("strides", [None, 1])
+def test_bfloat16_stays_bfloat16(strides):
+    x = distinct(1, 4, 4, 1)
+    pooled = max_pool(x.astype(jnp.bfloat16), 2, strides)
+    assert pooled.dtype == jnp.bfloat16
+    assert pooled.tolist() == max_pool(x, 2, strides).tolist()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"pool_size": 0}, "pool_size must be a whole number >= 1 or a pair of them, got 0"),
+        ({"strides": (2, 0)}, r"strides must be .*, got \(2, 0\)"),
+        ({"pool_size": 5}, "a window of 5x5 does not fit into an input of 4x4"),
+        ({"padding": "reflect"}, "padding must be 'valid', 'same' or pairs.*got 'reflect'"),
+    ],
+)
+def test_bad_arguments_are_named(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        max_pool(jnp.ones((1, 4, 4, 1)), **arguments)

@@ -1,0 +1,350 @@
+"""The `cnnjax` command: its verbs, its errors in one line, and what an import costs."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from commands import ROOT, environment, python, quickstart_run, start
+from PIL import Image
+
+import cnnjax as cj
+from cnnjax import cli
+
+Output = tuple[str, str]
+
+
+@pytest.fixture(scope="session")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The quickstart over two epochs."""
+    return quickstart_run(tmp_path_factory)[0]
+
+
+@pytest.fixture
+def cnnjax(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Output]:
+    """Runs a verb in this process and checks its exit status: cnnjax("list", status=0)."""
+    for name in ("CNNJAX_COMPILATION_CACHE", "CNNJAX_ALLOCATOR"):
+        monkeypatch.setenv(name, "0")  # the settings of this process stay
+    monkeypatch.delenv("CNNJAX_TRACEBACK", raising=False)
+
+    def call(*arguments: str | Path, status: int = 0) -> Output:
+        found: object = 0
+        try:
+            cli.main([str(argument) for argument in arguments])
+        except SystemExit as stop:
+            found = stop.code
+        out, err = capsys.readouterr()
+        assert found == status, out + err
+        return out, err
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Five test digits as PNG files: grey, RGB, and one of another size."""
+    folder = tmp_path_factory.mktemp("digits")
+    test = cj.data.load("digits").test
+    files = []
+    for i, image in enumerate(test.images[:5]):
+        picture = Image.fromarray(image[..., 0])
+        picture = picture.convert("RGB") if i == 1 else picture
+        picture = picture.resize((56, 56)) if i == 2 else picture
+        files.append(folder / f"digit{i}.png")
+        picture.save(files[-1])
+    return files
+
+
+# predict
+
+
+def test_predict_names_the_most_probable_class_of_every_image(
+    cnnjax: Callable[..., Output], run: Path, digits: list[Path]
+) -> None:
+    out, err = cnnjax("predict", run, *digits)
+    model = cj.load(run)
+    probs = cj.predict(model, [cj.data.read_image(file, 1) for file in digits])
+    lines = out.splitlines()
+    assert err == ""
+    for line, file, row in zip(lines, digits, probs, strict=True):
+        name, label, probability = line.split()
+        assert name == str(file)
+        assert label == model.spec.label_names[row.argmax()]
+        assert float(probability) == pytest.approx(row.max(), abs=1e-4)
+
+
+def test_predict_may_name_several_classes(
+    cnnjax: Callable[..., Output], run: Path, digits: list[Path]
+) -> None:
+    out, _ = cnnjax("predict", run, digits[0], "--top", "3")
+    values = out.split()[1:]
+    assert len(values) == 6
+    probabilities = [float(p) for p in values[1::2]]
+    assert probabilities == sorted(probabilities, reverse=True)
+
+
+def test_predict_can_swap_dark_and_light(
+    cnnjax: Callable[..., Output], run: Path, digits: list[Path], tmp_path: Path
+) -> None:
+    paper = tmp_path / "paper.png"
+    Image.fromarray(255 - np.asarray(Image.open(digits[0]))).save(paper)
+    plain, _ = cnnjax("predict", run, digits[0])
+    swapped, _ = cnnjax("predict", run, paper, "--invert")
+    assert plain.split()[1:] == swapped.split()[1:]
+
+
+def test_an_unreadable_image_is_named_and_the_others_are_predicted(
+    cnnjax: Callable[..., Output], run: Path, digits: list[Path], tmp_path: Path
+) -> None:
+    broken, missing = tmp_path / "broken.png", tmp_path / "missing.png"
+    broken.write_bytes(digits[0].read_bytes()[:60])
+    out, err = cnnjax("predict", run, broken, digits[0], missing, digits[1], status=1)
+    assert [line.split()[0] for line in out.splitlines()] == [str(digits[0]), str(digits[1])]
+    assert f"{broken}: not a readable image" in err
+    assert f"{missing}: no such file" in err
+    assert len(err.splitlines()) == 1
+
+
+def test_predict_as_a_command_of_its_own(run: Path, digits: list[Path], tmp_path: Path) -> None:
+    broken = tmp_path / "broken.png"
+    broken.write_text("no image")
+    done = python("-m", "cnnjax.cli", "predict", run, broken, digits[0], status=1)
+    assert done.stdout.split()[0] == str(digits[0])
+    assert done.stderr.startswith(f"error: {broken}: not a readable image")
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("what", ["missing", "empty", "file"])
+def test_predict_with_what_is_no_run(
+    cnnjax: Callable[..., Output], digits: list[Path], tmp_path: Path, what: str
+) -> None:
+    place = {"missing": tmp_path / "none", "empty": tmp_path, "file": digits[0]}[what]
+    out, err = cnnjax("predict", place, digits[0], status=1)
+    assert out == ""
+    assert err.startswith(f"error: {place} ")
+    assert len(err.splitlines()) == 1
+
+
+def test_a_damaged_run_is_one_line(
+    cnnjax: Callable[..., Output], run: Path, digits: list[Path], tmp_path: Path
+) -> None:
+    copy = damaged(run, tmp_path)
+    _, err = cnnjax("predict", copy, digits[0], status=1)
+    assert err.startswith(f"error: checkpoint {copy}")
+    assert len(err.splitlines()) == 1
+
+
+def test_reading_a_damaged_run_makes_no_noise(run: Path, tmp_path: Path) -> None:
+    """Orbax's event loop complains late, and not every time: so many times."""
+    script = """
+import sys
+import cnnjax as cj
+for _ in range(25):
+    try:
+        cj.load(sys.argv[1])
+    except cj.training.CheckpointError as error:
+        print(error)
+"""
+    done = python("-c", script, damaged(run, tmp_path))
+    assert len(done.stdout.splitlines()) == 25
+    assert done.stderr == ""
+
+
+def damaged(run: Path, folder: Path) -> Path:
+    """A copy with the values of its checkpoints cut off."""
+    copy = Path(shutil.copytree(run, folder / "damaged"))
+    for file in (copy / "checkpoints").glob("*/model/**/*"):
+        if file.is_file() and file.stat().st_size > 5000:
+            file.write_bytes(file.read_bytes()[:1000])
+    return copy
+
+
+# list, summary, report, doctor
+
+
+def test_list_has_a_line_for_every_model(cnnjax: Callable[..., Output]) -> None:
+    out, _ = cnnjax("list")
+    names = [line.split()[0] for line in out.splitlines()]
+    assert {"mlp", "mnist_convnet", "lenet", "cifar_plain", "cifar_deep"} <= set(names)
+    assert len(set(names)) == len(names)
+    assert "28x28x1" in out
+    for name in names:
+        cj.create_model(name)
+
+
+def test_summary_of_a_model_by_name(cnnjax: Callable[..., Output]) -> None:
+    out, _ = cnnjax("summary", "mnist_convnet")
+    assert "93,322" in out
+    assert "conv1" in out
+    out, _ = cnnjax(
+        "summary", "mlp", "--input-shape", "4", "4", "3", "--num-classes", "2", "--set", "units=5,6"
+    )
+    assert "input 4x4x3, 2 classes" in out
+    assert f"{48 * 5 + 5 + 5 * 6 + 6 + 6 * 2 + 2:,}" in out
+
+
+def test_summary_of_a_run_is_that_of_its_model(cnnjax: Callable[..., Output], run: Path) -> None:
+    out, _ = cnnjax("summary", run)
+    assert out.strip() == str(cj.summary(cj.load(run))).strip()
+
+
+def test_summary_of_an_unknown_model_offers_the_nearest(cnnjax: Callable[..., Output]) -> None:
+    _, err = cnnjax("summary", "mnist_convet", status=1)
+    assert err == "error: there is no model 'mnist_convet'. Did you mean 'mnist_convnet'?\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("mnist_convnet", "--input-shape", "4", "4", "1"), "too small"),
+        (("mlp", "--num-classes", "0"), "num_classes must be a whole number >= 1"),
+        (("mlp", "--set", "unit=3"), "no argument 'unit'. Did you mean 'units'?"),
+        (("mlp", "--set", "units"), "--set needs NAME=VALUE"),
+    ],
+)
+def test_summary_of_what_cannot_be(
+    cnnjax: Callable[..., Output], arguments: tuple[str, ...], message: str
+) -> None:
+    _, err = cnnjax("summary", *arguments, status=1)
+    assert err.startswith("error: ")
+    assert message in err
+    assert len(err.splitlines()) == 1
+
+
+def test_report_writes_the_page_again(cnnjax: Callable[..., Output], run: Path) -> None:
+    before = (run / "report.html").read_bytes()
+    (run / "report.html").unlink()
+    out, _ = cnnjax("report", run)
+    assert out == f"{run / 'report.html'}\n"
+    assert (run / "report.html").read_bytes() == before
+
+
+def test_report_of_what_is_no_run(cnnjax: Callable[..., Output], tmp_path: Path) -> None:
+    _, err = cnnjax("report", tmp_path, status=1)
+    assert err == f"error: {tmp_path} is not a run directory: it has no run.json\n"
+
+
+def test_doctor_tells_what_is_here_and_what_is_missing(
+    cnnjax: Callable[..., Output], tmp_path: Path
+) -> None:
+    import jax
+
+    out, err = cnnjax("doctor", "--data-dir", tmp_path)
+    assert err == ""
+    assert jax.__version__ in out
+    assert "digits" in out
+    assert str(tmp_path) in out
+    assert "mnist" in out
+    assert "download_and_prepare" in out
+    facts = {line.split()[0] for line in out.splitlines()}
+    assert {"python", "jax", "flax", "cores", "backend", "allocator", "cache"} <= facts
+
+
+def test_doctor_of_a_directory_that_does_not_exist(
+    cnnjax: Callable[..., Output], tmp_path: Path
+) -> None:
+    out, _ = cnnjax("doctor", "--data-dir", tmp_path / "none")
+    assert f"{tmp_path / 'none'} (does not exist)" in out
+
+
+def test_without_a_verb_the_verbs_are_named(cnnjax: Callable[..., Output]) -> None:
+    _, err = cnnjax(status=2)
+    assert "usage: cnnjax" in err
+    out, _ = cnnjax("--help")
+    for verb in ("list", "summary", "predict", "report", "doctor"):
+        assert verb in out
+
+
+@pytest.mark.parametrize("verb", ["list", "summary", "predict", "report", "doctor"])
+def test_every_verb_explains_itself(cnnjax: Callable[..., Output], verb: str) -> None:
+    out, _ = cnnjax(verb, "--help")
+    assert f"usage: cnnjax {verb}" in out
+
+
+def test_the_installed_command_is_this_one() -> None:
+    done = subprocess.run(
+        [Path(sys.executable).with_name("cnnjax"), "list"],
+        env=environment(),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "mnist_convnet" in done.stdout
+
+
+# Which errors become one line
+
+
+def outcome(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> BaseException:
+    monkeypatch.delenv("CNNJAX_TRACEBACK", raising=False)
+
+    def action() -> None:
+        raise error
+
+    with pytest.raises(BaseException) as caught:  # noqa: PT011 - which one is the question
+        cli.run_as_command(action)
+    return caught.value
+
+
+def test_an_error_of_a_library_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    error = ValueError("shapes do not match")
+    assert outcome(error, monkeypatch) is error
+    bug = KeyError("x")
+    assert outcome(bug, monkeypatch) is bug
+
+
+def test_ctrl_c_exits_with_130(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stop = outcome(cj.training.Interrupted("saved in x"), monkeypatch)
+    assert isinstance(stop, SystemExit)
+    assert stop.code == 130
+    assert capsys.readouterr().err == "saved in x\n"
+    stop = outcome(KeyboardInterrupt(), monkeypatch)
+    assert isinstance(stop, SystemExit)
+    assert stop.code == 130
+    assert capsys.readouterr().err == "interrupted\n"
+
+
+def test_the_traceback_can_be_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CNNJAX_TRACEBACK", "1")
+    with pytest.raises(ValueError, match="there is no model"):
+        cli.main(["summary", "nothing"])
+
+
+# Importing
+
+
+IMPORT = """
+import os, signal, sys
+before = signal.getsignal(signal.SIGINT), dict(os.environ)
+import jax
+settings = dict(jax.config.values)
+import cnnjax
+changed = {k for k, v in jax.config.values.items() if k in settings and settings[k] != v}
+assert not changed, changed
+assert jax.config.jax_compilation_cache_dir is None
+assert (signal.getsignal(signal.SIGINT), dict(os.environ)) == before
+heavy = {"tensorflow", "tensorflow_datasets", "sklearn", "matplotlib", "keras", "h5py", "torch"}
+print(sorted(heavy & set(sys.modules)))
+import cnnjax.cli
+print(sorted(heavy & set(sys.modules)))
+"""
+
+
+def test_importing_loads_little_changes_nothing_and_warns_of_nothing(tmp_path: Path) -> None:
+    switches = ("JAX_COMPILATION_CACHE_DIR", "KERAS_BACKEND")
+    extra = dict.fromkeys(switches, "")
+    quiet = start("-W", "error", "-c", "import cnnjax", cwd=tmp_path)
+    out = python("-c", f"import os\nfor k in {switches!r}: os.environ.pop(k)\n{IMPORT}", **extra)
+    _, err = quiet.communicate(timeout=300)
+    assert (quiet.returncode, err) == (0, "")
+    assert out.stdout.splitlines() == ["[]", "[]"]

@@ -1,0 +1,172 @@
+"""Settings: checked when made, to JSON and back."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cnnjax.augment import Augment
+from cnnjax.config import (
+    OPTIMIZERS,
+    PRECISIONS,
+    SCHEDULES,
+    AugmentConfig,
+    TrainingConfig,
+    from_dict,
+    to_dict,
+)
+
+NAN = float("nan")
+BELOW_ONE = st.floats(0, 0.999)
+AUGMENTS = st.builds(
+    AugmentConfig,
+    width_shift=st.floats(0, 30),
+    horizontal_flip=st.booleans(),
+    crop_padding=st.integers(0, 8),
+    fill_mode=st.sampled_from(("nearest", "constant", "reflect")),
+)
+
+
+def training(momentum, **settings):
+    """Momentum belongs to sgd only."""
+    return TrainingConfig(momentum=momentum * (settings["optimizer"] == "sgd"), **settings)
+
+
+TRAININGS = st.builds(
+    training,
+    epochs=st.integers(1, 1000),
+    optimizer=st.sampled_from(OPTIMIZERS),
+    learning_rate=st.floats(1e-8, 10),
+    momentum=BELOW_ONE,
+    schedule=st.sampled_from(SCHEDULES),
+    weight_decay=st.floats(0, 1),
+    average=BELOW_ONE,
+    frozen=st.lists(st.text("ab*_", min_size=1, max_size=5), max_size=3).map(tuple),
+    augment=st.none() | AUGMENTS,
+    seed=st.integers(0, 2**32 - 1),
+    steps_per_dispatch=st.none() | st.integers(1, 100),
+    precision=st.sampled_from(PRECISIONS),
+    early_stopping=st.none() | st.integers(1, 9),
+    resume=st.booleans(),
+)
+
+
+@settings(deadline=None, max_examples=50, derandomize=True)
+@given(TRAININGS)
+def test_json_round_trip(config):
+    text = json.dumps(to_dict(config))
+    assert from_dict(TrainingConfig, json.loads(text)) == config
+
+
+def test_numpy_numbers_become_pythons():
+    config = TrainingConfig(epochs=np.int64(3), learning_rate=np.float32(0.5), seed=np.uint32(7))
+    assert json.dumps(to_dict(config)) == json.dumps(
+        to_dict(TrainingConfig(epochs=3, learning_rate=0.5, seed=7))
+    )
+    assert type(Augment(width_shift=np.float64(0.25)).width_shift) is float
+
+
+def test_defaults_are_the_documented_ones():
+    config = TrainingConfig()
+    assert (config.epochs, config.batch_size, config.optimizer) == (5, 64, "rmsprop")
+    assert (config.learning_rate, config.schedule, config.seed) == (1e-3, "constant", 0)
+    assert (config.monitor, config.precision, config.augment) == ("loss", "float32", None)
+
+
+def test_configs_are_frozen():
+    with pytest.raises(dataclasses.FrozenInstanceError, match="epochs"):
+        TrainingConfig().epochs = 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"epochs": 0}, "epochs must be at least 1, got 0"),
+        ({"epochs": 1.5}, "epochs must be a whole number, got 1.5"),
+        ({"epochs": True}, "epochs must be at least 1, got True"),
+        ({"epochs": "5"}, "epochs must be at least 1, got '5'"),
+        ({"batch_size": -3}, "batch_size must be at least 1, got -3"),
+        ({"keep": 0}, "keep must be at least 1, got 0"),
+        ({"steps_per_dispatch": 0}, "steps_per_dispatch must be at least 1, got 0"),
+        ({"early_stopping": 0}, "early_stopping must be at least 1, got 0"),
+        ({"checkpoint_every": 0}, "checkpoint_every must be at least 1, got 0"),
+        ({"weight_decay": -0.1}, "weight_decay must be at least 0, got -0.1"),
+        ({"weight_decay": NAN}, "weight_decay must be at least 0, got nan"),
+        ({"seed": -1}, "seed must be at least 0, got -1"),
+        ({"seed": 2**32}, r"seed must be below 2\^32, got 4294967296"),
+        ({"seed": 0.5}, "seed must be a whole number, got 0.5"),
+        ({"momentum": 1.0}, r"momentum must lie in \[0, 1\), got 1.0"),
+        ({"momentum": 0.9}, "momentum belongs to 'sgd', got optimizer='rmsprop'"),
+        ({"average": -0.1}, r"average must lie in \[0, 1\), got -0.1"),
+        ({"label_smoothing": NAN}, r"label_smoothing must lie in \[0, 1\), got nan"),
+        ({"warmup": 0.0}, r"warmup must lie in \(0, 1\), got 0.0"),
+        ({"warmup": 1.0}, r"warmup must lie in \(0, 1\), got 1.0"),
+        ({"learning_rate": 0}, "learning_rate must be positive, got 0"),
+        ({"learning_rate": NAN}, "learning_rate must be positive, got nan"),
+        ({"learning_rate": float("inf")}, "learning_rate must be positive, got inf"),
+        ({"frozen": "conv1"}, "frozen must be a tuple of patterns, got the string 'conv1'"),
+        (
+            {"optimizer": "adm"},
+            "optimizer must be one of .*, got 'adm'; did you mean 'adam'",
+        ),
+        ({"schedule": "step"}, "schedule must be one of constant, cosine, one_cycle, got 'step'"),
+        ({"precision": "float16"}, "precision must be one of .* got 'float16'; did you mean"),
+        ({"monitor": "acuracy"}, "monitor must be one of .*; did you mean 'accuracy'"),
+        ({"monitor": None, "early_stopping": 2}, "early_stopping needs a monitor.*got None"),
+        ({"augment": {"width_shft": 2}}, "AugmentConfig has no setting 'width_shft'.*width_shift"),
+        ({"augment": "flip"}, "augment .*got 'flip'"),
+    ],
+)
+def test_a_bad_training_setting_is_named_with_its_value(changes, message):
+    with pytest.raises(ValueError, match=message):
+        TrainingConfig(**changes)
+
+
+@pytest.mark.parametrize("kind", [AugmentConfig, Augment])
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"width_shift": -1}, "width_shift must be at least 0, got -1"),
+        ({"height_shift": NAN}, "height_shift must be at least 0, got nan"),
+        ({"crop_padding": 1.5}, "crop_padding must be a whole number, got 1.5"),
+        ({"fill_mode": "reflct"}, "fill_mode must be one of .*; did you mean 'reflect'"),
+    ],
+)
+def test_a_bad_augmentation_setting_is_named_with_its_value(kind, changes, message):
+    with pytest.raises(ValueError, match=message):
+        kind(**changes)
+
+
+def test_from_dict_offers_the_nearest_setting():
+    with pytest.raises(
+        ValueError,
+        match=r"no setting 'learning_rat'\. Did you mean learning_rate",
+    ):
+        from_dict(TrainingConfig, {"learning_rat": 1})
+
+
+def test_from_dict_offers_all_settings_where_none_is_near():
+    with pytest.raises(ValueError, match=r"no setting 'zzz'\. Did you mean width_shift or .*flip"):
+        from_dict(AugmentConfig, {"zzz": 1})
+
+
+def test_from_dict_checks_the_values():
+    with pytest.raises(ValueError, match="epochs must be at least 1, got 0"):
+        from_dict(TrainingConfig, {"epochs": 0})
+
+
+def test_a_function_is_stored_as_its_name():
+    assert to_dict(TrainingConfig(augment=json.dumps))["augment"] == "json.dumps"
+
+
+def test_an_augment_is_stored_as_its_settings():
+    stored = to_dict(TrainingConfig(augment=Augment(width_shift=2, horizontal_flip=True)))
+    assert stored["augment"] == to_dict(AugmentConfig(width_shift=2, horizontal_flip=True))
+    assert from_dict(TrainingConfig, stored).augment.width_shift == 2
+
+
+def test_patterns_may_be_a_list():
+    assert TrainingConfig(frozen=["conv1", "conv2"]).frozen == ("conv1", "conv2")

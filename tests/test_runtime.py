@@ -1,0 +1,175 @@
+"""The machine under the framework: what is set up, and that nothing is set by importing."""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from importlib import metadata
+from pathlib import Path
+
+import jax
+import pytest
+
+from cnnjax import runtime
+
+IMPORTING = """
+import json, os, sys
+import jax, numpy as np
+
+def settings():
+    return {name: repr(value) for name, value in jax.config.values.items()}
+
+environment, before, state = dict(os.environ), settings(), np.random.get_state()[1].tolist()
+import cnnjax
+print(json.dumps({
+    "environment": environment == dict(os.environ),
+    "jax": {k: v for k, v in settings().items() if before.get(k, v) != v},
+    "numpy": state == np.random.get_state()[1].tolist(),
+    "heavy": [m for m in ("tensorflow_datasets", "sklearn", "matplotlib", "keras", "h5py")
+              if m in sys.modules],
+}))
+"""
+
+CONFIGURING = """
+import json
+import jax, jax.numpy as jnp
+from cnnjax import configure_runtime
+
+found = configure_runtime()
+jax.jit(lambda x: x * 3 + 1)(jnp.ones(5)).block_until_ready()
+print(json.dumps([found.allocator, found.compilation_cache]))
+"""
+
+
+def run_python(code, **environment):
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_importing_the_package_changes_nothing():
+    changed = run_python(IMPORTING)
+    assert changed == {"environment": True, "jax": {}, "numpy": True, "heavy": []}
+
+
+def test_configuring_sets_the_allocator_and_fills_the_compilation_cache(tmp_path):
+    allocator, cache = run_python(
+        CONFIGURING,
+        CNNJAX_CACHE_DIR=str(tmp_path),
+        CNNJAX_ALLOCATOR="1",
+        CNNJAX_COMPILATION_CACHE="1",
+    )
+    assert Path(cache).parent == tmp_path / "xla"
+    assert any(file.is_file() for file in Path(cache).rglob("*"))
+    if sys.platform == "linux" and platform.libc_ver()[0] == "glibc":
+        assert allocator == "keeps memory"
+    else:
+        assert allocator == "unchanged"
+
+
+def test_the_environment_opts_out(monkeypatch):
+    before = jax.config.jax_compilation_cache_dir
+    monkeypatch.setenv("CNNJAX_ALLOCATOR", "0")
+    monkeypatch.setenv("CNNJAX_COMPILATION_CACHE", "0")
+    assert runtime.configure_runtime() == runtime.Runtime("unchanged", None)
+    assert jax.config.jax_compilation_cache_dir == before
+
+
+def test_arguments_opt_out():
+    before = jax.config.jax_compilation_cache_dir
+    found = runtime.configure_runtime(allocator=False, compilation_cache=False)
+    assert found == runtime.Runtime("unchanged", None)
+    assert jax.config.jax_compilation_cache_dir == before
+
+
+def test_the_compilation_cache_may_lie_anywhere(tmp_path):
+    before = jax.config.jax_compilation_cache_dir
+    try:
+        found = runtime.configure_runtime(allocator=False, compilation_cache=tmp_path / "mine")
+        assert found.compilation_cache == jax.config.jax_compilation_cache_dir
+        assert Path(found.compilation_cache).parent == tmp_path / "mine"
+    finally:
+        jax.config.update("jax_compilation_cache_dir", before)
+
+
+def test_a_compilation_cache_that_cannot_be_is_done_without(tmp_path):
+    (tmp_path / "file").touch()
+    before = jax.config.jax_compilation_cache_dir
+    with pytest.warns(UserWarning, match="compiled programs are not kept.*CNNJAX_CACHE_DIR"):
+        found = runtime.configure_runtime(allocator=False, compilation_cache=tmp_path / "file")
+    assert found.compilation_cache is None
+    assert jax.config.jax_compilation_cache_dir == before
+
+
+def test_without_a_home_the_cache_lies_in_a_temporary_directory(monkeypatch):
+    def expanduser(path):
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("CNNJAX_CACHE_DIR", raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "expanduser", expanduser)
+    assert runtime.cache_directory() == Path(tempfile.gettempdir()) / "cnnjax"
+
+
+def test_the_cache_directory_follows_the_environment(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/someone")
+    monkeypatch.delenv("CNNJAX_CACHE_DIR", raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    assert runtime.cache_directory() == Path("/home/someone/.cache/cnnjax")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/xdg")
+    assert runtime.cache_directory() == Path("/xdg/cnnjax")
+    monkeypatch.setenv("CNNJAX_CACHE_DIR", "~/own")
+    assert runtime.cache_directory() == Path("/home/someone/own")
+
+
+@pytest.mark.parametrize(("nproc", "expected"), [("3", 3), ("", None), ("0", None), ("many", None)])
+def test_visible_cores_are_what_xla_uses(monkeypatch, nproc, expected):
+    monkeypatch.setenv("NPROC", nproc)
+    assert runtime.visible_cores() == (expected or len(os.sched_getaffinity(0)))
+
+
+@pytest.mark.parametrize(
+    ("backend", "deterministic", "set_any"),
+    [("gpu", True, True), ("gpu", False, False), ("cpu", True, False), ("tpu", True, False)],
+)
+def test_only_a_deterministic_gpu_needs_compiler_options(
+    monkeypatch, backend, deterministic, set_any
+):
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    options = runtime.compiler_options(deterministic)
+    assert (options is not None) == set_any
+    if options:
+        assert options["xla_gpu_deterministic_ops"] is True
+        assert options["xla_gpu_autotune_level"] == 0
+
+
+def test_versions_are_those_installed():
+    versions = runtime.versions()
+    assert versions["python"] == platform.python_version()
+    for name in ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy"):
+        assert versions[name] == metadata.version(name)
+
+
+def test_a_missing_library_is_said_to_be_missing(monkeypatch):
+    def version(name):
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(runtime.metadata, "version", version)
+    assert runtime.versions()["jax"] == "not installed"
+
+
+def test_the_machine_in_words():
+    machine = runtime.machine()
+    assert machine["backend"] == jax.default_backend()
+    assert machine["device_count"] == jax.device_count()
+    assert machine["cores"] == runtime.visible_cores()
+    assert machine["system"].startswith(platform.system())
+    assert machine["processor"]

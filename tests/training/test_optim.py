@@ -1,0 +1,240 @@
+"""Optimisers step as Keras' do; schedules have the values that can be worked out by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from cnnjax.config import TrainingConfig
+from cnnjax.training import make_optimizer, make_schedule
+
+STEPS = 12
+
+
+def parameters() -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(1)
+    return {
+        "kernel": rng.normal(size=(4, 3)).astype(np.float32),
+        "bias": rng.normal(size=3).astype(np.float32),
+    }
+
+
+def gradients(step: int) -> dict[str, np.ndarray]:
+    """Random ones of every size from 1e-12 to 10: the small ones show where epsilon stands."""
+    rng = np.random.default_rng(100 + step)
+    return {
+        k: (rng.normal(size=v.shape) * 10.0 ** rng.integers(-12, 2, v.shape)).astype(np.float32)
+        for k, v in parameters().items()
+    }
+
+
+def our_steps(optimizer: optax.GradientTransformation) -> list[dict[str, np.ndarray]]:
+    params: Any = jax.tree.map(jnp.asarray, parameters())
+    state = optimizer.init(params)
+    taken = []
+    for step in range(STEPS):
+        grads = jax.tree.map(jnp.asarray, gradients(step))
+        updates, state = optimizer.update(grads, state, params)
+        params = optax.apply_updates(params, updates)
+        taken.append(jax.tree.map(np.asarray, params))
+    return taken
+
+
+def keras_steps(optimizer: Any) -> list[dict[str, np.ndarray]]:
+    import keras
+
+    with jax.numpy_rank_promotion("allow"):
+        variables = {k: keras.Variable(v, name=k) for k, v in parameters().items()}
+        optimizer.build(list(variables.values()))
+        taken = []
+        for step in range(STEPS):
+            grads = gradients(step)
+            optimizer.apply([jnp.asarray(grads[k]) for k in variables])
+            taken.append({k: np.array(v.value) for k, v in variables.items()})
+    return taken
+
+
+def assert_same_steps(ours: list[dict], theirs: list[dict]) -> None:
+    before = parameters()
+    for step, (a, b) in enumerate(zip(ours, theirs, strict=True)):
+        for name in a:
+            # The change of a step, so that a wrong epsilon is not hidden below the weights.
+            got, wanted = a[name] - before[name], b[name] - before[name]
+            np.testing.assert_allclose(
+                got, wanted, rtol=2e-4, atol=1e-6, err_msg=f"{name}, step {step + 1}"
+            )
+
+
+def keras_optimizer(name: str, **arguments: Any) -> Callable[[], Any]:
+    def make() -> Any:
+        import keras
+
+        return getattr(keras.optimizers, name)(**arguments)
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("config", "theirs"),
+    [
+        (TrainingConfig(optimizer="rmsprop"), keras_optimizer("RMSprop")),
+        (
+            TrainingConfig(optimizer="rmsprop", learning_rate=0.05),
+            keras_optimizer("RMSprop", learning_rate=0.05),
+        ),
+        (TrainingConfig(optimizer="adam"), keras_optimizer("Adam")),
+        (
+            TrainingConfig(optimizer="adam", learning_rate=0.05),
+            keras_optimizer("Adam", learning_rate=0.05),
+        ),
+        (
+            TrainingConfig(optimizer="sgd", learning_rate=0.01),
+            keras_optimizer("SGD", learning_rate=0.01),
+        ),
+        (
+            TrainingConfig(optimizer="sgd", learning_rate=0.01, momentum=0.9),
+            keras_optimizer("SGD", learning_rate=0.01, momentum=0.9),
+        ),
+    ],
+    ids=["rmsprop", "rmsprop-fast", "adam", "adam-fast", "sgd", "sgd-momentum"],
+)
+def test_steps_are_those_of_keras(config: TrainingConfig, theirs: Callable[[], Any]) -> None:
+    assert_same_steps(our_steps(make_optimizer(config, STEPS)), keras_steps(theirs()))
+
+
+def test_adamw_steps_are_those_of_keras_with_biases_left_out() -> None:
+    config = TrainingConfig(optimizer="adamw", learning_rate=0.01, weight_decay=0.3)
+    theirs = keras_optimizer("AdamW", learning_rate=0.01, weight_decay=0.3)()
+    theirs.exclude_from_weight_decay(var_names=["bias"])
+    assert_same_steps(our_steps(make_optimizer(config, STEPS)), keras_steps(theirs))
+
+
+@pytest.mark.parametrize("name", ["rmsprop", "adam"])
+def test_tiny_gradients_move_as_epsilon_1e7_of_keras_lets_them(name: str) -> None:
+    gradient = np.float32(1e-9)
+    optimizer = make_optimizer(TrainingConfig(optimizer=name, learning_rate=1.0), 1)
+    params = {"kernel": jnp.zeros((1, 1))}
+    updates, _ = optimizer.update(
+        {"kernel": jnp.full((1, 1), gradient)}, optimizer.init(params), params
+    )
+    if name == "rmsprop":  # g / sqrt(0.1 g^2 + eps)
+        wanted = gradient / np.sqrt(0.1 * gradient**2 + 1e-7)
+    else:  # sqrt(1 - b2) / (1 - b1) * 0.1 g / (sqrt(0.001) g + eps)
+        wanted = np.sqrt(0.001) * gradient / (np.sqrt(0.001) * gradient + 1e-7)
+    assert float(updates["kernel"][0, 0]) == pytest.approx(-wanted, rel=1e-4)
+
+
+def updates_without_gradient(config: TrainingConfig) -> dict[str, np.ndarray]:
+    params = {
+        "conv": {"kernel": jnp.full((3, 3, 1, 2), 2.0), "bias": jnp.full((2,), 2.0)},
+        "norm": {"scale": jnp.full((2,), 2.0)},
+        "dense": {"kernel": jnp.full((4, 2), 2.0), "bias": jnp.full((2,), 2.0)},
+    }
+    optimizer = make_optimizer(config, 10)
+    zeros = jax.tree.map(jnp.zeros_like, params)
+    updates, _ = optimizer.update(zeros, optimizer.init(params), params)
+    return {
+        f"{layer}/{name}": np.asarray(value)
+        for layer, weights in updates.items()
+        for name, value in weights.items()
+    }
+
+
+@pytest.mark.parametrize("name", ["rmsprop", "adam", "adamw", "sgd"])
+def test_only_kernels_are_decayed(name: str) -> None:
+    config = TrainingConfig(optimizer=name, learning_rate=0.1, weight_decay=0.5)
+    updates = updates_without_gradient(config)
+    for path, update in updates.items():
+        if path.endswith("/kernel"):
+            assert (update < 0).all(), path
+        else:
+            assert (update == 0).all(), path
+
+
+def test_adamw_decay_is_decoupled_from_the_gradient() -> None:
+    config = TrainingConfig(optimizer="adamw", learning_rate=0.1, weight_decay=0.5)
+    update = updates_without_gradient(config)["dense/kernel"]
+    np.testing.assert_allclose(update, -0.1 * 0.5 * 2.0, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["rmsprop", "adam", "sgd"])
+def test_l2_of_the_others_is_part_of_the_gradient(name: str) -> None:
+    momentum = 0.9 if name == "sgd" else 0.0
+    config = TrainingConfig(optimizer=name, momentum=momentum)
+    plain = make_optimizer(config, STEPS)
+    decayed = make_optimizer(replace(config, weight_decay=0.25), STEPS)
+    a: Any = jax.tree.map(jnp.asarray, parameters())
+    b = a
+    state_a, state_b = plain.init(a), decayed.init(b)
+    for step in range(STEPS):
+        grads = jax.tree.map(jnp.asarray, gradients(step))
+        by_hand = {"kernel": grads["kernel"] + 0.25 * a["kernel"], "bias": grads["bias"]}
+        updates, state_a = plain.update(by_hand, state_a, a)
+        a = optax.apply_updates(a, updates)
+        updates, state_b = decayed.update(grads, state_b, b)
+        b = optax.apply_updates(b, updates)
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-6), a, b)
+
+
+def rates(steps: int, **settings: Any) -> list[float]:
+    schedule = make_schedule(TrainingConfig(**settings), steps)
+    return [float(schedule(step)) for step in range(steps)]
+
+
+def test_constant_schedule() -> None:
+    assert rates(5, learning_rate=0.25) == [0.25] * 5
+
+
+def test_cosine_schedule_by_hand() -> None:
+    wanted = [(1 + np.cos(np.pi * t / 4)) / 2 * 0.8 for t in range(4)]
+    np.testing.assert_allclose(rates(4, schedule="cosine", learning_rate=0.8), wanted, rtol=1e-6)
+    assert wanted == pytest.approx([0.8, 0.6828427, 0.4, 0.1171573])
+
+
+def test_one_cycle_schedule_by_hand() -> None:
+    found = rates(8, schedule="one_cycle", learning_rate=0.6, warmup=0.25)
+    np.testing.assert_allclose(found, [0.0, 0.3, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1], rtol=1e-5)
+
+
+def test_one_cycle_is_highest_where_the_warmup_ends() -> None:
+    found = rates(200, schedule="one_cycle", learning_rate=1.0, warmup=0.1)
+    assert int(np.argmax(found)) == 20
+    assert max(found) == pytest.approx(1.0)
+    assert (np.diff(found[:21]) > 0).all()
+    assert (np.diff(found[20:]) < 0).all()
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "one_cycle"])
+def test_schedules_end_near_zero_and_are_never_negative(schedule: str) -> None:
+    found = rates(100, schedule=schedule, learning_rate=1.0)
+    assert 0 <= found[-1] < 0.02
+    assert min(found) >= 0
+
+
+@pytest.mark.parametrize("schedule", ["constant", "cosine"])
+def test_a_training_of_one_step_moves(schedule: str) -> None:
+    assert rates(1, schedule=schedule, learning_rate=0.5)[0] > 0
+
+
+def test_the_optimizer_follows_the_schedule() -> None:
+    config = TrainingConfig(optimizer="sgd", learning_rate=0.6, schedule="one_cycle")
+    optimizer = make_optimizer(config, 8)
+    params = {"kernel": jnp.zeros((1, 1))}
+    state, taken = optimizer.init(params), []
+    for _ in range(8):
+        updates, state = optimizer.update({"kernel": jnp.ones((1, 1))}, state, params)
+        taken.append(-float(updates["kernel"][0, 0]))
+    np.testing.assert_allclose(taken, [0.0, 0.3, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1], rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["rmsprop", "adam", "adamw", "sgd"])
+def test_zero_gradients_without_decay_move_nothing(name: str) -> None:
+    updates = updates_without_gradient(TrainingConfig(optimizer=name))
+    assert all((update == 0).all() for update in updates.values())
