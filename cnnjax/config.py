@@ -101,9 +101,10 @@ class TrainingConfig:
             if getattr(self, name) is not None:
                 _at_least(self, 1, name)
         _at_least(self, 0, "weight_decay", "seed")
+        _at_least(self, 0, "learning_rate", "warmup", "momentum", "average", "label_smoothing")
         for name in ("momentum", "average", "label_smoothing"):
             value = getattr(self, name)
-            if not 0 <= value < 1:
+            if not value < 1:
                 raise ValueError(f"{name} must lie in [0, 1), got {value!r}")
         if not 0 < self.warmup < 1:
             raise ValueError(f"warmup must lie in (0, 1), got {self.warmup!r}")

@@ -90,7 +90,8 @@ def test_the_quickstart_leaves_a_complete_run_directory(finished: tuple[Path, st
     assert (facts["status"], facts["experiment"], facts["seed"]) == ("finished", "quickstart", 0)
     assert facts["data"]["train"]["name"].startswith("digits train")
     assert facts["machine"]["backend"]
-    assert [json.loads(line)["epoch"] for line in (run / "metrics.jsonl").open()] == [1, 2]
+    lines = (run / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["epoch"] for line in lines] == [1, 2]
 
 
 def test_the_quickstart_learns(finished: tuple[Path, str]) -> None:

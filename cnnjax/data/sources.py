@@ -111,10 +111,10 @@ def _npz(path: Path) -> Splits:
     if not path.is_file():
         raise DataNotFound(f"data file {path} does not exist (looked in {path.absolute().parent})")
     try:
-        opened = np.load(path, allow_pickle=False)
-        if not isinstance(opened, np.lib.npyio.NpzFile):
-            raise ValueError("it holds a single array")
-        with opened as file:
+        with open(path, "rb") as raw:
+            file = np.load(raw, allow_pickle=False)
+            if not isinstance(file, np.lib.npyio.NpzFile):
+                raise ValueError("it holds a single array")
             keys = set(file.files)
             train = _pair(file, keys, _NPZ_KEYS)
             test = _pair(file, keys, _NPZ_TEST_KEYS)

@@ -42,8 +42,8 @@ def predict(model: Model, images: np.ndarray | Sequence[np.ndarray]) -> np.ndarr
         # One compiled shape whatever the number of pictures.
         padded = np.zeros((min(_BATCH, _power_of_two(len(batch))), *batch.shape[1:]), batch.dtype)
         padded[: len(batch)] = batch
-        logits = model(model.spec.preprocess(jnp.asarray(padded)))[: len(batch)]
-        rows.append(np.asarray(probabilities(logits), np.float32))
+        probs = probabilities(model(model.spec.preprocess(jnp.asarray(padded))))
+        rows.append(np.asarray(probs, np.float32)[: len(batch)])
     return np.concatenate(rows)
 
 

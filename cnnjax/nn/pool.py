@@ -9,7 +9,7 @@ import numpy as np
 from flax import linen
 from jax import Array, lax
 
-from cnnjax.nn.conv import Padding, as_pair, resolve_padding
+from cnnjax.nn.conv import Padding, as_pair, resolve_padding, shifted_slices
 
 
 def max_pool(
@@ -41,6 +41,12 @@ def max_pool(
     pads = resolve_padding(padding, inputs.shape[1:3], window, strides)
     if window == strides and not any(map(any, pads)):
         return functools.reduce(_larger, _tiles(inputs, window))
+    if all(w <= s for w, s in zip(window, strides, strict=True)):
+        # Not through reduce_window either, which on CPUs loses NaN where windows do not overlap.
+        lowest = jnp.array(-jnp.inf, inputs.dtype)
+        padded = lax.pad(inputs, lowest, ((0, 0, 0), *((a, b, 0) for a, b in pads), (0, 0, 0)))
+        slices = shifted_slices(padded, window, strides, ((0, 0), (0, 0)), (1, 1))
+        return functools.reduce(_larger, slices)
     return lax.reduce_window(
         inputs,
         np.array(-np.inf, inputs.dtype),  # a constant: of a traced value no gradient is known
