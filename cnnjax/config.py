@@ -101,10 +101,13 @@ class TrainingConfig:
             if getattr(self, name) is not None:
                 _at_least(self, 1, name)
         _at_least(self, 0, "weight_decay", "seed")
-        _at_least(self, 0, "learning_rate", "warmup", "momentum", "average", "label_smoothing")
-        for name in ("momentum", "average", "label_smoothing"):
+        fractions = ("momentum", "average", "label_smoothing")
+        for name in ("learning_rate", "warmup", *fractions):
+            if not isinstance(getattr(self, name), int | float):
+                raise ValueError(f"{name} must be a number, got {getattr(self, name)!r}")
+        for name in fractions:
             value = getattr(self, name)
-            if not value < 1:
+            if not 0 <= value < 1:
                 raise ValueError(f"{name} must lie in [0, 1), got {value!r}")
         if not 0 < self.warmup < 1:
             raise ValueError(f"warmup must lie in (0, 1), got {self.warmup!r}")
