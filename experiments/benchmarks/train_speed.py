@@ -18,7 +18,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import tyro
@@ -39,16 +39,10 @@ class Config:
 
     rounds: int = 5
     """Alternations of all peers."""
-    worker: tyro.conf.Suppress[Literal["", "cnnjax", "keras", "torch"]] = ""
-    """For the benchmark itself: measure one peer in this process."""
 
 
 def main(config: Config) -> None:
     """Alternate the peers and print medians and ratios."""
-    if config.worker:
-        measured = {"cnnjax": _cnnjax, "keras": _keras, "torch": _torch}[config.worker]()
-        print(json.dumps(statistics.median(measured)))
-        return
     peers: dict[str, tuple[str, dict[str, str]]] = {"cnnjax": ("cnnjax", {})}
     if importlib.util.find_spec("keras"):
         peers["keras"] = ("keras", {"KERAS_BACKEND": "jax"})
@@ -69,8 +63,15 @@ def main(config: Config) -> None:
         )
 
 
+def measure_here(worker: str) -> None:
+    """Measure one peer in this process and print its images/s as JSON."""
+    measured = {"cnnjax": _cnnjax, "keras": _keras, "torch": _torch}[worker]()
+    print(json.dumps(statistics.median(measured)))
+
+
 def _measure(worker: str, environment: dict[str, str]) -> float:
-    command = [sys.executable, "-m", "experiments.benchmarks.train_speed", "--worker", worker]
+    code = f"from experiments.benchmarks import train_speed; train_speed.measure_here({worker!r})"
+    command = [sys.executable, "-c", code]
     result = subprocess.run(
         command, env={**os.environ, **environment}, capture_output=True, text=True, check=False
     )
