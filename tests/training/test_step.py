@@ -56,6 +56,23 @@ class CallTimeSwitch(linen.Module):
         return linen.Dense(3, name="logits")(x)
 
 
+class Counting(linen.Module):
+    """A layer with a collection of its own that changes in training."""
+
+    @linen.compact
+    def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+        seen = self.variable("counts", "seen", jnp.zeros, (), jnp.int32)
+        if train:
+            seen.value = seen.value + x.shape[0]
+        return linen.Dense(4, name="dense")(x.reshape(x.shape[0], 144))
+
+
+class Counted(linen.Module):
+    @linen.compact
+    def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+        return linen.Dense(3, name="logits")(Counting(name="body")(x, train))
+
+
 class Noisy(linen.Module):
     @linen.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
@@ -246,6 +263,16 @@ def test_frozen_layers_stay_bitwise_with_their_statistics(
     )
     for path in before.keys() - still:
         assert not np.array_equal(before[path], after[path]), f"{path} did not change"
+
+
+@pytest.mark.parametrize(("frozen", "seen"), [((), 32), (("body",), 0), (("body/dense",), 32)])
+def test_collections_of_ones_own_are_kept_up_to_date_unless_frozen(
+    squares: Arrays, frozen: tuple[str, ...], seen: int
+) -> None:
+    model = cj.Model.from_module(Counted(), (12, 12, 1))
+    states, _ = trained(model, [batch_of(squares)] * 2, frozen=frozen)
+    counts = states[-1].state["counts"]["body"]["seen"]
+    assert (int(counts), counts.dtype) == (seen, jnp.int32)
 
 
 def test_an_unfrozen_norm_updates_its_statistics_as_flax_does(squares: Arrays) -> None:
