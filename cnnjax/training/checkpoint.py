@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import logging
@@ -196,16 +197,13 @@ class Checkpoints:
 
     def _read(self, step: int, name: str, how: Any) -> Any:
         where = self.directory / str(step) / name
-        hook = sys.unraisablehook
-        sys.unraisablehook = _without_closed_loops(hook)
+        _silence_failed_reads()
         try:
             restored = self._manager.restore(step, args=self._ocp.args.Composite(**{name: how}))
-            sys.unraisablehook = hook
             return restored[name]
         except Exception as error:
             # Damage surfaces as KeyError, JSONDecodeError, UnicodeDecodeError or a bare Exception
-            # with pages of text, so whatever it is becomes one line. The hook stays: reads that are
-            # still under way will complain later.
+            # with pages of text, so whatever it is becomes one line.
             reason = f"{type(error).__name__}: {error}".split("\n")[0][:200]
             raise CheckpointError(f"checkpoint {where} cannot be read ({reason}).") from None
 
@@ -228,14 +226,19 @@ class Checkpoints:
         return True
 
 
-def _without_closed_loops(hook: Callable[..., Any]) -> Callable[..., Any]:
-    """A hook that passes over what tensorstore prints after a failed read."""
+@functools.cache
+def _silence_failed_reads() -> None:
+    """Pass over what asyncio and tensorstore print, at any later time, after a failed read."""
+    hook = sys.unraisablehook
 
     def quiet(unraisable: Any) -> None:
         if str(unraisable.exc_value) != "Event loop is closed":
             hook(unraisable)
 
-    return quiet
+    sys.unraisablehook = quiet
+    logging.getLogger("asyncio").addFilter(
+        lambda record: "exception was never retrieved" not in str(record.msg)
+    )
 
 
 class _Best:
