@@ -162,6 +162,7 @@ class _Training:
             label_smoothing=config.label_smoothing,
         )
         self.dispatcher = Dispatcher(step, self.loader, config)
+        self.probe = self.loader.batch(0, 0)  # what `_check_parameters` evaluates
         options = compiler_options(config.deterministic)
         eval_step = make_eval_step(model, loss, precision=config.precision)
         self.eval_step = jax.jit(eval_step, compiler_options=options)
@@ -178,7 +179,7 @@ class _Training:
 
     def run(self) -> Run:
         began = time.perf_counter()
-        status, claimed = "failed", False
+        status, claimed, outcome = "failed", False, {}
         try:
             if self.directory:
                 self._open(self.directory)
@@ -188,6 +189,12 @@ class _Training:
                     self._epoch(stop)
             result = self._result(time.perf_counter() - began)
             status = "finished"
+            outcome = {
+                "metrics": result.metrics,
+                "parameter_hash": result.parameter_hash,
+                "best_epoch": result.best_epoch,
+                "seconds": round(result.seconds, 2),
+            }
         except KeyboardInterrupt:
             status = "interrupted"
             raise
@@ -195,18 +202,10 @@ class _Training:
             self.progress.stop()
             if self.checkpoints:
                 self.checkpoints.close()
-            if self.directory and claimed and status != "finished":
-                self.directory.finish(status)
-            elif self.directory and not claimed:
+            if self.directory and claimed:
+                self.directory.finish(status, **outcome)
+            elif self.directory:
                 self.directory.release()
-        if self.directory:
-            self.directory.finish(
-                "finished",
-                metrics=result.metrics,
-                parameter_hash=result.parameter_hash,
-                best_epoch=result.best_epoch,
-                seconds=round(result.seconds, 2),
-            )
         return result
 
     def _open(self, directory: RunDirectory) -> None:
@@ -371,7 +370,7 @@ class _Training:
         step = self.at.step or self.loader.steps
         if not bool(_all_finite(self.state.params)):
             self._refuse("a parameter", "NaN or infinite", step)
-        sums = self.eval_step(self.state.variables(), self.loader.batch(0, 0))
+        sums = self.eval_step(self.state.variables(), self.probe)
         if not np.isfinite(value := float(sums["loss"])):
             self._refuse("the loss after the update", value, step)
 
@@ -391,13 +390,13 @@ class _Training:
         best = self.best_variables
         variables = jax.tree.map(jax.numpy.array, best if best else self.state.variables())
         model = self.model.replace(variables=variables)
-        results: dict[str, float] = {}
-        for prefix, part in (("val", self.splits.validation), ("test", self.splits.test)):
-            if part is not None:
-                means = evaluate_step(
-                    self.eval_step, variables, Loader(part, self.config.batch_size)
-                )
-                results.update({f"{prefix}_{k}": v for k, v in means.items()})
+        # The validation data were evaluated on these very variables at the end of their epoch.
+        chosen = self.records[self.at.best_epoch - 1]
+        results: dict[str, float] = {k: v for k, v in chosen.items() if k.startswith("val_")}
+        if self.splits.test:
+            loader = Loader(self.splits.test, self.config.batch_size)
+            means = evaluate_step(self.eval_step, variables, loader)
+            results.update({f"test_{k}": v for k, v in means.items()})
         keys = list(self.records[-1]) if self.records else []
         return Run(
             model=model,
