@@ -9,7 +9,8 @@ import numpy as np
 from flax import linen
 from jax import Array, lax
 
-from cnnjax.nn.conv import Padding, as_pair, resolve_padding, shifted_slices
+from cnnjax.nn.conv import Padding, as_pair, resolve_padding
+from cnnjax.nn.matmul import shifted_slices
 
 
 def max_pool(

@@ -14,12 +14,13 @@ from jax import lax
 from scipy import signal
 
 from cnnjax.models import create_model
-from cnnjax.nn import Conv2D, conv2d, conv_engine
-from cnnjax.nn.conv import ENGINES, resolve_padding
+from cnnjax.nn import Conv2D, conv2d, conv_engine, winograd
+from cnnjax.nn.conv import resolve_padding
 
 # A failing example is not made smaller, since every try would compile a program.
 SETTINGS = settings(deadline=None, derandomize=True, phases=[Phase.explicit, Phase.generate])
 RNG = np.random.default_rng(0)
+ENGINES = ("auto", "lax", "im2col")  # those for every kernel
 on_cpu = pytest.mark.skipif(jax.default_backend() != "cpu", reason="'auto' is 'lax' elsewhere")
 
 
@@ -57,6 +58,11 @@ def by_hand(x, kernel, strides, pads, dilation):
     return y
 
 
+def value_and_gradients(convolve, x, kernel):
+    y, pullback = jax.vjp(convolve, x, kernel)
+    return y, *pullback(jnp.cos(jnp.arange(y.size, dtype=jnp.float32)).reshape(y.shape))
+
+
 PAIR = st.tuples(st.integers(1, 3), st.integers(1, 3))
 PADS = st.tuples(*[st.tuples(st.integers(0, 2), st.integers(0, 2))] * 2)
 CASES = st.fixed_dictionaries(
@@ -89,11 +95,6 @@ def test_all_engines_equal_xla_in_values_and_gradients(case):
     strides, padding, dilation = case["strides"], case["padding"], case["dilation"]
     x = normal(2, *case["size"], case["channels"])
     kernel = normal(*case["kernel_size"], case["channels"], case["filters"])
-    cotangent = jnp.cos(jnp.arange(2 * 100 * case["filters"], dtype=jnp.float32))
-
-    def value_and_gradients(convolve, x, kernel):
-        y, pullback = jax.vjp(convolve, x, kernel)
-        return y, *pullback(cotangent[: y.size].reshape(y.shape))
 
     @jax.jit
     def everything(x, kernel):
@@ -111,6 +112,35 @@ def test_all_engines_equal_xla_in_values_and_gradients(case):
     for engine, found in results.items():
         for a, b in zip(found, results["xla"], strict=False):
             np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5, err_msg=engine)
+
+
+@settings(SETTINGS, max_examples=15)
+@given(CASES, PADS | st.just(((3, 0), (2, 4))))
+def test_winograd_equals_xla_in_values_and_gradients(case, pads):
+    size = tuple(max(n, 3) for n in case["size"])
+    x = normal(2, *size, case["channels"])
+    kernel = normal(3, 3, case["channels"], case["filters"])
+
+    @jax.jit
+    def both(x, kernel):
+        ours = functools.partial(conv2d, padding=pads, engine="winograd")
+        oracle = functools.partial(xla, strides=(1, 1), padding=pads, dilation=(1, 1))
+        return value_and_gradients(ours, x, kernel), value_and_gradients(oracle, x, kernel)
+
+    for a, b in zip(*both(x, kernel), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize("engine", ["winograd", "im2col"])
+def test_on_a_real_layer_engines_round_no_worse_than_xla(engine):
+    x, kernel = normal(2, 30, 30, 64), normal(3, 3, 64, 64)
+    exact = by_hand(x, kernel, (1, 1), ((1, 1), (1, 1)), (1, 1))
+
+    def error(y):
+        return np.abs(np.float64(y) - exact).max()
+
+    ours = error(conv2d(x, kernel, padding="same", engine=engine))
+    assert ours < 3 * error(xla(x, kernel, (1, 1), "same", (1, 1)))
 
 
 @settings(SETTINGS, max_examples=40)
@@ -259,13 +289,35 @@ def test_forward_mode_is_refused_under_auto():
         jax.jvp(lambda x: conv2d(x, K), (X,), (X,))
 
 
-def test_second_derivatives_equal_xlas():
+@pytest.mark.parametrize("engine", ["auto", "winograd"])
+def test_second_derivatives_equal_xlas(engine):
+    kernel = normal(3, 3, 3, 4)
+
     def twice(convolve):
-        inner = jax.grad(lambda x: jnp.sum(convolve(x, K) ** 3))
-        return jax.jit(jax.grad(lambda x: jnp.sum(inner(x) ** 2)))(X)
+        inner = jax.grad(lambda x, k: jnp.sum(convolve(x, k) ** 3), argnums=(0, 1))
+        outer = jax.grad(lambda x, k: sum(jnp.sum(g**2) for g in inner(x, k)), argnums=(0, 1))
+        return jax.jit(outer)(X, kernel)
 
     expected = twice(lambda x, k: xla(x, k, (1, 1), "valid", (1, 1)))
-    np.testing.assert_allclose(twice(conv2d), expected, rtol=1e-4, atol=1e-2)
+    ours = twice(functools.partial(conv2d, engine=engine))
+    for a, b in zip(ours, expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4 * float(jnp.abs(b).max()))
+
+
+@on_cpu
+def test_auto_takes_winograd_for_large_layers_in_float32():
+    def traced(*shape, channels=32, size=3, dtype=jnp.float32, **options):
+        x = jax.ShapeDtypeStruct((*shape, channels), dtype)
+        kernel = jax.ShapeDtypeStruct((size, size, channels, 32), dtype)
+        return str(jax.make_jaxpr(lambda x, k: conv2d(x, k, **options))(x, kernel))
+
+    name = winograd.winograd_conv.__name__
+    assert name in traced(128, 32, 32)
+    assert name not in traced(1, 8, 8)
+    assert name not in traced(128, 32, 32, channels=3)
+    assert name not in traced(128, 32, 32, size=5)
+    assert name not in traced(128, 32, 32, strides=2)
+    assert name not in traced(128, 32, 32, dtype=jnp.bfloat16)
 
 
 def test_kernels_may_be_mapped_over():
@@ -275,18 +327,23 @@ def test_kernels_may_be_mapped_over():
         np.testing.assert_allclose(y, conv2d(X, kernel), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", [*ENGINES, "winograd"])
 def test_bfloat16_stays_bfloat16(engine):
+    kernel = normal(3, 3, 3, 4)
     half = jax.jit(lambda x, k: conv2d(x, k, engine=engine))
-    y = half(X.astype(jnp.bfloat16), K.astype(jnp.bfloat16))
+    y = half(X.astype(jnp.bfloat16), kernel.astype(jnp.bfloat16))
     assert y.dtype == jnp.bfloat16
-    np.testing.assert_allclose(y.astype(jnp.float32), conv2d(X, K), rtol=0.1, atol=0.15)
+    np.testing.assert_allclose(y.astype(jnp.float32), conv2d(X, kernel), rtol=0.1, atol=0.2)
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"engine": "fft"}, "engine must be one of auto, lax, im2col, got 'fft'"),
+        ({"engine": "fft"}, "engine must be one of auto, lax, im2col, winograd, got 'fft'"),
+        (
+            {"engine": "winograd", "strides": 2},
+            r"needs a 3x3 kernel, strides 1 and dilation_rate 1, got 3x2, \(2, 2\) and \(1, 1\)",
+        ),
         ({"strides": 0}, "strides must be a whole number >= 1 or a pair of them, got 0"),
         ({"strides": (1, 2, 3)}, r"strides must be .* a pair of them, got \(1, 2, 3\)"),
         ({"dilation_rate": (1, -1)}, r"dilation_rate must be .*, got \(1, -1\)"),
@@ -309,8 +366,8 @@ def test_bad_arguments_are_named(arguments, message):
 
 
 def test_an_unknown_engine_is_named_at_once():
-    with pytest.raises(ValueError, match=r"engine must be one of .*, got 'winograd'"):
-        conv_engine("winograd").__enter__()
+    with pytest.raises(ValueError, match=r"engine must be one of .*, got 'fft'"):
+        conv_engine("fft").__enter__()
 
 
 @pytest.mark.parametrize(
