@@ -11,12 +11,14 @@ from cnnjax.models import (
     save,
     summary,
 )
+from cnnjax.reproduce import Reproduction, reproduce
 from cnnjax.runtime import configure_runtime
 from cnnjax.training import Run, evaluate, fit, load
 
 __all__ = [
     "Model",
     "ModelSpec",
+    "Reproduction",
     "Run",
     "TrainingConfig",
     "augment",
@@ -30,6 +32,7 @@ __all__ = [
     "metrics",
     "nn",
     "predict",
+    "reproduce",
     "save",
     "summary",
     "training",

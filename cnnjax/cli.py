@@ -55,6 +55,20 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("run", help="a run directory")
     verb.set_defaults(verb=_report)
 
+    verb = verbs.add_parser("results", help="write the table of results from run records")
+    verb.add_argument("folders", nargs="*", default=["checkpoints"], metavar="DIR",
+                      help="run directories or folders of them; default: checkpoints")  # fmt: skip
+    verb.add_argument("--out", default="RESULTS.md", metavar="FILE", help="default: RESULTS.md")
+    verb.set_defaults(verb=_results)
+
+    verb = verbs.add_parser(
+        "reproduce", help="run a record once more and compare every bit; exit status 0 if the same"
+    )
+    verb.add_argument("run", help="a run directory")
+    verb.add_argument("--data-dir", help="where TensorFlow Datasets keeps its data")
+    verb.add_argument("--out", metavar="DIR", help="keep the new run there; default: nowhere")
+    verb.set_defaults(verb=_reproduce)
+
     verb = verbs.add_parser("doctor", help="what is here, what is missing, how to get it")
     verb.add_argument("--data-dir", help="a TensorFlow Datasets directory to look in")
     verb.set_defaults(verb=_doctor)
@@ -125,6 +139,23 @@ def _report(options: argparse.Namespace) -> None:
     from cnnjax.report import write_report
 
     print(write_report(options.run))
+
+
+def _results(options: argparse.Namespace) -> None:
+    from cnnjax.results import write_results
+
+    print(write_results(options.folders, options.out))
+
+
+def _reproduce(options: argparse.Namespace) -> None:
+    from cnnjax.reproduce import reproduce
+    from cnnjax.runtime import configure_runtime
+
+    configure_runtime()
+    found = reproduce(options.run, data_dir=options.data_dir, out=options.out)
+    print(found)
+    if not found.same:
+        raise SystemExit(1)
 
 
 def _doctor(options: argparse.Namespace) -> None:

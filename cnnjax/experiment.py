@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
+import jax
 import numpy as np
 import tyro
 
@@ -16,6 +17,7 @@ from cnnjax import plot
 from cnnjax.config import TrainingConfig
 from cnnjax.models import Model, create_model, predict, summary
 from cnnjax.report import percent, write_report
+from cnnjax.results import spread
 from cnnjax.training import Run, RunDirectory, fit
 
 RUNS = Path("checkpoints")
@@ -68,6 +70,7 @@ class Experiment:
         data: name or file for `data.load`.
         data_dir: for `data.load`.
         validation: fraction of the training data set aside, in [0, 1).
+        train_examples: train on so many of the others only; None: on all.
         arguments: further ones for `create_model`.
         recipe: "reported" or "tuned"; "" where no figure was reported.
         reported: the figures that were reported with Keras, e.g. {"test_accuracy": 0.9918}.
@@ -80,6 +83,7 @@ class Experiment:
     data: str = "mnist"
     data_dir: str | None = None
     validation: float = 0.0
+    train_examples: int | None = None
     arguments: Mapping[str, Any] = field(default_factory=dict)
     recipe: str = ""
     reported: Mapping[str, float] = field(default_factory=dict)
@@ -123,6 +127,7 @@ def run_experiment(
         experiment.data,
         data_dir=experiment.data_dir,
         validation=experiment.validation,
+        train_examples=experiment.train_examples,
         seed=training.seed,
         progress=say,
     )
@@ -151,14 +156,8 @@ def run_experiment(
             "description": experiment.description,
             **({"recipe": experiment.recipe} if experiment.recipe else {}),
             "reported": dict(experiment.reported),
-            "source": {
-                "data": experiment.data,
-                "validation": experiment.validation,
-                "arguments": {k: list(v) if isinstance(v, tuple) else v
-                              for k, v in experiment.arguments.items()},
-            },
         },
-    )  # fmt: skip
+    )
     if splits.test:
         draw_test(run.model, splits.test, directory / "figures")
     page = write_report(directory)
@@ -189,6 +188,47 @@ def run_seeds(make: Callable[[AnyOptions], Experiment], options: AnyOptions) -> 
     if len(runs) > 1:
         print(f"\n{result_line(experiment, runs)}")
     return runs
+
+
+def run_variants(
+    variants: Mapping[str, Callable[[AnyOptions], Experiment]], options: AnyOptions
+) -> dict[str, list[Run]]:
+    """Run several experiments, each for every seed, and print them side by side.
+
+    Args:
+        variants: name -> (options -> experiment).
+        options: of the command line; `out` gets a folder per variant.
+
+    Returns:
+        name -> runs.
+    """
+    runs: dict[str, list[Run]] = {}
+    for name, make in variants.items():
+        out = str(Path(options.out) / name) if options.out else None
+        runs[name] = run_seeds(make, replace(options, out=out))
+    print(f"\n{comparison(runs)}")
+    return runs
+
+
+def comparison(runs: Mapping[str, Sequence[Run]]) -> str:
+    """A table of variants: parameters, accuracies and seconds, mean and spread over the seeds."""
+    width = max(map(len, runs))
+    lines = [
+        f"{'':{width}}  {'parameters':>10}  {'training':>15}  {'validation':>15}  {'test':>15}"
+        "  seconds"
+    ]
+    for name, group in runs.items():
+        count = sum(leaf.size for leaf in jax.tree.leaves(group[0].model.params))
+        cells = [spread([run.history["accuracy"][-1] for run in group])]
+        for key in ("val_accuracy", "test_accuracy"):
+            known = [run.metrics[key] for run in group if key in run.metrics]
+            cells.append(spread(known) if known else "")
+        seconds = float(np.mean([run.seconds for run in group]))
+        lines.append(
+            f"{name:{width}}  {count:>10,}  {cells[0]:>15}  {cells[1]:>15}  {cells[2]:>15}"
+            f"  {seconds:7.0f}"
+        )
+    return "\n".join(lines)
 
 
 def result_line(experiment: Experiment, runs: Sequence[Run]) -> str:
@@ -250,7 +290,7 @@ def _directory(experiment: Experiment) -> Path:
 
 
 def _count(splits: data_sources.Splits) -> str:
-    parts = [f"{len(part):,} {name}" for name, part in vars(splits).items() if part is not None]
+    parts = [f"{len(part):,} {name}" for name, part in splits.parts.items()]
     return f"data: {splits.train.name}; {', '.join(parts)} images"
 
 

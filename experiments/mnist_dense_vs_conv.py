@@ -9,15 +9,11 @@ Reported:  the convnet 99.18 % test accuracy with Keras, the dense net about 2 p
 Ours:      99.23 ± 0.04 % and 97.97 ± 0.06 %, 3 seeds each.
 """
 
-from dataclasses import replace
 from functools import partial
-from pathlib import Path
-
-import numpy as np
 
 import cnnjax as cj
 from cnnjax.cli import command
-from cnnjax.experiment import Experiment, RecipeOptions, result_line, run_seeds
+from cnnjax.experiment import Experiment, RecipeOptions, run_variants
 from experiments.mnist_convnet import RECIPES, REPORTED
 
 MODELS: dict[str, tuple[str, dict[str, float]]] = {
@@ -41,20 +37,7 @@ def experiment(model: str, options: RecipeOptions) -> Experiment:
 
 def main(options: RecipeOptions) -> dict[str, list[cj.Run]]:
     """Train both and print them side by side."""
-    runs: dict[str, list[cj.Run]] = {}
-    lines = []
-    for model in MODELS:
-        own = options
-        if options.out:
-            own = replace(options, out=str(Path(options.out) / model))
-        runs[model] = run_seeds(partial(experiment, model), own)
-        lines.append(result_line(experiment(model, own), runs[model]))
-    print("\n" + "\n".join(lines))
-    if all("test_accuracy" in run.metrics for run in runs["mlp"]):
-        dense, conv = (np.mean([r.metrics["test_accuracy"] for r in runs[m]]) for m in MODELS)
-        reported = "; reported with Keras: about 2" if options.data == "mnist" else ""
-        print(f"the convnet is {100 * (conv - dense):.2f} points ahead{reported}")
-    return runs
+    return run_variants({model: partial(experiment, model) for model in MODELS}, options)
 
 
 if __name__ == "__main__":

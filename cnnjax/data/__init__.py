@@ -3,7 +3,7 @@
 from cnnjax.data.dataset import Dataset, Splits, from_arrays
 from cnnjax.data.images import UnreadableImage, read_image, resize_image
 from cnnjax.data.loader import Loader, prefetch
-from cnnjax.data.sources import EMBEDDED, KNOWN, how_to_get, load, tfds_directory
+from cnnjax.data.sources import EMBEDDED, KNOWN, how_to_get, load, reload, tfds_directory
 from cnnjax.data.tfds import DataNotFound, prepared_names
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "prefetch",
     "prepared_names",
     "read_image",
+    "reload",
     "resize_image",
     "tfds_directory",
 ]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -81,16 +82,62 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Splits:
-    """What a model is trained, selected and tested on; validation and test may be None."""
+    """What a model is trained, selected and tested on.
+
+    Args:
+        train: to train on.
+        validation: to select on, or None.
+        test: to test on, or None.
+        source: how `load` found the parts and what was done to them since, for records; None for
+            parts of one's own.
+    """
 
     train: Dataset
     validation: Dataset | None = None
     test: Dataset | None = None
+    source: Mapping[str, Any] | None = None
+
+    @property
+    def parts(self) -> dict[str, Dataset]:
+        """Those that there are, by name."""
+        named = {"train": self.train, "validation": self.validation, "test": self.test}
+        return {name: part for name, part in named.items() if part is not None}
 
     def with_validation(self, fraction: float, seed: int = 0) -> Splits:
-        """Set a part of the training data aside for validation."""
+        """Set a part of the training data aside for validation.
+
+        Args:
+            fraction: of the training examples, in (0, 1).
+            seed: of the choice.
+        """
         train, validation = self.train.split(fraction, seed)
-        return replace(self, train=train, validation=validation)
+        source = self._then("with_validation", fraction, seed)
+        return replace(self, train=train, validation=validation, source=source)
+
+    def with_train_examples(self, count: int, seed: int = 0) -> Splits:
+        """Train on a random part only; with one seed, smaller parts lie within larger ones.
+
+        Args:
+            count: number of training examples, in [1, number there are].
+            seed: of the choice.
+
+        Raises:
+            ValueError: if there are fewer.
+        """
+        if not 1 <= count <= len(self.train):
+            raise ValueError(
+                f"train_examples must lie between 1 and {len(self.train)}, the number of training "
+                f"examples of {self.train.name}, got {count}"
+            )
+        chosen = np.sort(rng.permutation(len(self.train), seed, "train_examples")[:count])
+        train = self.train.subset(chosen, f"{self.train.name}, {count:,} of {len(self.train):,}")
+        return replace(self, train=train, source=self._then("with_train_examples", count, seed))
+
+    def _then(self, step: str, *arguments: float) -> Mapping[str, Any] | None:
+        """The source with a step more."""
+        if self.source is None:
+            return None
+        return {**self.source, "steps": [*self.source.get("steps", []), [step, *arguments]]}
 
 
 def from_arrays(

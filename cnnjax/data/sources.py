@@ -7,8 +7,10 @@ import re
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -45,6 +47,7 @@ def load(
     *,
     data_dir: str | Path | None = None,
     validation: float = 0.0,
+    train_examples: int | None = None,
     seed: int = 0,
     progress: Callable[[str], None] | None = None,
 ) -> Splits:
@@ -57,7 +60,8 @@ def load(
             and labels, or x and y).
         data_dir: where TFDS keeps its data; None takes TFDS_DATA_DIR, else ~/tensorflow_datasets.
         validation: fraction of the training examples set aside for validation, in [0, 1).
-        seed: of that choice.
+        train_examples: train on so many of the others only; None: on all.
+        seed: of both choices.
         progress: told in a sentence when something takes long.
 
     Returns:
@@ -79,10 +83,43 @@ def load(
     if name == "digits":
         splits = _digits()
     elif name.endswith(".npz"):
+        name = str(Path(name).expanduser().absolute())
         splits = _npz(Path(name))
     else:
         splits = _tfds(name, data_dir, progress)
-    return splits.with_validation(validation, seed) if validation else splits
+    splits = replace(splits, source={"data": name})
+    if validation:
+        splits = splits.with_validation(validation, seed)
+    if train_examples is not None:
+        splits = splits.with_train_examples(train_examples, seed)
+    return splits
+
+
+def reload(
+    source: Mapping[str, Any],
+    *,
+    data_dir: str | Path | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> Splits:
+    """The splits that a record describes.
+
+    Args:
+        source: `Splits.source`, as a run records it.
+        data_dir, progress: as in `load`.
+
+    Raises:
+        ValueError: if it is no such description.
+    """
+    steps: dict[str, Callable[..., Splits]] = {
+        "with_validation": Splits.with_validation,
+        "with_train_examples": Splits.with_train_examples,
+    }
+    if "data" not in source or any(step not in steps for step, *_ in source.get("steps", [])):
+        raise ValueError(f"the record of the data is not one that cj.data.load leaves: {source}")
+    splits = load(source["data"], data_dir=data_dir, progress=progress)
+    for step, *arguments in source.get("steps", []):
+        splits = steps[step](splits, *arguments)
+    return splits
 
 
 def _digits() -> Splits:

@@ -17,8 +17,12 @@ import numpy as np
 from cnnjax.data.dataset import Dataset
 from cnnjax.runtime import cache_directory
 
-_CACHE_FORMAT = 1
+_CACHE_FORMAT = 2
 _READ_AT_ONCE = 1000
+
+_LOSSLESS = ("PNG", "GIF", "BMP")
+
+_Decoded = tuple[np.ndarray, np.ndarray, str]  # images, labels, how the pictures were stored
 
 
 class DataNotFound(FileNotFoundError):
@@ -80,8 +84,8 @@ def tfds_split(
     cached = (
         cache_directory() / "data" / name / f"{source.name}-{split}-{_source_key(source, split)}"
     )
-    arrays = _open_cache(cached)
-    if arrays is None:
+    decoded = _open_cache(cached)
+    if decoded is None:
         if not _is_images(source):
             raise ValueError(
                 f"{source} holds no images for classification: a data set of 'image' and 'label' "
@@ -91,15 +95,16 @@ def tfds_split(
         if progress:
             into = f"once, into {cached}" if writable else "into memory: the cache is not writable"
             progress(f"decoding {name} {split} {into}")
-        arrays = _decode(source, split)
+        decoded = _decode(source, split)
         if writable:
-            _build_cache(cached, *arrays)
-            arrays = _open_cache(cached)
-            if arrays is None:
+            _build_cache(cached, *decoded)
+            decoded = _open_cache(cached)
+            if decoded is None:
                 raise OSError(f"the cache {cached} cannot be read back: is the disk full?")
-    images, labels = arrays
-    names = _label_names(source)
-    return Dataset(images, labels, names, f"{name} {source.name} {split}")
+    images, labels, encoding = decoded
+    # Pictures that lost something on the way are not quite the data set of that name.
+    lossy = f", {encoding}" if encoding not in _LOSSLESS else ""
+    return Dataset(images, labels, _label_names(source), f"{name} {source.name} {split}{lossy}")
 
 
 def _versions(folder: Path) -> list[Path]:
@@ -150,7 +155,7 @@ def _label_names(source: Path) -> tuple[str, ...]:
     return tuple(str(i) for i in range(int(count)))
 
 
-def _decode(source: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
+def _decode(source: Path, split: str) -> _Decoded:
     import tensorflow_datasets as tfds
 
     # Bytes, not pixels: TFDS would warn that OpenCV is missing, and Pillow decodes the same pixels.
@@ -159,7 +164,7 @@ def _decode(source: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
     )
     if not len(records):
         raise ValueError(f"{source}: the split {split!r} is empty")
-    shape = _pixels(records[0]["image"]).shape
+    shape, encoding = _pixels(records[0]["image"]).shape, _encoding(records[0]["image"])
     images = np.empty((len(records), *shape), np.uint8)
     labels = np.empty(len(records), np.int32)
     for start in range(0, len(records), _READ_AT_ONCE):
@@ -172,7 +177,15 @@ def _decode(source: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
                     "images of one size are needed"
                 )
             images[i], labels[i] = pixels, record["label"]
-    return images, labels
+    return images, labels, encoding
+
+
+def _encoding(encoded: bytes) -> str:
+    """The format of a picture, e.g. "PNG" or "JPEG"."""
+    from PIL import Image
+
+    with Image.open(io.BytesIO(encoded)) as image:
+        return image.format or "unknown"
 
 
 def _pixels(encoded: bytes) -> np.ndarray:
@@ -185,13 +198,14 @@ def _pixels(encoded: bytes) -> np.ndarray:
     return pixels[..., None] if pixels.ndim == 2 else pixels
 
 
-def _build_cache(target: Path, images: np.ndarray, labels: np.ndarray) -> None:
+def _build_cache(target: Path, images: np.ndarray, labels: np.ndarray, encoding: str) -> None:
     """Write beside the target and rename: complete or absent, also if two build at once."""
     target.parent.mkdir(parents=True, exist_ok=True)
     building = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:
         np.save(building / "images.npy", images)
         np.save(building / "labels.npy", labels)
+        (building / "encoding.txt").write_text(encoding, encoding="utf-8")
         try:
             os.rename(building, target)
         except OSError:
@@ -202,10 +216,11 @@ def _build_cache(target: Path, images: np.ndarray, labels: np.ndarray) -> None:
         shutil.rmtree(building, ignore_errors=True)
 
 
-def _open_cache(target: Path) -> tuple[np.ndarray, np.ndarray] | None:
+def _open_cache(target: Path) -> _Decoded | None:
     try:
         images = np.load(target / "images.npy", mmap_mode="r", allow_pickle=False)
         labels = np.load(target / "labels.npy", allow_pickle=False)
+        encoding = (target / "encoding.txt").read_text(encoding="utf-8")
     except (OSError, ValueError, EOFError):  # absent, or cut off by a full disk
         return None
-    return (images, labels) if len(images) == len(labels) else None
+    return (images, labels, encoding) if len(images) == len(labels) else None

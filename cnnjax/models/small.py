@@ -6,7 +6,7 @@ from flax import linen
 from jax import Array
 from jax.nn import relu
 
-from cnnjax.nn import Conv2D, Dense, Dropout, Flatten, MaxPooling2D
+from cnnjax.nn import AveragePooling2D, Conv2D, Dense, Dropout, Flatten, MaxPooling2D
 
 
 class MLP(linen.Module):
@@ -30,20 +30,31 @@ class MLP(linen.Module):
 
 
 class MnistConvnet(linen.Module):
-    """Three 3x3 convolutions with two poolings and a dense layer of 64: 93,322 parameters."""
+    """Three 3x3 convolutions with two poolings and a dense layer of 64: 93,322 parameters.
+
+    Args:
+        num_classes: size of the output.
+        head: widths of the dense layers before the output.
+        downsampling: "max" or "average" pooling, or "stride": no pooling, the convolutions before
+            it have stride 2.
+    """
 
     num_classes: int = 10
+    head: tuple[int, ...] = (64,)
+    downsampling: str = "max"
 
     @linen.compact
     def __call__(self, inputs: Array, train: bool = False) -> Array:
         """[N, H, W, C] -> [N, num_classes]."""
-        x = Conv2D(32, 3, activation=relu, name="conv1")(inputs)
-        x = MaxPooling2D(2, name="pool1")(x)
-        x = Conv2D(64, 3, activation=relu, name="conv2")(x)
-        x = MaxPooling2D(2, name="pool2")(x)
+        stride = _stride(self.downsampling)
+        x = Conv2D(32, 3, strides=stride, activation=relu, name="conv1")(inputs)
+        x = _pool(self.downsampling, "pool1", x)
+        x = Conv2D(64, 3, strides=stride, activation=relu, name="conv2")(x)
+        x = _pool(self.downsampling, "pool2", x)
         x = Conv2D(64, 3, activation=relu, name="conv3")(x)
         x = Flatten(name="flatten")(x)
-        x = Dense(64, activation=relu, name="dense1")(x)
+        for i, width in enumerate(self.head, start=1):
+            x = Dense(width, activation=relu, name=f"dense{i}")(x)
         return Dense(self.num_classes, name="logits")(x)
 
 
@@ -82,22 +93,44 @@ class CifarPlain(linen.Module):
 
 
 class CifarDeep(linen.Module):
-    """Two blocks of two 3x3 convolutions, pooling and dropout, and a dense layer of 512."""
+    """Two blocks of two 3x3 convolutions, pooling and dropout, and a dense layer of 512.
+
+    Args:
+        num_classes: size of the output.
+        downsampling: as in `MnistConvnet`.
+    """
 
     num_classes: int = 10
+    downsampling: str = "max"
 
     @linen.compact
     def __call__(self, inputs: Array, train: bool = False) -> Array:
         """[N, H, W, C] -> [N, num_classes]."""
+        stride = _stride(self.downsampling)
         x = Conv2D(32, 3, padding="same", activation=relu, name="conv1")(inputs)
-        x = Conv2D(32, 3, padding="same", activation=relu, name="conv2")(x)
-        x = MaxPooling2D(2, name="pool1")(x)
+        x = Conv2D(32, 3, strides=stride, padding="same", activation=relu, name="conv2")(x)
+        x = _pool(self.downsampling, "pool1", x)
         x = Dropout(0.25, name="dropout1")(x, train)
         x = Conv2D(64, 3, padding="same", activation=relu, name="conv3")(x)
-        x = Conv2D(64, 3, activation=relu, name="conv4")(x)
-        x = MaxPooling2D(2, name="pool2")(x)
+        x = Conv2D(64, 3, strides=stride, activation=relu, name="conv4")(x)
+        x = _pool(self.downsampling, "pool2", x)
         x = Dropout(0.25, name="dropout2")(x, train)
         x = Flatten(name="flatten")(x)
         x = Dense(512, activation=relu, name="dense1")(x)
         x = Dropout(0.5, name="dropout3")(x, train)
         return Dense(self.num_classes, name="logits")(x)
+
+
+def _stride(downsampling: str) -> int:
+    """Of the convolution before a pooling."""
+    if downsampling not in ("max", "average", "stride"):
+        raise ValueError(f"downsampling must be 'max', 'average' or 'stride', got {downsampling!r}")
+    return 2 if downsampling == "stride" else 1
+
+
+def _pool(downsampling: str, name: str, x: Array) -> Array:
+    """The 2x2 pooling that is asked for; called inside a compact module."""
+    if downsampling == "stride":
+        return x
+    kind = MaxPooling2D if downsampling == "max" else AveragePooling2D
+    return kind(2, name=name)(x)

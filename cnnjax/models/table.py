@@ -13,7 +13,15 @@ from flax import linen
 
 from cnnjax import paths
 from cnnjax.models.model import Model, train_kwargs
-from cnnjax.nn import Activation, Conv2D, Dense, Dropout, Flatten, MaxPooling2D
+from cnnjax.nn import (
+    Activation,
+    AveragePooling2D,
+    Conv2D,
+    Dense,
+    Dropout,
+    Flatten,
+    MaxPooling2D,
+)
 
 
 @dataclass(frozen=True)
@@ -233,7 +241,7 @@ def _field_after(module: Any, incoming: list[_Field | None]) -> _Field | None:
     match module:
         case Conv2D():
             return field.window(module.kernel_size, module.strides, module.dilation_rate)
-        case MaxPooling2D():
+        case MaxPooling2D() | AveragePooling2D():
             return field.window(module.pool_size, module.strides or module.pool_size, 1)
         case linen.Conv():
             return field.window(

@@ -3,15 +3,17 @@
 from cnnjax.nn.conv import Conv2D, conv2d, conv_engine
 from cnnjax.nn.initializers import glorot_uniform, zeros
 from cnnjax.nn.layers import Activation, Dense, Dropout, Flatten
-from cnnjax.nn.pool import MaxPooling2D, max_pool
+from cnnjax.nn.pool import AveragePooling2D, MaxPooling2D, average_pool, max_pool
 
 __all__ = [
     "Activation",
+    "AveragePooling2D",
     "Conv2D",
     "Dense",
     "Dropout",
     "Flatten",
     "MaxPooling2D",
+    "average_pool",
     "conv2d",
     "conv_engine",
     "glorot_uniform",

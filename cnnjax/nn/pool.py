@@ -58,6 +58,43 @@ def max_pool(
     )
 
 
+def average_pool(
+    inputs: Array,
+    pool_size: int | tuple[int, int] = 2,
+    strides: int | tuple[int, int] | None = None,
+    padding: Padding = "valid",
+) -> Array:
+    """Mean over windows, NHWC; padding counts neither in the sum nor in the number, as in Keras.
+
+    Args:
+        inputs: [N, H, W, C], floating.
+        pool_size, strides, padding: as in `max_pool`.
+
+    Returns:
+        [N, H', W', C].
+
+    >>> import jax.numpy as jnp
+    >>> average_pool(jnp.arange(16.0).reshape(1, 4, 4, 1)).reshape(-1).tolist()
+    [2.5, 4.5, 10.5, 12.5]
+    """
+    window, strides = _window(pool_size, strides)
+    pads = resolve_padding(padding, inputs.shape[1:3], window, strides)
+    if window == strides and not any(map(any, pads)):
+        return functools.reduce(jnp.add, _tiles(inputs, window)) / (window[0] * window[1])
+
+    def sums(x: Array) -> Array:
+        return lax.reduce_window(
+            x,
+            np.zeros((), x.dtype),
+            lax.add,
+            (1, *window, 1),
+            (1, *strides, 1),
+            ((0, 0), *pads, (0, 0)),
+        )
+
+    return sums(inputs) / sums(jnp.ones((1, *inputs.shape[1:3], 1), inputs.dtype))
+
+
 def _window(
     pool_size: int | tuple[int, int], strides: int | tuple[int, int] | None
 ) -> tuple[tuple[int, int], tuple[int, int]]:
@@ -89,3 +126,16 @@ class MaxPooling2D(linen.Module):
     def __call__(self, inputs: Array) -> Array:
         """Apply to [N, H, W, C]."""
         return max_pool(inputs, self.pool_size, self.strides, self.padding)
+
+
+class AveragePooling2D(linen.Module):
+    """Average pooling as a layer; arguments as in `average_pool`."""
+
+    pool_size: int | tuple[int, int] = 2
+    strides: int | tuple[int, int] | None = None
+    padding: Padding = "valid"
+
+    @linen.compact
+    def __call__(self, inputs: Array) -> Array:
+        """Apply to [N, H, W, C]."""
+        return average_pool(inputs, self.pool_size, self.strides, self.padding)

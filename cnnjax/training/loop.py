@@ -134,15 +134,15 @@ class _Training:
         verbose: bool,
         record: Mapping[str, Any] | None,
     ):
-        for part in (splits.train, splits.validation, splits.test):
-            if part is not None:
-                check_data(model, part)
+        for part in splits.parts.values():
+            check_data(model, part)
         if config.early_stopping is not None and splits.validation is None:
             raise ValueError(
                 f"early_stopping={config.early_stopping} needs validation data: give Splits with a "
                 "validation part, e.g. splits.with_validation(0.2)"
             )
         self.model, self.splits, self.config = model, splits, config
+        self.initial_hash = paths.tree_hash(model.variables)
         self.settings, self.loss = _settings(config, optimizer), loss
         self.loader = Loader(splits.train, config.batch_size, shuffle=True, seed=config.seed)
         total = config.epochs * self.loader.steps
@@ -218,13 +218,15 @@ class _Training:
         }
         parts = {
             name: {"name": part.name, "examples": len(part), "fingerprint": part.fingerprint}
-            for name, part in vars(self.splits).items()
-            if part is not None
+            for name, part in self.splits.parts.items()
         }
         facts = {
             "seed": self.config.seed,
             "data": parts,
+            "source": self.splits.source,
             "model": self.model.spec.name,
+            "parameters": sum(leaf.size for leaf in jax.tree.leaves(self.model.params)),
+            "initial_hash": self.initial_hash,
             **self.facts,
         }
         # Until everything is read and verified, nothing that is there may change.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -105,15 +106,17 @@ class RunDirectory:
                 "command": before.get("command"),
                 "resumed": resumed,
             }
+        config_text = _json(config)
         record = {
             "status": "running",
             **history,
+            "config_hash": text_hash(config_text),
             "versions": versions(),
             "machine": machine(),
             "code": code_version(),
             **facts,
         }
-        texts = {CONFIG_FILE: _json(config), RUN_FILE: _json(record)}
+        texts = {CONFIG_FILE: config_text, RUN_FILE: _json(record)}
         for name, text in texts.items():
             write_text(self.path / name, text)
 
@@ -233,9 +236,26 @@ class RunDirectory:
             )
 
 
+def text_hash(text: str) -> str:
+    """SHA-256 of a text, the first 16 digits."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
 def code_version() -> dict[str, Any]:
-    """The git commit of the code that runs and whether it was changed; {} outside a checkout."""
-    root = Path(__file__).resolve().parents[2]
+    """Which code runs.
+
+    Returns:
+        "sources", a hash of all files of the package; in a git checkout also its "commit", and
+        "modified", whether package or experiments differ from it.
+    """
+    package = Path(__file__).resolve().parents[1]
+    files = sorted(package.rglob("*.py"))
+    texts = [f"{f.relative_to(package)}\n{f.read_text(encoding='utf-8')}" for f in files]
+    return {"sources": text_hash("\n".join(texts)), **_checkout(package.parent)}
+
+
+def _checkout(root: Path) -> dict[str, Any]:
+    """Commit and state of the git checkout in a folder; {} if it is none."""
     commands = (
         ["rev-parse", "--show-toplevel"],
         ["rev-parse", "HEAD"],

@@ -405,7 +405,7 @@ def meet(round):
 for round in range(20):
     meet(round)
     target = meeting / "built" / str(round)
-    _build_cache(target, images, labels)
+    _build_cache(target, images, labels, "PNG")
     found = _open_cache(target)
     assert found is not None and found[0].tobytes() == images.tobytes()
 meet("load")

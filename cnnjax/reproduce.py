@@ -1,0 +1,238 @@
+"""Run what a run directory records once more, and compare every bit of the result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optax
+
+from cnnjax import data as data_sources
+from cnnjax import metrics, paths
+from cnnjax.config import TrainingConfig, from_dict
+from cnnjax.models import Model, create_model
+from cnnjax.models.files import read_spec
+from cnnjax.runtime import machine, versions
+from cnnjax.training import Run, RunDirectory, RunError, fit
+from cnnjax.training.record import CONFIG_FILE, RUN_FILE, code_version, text_hash
+
+# Of an epoch's line: how long it took is not a result.
+_TIMES = ("seconds", "images_per_second")
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """What came of `reproduce`.
+
+    Args:
+        run: the new run.
+        results: what of the result is not the same, a line each; empty if every bit is.
+        circumstances: what else differs, which may be why: code, versions, machine, data.
+    """
+
+    run: Run
+    results: list[str]
+    circumstances: list[str]
+
+    @property
+    def same(self) -> bool:
+        """Whether parameters, metrics and history are equal to the bit."""
+        return not self.results
+
+    def __str__(self) -> str:
+        epochs = len(self.run.history["epoch"])
+        if self.same:
+            lines = [
+                f"the same to the bit: parameters {self.run.parameter_hash[:16]}..., "
+                f"{len(self.run.metrics)} metrics, {epochs} epochs"
+            ]
+        else:
+            lines = ["not the same:", *(f"  {line}" for line in self.results)]
+        if self.circumstances:
+            lines += ["although these differ:" if self.same else "what else differs:"]
+            lines += [f"  {line}" for line in self.circumstances]
+        elif not self.same:
+            lines.append("no difference of code, versions, machine or data is known")
+        return "\n".join(lines)
+
+
+def reproduce(
+    directory: str | Path,
+    data: data_sources.Splits | None = None,
+    model: Model | None = None,
+    loss: metrics.Loss | None = None,
+    optimizer: optax.GradientTransformation | None = None,
+    *,
+    augment: Callable | None = None,
+    data_dir: str | Path | None = None,
+    out: str | Path | None = None,
+    verbose: bool = True,
+) -> Reproduction:
+    """Train again as a run directory records it, and compare.
+
+    Args:
+        directory: of a finished run, of an experiment or of `fit`.
+        data, model, loss, optimizer, augment: what the run was given in Python, where the record
+            cannot tell: arrays, a module of one's own, functions.
+        data_dir: where TFDS keeps its data, as in `data.load`.
+        out: a directory for the new run; None keeps nothing on disk.
+        verbose: show progress.
+
+    Returns:
+        A Reproduction; print it.
+
+    Raises:
+        RunError: if the directory is no finished run, or something is needed that was not recorded.
+    """
+    run = RunDirectory(directory)
+    record, config = run.read(RUN_FILE), run.read(CONFIG_FILE)
+    if record.get("status") != "finished":
+        raise RunError(
+            f"{run.path} is not finished (status: {record.get('status')}): there is no result to "
+            "compare with; go on with it first (resume=True, on the command line --resume)"
+        )
+    training = _training(run, config, optimizer, augment)
+    if config.get("loss") != "cross-entropy" and loss is None:
+        raise _needs(run, "loss", f"the function {config.get('loss')}")
+    if data is None:
+        if not record.get("source"):
+            raise _needs(run, "data", "arrays, or parts that cj.data.load did not make")
+        data = data_sources.reload(
+            record["source"], data_dir=data_dir, progress=print if verbose else None
+        )
+    if model is None:
+        model = _model(run, record, training.seed)
+    circumstances = _circumstances(run, record, config, data, model)
+    again = fit(
+        model, data, training, loss, optimizer, out, verbose=verbose,
+        record={"reproduces": str(run.path)},
+    )  # fmt: skip
+    return Reproduction(again, _results(record, run.epochs(), again), circumstances)
+
+
+def _training(
+    run: RunDirectory,
+    config: Mapping[str, Any],
+    optimizer: optax.GradientTransformation | None,
+    augment: Callable | None,
+) -> TrainingConfig:
+    settings = {**config["training"], "resume": False}
+    if isinstance(settings["augment"], str):
+        if augment is None:
+            raise _needs(run, "augment", f"the function {settings['augment']}")
+        settings["augment"] = augment
+    if settings["learning_rate"] is None:
+        if optimizer is None:
+            raise _needs(run, "optimizer", "an optax transformation")
+        defaults = vars(TrainingConfig())
+        names = ("optimizer", "learning_rate", "schedule", "warmup", "momentum", "weight_decay")
+        settings.update({name: defaults[name] for name in names})
+    training: TrainingConfig = from_dict(TrainingConfig, settings)
+    return training
+
+
+def _model(run: RunDirectory, record: Mapping[str, Any], seed: int) -> Model:
+    spec = read_spec(run.path)
+    if spec.arguments is None:
+        raise _needs(run, "model", f"a module of the class {spec.name}")
+    # An experiment's model has the training's seed; a call of create_model often none.
+    for tried in dict.fromkeys((0, seed)):
+        model = create_model(
+            spec.name,
+            input_shape=(spec.input_shape[0], spec.input_shape[1], spec.input_shape[2]),
+            num_classes=spec.num_classes,
+            label_names=spec.label_names,
+            preprocessing=spec.preprocessing,
+            seed=tried,
+            **spec.arguments,
+        )
+        if paths.tree_hash(model.variables) == record.get("initial_hash"):
+            break
+    return model
+
+
+def _circumstances(
+    run: RunDirectory,
+    record: Mapping[str, Any],
+    config: Mapping[str, Any],
+    data: data_sources.Splits,
+    model: Model,
+) -> list[str]:
+    lines = []
+    if text_hash((run.path / CONFIG_FILE).read_text()) != record.get("config_hash"):
+        lines.append("config.json is not the one that the run was started with")
+    seed = config["training"]["seed"]
+    if seed != record.get("seed"):
+        lines.append(f"seed: {record.get('seed')} then, {seed} in config.json now")
+    if paths.tree_hash(model.variables) != record.get("initial_hash"):
+        lines.append(
+            "initial parameters: none that the model gets from the run's seed or seed 0; if they "
+            "came from elsewhere, give it: cj.reproduce(run, model=...)"
+        )
+    then = {"versions": record.get("versions"), "machine": record.get("machine"),
+            "code": record.get("code")}  # fmt: skip
+    now = {"versions": versions(), "machine": machine(), "code": code_version()}
+    parts = data.parts
+    for name in dict.fromkeys([*record.get("data", {}), *parts]):
+        before = record.get("data", {}).get(name, {})
+        part = parts.get(name)
+        then[f"data {name}"] = {k: before.get(k) for k in ("examples", "fingerprint")}
+        now[f"data {name}"] = {
+            "examples": len(part) if part else None,
+            "fingerprint": part.fingerprint if part else None,
+        }
+    return lines + _changes(then, now)
+
+
+def _results(record: Mapping[str, Any], epochs: Sequence[Mapping[str, Any]], run: Run) -> list[str]:
+    lines = _changes(
+        {"parameters": record.get("parameter_hash"), **record.get("metrics", {})},
+        {"parameters": run.parameter_hash, **run.metrics},
+    )
+    count = len(run.history["epoch"])
+    if len(epochs) != count:
+        lines.append(f"epochs: {len(epochs)} then, {count} now")
+    for i, epoch in enumerate(epochs[:count]):
+        then = {k: v for k, v in epoch.items() if k not in _TIMES}
+        now = {k: float(v[i]) for k, v in run.history.items() if k not in _TIMES}
+        if changes := _changes(then, now):
+            lines.append(f"history from epoch {i + 1} on: {'; '.join(changes)}")
+            break
+    return lines
+
+
+def _changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """A line for every value that differs, nested ones by their path."""
+    before, after = _flat(then), _flat(now)
+    return [
+        f"{name}: {_text(before.get(name))} then, {_text(after.get(name))} now"
+        for name in dict.fromkeys([*before, *after])
+        if before.get(name) != after.get(name)
+    ]
+
+
+def _flat(tree: Mapping[str, Any]) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            flat.update({f"{name} {k}": v for k, v in _flat(value).items()})
+        else:
+            flat[name] = value
+    return flat
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, float | np.floating):
+        return repr(float(value))
+    text = str(value)
+    return f"{text[:16]}..." if len(text) == 64 else text
+
+
+def _needs(run: RunDirectory, argument: str, what: str) -> RunError:
+    return RunError(
+        f"{run.path} was trained with {what} as its {argument}, which a record cannot hold: "
+        f"give it in Python, cj.reproduce(run, {argument}=...)"
+    )
