@@ -21,13 +21,22 @@ from cnnjax.experiment import (
     Experiment,
     Options,
     RecipeOptions,
+    comparison,
     draw_test,
     result_line,
     run_experiment,
     run_seeds,
 )
 from cnnjax.training import Run, RunError
-from experiments import mnist_convnet, mnist_dense_vs_conv, quickstart
+from experiments import (
+    cifar10,
+    dense_head,
+    downsampling,
+    mnist_convnet,
+    mnist_dense_vs_conv,
+    mnist_lenet,
+    quickstart,
+)
 
 Arrays = tuple[np.ndarray, np.ndarray]
 
@@ -344,7 +353,8 @@ def test_resume_without_a_directory_takes_the_newest_run_of_the_seed(
 
 def fake_run(**metrics: float) -> Run:
     model = cj.create_model("mlp", input_shape=(2, 2, 1), num_classes=2, units=(1,))
-    return Run(model, {"loss": np.array([0.5])}, metrics, None, "", 1, 12.4)
+    history = {"loss": np.array([0.5]), "accuracy": np.array([0.75])}
+    return Run(model, history, metrics, None, "", 1, 12.4)
 
 
 def test_the_result_line_has_mean_spread_and_reported_figure(npz: Path) -> None:
@@ -402,12 +412,76 @@ def test_dense_and_convnet_are_trained_alike_and_compared(
         for (run,) in runs.values()
     ]
     assert stored[0] == stored[1]
-    dense, conv = (run.metrics["test_accuracy"] for (run,) in runs.values())
-    out = capsys.readouterr().out
-    assert f"the convnet is {100 * (conv - dense):.2f} points ahead" in out
+    *_, dense, conv = capsys.readouterr().out.splitlines()
+    assert dense.split()[:2] == ["mlp", "403,459"]
+    assert conv.split()[:2] == ["mnist_convnet", "92,867"]
+    for name, line in (("mlp", dense), ("mnist_convnet", conv)):
+        assert f"{100 * runs[name][0].metrics['test_accuracy']:.2f}" in line
 
 
-@pytest.mark.parametrize("name", ["quickstart", "mnist_convnet", "mnist_dense_vs_conv"])
+def test_variants_are_compared_with_mean_and_spread() -> None:
+    runs = {
+        "a": [fake_run(test_accuracy=x, val_accuracy=0.5) for x in (0.5, 0.7)],
+        "longer": [fake_run(test_accuracy=0.25)],
+    }
+    lines = comparison(runs).splitlines()
+    assert lines[0].split() == ["parameters", "training", "validation", "test", "seconds"]
+    assert lines[1].startswith("a       ")
+    assert "75.00 ± 0.00" in lines[1]
+    assert "50.00 ± 0.00" in lines[1]
+    assert "60.00 ± 14.14" in lines[1]
+    assert lines[2].split() == ["longer", "9", "75.00", "25.00", "12"]
+
+
+def test_the_reported_recipes_are_those_of_the_figures() -> None:
+    lenet = mnist_lenet.experiment(RecipeOptions(seed=1))
+    assert lenet.training == cj.TrainingConfig(
+        epochs=20, batch_size=128, optimizer="adam", learning_rate=1e-3, monitor=None, seed=1
+    )
+    assert (lenet.model, lenet.data, lenet.validation) == ("lenet", "mnist", 0.2)
+    for name, model in (("plain", "cifar_plain"), ("deep", "cifar_deep")):
+        cifar = cifar10.experiment(cifar10.Options(model=name))
+        assert cifar.training == cj.TrainingConfig(
+            epochs=20, batch_size=128, optimizer="rmsprop", learning_rate=1e-3, monitor=None
+        )
+        assert (cifar.model, cifar.data, cifar.validation) == (model, "cifar10", 0.2)
+
+
+def test_a_recipe_without_a_figure_keeps_none_of_other_data() -> None:
+    assert cifar10.experiment(cifar10.Options(data="digits")).reported == {}
+
+
+def test_ways_of_downsampling_differ_in_nothing_else(
+    squares: Arrays, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images = np.pad(squares[0], ((0, 0), (8, 8), (8, 8), (0, 0)))
+    file = tmp_path / "large.npz"
+    np.savez(file, x_train=images, y_train=squares[1], x_test=images, y_test=squares[1])
+    options = downsampling.DownsamplingOptions(
+        data=str(file), epochs=1, out=str(tmp_path / "runs"), seeds=2
+    )
+    runs = downsampling.main(options)
+    assert sorted(runs) == ["average", "max", "stride"]
+    layers = {way: set(group[0].model.layer_names) for way, group in runs.items()}
+    assert layers["max"] == layers["average"] == layers["stride"] | {"pool1", "pool2"}
+    assert (tmp_path / "runs" / "stride" / "seed1" / "report.html").is_file()
+    assert len({group[0].parameter_hash for group in runs.values()}) == 3
+    assert "±" in capsys.readouterr().out
+
+
+def test_dense_heads_differ_in_depth_and_width() -> None:
+    options = dense_head.HeadOptions(train_examples=100)
+    experiments = [dense_head.experiment(head, options) for head in dense_head.HEADS]
+    assert len({e.name for e in experiments}) == len(experiments)
+    assert {e.train_examples for e in experiments} == {100}
+    model = cj.create_model("mnist_convnet", head=(512, 512))
+    assert [n for n in model.layer_names if "dense" in n] == ["dense1", "dense2"]
+
+
+EXPERIMENTS = sorted(p.stem for p in (ROOT / "experiments").glob("[a-z]*.py"))
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_experiment_says_how_to_run_it(name: str) -> None:
     text = (ROOT / "experiments" / f"{name}.py").read_text()
     assert f"Command:   python -m experiments.{name}" in text

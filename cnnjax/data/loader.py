@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import jax
@@ -103,16 +103,21 @@ class Loader:
         }
 
 
-def prefetch(batches: Iterable[Batch], ahead: int = 2) -> Iterator[dict[str, jax.Array]]:
+def prefetch(
+    batches: Iterable[Batch],
+    ahead: int = 2,
+    place: Callable[[Batch], dict[str, jax.Array]] = jax.device_put,
+) -> Iterator[dict[str, jax.Array]]:
     """Put batches on the device ahead of their use; transfers run while the device computes.
 
     Args:
         batches: what to transfer.
         ahead: how many batches are under way, >= 1.
+        place: puts a batch where it is to be, e.g. divided among several devices.
     """
     waiting: deque[dict[str, jax.Array]] = deque()
     for batch in batches:
-        waiting.append(jax.device_put(batch))
+        waiting.append(place(batch))
         if len(waiting) > ahead:
             yield waiting.popleft()
     yield from waiting

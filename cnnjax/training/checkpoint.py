@@ -6,8 +6,10 @@ import functools
 import hashlib
 import json
 import logging
+import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,9 @@ import numpy as np
 
 from cnnjax import paths
 from cnnjax.training.state import TrainState, Tree
+
+# In the messages of tensorstore.
+_OS_ERROR = re.compile(r"([A-Z][a-z]+(?: [a-z]+)*) \[os_error_code")
 
 _LATEST_KEPT = 2  # a damaged latest one leaves its predecessor
 
@@ -38,9 +43,9 @@ class Checkpoints:
         import orbax.checkpoint as ocp
         from orbax.checkpoint import checkpoint_managers as managers
 
-        # Orbax tells absl of every step it takes; errors still get through.
+        # Orbax tells absl of every step it takes, and of an error pages that are raised as well.
         self._absl_level = logging.getLogger("absl").level
-        logging.getLogger("absl").setLevel(logging.ERROR)
+        logging.getLogger("absl").setLevel(logging.CRITICAL)
         self.directory = Path(directory).absolute()
         self._ocp = ocp
         self._keep = keep
@@ -78,6 +83,9 @@ class Checkpoints:
             state: after the step.
             progress: what else resuming needs, as JSON: epoch, sums, best value, ...
             best: whether this is the best one so far.
+
+        Raises:
+            CheckpointError: if this one or the one before could not be written.
         """
         step = int(state.step)
         if step in self._manager.all_steps():
@@ -99,13 +107,14 @@ class Checkpoints:
         }
         meta["digest"] = _digest(meta)
         args = self._ocp.args
-        self._manager.save(
-            step,
-            args=args.Composite(
-                **{name: args.StandardSave(tree) for name, tree in items.items() if tree},
-                meta=args.JsonSave(meta),
-            ),
-        )
+        with self._writing():
+            self._manager.save(
+                step,
+                args=args.Composite(
+                    **{name: args.StandardSave(tree) for name, tree in items.items() if tree},
+                    meta=args.JsonSave(meta),
+                ),
+            )
 
     def load_state(self, template: TrainState) -> tuple[TrainState, dict[str, Any]]:
         """The latest checkpoint as (state, progress).
@@ -162,13 +171,42 @@ class Checkpoints:
         return latest if best is None else int(best)
 
     def wait(self) -> None:
-        """Until everything is on disk."""
-        self._manager.wait_until_finished()
+        """Until everything is on disk.
+
+        Raises:
+            CheckpointError: if something could not be written.
+        """
+        with self._writing():
+            self._manager.wait_until_finished()
 
     def close(self) -> None:
-        """Finish writing and free the resources."""
-        self._manager.close()
-        logging.getLogger("absl").setLevel(self._absl_level)
+        """Free the resources; whether everything was written, `wait` tells."""
+        try:
+            self._manager.close()
+        except Exception:  # the failed write again that `save` or `wait` has told of
+            pass
+        finally:
+            logging.getLogger("absl").setLevel(self._absl_level)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Whatever Orbax raises becomes one line: it writes in threads, with pages of traceback."""
+        _silence_failures()
+        try:
+            yield
+        except Exception as error:
+            reason = _OS_ERROR.search(str(error))
+            text = reason.group(1) if reason else f"{type(error).__name__}: {error}"[:200]
+            steps = self.steps()
+            rest = (
+                f"the checkpoint of step {steps[-1]} there is complete: mend that and resume"
+                if steps
+                else "there is no earlier one"
+            )
+            raise CheckpointError(
+                f"a checkpoint could not be saved in {self.directory} ({text.splitlines()[0]}); "
+                f"{rest}"
+            ) from None
 
     def _meta(self, step: int) -> dict[str, Any]:
         where = self.directory / str(step)
@@ -197,7 +235,7 @@ class Checkpoints:
 
     def _read(self, step: int, name: str, how: Any) -> Any:
         where = self.directory / str(step) / name
-        _silence_failed_reads()
+        _silence_failures()
         try:
             restored = self._manager.restore(step, args=self._ocp.args.Composite(**{name: how}))
             return restored[name]
@@ -227,8 +265,8 @@ class Checkpoints:
 
 
 @functools.cache
-def _silence_failed_reads() -> None:
-    """Pass over what asyncio and tensorstore print, at any later time, after a failed read."""
+def _silence_failures() -> None:
+    """Pass over what asyncio and tensorstore print, at any later time, after a failure."""
     hook = sys.unraisablehook
 
     def quiet(unraisable: Any) -> None:

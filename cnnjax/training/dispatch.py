@@ -13,6 +13,7 @@ from jax import Array
 from cnnjax.config import TrainingConfig
 from cnnjax.data import Loader, prefetch
 from cnnjax.runtime import compiler_options
+from cnnjax.training.devices import Devices
 from cnnjax.training.state import TrainState
 from cnnjax.training.step import TrainStep
 
@@ -33,17 +34,18 @@ class Dispatcher:
         step: the training step.
         loader: of the training data.
         config: its steps_per_dispatch and deterministic.
+        devices: among which the batches are divided.
     """
 
-    def __init__(self, step: TrainStep, loader: Loader, config: TrainingConfig):
-        self.loader = loader
+    def __init__(self, step: TrainStep, loader: Loader, config: TrainingConfig, devices: Devices):
+        self.loader, self.devices = loader, devices
         self.chunk = _chunk_size(config, loader)
         options = compiler_options(config.deterministic)
         if self.chunk == 1:
             self._step = jax.jit(step, donate_argnums=0, compiler_options=options)
         else:
-            self._images = jax.device_put(np.asarray(loader.data.images))
-            self._labels = jax.device_put(np.asarray(loader.data.labels))
+            self._images = devices.replicate(jax.device_put(np.asarray(loader.data.images)))
+            self._labels = devices.replicate(jax.device_put(np.asarray(loader.data.labels)))
             self._scan = jax.jit(_scan_of(step), donate_argnums=0, compiler_options=options)
 
     def run(
@@ -60,7 +62,7 @@ class Dispatcher:
             (state, steps of the epoch done, sums per step: [k] each) after every dispatch.
         """
         if self.chunk == 1:
-            batches = prefetch(self.loader.epoch(epoch, start))
+            batches = prefetch(self.loader.epoch(epoch, start), place=self.devices.place)
             for done, batch in enumerate(batches, start + 1):
                 state, sums = self._step(state, batch)
                 yield state, done, sums
@@ -72,8 +74,8 @@ class Dispatcher:
                 state,
                 self._images,
                 self._labels,
-                indices[begin:end],
-                mask[begin:end],
+                self.devices.place_steps(indices[begin:end]),
+                self.devices.place_steps(mask[begin:end]),
                 np.asarray(epoch, np.int32),
             )
             yield state, end, sums

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
@@ -21,6 +22,7 @@ from cnnjax.models.files import write_spec
 from cnnjax.runtime import compiler_options
 from cnnjax.training.checkpoint import Checkpoints
 from cnnjax.training.checks import check_data
+from cnnjax.training.devices import Devices
 from cnnjax.training.dispatch import Dispatcher, Sums
 from cnnjax.training.evaluation import evaluate_step
 from cnnjax.training.optim import make_optimizer, make_schedule
@@ -161,7 +163,8 @@ class _Training:
             average=config.average,
             label_smoothing=config.label_smoothing,
         )
-        self.dispatcher = Dispatcher(step, self.loader, config)
+        self.devices = Devices.for_batches_of(config.batch_size)
+        self.dispatcher = Dispatcher(step, self.loader, config, self.devices)
         self.probe = self.loader.batch(0, 0)  # what `_check_parameters` evaluates
         options = compiler_options(config.deterministic)
         eval_step = make_eval_step(model, loss, precision=config.precision)
@@ -184,10 +187,13 @@ class _Training:
             if self.directory:
                 self._open(self.directory)
                 claimed = True
+            self.state = self.devices.replicate(self.state)
             with StopSignals() as stop:
                 while not self.at.done:
                     self._epoch(stop)
             result = self._result(time.perf_counter() - began)
+            if self.checkpoints:
+                self.checkpoints.wait()
             status = "finished"
             outcome = {
                 "metrics": result.metrics,
@@ -203,8 +209,10 @@ class _Training:
             if self.checkpoints:
                 self.checkpoints.close()
             if self.directory and claimed:
-                self.directory.finish(status, **outcome)
-            elif self.directory:
+                # On a full disk even this may fail: not in place of the error that led here.
+                with nullcontext() if status == "finished" else suppress(OSError):
+                    self.directory.finish(status, **outcome)
+            if self.directory:
                 self.directory.release()
         return result
 
@@ -390,11 +398,13 @@ class _Training:
 
     def _result(self, seconds: float) -> Run:
         best = self.best_variables
-        variables = jax.tree.map(jax.numpy.array, best if best else self.state.variables())
+        # Through the host: the result lies on one device, wherever it was trained.
+        chosen = best if best else self.state.variables()
+        variables = jax.tree.map(lambda v: jnp.array(np.asarray(v)), chosen)
         model = self.model.replace(variables=variables)
         # The validation data were evaluated on these very variables at the end of their epoch.
-        chosen = self.records[self.at.best_epoch - 1]
-        results: dict[str, float] = {k: v for k, v in chosen.items() if k.startswith("val_")}
+        epoch = self.records[self.at.best_epoch - 1]
+        results: dict[str, float] = {k: v for k, v in epoch.items() if k.startswith("val_")}
         if self.splits.test:
             loader = Loader(self.splits.test, self.config.batch_size)
             means = evaluate_step(self.eval_step, variables, loader)

@@ -147,11 +147,21 @@ class RunDirectory:
         self.release()
 
     def append(self, record: Mapping[str, Any]) -> None:
-        """Add an epoch to metrics.jsonl."""
-        with open(self.path / METRICS_FILE, "a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        """Add an epoch to metrics.jsonl.
+
+        Raises:
+            RunError: if it cannot be written, as on a full disk.
+        """
+        path = self.path / METRICS_FILE
+        try:
+            with open(path, "a", encoding="utf-8") as file:
+                file.write(json.dumps(record) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise RunError(
+                f"{path} cannot be written ({error.strerror}): mend that and resume"
+            ) from None
 
     def epochs(self) -> list[dict[str, Any]]:
         """The epochs in metrics.jsonl; a last line cut off by a crash is left out.

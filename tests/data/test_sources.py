@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-from cnnjax.data import DataNotFound, load, prepared_names, tfds, tfds_directory
+from cnnjax.data import DataNotFound, load, prepared_names, reload, tfds, tfds_directory
 from cnnjax.runtime import cache_directory
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (6, 8, 8), dtype=np.uint8)
@@ -54,6 +54,54 @@ def test_every_run_tests_on_the_same_digits():
 def test_a_validation_part_that_cannot_be_is_refused():
     with pytest.raises(ValueError, match=r"a fraction of 1\.5 of 1438 examples"):
         load("digits", validation=1.5)
+
+
+def test_a_part_of_the_training_data_leaves_the_others_as_they_are():
+    whole = load("digits", validation=0.2, seed=5)
+    few, more = (load("digits", validation=0.2, train_examples=n, seed=5) for n in (50, 200))
+    assert (len(few.train), len(more.train)) == (50, 200)
+    assert few.validation.fingerprint == whole.validation.fingerprint
+    assert few.test.fingerprint == whole.test.fingerprint
+
+    def pictures(data):
+        return {image.tobytes() for image in data.images}
+
+    assert pictures(few.train) < pictures(more.train) < pictures(whole.train)
+    other = load("digits", train_examples=50, seed=6)
+    assert other.train.fingerprint != load("digits", train_examples=50, seed=5).train.fingerprint
+    assert few.train.name.endswith(", 50 of 1,150")
+
+
+@pytest.mark.parametrize("count", [0, 1439])
+def test_more_training_examples_than_there_are_is_refused(count):
+    with pytest.raises(ValueError, match=rf"between 1 and 1438, .* digits train, got {count}"):
+        load("digits", train_examples=count)
+
+
+def test_the_source_of_splits_makes_them_again(tmp_path):
+    np.savez(tmp_path / "a.npz", images=IMAGES, labels=LABELS)
+    ways = (
+        load("digits"),
+        load("digits", validation=0.2, train_examples=50, seed=5),
+        load("digits").with_train_examples(100, 1).with_validation(0.1, 2),
+        load(tmp_path / "a.npz", validation=0.5),
+    )
+    for splits in ways:
+        again = reload(json.loads(json.dumps(splits.source)))
+        assert {k: v.fingerprint for k, v in again.parts.items()} == {
+            k: v.fingerprint for k, v in splits.parts.items()
+        }
+        assert again.source == json.loads(json.dumps(splits.source))
+    with pytest.raises(ValueError, match=r"not one that cj\.data\.load leaves"):
+        reload({"data": "digits", "steps": [["__init__", 1]]})
+
+
+def test_pictures_stored_with_losses_are_called_so(tfds_dir):
+    # The CIFAR-10 at hand was stored as JPEG by its source; MNIST is exact.
+    if not (tfds_dir / "cifar10").is_dir():
+        pytest.skip(f"needs real data: no {tfds_dir / 'cifar10'}")
+    assert load("cifar10", data_dir=tfds_dir).test.name == "cifar10 3.0.2 test, JPEG"
+    assert load("mnist", data_dir=tfds_dir).test.name == "mnist 3.0.1 test"
 
 
 # Data that is not there.

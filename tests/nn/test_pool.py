@@ -1,4 +1,4 @@
-"""Max pooling against XLA's reduce_window, Keras and SciPy."""
+"""Pooling against XLA's reduce_window, Keras and SciPy."""
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from jax import lax
 from scipy import ndimage
 
-from cnnjax.nn import MaxPooling2D, max_pool
+from cnnjax.nn import AveragePooling2D, MaxPooling2D, average_pool, max_pool
 
 # A failing example is not made smaller, since every try would compile a program.
 SETTINGS = settings(deadline=None, derandomize=True, phases=[Phase.explicit, Phase.generate])
@@ -167,3 +167,30 @@ def test_bfloat16_stays_bfloat16(strides):
 def test_bad_arguments_are_named(arguments, message):
     with pytest.raises(ValueError, match=message):
         max_pool(jnp.ones((1, 4, 4, 1)), **arguments)
+
+
+@pytest.mark.parametrize("padding", ["valid", "same"])
+@pytest.mark.parametrize(("window", "strides"), [(2, None), (3, 2), ((2, 3), (3, 1)), (3, None)])
+@pytest.mark.parametrize("size", [(7, 8), (6, 9)])
+def test_average_pooling_equals_keras_in_values_and_gradients(window, strides, padding, size):
+    x = jnp.asarray(RNG.standard_normal((2, *size, 3), np.float32))
+    oracle = keras.layers.AveragePooling2D(window, strides, padding)
+    layer = AveragePooling2D(window, strides, padding)
+    assert not layer.init(jax.random.key(0), x)
+
+    @jax.jit
+    def both(x):
+        results = []
+        for pool in (lambda x: layer.apply({}, x), oracle):
+            y, pullback = jax.vjp(pool, x)
+            results.append((y, *pullback(jnp.cos(jnp.arange(y.size) * 1.0).reshape(y.shape))))
+        return results
+
+    for ours, expected in zip(*both(x), strict=True):
+        np.testing.assert_allclose(ours, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_average_pooling_equals_scipys_uniform_filter():
+    x = distinct(1, 8, 8, 1)
+    filtered = ndimage.uniform_filter(np.float64(x[0, ..., 0]), 3)[1:-1, 1:-1]
+    np.testing.assert_allclose(average_pool(x, 3, 1)[0, ..., 0], filtered, rtol=1e-5, atol=1e-5)

@@ -8,18 +8,20 @@ import os
 import random
 import shutil
 import signal
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from subprocess import Popen
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from commands import after_every_dispatch, start, wait_for
+from commands import after_every_dispatch, python, start, wait_for
 from modules import Convnet
 
 import cnnjax as cj
@@ -211,6 +213,98 @@ def test_a_run_killed_again_and_again_at_random_has_the_same_bits(
         assert child.returncode in (0, -signal.SIGKILL), err
     resumed = fit(squares, killed, "convnet", **settings, resume=True)
     assert_same_run(resumed, through(squares, model="convnet", **settings))
+
+
+@pytest.mark.slow
+def test_a_run_killed_at_any_moment_of_its_life_has_the_same_bits(
+    squares: Arrays, tmp_path: Path, through: Callable[..., Run]
+) -> None:
+    data = tmp_path / "squares.npz"
+    np.savez(data, x=squares[0], y=squares[1])
+    settings = {**RICH, "monitor": "loss", "checkpoint_every": 2, "epochs": 3}
+    text = json.dumps({**settings, "resume": True})
+
+    def begin(directory: Path) -> Popen[str]:
+        return start("-c", CHILD, data, directory, "convnet", text, "0.02")
+
+    began = time.monotonic()
+    assert begin(tmp_path / "whole").wait() == 0
+    whole = time.monotonic() - began
+    chance, stages = random.Random(0), set()
+    for number in range(20):
+        killed = tmp_path / str(number)
+        child = begin(killed)
+        # The twenty fall into twenty equal parts of its life, imports and compilation included.
+        time.sleep((number + chance.random()) / 20 * whole)
+        child.kill()
+        child.communicate()
+        saved = list(killed.glob("checkpoints/*"))
+        stages.add("before" if not killed.is_dir() else "unsaved" if not saved else "saved")
+        resumed = fit(squares, killed, "convnet", **settings, resume=True)
+        assert_same_run(resumed, through(squares, model="convnet", **settings))
+    assert stages == {"before", "unsaved", "saved"}
+
+
+# A full disk
+
+# From some dispatch on no file may grow beyond a few kilobytes: to the writer the disk is full.
+FULL = """
+import resource, signal, sys, time
+from pathlib import Path
+import numpy as np
+import cnnjax as cj
+from cnnjax.cli import run_as_command
+from commands import after_every_dispatch
+
+directory, full_after, resume = sys.argv[1:]
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+count = 0
+def hook(done):
+    global count
+    count += 1
+    if count == int(full_after):
+        while not (Path(directory) / "checkpoints" / "5").is_dir():
+            time.sleep(0.01)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
+after_every_dispatch(hook)
+def main():
+    data = cj.data.load("digits")
+    config = cj.TrainingConfig(epochs=3, batch_size=359, resume=resume == "resume")
+    model = cj.create_model("mlp", units=(64,))
+    print(cj.fit(model, data, config, directory=directory).parameter_hash)
+run_as_command(main)
+"""
+
+
+def test_on_a_full_disk_the_checkpoint_before_survives_and_one_line_says_so(tmp_path: Path) -> None:
+    through = python("-c", FULL, tmp_path / "through", "0", "").stdout.splitlines()[-1]
+    run = tmp_path / "run"
+    done = python("-c", FULL, run, "6", "", status=1, CNNJAX_COMPILATION_CACHE="0")
+    (line,) = done.stderr.splitlines()
+    assert line == (
+        f"error: a checkpoint could not be saved in {run / 'checkpoints'} (File too large); the "
+        "checkpoint of step 5 there is complete: mend that and resume"
+    )
+    assert json.loads((run / "run.json").read_text())["status"] == "failed"
+    assert cj.load(run).spec.name == "mlp"
+    resumed = python("-c", FULL, run, "0", "resume").stdout.splitlines()
+    assert "resumed" in resumed[0]
+    assert resumed[-1] == through
+
+
+def test_no_space_left_on_the_device(tmp_path: Path) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=700k", "tmpfs", str(small)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("needs a small file system: this user may not mount one")
+    try:
+        done = python("-c", FULL, small / "run", "0", "", status=1)
+        (line,) = done.stderr.splitlines()
+        assert "(No space left on device); the checkpoint of step 5 there is complete" in line
+        assert cj.load(small / "run").spec.name == "mlp"
+    finally:
+        subprocess.run(["umount", str(small)], check=True)
 
 
 # Interrupted

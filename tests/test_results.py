@@ -1,0 +1,156 @@
+"""The table of results: from run records, rows renewed one by one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from commands import python
+
+from cnnjax.config import TrainingConfig
+from cnnjax.experiment import Experiment, Options, run_experiment
+from cnnjax.results import collect, spread, write_results
+from cnnjax.training import RunError
+
+
+def fake(folder: Path, seed: int, accuracy: float, **changes: Any) -> Path:
+    """A run directory with what the table reads."""
+    folder.mkdir(parents=True)
+    record = {
+        "status": "finished",
+        "experiment": "small",
+        "recipe": "tuned",
+        "seed": seed,
+        "ended": f"2026-01-0{1 + seed}T00:00:00",
+        "data": {"train": {"name": "squares train"}},
+        "metrics": {"test_accuracy": accuracy, "test_loss": 0.5},
+        "reported": {"test_accuracy": 0.9, "test_loss": 0.45},
+        "seconds": 10.0 + seed,
+        "parameters": 1234,
+        "machine": {"processor": "Some CPU", "cores": 2, "backend": "cpu"},
+        "versions": {"jax": "0.10.2"},
+        "code": {"commit": "0123456789", "modified": False},
+        "command": f"python -m experiments.small --recipe tuned --seed {seed} --out somewhere",
+        **changes,
+    }
+    (folder / "run.json").write_text(json.dumps(record))
+    training = {"seed": seed, "epochs": 2, "keep": 1, "resume": False, "checkpoint_every": None}
+    (folder / "config.json").write_text(json.dumps({"training": training}))
+    (folder / "metrics.jsonl").write_text(json.dumps({"epoch": 2, "accuracy": 0.99}) + "\n")
+    return folder
+
+
+def rows(file: Path, heading: str) -> list[list[str]]:
+    part = file.read_text().split(f"## {heading}\n")[1].split("\n## ")[0]
+    lines = [line for line in part.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
+
+
+def test_runs_that_differ_in_their_seed_are_one_row(tmp_path: Path) -> None:
+    for seed, accuracy in enumerate((0.8, 0.82, 0.84)):
+        fake(tmp_path / "runs" / str(seed), seed, accuracy)
+    file = write_results([tmp_path / "runs"], tmp_path / "RESULTS.md")
+    head, _, row = rows(file, "Figures")
+    found = dict(zip(head, row, strict=True))
+    assert found == {
+        "experiment": "small",
+        "recipe": "tuned",
+        "data": "squares train",
+        "seeds": "3 (0 to 2)",
+        "epochs": "2",
+        "parameters": "1,234",
+        "training": "99.00 ± 0.00",
+        "validation": "",
+        "test": "82.00 ± 2.00",
+        "reported": "90.00",
+        "test loss": "0.5000",
+        "reported loss": "0.45",
+    }
+    head, _, row = rows(file, "Where and how")
+    found = dict(zip(head, row, strict=True))
+    assert found["seconds per run"] == "11"
+    assert found["machine"] == "Some CPU, 2 cores"
+    assert found["commit"] == "0123456"
+    assert found["command"] == "`python -m experiments.small --recipe tuned --seeds 3`"
+
+
+def test_the_table_of_a_real_run(squares: tuple[np.ndarray, np.ndarray], tmp_path: Path) -> None:
+    np.savez(
+        tmp_path / "squares.npz",
+        x_train=squares[0], y_train=squares[1], x_test=squares[0], y_test=squares[1],
+    )  # fmt: skip
+    experiment = Experiment(
+        "small", "a small net", "mlp", TrainingConfig(epochs=2, batch_size=16), "squares.npz",
+        validation=0.25, train_examples=48, arguments={"units": (8,)},
+    ).with_options(Options(data=str(tmp_path / "squares.npz"), seed=4))  # fmt: skip
+    run = run_experiment(experiment, tmp_path / "run", verbose=False)
+    write_results([tmp_path / "run"], tmp_path / "RESULTS.md")
+    head, _, row = rows(tmp_path / "RESULTS.md", "Figures")
+    found = dict(zip(head, row, strict=True))
+    assert found["seeds"] == "1 (4)"
+    assert found["data"].endswith("75 %, 48 of 72")
+    assert found["test"] == f"{100 * run.metrics['test_accuracy']:.2f}"
+    assert found["validation"] == f"{100 * run.metrics['val_accuracy']:.2f}"
+    assert found["parameters"] == f"{145 * 8 + 9 * 3:,}"
+
+
+def test_rows_of_other_runs_stay_and_a_newer_run_of_a_seed_counts(tmp_path: Path) -> None:
+    file = tmp_path / "RESULTS.md"
+    write_results([fake(tmp_path / "a", 0, 0.5, experiment="first", recipe="")], file)
+    before = rows(file, "Figures")[2]
+    fake(tmp_path / "b" / "old", 0, 0.6)
+    fake(tmp_path / "b" / "new", 0, 0.7, ended="2026-01-02T00:00:00")
+    write_results([tmp_path / "b"], file)
+    figures = rows(file, "Figures")
+    assert figures[2] == before
+    assert figures[3][8] == "70.00"
+    assert len(rows(file, "Where and how")) == 4
+    once = file.read_text()
+    write_results([tmp_path / "b"], file)
+    assert file.read_text() == once
+
+
+def test_unfinished_runs_and_those_of_no_experiment_are_left_out(tmp_path: Path) -> None:
+    fake(tmp_path / "runs" / "a", 0, 0.5, status="running")
+    fake(tmp_path / "runs" / "b", 1, 0.5, experiment=None)
+    assert collect([tmp_path / "runs"]) == []
+    with pytest.raises(RunError, match=r"no finished run of an experiment in .*runs"):
+        write_results([tmp_path / "runs"], tmp_path / "RESULTS.md")
+    assert not (tmp_path / "RESULTS.md").exists()
+
+
+def test_other_settings_never_share_a_row(tmp_path: Path) -> None:
+    fake(tmp_path / "runs" / "a", 0, 0.5)
+    other = fake(tmp_path / "runs" / "b", 1, 0.5)
+    config = json.loads((other / "config.json").read_text())
+    config["training"]["epochs"] = 3
+    (other / "config.json").write_text(json.dumps(config))
+    with pytest.raises(RunError, match=r"runs/b is a run of small tuned .* other settings"):
+        collect([tmp_path / "runs"])
+
+
+def test_gaps_between_seeds_and_several_commits_are_told(tmp_path: Path) -> None:
+    fake(tmp_path / "runs" / "a", 1, 0.5)
+    fake(tmp_path / "runs" / "b", 4, 0.5, code={"commit": "abcdef0123", "modified": True})
+    file = write_results([tmp_path / "runs"], tmp_path / "RESULTS.md")
+    assert rows(file, "Figures")[2][3] == "2 (1, 4)"
+    row = rows(file, "Where and how")[2]
+    assert row[6] == "0123456, abcdef0 (changed)"
+    assert row[7].endswith("--seed 1 (and 4)`")
+
+
+def test_the_spread_is_that_of_a_sample() -> None:
+    values = [0.5, 0.6, 0.9]
+    assert spread(values) == f"66.67 ± {100 * np.std(values, ddof=1):.2f}"
+    assert spread([]) == ""
+
+
+def test_the_command(tmp_path: Path) -> None:
+    fake(tmp_path / "checkpoints" / "small", 0, 0.5)
+    assert python("-m", "cnnjax.cli", "results", cwd=tmp_path).stdout == "RESULTS.md\n"
+    assert "| small |" in (tmp_path / "RESULTS.md").read_text()
+    done = python("-m", "cnnjax.cli", "results", "nowhere", cwd=tmp_path, status=1)
+    assert done.stderr == "error: nowhere does not exist or is no folder\n"
