@@ -1,4 +1,7 @@
-"""LeNet on MNIST: two 5x5 convolutions, a dense layer of 500, a fifth set aside for validation.
+"""LeNet on MNIST: two 5x5 convolutions and a dense layer of 500.
+
+The reported recipe sets a fifth of the training data aside for validation; the tuned one trains on
+all of it and selects nothing: shifts of two pixels, one cycle, averaged weights, half the epochs.
 
 Command:   python -m experiments.mnist_lenet --data-dir DIR [--recipe tuned] [--seeds 3]
 
@@ -15,7 +18,7 @@ RECIPES = {
     # Keras' fit returns the model of the last epoch, whatever the validation data say.
     "reported": cj.TrainingConfig(epochs=20, batch_size=128, optimizer="adam", monitor=None),
     "tuned": cj.TrainingConfig(
-        epochs=20,
+        epochs=10,
         batch_size=128,
         optimizer="adamw",
         learning_rate=3e-3,
@@ -35,7 +38,7 @@ def experiment(options: RecipeOptions) -> Experiment:
         description="LeNet on MNIST",
         model="lenet",
         training=RECIPES[options.recipe],
-        validation=0.2,
+        validation=0.2 if options.recipe == "reported" else 0.0,
         recipe=options.recipe,
         reported=REPORTED,
     ).with_options(options)
