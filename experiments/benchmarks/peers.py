@@ -1,0 +1,124 @@
+"""What the benchmarks share: who takes part, one process a measurement, ratios within a round."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+T = TypeVar("T")
+
+# glibc's allocator told to keep its memory, as `cj.configure_runtime` tells it from within.
+TUNED = {
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": "2147483647",
+    "MALLOC_ARENA_MAX": "1",
+}
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A library and the environment it runs in.
+
+    Args:
+        worker: "cnnjax", "keras" or "torch", as in `twins.WORKERS`.
+        environment: variables beside those of this process.
+    """
+
+    worker: str
+    environment: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one process did.
+
+    Args:
+        rates: images/s of each epoch.
+        seconds: from the start of the process to the end of its training.
+        peak_mib: its largest resident memory.
+    """
+
+    rates: tuple[float, ...]
+    seconds: float
+    peak_mib: float
+
+
+def others() -> dict[str, Peer]:
+    """Keras and PyTorch by the name they are shown with, where they are installed."""
+    found: dict[str, Peer] = {}
+    if importlib.util.find_spec("keras"):
+        found["keras"] = Peer("keras", {"KERAS_BACKEND": "jax"})
+    if importlib.util.find_spec("torch"):
+        found |= {"torch": Peer("torch", {}), "torch, tuned allocator": Peer("torch", TUNED)}
+    return found
+
+
+def train(
+    peer: Peer, model: str, examples: int, epochs: int, environment: Mapping[str, str] | None = None
+) -> Measured:
+    """Train in a process of its own.
+
+    Args:
+        peer: who.
+        model: a name of `twins.SETTINGS`.
+        examples: number of random images.
+        epochs: passes over them.
+        environment: further variables.
+
+    Raises:
+        RuntimeError: with the end of its error output, if the process fails.
+    """
+    arguments = (peer.worker, model, examples, epochs)
+    code = f"from experiments.benchmarks import twins; twins.measure_here{arguments!r}"
+    variables = {**os.environ, **peer.environment, **(environment or {})}
+    command = [sys.executable, "-c", code]
+    began = time.time()  # the one clock that both processes read
+    result = subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
+    if result.returncode:
+        raise RuntimeError(f"{' '.join(command)} failed:\n{result.stderr[-2000:]}")
+    found = json.loads(result.stdout.strip().splitlines()[-1])
+    return Measured(tuple(found["rates"]), found["ended"] - began, found["peak_mib"])
+
+
+def alternate(
+    names: Sequence[str],
+    rounds: int,
+    measure: Callable[[str, int], T],
+    show: Callable[[int, dict[str, T]], None] | None = None,
+) -> dict[str, list[T]]:
+    """Measure all in turn, round after round, since the speed of a shared machine drifts.
+
+    Args:
+        names: of what is measured.
+        rounds: how often each.
+        measure: (name, number of the round from 0) -> value.
+        show: called after each round with its number and values.
+
+    Returns:
+        The values of each name, in the order of the rounds.
+    """
+    values: dict[str, list[T]] = {name: [] for name in names}
+    for number in range(rounds):
+        for name in names:
+            values[name].append(measure(name, number))
+        if show:
+            show(number, {name: found[-1] for name, found in values.items()})
+    return values
+
+
+def ratios(values: Sequence[float], by: Sequence[float]) -> list[float]:
+    """`values / by`, each within its round."""
+    return [a / b for a, b in zip(values, by, strict=True)]
+
+
+def spread(values: Sequence[float]) -> str:
+    """Median and range: "1.06 (0.98 to 1.10)"."""
+    return f"{statistics.median(values):.2f} ({min(values):.2f} to {max(values):.2f})"

@@ -1,0 +1,184 @@
+"""The same nets in cnnjax, Keras and PyTorch, each trained by its library's own loop.
+
+Data are random. Keras and PyTorch get what their tutorials give them: all images as float32 in
+[0, 1], converted before training; cnnjax gets uint8 and converts on the device. Dropout is active
+everywhere, loss and accuracy are cross-entropy and its hits on the training batches.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+Data = tuple[np.ndarray, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How a net is trained, by all alike.
+
+    Args:
+        shape: (H, W, C) of its images.
+        batch: examples a step.
+        optimizer: "rmsprop" or "adam", with Keras' constants.
+        examples: of the real training set.
+    """
+
+    shape: tuple[int, int, int]
+    batch: int
+    optimizer: str
+    examples: int
+
+
+SETTINGS = {
+    "mnist_convnet": Setting((28, 28, 1), 64, "rmsprop", 60_000),
+    "lenet": Setting((28, 28, 1), 128, "adam", 48_000),
+    "cifar_deep": Setting((32, 32, 3), 128, "rmsprop", 40_000),
+}
+
+
+def measure_here(worker: str, model: str, examples: int, epochs: int) -> None:
+    """Train in this process and print as JSON: images/s of each epoch, time of the end, memory."""
+    setting = SETTINGS[model]
+    rates = WORKERS[worker](model, setting, random_data(setting, examples), epochs)
+    ended = time.time()
+    unit = 2**20 if sys.platform == "darwin" else 2**10  # bytes there, KiB elsewhere
+    # Linux counts from the process that started this one: at least that one's memory.
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+    print(json.dumps({"rates": rates, "ended": ended, "peak_mib": peak}))
+
+
+def random_data(setting: Setting, examples: int) -> Data:
+    """Random images uint8 [N, H, W, C] and labels int32 [N] of ten classes."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (examples, *setting.shape), dtype=np.uint8)
+    return images, rng.integers(0, 10, examples).astype(np.int32)
+
+
+def train_cnnjax(model: str, setting: Setting, data: Data, epochs: int) -> list[float]:
+    """Train by `cj.fit`; images/s of each epoch."""
+    import cnnjax as cj
+
+    cj.configure_runtime()
+    config = cj.TrainingConfig(epochs=epochs, batch_size=setting.batch, optimizer=setting.optimizer)
+    run = cj.fit(cj.create_model(model), data, config, verbose=False)
+    return [float(rate) for rate in run.history["images_per_second"]]
+
+
+def train_keras(model: str, setting: Setting, data: Data, epochs: int) -> list[float]:
+    """Train by `model.fit`; images/s of each epoch."""
+    import keras
+
+    twin = keras_twin(model)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    twin.compile(setting.optimizer, loss, metrics=["accuracy"])
+    images, labels = data
+    times: list[float] = []
+    clock = keras.callbacks.LambdaCallback(
+        on_epoch_begin=lambda *_: times.append(time.perf_counter()),
+        on_epoch_end=lambda *_: times.append(time.perf_counter()),
+    )
+    inputs = images.astype(np.float32) / 255
+    twin.fit(inputs, labels, batch_size=setting.batch, epochs=epochs, verbose=0, callbacks=[clock])
+    return [len(labels) / (end - began) for began, end in zip(times[::2], times[1::2], strict=True)]
+
+
+def train_torch(model: str, setting: Setting, data: Data, epochs: int) -> list[float]:
+    """Train by a plain loop; images/s of each epoch."""
+    import torch
+
+    twin = torch_twin(model)
+    parameters = twin.parameters()
+    if setting.optimizer == "adam":
+        optimizer: Any = torch.optim.Adam(parameters, 1e-3, eps=1e-7)
+    else:
+        optimizer = torch.optim.RMSprop(parameters, 1e-3, alpha=0.9, eps=1e-7)
+    loss_function = torch.nn.CrossEntropyLoss()
+    images, labels = data
+    # order="C": PyTorch's default layout; astype would otherwise keep that of the NHWC array.
+    inputs = torch.from_numpy(images.transpose(0, 3, 1, 2).astype(np.float32, order="C") / 255)
+    targets = torch.from_numpy(labels.astype(np.int64))
+    rates, correct = [], torch.zeros(())
+    for _ in range(epochs):
+        began = time.perf_counter()
+        for rows in torch.randperm(len(targets)).split(setting.batch):
+            optimizer.zero_grad()
+            logits: Any = twin(inputs[rows])
+            loss = loss_function(logits, targets[rows])
+            loss.backward()
+            optimizer.step()
+            correct += (logits.argmax(1) == targets[rows]).sum()
+        float(correct)
+        rates.append(len(targets) / (time.perf_counter() - began))
+    return rates
+
+
+WORKERS = {"cnnjax": train_cnnjax, "keras": train_keras, "torch": train_torch}
+
+
+def keras_twin(model: str) -> Any:
+    """The net of that name in Keras, not yet compiled."""
+    import keras
+    from keras.layers import Conv2D, Dense, Dropout, Flatten, MaxPooling2D
+
+    def conv(filters: int, size: int, padding: str = "valid") -> Any:
+        return Conv2D(filters, size, padding=padding, activation="relu")
+
+    match model:
+        case "mnist_convnet":
+            layers = [
+                conv(32, 3), MaxPooling2D(),
+                conv(64, 3), MaxPooling2D(),
+                conv(64, 3), Flatten(),
+                Dense(64, activation="relu"),
+            ]  # fmt: skip
+        case "lenet":
+            layers = [
+                conv(20, 5, "same"), MaxPooling2D(),
+                conv(50, 5, "same"), MaxPooling2D(), Flatten(),
+                Dense(500, activation="relu"),
+            ]  # fmt: skip
+        case "cifar_deep":
+            layers = [
+                conv(32, 3, "same"), conv(32, 3, "same"), MaxPooling2D(), Dropout(0.25),
+                conv(64, 3, "same"), conv(64, 3), MaxPooling2D(), Dropout(0.25), Flatten(),
+                Dense(512, activation="relu"), Dropout(0.5),
+            ]  # fmt: skip
+        case _:
+            raise ValueError(f"model must be one of {', '.join(SETTINGS)}, got {model!r}")
+    return keras.Sequential([keras.Input(SETTINGS[model].shape), *layers, Dense(10)])
+
+
+def torch_twin(model: str) -> Any:
+    """The net of that name in PyTorch, inputs [N, C, H, W]."""
+    from torch.nn import Conv2d, Dropout, Flatten, Linear, MaxPool2d, ReLU, Sequential
+
+    match model:
+        case "mnist_convnet":
+            return Sequential(
+                Conv2d(1, 32, 3), ReLU(), MaxPool2d(2),
+                Conv2d(32, 64, 3), ReLU(), MaxPool2d(2),
+                Conv2d(64, 64, 3), ReLU(), Flatten(),
+                Linear(576, 64), ReLU(), Linear(64, 10),
+            )  # fmt: skip
+        case "lenet":
+            return Sequential(
+                Conv2d(1, 20, 5, padding=2), ReLU(), MaxPool2d(2),
+                Conv2d(20, 50, 5, padding=2), ReLU(), MaxPool2d(2), Flatten(),
+                Linear(2450, 500), ReLU(), Linear(500, 10),
+            )  # fmt: skip
+        case "cifar_deep":
+            return Sequential(
+                Conv2d(3, 32, 3, padding=1), ReLU(),
+                Conv2d(32, 32, 3, padding=1), ReLU(), MaxPool2d(2), Dropout(0.25),
+                Conv2d(32, 64, 3, padding=1), ReLU(),
+                Conv2d(64, 64, 3), ReLU(), MaxPool2d(2), Dropout(0.25), Flatten(),
+                Linear(3136, 512), ReLU(), Dropout(0.5), Linear(512, 10),
+            )  # fmt: skip
+    raise ValueError(f"model must be one of {', '.join(SETTINGS)}, got {model!r}")

@@ -1,0 +1,168 @@
+"""The benchmarks: the twins are the same nets, ratios stay within a round, tables come out."""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+import pytest
+from commands import CACHE, python
+
+import cnnjax as cj
+from experiments.benchmarks import conv_engines, peers, startup, train_speed, twins
+from experiments.benchmarks.conv_engines import Conv
+
+MODELS = list(twins.SETTINGS)
+TINY = Conv("tiny", "conv", (2, 6, 6, 3), (3, 3, 3, 4))
+
+
+def parameters(model: str) -> int:
+    return cj.summary(cj.create_model(model)).parameters
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_our_net_takes_the_images(model):
+    assert cj.create_model(model).spec.input_shape == twins.SETTINGS[model].shape
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_keras_twin(model):
+    pytest.importorskip("keras")
+    twin = twins.keras_twin(model)
+    assert twin.count_params() == parameters(model)
+    assert twin.output_shape == (None, 10)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_torch_twin(model):
+    torch = pytest.importorskip("torch")
+    twin, (height, width, channels) = twins.torch_twin(model), twins.SETTINGS[model].shape
+    assert sum(p.numel() for p in twin.parameters()) == parameters(model)
+    assert twin(torch.zeros(2, channels, height, width)).shape == (2, 10)
+
+
+@pytest.mark.parametrize("twin", [twins.keras_twin, twins.torch_twin])
+def test_an_unknown_twin_is_refused(twin):
+    pytest.importorskip(twin.__name__.removesuffix("_twin"))
+    with pytest.raises(ValueError, match=r"one of mnist_convnet, .* got 'vgg16'"):
+        twin("vgg16")
+
+
+@pytest.mark.parametrize("worker", ["keras", "torch"])
+def test_a_worker_trains(worker):
+    pytest.importorskip(worker)
+    setting = twins.SETTINGS["mnist_convnet"]
+    data = twins.random_data(setting, setting.batch)  # one shape, one compilation
+    with jax.numpy_rank_promotion("allow"):  # Keras relies on it
+        rates = twins.WORKERS[worker]("mnist_convnet", setting, data, 2)
+    assert len(rates) == 2
+    assert min(rates) > 0
+
+
+def test_a_measurement_is_a_process_of_its_own():
+    environment = {"CNNJAX_CACHE_DIR": str(CACHE)}
+    measured = peers.train(peers.Peer("cnnjax", {}), "mnist_convnet", 64, 2, environment)
+    assert len(measured.rates) == 2
+    assert measured.seconds > 0
+    assert measured.peak_mib > 50
+    with pytest.raises(RuntimeError, match="KeyError"):
+        peers.train(peers.Peer("no such worker", {}), "mnist_convnet", 64, 1)
+
+
+def test_ratios_stay_within_a_round():
+    # The machine halves its speed after the first round; the ratio does not change.
+    speeds, order = {"ours": [8.0, 4.0, 2.0], "theirs": [4.0, 2.0, 1.0]}, []
+
+    def measure(name: str, number: int) -> float:
+        order.append((name, number))
+        return speeds[name][number]
+
+    shown = []
+    values = peers.alternate(list(speeds), 3, measure, lambda number, last: shown.append(last))
+    assert values == speeds
+    assert order == [(name, number) for number in range(3) for name in speeds]
+    assert shown[1] == {"ours": 4.0, "theirs": 2.0}
+    assert peers.ratios(values["ours"], values["theirs"]) == [2.0, 2.0, 2.0]
+    assert peers.spread([1.5, 1.0, 3.0]) == "1.50 (1.00 to 3.00)"
+
+
+def test_train_speed_prints_medians_and_ratios(monkeypatch, capsys):
+    rates = iter([9.0, 100.0, 300.0, 9.0, 50.0, 70.0] * 2)  # ours and theirs, each with compilation
+
+    def train(*_):
+        return peers.Measured((next(rates), next(rates), next(rates)), 1.0, 1.0)
+
+    monkeypatch.setattr(peers, "train", train)
+    monkeypatch.setattr(peers, "others", lambda: {"keras": peers.Peer("keras", {})})
+    train_speed.main(train_speed.Config(model="lenet", rounds=2))
+    out = capsys.readouterr().out
+    assert "lenet, batch 128, Adam" in out
+    assert "200 images/s   cnnjax / cnnjax: 1.00" in out
+    assert "60 images/s   cnnjax / keras: 3.33 (3.33 to 3.33)" in out
+
+
+def test_startup_caches_are_empty_first_and_warm_then(monkeypatch, capsys):
+    filled: set[str] = set()
+    found: list[bool] = []
+
+    def train(peer, model, examples, epochs, environment):
+        cache = environment["CNNJAX_CACHE_DIR"]
+        seconds = {"cnnjax": 2.0 if cache in filled else 4.0, "keras": 8.0}[peer.worker]
+        if peer.worker == "cnnjax":
+            found.append(cache in filled)
+            filled.add(cache)
+        return peers.Measured((1.0,), seconds, 500.0)
+
+    monkeypatch.setattr(peers, "train", train)
+    monkeypatch.setattr(peers, "others", lambda: {"keras": peers.Peer("keras", {})})
+    startup.main(startup.Config(model="mnist_convnet", rounds=2))
+    assert found == [False, False, True, True] * 2  # step and epoch, twice
+    out = capsys.readouterr().out
+    assert "first epoch of 60,000 images" in out
+    assert "keras / cnnjax, empty cache: 2.00" in out
+    assert "keras / cnnjax, warm cache: 4.00" in out
+
+
+def test_engine_table(capsys):
+    conv_engines.report([TINY], rounds=1)
+    head, forward, training, verdict = capsys.readouterr().out.splitlines()
+    assert head.split()[-3:] == ["lax", "im2col", "winograd"]
+    for line, kind in ((forward, "forward"), (training, "gradients")):
+        assert line.split()[:6] == ["tiny", "conv", "2x6x6x3", "3x3x3x4", "same", kind]
+        assert line.count("*") == 1
+        assert sum(cell.endswith("a") for cell in line.split()[6:]) == 1
+    assert '"auto" took the fastest engine in' in verdict
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("net", ["lenet", "cifar_deep", "resnet"])
+def test_the_engine_marked_is_the_one_that_auto_takes(net, training):
+    def operations(conv: Conv, engine: str) -> tuple[int, int]:
+        arrays = [jax.ShapeDtypeStruct(shape, np.float32) for shape in (conv.inputs, conv.kernel)]
+        if training:
+            forward = conv_engines.program(conv, "lax", training=False)
+            arrays.append(jax.eval_shape(forward, *arrays))
+        text = conv_engines.program(conv, engine, training).lower(*arrays).as_text()
+        return text.count("stablehlo.convolution"), text.count("stablehlo.dot_general")
+
+    for conv in conv_engines.convolutions(net):
+        assert operations(conv, "auto") == operations(conv, conv_engines.chosen(conv, training))
+
+
+def test_convolutions_of_the_nets():
+    mnist = conv_engines.convolutions("mnist_convnet")
+    assert [(conv.layer, conv.inputs, conv.kernel, conv.first) for conv in mnist] == [
+        ("conv1", (64, 28, 28, 1), (3, 3, 1, 32), True),
+        ("conv2", (64, 13, 13, 32), (3, 3, 32, 64), False),
+        ("conv3", (64, 5, 5, 64), (3, 3, 64, 64), False),
+    ]
+    assert {conv.padding for conv in mnist} == {"valid"}
+    assert conv_engines.engines(conv_engines.convolutions("lenet")[0]) == ("lax", "im2col")
+    assert [conv.first for conv in conv_engines.convolutions("vgg16")] == [True] + [False] * 8
+    assert not any(conv.first for conv in conv_engines.convolutions("resnet"))
+
+
+@pytest.mark.parametrize("name", ["train_speed", "startup", "conv_engines"])
+def test_help(name):
+    out = python("-m", f"experiments.benchmarks.{name}", "--help").stdout
+    assert f"usage: python -m experiments.benchmarks.{name}" in out
+    assert "--rounds" in out
