@@ -11,7 +11,7 @@ from cnnjax.models import (
     save,
     summary,
 )
-from cnnjax.reproduce import Reproduction, reproduce
+from cnnjax.reproduction import Reproduction, reproduce
 from cnnjax.runtime import configure_runtime
 from cnnjax.training import Run, evaluate, fit, load
 

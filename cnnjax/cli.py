@@ -148,7 +148,7 @@ def _results(options: argparse.Namespace) -> None:
 
 
 def _reproduce(options: argparse.Namespace) -> None:
-    from cnnjax.reproduce import reproduce
+    from cnnjax.reproduction import reproduce
     from cnnjax.runtime import configure_runtime
 
     configure_runtime()

@@ -149,7 +149,7 @@ def to_dict(config: Any) -> dict[str, Any]:
     result: dict[str, Any] = {}
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
-        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        if isinstance(value, AugmentConfig) and type(value).__module__.startswith("cnnjax."):
             value = to_dict(value)
         elif callable(value):
             value = qualified_name(value)
@@ -160,7 +160,9 @@ def to_dict(config: Any) -> dict[str, Any]:
 
 
 def qualified_name(function: Callable) -> str:
-    """The module and name of a function, for records."""
+    """The module and name of a function, for records; of a dataclass also its settings."""
+    if dataclasses.is_dataclass(function) and not isinstance(function, type):
+        return f"{function.__module__}.{function!r}"
     return f"{function.__module__}.{getattr(function, '__qualname__', type(function).__name__)}"
 
 

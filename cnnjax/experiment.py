@@ -13,15 +13,13 @@ import numpy as np
 import tyro
 
 from cnnjax import data as data_sources
-from cnnjax import plot
 from cnnjax.config import TrainingConfig
-from cnnjax.models import Model, create_model, predict, summary
-from cnnjax.report import percent, write_report
+from cnnjax.models import create_model, summary
+from cnnjax.report import draw_test, percent, write_report
 from cnnjax.results import spread
 from cnnjax.training import Run, RunDirectory, fit
 
 RUNS = Path("checkpoints")
-_WORST = 16
 
 
 @dataclass(frozen=True)
@@ -74,6 +72,7 @@ class Experiment:
         arguments: further ones for `create_model`.
         recipe: "reported" or "tuned"; "" where no figure was reported.
         reported: the figures that were reported with Keras, e.g. {"test_accuracy": 0.9918}.
+        changed: what the command line changed of the recipe, e.g. {"epochs": 1}.
     """
 
     name: str
@@ -87,6 +86,7 @@ class Experiment:
     arguments: Mapping[str, Any] = field(default_factory=dict)
     recipe: str = ""
     reported: Mapping[str, float] = field(default_factory=dict)
+    changed: Mapping[str, Any] = field(default_factory=dict)
 
     def with_options(self, options: Options) -> Experiment:
         """The experiment as the command line wants it, at `options.seed`."""
@@ -97,9 +97,11 @@ class Experiment:
             checkpoint_every=options.checkpoint_every,
             resume=options.resume,
         )
+        changed = {"epochs": training.epochs} if training.epochs != self.training.epochs else {}
         return replace(
             self,
             training=training,
+            changed=changed,
             data=options.data,
             data_dir=options.data_dir,
             # A figure belongs to the data it was reported on.
@@ -156,6 +158,7 @@ def run_experiment(
             "description": experiment.description,
             **({"recipe": experiment.recipe} if experiment.recipe else {}),
             "reported": dict(experiment.reported),
+            "changed": dict(experiment.changed),
         },
     )
     if splits.test:
@@ -219,7 +222,7 @@ def comparison(runs: Mapping[str, Sequence[Run]]) -> str:
     ]
     for name, group in runs.items():
         count = sum(leaf.size for leaf in jax.tree.leaves(group[0].model.params))
-        cells = [spread([run.history["accuracy"][-1] for run in group])]
+        cells = [spread([run.history["accuracy"][run.best_epoch - 1] for run in group])]
         for key in ("val_accuracy", "test_accuracy"):
             known = [run.metrics[key] for run in group if key in run.metrics]
             cells.append(spread(known) if known else "")
@@ -246,30 +249,6 @@ def result_line(experiment: Experiment, runs: Sequence[Run]) -> str:
     seconds = float(np.mean([run.seconds for run in runs]))
     recipe = f"recipe {experiment.recipe}, " if experiment.recipe else ""
     return f"{text}; {recipe}{experiment.training.epochs} epochs, {seconds:.0f} s of training"
-
-
-def draw_test(model: Model, test: data_sources.Dataset, folder: Path) -> None:
-    """Confusion matrix and worst mistakes on the test data, as PNG files in a folder."""
-    probs = predict(model, np.asarray(test.images))
-    if probs.shape[1] == 1:
-        probs = np.concatenate([1 - probs, probs], axis=1)
-    predicted = probs.argmax(axis=1)
-    count = probs.shape[1]
-    matrix = np.zeros((count, count), np.int64)
-    np.add.at(matrix, (test.labels, predicted), 1)
-    names = [model.spec.label_name(i) for i in range(count)]
-    folder.mkdir(parents=True, exist_ok=True)
-    plot.confusion_matrix(matrix, names).savefig(folder / "confusion_matrix.png")
-    wrong = np.flatnonzero(predicted != test.labels)
-    worst = wrong[np.argsort(-probs[wrong, predicted[wrong]], kind="stable")][:_WORST]
-    if len(worst):
-        titles = [
-            f"true {names[test.labels[i]]}\nsaid {names[predicted[i]]} ({probs[i].max():.2f})"
-            for i in worst
-        ]
-        plot.image_grid(np.asarray(test.images[worst]), titles).savefig(folder / "mistakes.png")
-    else:
-        (folder / "mistakes.png").unlink(missing_ok=True)
 
 
 def _directory(experiment: Experiment) -> Path:

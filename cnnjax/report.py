@@ -1,4 +1,4 @@
-"""A run directory as one self-contained HTML page."""
+"""A run directory as figures and one self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from cnnjax import paths, plot
-from cnnjax.models import summary
+from cnnjax.data import Dataset
+from cnnjax.models import Model, predict, summary
 from cnnjax.models.files import read_spec
 from cnnjax.storage import write_text
 from cnnjax.training import RunDirectory, RunError, load
@@ -19,6 +22,8 @@ _CAPTIONS = {
     "confusion_matrix": "Confusion matrix on the test data: rows are true, columns predicted",
     "mistakes": "The worst mistakes: wrong answers given with the highest probability",
 }
+
+_WORST = 16  # mistakes shown
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 60rem; margin: 2rem auto;
@@ -78,6 +83,30 @@ def write_report(directory: str | Path) -> Path:
     target = run.path / "report.html"
     write_text(target, page)
     return target
+
+
+def draw_test(model: Model, test: Dataset, folder: Path) -> None:
+    """Confusion matrix and worst mistakes on the test data, as PNG files in a folder."""
+    probs = predict(model, np.asarray(test.images))
+    if probs.shape[1] == 1:
+        probs = np.concatenate([1 - probs, probs], axis=1)
+    predicted = probs.argmax(axis=1)
+    count = probs.shape[1]
+    matrix = np.zeros((count, count), np.int64)
+    np.add.at(matrix, (test.labels, predicted), 1)
+    names = [model.spec.label_name(i) for i in range(count)]
+    folder.mkdir(parents=True, exist_ok=True)
+    plot.confusion_matrix(matrix, names).savefig(folder / "confusion_matrix.png")
+    wrong = np.flatnonzero(predicted != test.labels)
+    worst = wrong[np.argsort(-probs[wrong, predicted[wrong]], kind="stable")][:_WORST]
+    if len(worst):
+        titles = [
+            f"true {names[test.labels[i]]}\nsaid {names[predicted[i]]} ({probs[i].max():.2f})"
+            for i in worst
+        ]
+        plot.image_grid(np.asarray(test.images[worst]), titles).savefig(folder / "mistakes.png")
+    else:
+        (folder / "mistakes.png").unlink(missing_ok=True)
 
 
 def percent(value: float) -> str:

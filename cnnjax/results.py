@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from cnnjax import paths
 from cnnjax.storage import write_text
 from cnnjax.training import RunDirectory, RunError
 from cnnjax.training.record import CONFIG_FILE, RUN_FILE
@@ -20,7 +22,11 @@ _HEADING = """# Results
 Accuracy in percent, mean ± standard deviation over the seeds; of the model at the end of the
 training, or the best on the validation data where a run monitors it. "Reported" is the figure that
 was reported for Keras. Every row is made from run records: `cnnjax results checkpoints` writes the
-rows of the runs it finds and leaves the others as they are.
+rows of the runs it finds and leaves everything else as it is.
+
+## Figures
+
+## Where and how
 """
 
 _FIGURES = (
@@ -55,8 +61,8 @@ class Result:
     """Runs of one experiment that differ in their seed only.
 
     Args:
-        runs: the content of their run.json, by seed; each with the last line of its metrics.jsonl
-            as "last".
+        runs: the content of their run.json, by seed; each with the epoch of its model, a line of
+            its metrics.jsonl, as "epoch", and the number of epochs as "epochs".
     """
 
     runs: Sequence[Mapping[str, Any]]
@@ -78,9 +84,11 @@ class Result:
     @property
     def key(self) -> tuple[str, str, str]:
         """Experiment, recipe and data: what a row of the table is known by."""
+        changed: Mapping[str, Any] = self.runs[0].get("changed") or {}
+        recipe = [self.common("recipe"), *(f"{k}={v}" for k, v in changed.items())]
         return (
             self.common("experiment"),
-            self.common("recipe"),
+            ", ".join(part for part in recipe if part),
             self.common("data", "train", "name"),
         )
 
@@ -96,11 +104,11 @@ def collect(folders: Iterable[str | Path]) -> list[Result]:
         no experiment, are left out. Of two runs with one seed the newer one counts.
 
     Raises:
-        RunError: if a folder does not exist, or two groups of runs that differ in more than the
-            seed would share a row.
+        RunError: if a folder does not exist, a record is damaged, or runs that differ in more than
+            the seed would share a row.
     """
     groups: dict[tuple, dict[int, dict[str, Any]]] = defaultdict(dict)
-    settings: dict[tuple, dict[str, Any]] = {}
+    alike: dict[tuple, dict[str, Any]] = {}
     for folder in folders:
         root = Path(folder).expanduser()
         if not root.is_dir():
@@ -110,13 +118,12 @@ def collect(folders: Iterable[str | Path]) -> list[Result]:
             record = directory.read(RUN_FILE)
             if record.get("status") != "finished" or not record.get("experiment"):
                 continue
-            record["last"] = directory.epochs()[-1]
-            key = Result([record]).key
-            config = _without_seed(directory.read(CONFIG_FILE))
-            if settings.setdefault(key, config) != config:
+            key, same = _checked(directory, record)
+            if lines := _differences(alike.setdefault(key, same), same):
                 raise RunError(
-                    f"{directory.path} is a run of {' '.join(key)} like others there, but with "
-                    "other settings: give the folders of one of them only"
+                    f"{directory.path} is a run of {' '.join(key)} like others there, but differs "
+                    f"in more than the seed ({'; '.join(lines)}): give the folders of one of them "
+                    "only"
                 )
             before = groups[key].get(record["seed"])
             if before is None or before["ended"] < record["ended"]:
@@ -129,28 +136,27 @@ def write_results(folders: Iterable[str | Path], file: str | Path = "RESULTS.md"
 
     Args:
         folders: as in `collect`.
-        file: a Markdown file; rows in it of which no run is found stay as they are.
+        file: a Markdown file; whatever else is in it stays as it is.
 
     Returns:
         Its path.
 
     Raises:
-        RunError: if no finished run of an experiment is found.
+        RunError: if no finished run of an experiment is found, or the file is another one.
     """
     results, target = collect(folders), Path(file)
     if not results:
         raise RunError(
             f"no finished run of an experiment in {', '.join(map(str, folders))}: nothing to write"
         )
-    old = target.read_text(encoding="utf-8") if target.is_file() else ""
-    text = _HEADING
+    text = target.read_text(encoding="utf-8") if target.is_file() else ""
+    text = text if text.strip() else _HEADING
     for heading, columns, row in (
         ("Figures", _FIGURES, _figures),
         ("Where and how", _PROVENANCE, _provenance),
     ):
-        rows = {tuple(cells[:_KEY]): cells for cells in _read_table(old, heading)}
-        rows |= {tuple(cells[:_KEY]): cells for cells in map(row, results)}
-        text += f"\n## {heading}\n\n" + _table(columns, [rows[key] for key in sorted(rows)])
+        cells = [[_cell(value) for value in row(result)] for result in results]
+        text = _renew(text, heading, columns, cells, target)
     write_text(target, text)
     return target
 
@@ -173,9 +179,9 @@ def _figures(result: Result) -> list[str]:
     return [
         *result.key,
         _seeds([run["seed"] for run in result.runs]),
-        result.common("last", "epoch"),
+        result.common("epochs"),
         f"{result.runs[0].get('parameters', 0):,}",
-        spread([run["last"]["accuracy"] for run in result.runs]),
+        spread([run["epoch"]["accuracy"] for run in result.runs]),
         spread(result.values("val_accuracy")),
         spread(result.values("test_accuracy")),
         spread([reported["test_accuracy"]] if "test_accuracy" in reported else []),
@@ -185,30 +191,46 @@ def _figures(result: Result) -> list[str]:
 
 
 def _provenance(result: Result) -> list[str]:
-    seconds = np.mean([run["seconds"] for run in result.runs])
-    commits = dict.fromkeys(
-        f"{code.get('commit', 'unknown')[:7]}{' (changed)' if code.get('modified') else ''}"
-        for code in (run.get("code", {}) for run in result.runs)
-    )
-    machine = result.common("machine", "processor")
-    if result.common("machine", "backend") != "cpu":
-        machine = result.common("machine", "device")
+    processes = [p for run in result.runs for p in (run, *run.get("resumed", []))]
     return [
         *result.key,
-        f"{seconds:.0f}",
-        f"{machine}, {result.common('machine', 'cores')} cores",
-        result.common("versions", "jax"),
-        ", ".join(commits),
+        f"{np.mean([run['seconds'] for run in result.runs]):.0f}",
+        *(
+            ", ".join(dict.fromkeys(describe(process) for process in processes))
+            for describe in (_machine, _jax, _commit)
+        ),
         f"`{_command(result)}`",
     ]
 
 
+def _machine(process: Mapping[str, Any]) -> str:
+    found = process["machine"]
+    if found["backend"] == "cpu":
+        return f"{found['processor']}, {found['cores']} cores"
+    return f"{found['device_count']} {found['device']}"
+
+
+def _jax(process: Mapping[str, Any]) -> str:
+    return str(process["versions"]["jax"])
+
+
+def _commit(process: Mapping[str, Any]) -> str:
+    code = process["code"]
+    return f"{code.get('commit', 'unknown')[:7]}{' (changed)' if code.get('modified') else ''}"
+
+
 def _command(result: Result) -> str:
     """The command that makes the row again, whatever folders were given then."""
-    said = str(result.runs[0].get("command", ""))
-    said = re.sub(r" --(out|data-dir|seeds|seed)[ =]\S+", "", said)
-    said = re.sub(r" --resume\b", "", said)
-    seeds = [run["seed"] for run in result.runs]
+    kept, skip = [], False
+    for word in shlex.split(str(result.runs[0]["command"])):
+        option = word.partition("=")[0].replace("_", "-")
+        if skip:
+            skip = False
+        elif option in ("--out", "--data-dir", "--seeds", "--seed"):
+            skip = "=" not in word
+        elif option != "--resume":
+            kept.append(word)
+    said, seeds = shlex.join(kept), [run["seed"] for run in result.runs]
     if seeds == list(range(seeds[0], seeds[0] + len(seeds))):
         first = f" --seed {seeds[0]}" if seeds[0] else ""
         return said + first + (f" --seeds {len(seeds)}" if len(seeds) > 1 else "")
@@ -221,19 +243,65 @@ def _seeds(seeds: Sequence[int]) -> str:
     return f"{len(seeds)} ({', '.join(map(str, seeds))})"
 
 
-def _without_seed(config: Mapping[str, Any]) -> dict[str, Any]:
-    free = ("seed", "resume", "keep", "checkpoint_every")
-    training = {k: v for k, v in config["training"].items() if k not in free}
-    return {**config, "training": training}
+def _checked(directory: RunDirectory, record: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
+    """The row of a run, and what all runs of the row have in common; completes the record."""
+    try:
+        epochs, config = directory.epochs(), directory.read(CONFIG_FILE)
+        record["epoch"] = epochs[record["best_epoch"] - 1]
+        record["epochs"] = len(epochs)
+        free = ("seed", "resume", "keep", "checkpoint_every")
+        training = {k: v for k, v in config["training"].items() if k not in free}
+        same = {
+            **config,
+            "training": training,
+            "examples": {name: part["examples"] for name, part in record["data"].items()},
+            # The training part depends on the seed; the test part is the data set's own.
+            "test data": record["data"].get("test", {}).get("fingerprint"),
+        }
+        result = Result([record])
+        for row in (_figures, _provenance):
+            row(result)
+        return result.key, same
+    except (KeyError, TypeError, AttributeError, IndexError) as error:
+        raise RunError(
+            f"the record of {directory.path} is damaged, or of another version of cnnjax: "
+            f"{type(error).__name__}: {error}"
+        ) from error
 
 
-def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [columns, ["---"] * len(columns), *rows]
-    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+def _differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
+    return paths.differences(paths.flatten(first), paths.flatten(second))
 
 
-def _read_table(text: str, heading: str) -> list[list[str]]:
-    """The rows of the table below a heading."""
-    _, _, rest = text.partition(f"## {heading}\n")
-    lines = [line for line in rest.partition("\n## ")[0].splitlines() if line.startswith("|")]
-    return [[cell.strip() for cell in line.strip("|\n").split(" | ")] for line in lines[2:]]
+def _cell(text: str) -> str:
+    """A text that neither a line break nor a bar makes into several."""
+    return " ".join(text.replace("|", "\\|").split())
+
+
+def _renew(
+    text: str, heading: str, columns: Sequence[str], rows: Sequence[Sequence[str]], file: Path
+) -> str:
+    """The text with the rows put into the table below a heading."""
+    lines = text.splitlines()
+    try:
+        start = [line.strip() for line in lines].index(f"## {heading}") + 1
+    except ValueError:
+        raise RunError(
+            f"{file} has no heading '## {heading}': it is not a table of results that this "
+            "command wrote; give another file with --out"
+        ) from None
+    end = next((i for i in range(start, len(lines)) if lines[i].startswith("#")), len(lines))
+    table = [i for i in range(start, end) if lines[i].startswith("|")]
+    old = [[c.strip() for c in re.split(r"(?<!\\)\|", lines[i].strip())[1:-1]] for i in table]
+    if old and old[0] != list(columns):
+        raise RunError(
+            f"the table below '## {heading}' in {file} has other columns than this command "
+            "writes: move it away, or give another file with --out"
+        )
+    known = {tuple(cells[:_KEY]): cells for cells in old[2:]}
+    known |= {tuple(cells[:_KEY]): list(cells) for cells in rows}
+    body = [columns, ["---"] * len(columns), *(known[key] for key in sorted(known))]
+    written = [f"| {' | '.join(cells)} |" for cells in body]
+    before = lines[: table[0]] if table else [*lines[:start], ""]
+    after = lines[table[-1] + 1 :] if table else lines[start:]
+    return "\n".join([*before, *written, *after]) + "\n"

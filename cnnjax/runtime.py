@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import hashlib
 import os
 import platform
+import subprocess
 import sys
 import tempfile
 import warnings
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import jax
 
@@ -48,6 +51,7 @@ def configure_runtime(
     Returns:
         What was set.
     """
+    code_version()  # now, before somebody edits what is still to be imported
     allocator = allocator and os.environ.get("CNNJAX_ALLOCATOR", "1") != "0"
     if os.environ.get("CNNJAX_COMPILATION_CACHE", "1") == "0":
         compilation_cache = False
@@ -121,7 +125,51 @@ def machine() -> dict[str, str | int]:
         "backend": jax.default_backend(),
         "device": device.device_kind,
         "device_count": jax.device_count(),
+        "xla_flags": os.environ.get("XLA_FLAGS", ""),
+        "x64": bool(jax.config.read("jax_enable_x64")),
     }
+
+
+@functools.cache
+def code_version() -> dict[str, Any]:
+    """Which code runs: as it was when first asked, which `configure_runtime` does.
+
+    Returns:
+        "sources", a hash of all files of the package; in a git checkout also its "commit", and
+        "modified", whether package or experiments differ from it.
+    """
+    package = Path(__file__).resolve().parent
+    files = sorted(package.rglob("*.py"))
+    texts = [f"{f.relative_to(package)}\n{f.read_text(encoding='utf-8')}" for f in files]
+    digest = hashlib.sha256("\n".join(texts).encode()).hexdigest()
+    return {"sources": digest[:16], **_checkout(package.parent)}
+
+
+def _checkout(root: Path) -> dict[str, Any]:
+    """Commit and state of the git checkout in a folder; {} if it is none."""
+    commands = (
+        ["rev-parse", "--show-toplevel"],
+        ["rev-parse", "HEAD"],
+        ["status", "--porcelain", "--", "cnnjax", "experiments"],
+    )
+    try:
+        answers = [
+            subprocess.run(
+                ["git", "-C", str(root), *arguments],
+                check=False,
+                capture_output=True,
+                text=True,
+                timeout=10,
+            )
+            for arguments in commands
+        ]
+    except (OSError, subprocess.TimeoutExpired):
+        return {}
+    top, commit, status = (answer.stdout.strip() for answer in answers)
+    # Installed below another project's checkout, that project's commit would mean nothing.
+    if any(answer.returncode for answer in answers) or Path(top) != root:
+        return {}
+    return {"commit": commit, "modified": bool(status)}
 
 
 def _keep_memory() -> bool:

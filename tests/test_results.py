@@ -25,7 +25,8 @@ def fake(folder: Path, seed: int, accuracy: float, **changes: Any) -> Path:
         "recipe": "tuned",
         "seed": seed,
         "ended": f"2026-01-0{1 + seed}T00:00:00",
-        "data": {"train": {"name": "squares train"}},
+        "data": {"train": {"name": "squares train", "examples": 10, "fingerprint": "a"}},
+        "best_epoch": 2,
         "metrics": {"test_accuracy": accuracy, "test_loss": 0.5},
         "reported": {"test_accuracy": 0.9, "test_loss": 0.45},
         "seconds": 10.0 + seed,
@@ -39,7 +40,8 @@ def fake(folder: Path, seed: int, accuracy: float, **changes: Any) -> Path:
     (folder / "run.json").write_text(json.dumps(record))
     training = {"seed": seed, "epochs": 2, "keep": 1, "resume": False, "checkpoint_every": None}
     (folder / "config.json").write_text(json.dumps({"training": training}))
-    (folder / "metrics.jsonl").write_text(json.dumps({"epoch": 2, "accuracy": 0.99}) + "\n")
+    epochs = [{"epoch": 1, "accuracy": 0.5}, {"epoch": 2, "accuracy": 0.99}]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(e) + "\n" for e in epochs))
     return folder
 
 
@@ -128,8 +130,71 @@ def test_other_settings_never_share_a_row(tmp_path: Path) -> None:
     config = json.loads((other / "config.json").read_text())
     config["training"]["epochs"] = 3
     (other / "config.json").write_text(json.dumps(config))
-    with pytest.raises(RunError, match=r"runs/b is a run of small tuned .* other settings"):
+    expected = r"runs/b is a run of small tuned .* \(~ training/epochs: expected 2, found 3\)"
+    with pytest.raises(RunError, match=expected):
         collect([tmp_path / "runs"])
+
+
+def test_other_data_of_the_same_name_never_share_a_row(tmp_path: Path) -> None:
+    for seed, print_ in enumerate("ab"):
+        part = {"name": "squares", "examples": 10, "fingerprint": print_}
+        fake(tmp_path / "runs" / print_, seed, 0.5, data={"train": part, "test": part})
+    with pytest.raises(RunError, match=r"test data: expected a, found b"):
+        collect([tmp_path / "runs"])
+
+
+def test_a_trial_of_fewer_epochs_is_a_row_of_its_own(tmp_path: Path) -> None:
+    fake(tmp_path / "runs" / "a", 0, 0.5)
+    fake(tmp_path / "runs" / "b", 0, 0.1, changed={"epochs": 1})
+    assert [result.key[1] for result in collect([tmp_path / "runs"])] == [
+        "tuned",
+        "tuned, epochs=1",
+    ]
+
+
+@pytest.mark.parametrize("name", ["metrics", "seed", "seconds", "machine", "best_epoch", "data"])
+def test_a_damaged_record_is_named(tmp_path: Path, name: str) -> None:
+    file = fake(tmp_path / "runs" / "a", 0, 0.5) / "run.json"
+    record = json.loads(file.read_text())
+    del record[name]
+    file.write_text(json.dumps(record))
+    with pytest.raises(RunError, match=r"the record of .*runs/a is damaged"):
+        collect([tmp_path / "runs"])
+
+
+def test_what_else_is_in_the_file_stays(tmp_path: Path) -> None:
+    file = write_results([fake(tmp_path / "a", 0, 0.5)], tmp_path / "RESULTS.md")
+    text = file.read_text().replace("## Where and how", "By hand.\n\n## Where and how")
+    file.write_text(f"{text}\n## Notes\n\n| own | table |\n")
+    write_results([fake(tmp_path / "b", 1, 0.6, experiment="other")], file)
+    assert "By hand.\n\n## Where and how" in file.read_text()
+    assert file.read_text().endswith("\n## Notes\n\n| own | table |\n")
+    assert len(rows(file, "Figures")) == len(rows(file, "Where and how")) == 4
+
+
+def test_another_file_is_never_replaced(tmp_path: Path) -> None:
+    run, file = fake(tmp_path / "a", 0, 0.5), tmp_path / "README.md"
+    for text in ("# Mine\n", "## Figures\n\n| a | b |\n| --- | --- |\n\n## Where and how\n"):
+        file.write_text(text)
+        with pytest.raises(RunError, match=r"README\.md .* --out"):
+            write_results([run], file)
+        assert file.read_text() == text
+
+
+def test_bars_and_line_breaks_stay_within_their_cell(tmp_path: Path) -> None:
+    run = fake(tmp_path / "a", 0, 0.5, experiment="a | b", command="python -c 'x\ny | z'")
+    for _ in range(2):
+        file = write_results([run], tmp_path / "RESULTS.md")
+        assert file.read_text().count("a \\| b") == 2
+        assert len(file.read_text().split("## Figures")[1].splitlines()) == 11
+
+
+def test_options_that_name_folders_are_left_out_of_the_command(tmp_path: Path) -> None:
+    command = (
+        "python -m experiments.small --out 'my runs' --data_dir=x --resume --epochs 3 --seed 0"
+    )
+    file = write_results([fake(tmp_path / "a", 0, 0.5, command=command)], tmp_path / "R.md")
+    assert rows(file, "Where and how")[2][-1] == "`python -m experiments.small --epochs 3`"
 
 
 def test_gaps_between_seeds_and_several_commits_are_told(tmp_path: Path) -> None:
@@ -139,6 +204,18 @@ def test_gaps_between_seeds_and_several_commits_are_told(tmp_path: Path) -> None
     assert rows(file, "Figures")[2][3] == "2 (1, 4)"
     row = rows(file, "Where and how")[2]
     assert row[6] == "0123456, abcdef0 (changed)"
+    elsewhere = {
+        "machine": {"processor": "Other CPU", "cores": 4, "backend": "cpu"},
+        "versions": {"jax": "0.11"},
+        "code": {"commit": "fedcba9876"},
+    }
+    fake(tmp_path / "more", 2, 0.5, resumed=[elsewhere])
+    write_results([tmp_path / "more"], file)
+    assert rows(file, "Where and how")[2][4:7] == [
+        "Some CPU, 2 cores, Other CPU, 4 cores",
+        "0.10.2, 0.11",
+        "0123456, fedcba9",
+    ]
     assert row[7].endswith("--seed 1 (and 4)`")
 
 

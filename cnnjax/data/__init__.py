@@ -1,19 +1,21 @@
 """Data: sources, splits, batches, image files."""
 
-from cnnjax.data.dataset import Dataset, Splits, from_arrays
+from cnnjax.data.dataset import Dataset, Splits, as_splits, from_arrays
 from cnnjax.data.images import UnreadableImage, read_image, resize_image
-from cnnjax.data.loader import Loader, prefetch
+from cnnjax.data.loader import Batch, Loader, prefetch
 from cnnjax.data.sources import EMBEDDED, KNOWN, how_to_get, load, reload, tfds_directory
 from cnnjax.data.tfds import DataNotFound, prepared_names
 
 __all__ = [
     "EMBEDDED",
     "KNOWN",
+    "Batch",
     "DataNotFound",
     "Dataset",
     "Loader",
     "Splits",
     "UnreadableImage",
+    "as_splits",
     "from_arrays",
     "how_to_get",
     "load",

@@ -109,7 +109,14 @@ class Splits:
         Args:
             fraction: of the training examples, in (0, 1).
             seed: of the choice.
+
+        Raises:
+            ValueError: if there is a validation part already, or a part would be empty.
         """
+        if self.validation is not None:
+            raise ValueError(
+                f"there is a validation part already, of {len(self.validation)} examples"
+            )
         train, validation = self.train.split(fraction, seed)
         source = self._then("with_validation", fraction, seed)
         return replace(self, train=train, validation=validation, source=source)
@@ -124,10 +131,10 @@ class Splits:
         Raises:
             ValueError: if there are fewer.
         """
-        if not 1 <= count <= len(self.train):
+        if not isinstance(count, int) or not 1 <= count <= len(self.train):
             raise ValueError(
-                f"train_examples must lie between 1 and {len(self.train)}, the number of training "
-                f"examples of {self.train.name}, got {count}"
+                f"train_examples must be a whole number between 1 and {len(self.train)}, as many "
+                f"as {self.train.name} has, got {count}"
             )
         chosen = np.sort(rng.permutation(len(self.train), seed, "train_examples")[:count])
         train = self.train.subset(chosen, f"{self.train.name}, {count:,} of {len(self.train):,}")
@@ -138,6 +145,23 @@ class Splits:
         if self.source is None:
             return None
         return {**self.source, "steps": [*self.source.get("steps", []), [step, *arguments]]}
+
+
+def as_splits(data: Splits | Dataset | tuple[np.ndarray, np.ndarray]) -> Splits:
+    """What `fit` takes as data, as Splits.
+
+    Raises:
+        ValueError: for anything else.
+    """
+    if isinstance(data, Splits):
+        return data
+    if isinstance(data, Dataset):
+        return Splits(data)
+    if isinstance(data, tuple) and len(data) == 2:
+        return Splits(from_arrays(*data))
+    raise ValueError(
+        f"data must be Splits, a Dataset or (images, labels), got {type(data).__name__}"
+    )
 
 
 def from_arrays(

@@ -223,4 +223,5 @@ def _open_cache(target: Path) -> _Decoded | None:
         encoding = (target / "encoding.txt").read_text(encoding="utf-8")
     except (OSError, ValueError, EOFError):  # absent, or cut off by a full disk
         return None
-    return (images, labels, encoding) if len(images) == len(labels) else None
+    whole = len(images) == len(labels) and bool(encoding)
+    return (images, labels, encoding) if whole else None

@@ -19,6 +19,9 @@ Padding = str | Sequence[tuple[int, int]]
 
 ENGINES = ("auto", "lax", "im2col", "winograd")
 
+# Below so many columns a matrix product is slower than XLA's convolution.
+_FEW_TAPS = 16
+
 # A user context takes part in jit's cache key, so that a function traced under one
 # engine is never reused under another.
 _engine_context = jax.make_user_context(default_value="auto")
@@ -49,6 +52,11 @@ def conv_engine(engine: str) -> Iterator[None]:
     _check_engine(engine)
     with _engine_context(engine):
         yield
+
+
+def current_conv_engine() -> str:
+    """The engine that `conv_engine` has set."""
+    return str(_engine_context.value)
 
 
 def conv2d(
@@ -154,6 +162,8 @@ def resolve_padding(
         (top, bottom), (left, right) = ((t // 2, t - t // 2) for t in totals)
     else:
         (top, bottom), (left, right) = padding
+        if min(top, bottom, left, right) < 0:
+            raise ValueError(f"padding must not be negative, got {padding!r}")
     pads = ((top, bottom), (left, right))
     for n, (low, high), e in zip(size, pads, extent, strict=True):
         if n + low + high < e:
@@ -188,7 +198,11 @@ def _forward_for_gradient(
 ) -> tuple[Array, Callable]:
     # The pullback is itself a pytree of arrays, hence a valid residual. Where nobody asks for the
     # input's gradient (the first layer), XLA drops that half as dead code.
-    return jax.vjp(lambda a, k: im2col_conv(a, k, strides, pads, dilation), x, kernel)
+    outputs, pullback = jax.vjp(lambda a, k: im2col_conv(a, k, strides, pads, dilation), x, kernel)
+    if kernel.shape[0] * kernel.shape[1] * kernel.shape[2] < _FEW_TAPS:
+        # The product itself is then not used, and XLA leaves it out.
+        outputs = _lax_conv(x, kernel, strides, pads, dilation)
+    return outputs, pullback
 
 
 def _backward(

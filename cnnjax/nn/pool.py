@@ -71,28 +71,36 @@ def average_pool(
         pool_size, strides, padding: as in `max_pool`.
 
     Returns:
-        [N, H', W', C].
+        [N, H', W', C], of the inputs' dtype; summed in float32.
+
+    Raises:
+        ValueError: if the inputs are not floating, or the window does not fit.
 
     >>> import jax.numpy as jnp
     >>> average_pool(jnp.arange(16.0).reshape(1, 4, 4, 1)).reshape(-1).tolist()
     [2.5, 4.5, 10.5, 12.5]
     """
+    if not jnp.issubdtype(inputs.dtype, jnp.floating):
+        raise ValueError(f"average_pool needs floating inputs, got {inputs.dtype}")
     window, strides = _window(pool_size, strides)
     pads = resolve_padding(padding, inputs.shape[1:3], window, strides)
+    x = inputs.astype(jnp.float32)  # sums in half precision soon lose every digit
     if window == strides and not any(map(any, pads)):
-        return functools.reduce(jnp.add, _tiles(inputs, window)) / (window[0] * window[1])
+        sums = functools.reduce(jnp.add, _tiles(x, window))
+        return (sums / (window[0] * window[1])).astype(inputs.dtype)
 
-    def sums(x: Array) -> Array:
+    def sum_of(values: Array) -> Array:
         return lax.reduce_window(
-            x,
-            np.zeros((), x.dtype),
+            values,
+            np.float32(0),
             lax.add,
             (1, *window, 1),
             (1, *strides, 1),
             ((0, 0), *pads, (0, 0)),
         )
 
-    return sums(inputs) / sums(jnp.ones((1, *inputs.shape[1:3], 1), inputs.dtype))
+    counts = sum_of(jnp.ones((1, *x.shape[1:3], 1), jnp.float32))
+    return (sum_of(x) / jnp.maximum(counts, 1)).astype(inputs.dtype)
 
 
 def _window(

@@ -3,8 +3,11 @@
 Lavin & Gray 2016, Fast algorithms for convolutional neural networks, sec. 4.1:
 `Y = A' [(G k G') * (B' d B)] A` for every tile d of 4x4 inputs, which yields 2x2 outputs with 16
 products where the definition takes 36. Over all tiles and channels each of the 16 products is one
-matrix product. The constants are 0, 1, -1 and 1/2, so that the result is as exact as the direct
-sum; larger tiles would save more and round ten times worse.
+matrix product. The constants are 0, 1, -1 and 1/2, so that it rounds no worse than the direct sum
+(measured on random layers); larger tiles would save more and round ten times worse.
+
+It rounds relative to the whole tile: where a kernel has exact zeros that must hide what they cover
+(masked, causal convolutions), use `conv_engine("im2col")` or "lax".
 """
 
 from __future__ import annotations
@@ -35,6 +38,10 @@ def possible(kernel_shape: Sequence[int], strides: Sequence[int], dilation: Sequ
 
 def worthwhile(x: Array, kernel: Array, pads: Pairs) -> bool:
     """Whether it is faster on CPUs than the direct ways (measured: benchmarks/conv_engines.py)."""
+    if not all(isinstance(n, int) for n in x.shape):
+        return False  # exported for any batch size: no size to judge by
+    if _varying(x) != _varying(kernel):
+        return False  # within shard_map the rule would owe a sum over devices
     channels, filters = kernel.shape[2:]
     rows, columns = _tiles(x.shape, pads)
     tiles = x.shape[0] * rows * columns
@@ -44,6 +51,12 @@ def worthwhile(x: Array, kernel: Array, pads: Pairs) -> bool:
         and tiles >= max(channels, filters)  # else transforming the kernel costs too much
         and 2 * tiles * channels * filters >= _WORTHWHILE
     )
+
+
+def _varying(array: Array) -> object:
+    """Along which axes of the mesh an array differs, inside `shard_map`; versions name it anew."""
+    kind = jax.typeof(array)
+    return getattr(kind, "manual_axis_type", getattr(kind, "vma", None))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))

@@ -9,7 +9,7 @@ import logging
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,8 @@ import numpy as np
 from cnnjax import paths
 from cnnjax.training.state import TrainState, Tree
 
-# In the messages of tensorstore.
-_OS_ERROR = re.compile(r"([A-Z][a-z]+(?: [a-z]+)*) \[os_error_code")
+# In the messages of tensorstore, and of Python.
+_OS_ERROR = re.compile(r"([A-Z][a-z]+(?: [a-z]+)*) \[os_error_code|\[Errno \d+\] ([^:\n]+)")
 
 _LATEST_KEPT = 2  # a damaged latest one leaves its predecessor
 
@@ -43,9 +43,7 @@ class Checkpoints:
         import orbax.checkpoint as ocp
         from orbax.checkpoint import checkpoint_managers as managers
 
-        # Orbax tells absl of every step it takes, and of an error pages that are raised as well.
-        self._absl_level = logging.getLogger("absl").level
-        logging.getLogger("absl").setLevel(logging.CRITICAL)
+        _quiet_orbax()
         self.directory = Path(directory).absolute()
         self._ocp = ocp
         self._keep = keep
@@ -181,12 +179,8 @@ class Checkpoints:
 
     def close(self) -> None:
         """Free the resources; whether everything was written, `wait` tells."""
-        try:
+        with suppress(Exception):  # the failed write again that `save` or `wait` has told of
             self._manager.close()
-        except Exception:  # the failed write again that `save` or `wait` has told of
-            pass
-        finally:
-            logging.getLogger("absl").setLevel(self._absl_level)
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -196,7 +190,7 @@ class Checkpoints:
             yield
         except Exception as error:
             reason = _OS_ERROR.search(str(error))
-            text = reason.group(1) if reason else f"{type(error).__name__}: {error}"[:200]
+            text = reason.group(reason.lastindex or 0) if reason else f"{error!r}"[:200]
             steps = self.steps()
             rest = (
                 f"the checkpoint of step {steps[-1]} there is complete: mend that and resume"
@@ -274,9 +268,21 @@ def _silence_failures() -> None:
             hook(unraisable)
 
     sys.unraisablehook = quiet
-    logging.getLogger("asyncio").addFilter(
-        lambda record: "exception was never retrieved" not in str(record.msg)
-    )
+
+    def news(record: logging.LogRecord) -> bool:
+        error = str(record.exc_info[1]) if record.exc_info else ""
+        return not any(word in error for word in ("tensorstore", "OCDBT", "os_error_code"))
+
+    logging.getLogger("asyncio").addFilter(news)
+
+
+@functools.cache
+def _quiet_orbax() -> None:
+    """Orbax tells absl of every step it takes, and of errors, which are raised as well, pages.
+
+    Its threads go on telling after the manager is closed, hence once and for all.
+    """
+    logging.getLogger("absl").addFilter(lambda record: "orbax" not in record.pathname)
 
 
 class _Best:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import jax
 import numpy as np
 
 from cnnjax import metrics
-from cnnjax.data import Dataset, Loader, Splits, from_arrays, prefetch
+from cnnjax.data import Batch, Dataset, Loader, Splits, from_arrays, prefetch
 from cnnjax.models import Model
 from cnnjax.training.checks import check_data
 from cnnjax.training.state import Tree
@@ -48,9 +50,21 @@ def evaluate(
     return evaluate_step(step, model.variables, Loader(data, batch_size))
 
 
-def evaluate_step(step: EvalStep, variables: Tree, loader: Loader) -> dict[str, float]:
-    """`evaluate` with a compiled step: means over every example that the loader has."""
-    sums = [step(variables, batch) for batch in prefetch(loader.epoch(0))]
+def evaluate_step(
+    step: EvalStep,
+    variables: Tree,
+    loader: Loader,
+    place: Callable[[Batch], dict[str, jax.Array]] = jax.device_put,
+) -> dict[str, float]:
+    """`evaluate` with a compiled step: means over every example that the loader has.
+
+    Args:
+        step: compiled.
+        variables: of the model.
+        loader: of the data.
+        place: as in `prefetch`.
+    """
+    sums = [step(variables, batch) for batch in prefetch(loader.epoch(0), place=place)]
     totals: dict[str, float] = {}
     for one in jax.device_get(sums):
         totals = metrics.add(totals, one)

@@ -16,11 +16,12 @@ import optax
 
 from cnnjax import metrics, paths
 from cnnjax.config import TrainingConfig, qualified_name, to_dict
-from cnnjax.data import Dataset, Loader, Splits, from_arrays
+from cnnjax.data import Dataset, Loader, Splits, as_splits
 from cnnjax.models import Model
 from cnnjax.models.files import write_spec
+from cnnjax.nn import current_conv_engine
 from cnnjax.runtime import compiler_options
-from cnnjax.training.checkpoint import Checkpoints
+from cnnjax.training.checkpoint import CheckpointError, Checkpoints
 from cnnjax.training.checks import check_data
 from cnnjax.training.devices import Devices
 from cnnjax.training.dispatch import Dispatcher, Sums
@@ -118,7 +119,7 @@ def fit(
     """
     config = config or TrainingConfig()
     return _Training(
-        model, _as_splits(data), config, loss, optimizer, directory, verbose, record
+        model, as_splits(data), config, loss, optimizer, directory, verbose, record
     ).run()
 
 
@@ -145,7 +146,8 @@ class _Training:
             )
         self.model, self.splits, self.config = model, splits, config
         self.initial_hash = paths.tree_hash(model.variables)
-        self.settings, self.loss = _settings(config, optimizer), loss
+        self.settings, self.loss = recorded_settings(config, optimizer), loss
+        self.conv_engine = current_conv_engine()
         self.loader = Loader(splits.train, config.batch_size, shuffle=True, seed=config.seed)
         total = config.epochs * self.loader.steps
         self.schedule = None if optimizer else make_schedule(config, total)
@@ -177,17 +179,19 @@ class _Training:
         self.best_variables: Tree | None = None
         self.directory = RunDirectory(directory) if directory is not None else None
         self.checkpoints: Checkpoints | None = None
+        self.claimed = False  # whether the directory is this run's
         self.facts = dict(record or {})
         self.seconds_before = 0.0
 
     def run(self) -> Run:
         began = time.perf_counter()
-        status, claimed, outcome = "failed", False, {}
+        status, outcome = "failed", {}
         try:
             if self.directory:
                 self._open(self.directory)
-                claimed = True
             self.state = self.devices.replicate(self.state)
+            if jax.local_device_count() > 1:
+                self._say(f"on {self.devices.count} of {jax.local_device_count()} devices")
             with StopSignals() as stop:
                 while not self.at.done:
                     self._epoch(stop)
@@ -208,11 +212,11 @@ class _Training:
             self.progress.stop()
             if self.checkpoints:
                 self.checkpoints.close()
-            if self.directory and claimed:
-                # On a full disk even this may fail: not in place of the error that led here.
-                with nullcontext() if status == "finished" else suppress(OSError):
+            if self.directory and self.claimed:
+                # This may fail too, as on a full disk: not in place of the error that led here.
+                with nullcontext() if status == "finished" else suppress(RunError):
                     self.directory.finish(status, **outcome)
-            if self.directory:
+            elif self.directory:
                 self.directory.release()
         return result
 
@@ -220,7 +224,8 @@ class _Training:
         """Claim the run directory; where it holds a checkpoint to resume, restore it."""
         config = {
             "training": self.settings,
-            "loss": "cross-entropy" if self.loss is None else qualified_name(self.loss),
+            "loss": loss_name(self.loss),
+            "conv_engine": self.conv_engine,
             "model": to_dict(self.model.spec),
             "experiment": self.facts.get("experiment"),
         }
@@ -229,16 +234,19 @@ class _Training:
             for name, part in self.splits.parts.items()
         }
         facts = {
+            **self.facts,
             "seed": self.config.seed,
             "data": parts,
             "source": self.splits.source,
             "model": self.model.spec.name,
             "parameters": sum(leaf.size for leaf in jax.tree.leaves(self.model.params)),
             "initial_hash": self.initial_hash,
-            **self.facts,
         }
-        # Until everything is read and verified, nothing that is there may change.
         directory.check(config, facts, resume=self.config.resume)
+        # Until everything is read and verified, nothing that is there may change; where nothing
+        # is, the directory becomes this run's before anything else is put into it.
+        if not directory.checkpoints.is_dir():
+            self._claim(directory, config, facts)
         self.checkpoints = Checkpoints(directory.checkpoints, self.config.keep)
         if self.config.resume and self.checkpoints.steps():
             self._restore(directory, self.checkpoints)
@@ -246,7 +254,14 @@ class _Training:
             directory.truncate(0)
             if self.config.resume:
                 self._say(f"nothing was saved in {directory.path}: starting from the beginning")
+        if not self.claimed:
+            self._claim(directory, config, facts)
+
+    def _claim(
+        self, directory: RunDirectory, config: Mapping[str, Any], facts: Mapping[str, Any]
+    ) -> None:
         directory.claim(config, facts)
+        self.claimed = True
         write_spec(self.model.spec, directory.path)
 
     def _restore(self, directory: RunDirectory, checkpoints: Checkpoints) -> None:
@@ -305,7 +320,8 @@ class _Training:
             record["learning_rate"] = float(self.schedule(step - 1))
         if self.splits.validation:
             loader = Loader(self.splits.validation, self.config.batch_size)
-            means = evaluate_step(self.eval_step, self.state.variables(), loader)
+            variables = self.state.variables()
+            means = evaluate_step(self.eval_step, variables, loader, self.devices.place)
             for name, value in means.items():
                 record[f"val_{name}"] = value
                 if not np.isfinite(value):
@@ -357,7 +373,8 @@ class _Training:
 
     def _refuse(self, what: str, value: float | str, step: int) -> NoReturn:
         if self.checkpoints:
-            self.checkpoints.wait()
+            with suppress(CheckpointError):  # what matters more is said below
+                self.checkpoints.wait()
         saved = self.checkpoints.steps() if self.checkpoints else []
         where = (
             f"the last good checkpoint is step {saved[-1]} in {self.checkpoints.directory}"
@@ -430,7 +447,12 @@ def _all_finite(tree: Tree) -> jax.Array:
     return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]))
 
 
-def _settings(
+def loss_name(loss: metrics.Loss | None) -> str:
+    """A loss as records name it."""
+    return "cross-entropy" if loss is None else qualified_name(loss)
+
+
+def recorded_settings(
     config: TrainingConfig, optimizer: optax.GradientTransformation | None
 ) -> dict[str, Any]:
     """The configuration as it takes effect: what the caller gave instead is named as such."""
@@ -440,15 +462,3 @@ def _settings(
         for name in ("learning_rate", "schedule", "warmup", "momentum", "weight_decay"):
             settings[name] = None
     return settings
-
-
-def _as_splits(data: Splits | Dataset | tuple[np.ndarray, np.ndarray]) -> Splits:
-    if isinstance(data, Splits):
-        return data
-    if isinstance(data, Dataset):
-        return Splits(data)
-    if isinstance(data, tuple) and len(data) == 2:
-        return Splits(from_arrays(*data))
-    raise ValueError(
-        f"data must be Splits, a Dataset or (images, labels), got {type(data).__name__}"
-    )

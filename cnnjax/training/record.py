@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-import subprocess
+import shlex
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -16,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from cnnjax import paths
-from cnnjax.runtime import machine, versions
-from cnnjax.storage import write_text
+from cnnjax.runtime import code_version, machine, versions
+from cnnjax.storage import text_hash, write_text
 
 fcntl: ModuleType | None
 try:
@@ -76,6 +75,7 @@ class RunDirectory:
         Raises:
             RunError: if the directory holds another run or foreign files, or is in use.
         """
+        config_text, facts_text = _json(config), _json(facts)  # what cannot be recorded fails here
         if self.path.exists() and not self.path.is_dir():
             raise RunError(f"{self.path} is a file, not a directory")
         if self.holds_run():
@@ -86,9 +86,9 @@ class RunDirectory:
                 )
             self._lock()
             if (self.path / RUN_FILE).is_file():
-                self._check_same(config)
+                self._check_same(json.loads(config_text))
                 before = self.read(RUN_FILE).get("data", {})
-                self._check_same_data(before, json.loads(_json(facts)).get("data", {}))
+                self._check_same_data(before, json.loads(facts_text).get("data", {}))
         elif self.path.is_dir() and any(self.path.iterdir()):
             raise RunError(f"{self.path} is not empty and holds no run: choose another directory")
         else:
@@ -96,29 +96,35 @@ class RunDirectory:
             self._lock()
 
     def claim(self, config: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
-        """Write config.json and run.json: from here on the directory is this run's."""
-        history: dict[str, Any] = {"started": _now(), "command": _command()}
+        """Write config.json and run.json: from here on the directory is this run's.
+
+        Of a run that is resumed the record keeps how it began, and adds the process that goes on.
+
+        Raises:
+            RunError: if they cannot be written.
+        """
+        process = {
+            "command": _command(),
+            "versions": versions(),
+            "machine": machine(),
+            "code": code_version(),
+        }
+        history: dict[str, Any] = {"started": _now(), **process}
         if (self.path / RUN_FILE).is_file():
             before = self.read(RUN_FILE)
-            resumed = [*before.get("resumed", []), {"at": _now(), "command": _command()}]
-            history = {
-                "started": before.get("started"),
-                "command": before.get("command"),
-                "resumed": resumed,
-            }
+            resumed = [*before.get("resumed", []), {"at": _now(), **process}]
+            history = {k: before.get(k) for k in history} | {"resumed": resumed}
+            facts = {**facts, "initial_hash": before.get("initial_hash")}
         config_text = _json(config)
         record = {
             "status": "running",
             **history,
             "config_hash": text_hash(config_text),
-            "versions": versions(),
-            "machine": machine(),
-            "code": code_version(),
             **facts,
         }
         texts = {CONFIG_FILE: config_text, RUN_FILE: _json(record)}
         for name, text in texts.items():
-            write_text(self.path / name, text)
+            self._write(name, text)
 
     def release(self) -> None:
         """Let other processes use the directory."""
@@ -140,11 +146,16 @@ class RunDirectory:
             pass
 
     def finish(self, status: str, **facts: Any) -> None:
-        """Note how the run ended and what came of it."""
-        record = self.read(RUN_FILE)
-        ended = {**record, "status": status, "ended": _now(), **facts}
-        write_text(self.path / RUN_FILE, _json(ended))
-        self.release()
+        """Note how the run ended and what came of it, and let others use the directory.
+
+        Raises:
+            RunError: if run.json is lost or cannot be written.
+        """
+        try:
+            ended = {**self.read(RUN_FILE), "status": status, "ended": _now(), **facts}
+            self._write(RUN_FILE, _json(ended))
+        finally:
+            self.release()
 
     def append(self, record: Mapping[str, Any]) -> None:
         """Add an epoch to metrics.jsonl.
@@ -159,9 +170,7 @@ class RunDirectory:
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
-            raise RunError(
-                f"{path} cannot be written ({error.strerror}): mend that and resume"
-            ) from None
+            raise _unwritable(path, error) from None
 
     def epochs(self) -> list[dict[str, Any]]:
         """The epochs in metrics.jsonl; a last line cut off by a crash is left out.
@@ -197,7 +206,7 @@ class RunDirectory:
                 f"{self.path / METRICS_FILE} holds {len(records)} epochs, but the checkpoint has "
                 f"seen {epochs}: put the file back, or start again in another directory"
             )
-        write_text(self.path / METRICS_FILE, "".join(json.dumps(r) + "\n" for r in records))
+        self._write(METRICS_FILE, "".join(json.dumps(r) + "\n" for r in records))
         return records
 
     def read(self, name: str) -> dict[str, Any]:
@@ -220,9 +229,14 @@ class RunDirectory:
             raise RunError(f"{self.path / name} is not a run's {name}")
         return content
 
+    def _write(self, name: str, text: str) -> None:
+        try:
+            write_text(self.path / name, text)
+        except OSError as error:
+            raise _unwritable(self.path / name, error) from None
+
     def _check_same(self, config: Mapping[str, Any]) -> None:
-        before = paths.flatten(self.read(CONFIG_FILE))
-        now = paths.flatten(json.loads(_json(config)))
+        before, now = paths.flatten(self.read(CONFIG_FILE)), paths.flatten(config)
         free = {k for k in {*before, *now} if k.rpartition("/")[2] in _FREE_TO_CHANGE}
         # A constant rate does not depend on the end, so such a training may be prolonged.
         if now.get("training/schedule") == "constant":
@@ -238,61 +252,24 @@ class RunDirectory:
             )
 
     def _check_same_data(self, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-        lines = paths.differences(paths.flatten(before), paths.flatten(now))
-        if lines:
+        # The name is no part of it: the same pictures may have been called otherwise.
+        old, new = (
+            {k: v for k, v in paths.flatten(data).items() if not k.endswith("/name")}
+            for data in (before, now)
+        )
+        if lines := paths.differences(old, new):
             raise RunError(
                 f"{self.path} was started on other data ({'; '.join(lines)}): resume with the "
                 "same, or choose another directory"
             )
 
 
-def text_hash(text: str) -> str:
-    """SHA-256 of a text, the first 16 digits."""
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def code_version() -> dict[str, Any]:
-    """Which code runs.
-
-    Returns:
-        "sources", a hash of all files of the package; in a git checkout also its "commit", and
-        "modified", whether package or experiments differ from it.
-    """
-    package = Path(__file__).resolve().parents[1]
-    files = sorted(package.rglob("*.py"))
-    texts = [f"{f.relative_to(package)}\n{f.read_text(encoding='utf-8')}" for f in files]
-    return {"sources": text_hash("\n".join(texts)), **_checkout(package.parent)}
-
-
-def _checkout(root: Path) -> dict[str, Any]:
-    """Commit and state of the git checkout in a folder; {} if it is none."""
-    commands = (
-        ["rev-parse", "--show-toplevel"],
-        ["rev-parse", "HEAD"],
-        ["status", "--porcelain", "--", "cnnjax", "experiments"],
-    )
-    try:
-        answers = [
-            subprocess.run(
-                ["git", "-C", str(root), *arguments],
-                check=False,
-                capture_output=True,
-                text=True,
-                timeout=10,
-            )
-            for arguments in commands
-        ]
-    except (OSError, subprocess.TimeoutExpired):
-        return {}
-    top, commit, status = (answer.stdout.strip() for answer in answers)
-    # Installed below another project's checkout, that project's commit would mean nothing.
-    if any(answer.returncode for answer in answers) or Path(top) != root:
-        return {}
-    return {"commit": commit, "modified": bool(status)}
+def _unwritable(path: Path, error: OSError) -> RunError:
+    return RunError(f"{path} cannot be written ({error.strerror}): mend that and resume")
 
 
 def _command() -> str:
-    return " ".join(["python", *sys.orig_argv[1:]])
+    return shlex.join(["python", *sys.orig_argv[1:]])
 
 
 def _now() -> str:

@@ -348,6 +348,7 @@ def test_bfloat16_stays_bfloat16(engine):
         ({"strides": (1, 2, 3)}, r"strides must be .* a pair of them, got \(1, 2, 3\)"),
         ({"dilation_rate": (1, -1)}, r"dilation_rate must be .*, got \(1, -1\)"),
         ({"strides": (1, 1.5)}, r"strides must be .*, got \(1, 1\.5\)"),
+        ({"padding": ((-1, 0), (0, 0))}, r"padding must not be negative, got \(\(-1, 0\)"),
         ({"padding": "full"}, "padding must be 'valid', 'same' or pairs of numbers, got 'full'"),
         (
             {"dilation_rate": 4},
@@ -363,6 +364,33 @@ def test_bfloat16_stays_bfloat16(engine):
 def test_bad_arguments_are_named(arguments, message):
     with pytest.raises(ValueError, match=message):
         conv2d(**{"inputs": X, "kernel": K, **arguments})
+
+
+@pytest.mark.parametrize("name", ["cifar_deep", "mnist_convnet"])
+def test_a_model_can_be_exported_for_any_batch_size(name):
+    model = create_model(name)
+    (batch,) = jax.export.symbolic_shape("b")
+    x = jax.ShapeDtypeStruct((batch, *model.spec.input_shape), jnp.float32)
+    apply = jax.jit(lambda x: model.functions().apply(model.params, {}, x))
+    exported = jax.export.export(apply)(x)
+    x = jnp.ones((3, *model.spec.input_shape))
+    np.testing.assert_allclose(exported.call(x), model(x), rtol=1e-4, atol=1e-5)
+
+
+def test_shard_map_takes_every_layer():
+    mesh = jax.make_mesh((1,), ("d",), axis_types=(jax.sharding.AxisType.Auto,))
+    x, kernel = normal(128, 18, 18, 32), normal(3, 3, 32, 32)
+
+    def loss(x, kernel):
+        return jax.lax.psum(jnp.sum(conv2d(x, kernel) ** 2), "d")
+
+    spec = jax.sharding.PartitionSpec
+    mapped = jax.shard_map(
+        jax.grad(loss, argnums=1), mesh=mesh, in_specs=(spec("d"), spec()), out_specs=spec()
+    )
+    expected = jax.grad(lambda k: jnp.sum(xla(x, k, (1, 1), "valid", (1, 1)) ** 2))(kernel)
+    assert winograd.worthwhile(x, kernel, ((0, 0), (0, 0)))
+    np.testing.assert_allclose(jax.jit(mapped)(x, kernel), expected, rtol=1e-3, atol=1)
 
 
 def test_an_unknown_engine_is_named_at_once():

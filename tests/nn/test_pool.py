@@ -194,3 +194,16 @@ def test_average_pooling_equals_scipys_uniform_filter():
     x = distinct(1, 8, 8, 1)
     filtered = ndimage.uniform_filter(np.float64(x[0, ..., 0]), 3)[1:-1, 1:-1]
     np.testing.assert_allclose(average_pool(x, 3, 1)[0, ..., 0], filtered, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("window", "strides"), [(20, None), (20, 1)])
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_average_pooling_sums_in_float32(window, strides, dtype):
+    x = jnp.full((1, 20, 20, 1), 200, dtype)
+    pooled = average_pool(x, window, strides)
+    assert (pooled.dtype, float(pooled[0, 0, 0, 0])) == (dtype, 200)
+
+
+def test_average_pooling_of_whole_numbers_is_refused():
+    with pytest.raises(ValueError, match="average_pool needs floating inputs, got uint8"):
+        average_pool(jnp.ones((1, 4, 4, 1), jnp.uint8))

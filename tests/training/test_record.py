@@ -10,11 +10,12 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+from commands import after_every_dispatch
 
 import cnnjax as cj
 from cnnjax.report import write_report
+from cnnjax.runtime import code_version
 from cnnjax.training import Run, RunDirectory, RunError, record
-from cnnjax.training.record import code_version
 
 Arrays = tuple[np.ndarray, np.ndarray]
 CONFIG = {"training": {"epochs": 2, "batch_size": 8, "schedule": "constant", "resume": False}}
@@ -103,8 +104,9 @@ def test_metrics_jsonl_has_the_history_line_by_line(squares: Arrays, tmp_path: P
         assert [json.loads(line)[key] for line in lines] == values.tolist()
 
 
-def test_the_code_is_named_by_its_commit_or_not_at_all() -> None:
-    version = code_version()
+def test_the_code_is_named_by_its_sources_and_in_a_checkout_by_its_commit() -> None:
+    version = {**code_version()}
+    assert len(version.pop("sources")) == 16
     assert version == {} or (len(version["commit"]) == 40 and version["modified"] in (True, False))
 
 
@@ -118,6 +120,76 @@ def test_the_fingerprint_tells_data_apart(squares: Arrays, tmp_path: Path) -> No
         facts = json.loads((tmp_path / str(i) / "run.json").read_text())
         prints.append(facts["data"]["train"]["fingerprint"])
     assert prints[0] == prints[1] != prints[2]
+
+
+# A start or an end that fails
+
+
+def test_what_cannot_be_recorded_leaves_nothing_in_the_way(squares: Arrays, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="a record takes numbers, texts and lists, got <object"):
+        fit(squares, tmp_path / "run", record={"own": object()}, epochs=1)
+    fit(squares, tmp_path / "run", epochs=1)
+
+
+def test_a_start_that_fails_while_writing_can_be_repeated(
+    squares: Arrays, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("config.json", "run.json", "metrics.jsonl"):
+        written = record.write_text
+
+        def full(path: Path, text: str, name: str = name, written: Any = written) -> None:
+            if path.name == name:
+                raise OSError(28, "No space left on device", str(path))
+            written(path, text)
+
+        directory = tmp_path / name
+        with monkeypatch.context() as patch:
+            patch.setattr(record, "write_text", full)
+            with pytest.raises(RunError, match=rf"{name} cannot be written \(No space left"):
+                fit(squares, directory, epochs=1)
+        fit(squares, directory, epochs=1, resume=True)
+
+
+def test_the_first_error_is_the_one_that_is_told(squares: Arrays, tmp_path: Path) -> None:
+    def lose_the_record(done: int) -> None:
+        (tmp_path / "run" / "run.json").unlink(missing_ok=True)
+
+    undo = after_every_dispatch(lose_the_record)
+    try:
+        with pytest.raises(cj.training.NonFiniteLoss):
+            fit(squares, tmp_path / "run", optimizer="sgd", learning_rate=1e30)
+    finally:
+        undo()
+
+
+def test_after_an_end_that_could_not_be_written_the_directory_is_free(
+    squares: Arrays, tmp_path: Path
+) -> None:
+    def lose_the_record(done: int) -> None:
+        (tmp_path / "run" / "run.json").unlink(missing_ok=True)
+
+    undo = after_every_dispatch(lose_the_record)
+    try:
+        with pytest.raises(RunError, match=r"run\.json"):
+            fit(squares, tmp_path / "run", epochs=1)
+    finally:
+        undo()
+    fit(squares, tmp_path / "run", epochs=1, resume=True)
+
+
+def test_resuming_keeps_how_the_run_began(squares: Arrays, tmp_path: Path) -> None:
+    fit(squares, tmp_path / "run", epochs=1)
+    file = tmp_path / "run" / "run.json"
+    first = json.loads(file.read_text())
+    first["machine"]["cores"] = 99
+    file.write_text(json.dumps(first))
+    fit(squares, tmp_path / "run", epochs=2, resume=True)
+    record = json.loads(file.read_text())
+    for name in ("machine", "versions", "code", "initial_hash", "started", "command"):
+        assert record[name] == first[name]
+    (again,) = record["resumed"]
+    assert again["machine"]["cores"] != 99
+    assert again["versions"] == first["versions"]
 
 
 # Claiming a directory

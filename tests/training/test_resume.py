@@ -280,6 +280,7 @@ def test_on_a_full_disk_the_checkpoint_before_survives_and_one_line_says_so(tmp_
     through = python("-c", FULL, tmp_path / "through", "0", "").stdout.splitlines()[-1]
     run = tmp_path / "run"
     done = python("-c", FULL, run, "6", "", status=1, CNNJAX_COMPILATION_CACHE="0")
+    assert len(done.stderr.splitlines()) == 1, done.stderr
     (line,) = done.stderr.splitlines()
     assert line == (
         f"error: a checkpoint could not be saved in {run / 'checkpoints'} (File too large); the "
@@ -300,6 +301,7 @@ def test_no_space_left_on_the_device(tmp_path: Path) -> None:
         pytest.skip("needs a small file system: this user may not mount one")
     try:
         done = python("-c", FULL, small / "run", "0", "", status=1)
+        assert len(done.stderr.splitlines()) == 1, done.stderr
         (line,) = done.stderr.splitlines()
         assert "(No space left on device); the checkpoint of step 5 there is complete" in line
         assert cj.load(small / "run").spec.name == "mlp"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +14,15 @@ import optax
 from cnnjax import data as data_sources
 from cnnjax import metrics, paths
 from cnnjax.config import TrainingConfig, from_dict
+from cnnjax.data import DataNotFound
 from cnnjax.models import Model, create_model
 from cnnjax.models.files import read_spec
-from cnnjax.runtime import machine, versions
+from cnnjax.nn import current_conv_engine
+from cnnjax.runtime import code_version, machine, versions
+from cnnjax.storage import text_hash
 from cnnjax.training import Run, RunDirectory, RunError, fit
-from cnnjax.training.record import CONFIG_FILE, RUN_FILE, code_version, text_hash
+from cnnjax.training.loop import loss_name, recorded_settings
+from cnnjax.training.record import CONFIG_FILE, RUN_FILE
 
 # Of an epoch's line: how long it took is not a result.
 _TIMES = ("seconds", "images_per_second")
@@ -30,7 +35,7 @@ class Reproduction:
     Args:
         run: the new run.
         results: what of the result is not the same, a line each; empty if every bit is.
-        circumstances: what else differs, which may be why: code, versions, machine, data.
+        circumstances: what else differs, which may be why: settings, code, versions, machine, data.
     """
 
     run: Run
@@ -55,13 +60,13 @@ class Reproduction:
             lines += ["although these differ:" if self.same else "what else differs:"]
             lines += [f"  {line}" for line in self.circumstances]
         elif not self.same:
-            lines.append("no difference of code, versions, machine or data is known")
+            lines.append("no difference of settings, code, versions, machine or data is known")
         return "\n".join(lines)
 
 
 def reproduce(
     directory: str | Path,
-    data: data_sources.Splits | None = None,
+    data: data_sources.Splits | data_sources.Dataset | tuple[np.ndarray, np.ndarray] | None = None,
     model: Model | None = None,
     loss: metrics.Loss | None = None,
     optimizer: optax.GradientTransformation | None = None,
@@ -85,7 +90,8 @@ def reproduce(
         A Reproduction; print it.
 
     Raises:
-        RunError: if the directory is no finished run, or something is needed that was not recorded.
+        RunError: if the directory is no finished run or damaged, or something is needed that was
+            not recorded.
     """
     run = RunDirectory(directory)
     record, config = run.read(RUN_FILE), run.read(CONFIG_FILE)
@@ -94,23 +100,49 @@ def reproduce(
             f"{run.path} is not finished (status: {record.get('status')}): there is no result to "
             "compare with; go on with it first (resume=True, on the command line --resume)"
         )
-    training = _training(run, config, optimizer, augment)
-    if config.get("loss") != "cross-entropy" and loss is None:
-        raise _needs(run, "loss", f"the function {config.get('loss')}")
-    if data is None:
-        if not record.get("source"):
-            raise _needs(run, "data", "arrays, or parts that cj.data.load did not make")
-        data = data_sources.reload(
-            record["source"], data_dir=data_dir, progress=print if verbose else None
-        )
-    if model is None:
-        model = _model(run, record, training.seed)
-    circumstances = _circumstances(run, record, config, data, model)
+    try:
+        training = _training(run, config, optimizer, augment)
+        if config["loss"] != "cross-entropy" and loss is None:
+            raise _needs(run, "loss", f"the function {config['loss']}")
+        splits = _data(run, record, data, data_dir, print if verbose else None)
+        model = model or _model(run, record, training.seed)
+        now = {
+            "settings": recorded_settings(training, optimizer),
+            "loss": loss_name(loss),
+            "conv_engine": current_conv_engine(),
+        }
+        circumstances = _circumstances(run, record, config, splits, model, now)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise RunError(
+            f"the record of {run.path} is damaged, or of another version of cnnjax: "
+            f"{type(error).__name__}: {error}"
+        ) from error
+    if verbose and circumstances:
+        print("\n".join(["other than then:", *(f"  {line}" for line in circumstances)]))
     again = fit(
-        model, data, training, loss, optimizer, out, verbose=verbose,
+        model, splits, training, loss, optimizer, out, verbose=verbose,
         record={"reproduces": str(run.path)},
     )  # fmt: skip
     return Reproduction(again, _results(record, run.epochs(), again), circumstances)
+
+
+def _data(
+    run: RunDirectory,
+    record: Mapping[str, Any],
+    data: Any,
+    data_dir: str | Path | None,
+    progress: Callable[[str], None] | None,
+) -> data_sources.Splits:
+    if data is not None:
+        return data_sources.as_splits(data)
+    if record["source"] is None:
+        raise _needs(run, "data", "arrays, or parts that cj.data.load did not make,")
+    try:
+        return data_sources.reload(record["source"], data_dir=data_dir, progress=progress)
+    except DataNotFound as error:
+        raise RunError(
+            f"{error}; or give the data in Python, cj.reproduce(run, data=...)"
+        ) from None
 
 
 def _training(
@@ -120,9 +152,9 @@ def _training(
     augment: Callable | None,
 ) -> TrainingConfig:
     settings = {**config["training"], "resume": False}
-    if isinstance(settings["augment"], str):
-        if augment is None:
-            raise _needs(run, "augment", f"the function {settings['augment']}")
+    if isinstance(settings["augment"], str) and augment is None:
+        raise _needs(run, "augment", f"the function {settings['augment']}")
+    if augment is not None:
         settings["augment"] = augment
     if settings["learning_rate"] is None:
         if optimizer is None:
@@ -160,25 +192,34 @@ def _circumstances(
     config: Mapping[str, Any],
     data: data_sources.Splits,
     model: Model,
+    settings: Mapping[str, Any],
 ) -> list[str]:
     lines = []
-    if text_hash((run.path / CONFIG_FILE).read_text()) != record.get("config_hash"):
+    if text_hash((run.path / CONFIG_FILE).read_text(encoding="utf-8")) != record["config_hash"]:
         lines.append("config.json is not the one that the run was started with")
     seed = config["training"]["seed"]
-    if seed != record.get("seed"):
-        lines.append(f"seed: {record.get('seed')} then, {seed} in config.json now")
-    if paths.tree_hash(model.variables) != record.get("initial_hash"):
+    if seed != record["seed"]:
+        lines.append(f"seed: {record['seed']} then, {seed} in config.json now")
+    if paths.tree_hash(model.variables) != record["initial_hash"]:
         lines.append(
             "initial parameters: none that the model gets from the run's seed or seed 0; if they "
             "came from elsewhere, give it: cj.reproduce(run, model=...)"
         )
-    then = {"versions": record.get("versions"), "machine": record.get("machine"),
-            "code": record.get("code")}  # fmt: skip
-    now = {"versions": versions(), "machine": machine(), "code": code_version()}
+    then: dict[str, Any] = {k: record[k] for k in ("versions", "machine", "code")}
+    for other in record.get("resumed", []):
+        for change in _changes(then, {k: other[k] for k in then}):
+            lines.append(f"the run was resumed elsewhere: {change}")
+    now: dict[str, Any] = {"versions": versions(), "machine": machine(), "code": code_version()}
+    free = ("seed", "resume", "keep", "checkpoint_every")
+    then |= {"settings": config["training"], "loss": config["loss"]}
+    then["conv_engine"] = config["conv_engine"]
+    # Through JSON, as the record went.
+    now |= json.loads(json.dumps(settings))
+    for side in (then, now):
+        side["settings"] = {k: v for k, v in side["settings"].items() if k not in free}
     parts = data.parts
-    for name in dict.fromkeys([*record.get("data", {}), *parts]):
-        before = record.get("data", {}).get(name, {})
-        part = parts.get(name)
+    for name in dict.fromkeys([*record["data"], *parts]):
+        before, part = record["data"].get(name, {}), parts.get(name)
         then[f"data {name}"] = {k: before.get(k) for k in ("examples", "fingerprint")}
         now[f"data {name}"] = {
             "examples": len(part) if part else None,

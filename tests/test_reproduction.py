@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import jax
@@ -120,7 +121,7 @@ def test_a_tampered_metric_is_named(run: Path) -> None:
     found = cj.reproduce(run, verbose=False)
     (line,) = found.results
     assert line.startswith("val_accuracy: 1.0 then, ")
-    assert "no difference of code, versions, machine or data is known" in str(found)
+    assert "no difference of settings, code, versions, machine or data is known" in str(found)
 
 
 def square_loss(logits: jax.Array, labels: jax.Array) -> jax.Array:
@@ -151,6 +152,70 @@ def test_what_a_record_cannot_hold_is_asked_for_by_name(squares: Arrays, tmp_pat
         ):
             cj.reproduce(tmp_path / "run", **rest, verbose=False)
     assert cj.reproduce(tmp_path / "run", **given, verbose=False).same
+
+
+@dataclass(frozen=True)
+class Shift:
+    """An augmentation of one's own with settings, one of which has a name of ours."""
+
+    width_shift: int = 1
+
+    def __call__(self, key: jax.Array, image: jax.Array) -> jax.Array:
+        return jnp.roll(image, self.width_shift, axis=1)
+
+
+def test_arrays_and_an_augmentation_with_settings_are_given_again(
+    squares: Arrays, tmp_path: Path
+) -> None:
+    config = cj.TrainingConfig(epochs=1, batch_size=16, augment=Shift(2))
+    model = cj.create_model("mlp", input_shape=(12, 12, 1), num_classes=3, units=(8,))
+    cj.fit(model, squares, config, directory=tmp_path / "run", verbose=False)
+    with pytest.raises(RunError, match=r"Shift\(width_shift=2\) as its augment"):
+        cj.reproduce(tmp_path / "run", data=squares, verbose=False)
+    assert cj.reproduce(tmp_path / "run", squares, augment=Shift(2), verbose=False).same
+    other = cj.reproduce(tmp_path / "run", squares, augment=Shift(3), verbose=False)
+    assert any("settings augment: " in line for line in other.circumstances)
+    assert not other.same
+
+
+def test_settings_that_differ_are_named(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = cj.reproduce(finished, loss=square_loss, optimizer=optax.sgd(0.1))
+    told = " ".join(found.circumstances)
+    assert "settings optimizer: rmsprop then, given by the caller now" in told
+    assert "loss: cross-entropy then, test_reproduction.square_loss now" in told
+    # Before the training starts, so that nobody waits for what is known.
+    out = capsys.readouterr().out
+    assert out.index("loss: cross-entropy then") < out.index("epoch 1/2")
+    with cj.nn.conv_engine("lax"):
+        found = cj.reproduce(finished, verbose=False)
+    assert found.circumstances == ["conv_engine: auto then, lax now"]
+
+
+def test_a_run_that_was_resumed_elsewhere_says_so(run: Path) -> None:
+    def elsewhere(record: dict) -> None:
+        processes = {k: record[k] for k in ("versions", "machine", "code")}
+        record["resumed"] = [{**processes, "machine": {**processes["machine"], "cores": 99}}]
+
+    edit(run / "run.json", elsewhere)
+    found = cj.reproduce(run, verbose=False)
+    cores = json.loads((run / "run.json").read_text())["machine"]["cores"]
+    expected = f"the run was resumed elsewhere: machine cores: {cores} then, 99 now"
+    assert found.circumstances == [expected]
+
+
+def test_data_that_moved_may_be_given(run: Path, finished: Path, tmp_path: Path) -> None:
+    edit(run / "run.json", lambda r: r["source"].update(data=str(tmp_path / "gone.npz")))
+    with pytest.raises(RunError, match=r"gone\.npz does not exist.*cj\.reproduce\(run, data="):
+        cj.reproduce(run, verbose=False)
+    data = cj.data.load(finished.parent / "noise.npz", validation=0.25, train_examples=40, seed=3)
+    assert cj.reproduce(run, data, verbose=False).same
+
+
+@pytest.mark.parametrize("name", ["source", "data", "versions", "initial_hash", "seed"])
+def test_a_record_that_lacks_something_is_called_damaged(run: Path, name: str) -> None:
+    edit(run / "run.json", lambda r: r.pop(name))
+    with pytest.raises(RunError, match=rf"record of {run} is damaged, .* KeyError: '{name}'"):
+        cj.reproduce(run, verbose=False)
 
 
 def test_a_run_that_is_not_finished_has_nothing_to_compare_with(run: Path) -> None:
