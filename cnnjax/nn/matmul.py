@@ -10,8 +10,9 @@ from jax import Array, lax
 
 Pairs = tuple[tuple[int, int], tuple[int, int]]
 
-# The split form wins once it moves less than this share of what the joint form moves (measured).
-_SPLIT_BELOW = 0.85
+# The split form wins unless it moves more than the joint one: its pieces are larger (measured: a
+# step of the MNIST convnet, whose second layer moves as much in both, takes 9 % less).
+_SPLIT_BELOW = 1.1
 
 
 def im2col_conv(

@@ -6,8 +6,8 @@ products where the definition takes 36. Over all tiles and channels each of the 
 matrix product. The constants are 0, 1, -1 and 1/2, so that it rounds no worse than the direct sum
 (measured on random layers); larger tiles would save more and round ten times worse.
 
-It rounds relative to the whole tile: where a kernel has exact zeros that must hide what they cover
-(masked, causal convolutions), use `conv_engine("im2col")` or "lax".
+It rounds relative to the whole tile, and an infinity spoils its tile: where exact zeros of a kernel
+must hide what they cover (masked, causal convolutions), use `conv_engine("im2col")` or "lax".
 """
 
 from __future__ import annotations
