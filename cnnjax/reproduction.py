@@ -15,14 +15,14 @@ from cnnjax import data as data_sources
 from cnnjax import metrics, paths
 from cnnjax.config import TrainingConfig, from_dict
 from cnnjax.data import DataNotFound
-from cnnjax.models import Model, create_model
-from cnnjax.models.files import read_spec
+from cnnjax.models import Model
+from cnnjax.models.files import from_spec, read_spec
 from cnnjax.nn import current_conv_engine
 from cnnjax.runtime import code_version, machine, versions
 from cnnjax.storage import text_hash
 from cnnjax.training import Run, RunDirectory, RunError, fit
-from cnnjax.training.loop import loss_name, recorded_settings
-from cnnjax.training.record import CONFIG_FILE, RUN_FILE
+from cnnjax.training.loop import OPTIMIZER_SETTINGS, loss_name, recorded_settings
+from cnnjax.training.record import CONFIG_FILE, FREE_TO_CHANGE, RUN_FILE
 
 # Of an epoch's line: how long it took is not a result.
 _TIMES = ("seconds", "images_per_second")
@@ -160,8 +160,7 @@ def _training(
         if optimizer is None:
             raise _needs(run, "optimizer", "an optax transformation")
         defaults = vars(TrainingConfig())
-        names = ("optimizer", "learning_rate", "schedule", "warmup", "momentum", "weight_decay")
-        settings.update({name: defaults[name] for name in names})
+        settings.update({name: defaults[name] for name in ("optimizer", *OPTIMIZER_SETTINGS)})
     training: TrainingConfig = from_dict(TrainingConfig, settings)
     return training
 
@@ -172,15 +171,7 @@ def _model(run: RunDirectory, record: Mapping[str, Any], seed: int) -> Model:
         raise _needs(run, "model", f"a module of the class {spec.name}")
     # An experiment's model has the training's seed; a call of create_model often none.
     for tried in dict.fromkeys((0, seed)):
-        model = create_model(
-            spec.name,
-            input_shape=(spec.input_shape[0], spec.input_shape[1], spec.input_shape[2]),
-            num_classes=spec.num_classes,
-            label_names=spec.label_names,
-            preprocessing=spec.preprocessing,
-            seed=tried,
-            **spec.arguments,
-        )
+        model = from_spec(spec, tried)
         if paths.tree_hash(model.variables) == record.get("initial_hash"):
             break
     return model
@@ -210,7 +201,7 @@ def _circumstances(
         for change in _changes(then, {k: other[k] for k in then}):
             lines.append(f"the run was resumed elsewhere: {change}")
     now: dict[str, Any] = {"versions": versions(), "machine": machine(), "code": code_version()}
-    free = ("seed", "resume", "keep", "checkpoint_every")
+    free = ("seed", *FREE_TO_CHANGE)
     then |= {"settings": config["training"], "loss": config["loss"]}
     then["conv_engine"] = config["conv_engine"]
     # Through JSON, as the record went.
@@ -247,22 +238,12 @@ def _results(record: Mapping[str, Any], epochs: Sequence[Mapping[str, Any]], run
 
 def _changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """A line for every value that differs, nested ones by their path."""
-    before, after = _flat(then), _flat(now)
+    before, after = paths.flatten(then), paths.flatten(now)
     return [
-        f"{name}: {_text(before.get(name))} then, {_text(after.get(name))} now"
+        f"{name.replace('/', ' ')}: {_text(before.get(name))} then, {_text(after.get(name))} now"
         for name in dict.fromkeys([*before, *after])
         if before.get(name) != after.get(name)
     ]
-
-
-def _flat(tree: Mapping[str, Any]) -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in tree.items():
-        if isinstance(value, Mapping):
-            flat.update({f"{name} {k}": v for k, v in _flat(value).items()})
-        else:
-            flat[name] = value
-    return flat
 
 
 def _text(value: Any) -> str:

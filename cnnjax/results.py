@@ -15,7 +15,7 @@ import numpy as np
 from cnnjax import paths
 from cnnjax.storage import write_text
 from cnnjax.training import RunDirectory, RunError
-from cnnjax.training.record import CONFIG_FILE, RUN_FILE
+from cnnjax.training.record import CONFIG_FILE, FREE_TO_CHANGE, RUN_FILE
 
 _HEADING = """# Results
 
@@ -249,7 +249,7 @@ def _checked(directory: RunDirectory, record: dict[str, Any]) -> tuple[tuple, di
         epochs, config = directory.epochs(), directory.read(CONFIG_FILE)
         record["epoch"] = epochs[record["best_epoch"] - 1]
         record["epochs"] = len(epochs)
-        free = ("seed", "resume", "keep", "checkpoint_every")
+        free = ("seed", *FREE_TO_CHANGE)
         training = {k: v for k, v in config["training"].items() if k not in free}
         same = {
             **config,

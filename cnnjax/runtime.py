@@ -18,6 +18,8 @@ from typing import Any
 
 import jax
 
+from cnnjax.storage import text_hash
+
 # glibc's mallopt parameters (malloc.h).
 _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
 
@@ -141,8 +143,7 @@ def code_version() -> dict[str, Any]:
     package = Path(__file__).resolve().parent
     files = sorted(package.rglob("*.py"))
     texts = [f"{f.relative_to(package)}\n{f.read_text(encoding='utf-8')}" for f in files]
-    digest = hashlib.sha256("\n".join(texts).encode()).hexdigest()
-    return {"sources": digest[:16], **_checkout(package.parent)}
+    return {"sources": text_hash("\n".join(texts)), **_checkout(package.parent)}
 
 
 def _checkout(root: Path) -> dict[str, Any]:

@@ -122,6 +122,19 @@ def rebuild(
     return Model(fresh.module, arrays, spec)
 
 
+def from_spec(spec: ModelSpec, seed: int = 0) -> Model:
+    """A model of `create_model`, by its spec, with random variables from the seed."""
+    return create_model(
+        spec.name,
+        input_shape=(spec.input_shape[0], spec.input_shape[1], spec.input_shape[2]),
+        num_classes=spec.num_classes,
+        label_names=spec.label_names,
+        preprocessing=spec.preprocessing,
+        seed=seed,
+        **(spec.arguments or {}),
+    )
+
+
 def _fresh(spec: ModelSpec, module: linen.Module | None, origin: Path) -> Model:
     """A model of a spec with random variables."""
     if module is not None:
@@ -131,10 +144,4 @@ def _fresh(spec: ModelSpec, module: linen.Module | None, origin: Path) -> Model:
             f"{origin} holds a model of the class {spec.name}, whose code is not stored with it: "
             f"give it as cj.load(directory, module={spec.name}(...))"
         )
-    return create_model(
-        spec.name,
-        input_shape=(spec.input_shape[0], spec.input_shape[1], spec.input_shape[2]),
-        num_classes=spec.num_classes,
-        preprocessing=spec.preprocessing,
-        **spec.arguments,
-    )
+    return from_spec(spec)

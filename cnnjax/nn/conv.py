@@ -98,15 +98,13 @@ def conv2d(
         )
     pads = resolve_padding(padding, inputs.shape[1:3], kernel.shape[:2], strides, dilation)
     engine = _check_engine(engine or _engine_context.value)
-    plain = winograd.possible(kernel.shape, strides, dilation)
-    if engine == "winograd" and not plain:
+    if engine == "winograd" and not winograd.possible(kernel.shape, strides, dilation):
         raise ValueError(
             "engine='winograd' needs a 3x3 kernel, strides 1 and dilation_rate 1, got "
             f"{kernel.shape[0]}x{kernel.shape[1]}, {strides} and {dilation}"
         )
-    if engine == "auto" and jax.default_backend() == "cpu":
-        use_winograd = plain and winograd.worthwhile(inputs, kernel, pads)
-        engine = "winograd" if use_winograd else "by differentiation"
+    if engine == "auto":
+        engine = auto_engine(inputs, kernel, strides, pads, dilation)
     match engine:
         case "winograd":
             return winograd.winograd_conv(inputs, kernel, pads)
@@ -115,6 +113,20 @@ def conv2d(
         case "by differentiation":
             return _conv_by_differentiation(inputs, kernel, strides, pads, dilation)
     return _lax_conv(inputs, kernel, strides, pads, dilation)
+
+
+def auto_engine(inputs: Array, kernel: Array, strides: tuple, pads: Pairs, dilation: tuple) -> str:
+    """What "auto" takes: "lax", "winograd" or "by differentiation".
+
+    The last one is lax for values, and im2col for values whose gradient is asked for.
+    """
+    if jax.default_backend() != "cpu":
+        return "lax"
+    if winograd.possible(kernel.shape, strides, dilation) and winograd.worthwhile(
+        inputs, kernel, pads
+    ):
+        return "winograd"
+    return "by differentiation"
 
 
 def as_pair(value: int | Sequence[int], name: str) -> tuple[int, int]:

@@ -71,7 +71,7 @@ def winograd_conv(x: Array, kernel: Array, pads: Pairs) -> Array:
     Returns:
         [N, H', W', F].
     """
-    return _products(_transformed_inputs(x, pads), kernel, x.shape, pads)
+    return _forward(x, kernel, pads)[0]
 
 
 def _forward(x: Array, kernel: Array, pads: Pairs) -> tuple[Array, tuple]:
@@ -102,8 +102,13 @@ def _backward(pads: Pairs, residuals: tuple, cotangent: Array) -> tuple[Array, A
 winograd_conv.defvjp(_forward, _backward)
 
 
-def _tiles(shape: Sequence[int], pads: Pairs) -> tuple[int, int]:
+def _output_size(shape: Sequence[int], pads: Pairs) -> tuple[int, int]:
     height, width = (n + sum(pad) - 2 for n, pad in zip(shape[1:3], pads, strict=True))
+    return height, width
+
+
+def _tiles(shape: Sequence[int], pads: Pairs) -> tuple[int, int]:
+    height, width = _output_size(shape, pads)
     return -(-height // _OUT), -(-width // _OUT)
 
 
@@ -135,7 +140,7 @@ def _products(inputs: list[list[Array]], kernel: Array, shape: Sequence[int], pa
     ]
     tiles = _transform(_A.T, products)
     joined = jnp.stack([jnp.stack(row, axis=3) for row in tiles], axis=2)
-    height, width = (n + sum(pad) - 2 for n, pad in zip(shape[1:3], pads, strict=True))
+    height, width = _output_size(shape, pads)
     return joined.reshape(n, rows * _OUT, columns * _OUT, filters)[:, :height, :width]
 
 

@@ -35,7 +35,7 @@ class Devices:
 
     def replicate(self, tree: Any) -> Any:
         """Every array on each device."""
-        return jax.device_put(tree, self._sharding()) if self.count > 1 else tree
+        return jax.device_put(tree, self._sharding() if self.count > 1 else None)
 
     def place(self, batch: Mapping[str, Any]) -> dict[str, jax.Array]:
         """A batch {name: [N, ...] or scalar}, divided along its first axis."""

@@ -44,8 +44,8 @@ class Dispatcher:
         if self.chunk == 1:
             self._step = jax.jit(step, donate_argnums=0, compiler_options=options)
         else:
-            self._images = devices.replicate(jax.device_put(np.asarray(loader.data.images)))
-            self._labels = devices.replicate(jax.device_put(np.asarray(loader.data.labels)))
+            self._images = devices.replicate(np.asarray(loader.data.images))
+            self._labels = devices.replicate(np.asarray(loader.data.labels))
             self._scan = jax.jit(_scan_of(step), donate_argnums=0, compiler_options=options)
 
     def run(

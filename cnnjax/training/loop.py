@@ -33,6 +33,9 @@ from cnnjax.training.state import TrainState, Tree
 from cnnjax.training.step import make_eval_step, make_train_step
 from cnnjax.training.stopping import Interrupted, NonFiniteLoss, StopSignals
 
+# Settings that a given optimiser takes the place of.
+OPTIMIZER_SETTINGS = ("learning_rate", "schedule", "warmup", "momentum", "weight_decay")
+
 # Dispatches that may wait on the device: enough to keep it busy.
 _AHEAD = 4
 
@@ -145,9 +148,7 @@ class _Training:
                 "validation part, e.g. splits.with_validation(0.2)"
             )
         self.model, self.splits, self.config = model, splits, config
-        self.initial_hash = paths.tree_hash(model.variables)
         self.settings, self.loss = recorded_settings(config, optimizer), loss
-        self.conv_engine = current_conv_engine()
         self.loader = Loader(splits.train, config.batch_size, shuffle=True, seed=config.seed)
         total = config.epochs * self.loader.steps
         self.schedule = None if optimizer else make_schedule(config, total)
@@ -225,7 +226,7 @@ class _Training:
         config = {
             "training": self.settings,
             "loss": loss_name(self.loss),
-            "conv_engine": self.conv_engine,
+            "conv_engine": current_conv_engine(),
             "model": to_dict(self.model.spec),
             "experiment": self.facts.get("experiment"),
         }
@@ -240,7 +241,7 @@ class _Training:
             "source": self.splits.source,
             "model": self.model.spec.name,
             "parameters": sum(leaf.size for leaf in jax.tree.leaves(self.model.params)),
-            "initial_hash": self.initial_hash,
+            "initial_hash": paths.tree_hash(self.model.variables),
         }
         directory.check(config, facts, resume=self.config.resume)
         # Until everything is read and verified, nothing that is there may change; where nothing
@@ -459,6 +460,5 @@ def recorded_settings(
     settings = to_dict(config)
     if optimizer is not None:
         settings["optimizer"] = "given by the caller"
-        for name in ("learning_rate", "schedule", "warmup", "momentum", "weight_decay"):
-            settings[name] = None
+        settings.update(dict.fromkeys(OPTIMIZER_SETTINGS))
     return settings

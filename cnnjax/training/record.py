@@ -28,7 +28,7 @@ CONFIG_FILE, RUN_FILE, METRICS_FILE = "config.json", "run.json", "metrics.jsonl"
 CHECKPOINTS = "checkpoints"
 
 # May differ between a run and its resumption.
-_FREE_TO_CHANGE = ("resume", "keep", "checkpoint_every")
+FREE_TO_CHANGE = ("resume", "keep", "checkpoint_every")
 
 
 class RunError(ValueError):
@@ -237,7 +237,7 @@ class RunDirectory:
 
     def _check_same(self, config: Mapping[str, Any]) -> None:
         before, now = paths.flatten(self.read(CONFIG_FILE)), paths.flatten(config)
-        free = {k for k in {*before, *now} if k.rpartition("/")[2] in _FREE_TO_CHANGE}
+        free = {k for k in {*before, *now} if k.rpartition("/")[2] in FREE_TO_CHANGE}
         # A constant rate does not depend on the end, so such a training may be prolonged.
         if now.get("training/schedule") == "constant":
             free.add("training/epochs")

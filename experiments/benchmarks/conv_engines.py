@@ -23,7 +23,7 @@ from flax import linen
 
 import cnnjax as cj
 from cnnjax.nn import Conv2D, conv2d, winograd
-from cnnjax.nn.conv import Padding, as_pair, resolve_padding
+from cnnjax.nn.conv import Padding, as_pair, auto_engine, resolve_padding
 from cnnjax.runtime import visible_cores
 from experiments.benchmarks import peers
 
@@ -173,16 +173,15 @@ def engines(conv: Conv) -> tuple[str, ...]:
 
 
 def chosen(conv: Conv, training: bool) -> str:
-    """The engine that "auto" takes, by the rule of `conv2d`."""
-    if jax.default_backend() != "cpu":
-        return "lax"
+    """The engine that "auto" takes."""
     strides = as_pair(conv.strides, "strides")
     pads = resolve_padding(conv.padding, conv.inputs[1:3], conv.kernel[:2], strides)
     x: Any = jax.ShapeDtypeStruct(conv.inputs, np.float32)
     kernel: Any = jax.ShapeDtypeStruct(conv.kernel, np.float32)
-    if "winograd" in engines(conv) and winograd.worthwhile(x, kernel, pads):
-        return "winograd"
-    return "im2col" if training else "lax"
+    engine = auto_engine(x, kernel, strides, pads, (1, 1))
+    if engine == "by differentiation":
+        return "im2col" if training else "lax"
+    return engine
 
 
 def _traced(net: str, batch: int) -> list[Conv]:
