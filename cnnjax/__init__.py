@@ -1,12 +1,13 @@
 """cnnjax: research with convolutional networks in JAX."""
 
-from cnnjax import augment, data, metrics, nn, training
+from cnnjax import augment, data, explain, metrics, nn, training
 from cnnjax.config import TrainingConfig
 from cnnjax.models import (
     Model,
     ModelSpec,
     create_model,
     decode_predictions,
+    export_weights,
     predict,
     save,
     summary,
@@ -27,6 +28,8 @@ __all__ = [
     "data",
     "decode_predictions",
     "evaluate",
+    "explain",
+    "export_weights",
     "fit",
     "load",
     "metrics",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import dataclasses
 import os
 import sys
 import traceback
@@ -31,20 +32,26 @@ def _parser() -> argparse.ArgumentParser:
 
     verb = verbs.add_parser("summary", help="layer table of a model, a saved model or a run")
     verb.add_argument("model", help="a name from `cnnjax list`, or a directory")
-    verb.add_argument(
-        "--input-shape", nargs=3, type=int, metavar=("H", "W", "C"), help="default: the model's own"
-    )
-    verb.add_argument("--num-classes", type=int, default=10, help="default: 10")
-    verb.add_argument(
-        "--set", action="append", default=[], metavar="NAME=VALUE",
-        help="a further argument of the model, e.g. units=1024,512 for mlp",
-    )  # fmt: skip
+    _add_model_options(verb)
     verb.set_defaults(verb=_summary)
 
     verb = verbs.add_parser("predict", help="classify image files")
-    verb.add_argument("run", help="a run directory or a saved model")
-    verb.add_argument("images", nargs="+", metavar="IMAGE", help="JPEG, PNG, WebP, GIF, ... files")
+    verb.add_argument(
+        "files", nargs="+", metavar="[RUN] IMAGE",
+        help="a run directory or a saved model, unless --model names one; then image files: JPEG, "
+        "PNG, WebP, GIF, ...",
+    )  # fmt: skip
+    verb.add_argument("--model", help="a name from `cnnjax list`, with weights of --weights")
+    verb.add_argument(
+        "--weights", default="imagenet", metavar="FILE",
+        help="of --model: a Keras, .npz or .safetensors file; default: ImageNet's",
+    )  # fmt: skip
+    _add_model_options(verb)
     verb.add_argument("--top", type=int, default=1, help="classes to name per image; default: 1")
+    verb.add_argument(
+        "--resize", choices=("crop", "stretch", "pad"),
+        help="how images come to the model's size; default: the model's own way, mostly crop",
+    )  # fmt: skip
     verb.add_argument(
         "--invert", action="store_true",
         help="swap dark and light: dark ink on paper for a model of light digits on black",
@@ -75,6 +82,29 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_model_options(verb: argparse.ArgumentParser) -> None:
+    """Options for what `create_model` takes."""
+    verb.add_argument(
+        "--input-shape", nargs=3, type=int, metavar=("H", "W", "C"), help="default: the model's own"
+    )
+    verb.add_argument("--num-classes", type=int, help="default: the model's own, 10 or 1000")
+    verb.add_argument("--alpha", type=float, help="width of mobilenet: 0.25, 0.5, 0.75 or 1")
+    verb.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE",
+        help="a further argument of the model, e.g. units=1024,512 for mlp, include_top=False",
+    )  # fmt: skip
+
+
+def _model_arguments(options: argparse.Namespace) -> dict[str, Any]:
+    """What `_add_model_options` took, for `create_model`."""
+    arguments = dict(_setting(text) for text in options.set)
+    if options.alpha is not None:
+        arguments["alpha"] = options.alpha
+    if options.input_shape:
+        arguments["input_shape"] = tuple(options.input_shape)
+    return {"num_classes": options.num_classes, **arguments}
+
+
 def _list(options: argparse.Namespace) -> None:
     from cnnjax.models import BUILDERS
 
@@ -90,12 +120,7 @@ def _summary(options: argparse.Namespace) -> None:
     if Path(options.model).is_dir():
         print(cj.summary(cj.load(options.model)))
         return
-    shape = tuple(options.input_shape) if options.input_shape else None
-    arguments = dict(_setting(text) for text in options.set)
-    model = cj.create_model(
-        options.model, input_shape=shape, num_classes=options.num_classes, **arguments
-    )
-    print(cj.summary(model))
+    print(cj.summary(cj.create_model(options.model, **_model_arguments(options))))
 
 
 def _setting(text: str) -> tuple[str, Any]:
@@ -113,10 +138,12 @@ def _predict(options: argparse.Namespace) -> None:
     import cnnjax as cj
 
     cj.configure_runtime()
-    model = cj.load(options.run)
+    model, files = _model_and_files(options)
+    if options.resize:
+        model = model.replace(spec=dataclasses.replace(model.spec, resize=options.resize))
     channels = model.spec.input_shape[2]
     pictures, found, missing = [], [], []
-    for name in options.images:
+    for name in files:
         try:
             picture = cj.data.read_image(name, channels)
         except cj.data.UnreadableImage as error:
@@ -124,15 +151,45 @@ def _predict(options: argparse.Namespace) -> None:
             continue
         pictures.append(255 - picture if options.invert else picture)
         found.append(name)
-    names = model.spec.label_names
     if pictures:
+        names = model.spec.label_names or _numbers_without_names(model.spec.num_classes)
         decoded = cj.decode_predictions(cj.predict(model, pictures), options.top, names)
         width = max(map(len, found))
         for name, best in zip(found, decoded, strict=True):
             answers = "  ".join(f"{label} {probability:.4f}" for _, label, probability in best)
             print(f"{name:{width}}  {answers}")
+        size = model.spec.input_shape[:2]
+        if any(picture.shape[:2] != size for picture in pictures):
+            how = cj.data.RESIZE_POLICIES[model.spec.resize]
+            print(f"# images were brought to {size[0]}x{size[1]} by {how}")
     if missing:
         raise cj.data.UnreadableImage("; ".join(missing))
+
+
+def _numbers_without_names(num_classes: int) -> tuple[str, ...]:
+    """() where classes can be named; their numbers, and a word why, where ImageNet's cannot be."""
+    from cnnjax.models.imagenet import IMAGENET_CLASSES, class_names
+
+    if num_classes == IMAGENET_CLASSES:
+        try:
+            class_names()
+        except OSError as error:
+            print(f"classes have numbers instead of names: {error}", file=sys.stderr)
+            return tuple(map(str, range(num_classes)))
+    return ()
+
+
+def _model_and_files(options: argparse.Namespace) -> tuple[Any, list[str]]:
+    """The model to ask and the image files: the first file is a run where no model is named."""
+    import cnnjax as cj
+
+    if options.model:
+        arguments = _model_arguments(options)
+        return cj.create_model(options.model, weights=options.weights, **arguments), options.files
+    run, *files = options.files
+    if not files:
+        raise ValueError(f"there is no image after {run}: give RUN IMAGE ..., or --model and IMAGE")
+    return cj.load(run), files
 
 
 def _report(options: argparse.Namespace) -> None:

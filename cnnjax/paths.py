@@ -52,13 +52,16 @@ def matches(path: str, pattern: str) -> bool:
     return any(fnmatch.fnmatchcase("/".join(parts[: i + 1]), pattern) for i in range(len(parts)))
 
 
-def select(paths: Iterable[str], patterns: Sequence[str], argument: str) -> set[str]:
+def select(
+    paths: Iterable[str], patterns: Sequence[str], argument: str, what: str = "parameter"
+) -> set[str]:
     """The paths that any of the patterns names.
 
     Args:
-        paths: slash-joined paths of parameters.
+        paths: slash-joined paths of parameters or layers.
         patterns: shell-style patterns of layers or parameters.
         argument: what to call the patterns in the error message.
+        what: the paths are: "parameter" or "layer".
 
     Raises:
         ValueError: if a pattern names nothing; offers the nearest layer names.
@@ -68,9 +71,10 @@ def select(paths: Iterable[str], patterns: Sequence[str], argument: str) -> set[
     for pattern in patterns:
         hits = {p for p in paths if matches(p, pattern)}
         if not hits:
-            layers = sorted({p.rsplit("/", 1)[0] for p in paths})
+            parameters = what == "parameter"
+            layers = sorted({p.rsplit("/", 1)[0] for p in paths}) if parameters else paths
             raise ValueError(
-                f"{argument}={pattern!r} names no parameter. {suggest(pattern, layers)}"
+                f"{argument}={pattern!r} names no {what}. {suggest(pattern, layers, 'layers')}"
             )
         chosen |= hits
     return chosen

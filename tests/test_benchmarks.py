@@ -16,19 +16,23 @@ TINY = Conv("tiny", "conv", (2, 6, 6, 3), (3, 3, 3, 4))
 
 
 def parameters(model: str) -> int:
-    return cj.summary(cj.create_model(model)).parameters
+    return cj.summary(net(model)).trainable
+
+
+def net(model: str) -> cj.Model:
+    return cj.create_model(model, input_shape=twins.SETTINGS[model].shape, num_classes=10)
 
 
 @pytest.mark.parametrize("model", MODELS)
 def test_our_net_takes_the_images(model):
-    assert cj.create_model(model).spec.input_shape == twins.SETTINGS[model].shape
+    assert net(model).spec.input_shape == twins.SETTINGS[model].shape
 
 
 @pytest.mark.parametrize("model", MODELS)
 def test_keras_twin(model):
     pytest.importorskip("keras")
     twin = twins.keras_twin(model)
-    assert twin.count_params() == parameters(model)
+    assert sum(w.numpy().size for w in twin.trainable_weights) == parameters(model)
     assert twin.output_shape == (None, 10)
 
 
@@ -38,6 +42,38 @@ def test_torch_twin(model):
     twin, (height, width, channels) = twins.torch_twin(model), twins.SETTINGS[model].shape
     assert sum(p.numel() for p in twin.parameters()) == parameters(model)
     assert twin(torch.zeros(2, channels, height, width)).shape == (2, 10)
+
+
+@pytest.mark.parametrize("name", ["mobilenet", "lenet"])
+def test_a_torch_twin_made_from_the_graph_has_the_same_outputs(name):
+    torch = pytest.importorskip("torch")
+    from experiments.benchmarks.torch_graph import TorchGraph
+
+    arguments = {"alpha": 0.25, "num_classes": 7} if name == "mobilenet" else {}
+    size = (47, 60, 3) if name == "mobilenet" else (16, 20, 1)
+    model = cj.create_model(name, input_shape=size, **arguments)
+    twin = TorchGraph(model).eval()
+    twin.take_weights(model)
+    x = np.random.default_rng(0).uniform(-1, 1, (2, *size)).astype(np.float32)
+    with torch.inference_mode():
+        y = twin(torch.from_numpy(np.ascontiguousarray(x.transpose(0, 3, 1, 2)))).numpy()
+    np.testing.assert_allclose(model(x), y, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["vgg16", "resnet50", "inception_v3", "xception"])
+def test_the_twins_of_the_other_backbones_have_the_same_outputs(name):
+    torch = pytest.importorskip("torch")
+    from experiments.benchmarks.torch_graph import TorchGraph
+
+    size = (79, 96, 3)
+    model = cj.create_model(name, input_shape=size)
+    twin = TorchGraph(model).eval()
+    twin.take_weights(model)
+    x = np.random.default_rng(0).uniform(-1, 1, (1, *size)).astype(np.float32)
+    with torch.inference_mode():
+        y = twin(torch.from_numpy(np.ascontiguousarray(x.transpose(0, 3, 1, 2)))).numpy()
+    np.testing.assert_allclose(model(x), y, rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize("twin", [twins.keras_twin, twins.torch_twin])

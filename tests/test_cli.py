@@ -15,6 +15,7 @@ from PIL import Image
 
 import cnnjax as cj
 from cnnjax import cli
+from cnnjax.models.registry import build
 
 Output = tuple[str, str]
 
@@ -71,8 +72,9 @@ def test_predict_names_the_most_probable_class_of_every_image(
     out, err = cnnjax("predict", run, *digits)
     model = cj.load(run)
     probs = cj.predict(model, [cj.data.read_image(file, 1) for file in digits])
-    lines = out.splitlines()
+    *lines, note = out.splitlines()
     assert err == ""
+    assert note.startswith("# images were brought to 28x28 by cutting out the largest centred part")
     for line, file, row in zip(lines, digits, probs, strict=True):
         name, label, probability = line.split()
         assert name == str(file)
@@ -84,7 +86,7 @@ def test_predict_may_name_several_classes(
     cnnjax: Callable[..., Output], run: Path, digits: list[Path]
 ) -> None:
     out, _ = cnnjax("predict", run, digits[0], "--top", "3")
-    values = out.split()[1:]
+    values = out.splitlines()[0].split()[1:]
     assert len(values) == 6
     probabilities = [float(p) for p in values[1::2]]
     assert probabilities == sorted(probabilities, reverse=True)
@@ -119,6 +121,61 @@ def test_predict_as_a_command_of_its_own(run: Path, digits: list[Path], tmp_path
     assert done.stdout.split()[0] == str(digits[0])
     assert done.stderr.startswith(f"error: {broken}: not a readable image")
     assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.fixture(scope="module")
+def quarter(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A weight file of a small MobileNet of three classes."""
+    model = cj.create_model("mobilenet", alpha=0.25, num_classes=3, input_shape=(32, 32, 3))
+    return cj.export_weights(model, tmp_path_factory.mktemp("weights") / "quarter.weights.h5")
+
+
+MOBILENET = ("--model", "mobilenet", "--alpha", "0.25", "--input-shape", "32", "32", "3")
+
+
+def test_predict_with_a_model_and_a_weight_file(
+    cnnjax: Callable[..., Output], quarter: Path, tmp_path: Path
+) -> None:
+    """Of every mode that pictures have, all at once, with one that cannot be read."""
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 60, 4), dtype=np.uint8)
+    picture = Image.fromarray(pixels)
+    files = {
+        "rgb.jpg": picture.convert("RGB"),
+        "grey.png": picture.convert("L"),
+        "alpha.png": picture,
+        "palette.gif": picture.convert("P"),
+        "cmyk.jpg": picture.convert("CMYK"),
+        "lossless.webp": picture.convert("RGB"),
+        "deep.png": Image.fromarray(pixels[..., 0].astype(np.uint16) * 257),
+    }
+    for name, image in files.items():
+        image.save(tmp_path / name)
+    (tmp_path / "broken.jpg").write_bytes(b"no picture")
+    out, err = cnnjax(
+        "predict", *MOBILENET, "--num-classes", "3", "--weights", quarter, "--top", "2",
+        *(tmp_path / name for name in [*files, "broken.jpg"]), "--resize", "pad", status=1,
+    )  # fmt: skip
+    *lines, note = out.splitlines()
+    assert [Path(line.split()[0]).name for line in lines] == list(files)
+    assert all(len(line.split()) == 5 for line in lines)
+    assert note == "# images were brought to 32x32 by scaling all of it and adding black bars"
+    assert err.startswith(f"error: {tmp_path / 'broken.jpg'}: not a readable image")
+    assert len(err.splitlines()) == 1
+
+
+def test_predict_with_the_weights_of_another_model(
+    cnnjax: Callable[..., Output], quarter: Path, digits: list[Path]
+) -> None:
+    options = ("--model", "mobilenet", "--alpha", "0.5", "--input-shape", "32", "32", "3")
+    _, err = cnnjax("predict", *options, "--weights", quarter, digits[0], status=1)
+    assert "does not fit mobilenet (alpha=0.5)" in err
+    assert "It has the weights of mobilenet (alpha=0.25)" in err
+    assert len(err.splitlines()) == 1
+
+
+def test_predict_needs_an_image(cnnjax: Callable[..., Output], run: Path) -> None:
+    _, err = cnnjax("predict", run, status=1)
+    assert f"there is no image after {run}" in err
 
 
 @pytest.mark.parametrize("what", ["missing", "empty", "file"])
@@ -176,7 +233,7 @@ def test_list_has_a_line_for_every_model(cnnjax: Callable[..., Output]) -> None:
     assert len(set(names)) == len(names)
     assert "28x28x1" in out
     for name in names:
-        cj.create_model(name)
+        build(name)
 
 
 def test_summary_of_a_model_by_name(cnnjax: Callable[..., Output]) -> None:

@@ -1,7 +1,7 @@
 """Data: sources, splits, batches, image files."""
 
 from cnnjax.data.dataset import Dataset, Splits, as_splits, from_arrays
-from cnnjax.data.images import UnreadableImage, read_image, resize_image
+from cnnjax.data.images import RESIZE_POLICIES, UnreadableImage, read_image, resize_image
 from cnnjax.data.loader import Batch, Loader, prefetch
 from cnnjax.data.sources import EMBEDDED, KNOWN, how_to_get, load, reload, tfds_directory
 from cnnjax.data.tfds import DataNotFound, prepared_names
@@ -9,6 +9,7 @@ from cnnjax.data.tfds import DataNotFound, prepared_names
 __all__ = [
     "EMBEDDED",
     "KNOWN",
+    "RESIZE_POLICIES",
     "Batch",
     "DataNotFound",
     "Dataset",

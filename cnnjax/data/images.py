@@ -6,7 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-RESIZE_POLICIES = ("crop", "stretch", "pad")
+RESIZE_POLICIES = {
+    "crop": "cutting out the largest centred part of these proportions",
+    "stretch": "stretching",
+    "pad": "scaling all of it and adding black bars",
+}
 
 
 class UnreadableImage(ValueError):
@@ -74,19 +78,18 @@ def resize_image(image: np.ndarray, size: tuple[int, int], policy: str = "crop")
     if image.shape[:2] == size:
         return image
     height, width = image.shape[:2]
-    box = (0.0, 0.0, float(width), float(height))
     target = size
     if policy == "crop":
         scale = min(height / size[0], width / size[1])
-        top, left = (height - scale * size[0]) / 2, (width - scale * size[1]) / 2
-        # Rounding may put a side of the box outside the image, which Pillow refuses.
-        left, top = max(left, 0.0), max(top, 0.0)
-        right, bottom = left + scale * size[1], top + scale * size[0]
-        box = (left, top, min(right, float(width)), min(bottom, float(height)))
+        # Whole pixels, cut out before the filter could mix in what lies outside.
+        rows = max(min(round(scale * size[0]), height), 1)
+        columns = max(min(round(scale * size[1]), width), 1)
+        top, left = (height - rows) // 2, (width - columns) // 2
+        image = image[top : top + rows, left : left + columns]
     elif policy == "pad":
         scale = max(height / size[0], width / size[1])
         target = (max(round(height / scale), 1), max(round(width / scale), 1))
-    resized = _resample(image, target, box)
+    resized = _resample(image, target)
     if target == size:
         return resized
     canvas = np.zeros((*size, image.shape[2]), image.dtype)
@@ -95,19 +98,17 @@ def resize_image(image: np.ndarray, size: tuple[int, int], policy: str = "crop")
     return canvas
 
 
-def _resample(
-    image: np.ndarray, size: tuple[int, int], box: tuple[float, float, float, float]
-) -> np.ndarray:
+def _resample(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     from PIL import Image
 
     height_width = size[1], size[0]
     if image.dtype == np.uint8:
         picture = Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)
-        result = np.asarray(picture.resize(height_width, Image.Resampling.BILINEAR, box=box))
+        result = np.asarray(picture.resize(height_width, Image.Resampling.BILINEAR))
         return result.reshape(*size, image.shape[2])
     planes = [
         Image.fromarray(np.ascontiguousarray(plane, np.float32)).resize(
-            height_width, Image.Resampling.BILINEAR, box=box
+            height_width, Image.Resampling.BILINEAR
         )
         for plane in np.moveaxis(image, 2, 0)
     ]

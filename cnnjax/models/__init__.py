@@ -3,6 +3,7 @@
 from cnnjax.models.files import UnreadableModel, load_model, save
 from cnnjax.models.model import Functions, Model
 from cnnjax.models.predict import decode_predictions, predict
+from cnnjax.models.pretrained import WeightsDoNotFit, export_weights
 from cnnjax.models.registry import BUILDERS, create_model
 from cnnjax.models.spec import ModelSpec
 from cnnjax.models.table import LayerRow, Summary, summary
@@ -15,8 +16,10 @@ __all__ = [
     "ModelSpec",
     "Summary",
     "UnreadableModel",
+    "WeightsDoNotFit",
     "create_model",
     "decode_predictions",
+    "export_weights",
     "load_model",
     "predict",
     "save",

@@ -12,8 +12,8 @@ import numpy as np
 from flax import linen
 
 from cnnjax import paths
-from cnnjax.models.model import Model
-from cnnjax.models.registry import create_model
+from cnnjax.models.model import Model, output_size
+from cnnjax.models.registry import build
 from cnnjax.models.spec import ModelSpec
 from cnnjax.storage import write_text
 from cnnjax.weights import load_safetensors, save_safetensors
@@ -86,6 +86,7 @@ def read_spec(directory: Path) -> ModelSpec:
         values: dict[str, Any] = json.loads(file.read_text())
         for key in ("input_shape", "label_names"):
             values[key] = tuple(values[key])
+        values["head"] = tuple(values.get("head", ()))
         if values["arguments"] is not None:
             values["arguments"] = {
                 k: tuple(v) if isinstance(v, list) else v for k, v in values["arguments"].items()
@@ -106,12 +107,12 @@ def rebuild(
         UnreadableModel: if the module is needed and missing, or the variables do not fit.
     """
     try:
-        fresh = _fresh(spec, module, origin)
+        fresh = _shapes(spec, module, origin)
     except UnreadableModel:
         raise
     except (ValueError, TypeError, IndexError) as error:
         raise UnreadableModel(f"the model in {origin} cannot be built: {error}") from error
-    wanted = {k: np.shape(v) for k, v in paths.flatten(fresh.variables).items()}
+    wanted = {k: tuple(v.shape) for k, v in paths.flatten(fresh.variables).items()}
     found = {k: np.shape(v) for k, v in paths.flatten(variables).items()}
     if wanted != found:
         raise UnreadableModel(
@@ -124,24 +125,30 @@ def rebuild(
 
 def from_spec(spec: ModelSpec, seed: int = 0) -> Model:
     """A model of `create_model`, by its spec, with random variables from the seed."""
-    return create_model(
+    module, spec = _built(spec)
+    return Model.initialise(module, spec, seed)
+
+
+def _built(spec: ModelSpec) -> tuple[linen.Module, ModelSpec]:
+    arguments = spec.arguments or {}
+    return build(
         spec.name,
         input_shape=(spec.input_shape[0], spec.input_shape[1], spec.input_shape[2]),
-        num_classes=spec.num_classes,
+        num_classes=spec.num_classes if arguments.get("include_top", True) else None,
         label_names=spec.label_names,
         preprocessing=spec.preprocessing,
-        seed=seed,
-        **(spec.arguments or {}),
+        **arguments,
     )
 
 
-def _fresh(spec: ModelSpec, module: linen.Module | None, origin: Path) -> Model:
-    """A model of a spec with random variables."""
+def _shapes(spec: ModelSpec, module: linen.Module | None, origin: Path) -> Model:
+    """A model of a spec whose variables are only shapes."""
     if module is not None:
-        return Model.from_module(module, spec.input_shape, preprocessing=spec.preprocessing)
+        output_size(module, spec.input_shape)  # whether it takes such inputs at all
+        return Model.abstract(module, spec)
     if spec.arguments is None:
         raise UnreadableModel(
             f"{origin} holds a model of the class {spec.name}, whose code is not stored with it: "
             f"give it as cj.load(directory, module={spec.name}(...))"
         )
-    return from_spec(spec)
+    return Model.abstract(*_built(spec))

@@ -19,6 +19,7 @@ from jax import Array
 
 from cnnjax import paths, rng
 from cnnjax.models.spec import ModelSpec
+from cnnjax.nn import BatchNormalization
 
 Variables = dict[str, Any]
 
@@ -86,49 +87,44 @@ class Model:
             ValueError: if the module does not take such inputs or return such logits.
         """
         shape = tuple(int(n) for n in input_shape)
-        sample = jax.ShapeDtypeStruct((2, *shape), jnp.float32)
-        kwargs = train_kwargs(module, train=False)
-        try:
-            output, _ = jax.eval_shape(
-                lambda x: module.init_with_output(jax.random.key(0), x, **kwargs), sample
-            )
-        except (TypeError, ValueError, FlaxError) as error:
-            raise ValueError(
-                f"{type(module).__name__} cannot be applied to inputs of shape "
-                f"[N, {', '.join(map(str, shape))}]: {error}"
-            ) from error
-        if not hasattr(output, "shape") or output.ndim != 2 or output.shape[0] != 2:
-            found = getattr(output, "shape", type(output).__name__)
-            raise ValueError(
-                f"{type(module).__name__} must return logits [N, K]; for N = 2 it returns {found}"
-            )
         spec = ModelSpec(
             name=type(module).__name__,
             input_shape=shape,
-            num_classes=output.shape[1],
+            num_classes=output_size(module, shape),
             preprocessing=preprocessing,
             label_names=tuple(label_names),
         )
         return cls.initialise(module, spec, seed)
 
     @classmethod
-    def initialise(cls, module: linen.Module, spec: ModelSpec, seed: int) -> Model:
-        """Random variables from the seed."""
-        kwargs = train_kwargs(module, train=False)
+    def initialise(
+        cls,
+        module: linen.Module,
+        spec: ModelSpec,
+        seed: int,
+        only: frozenset[str] | None = None,
+    ) -> Model:
+        """Random variables from the seed.
 
-        def init(key: Array) -> Any:
-            inputs = jnp.zeros((1, *spec.input_shape), jnp.float32)
-            return module.init({"params": key, "dropout": key}, inputs, **kwargs)
+        Args:
+            module, spec: of the model.
+            seed: of the parameters.
+            only: paths ("params/conv1/kernel", ...) of the variables to compute; None computes all.
+        """
 
-        variables: Variables = unfreeze(jax.jit(init)(rng.stream(seed, "parameters")))
-        # Sown values and perturbations belong to one call, not to the model.
-        variables = {
-            name: tree
-            for name, tree in variables.items()
-            if name != "perturbations"
-            and not any(isinstance(leaf, tuple) for leaf in paths.flatten(tree).values())
-        }
-        return cls(module, variables, spec)
+        def init(key: Array) -> Variables:
+            variables = _variables(module, spec, key)
+            if only is None:
+                return variables
+            return paths.unflatten({k: v for k, v in paths.flatten(variables).items() if k in only})
+
+        return cls(module, jax.jit(init)(rng.stream(seed, "parameters")), spec)
+
+    @classmethod
+    def abstract(cls, module: linen.Module, spec: ModelSpec) -> Model:
+        """A model whose variables are only shapes; nothing is computed."""
+        init = functools.partial(_variables, module, spec)
+        return cls(module, jax.eval_shape(init, jax.random.key(0)), spec)
 
     @property
     def params(self) -> Variables:
@@ -163,10 +159,11 @@ class Model:
         Raises:
             ValueError: for another shape or dtype.
         """
-        inputs = self._checked(inputs)
-        return _apply(_Static(self.module), self.variables, inputs)
+        inputs = self.checked_inputs(inputs)
+        return _apply(Static(self.module), self.variables, inputs)
 
-    def _checked(self, inputs: Array | np.ndarray) -> Array:
+    def checked_inputs(self, inputs: Array | np.ndarray) -> Array:
+        """Preprocessed inputs as a JAX array, or the error that `__call__` documents."""
         shape = tuple(np.shape(inputs))
         if shape[1:] != self.spec.input_shape:
             wanted = ", ".join(map(str, self.spec.input_shape))
@@ -210,7 +207,46 @@ class Model:
         return Functions(apply, apply_train)
 
 
-class _Static:
+def output_size(module: linen.Module, input_shape: Sequence[int]) -> int:
+    """K of the logits [N, K] that a module makes of [N, *input_shape].
+
+    Raises:
+        ValueError: if it does not take such inputs or return such logits.
+    """
+    sample = jax.ShapeDtypeStruct((2, *input_shape), jnp.float32)
+    kwargs = train_kwargs(module, train=False)
+    try:
+        output, _ = jax.eval_shape(
+            lambda x: module.init_with_output(jax.random.key(0), x, **kwargs), sample
+        )
+    except (TypeError, ValueError, FlaxError) as error:
+        raise ValueError(
+            f"{type(module).__name__} cannot be applied to inputs of shape "
+            f"[N, {', '.join(map(str, input_shape))}]: {error}"
+        ) from error
+    if not hasattr(output, "shape") or output.ndim != 2 or output.shape[0] != 2:
+        found = getattr(output, "shape", type(output).__name__)
+        raise ValueError(
+            f"{type(module).__name__} must return logits [N, K]; for N = 2 it returns {found}"
+        )
+    return int(output.shape[1])
+
+
+def _variables(module: linen.Module, spec: ModelSpec, key: Array) -> Variables:
+    """What the module's `init` makes, without what belongs to one call and not to the model."""
+    inputs = jnp.zeros((1, *spec.input_shape), jnp.float32)
+    kwargs = train_kwargs(module, train=False)
+    variables: Variables = unfreeze(module.init({"params": key, "dropout": key}, inputs, **kwargs))
+    # Sown values and perturbations.
+    return {
+        name: tree
+        for name, tree in variables.items()
+        if name != "perturbations"
+        and not any(isinstance(leaf, tuple) for leaf in paths.flatten(tree).values())
+    }
+
+
+class Static:
     """A module as a static argument of jit; hashable also if its attributes are not."""
 
     def __init__(self, module: linen.Module):
@@ -220,7 +256,7 @@ class _Static:
         return hash(type(self.module).__qualname__)
 
     def __eq__(self, other: object) -> bool:
-        if not isinstance(other, _Static):
+        if not isinstance(other, Static):
             return False
         try:
             return self.module is other.module or bool(self.module == other.module)
@@ -229,7 +265,7 @@ class _Static:
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _apply(static: _Static, variables: Variables, inputs: Array) -> Any:
+def _apply(static: Static, variables: Variables, inputs: Array) -> Any:
     # Accelerators would otherwise multiply in TF32 or bfloat16 unasked.
     with jax.default_matmul_precision("float32"):
         return static.module.apply(variables, inputs, **train_kwargs(static.module, train=False))
@@ -238,11 +274,14 @@ def _apply(static: _Static, variables: Variables, inputs: Array) -> Any:
 def _frozen_norm(
     frozen: tuple[str, ...], next_function: Callable, args: Any, kwargs: Any, context: Any
 ) -> Any:
-    """Interceptor: frozen BatchNorm layers use their running averages."""
+    """Interceptor: frozen batch normalisation uses its running averages."""
     module = context.module
-    if isinstance(module, linen.BatchNorm) and context.method_name == "__call__":
+    is_norm = isinstance(module, BatchNormalization | linen.BatchNorm)
+    if is_norm and context.method_name == "__call__":
         path = "/".join(module.path)
         if any(paths.matches(path, pattern) for pattern in frozen):
+            if isinstance(module, BatchNormalization):
+                return next_function(args[0], train=False)
             # Flax refuses the switch given twice, so one set as an attribute is lifted first.
             object.__setattr__(module, "use_running_average", None)
             args, kwargs = args[:1], {**kwargs, "use_running_average": True}

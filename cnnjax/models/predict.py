@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cnnjax.data import Dataset, Splits, resize_image
+from cnnjax.models.imagenet import IMAGENET_CLASSES, class_names
 from cnnjax.models.model import Model
 from cnnjax.models.spec import ModelSpec
 
@@ -33,6 +34,11 @@ def predict(model: Model, images: np.ndarray | Sequence[np.ndarray]) -> np.ndarr
     """
     if isinstance(images, Dataset | Splits):
         raise ValueError(f"images must be arrays, got {type(images).__name__}: give its .images")
+    if model.spec.num_classes == 0:
+        raise ValueError(
+            f"{model.spec.name} has no head (include_top=False), so it predicts nothing: "
+            "model(model.spec.preprocess(images)) gives its features"
+        )
     height, width, _ = model.spec.input_shape
     pictures = [_checked(np.asarray(image), i, model.spec) for i, image in enumerate(images)]
     rows = [np.zeros((0, model.spec.num_classes), np.float32)]
@@ -60,13 +66,16 @@ def decode_predictions(
     Args:
         probs: [N, K] probabilities; [N, 1] is read as two classes.
         top: how many per picture, >= 1; cut to the number of classes.
-        label_names: one name per class, e.g. `model.spec.label_names`; numbers where empty.
+        label_names: one name per class, e.g. `model.spec.label_names`. Where empty, 1,000 classes
+            are taken for ImageNet's, whose names are downloaded once; others are numbered.
 
     Returns:
-        Per picture [(class number, name, probability), ...], most probable first.
+        Per picture [(key, name, probability), ...], most probable first; the key is ImageNet's
+        synset ("n02123045"), or else the number of the class.
 
     Raises:
         ValueError: if probs is not two-dimensional, top < 1, or the names do not fit.
+        DownloadError: if ImageNet's names are needed and cannot be had.
 
     >>> decode_predictions(np.array([[0.1, 0.9]]), top=1, label_names=("cat", "dog"))
     [[('1', 'dog', 0.9)]]
@@ -80,9 +89,13 @@ def decode_predictions(
         probs = np.concatenate([1 - probs, probs], axis=1)
     if label_names and len(label_names) != probs.shape[1]:
         raise ValueError(f"{len(label_names)} label_names for {probs.shape[1]} classes")
+    keys = [str(k) for k in range(probs.shape[1])]
+    names = list(label_names) or keys
+    if not label_names and probs.shape[1] == IMAGENET_CLASSES:
+        keys, names = map(list, zip(*class_names(), strict=True))
     order = np.argsort(-probs, axis=1, kind="stable")[:, :top]
     return [
-        [(str(k), label_names[k] if label_names else str(k), float(row[k])) for k in best]
+        [(keys[k], names[k], float(row[k])) for k in best]
         for row, best in zip(probs, order, strict=True)
     ]
 

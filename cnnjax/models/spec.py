@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 
@@ -20,7 +21,38 @@ def none(images: Array) -> Array:
     return images
 
 
-PREPROCESSING: dict[str, Callable[[Array], Array]] = {"unit": unit, "none": none}
+def tf(images: Array) -> Array:
+    """RGB in [0, 255] to [-1, 1]: x / 127.5 - 1 (InceptionV3, Xception, MobileNet)."""
+    return images / 127.5 - 1.0
+
+
+def caffe(images: Array) -> Array:
+    """RGB in [0, 255] to BGR less ImageNet's mean (103.939, 116.779, 123.68) (VGG, ResNet50)."""
+    return images[..., ::-1] - _row(_BGR_MEAN, images)
+
+
+def torch(images: Array) -> Array:
+    """RGB in [0, 255] to (x / 255 - mean) / deviation, with torchvision's of ImageNet."""
+    return (images / 255.0 - _row(_RGB_MEAN, images)) / _row(_RGB_DEVIATION, images)
+
+
+def _row(values: tuple[float, ...], images: Array) -> Array:
+    """One value per channel, of the images' rank."""
+    return jnp.array(values, images.dtype).reshape((1,) * (images.ndim - 1) + (-1,))
+
+
+_BGR_MEAN = (103.939, 116.779, 123.68)
+_RGB_MEAN, _RGB_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+PREPROCESSING: dict[str, Callable[[Array], Array]] = {
+    "unit": unit,
+    "none": none,
+    "tf": tf,
+    "caffe": caffe,
+    "torch": torch,
+}
+
+_RGB_ONLY = ("caffe", "torch")
 
 
 @dataclass(frozen=True)
@@ -30,12 +62,17 @@ class ModelSpec:
     Args:
         name: as in `create_model`, or the class of a user's module.
         input_shape: (H, W, C) without the batch.
-        num_classes: size of the output; 1 for a single logit of two classes.
         arguments: what `create_model` built the module from; None for a user's own module.
-        preprocessing: name of the function from pixels in [0, 255] to inputs, "unit" or "none".
+        num_classes: size of the output; 1 for a single logit of two classes; 0 for features.
+        preprocessing: name of the function from pixels in [0, 255] to inputs: "unit", "tf",
+            "caffe", "torch" or "none".
         resize: how pictures of another size are brought to this one: "crop", "stretch" or "pad".
         label_names: one name per class, or () where unknown.
         paper: where the architecture is described.
+        min_size: smallest height and width of the inputs.
+        cam_layer: whose maps Grad-CAM takes unless told otherwise; "" where there is no such.
+        head: names of the layers that make logits of features, in their order.
+        weights: where the weights came from; "" for random ones.
     """
 
     name: str
@@ -46,12 +83,21 @@ class ModelSpec:
     resize: str = "crop"
     label_names: tuple[str, ...] = ()
     paper: str = ""
+    min_size: int = 1
+    cam_layer: str = ""
+    head: tuple[str, ...] = ()
+    weights: str = ""
 
     def __post_init__(self) -> None:
         if self.preprocessing not in PREPROCESSING:
             raise ValueError(
                 f"preprocessing must be one of {', '.join(PREPROCESSING)}, "
                 f"got {self.preprocessing!r}"
+            )
+        if self.preprocessing in _RGB_ONLY and self.input_shape[-1] != 3:
+            raise ValueError(
+                f"preprocessing={self.preprocessing!r} is for RGB, the model takes "
+                f"{self.input_shape[-1]} channels: use preprocessing='unit' or 'none'"
             )
         if self.label_names and len(self.label_names) != max(self.num_classes, 2):
             raise ValueError(
@@ -60,8 +106,25 @@ class ModelSpec:
             )
 
     def preprocess(self, images: Array) -> Array:
-        """Pixels in [0, 255], uint8 or floating, to the model's inputs, float32."""
-        return PREPROCESSING[self.preprocessing](jnp.asarray(images).astype(jnp.float32))
+        """Pixels to the model's inputs; the pixels stay as they are.
+
+        Args:
+            images: [..., C], uint8 or floating in [0, 255].
+
+        Returns:
+            float32 of the same shape.
+
+        Raises:
+            ValueError: for another dtype, or floating values that are no pixels in [0, 255] (not
+                checked inside a compiled function, where there are no values).
+        """
+        array = jnp.asarray(images)
+        floating = jnp.issubdtype(array.dtype, jnp.floating)
+        if array.dtype != jnp.uint8 and not floating:
+            raise ValueError(f"images must be uint8 or floating, got {array.dtype}")
+        if floating and array.size and not isinstance(array, jax.core.Tracer):
+            self.check_pixels(float(array.min()), float(array.max()), "images")
+        return PREPROCESSING[self.preprocessing](array.astype(jnp.float32))
 
     def check_pixels(self, low: float, high: float, what: str) -> None:
         """Refuse floating images whose range shows that they are no pixels in [0, 255].

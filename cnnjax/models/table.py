@@ -7,20 +7,29 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import linen
 
 from cnnjax import paths
-from cnnjax.models.model import Model, train_kwargs
+from cnnjax.models.graph import INPUT, Call, in_keras_order, trace
+from cnnjax.models.model import Model
 from cnnjax.nn import (
     Activation,
+    Add,
     AveragePooling2D,
+    BatchNormalization,
+    Concatenate,
     Conv2D,
     Dense,
+    DepthwiseConv2D,
     Dropout,
     Flatten,
+    GlobalAveragePooling2D,
+    GlobalMaxPooling2D,
+    InputLayer,
     MaxPooling2D,
+    SeparableConv2D,
+    ZeroPadding2D,
 )
 
 
@@ -29,6 +38,7 @@ class LayerRow:
     """One layer.
 
     Args:
+        index: place in the table, from 0: that of `keras.Model.layers` where Keras has the model.
         name: path of the layer, e.g. "conv1" or "block1/conv".
         kind: class of its module, e.g. "Conv2D".
         output_shape: without the batch.
@@ -40,6 +50,7 @@ class LayerRow:
             because the layer's input comes from an operation that is no named module.
     """
 
+    index: int
     name: str
     kind: str
     output_shape: tuple[int, ...]
@@ -63,9 +74,10 @@ class Summary:
         return sum(row.flops for row in self.rows)
 
     def __str__(self) -> str:
-        head = ("layer", "kind", "output", "parameters", "FLOPs", "receptive field")
+        head = ("", "layer", "kind", "output", "parameters", "FLOPs", "receptive field")
         body = [
             (
+                str(row.index),
                 row.name,
                 row.kind,
                 "x".join(map(str, row.output_shape)),
@@ -75,9 +87,9 @@ class Summary:
             )
             for row in self.rows
         ]
-        total = ("total", "", "", f"{self.parameters:,}", f"{self.flops:,}", "")
+        total = ("", "total", "", "", f"{self.parameters:,}", f"{self.flops:,}", "")
         widths = [max(map(len, column)) for column in zip(head, *body, total, strict=True)]
-        right = (False, False, True, True, True, True)
+        right = (True, False, False, True, True, True, True)
 
         def line(cells: tuple[str, ...]) -> str:
             columns = zip(cells, widths, right, strict=True)
@@ -110,24 +122,12 @@ def summary(model: Model) -> Summary:
     >>> [row.output_shape for row in cj.summary(cj.create_model("mnist_convnet")).rows][:2]
     [(26, 26, 32), (13, 13, 32)]
     """
-    owned = _owned_sizes(model)
-    calls = _trace(model, set(owned))
-    rows: dict[str, LayerRow] = {}
-    for call in calls:
-        before = rows.get(call.name)
-        rows[call.name] = LayerRow(
-            name=call.name,
-            kind=call.kind,
-            output_shape=call.output_shape,
-            parameters=owned.get(call.name, 0),
-            flops=call.flops + (before.flops if before else 0),
-            receptive_field=call.field.text if call.field else None,
-        )
+    rows = _rows(model)
     total = sum(np.size(leaf) for leaf in jax.tree.leaves(model.variables))
     trainable = sum(np.size(leaf) for leaf in jax.tree.leaves(model.params))
     shape = "x".join(map(str, model.spec.input_shape))
     title = f"{model.spec.name}, input {shape}, {model.spec.num_classes} classes"
-    return Summary(title, tuple(rows.values()), total, trainable)
+    return Summary(title, tuple(rows), total, trainable)
 
 
 @dataclass(frozen=True)
@@ -150,78 +150,44 @@ class _Field:
         return _Field((extent[0], extent[1]), (jump[0], jump[1]), self.all)
 
 
-@dataclass(frozen=True)
-class _Call:
-    name: str
-    kind: str
-    output_shape: tuple[int, ...]
-    flops: int
-    field: _Field | None
-
-
-def _owned_sizes(model: Model) -> dict[str, int]:
-    """Number of values that each module owns itself, by path."""
-    sizes: dict[str, int] = {}
+def _rows(model: Model) -> list[LayerRow]:
+    """One row a layer, in Keras' order; a layer called twice has one, with the work of both."""
+    sizes: dict[str, dict[str, int]] = {}
     for collection in model.variables.values():
         for path, leaf in paths.flatten(collection).items():
-            owner = path.rpartition("/")[0] or model.spec.name
-            sizes[owner] = sizes.get(owner, 0) + int(np.size(leaf))
-    return sizes
+            owner, _, name = path.rpartition("/")
+            sizes.setdefault(owner or model.spec.name, {})[name] = int(np.size(leaf))
+    calls = trace(model)
+    fields: dict[int | None, _Field | None] = {INPUT: _Field()}
+    for number, call in enumerate(calls):
+        incoming = [fields.get(source) for source in call.sources]
+        fields[number] = _field_after(call.module, incoming) if call.leaf else None
+    numbers = {id(call): number for number, call in enumerate(calls)}
+    rows: dict[str, LayerRow] = {}
+    for call in in_keras_order(calls):
+        before, field = rows.get(call.name), fields[numbers[id(call)]]
+        rows[call.name] = LayerRow(
+            index=before.index if before else len(rows),
+            name=call.name,
+            kind=call.kind,
+            output_shape=call.output_shape[1:],
+            parameters=sum(sizes.get(call.name, {}).values()),
+            flops=_flops(call, sizes.get(call.name, {})) + (before.flops if before else 0),
+            receptive_field=field.text if field else None,
+        )
+    return list(rows.values())
 
 
-def _trace(model: Model, owners: set[str]) -> list[_Call]:
-    """One abstract forward pass, with every call of a layer noted."""
-    calls: list[_Call] = []
-    fields: dict[int, _Field] = {}
-    alive: list[Any] = []  # traced arrays are known by identity, so they must not be freed
-    active: list[bool] = []  # for each open call: whether a submodule was called inside it
-
-    def interceptor(next_function: Any, args: Any, kwargs: Any, context: Any) -> Any:
-        if context.method_name != "__call__":
-            return next_function(*args, **kwargs)
-        if active:
-            active[-1] = True
-        module, name = context.module, "/".join(context.module.path) or model.spec.name
-        active.append(False)
-        output = next_function(*args, **kwargs)
-        has_children = active.pop()
-        inputs = [a for a in jax.tree.leaves((args, kwargs)) if hasattr(a, "ndim") and a.ndim > 1]
-        arrays = [a for a in jax.tree.leaves(output) if hasattr(a, "shape")]
-        alive.extend((inputs, arrays))
-        inside_layer = isinstance(module, Activation) and isinstance(module.parent, Conv2D | Dense)
-        if not inside_layer and (name in owners or not has_children) and len(arrays) == 1:
-            is_leaf = not has_children or isinstance(module, Conv2D | Dense)
-            field = _field_after(module, [fields.get(id(a)) for a in inputs]) if is_leaf else None
-            if field:
-                fields[id(arrays[0])] = field
-            calls.append(_record(module, name, inputs, arrays[0], field, model))
-        return output
-
-    def forward(variables: Any, inputs: Any) -> Any:
-        fields[id(inputs)] = _Field()
-        alive.append(inputs)
-        with linen.intercept_methods(interceptor):
-            return model.module.apply(variables, inputs, **train_kwargs(model.module, train=False))
-
-    sample = jax.ShapeDtypeStruct((1, *model.spec.input_shape), jnp.float32)
-    jax.eval_shape(forward, model.variables, sample)
-    return calls
-
-
-def _record(
-    module: Any, name: str, inputs: list[Any], output: Any, field: _Field | None, model: Model
-) -> _Call:
-    kernel = paths.flatten(model.params).get(f"{name}/kernel")
-    flops = 0
-    if kernel is not None and np.ndim(kernel) >= 2:
-        positions = math.prod(output.shape[1:-1])
-        if isinstance(module, linen.ConvTranspose):  # multiplies at its inputs' positions
-            positions = math.prod(inputs[0].shape[1:-1])
-        elif isinstance(module, linen.DenseGeneral):
-            features = math.prod(np.atleast_1d(module.features).tolist())
-            positions = math.prod(output.shape[1:]) // features
-        flops = 2 * int(np.size(kernel)) * positions
-    return _Call(name, type(module).__name__, tuple(output.shape[1:]), flops, field)
+def _flops(call: Call, sizes: dict[str, int]) -> int:
+    """2 for every value of a kernel at every position of the output."""
+    kernels = sum(size for name, size in sizes.items() if name.endswith("kernel"))
+    positions = math.prod(call.output_shape[1:-1])
+    if isinstance(call.module, linen.ConvTranspose):  # multiplies at its inputs' positions
+        positions = math.prod(call.input_shapes[0][1:-1])
+    elif isinstance(call.module, linen.DenseGeneral):
+        features = math.prod(np.atleast_1d(call.module.features).tolist())
+        positions = math.prod(call.output_shape[1:]) // features
+    return 2 * kernels * positions
 
 
 def _field_after(module: Any, incoming: list[_Field | None]) -> _Field | None:
@@ -241,17 +207,29 @@ def _field_after(module: Any, incoming: list[_Field | None]) -> _Field | None:
     match module:
         case Conv2D():
             return field.window(module.kernel_size, module.strides, module.dilation_rate)
+        case DepthwiseConv2D() | SeparableConv2D():
+            return field.window(module.kernel_size, module.strides, module.dilation_rate)
         case MaxPooling2D() | AveragePooling2D():
             return field.window(module.pool_size, module.strides or module.pool_size, 1)
         case linen.Conv():
             return field.window(
                 module.kernel_size, module.strides or 1, module.kernel_dilation or 1
             )
-        case Flatten():
+        case Flatten() | GlobalAveragePooling2D() | GlobalMaxPooling2D():
             return _Field(all=True)
-        case Activation() | Dropout() | Dense() | linen.Dense() | linen.Dropout():
-            return field
-        case linen.BatchNorm():
+        case (
+            Activation()
+            | Add()
+            | BatchNormalization()
+            | Concatenate()
+            | Dense()
+            | Dropout()
+            | InputLayer()
+            | ZeroPadding2D()
+            | linen.BatchNorm()
+            | linen.Dense()
+            | linen.Dropout()
+        ):
             return field
     return None
 

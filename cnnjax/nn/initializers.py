@@ -32,4 +32,9 @@ def zeros(key: Array, shape: Sequence[int], dtype: jnp.dtype = jnp.float32) -> A
     return jnp.zeros(tuple(shape), dtype)
 
 
+def ones(key: Array, shape: Sequence[int], dtype: jnp.dtype = jnp.float32) -> Array:
+    """All ones; the key is not used."""
+    return jnp.ones(tuple(shape), dtype)
+
+
 _glorot_uniform = jax.nn.initializers.glorot_uniform()

@@ -1,9 +1,10 @@
-"""Dense, flatten, dropout and activation layers: tiny modules with names."""
+"""Dense, dropout, activation, shape and merging layers: tiny modules with names."""
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -43,6 +44,63 @@ class Flatten(linen.Module):
     def __call__(self, inputs: Array) -> Array:
         """Flatten all but the first axis."""
         return inputs.reshape(inputs.shape[0], math.prod(inputs.shape[1:]))
+
+
+class InputLayer(linen.Module):
+    """The inputs themselves, as the first layer of a table, with a name."""
+
+    @linen.compact
+    def __call__(self, inputs: Array) -> Array:
+        """No change."""
+        return inputs
+
+
+class Reshape(linen.Module):
+    """[N, ...] -> [N, *target_shape].
+
+    Args:
+        target_shape: without the batch.
+    """
+
+    target_shape: tuple[int, ...]
+
+    @linen.compact
+    def __call__(self, inputs: Array) -> Array:
+        """Give every example another shape."""
+        return inputs.reshape(inputs.shape[0], *self.target_shape)
+
+
+class ZeroPadding2D(linen.Module):
+    """Rows and columns of zeros around [N, H, W, C].
+
+    Args:
+        padding: ((top, bottom), (left, right)), each >= 0.
+    """
+
+    padding: tuple[tuple[int, int], tuple[int, int]]
+
+    @linen.compact
+    def __call__(self, inputs: Array) -> Array:
+        """Pad [N, H, W, C]."""
+        return jnp.pad(inputs, ((0, 0), *self.padding, (0, 0)))
+
+
+class Add(linen.Module):
+    """Sum of arrays of one shape."""
+
+    @linen.compact
+    def __call__(self, inputs: Sequence[Array]) -> Array:
+        """Add [first, second, ...]."""
+        return functools.reduce(jnp.add, inputs)
+
+
+class Concatenate(linen.Module):
+    """Arrays beside each other along the last axis."""
+
+    @linen.compact
+    def __call__(self, inputs: Sequence[Array]) -> Array:
+        """Join [first, second, ...]."""
+        return jnp.concatenate(inputs, axis=-1)
 
 
 class Dense(linen.Module):

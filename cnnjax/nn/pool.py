@@ -147,3 +147,28 @@ class AveragePooling2D(linen.Module):
     def __call__(self, inputs: Array) -> Array:
         """Apply to [N, H, W, C]."""
         return average_pool(inputs, self.pool_size, self.strides, self.padding)
+
+
+class GlobalAveragePooling2D(linen.Module):
+    """Mean over rows and columns: [N, H, W, C] -> [N, C].
+
+    Args:
+        keepdims: return [N, 1, 1, C].
+    """
+
+    keepdims: bool = False
+
+    @linen.compact
+    def __call__(self, inputs: Array) -> Array:
+        """Apply to [N, H, W, C]."""
+        mean = jnp.mean(inputs, (1, 2), dtype=jnp.float32, keepdims=self.keepdims)
+        return mean.astype(inputs.dtype)
+
+
+class GlobalMaxPooling2D(linen.Module):
+    """Maximum over rows and columns: [N, H, W, C] -> [N, C]."""
+
+    @linen.compact
+    def __call__(self, inputs: Array) -> Array:
+        """Apply to [N, H, W, C]."""
+        return jnp.max(inputs, (1, 2))

@@ -25,6 +25,11 @@ def check_data(model: Model, data: Dataset) -> None:
             f"{data.name} has images of shape {list(data.image_shape)}, the model {spec.name} "
             f"takes {list(spec.input_shape)}: create it with input_shape={tuple(data.image_shape)}"
         )
+    if spec.num_classes == 0:
+        raise ValueError(
+            f"{spec.name} has no head (include_top=False), so there is nothing to train it for: "
+            "create it with include_top=True and num_classes"
+        )
     classes = max(spec.num_classes, 2)
     wrong = (data.labels >= classes) | (data.labels < 0)
     if wrong.any():

@@ -1,5 +1,18 @@
-"""Weight files: {layer: {weight: array}} to and from disk."""
+"""Weight files: {layer: {weight: array}} to and from disk; no model is known here."""
 
-from cnnjax.weights.arrays import DamagedWeights, load_safetensors, save_safetensors
+from cnnjax.weights.arrays import load_safetensors, save_npz, save_safetensors
+from cnnjax.weights.keras_files import write_weights_h5
+from cnnjax.weights.reading import FORMATS, read_weights
+from cnnjax.weights.stored import DamagedWeights, StoredLayer, StoredWeights
 
-__all__ = ["DamagedWeights", "load_safetensors", "save_safetensors"]
+__all__ = [
+    "FORMATS",
+    "DamagedWeights",
+    "StoredLayer",
+    "StoredWeights",
+    "load_safetensors",
+    "read_weights",
+    "save_npz",
+    "save_safetensors",
+    "write_weights_h5",
+]

@@ -1,7 +1,9 @@
-"""Arrays by path in .safetensors files."""
+"""Arrays by path in .safetensors and .npz files."""
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,10 +12,7 @@ import numpy as np
 
 from cnnjax import paths
 from cnnjax.storage import write_file
-
-
-class DamagedWeights(ValueError):
-    """A weight file that cannot be read, or not as it was written."""
+from cnnjax.weights.stored import DamagedWeights, check_expansion
 
 
 def save_safetensors(tree: Mapping[str, Any], path: str | Path) -> None:
@@ -54,4 +53,36 @@ def load_safetensors(path: str | Path) -> dict[str, Any]:
     for key, array in arrays.items():
         if key in hashes and paths.leaf_hash(array) != hashes[key]:
             raise DamagedWeights(f"{path} is damaged: {key} differs from its stored hash")
+    return paths.unflatten(arrays)
+
+
+def save_npz(tree: Mapping[str, Any], path: str | Path) -> None:
+    """Write nested arrays by their paths, complete or not at all."""
+    arrays: dict[str, Any] = {k: np.asarray(v) for k, v in paths.flatten(tree).items()}
+
+    def write(beside: Path) -> None:
+        with beside.open("wb") as file:  # a name without .npz would be lengthened
+            np.savez(file, **arrays)
+
+    write_file(Path(path), write)
+
+
+def load_npz(path: str | Path) -> dict[str, Any]:
+    """Read a .npz file of arrays by path, e.g. "block1_conv1/kernel"; nothing is unpickled.
+
+    Raises:
+        DamagedWeights: if it is no such file.
+    """
+    path = Path(path)
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            for member in file.zip.infolist():
+                check_expansion(
+                    member.file_size, member.compress_size, f"{path}: {member.filename}"
+                )
+            arrays = {key: file[key] for key in file.files}
+    except DamagedWeights:
+        raise
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise DamagedWeights(f"{path} is not a readable .npz file: {error}") from None
     return paths.unflatten(arrays)

@@ -15,6 +15,9 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
+# What `alternate` calls after each round, with its number and values.
+Show = Callable[[int, dict[str, float]], None]
+
 # glibc's allocator told to keep its memory, as `cj.configure_runtime` tells it from within.
 TUNED = {
     "MALLOC_MMAP_MAX_": "0",
@@ -77,7 +80,31 @@ def train(
         RuntimeError: with the end of its error output, if the process fails.
     """
     arguments = (peer.worker, model, examples, epochs)
-    code = f"from experiments.benchmarks import twins; twins.measure_here{arguments!r}"
+    return _measured(peer, f"twins.measure_here{arguments!r}", environment)
+
+
+def infer(
+    peer: Peer, model: str, batch: int, batches: int, environment: Mapping[str, str] | None = None
+) -> Measured:
+    """Predict in a process of its own.
+
+    Args:
+        peer: who.
+        model: "vgg16", "resnet50" or "mobilenet".
+        batch: images at once.
+        batches: after the first one, which is not in the rates.
+        environment: further variables.
+
+    Raises:
+        RuntimeError: with the end of its error output, if the process fails.
+    """
+    arguments = (peer.worker, model, batch, batches)
+    return _measured(peer, f"backbones.measure_here{arguments!r}", environment)
+
+
+def _measured(peer: Peer, call: str, environment: Mapping[str, str] | None) -> Measured:
+    """Run a function of a module of the benchmarks in a new process."""
+    code = f"from experiments.benchmarks import {call.partition('.')[0]}; {call}"
     variables = {**os.environ, **peer.environment, **(environment or {})}
     command = [sys.executable, "-c", code]
     began = time.time()  # the one clock that both processes read

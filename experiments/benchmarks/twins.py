@@ -40,6 +40,7 @@ SETTINGS = {
     "mnist_convnet": Setting((28, 28, 1), 64, "rmsprop", 60_000),
     "lenet": Setting((28, 28, 1), 128, "adam", 48_000),
     "cifar_deep": Setting((32, 32, 3), 128, "rmsprop", 40_000),
+    "mobilenet": Setting((128, 128, 3), 8, "rmsprop", 2_000),
 }
 
 
@@ -48,10 +49,13 @@ def measure_here(worker: str, model: str, examples: int, epochs: int) -> None:
     setting = SETTINGS[model]
     rates = WORKERS[worker](model, setting, random_data(setting, examples), epochs)
     ended = time.time()
+    print(json.dumps({"rates": rates, "ended": ended, "peak_mib": peak_mib()}))
+
+
+def peak_mib() -> float:
+    """Largest resident memory of this process; Linux counts at least that of its parent."""
     unit = 2**20 if sys.platform == "darwin" else 2**10  # bytes there, KiB elsewhere
-    # Linux counts from the process that started this one: at least that one's memory.
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
-    print(json.dumps({"rates": rates, "ended": ended, "peak_mib": peak}))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 
 
 def random_data(setting: Setting, examples: int) -> Data:
@@ -67,7 +71,8 @@ def train_cnnjax(model: str, setting: Setting, data: Data, epochs: int) -> list[
 
     cj.configure_runtime()
     config = cj.TrainingConfig(epochs=epochs, batch_size=setting.batch, optimizer=setting.optimizer)
-    run = cj.fit(cj.create_model(model), data, config, verbose=False)
+    net = cj.create_model(model, input_shape=setting.shape, num_classes=10)
+    run = cj.fit(net, data, config, verbose=False)
     return [float(rate) for rate in run.history["images_per_second"]]
 
 
@@ -130,6 +135,13 @@ def keras_twin(model: str) -> Any:
     def conv(filters: int, size: int, padding: str = "valid") -> Any:
         return Conv2D(filters, size, padding=padding, activation="relu")
 
+    if model == "mobilenet":
+        return keras.applications.MobileNet(
+            weights=None,
+            classes=10,
+            classifier_activation=None,
+            input_shape=SETTINGS[model].shape,
+        )
     match model:
         case "mnist_convnet":
             layers = [
@@ -160,6 +172,13 @@ def torch_twin(model: str) -> Any:
     from torch.nn import Conv2d, Dropout, Flatten, Linear, MaxPool2d, ReLU, Sequential
 
     match model:
+        case "mobilenet":
+            from cnnjax.models import Model
+            from cnnjax.models.registry import build
+            from experiments.benchmarks.torch_graph import TorchGraph
+
+            shape = SETTINGS[model].shape
+            return TorchGraph(Model.abstract(*build(model, input_shape=shape, num_classes=10)))
         case "mnist_convnet":
             return Sequential(
                 Conv2d(1, 32, 3), ReLU(), MaxPool2d(2),

@@ -41,22 +41,22 @@ def test_the_table_of_the_mnist_convnet():
 def test_the_table_prints():
     assert str(summary(create_model("mnist_convnet"))).splitlines() == [
         "mnist_convnet, input 28x28x1, 10 classes",
-        "layer    kind            output  parameters      FLOPs  receptive field",
-        "-----------------------------------------------------------------------",
-        "conv1    Conv2D        26x26x32         320    389,376              3x3",
-        "pool1    MaxPooling2D  13x13x32           0          0              4x4",
-        "conv2    Conv2D        11x11x64      18,496  4,460,544              8x8",
-        "pool2    MaxPooling2D    5x5x64           0          0            10x10",
-        "conv3    Conv2D          3x3x64      36,928    663,552            18x18",
-        "flatten  Flatten            576           0          0              all",
-        "dense1   Dense               64      36,928     73,728              all",
-        "logits   Dense               10         650      1,280              all",
-        "-----------------------------------------------------------------------",
-        "total                                93,322  5,588,480",
+        "   layer    kind            output  parameters      FLOPs  receptive field",
+        "--------------------------------------------------------------------------",
+        "0  conv1    Conv2D        26x26x32         320    389,376              3x3",
+        "1  pool1    MaxPooling2D  13x13x32           0          0              4x4",
+        "2  conv2    Conv2D        11x11x64      18,496  4,460,544              8x8",
+        "3  pool2    MaxPooling2D    5x5x64           0          0            10x10",
+        "4  conv3    Conv2D          3x3x64      36,928    663,552            18x18",
+        "5  flatten  Flatten            576           0          0              all",
+        "6  dense1   Dense               64      36,928     73,728              all",
+        "7  logits   Dense               10         650      1,280              all",
+        "--------------------------------------------------------------------------",
+        "   total                                93,322  5,588,480",
     ]
 
 
-@pytest.mark.parametrize("name", sorted(BUILDERS))
+@pytest.mark.parametrize("name", sorted(n for n, b in BUILDERS.items() if b.num_classes == 10))
 def test_operations_agree_with_xlas_count(name, monkeypatch):
     monkeypatch.setattr(matmul, "_SPLIT_BELOW", 0)  # the split form multiplies rows it cuts off
     model = create_model(name)
@@ -172,7 +172,7 @@ def test_layers_used_twice_statistics_and_plain_functions():
     assert rows["logits"].receptive_field is None  # the sine and the mean are no modules
     assert (table.parameters, table.trainable) == (148 + 16 + 80 + 15, 148 + 8 + 80 + 15)
     assert str(table).splitlines()[-1] == f"trainable: {table.trainable}"
-    assert str(table).splitlines()[-4].startswith("logits")
+    assert str(table).splitlines()[-4].split()[1] == "logits"
     assert str(table).splitlines()[-4].endswith("-")
 
 

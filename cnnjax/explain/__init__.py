@@ -1,0 +1,5 @@
+"""Looking inside a model: (model, images) -> arrays."""
+
+from cnnjax.explain.activations import activations
+
+__all__ = ["activations"]

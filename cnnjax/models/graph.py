@@ -1,0 +1,136 @@
+"""A model's layers as a graph, from one abstract forward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen
+
+from cnnjax import paths
+from cnnjax.models.model import Model, train_kwargs
+from cnnjax.nn import Activation, Conv2D, Dense, DepthwiseConv2D, SeparableConv2D
+
+# The model's own input, as the source of a layer's input.
+INPUT = -1
+
+# Their activation is a part of them.
+_WITH_ACTIVATION = (Conv2D, Dense, DepthwiseConv2D, SeparableConv2D)
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of a layer.
+
+    Args:
+        name: path of the layer, e.g. "conv1" or "block1/conv".
+        module: the layer, to read its attributes.
+        leaf: whether no other layer was called inside it.
+        sources: for every input the number of the call that made it, `INPUT` for the model's
+            input, None where an operation that is no layer made it.
+        input_shapes: of every input, with a batch of 1.
+        output_shape: likewise.
+    """
+
+    name: str
+    module: linen.Module
+    leaf: bool
+    sources: tuple[int | None, ...]
+    input_shapes: tuple[tuple[int, ...], ...]
+    output_shape: tuple[int, ...]
+
+    @property
+    def kind(self) -> str:
+        """Class of the layer."""
+        return type(self.module).__name__
+
+
+def trace(model: Model) -> list[Call]:
+    """Every call of a layer, in the order in which the calls return; only shapes are computed.
+
+    A layer is a module that owns variables or calls no other module. Containers are left out,
+    activations inside a layer belong to it.
+    """
+    calls: list[Call] = []
+    source: dict[int, int] = {}
+    alive: list[Any] = []  # traced arrays are known by identity, so they must not be freed
+    active: list[bool] = []  # for each open call: whether a submodule was called inside it
+    owners = {
+        path.rpartition("/")[0] or model.spec.name
+        for collection in model.variables.values()
+        for path in paths.flatten(collection)
+    }
+
+    def interceptor(next_function: Any, args: Any, kwargs: Any, context: Any) -> Any:
+        if context.method_name != "__call__":
+            return next_function(*args, **kwargs)
+        if active:
+            active[-1] = True
+        module, name = context.module, "/".join(context.module.path) or model.spec.name
+        active.append(False)
+        output = next_function(*args, **kwargs)
+        has_children = active.pop()
+        inputs = [a for a in jax.tree.leaves((args, kwargs)) if hasattr(a, "ndim") and a.ndim > 1]
+        arrays = [a for a in jax.tree.leaves(output) if hasattr(a, "shape")]
+        alive.extend((inputs, arrays))
+        inside = isinstance(module, Activation) and isinstance(module.parent, _WITH_ACTIVATION)
+        if not inside and (name in owners or not has_children) and len(arrays) == 1:
+            leaf = not has_children or isinstance(module, _WITH_ACTIVATION)
+            sources = tuple(source.get(id(a)) for a in inputs)
+            if leaf:
+                source[id(arrays[0])] = len(calls)
+            shapes = tuple(tuple(a.shape) for a in inputs)
+            calls.append(Call(name, module, leaf, sources, shapes, tuple(arrays[0].shape)))
+        return output
+
+    def forward(variables: Any, inputs: Any) -> Any:
+        source[id(inputs)] = INPUT
+        alive.append(inputs)
+        with linen.intercept_methods(interceptor):
+            return model.module.apply(variables, inputs, **train_kwargs(model.module, train=False))
+
+    sample = jax.ShapeDtypeStruct((1, *model.spec.input_shape), jnp.float32)
+    jax.eval_shape(forward, model.variables, sample)
+    return calls
+
+
+def in_keras_order(calls: Sequence[Call]) -> list[Call]:
+    """The calls in the order of `keras.Model.layers`, which weight files follow.
+
+    That order goes by the largest distance from the output, and where this is equal by the first
+    visit of a depth-first search from the output. Where an operation that is no layer, or a layer
+    called twice, leaves the graph incomplete, it is the order of the calls.
+    """
+    complete = all(call.leaf and None not in call.sources for call in calls)
+    if not complete or len({call.name for call in calls}) < len(calls):
+        return list(calls)
+    visited: dict[int, int] = {}
+    finished: list[int] = []  # every call after all of its sources
+    stack: list[tuple[int, list[int]]] = []
+
+    def open_call(number: int) -> None:
+        visited[number] = len(visited)
+        stack.append((number, [s for s in calls[number].sources if s is not None and s != INPUT]))
+
+    open_call(len(calls) - 1)
+    while stack:  # not by recursion: a deep net would exceed Python's limit
+        number, waiting = stack[-1]
+        if waiting:
+            following = waiting.pop(0)
+            if following not in visited:
+                open_call(following)
+        else:
+            finished.append(number)
+            stack.pop()
+    if len(finished) < len(calls):
+        return list(calls)
+    distance = dict.fromkeys(finished, 0)
+    for number in reversed(finished):
+        for s in calls[number].sources:
+            if s is not None and s != INPUT:
+                distance[s] = max(distance[s], distance[number] + 1)
+    order = sorted(finished, key=lambda number: (-distance[number], visited[number]))
+    return [calls[number] for number in order]

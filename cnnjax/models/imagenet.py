@@ -1,0 +1,151 @@
+"""ImageNet: the published weight files of the backbones and the names of the classes."""
+
+from __future__ import annotations
+
+import functools
+import json
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+from cnnjax.download import download
+from cnnjax.models.spec import ModelSpec
+from cnnjax.runtime import cache_directory
+
+HOST = "https://storage.googleapis.com/tensorflow/keras-applications"
+IMAGENET_CLASSES = 1000
+CLASS_INDEX = "imagenet_class_index.json"
+
+_CLASS_INDEX_URL = f"https://storage.googleapis.com/download.tensorflow.org/data/{CLASS_INDEX}"
+_CLASS_INDEX_MD5 = "c2c37ea517e94d9795004a39431a14cb"
+
+# Sizes for which MobileNet's weights were trained.
+_MOBILENET_SIZES = (128, 160, 192, 224)
+
+
+@dataclass(frozen=True)
+class Release:
+    """Published weights of a model.
+
+    Args:
+        files: (path below `HOST`, MD5 or None where none is published), with and without the top.
+            "{alpha}" and "{size}" stand for those of the model.
+    """
+
+    files: tuple[tuple[str, str | None], tuple[str, str | None]]
+
+
+def _release(name: str, top: str, no_top: str) -> Release:
+    stem = f"{name}/{name}_weights_tf_dim_ordering_tf_kernels"
+    return Release(((f"{stem}.h5", top), (f"{stem}_notop.h5", no_top)))
+
+
+VGG16 = _release("vgg16", "64373286793e3c8b2b4e3219cbf3544b", "6d6bbae143d832006294945121d1f1fc")
+VGG19 = _release("vgg19", "cbe5617147190e668d6c5d5026f83318", "253f8cb515780f3b799900260a226db6")
+RESNET50 = _release(
+    "resnet", "2cb95161c43110f7111970584f804107", "4d473c1dd8becc155b73f8504c6f6626"
+)
+INCEPTION_V3 = _release(
+    "inception_v3", "9a0d58056eeedaa3f26cb7ebd46da564", "bcbd6486424b2319ff4ef7d526e38f63"
+)
+XCEPTION = _release(
+    "xception", "0a58e3b7378bc2990ea3b43d5981f1f6", "b0042744bf5b25fce3cb969f33bebb97"
+)
+MOBILENET = Release(
+    (
+        ("mobilenet/mobilenet_{alpha}_{size}_tf.h5", None),
+        ("mobilenet/mobilenet_{alpha}_{size}_tf_no_top.h5", None),
+    )
+)
+
+
+def weight_file(name: str, release: Release | None, spec: ModelSpec) -> Path:
+    """The published weights for a model, from the cache or downloaded.
+
+    Args:
+        name: of the model.
+        release: its published weights.
+        spec: of the model.
+
+    Returns:
+        The file, complete and, where a checksum is published, verified.
+
+    Raises:
+        ValueError: if nothing is published for this model.
+        DownloadError: if the file cannot be had; says where to put it by hand.
+    """
+    if release is None:
+        raise ValueError(
+            f"weights='imagenet' is not published for {name!r}: give a file, or None for random "
+            "parameters; a model that cj.save wrote is loaded by cj.load(directory)"
+        )
+    if spec.input_shape[2] != 3:
+        raise ValueError(
+            f"weights='imagenet' is for RGB, got input_shape={spec.input_shape}: use 3 channels"
+        )
+    arguments = spec.arguments or {}
+    path, md5 = release.files[0 if arguments.get("include_top", True) else 1]
+    if "{size}" in path:
+        path = path.format(alpha=_alpha(arguments.get("alpha", 1.0)), size=_size(spec))
+    return download(f"{HOST}/{path}", _directory(), md5=md5)
+
+
+def _alpha(alpha: float) -> str:
+    """0.25 to "2_5", 1 to "1_0", as in the names of the files."""
+    return "1_0" if alpha == 1 else f"{int(alpha * 100) // 10}_{int(alpha * 100) % 10}"
+
+
+def _size(spec: ModelSpec) -> int:
+    height, width = spec.input_shape[:2]
+    if height == width and height in _MOBILENET_SIZES:
+        return height
+    warnings.warn(
+        f"there are no published weights for inputs of {height}x{width}: taking those of 224x224",
+        stacklevel=5,
+    )
+    return 224
+
+
+def class_names(fetch: bool = True) -> tuple[tuple[str, str], ...]:
+    """(synset, name) of ImageNet's 1,000 classes, e.g. ("n02123045", "tabby").
+
+    Args:
+        fetch: download them if they are not in the cache.
+
+    Returns:
+        1,000 pairs; () if they are not there and not to be fetched.
+
+    Raises:
+        DownloadError: if they cannot be had; says where to put the file by hand.
+    """
+    if not fetch and not (_directory() / CLASS_INDEX).is_file():
+        return ()
+    return read_class_index(download(_CLASS_INDEX_URL, _directory(), md5=_CLASS_INDEX_MD5))
+
+
+@functools.cache
+def read_class_index(path: Path) -> tuple[tuple[str, str], ...]:
+    """Read Keras' file of ImageNet's classes: {"0": ["n01440764", "tench"], ...}.
+
+    Raises:
+        ValueError: if it is not that.
+    """
+    try:
+        index = json.loads(path.read_text(encoding="utf-8"))
+        pairs = tuple((str(index[str(k)][0]), str(index[str(k)][1])) for k in range(len(index)))
+    except (ValueError, KeyError, IndexError, TypeError) as error:
+        raise ValueError(f"{path} is not a file of ImageNet's classes: {error!r}") from None
+    if len(pairs) != IMAGENET_CLASSES:
+        raise ValueError(f"{path} has {len(pairs)} classes, expected ImageNet's {IMAGENET_CLASSES}")
+    return pairs
+
+
+def names_beside(file: Path) -> tuple[str, ...]:
+    """Names of the classes from a class index beside a weight file or in the cache; () if none."""
+    beside = file.parent / CLASS_INDEX
+    pairs = read_class_index(beside) if beside.is_file() else class_names(fetch=False)
+    return tuple(name for _, name in pairs)
+
+
+def _directory() -> Path:
+    return cache_directory() / "weights"

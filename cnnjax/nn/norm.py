@@ -1,0 +1,69 @@
+"""Batch normalisation with Keras' arguments, names and update."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+from flax import linen
+from jax import Array, lax
+
+from cnnjax.nn.initializers import ones, zeros
+
+
+class BatchNormalization(linen.Module):
+    """Batch normalisation (Ioffe & Szegedy 2015): `y = gamma (x - mean) / sqrt(var + eps) + beta`.
+
+    In training mean and variance (biased) are the batch's, over all axes but the last, and the
+    moving ones follow: `moving = momentum * moving + (1 - momentum) * batch`. Otherwise the moving
+    ones are used.
+
+    Args:
+        momentum: of the moving statistics, in [0, 1].
+        epsilon: added to the variance, > 0; 1e-3 in Keras, whose default this is.
+        center: have a `beta`.
+        scale: have a `gamma`.
+
+    Parameters: gamma [C] and beta [C]; in the collection "batch_stats" moving_mean [C] and
+    moving_variance [C]; all float32. Call: [N, ..., C] -> [N, ..., C].
+    """
+
+    momentum: float = 0.99
+    epsilon: float = 1e-3
+    center: bool = True
+    scale: bool = True
+
+    @linen.compact
+    def __call__(self, inputs: Array, train: bool = False) -> Array:
+        """Apply the layer; `train` takes the batch's statistics and updates the moving ones."""
+        shape = (inputs.shape[-1],)
+        moving_mean = self.variable("batch_stats", "moving_mean", jnp.zeros, shape)
+        moving_variance = self.variable("batch_stats", "moving_variance", jnp.ones, shape)
+        mean, variance = moving_mean.value, moving_variance.value
+        if train:
+            mean, variance = _moments(inputs)
+            if not self.is_initializing():
+                moving_mean.value += (1 - self.momentum) * (mean - moving_mean.value)
+                moving_variance.value += (1 - self.momentum) * (variance - moving_variance.value)
+        factor = lax.rsqrt(variance + self.epsilon)
+        if self.scale:
+            factor = factor * self.param("gamma", ones, shape)
+        offset = -mean * factor
+        if self.center:
+            offset = offset + self.param("beta", zeros, shape)
+        row = (1,) * (inputs.ndim - 1) + (-1,)
+        # One multiplication and addition per value, of the inputs' dtype.
+        return inputs * factor.astype(inputs.dtype).reshape(row) + offset.astype(
+            inputs.dtype
+        ).reshape(row)
+
+
+def _moments(inputs: Array) -> tuple[Array, Array]:
+    """Mean and biased variance over all axes but the last, in float32.
+
+    The variance is that of the differences: E[x^2] - E[x]^2 loses its digits where the mean is
+    large.
+    """
+    x = inputs.astype(jnp.float32)
+    axes = tuple(range(inputs.ndim - 1))
+    mean = jnp.mean(x, axes)
+    differences = x - mean.reshape((1,) * (inputs.ndim - 1) + (-1,))
+    return mean, jnp.mean(jnp.square(differences), axes)

@@ -1,0 +1,91 @@
+"""Batch normalisation against Keras, in evaluation and in training."""
+
+import jax
+import jax.numpy as jnp
+import keras
+import numpy as np
+import pytest
+
+from cnnjax.nn import BatchNormalization
+
+RNG = np.random.default_rng(0)
+
+
+def twin(**arguments):
+    """Keras' layer with random values, and its variables as ours."""
+    layer = keras.layers.BatchNormalization(**arguments)
+    layer.build((None, 5, 4, 3))
+    for variable in layer.weights:
+        variable.assign(RNG.uniform(0.5, 1.5, variable.shape))
+    values = {v.name: jnp.asarray(v.numpy()) for v in layer.weights}
+    statistics = {name: values.pop(name) for name in ("moving_mean", "moving_variance")}
+    return layer, {"params": values, "batch_stats": statistics}
+
+
+SETTINGS = [{}, {"scale": False}, {"center": False}, {"epsilon": 1.001e-5}, {"momentum": 0.5}]
+
+
+@pytest.mark.parametrize("arguments", SETTINGS, ids=str)
+def test_evaluation_equals_keras(arguments):
+    layer, variables = twin(**arguments)
+    x = jnp.asarray(RNG.normal(2, 3, (2, 5, 4, 3)), jnp.float32)
+    ours = BatchNormalization(**arguments).apply(variables, x)
+    np.testing.assert_allclose(ours, layer(x, training=False), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("arguments", SETTINGS, ids=str)
+def test_training_equals_keras_with_its_statistics_and_gradients(arguments):
+    layer, variables = twin(**arguments)
+    x = jnp.asarray(RNG.normal(2, 3, (2, 5, 4, 3)), jnp.float32)
+    cotangent = jnp.asarray(RNG.normal(size=x.shape), jnp.float32)
+    state = [v.value for v in layer.non_trainable_variables]
+
+    def theirs(trainable, x):
+        return layer.stateless_call(trainable, state, x, training=True)
+
+    def ours(params, x):
+        all_variables = {"params": params, "batch_stats": variables["batch_stats"]}
+        module = BatchNormalization(**arguments)
+        return module.apply(all_variables, x, True, mutable=["batch_stats"])
+
+    trainable = [v.value for v in layer.trainable_variables]
+    y, pullback, updated = jax.vjp(theirs, trainable, x, has_aux=True)
+    z, our_pullback, our_state = jax.vjp(ours, variables["params"], x, has_aux=True)
+    np.testing.assert_allclose(z, y, rtol=1e-5, atol=1e-5)
+    statistics = our_state["batch_stats"]
+    for name, value in zip(("moving_mean", "moving_variance"), updated, strict=True):
+        np.testing.assert_allclose(statistics[name], value, rtol=1e-5)
+    (params_gradient, x_gradient), (theirs_params, theirs_x) = (
+        our_pullback(cotangent),
+        pullback(cotangent),
+    )
+    np.testing.assert_allclose(x_gradient, theirs_x, rtol=1e-3, atol=1e-5)
+    names = [v.name for v in layer.trainable_variables]
+    for name, gradient in zip(names, theirs_params, strict=True):
+        np.testing.assert_allclose(params_gradient[name], gradient, rtol=1e-4, atol=1e-4)
+
+
+def test_a_large_mean_does_not_spoil_the_variance():
+    x = jnp.asarray(10_000 + RNG.normal(size=(64, 8, 8, 2)), jnp.float32)
+    module = BatchNormalization(momentum=0.0)
+    variables = module.init(jax.random.key(0), x)
+    _, state = module.apply(variables, x, True, mutable=["batch_stats"])
+    exact = np.asarray(x, np.float64).var((0, 1, 2))
+    np.testing.assert_allclose(state["batch_stats"]["moving_variance"], exact, rtol=1e-3)
+
+
+def test_initialising_leaves_the_statistics_alone():
+    x = jnp.full((2, 3, 3, 2), 7.0)
+    variables = BatchNormalization().init(jax.random.key(0), x, True)
+    assert variables["batch_stats"]["moving_mean"].tolist() == [0, 0]
+    assert variables["batch_stats"]["moving_variance"].tolist() == [1, 1]
+    assert variables["params"]["gamma"].tolist() == [1, 1]
+
+
+def test_half_precision_in_and_out_statistics_in_single():
+    x = jnp.asarray(RNG.normal(size=(4, 3, 3, 2)), jnp.bfloat16)
+    module = BatchNormalization()
+    variables = module.init(jax.random.key(0), x)
+    y, state = module.apply(variables, x, True, mutable=["batch_stats"])
+    assert y.dtype == jnp.bfloat16
+    assert state["batch_stats"]["moving_mean"].dtype == jnp.float32
