@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from typing import Any
 
 from flax import linen
 from jax import Array
@@ -34,6 +33,21 @@ class AutomaticNames:
         number = self._used[kind]
         self._used[kind] += 1
         return f"{kind}_{number}" if number else kind
+
+
+class Backbone(linen.Module):
+    """What every backbone can be asked for.
+
+    Args:
+        num_classes: size of the output.
+        include_top: whether to have the head, whose output are logits.
+        pooling: without it: None returns the last map [N, H', W', C], "avg" and "max" its mean and
+            maximum [N, C].
+    """
+
+    num_classes: int = 1000
+    include_top: bool = True
+    pooling: str | None = None
 
 
 def normalised(
@@ -70,21 +84,21 @@ def check_pooling(pooling: str | None) -> None:
         raise ValueError(f"pooling must be None, 'avg' or 'max', got {pooling!r}")
 
 
-def end(module: Any, x: Array, average_name: str, max_name: str) -> Array:
+def end(net: Backbone, x: Array, average_name: str, max_name: str) -> Array:
     """Inside a compact module without its own head: the top, or the pooled or plain features.
 
     Args:
-        module: has `include_top`, `pooling` and `num_classes`.
+        net: whose end it is.
         x: the last feature map, [N, H, W, C].
         average_name, max_name: of the poolings without a top.
 
     Returns:
         logits [N, num_classes], features [N, C] or the map itself.
     """
-    if module.include_top:
+    if net.include_top:
         x = GlobalAveragePooling2D(name="avg_pool")(x)
-        return Dense(module.num_classes, name="predictions")(x)
-    return pooled(x, module.pooling, average_name, max_name)
+        return Dense(net.num_classes, name="predictions")(x)
+    return pooled(x, net.pooling, average_name, max_name)
 
 
 def pooled(

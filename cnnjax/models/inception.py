@@ -6,7 +6,7 @@ from flax import linen
 from jax import Array
 from jax.nn import relu
 
-from cnnjax.models.backbone import AutomaticNames, end
+from cnnjax.models.backbone import AutomaticNames, Backbone, end
 from cnnjax.nn import (
     Activation,
     AveragePooling2D,
@@ -18,19 +18,11 @@ from cnnjax.nn import (
 )
 
 
-class InceptionV3(linen.Module):
+class InceptionV3(Backbone):
     """InceptionV3: eleven mixed blocks of parallel convolutions.
 
-    Args:
-        num_classes: size of the output.
-        include_top: whether to have global average pooling and the dense layer.
-        pooling: without them: None returns the last map [N, H', W', 2048], "avg" and "max" its mean
-            and maximum [N, 2048].
+    Args: those of `Backbone`.
     """
-
-    num_classes: int = 1000
-    include_top: bool = True
-    pooling: str | None = None
 
     @linen.compact
     def __call__(self, inputs: Array, train: bool = False) -> Array:

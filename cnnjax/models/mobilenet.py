@@ -6,7 +6,7 @@ from flax import linen
 from jax import Array
 from jax.nn import identity, relu6
 
-from cnnjax.models.backbone import normalised, pooled
+from cnnjax.models.backbone import Backbone, normalised, pooled
 from cnnjax.nn import (
     Activation,
     Conv2D,
@@ -27,21 +27,15 @@ _BLOCKS = (
 ALPHAS = (0.25, 0.5, 0.75, 1.0)
 
 
-class MobileNet(linen.Module):
+class MobileNet(Backbone):
     """MobileNet: thirteen depthwise separable blocks with ReLU6.
 
     Args:
-        num_classes: size of the output.
-        include_top: whether to have global average pooling, dropout and the 1x1 convolution.
-        pooling: without them: None returns the last map [N, H', W', 1024 alpha], "avg" and "max"
-            its mean and maximum [N, 1024 alpha].
+        num_classes, include_top, pooling: as in `Backbone`.
         alpha: width: 0.25, 0.5, 0.75 or 1.
         dropout: of the top, in [0, 1).
     """
 
-    num_classes: int = 1000
-    include_top: bool = True
-    pooling: str | None = None
     alpha: float = 1.0
     dropout: float = 1e-3
 

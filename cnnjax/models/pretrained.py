@@ -1,4 +1,4 @@
-"""Weights of a file into a model, and of a model into a file."""
+"""Weights of a file into a model."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import numpy as np
 from flax import linen
 
 from cnnjax import paths
+from cnnjax.models.export import KERAS_KINDS, by_layer
 from cnnjax.models.graph import in_keras_order, trace
 from cnnjax.models.imagenet import IMAGENET_CLASSES, names_beside
 from cnnjax.models.model import Model
@@ -22,34 +23,10 @@ from cnnjax.weights import (
     StoredLayer,
     StoredWeights,
     read_weights,
-    save_npz,
-    save_safetensors,
-    write_weights_h5,
 )
 
 Shapes = dict[str, dict[str, tuple[int, ...]]]
 Arrays = dict[str, dict[str, np.ndarray]]
-
-# Keras' order within a layer: trainable weights before the others.
-_WEIGHT_ORDER = (
-    "depthwise_kernel",
-    "pointwise_kernel",
-    "kernel",
-    "bias",
-    "gamma",
-    "beta",
-    "moving_mean",
-    "moving_variance",
-)
-
-# Keras 3 names the groups of a file after the layers' classes.
-_KERAS_KINDS = {
-    "BatchNormalization": "batch_normalization",
-    "Conv2D": "conv2d",
-    "Dense": "dense",
-    "DepthwiseConv2D": "depthwise_conv2d",
-    "SeparableConv2D": "separable_conv2d",
-}
 
 # Lines of a list of differences before it is cut.
 _MAX_LINES = 12
@@ -111,62 +88,8 @@ def with_weights(
     return _complete(module, spec, stored, usable, seed)
 
 
-def export_weights(model: Model, path: str | Path) -> Path:
-    """Write a model's weights alone, for other programs; `save` keeps the whole model.
-
-    Args:
-        model: for .weights.h5 one whose layers with weights are those of `cnnjax.nn`.
-        path: ends with ".weights.h5" (`keras.Model.load_weights` of Keras 3 takes it, for the same
-            architecture), ".safetensors" or ".npz" (arrays by layer/weight).
-
-    Returns:
-        The path.
-
-    Raises:
-        ValueError: for another ending, or a layer that Keras does not have.
-    """
-    path = Path(path).expanduser()
-    arrays = _by_layer(model)
-    if path.name.endswith(".weights.h5"):
-        layers = []
-        for call in in_keras_order(trace(model)):
-            if call.name not in arrays:
-                continue
-            if call.kind not in _KERAS_KINDS:
-                raise ValueError(
-                    f"{call.name} is a {call.kind}, which Keras does not have: export to "
-                    ".safetensors or .npz"
-                )
-            layers.append((call.name, _KERAS_KINDS[call.kind], arrays[call.name]))
-        write_weights_h5(layers, path)
-    elif path.suffix == ".safetensors":
-        save_safetensors(arrays, path)
-    elif path.suffix == ".npz":
-        save_npz(arrays, path)
-    else:
-        raise ValueError(f"path must end with .weights.h5, .safetensors or .npz, got {path}")
-    return path
-
-
 def _shapes(model: Model) -> Shapes:
-    return {k: {w: tuple(a.shape) for w, a in v.items()} for k, v in _by_layer(model).items()}
-
-
-def _by_layer(model: Model) -> dict[str, dict[str, Any]]:
-    """{layer: {weight: array}} over all collections, weights in Keras' order."""
-    layers: dict[str, dict[str, Any]] = defaultdict(dict)
-    for collection in model.variables.values():
-        for path, leaf in paths.flatten(collection).items():
-            layer, _, weight = path.rpartition("/")
-            layers[layer][weight] = leaf
-    return {
-        layer: dict(sorted(weights.items(), key=lambda item: _rank(item[0])))
-        for layer, weights in layers.items()
-    }
-
-
-def _rank(weight: str) -> int:
-    return _WEIGHT_ORDER.index(weight) if weight in _WEIGHT_ORDER else len(_WEIGHT_ORDER)
+    return {k: {w: tuple(a.shape) for w, a in v.items()} for k, v in by_layer(model).items()}
 
 
 def _matched(
@@ -203,7 +126,7 @@ def _by_position(
     theirs: dict[str, list[StoredLayer]] = defaultdict(list)
     by_kind = any(layer.kind for layer in stored.layers)
     for call in calls:
-        ours[_KERAS_KINDS.get(call.kind, call.kind) if by_kind else ""].append(call.name)
+        ours[KERAS_KINDS.get(call.kind, call.kind) if by_kind else ""].append(call.name)
     for layer in stored.layers:
         theirs[layer.kind].append(layer)
     found: Arrays = {}

@@ -6,26 +6,18 @@ from flax import linen
 from jax import Array
 from jax.nn import relu
 
-from cnnjax.models.backbone import end, normalised
+from cnnjax.models.backbone import Backbone, end, normalised
 from cnnjax.nn import Activation, Add, Conv2D, InputLayer, MaxPooling2D, ZeroPadding2D
 
 _EPSILON = 1.001e-5
 _STAGES = ((64, 3), (128, 4), (256, 6), (512, 3))
 
 
-class ResNet50(linen.Module):
+class ResNet50(Backbone):
     """ResNet50: four stages of bottleneck blocks, ReLU after the addition.
 
-    Args:
-        num_classes: size of the output.
-        include_top: whether to have global average pooling and the dense layer.
-        pooling: without them: None returns the last map [N, H', W', 2048], "avg" and "max" its mean
-            and maximum [N, 2048].
+    Args: those of `Backbone`.
     """
-
-    num_classes: int = 1000
-    include_top: bool = True
-    pooling: str | None = None
 
     @linen.compact
     def __call__(self, inputs: Array, train: bool = False) -> Array:

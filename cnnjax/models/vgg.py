@@ -8,25 +8,17 @@ from flax import linen
 from jax import Array
 from jax.nn import relu
 
-from cnnjax.models.backbone import pooled
+from cnnjax.models.backbone import Backbone, pooled
 from cnnjax.nn import Conv2D, Dense, Flatten, InputLayer, MaxPooling2D
 
 _FILTERS = (64, 128, 256, 512, 512)
 
 
-class VGG16(linen.Module):
+class VGG16(Backbone):
     """VGG16: thirteen 3x3 convolutions in five blocks and three dense layers.
 
-    Args:
-        num_classes: size of the output.
-        include_top: whether to have the dense layers.
-        pooling: without them: None returns the last map [N, H / 32, W / 32, 512], "avg" and "max"
-            its mean and maximum [N, 512].
+    Args: those of `Backbone`.
     """
-
-    num_classes: int = 1000
-    include_top: bool = True
-    pooling: str | None = None
 
     depths: ClassVar[tuple[int, ...]] = (2, 2, 3, 3, 3)
 
@@ -48,6 +40,6 @@ class VGG16(linen.Module):
 
 
 class VGG19(VGG16):
-    """VGG19: sixteen 3x3 convolutions in five blocks and three dense layers; arguments of VGG16."""
+    """VGG19: sixteen 3x3 convolutions in five blocks and three dense layers."""
 
     depths: ClassVar[tuple[int, ...]] = (2, 2, 4, 4, 4)

@@ -6,23 +6,15 @@ from flax import linen
 from jax import Array
 from jax.nn import relu
 
-from cnnjax.models.backbone import AutomaticNames, end, normalised
+from cnnjax.models.backbone import AutomaticNames, Backbone, end, normalised
 from cnnjax.nn import Activation, Add, Conv2D, InputLayer, MaxPooling2D, SeparableConv2D
 
 
-class Xception(linen.Module):
+class Xception(Backbone):
     """Xception: fourteen blocks of separable convolutions with residual connections.
 
-    Args:
-        num_classes: size of the output.
-        include_top: whether to have global average pooling and the dense layer.
-        pooling: without them: None returns the last map [N, H', W', 2048], "avg" and "max" its mean
-            and maximum [N, 2048].
+    Args: those of `Backbone`.
     """
-
-    num_classes: int = 1000
-    include_top: bool = True
-    pooling: str | None = None
 
     @linen.compact
     def __call__(self, inputs: Array, train: bool = False) -> Array:

@@ -11,8 +11,8 @@ from flax import linen
 from jax import Array, lax
 
 from cnnjax.nn import winograd
-from cnnjax.nn.initializers import Initializer, glorot_uniform, zeros
-from cnnjax.nn.layers import apply_activation
+from cnnjax.nn.initializers import Initializer, glorot_uniform
+from cnnjax.nn.layers import finished
 from cnnjax.nn.matmul import Pairs, im2col_conv
 
 Padding = str | Sequence[tuple[int, int]]
@@ -269,7 +269,4 @@ class Conv2D(linen.Module):
             padding=self.padding,
             dilation_rate=self.dilation_rate,
         )
-        if self.use_bias:
-            bias = self.param("bias", zeros, (self.filters,))
-            outputs = outputs + bias.astype(outputs.dtype).reshape(1, 1, 1, -1)
-        return apply_activation(self.activation, outputs)
+        return finished(self, outputs)

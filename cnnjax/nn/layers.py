@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -35,6 +36,14 @@ def apply_activation(function: Callable[[Array], Array] | None, inputs: Array) -
         return inputs
     name = getattr(function, "__name__", "activation").strip("<>")
     return Activation(function, name=name)(inputs)
+
+
+def finished(layer: Any, outputs: Array) -> Array:
+    """Inside a compact layer with `use_bias` and `activation`: what follows its product."""
+    if layer.use_bias:
+        bias = layer.param("bias", zeros, (outputs.shape[-1],)).astype(outputs.dtype)
+        outputs = outputs + bias.reshape((1,) * (outputs.ndim - 1) + (-1,))
+    return apply_activation(layer.activation, outputs)
 
 
 class Flatten(linen.Module):
@@ -124,11 +133,7 @@ class Dense(linen.Module):
     def __call__(self, inputs: Array) -> Array:
         """Apply the layer to [N, ..., D]."""
         kernel = self.param("kernel", self.kernel_initializer, (inputs.shape[-1], self.units))
-        outputs = inputs @ kernel.astype(inputs.dtype)
-        if self.use_bias:
-            bias = self.param("bias", zeros, (self.units,)).astype(outputs.dtype)
-            outputs = outputs + bias.reshape((1,) * (outputs.ndim - 1) + (-1,))
-        return apply_activation(self.activation, outputs)
+        return finished(self, inputs @ kernel.astype(inputs.dtype))
 
 
 class Dropout(linen.Module):

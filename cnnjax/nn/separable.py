@@ -17,8 +17,8 @@ from cnnjax.nn.conv import (
     current_conv_engine,
     resolve_padding,
 )
-from cnnjax.nn.initializers import Initializer, glorot_uniform, zeros
-from cnnjax.nn.layers import apply_activation
+from cnnjax.nn.initializers import Initializer, glorot_uniform
+from cnnjax.nn.layers import finished
 from cnnjax.nn.matmul import Pairs, shifted_slices
 
 
@@ -167,10 +167,7 @@ class DepthwiseConv2D(linen.Module):
             padding=self.padding,
             dilation_rate=self.dilation_rate,
         )
-        if self.use_bias:
-            bias = self.param("bias", zeros, (outputs.shape[-1],))
-            outputs = outputs + bias.astype(outputs.dtype).reshape(1, 1, 1, -1)
-        return apply_activation(self.activation, outputs)
+        return finished(self, outputs)
 
 
 class SeparableConv2D(linen.Module):
@@ -217,7 +214,4 @@ class SeparableConv2D(linen.Module):
             dilation_rate=self.dilation_rate,
         )
         outputs = conv2d(outputs, pointwise.astype(outputs.dtype))
-        if self.use_bias:
-            bias = self.param("bias", zeros, (self.filters,))
-            outputs = outputs + bias.astype(outputs.dtype).reshape(1, 1, 1, -1)
-        return apply_activation(self.activation, outputs)
+        return finished(self, outputs)

@@ -228,7 +228,9 @@ def test_a_run_killed_at_any_moment_of_its_life_has_the_same_bits(
         return start("-c", CHILD, data, directory, "convnet", text, "0.02")
 
     began = time.monotonic()
-    assert begin(tmp_path / "whole").wait() == 0
+    child = begin(tmp_path / "whole")
+    _, errors = child.communicate()
+    assert child.returncode == 0, errors
     whole = time.monotonic() - began
     chance, stages = random.Random(0), set()
     for number in range(20):
