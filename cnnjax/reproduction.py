@@ -169,6 +169,8 @@ def _model(run: RunDirectory, record: Mapping[str, Any], seed: int) -> Model:
     spec = read_spec(run.path)
     if spec.arguments is None:
         raise _needs(run, "model", f"a module of the class {spec.name}")
+    if spec.weights:
+        raise _needs(run, "model", f"{spec.name} with the weights of {spec.weights}")
     # An experiment's model has the training's seed; a call of create_model often none.
     for tried in dict.fromkeys((0, seed)):
         model = from_spec(spec, tried)

@@ -154,6 +154,19 @@ def test_what_a_record_cannot_hold_is_asked_for_by_name(squares: Arrays, tmp_pat
     assert cj.reproduce(tmp_path / "run", **given, verbose=False).same
 
 
+def test_weights_of_a_file_are_asked_for(squares: Arrays, tmp_path: Path) -> None:
+    arguments = {"input_shape": (12, 12, 1), "num_classes": 3, "units": (16,)}
+    begun = cj.create_model("mlp", seed=9, **arguments)
+    file = cj.export_weights(begun, tmp_path / "begun.npz")
+    np.savez(tmp_path / "data.npz", images=squares[0], labels=squares[1])
+    data = cj.data.load(tmp_path / "data.npz")
+    model = cj.create_model("mlp", weights=file, **arguments)
+    cj.fit(model, data, CONFIG, directory=tmp_path / "run", verbose=False)
+    with pytest.raises(RunError, match=r"with mlp with the weights of begun\.npz as its model"):
+        cj.reproduce(tmp_path / "run", verbose=False)
+    assert cj.reproduce(tmp_path / "run", model=model, verbose=False).same
+
+
 @dataclass(frozen=True)
 class Shift:
     """An augmentation of one's own with settings, one of which has a name of ours."""

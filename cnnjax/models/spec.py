@@ -72,7 +72,7 @@ class ModelSpec:
         min_size: smallest height and width of the inputs.
         cam_layer: whose maps Grad-CAM takes unless told otherwise; "" where there is no such.
         head: names of the layers that make logits of features, in their order.
-        weights: where the weights came from; "" for random ones.
+        weights: name of the file that the parameters came from at first; "" for random ones.
     """
 
     name: str
