@@ -7,6 +7,9 @@ step and the pooling is left out (the "strided CNN" of Springenberg et al. 2015,
 Command:   python -m experiments.downsampling --data-dir DIR [--model cifar_deep --data cifar10]
 
 Reported:  max pooling is usually best.
+
+Ours:      MNIST convnet, 3 seeds: max 99.20 ± 0.06 %, average 99.12 ± 0.10 %, stride 2
+           98.95 ± 0.06 % with half the time of a step.
 """
 
 from dataclasses import dataclass
