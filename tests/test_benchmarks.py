@@ -157,7 +157,7 @@ def test_engine_table(capsys):
 
 
 @pytest.mark.parametrize("training", [False, True])
-@pytest.mark.parametrize("net", ["lenet", "cifar_deep", "resnet"])
+@pytest.mark.parametrize("net", ["lenet", "cifar_deep", "vgg16"])
 def test_the_engine_marked_is_the_one_that_auto_takes(net, training):
     def operations(conv: Conv, engine: str) -> tuple[int, int]:
         arrays = [jax.ShapeDtypeStruct(shape, np.float32) for shape in (conv.inputs, conv.kernel)]
@@ -181,10 +181,12 @@ def test_convolutions_of_the_nets():
     assert {conv.padding for conv in mnist} == {"valid"}
     assert conv_engines.engines(conv_engines.convolutions("lenet")[0]) == ("lax", "im2col")
     assert [conv.first for conv in conv_engines.convolutions("vgg16")] == [True] + [False] * 8
-    assert not any(conv.first for conv in conv_engines.convolutions("resnet"))
+    assert len(conv_engines.convolutions("resnet50")) > 15
+    with pytest.raises(ValueError, match=r"only must be one of mnist_convnet, .*, got 'resnet'"):
+        conv_engines.convolutions("resnet")
 
 
-@pytest.mark.parametrize("name", ["train_speed", "startup", "conv_engines"])
+@pytest.mark.parametrize("name", ["train_speed", "startup", "inference_speed", "conv_engines"])
 def test_help(name):
     out = python("-m", f"experiments.benchmarks.{name}", "--help").stdout
     assert f"usage: python -m experiments.benchmarks.{name}" in out

@@ -14,35 +14,32 @@ import statistics
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import numpy as np
 import tyro
-from flax import linen
 
 import cnnjax as cj
+from cnnjax.models.graph import trace
+from cnnjax.models.registry import build
 from cnnjax.nn import Conv2D, conv2d, winograd
 from cnnjax.nn.conv import Padding, as_pair, auto_engine, resolve_padding
 from cnnjax.runtime import visible_cores
 from experiments.benchmarks import peers
 
-BATCHES = {"mnist_convnet": 64, "lenet": 128, "cifar_plain": 128, "cifar_deep": 128}
-
-# (layer, size of the image, channels, filters), all 3x3 with padding "same", batch 4.
-LITERAL = {
-    "vgg16": [
-        ("conv1_1", 150, 3, 64), ("conv1_2", 150, 64, 64),
-        ("conv2_1", 75, 64, 128), ("conv2_2", 75, 128, 128),
-        ("conv3_1", 37, 128, 256), ("conv3_2", 37, 256, 256),
-        ("conv4_1", 18, 256, 512), ("conv4_2", 18, 512, 512),
-        ("conv5_1", 9, 512, 512),
-    ],
-    "resnet": [
-        ("stage2", 56, 64, 64), ("stage3", 28, 128, 128),
-        ("stage4", 14, 256, 256), ("stage5", 7, 512, 512),
-    ],
-}  # fmt: skip
+# Batch and arguments of each net.
+NETS: dict[str, tuple[int, dict[str, Any]]] = {
+    "mnist_convnet": (64, {}),
+    "lenet": (128, {}),
+    "cifar_plain": (128, {}),
+    "cifar_deep": (128, {}),
+    "vgg16": (4, {"input_shape": (150, 150, 3), "include_top": False}),
+    "resnet50": (4, {}),
+    "inception_v3": (4, {}),
+    "xception": (4, {}),
+    "mobilenet": (8, {"input_shape": (128, 128, 3)}),
+}
 
 _AT_LEAST = 0.02  # seconds of one measurement: shorter ones are the clock's
 
@@ -51,9 +48,7 @@ _AT_LEAST = 0.02  # seconds of one measurement: shorter ones are the clock's
 class Config:
     """Options of the benchmark."""
 
-    only: (
-        Literal["mnist_convnet", "lenet", "cifar_plain", "cifar_deep", "vgg16", "resnet"] | None
-    ) = None
+    only: str | None = None
     """Which net; None measures all."""
     rounds: int = 7
     """Alternations of the engines."""
@@ -84,20 +79,24 @@ class Conv:
 def main(config: Config) -> None:
     """Measure every convolution and print the table."""
     cj.configure_runtime()
-    nets = [config.only] if config.only else [*BATCHES, *LITERAL]
+    nets = [config.only] if config.only else list(NETS)
     print(f"ms, medians of {config.rounds}, {jax.default_backend()}, {visible_cores()} cores:")
     report([conv for net in nets for conv in convolutions(net)], config.rounds)
 
 
 def convolutions(net: str) -> list[Conv]:
     """The distinct convolutions of a net, in the order of its layers."""
-    if net in BATCHES:
-        found = _traced(net, BATCHES[net])
-    else:
-        found = [
-            Conv(net, layer, (4, size, size, c), (3, 3, c, filters), first=c == 3)
-            for layer, size, c, filters in LITERAL[net]
-        ]
+    if net not in NETS:
+        raise ValueError(f"only must be one of {', '.join(NETS)}, got {net!r}")
+    batch, arguments = NETS[net]
+    found: list[Conv] = []
+    for call in trace(cj.Model.abstract(*build(net, **arguments))):
+        layer = call.module
+        if isinstance(layer, Conv2D):
+            shape = (batch, *call.input_shapes[0][1:])
+            kernel = (*as_pair(layer.kernel_size, "kernel_size"), shape[-1], layer.filters)
+            first = not found
+            found.append(Conv(net, call.name, shape, kernel, layer.strides, layer.padding, first))
     distinct: dict[tuple, Conv] = {}
     for conv in found:
         distinct.setdefault((conv.inputs, conv.kernel, conv.strides, conv.padding), conv)
@@ -182,26 +181,6 @@ def chosen(conv: Conv, training: bool) -> str:
     if engine == "by differentiation":
         return "im2col" if training else "lax"
     return engine
-
-
-def _traced(net: str, batch: int) -> list[Conv]:
-    """Every call of a Conv2D in one abstract forward pass."""
-    model = cj.create_model(net)
-    found: list[Conv] = []
-
-    def note(next_function: Any, args: Any, kwargs: Any, context: Any) -> Any:
-        layer = context.module
-        if isinstance(layer, Conv2D) and context.method_name == "__call__":
-            shape = args[0].shape
-            kernel = (*as_pair(layer.kernel_size, "kernel_size"), shape[-1], layer.filters)
-            name, first = "/".join(layer.path), not found
-            found.append(Conv(net, name, shape, kernel, layer.strides, layer.padding, first))
-        return next_function(*args, **kwargs)
-
-    sample = jax.ShapeDtypeStruct((batch, *model.spec.input_shape), np.float32)
-    with linen.intercept_methods(note):
-        jax.eval_shape(model.module.apply, model.variables, sample)
-    return found
 
 
 def _seconds(function: Callable[..., Any], arrays: list[jax.Array], repeats: int) -> float:
