@@ -15,7 +15,13 @@ from typing import Any, NoReturn
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Parse the command line and run the verb."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options, rest = parser.parse_known_args(arguments)
+    # argparse ends the list of files at the first option; what follows it are files too.
+    if rest and (not hasattr(options, "files") or any(text.startswith("-") for text in rest)):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:
+        options.files += rest
     run_as_command(lambda: options.verb(options))
 
 
@@ -43,8 +49,8 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     verb.add_argument("--model", help="a name from `cnnjax list`, with weights of --weights")
     verb.add_argument(
-        "--weights", default="imagenet", metavar="FILE",
-        help="of --model: a Keras, .npz or .safetensors file; default: ImageNet's",
+        "--weights", metavar="FILE",
+        help="of --model: a Keras, .npz or .safetensors file; default: imagenet, those published",
     )  # fmt: skip
     _add_model_options(verb)
     verb.add_argument("--top", type=int, default=1, help="classes to name per image; default: 1")
@@ -97,12 +103,33 @@ def _add_model_options(verb: argparse.ArgumentParser) -> None:
 
 def _model_arguments(options: argparse.Namespace) -> dict[str, Any]:
     """What `_add_model_options` took, for `create_model`."""
-    arguments = dict(_setting(text) for text in options.set)
+    from cnnjax import paths
+    from cnnjax.models import BUILDERS
+
+    settings = [_setting(text) for text in options.set]
     if options.alpha is not None:
-        arguments["alpha"] = options.alpha
+        settings.append(("alpha", options.alpha))
+    arguments: dict[str, Any] = {}
+    known = BUILDERS[options.model].arguments if options.model in BUILDERS else []
+    for name, value in settings:
+        if name in arguments:
+            raise ValueError(f"{name} is given twice: {arguments[name]!r} and {value!r}")
+        if known and name not in known:
+            hint = paths.suggest(name, known, "arguments")
+            raise ValueError(f"model {options.model!r} has no argument {name!r}. {hint}")
+        arguments[name] = value
     if options.input_shape:
         arguments["input_shape"] = tuple(options.input_shape)
     return {"num_classes": options.num_classes, **arguments}
+
+
+def _refuse_model_options(options: argparse.Namespace, what: str) -> None:
+    """A saved model is what it is."""
+    names = ("weights", "input_shape", "num_classes", "alpha", "set")
+    given = [n for n in names if getattr(options, n, None) not in (None, [])]
+    if given:
+        option = "--" + given[0].replace("_", "-")
+        raise ValueError(f"{option} is for a model by name, not for {what}: leave it out")
 
 
 def _list(options: argparse.Namespace) -> None:
@@ -118,6 +145,7 @@ def _summary(options: argparse.Namespace) -> None:
     import cnnjax as cj
 
     if Path(options.model).is_dir():
+        _refuse_model_options(options, options.model)
         print(cj.summary(cj.load(options.model)))
         return
     print(cj.summary(cj.create_model(options.model, **_model_arguments(options))))
@@ -184,12 +212,31 @@ def _model_and_files(options: argparse.Namespace) -> tuple[Any, list[str]]:
     import cnnjax as cj
 
     if options.model:
-        arguments = _model_arguments(options)
-        return cj.create_model(options.model, weights=options.weights, **arguments), options.files
+        return _model_of_a_file(options), options.files
     run, *files = options.files
+    _refuse_model_options(options, f"the run {run}")
     if not files:
         raise ValueError(f"there is no image after {run}: give RUN IMAGE ..., or --model and IMAGE")
     return cj.load(run), files
+
+
+def _model_of_a_file(options: argparse.Namespace) -> Any:
+    """A model by name with weights; what is worth a warning in Python is a line here."""
+    import warnings
+
+    import cnnjax as cj
+    from cnnjax.models.pretrained import NewHead
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        model = cj.create_model(
+            options.model, weights=options.weights or "imagenet", **_model_arguments(options)
+        )
+    for warning in caught:
+        if issubclass(warning.category, NewHead):
+            raise ValueError(f"{warning.message}: there is nothing to predict with")
+        print(f"warning: {warning.message}", file=sys.stderr)
+    return model
 
 
 def _report(options: argparse.Namespace) -> None:

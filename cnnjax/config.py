@@ -53,7 +53,8 @@ class TrainingConfig:
             weight_decay / 2 * |w|^2. Biases and normalisation are never decayed. >= 0.
         average: decay of an exponential moving average of the parameters, which then is the model
             that is evaluated and returned; at step t it is min(average, t / (t + 9)), so that the
-            random start is soon forgotten. 0 for none. In [0, 1).
+            random start is soon forgotten. The moving statistics of batch normalisation are not
+            averaged a second time. 0 for none. In [0, 1).
         label_smoothing: share of the target spread evenly over all classes (Szegedy et al. 2016),
             in [0, 1); for the default softmax loss only.
         frozen: patterns of layers that stay as they are, e.g. ("block[1-4]_*",).

@@ -30,6 +30,9 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
     """The inverse of `flatten`.
 
+    Raises:
+        ValueError: if a path is a part of another one.
+
     >>> unflatten({"conv1/bias": 2, "conv1/kernel": 1})
     {'conv1': {'bias': 2, 'kernel': 1}}
     """
@@ -39,6 +42,10 @@ def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
         node = tree
         for parent in parents:
             node = node.setdefault(parent, {})
+            if not isinstance(node, dict):
+                raise ValueError(f"{path!r} lies below {parent!r}, which is a value itself")
+        if leaf in node:
+            raise ValueError(f"{path!r} is a value, and others lie below it")
         node[leaf] = value
     return tree
 

@@ -173,6 +173,54 @@ def test_predict_with_the_weights_of_another_model(
     assert len(err.splitlines()) == 1
 
 
+def test_an_option_between_the_run_and_the_images(
+    cnnjax: Callable[..., Output], run: Path, digits: list[Path]
+) -> None:
+    assert cnnjax("predict", run, "--top", "3", *digits) == cnnjax(
+        "predict", run, *digits, "--top", "3"
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--weights", "x.h5"), "--weights is for a model by name, not for the run"),
+        (("--alpha", ".5"), "--alpha is for a model by name"),
+        (("--set", "units=3"), "--set is for a model by name"),
+    ],
+)
+def test_options_of_a_model_with_a_run(
+    options: tuple[str, ...], message: str, cnnjax: Callable[..., Output], run: Path
+) -> None:
+    _, err = cnnjax("predict", run, "x.png", *options, status=1)
+    assert message in err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--alpha", ".5", "--set", "alpha=.25"), "alpha is given twice: 0.25 and 0.5"),
+        (("--set", "weights=x"), "model 'mobilenet' has no argument 'weights'"),
+        (("--set", "include_top=no"), "include_top must be True or False, got 'no'"),
+    ],
+)
+def test_settings_that_contradict(
+    options: tuple[str, ...], message: str, cnnjax: Callable[..., Output]
+) -> None:
+    _, err = cnnjax("summary", "mobilenet", *options, status=1)
+    assert message in err
+
+
+def test_a_random_head_predicts_nothing(
+    cnnjax: Callable[..., Output], quarter: Path, digits: list[Path]
+) -> None:
+    options = (*MOBILENET, "--num-classes", "5", "--weights", quarter)
+    out, err = cnnjax("predict", *options, digits[0], status=1)
+    assert out == ""
+    assert "the head (conv_preds) is new" in err
+    assert len(err.splitlines()) == 1
+
+
 def test_predict_needs_an_image(cnnjax: Callable[..., Output], run: Path) -> None:
     _, err = cnnjax("predict", run, status=1)
     assert f"there is no image after {run}" in err

@@ -42,8 +42,8 @@ def read_image(path: str | Path, channels: int = 3) -> np.ndarray:
                 image = image.convert("RGBA")
                 white = Image.new("RGBA", image.size, "white")
                 image = Image.alpha_composite(white, image)
-            elif image.mode.startswith("I;16") or image.mode == "I":
-                image = Image.fromarray((np.asarray(image, np.float64) / 257).astype(np.uint8))
+            elif image.mode.startswith("I") or image.mode == "F":
+                image = Image.fromarray(_from_16_bits(np.asarray(image, np.float64)))
             pixels = np.asarray(image.convert("L" if channels == 1 else "RGB"))
     except FileNotFoundError:
         raise UnreadableImage(f"{path}: no such file") from None
@@ -56,6 +56,14 @@ def read_image(path: str | Path, channels: int = 3) -> np.ndarray:
     ) as error:
         raise UnreadableImage(f"{path}: not a readable image ({error})") from None
     return pixels[..., None] if channels == 1 else pixels
+
+
+def _from_16_bits(values: np.ndarray) -> np.ndarray:
+    """[0, 65535] to uint8; of pixels in any other range nobody knows what is white."""
+    low, high = values.min(), values.max()
+    if not (low >= 0 and high <= 65535) or 0 < high <= 1:
+        raise ValueError(f"its pixels lie in [{low:g}, {high:g}]: save it with 8 or 16 bits")
+    return (values / 257).astype(np.uint8)
 
 
 def resize_image(image: np.ndarray, size: tuple[int, int], policy: str = "crop") -> np.ndarray:

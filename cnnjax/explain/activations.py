@@ -47,19 +47,21 @@ def activations(
         patterns = [layers] if isinstance(layers, str) else layers
         chosen = paths.select(known, patterns, "layers", what="layer")
         wanted = tuple(name for name in known if name in chosen)
-    outputs: dict[str, Array] = _outputs(Static(model.module), wanted, model.variables, inputs)
+    outputs: dict[str, Array] = _outputs(
+        Static(model.module), model.spec.name, wanted, model.variables, inputs
+    )
     return {name: outputs[name] for name in wanted}  # jit sorts a dictionary's keys
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def _outputs(
-    static: Static, wanted: tuple[str, ...], variables: Variables, inputs: Array
+    static: Static, root: str, wanted: tuple[str, ...], variables: Variables, inputs: Array
 ) -> dict[str, Array]:
     outputs: dict[str, Array] = {}
 
     def interceptor(next_function: Any, args: Any, kwargs: Any, context: Any) -> Any:
         output = next_function(*args, **kwargs)
-        name = "/".join(context.module.path)
+        name = "/".join(context.module.path) or root
         if context.method_name == "__call__" and name in wanted:
             outputs[name] = output
         return output

@@ -2,9 +2,9 @@
 
 from cnnjax.models.export import export_weights
 from cnnjax.models.files import UnreadableModel, load_model, save
+from cnnjax.models.matching import WeightsDoNotFit
 from cnnjax.models.model import Functions, Model
 from cnnjax.models.predict import decode_predictions, predict
-from cnnjax.models.pretrained import WeightsDoNotFit
 from cnnjax.models.registry import BUILDERS, create_model
 from cnnjax.models.spec import ModelSpec
 from cnnjax.models.table import LayerRow, Summary, summary

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from cnnjax import paths
-from cnnjax.models.graph import in_keras_order, trace
+from cnnjax.models.graph import in_keras_order, is_complete, trace
 from cnnjax.models.model import Model
 from cnnjax.weights import save_npz, save_safetensors, write_weights_h5
 
@@ -50,17 +51,7 @@ def export_weights(model: Model, path: str | Path) -> Path:
     path = Path(path).expanduser()
     arrays = by_layer(model)
     if path.name.endswith(".weights.h5"):
-        layers = []
-        for call in in_keras_order(trace(model)):
-            if call.name not in arrays:
-                continue
-            if call.kind not in KERAS_KINDS:
-                raise ValueError(
-                    f"{call.name} is a {call.kind}, which Keras does not have: export to "
-                    ".safetensors or .npz"
-                )
-            layers.append((call.name, KERAS_KINDS[call.kind], arrays[call.name]))
-        write_weights_h5(layers, path)
+        write_weights_h5(_for_keras(model, arrays), path)
     elif path.suffix == ".safetensors":
         save_safetensors(arrays, path)
     elif path.suffix == ".npz":
@@ -68,6 +59,27 @@ def export_weights(model: Model, path: str | Path) -> Path:
     else:
         raise ValueError(f"path must end with .weights.h5, .safetensors or .npz, got {path}")
     return path
+
+
+def _for_keras(
+    model: Model, arrays: Mapping[str, Mapping[str, Any]]
+) -> list[tuple[str, str, Mapping[str, Any]]]:
+    """Layers in the order in which Keras looks for them, each with its kind and weights."""
+    calls = trace(model)
+    instead = "export to .safetensors or .npz"
+    if not is_complete(calls):
+        raise ValueError(
+            f"{model.spec.name} does more than to call layers of its own once each, so Keras' "
+            f"order of its layers is not known: {instead}"
+        )
+    layers = [call for call in in_keras_order(calls) if call.name in arrays]
+    strange = [f"{c.name} is a {c.kind}" for c in layers if c.kind not in KERAS_KINDS]
+    if strange:
+        raise ValueError(f"{strange[0]}, which Keras does not have: {instead}")
+    missing = set(arrays) - {call.name for call in layers}
+    if missing:
+        raise ValueError(f"{', '.join(sorted(missing))}: weights of no layer: {instead}")
+    return [(call.name, KERAS_KINDS[call.kind], arrays[call.name]) for call in layers]
 
 
 def by_layer(model: Model) -> dict[str, dict[str, Any]]:

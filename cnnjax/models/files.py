@@ -120,7 +120,8 @@ def rebuild(
             + "; ".join(paths.differences(wanted, found))
         )
     arrays = jax.tree.map(jax.numpy.array, variables)  # copies: files and models share no memory
-    return Model(fresh.module, arrays, spec)
+    kept = dataclasses.replace(fresh.spec, resize=spec.resize, weights=spec.weights)
+    return Model(fresh.module, arrays, kept)
 
 
 def from_spec(spec: ModelSpec, seed: int = 0) -> Model:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +12,8 @@ import jax.numpy as jnp
 from flax import linen
 
 from cnnjax import paths
-from cnnjax.models.model import Model, train_kwargs
+from cnnjax.models.model import Model, Static, train_kwargs
+from cnnjax.models.spec import ModelSpec
 from cnnjax.nn import Activation, Conv2D, Dense, DepthwiseConv2D, SeparableConv2D
 
 # The model's own input, as the source of a layer's input.
@@ -97,6 +99,19 @@ def trace(model: Model) -> list[Call]:
     return calls
 
 
+@functools.lru_cache(maxsize=64)
+def layer_names(static: Static, spec: ModelSpec) -> tuple[str, ...]:
+    """Names of the layers in Keras' order, each once; kept, since tracing takes a while."""
+    calls = in_keras_order(trace(Model.abstract(static.module, spec)))
+    return tuple(dict.fromkeys(call.name for call in calls))
+
+
+def is_complete(calls: Sequence[Call]) -> bool:
+    """Whether nothing but layers, each called once, leads from the input to the output."""
+    names = {call.name for call in calls}
+    return len(names) == len(calls) and all(c.leaf and None not in c.sources for c in calls)
+
+
 def in_keras_order(calls: Sequence[Call]) -> list[Call]:
     """The calls in the order of `keras.Model.layers`, which weight files follow.
 
@@ -104,8 +119,7 @@ def in_keras_order(calls: Sequence[Call]) -> list[Call]:
     visit of a depth-first search from the output. Where an operation that is no layer, or a layer
     called twice, leaves the graph incomplete, it is the order of the calls.
     """
-    complete = all(call.leaf and None not in call.sources for call in calls)
-    if not complete or len({call.name for call in calls}) < len(calls):
+    if not is_complete(calls):
         return list(calls)
     visited: dict[int, int] = {}
     finished: list[int] = []  # every call after all of its sources

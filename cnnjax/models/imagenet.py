@@ -101,7 +101,7 @@ def _size(spec: ModelSpec) -> int:
         return height
     warnings.warn(
         f"there are no published weights for inputs of {height}x{width}: taking those of 224x224",
-        stacklevel=5,
+        stacklevel=4,
     )
     return 224
 

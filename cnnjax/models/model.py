@@ -112,18 +112,13 @@ class Model:
             only: paths ("params/conv1/kernel", ...) of the variables to compute; None computes all.
         """
 
-        def init(key: Array) -> Variables:
-            variables = _variables(module, spec, key)
-            if only is None:
-                return variables
-            return paths.unflatten({k: v for k, v in paths.flatten(variables).items() if k in only})
-
-        return cls(module, jax.jit(init)(rng.stream(seed, "parameters")), spec)
+        key = rng.stream(seed, "parameters")
+        return cls(module, _initialised(Static(module), spec.input_shape, only, key), spec)
 
     @classmethod
     def abstract(cls, module: linen.Module, spec: ModelSpec) -> Model:
         """A model whose variables are only shapes; nothing is computed."""
-        init = functools.partial(_variables, module, spec)
+        init = functools.partial(_variables, module, spec.input_shape)
         return cls(module, jax.eval_shape(init, jax.random.key(0)), spec)
 
     @property
@@ -138,10 +133,10 @@ class Model:
 
     @property
     def layer_names(self) -> tuple[str, ...]:
-        """Names of the layers in the order of their calls, nested ones as "block/conv"."""
-        from cnnjax.models.table import summary
+        """Names of the layers as in `summary`, nested ones as "block/conv"."""
+        from cnnjax.models.graph import layer_names
 
-        return tuple(row.name for row in summary(self).rows)
+        return layer_names(Static(self.module), self.spec)
 
     def replace(self, **changes: Any) -> Model:
         """A copy with other `variables` or another `spec`."""
@@ -232,9 +227,9 @@ def output_size(module: linen.Module, input_shape: Sequence[int]) -> int:
     return int(output.shape[1])
 
 
-def _variables(module: linen.Module, spec: ModelSpec, key: Array) -> Variables:
+def _variables(module: linen.Module, input_shape: tuple[int, ...], key: Array) -> Variables:
     """What the module's `init` makes, without what belongs to one call and not to the model."""
-    inputs = jnp.zeros((1, *spec.input_shape), jnp.float32)
+    inputs = jnp.zeros((1, *input_shape), jnp.float32)
     kwargs = train_kwargs(module, train=False)
     variables: Variables = unfreeze(module.init({"params": key, "dropout": key}, inputs, **kwargs))
     # Sown values and perturbations.
@@ -264,6 +259,17 @@ class Static:
             return False
 
 
+# At module level, so that a second model of one kind compiles nothing.
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _initialised(
+    static: Static, input_shape: tuple[int, ...], only: frozenset[str] | None, key: Array
+) -> Variables:
+    variables = _variables(static.module, input_shape, key)
+    if only is None:
+        return variables
+    return paths.unflatten({k: v for k, v in paths.flatten(variables).items() if k in only})
+
+
 @functools.partial(jax.jit, static_argnums=0)
 def _apply(static: Static, variables: Variables, inputs: Array) -> Any:
     # Accelerators would otherwise multiply in TF32 or bfloat16 unasked.
@@ -281,7 +287,7 @@ def _frozen_norm(
         path = "/".join(module.path)
         if any(paths.matches(path, pattern) for pattern in frozen):
             if isinstance(module, BatchNormalization):
-                return next_function(args[0], train=False)
+                return next_function(*args[:1], **{**kwargs, "train": False})
             # Flax refuses the switch given twice, so one set as an attribute is lifted first.
             object.__setattr__(module, "use_running_average", None)
             args, kwargs = args[:1], {**kwargs, "use_running_average": True}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -166,6 +167,8 @@ def create_model(
         file = imagenet.weight_file(name, BUILDERS[name].release, spec)
         with contextlib.suppress(DownloadError):  # a file put there by hand serves without names
             imagenet.class_names()
+    elif isinstance(weights, str) and not Path(weights).suffix and not Path(weights).exists():
+        raise ValueError(f"weights must be None, 'imagenet' or the path of a file, got {weights!r}")
     return with_weights(module, spec, Path(file), seed=seed, allow_partial=allow_partial)
 
 
@@ -213,6 +216,8 @@ def _check_arguments(name: str, builder: Builder, arguments: dict[str, Any]) -> 
                 argument, [*known, "input_shape", "preprocessing", "seed"], "arguments"
             )
             raise ValueError(f"model {name!r} has no argument {argument!r}. {hint}")
+    for argument, value in arguments.items():
+        _check_type(argument, value, builder.module.__dataclass_fields__[argument].default)
     for argument, values in builder.choices:
         if argument in arguments and arguments[argument] not in values:
             raise ValueError(
@@ -226,11 +231,28 @@ def _check_arguments(name: str, builder: Builder, arguments: dict[str, Any]) -> 
         raise ValueError(f"pooling={pooling!r} is for a model with include_top=False")
 
 
+def _check_type(argument: str, value: Any, default: Any) -> None:
+    """A value of another type than the argument's default would fail deep inside, or not at all."""
+    if isinstance(default, bool):
+        fits, wanted = isinstance(value, bool), "True or False"
+    elif isinstance(default, tuple):
+        fits = isinstance(value, tuple) and all(isinstance(n, int) and n >= 1 for n in value)
+        wanted = "whole numbers >= 1, e.g. (64, 32)"
+    elif isinstance(default, float):
+        fits, wanted = isinstance(value, int | float), "a number"
+    else:
+        return
+    if not fits:
+        raise ValueError(f"{argument} must be {wanted}, got {value!r}")
+
+
 def _checked_shape(
     name: str, builder: Builder, shape: tuple[int, int, int] | None
 ) -> tuple[int, int, int]:
     if shape is None:
         return builder.input_shape
+    if not isinstance(shape, Sequence):
+        raise ValueError(f"input_shape must be (height, width, channels), got {shape!r}")
     shape = tuple(int(n) if isinstance(n, np.integer) else n for n in shape)  # type: ignore[assignment]
     if len(shape) != 3 or not all(isinstance(n, int) and n >= 1 for n in shape):
         raise ValueError(f"input_shape must be (height, width, channels), got {shape!r}")

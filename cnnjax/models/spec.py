@@ -99,17 +99,20 @@ class ModelSpec:
                 f"preprocessing={self.preprocessing!r} is for RGB, the model takes "
                 f"{self.input_shape[-1]} channels: use preprocessing='unit' or 'none'"
             )
+        if self.label_names and self.num_classes == 0:
+            raise ValueError("label_names are for a model with a head (include_top=True)")
         if self.label_names and len(self.label_names) != max(self.num_classes, 2):
             raise ValueError(
                 f"label_names has {len(self.label_names)} names, the model has "
                 f"{self.num_classes} classes"
             )
 
-    def preprocess(self, images: Array) -> Array:
+    def preprocess(self, images: Array, check: bool = True) -> Array:
         """Pixels to the model's inputs; the pixels stay as they are.
 
         Args:
             images: [..., C], uint8 or floating in [0, 255].
+            check: refuse floating values that show that they are no pixels.
 
         Returns:
             float32 of the same shape.
@@ -122,7 +125,7 @@ class ModelSpec:
         floating = jnp.issubdtype(array.dtype, jnp.floating)
         if array.dtype != jnp.uint8 and not floating:
             raise ValueError(f"images must be uint8 or floating, got {array.dtype}")
-        if floating and array.size and not isinstance(array, jax.core.Tracer):
+        if check and floating and array.size and not isinstance(array, jax.core.Tracer):
             self.check_pixels(float(array.min()), float(array.max()), "images")
         return PREPROCESSING[self.preprocessing](array.astype(jnp.float32))
 
@@ -136,7 +139,8 @@ class ModelSpec:
         Raises:
             ValueError: for values outside [0, 255], or all within [0, 1].
         """
-        if self.preprocessing != "none" and (low < 0 or high > 255 or 0 < high <= 1):
+        inside = low >= 0 and high <= 255  # NaN is not
+        if self.preprocessing != "none" and (not inside or 0 < high <= 1):
             raise ValueError(
                 f"{what}: floating images must be pixels in [0, 255], these lie in "
                 f"[{low:g}, {high:g}]: scale them back, or use a model with preprocessing='none'"

@@ -50,10 +50,9 @@ class BatchNormalization(linen.Module):
         if self.center:
             offset = offset + self.param("beta", zeros, shape)
         row = (1,) * (inputs.ndim - 1) + (-1,)
-        # One multiplication and addition per value, of the inputs' dtype.
-        return inputs * factor.astype(inputs.dtype).reshape(row) + offset.astype(
-            inputs.dtype
-        ).reshape(row)
+        # In float32: half precision loses the difference of a value and a large mean.
+        outputs = inputs.astype(jnp.float32) * factor.reshape(row) + offset.reshape(row)
+        return outputs.astype(inputs.dtype)
 
 
 def _moments(inputs: Array) -> tuple[Array, Array]:

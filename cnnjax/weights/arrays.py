@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import zipfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
 from cnnjax import paths
 from cnnjax.storage import write_file
-from cnnjax.weights.stored import DamagedWeights, check_expansion
+from cnnjax.weights.stored import Allowance, DamagedWeights
 
 
 def save_safetensors(tree: Mapping[str, Any], path: str | Path) -> None:
@@ -48,12 +49,16 @@ def load_safetensors(path: str | Path) -> dict[str, Any]:
         with safe_open(path, framework="numpy") as file:
             hashes = file.metadata() or {}
             arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError) as error:
+    # AttributeError, TypeError: a type that NumPy does not have.
+    except (SafetensorError, OSError, ValueError, AttributeError, TypeError) as error:
         raise DamagedWeights(f"{path} is not a readable .safetensors file: {error}") from None
     for key, array in arrays.items():
         if key in hashes and paths.leaf_hash(array) != hashes[key]:
             raise DamagedWeights(f"{path} is damaged: {key} differs from its stored hash")
-    return paths.unflatten(arrays)
+    try:
+        return paths.unflatten(arrays)
+    except ValueError as error:
+        raise DamagedWeights(f"{path} is not a file of weights: {error}") from None
 
 
 def save_npz(tree: Mapping[str, Any], path: str | Path) -> None:
@@ -74,15 +79,39 @@ def load_npz(path: str | Path) -> dict[str, Any]:
         DamagedWeights: if it is no such file.
     """
     path = Path(path)
+    allowance = Allowance(path, path.stat().st_size)
+    arrays: dict[str, np.ndarray] = {}
     try:
-        with np.load(path, allow_pickle=False) as file:
-            for member in file.zip.infolist():
-                check_expansion(
-                    member.file_size, member.compress_size, f"{path}: {member.filename}"
-                )
-            arrays = {key: file[key] for key in file.files}
+        with zipfile.ZipFile(path) as archive:
+            for member in archive.infolist():
+                name = member.filename.removesuffix(".npy")
+                allowance.take(member.file_size, name)
+                with archive.open(member) as file:
+                    _check_header(file, member.file_size, path, name)
+                with archive.open(member) as file:
+                    arrays[name] = np.lib.format.read_array(file, allow_pickle=False)
+        return paths.unflatten(arrays)
     except DamagedWeights:
         raise
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError) as error:
         raise DamagedWeights(f"{path} is not a readable .npz file: {error}") from None
-    return paths.unflatten(arrays)
+
+
+def _check_header(file: IO[bytes], size: int, path: Path, name: str) -> None:
+    """Refuse an array that claims to be larger than its member: memory is taken before it is read.
+
+    Args:
+        file: at the array's beginning.
+        size: of the member, in bytes.
+        path, name: of the file and the array, for the message.
+    """
+    version = np.lib.format.read_magic(file)
+    read = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }.get(version)
+    if read is None:
+        raise DamagedWeights(f"{path}: {name!r} has a header of version {version}")
+    shape, _, dtype = read(file)
+    if math.prod(shape) * dtype.itemsize > size:
+        raise DamagedWeights(f"{path}: {name!r} claims the shape {shape}, which it does not hold")

@@ -13,9 +13,12 @@ from typing import Any
 import numpy as np
 
 from cnnjax.storage import write_file
-from cnnjax.weights.stored import DamagedWeights, StoredLayer, StoredWeights, check_expansion
+from cnnjax.weights.stored import Allowance, DamagedWeights, StoredLayer, StoredWeights, as_weight
 
 KERAS_MEMBER = "model.weights.h5"
+
+# Groups of a file of Keras 3 that hold no layers: weights of this one, and what trains it.
+_NO_LAYERS = ("vars", "optimizer", "_metrics", "metrics")
 
 # Deeper than any nesting of models, and an end to groups that are linked into themselves.
 _MAX_DEPTH = 16
@@ -29,17 +32,12 @@ def read_keras(path: Path) -> StoredWeights:
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            try:
-                member = archive.getinfo(KERAS_MEMBER)
-            except KeyError:
-                raise DamagedWeights(
-                    f"{path} holds no {KERAS_MEMBER}: it is no .keras file"
-                ) from None
-            check_expansion(member.file_size, member.compress_size, f"{path}: {KERAS_MEMBER}")
+            member = archive.getinfo(KERAS_MEMBER)
+            Allowance(path, path.stat().st_size).take(member.file_size, KERAS_MEMBER)
             data = archive.read(member)
     except (zipfile.BadZipFile, OSError, NotImplementedError, RuntimeError, EOFError) as error:
         raise DamagedWeights(f"{path} is not a readable .keras file: {error}") from None
-    return _read_hdf5(io.BytesIO(data), path)
+    return _read(io.BytesIO(data), path, len(data))
 
 
 def read_hdf5(path: Path) -> StoredWeights:
@@ -48,7 +46,7 @@ def read_hdf5(path: Path) -> StoredWeights:
     Raises:
         DamagedWeights: if it is neither, or damaged.
     """
-    return _read_hdf5(path, path)
+    return _read(path, path, path.stat().st_size)
 
 
 def write_weights_h5(
@@ -79,93 +77,123 @@ def write_weights_h5(
     write_file(path, write)
 
 
-def _read_hdf5(source: Any, path: Path) -> StoredWeights:
+def _read(source: Any, path: Path, size: int) -> StoredWeights:
     import h5py
 
     try:
         with h5py.File(source, "r") as file:
+            reader = _Reader(path, Allowance(path, size))
             root = file
-            if isinstance(_member(file, "model_weights", path), h5py.Group):
+            if isinstance(reader.member(file, "model_weights"), h5py.Group):
                 root = file["model_weights"]
-            if "layer_names" in root.attrs or "layer_names0" in root.attrs:
-                return StoredWeights(path, "Keras .h5", tuple(_legacy(root, path)), True)
-            layers = tuple(_keras3(file, path))
+            legacy = "layer_names" in root.attrs or "layer_names0" in root.attrs
+            layers = tuple(reader.legacy(root) if legacy else reader.keras3(file))
     except DamagedWeights:
         raise
     # h5py raises any of these for a damaged file.
-    except (OSError, KeyError, ValueError, TypeError, RuntimeError, AttributeError) as error:
+    except (
+        OSError, KeyError, ValueError, TypeError, RuntimeError, AttributeError, MemoryError,
+    ) as error:  # fmt: skip
         raise DamagedWeights(f"{path} is not a readable HDF5 file: {error}") from None
     if not layers:
         raise DamagedWeights(f"{path} is an HDF5 file, but holds no layers as Keras writes them")
-    return StoredWeights(path, "Keras .weights.h5", layers, True)
+    return StoredWeights(path, layers, positional=True)
 
 
-def _legacy(root: Any, path: Path) -> Iterator[StoredLayer]:
-    """The layers of a file of Keras 2, or of Keras 3's legacy format."""
-    for name in _texts(root.attrs, "layer_names"):
-        group = _member(root, name, path)
-        if group is None:
-            raise DamagedWeights(f"{path}: the layer {name!r} is listed and missing")
-        arrays = {}
-        for i, weight in enumerate(_texts(group.attrs, "weight_names")):
-            arrays[str(i)] = _array(_member(group, weight, path), path, weight)
-        if arrays:
-            yield StoredLayer(name, "", arrays)
+class _Reader:
+    """The layers of an open file; nothing outside of it is touched, nothing is visited twice."""
 
+    def __init__(self, path: Path, allowance: Allowance):
+        self.path, self.allowance = path, allowance
+        self.visited: set[int] = set()
 
-def _keras3(group: Any, path: Path, depth: int = 0) -> Iterator[StoredLayer]:
-    """The layers below a group, nested models included, in the order of their numbers."""
-    import h5py
+    def legacy(self, root: Any) -> Iterator[StoredLayer]:
+        """The layers of a file of Keras 2, or of Keras 3's legacy format."""
+        for name in self._names(root.attrs, "layer_names"):
+            group = self.member(root, name)
+            if group is None:
+                raise DamagedWeights(f"{self.path}: the layer {name!r} is listed and missing")
+            # A nested model is one group, whose weights are named layer/weight.
+            layers: dict[str, dict[str, np.ndarray]] = {}
+            for weight in self._names(group.attrs, "weight_names"):
+                array = self._array(self.member(group, weight), weight)
+                if array is not None:
+                    arrays = layers.setdefault(weight.rpartition("/")[0], {})
+                    arrays[str(len(arrays))] = array
+            for prefix, arrays in layers.items():
+                inner = prefix.rpartition("/")[2]
+                yield StoredLayer(inner if len(layers) > 1 else name, "", arrays)
 
-    if depth > _MAX_DEPTH:
-        raise DamagedWeights(f"{path}: groups are nested more than {_MAX_DEPTH} deep")
-    for key in sorted(group, key=_kind_and_number):
-        child = _member(group, key, path)
-        if key == "vars" or not isinstance(child, h5py.Group):
-            continue
-        variables = _member(child, "vars", path)
-        if isinstance(variables, h5py.Group) and len(variables):
-            arrays = {
-                name: _array(_member(variables, name, path), path, f"{child.name}/vars/{name}")
-                for name in sorted(variables, key=int)
-            }
-            name = variables.attrs.get("name", key)
-            yield StoredLayer(str(name), _kind_and_number(key)[0], arrays)
-        yield from _keras3(child, path, depth + 1)
+    def keras3(self, group: Any, depth: int = 0) -> Iterator[StoredLayer]:
+        """The layers below a group, nested models included, in the order of their numbers."""
+        import h5py
+
+        if depth > _MAX_DEPTH:
+            raise DamagedWeights(f"{self.path}: groups are nested more than {_MAX_DEPTH} deep")
+        for key in sorted(group, key=_kind_and_number):
+            child = self.member(group, key)
+            if key in _NO_LAYERS or not isinstance(child, h5py.Group):
+                continue
+            self._visit(child)
+            variables = self.member(child, "vars")
+            if isinstance(variables, h5py.Group):
+                found = {
+                    k: self._array(self.member(variables, k), f"{child.name}/vars/{k}")
+                    for k in sorted(variables, key=lambda k: (len(k), k))  # 10 after 2
+                }
+                # Counters and random states are no weights.
+                arrays = {k: array for k, array in found.items() if array is not None}
+                if arrays:
+                    name = str(variables.attrs.get("name", key))
+                    yield StoredLayer(name, _kind_and_number(key)[0], arrays)
+            yield from self.keras3(child, depth + 1)
+
+    def member(self, group: Any, name: str) -> Any:
+        """A member of this very file; None where there is none."""
+        import h5py
+
+        node = group
+        for part in name.split("/"):
+            if not isinstance(node, h5py.Group) or part not in node:
+                return None
+            if not isinstance(node.get(part, getlink=True), h5py.HardLink):
+                raise DamagedWeights(f"{self.path}: {name!r} is a link, which is not followed")
+            node = node[part]
+        return node
+
+    def _visit(self, node: Any) -> None:
+        import h5py
+
+        address = h5py.h5o.get_info(node.id).addr
+        if address in self.visited:
+            raise DamagedWeights(f"{self.path}: {node.name!r} is there more than once")
+        self.visited.add(address)
+
+    def _array(self, dataset: Any, name: str) -> np.ndarray | None:
+        """A dataset's values in float32; None where they are whole numbers."""
+        import h5py
+
+        if not isinstance(dataset, h5py.Dataset):
+            raise DamagedWeights(f"{self.path}: the weight {name!r} is listed and missing")
+        if dataset.external or dataset.is_virtual:
+            raise DamagedWeights(f"{self.path}: {name!r} lies in another file, which is not opened")
+        if dataset.dtype.kind in "iub":
+            return None
+        self._visit(dataset)
+        self.allowance.take(dataset.nbytes, name)
+        return as_weight(dataset[()], self.path, name)
+
+    def _names(self, attributes: Any, name: str) -> list[str]:
+        names = _texts(attributes, name)
+        if len(set(names)) < len(names):
+            raise DamagedWeights(f"{self.path}: {name} lists a name more than once")
+        return names
 
 
 def _kind_and_number(key: str) -> tuple[str, int]:
     """ "conv2d_12" to ("conv2d", 12): as text, 10 would come before 2."""
     match = re.fullmatch(r"(.+?)_(\d+)", key)
     return (match[1], int(match[2])) if match else (key, 0)
-
-
-def _member(group: Any, name: str, path: Path) -> Any:
-    """A member of this very file; None where there is none."""
-    import h5py
-
-    node = group
-    for part in name.split("/"):
-        if not isinstance(node, h5py.Group) or part not in node:
-            return None
-        if not isinstance(node.get(part, getlink=True), h5py.HardLink):
-            raise DamagedWeights(f"{path}: {name!r} is a link, which is not followed")
-        node = node[part]
-    return node
-
-
-def _array(dataset: Any, path: Path, name: str) -> np.ndarray:
-    """A dataset's values in float32."""
-    import h5py
-
-    if not isinstance(dataset, h5py.Dataset):
-        raise DamagedWeights(f"{path}: the weight {name!r} is listed and missing")
-    if dataset.external or dataset.is_virtual:
-        raise DamagedWeights(f"{path}: {name!r} lies in another file, which is not opened")
-    if dataset.dtype.kind != "f":
-        raise DamagedWeights(f"{path}: {name!r} holds {dataset.dtype}, not floating-point numbers")
-    check_expansion(dataset.nbytes, dataset.id.get_storage_size(), f"{path}: {name!r}")
-    return np.asarray(dataset[()], np.float32)
 
 
 def _texts(attributes: Any, name: str) -> list[str]:

@@ -12,7 +12,7 @@ import numpy as np
 from cnnjax import paths
 from cnnjax.weights.arrays import load_npz, load_safetensors
 from cnnjax.weights.keras_files import KERAS_MEMBER, read_hdf5, read_keras
-from cnnjax.weights.stored import DamagedWeights, StoredLayer, StoredWeights
+from cnnjax.weights.stored import DamagedWeights, StoredLayer, StoredWeights, as_weight
 
 FORMATS = ".weights.h5, .h5, .keras, .npz or .safetensors"
 
@@ -33,44 +33,46 @@ def read_weights(path: str | Path) -> StoredWeights:
     """
     path = Path(path).expanduser()
     if not path.is_file():
-        raise FileNotFoundError(f"weight file {path} does not exist")
+        state = "is a directory" if path.is_dir() else "does not exist"
+        raise FileNotFoundError(f"weight file {path} {state}")
     with path.open("rb") as file:
         start = file.read(8)
     if start == b"\x89HDF\r\n\x1a\n":
         return read_hdf5(path)
     if start[:4] == b"PK\x03\x04":
-        if _holds(path, KERAS_MEMBER):
+        members = _members(path)
+        if KERAS_MEMBER in members:
             return read_keras(path)
-        return _by_name(path, ".npz", load_npz(path))
+        if all(member.endswith(".npy") for member in members):
+            return _by_name(path, load_npz(path))
+        raise DamagedWeights(f"{path} is an archive without weights: expected {FORMATS}")
     if start[:2] in (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
         raise DamagedWeights(
             f"{path} is a pickle, which could run any code and is never loaded: save the weights "
             f"as {FORMATS}"
         )
     if path.suffix == ".safetensors":
-        return _by_name(path, ".safetensors", load_safetensors(path))
+        return _by_name(path, load_safetensors(path))
     raise DamagedWeights(f"{path} is no weight file: expected {FORMATS}")
 
 
-def _holds(path: Path, member: str) -> bool:
+def _members(path: Path) -> list[str]:
     try:
         with zipfile.ZipFile(path) as archive:
-            return member in archive.namelist()
+            return archive.namelist()
     except (zipfile.BadZipFile, OSError) as error:
         raise DamagedWeights(f"{path} is not a readable .keras or .npz file: {error}") from None
 
 
-def _by_name(path: Path, kind: str, tree: Mapping[str, Any]) -> StoredWeights:
+def _by_name(path: Path, tree: Mapping[str, Any]) -> StoredWeights:
     """Layers from arrays named layer/weight, or collection/layer/weight as `cj.save` writes."""
     layers: dict[str, dict[str, np.ndarray]] = {}
     for key, array in paths.flatten(tree).items():
         layer, _, weight = key.removeprefix("params/").removeprefix("batch_stats/").rpartition("/")
         if not layer:
             raise DamagedWeights(f"{path}: arrays must be named layer/weight, got {key!r}")
-        if array.dtype.kind != "f":
-            raise DamagedWeights(f"{path}: {key!r} holds {array.dtype}, not floating-point numbers")
-        layers.setdefault(layer, {})[weight] = np.asarray(array, np.float32)
+        layers.setdefault(layer, {})[weight] = as_weight(array, path, key)
     if not layers:
         raise DamagedWeights(f"{path} holds no arrays")
     stored = tuple(StoredLayer(name, "", arrays) for name, arrays in layers.items())
-    return StoredWeights(path, kind, stored, positional=False)
+    return StoredWeights(path, stored, positional=False)

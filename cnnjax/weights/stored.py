@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 
-# Weights hardly compress. What unpacks to many times its size is no weight file but an attack on
+# Weights hardly compress. What unpacks to many times its file is no weight file but an attack on
 # the memory; small ones may be all zeros.
 _MAX_EXPANSION, _SMALL = 50, 1 << 20
 
@@ -38,30 +39,51 @@ class StoredWeights:
 
     Args:
         path: of the file.
-        format: in words.
         layers: in the file's order.
         positional: whether layers and weights are known by their order, as Keras' own loading
             takes them, and not by their names.
     """
 
     path: Path
-    format: str
     layers: tuple[StoredLayer, ...]
     positional: bool
 
 
-def check_expansion(size: int, stored: int, what: str) -> None:
-    """Refuse what would take far more memory than it takes in the file.
+class Allowance:
+    """How much memory the arrays of a file may take, all together.
 
     Args:
-        size: bytes in memory.
-        stored: bytes in the file.
-        what: its name in the message.
+        path: of the file, for messages.
+        stored: bytes that it takes on the disk.
+    """
+
+    def __init__(self, path: Path, stored: int):
+        self.path, self.stored, self.taken = path, stored, 0
+
+    def take(self, size: int, what: str) -> None:
+        """Count an array before it is read.
+
+        Raises:
+            DamagedWeights: if all of them together are out of proportion to the file.
+        """
+        self.taken += size
+        if self.taken > _SMALL and self.taken > _MAX_EXPANSION * self.stored:
+            raise DamagedWeights(
+                f"{self.path}: with {what} it would unpack from {self.stored:,} to "
+                f"{self.taken:,} bytes: this is no weight file"
+            )
+
+
+def as_weight(array: np.ndarray, path: Path, name: str) -> np.ndarray:
+    """An array in float32.
 
     Raises:
-        DamagedWeights: if weights never have this ratio.
+        DamagedWeights: if it is not floating-point, or not finite.
     """
-    if size > _SMALL and size > _MAX_EXPANSION * stored:
-        raise DamagedWeights(
-            f"{what} would unpack from {stored:,} to {size:,} bytes: this is no weight file"
-        )
+    if not jnp.issubdtype(array.dtype, jnp.floating):
+        raise DamagedWeights(f"{path}: {name!r} holds {array.dtype}, not floating-point numbers")
+    with np.errstate(over="ignore"):
+        single = np.asarray(array, np.float32)
+    if not np.isfinite(single).all():
+        raise DamagedWeights(f"{path}: {name!r} holds NaN, infinity or more than float32 can hold")
+    return single

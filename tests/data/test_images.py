@@ -141,6 +141,15 @@ def cut(path):
     path.write_bytes(path.read_bytes()[:600])
 
 
+@pytest.mark.parametrize("values", [[0, 70000], [-1, 3], [0.0, 0.5, 1.0], [0.0, np.nan]])
+def test_pixels_of_an_unknown_range_are_named(values, tmp_path):
+    dtype = np.float32 if isinstance(values[-1], float) else np.int32
+    path = tmp_path / "wide.tiff"
+    Image.fromarray(np.array([values], dtype)).save(path)
+    with pytest.raises(UnreadableImage, match=r"wide\.tiff: .*its pixels lie in .*8 or 16 bits"):
+        read_image(path)
+
+
 @pytest.mark.parametrize("make", [text, empty, cut, lambda path: path.mkdir()])
 def test_what_is_no_image_is_named(tmp_path, make):
     make(tmp_path / "a.png")

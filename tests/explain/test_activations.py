@@ -68,6 +68,20 @@ def test_nested_layers_of_a_module_of_ones_own():
     assert found["inner/wide"].shape == (2, 4)
 
 
+def test_a_module_that_owns_parameters_itself():
+    class Scaled(linen.Module):
+        @linen.compact
+        def __call__(self, x):
+            scale = self.param("scale", linen.initializers.ones, (1, 1))
+            return linen.Dense(2, name="logits")(x.reshape(x.shape[0], -1)) * scale
+
+    model = cj.Model.from_module(Scaled(), (3, 3, 1))
+    x = inputs(model)
+    found = activations(model, x)
+    assert set(found) == set(model.layer_names) == {"logits", "Scaled"}
+    np.testing.assert_allclose(found["Scaled"], model(x), rtol=1e-6)
+
+
 def test_names_that_are_no_layers_are_refused():
     model = cj.create_model("mnist_convnet")
     with pytest.raises(ValueError, match=r"layers='conv4' names no layer\. Did you mean 'conv"):

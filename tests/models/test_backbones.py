@@ -8,6 +8,7 @@ import pytest
 import cnnjax as cj
 from cnnjax import paths
 from cnnjax.models import BUILDERS, Model, summary
+from cnnjax.models.model import _initialised
 from cnnjax.models.registry import build
 from experiments import parity
 
@@ -100,8 +101,8 @@ def test_pooled_features(pooling):
 
 
 def worst(lines):
-    line = max(lines, key=lambda line: line.relative)
-    return f"{line.layer}: {line.relative:.1e}" if line.relative > 1e-4 else ""
+    wrong = [line for line in lines if not line.relative <= 1e-4]
+    return "; ".join(f"{line.layer}: {line.relative:.1e}" for line in wrong)
 
 
 @pytest.mark.parametrize("name", ["mobilenet", "resnet50", "vgg16"])
@@ -176,6 +177,23 @@ def test_arguments_that_do_not_exist_are_refused():
         build("vgg16", pooling="avg")
     with pytest.raises(ValueError, match=r"preprocessing='caffe' is for RGB.*1 channels"):
         build("vgg16", input_shape=(64, 64, 1))
+
+
+def test_a_nan_is_beyond_every_tolerance(monkeypatch, capsys):
+    lines = [parity.Line("a", (1,), 0.0, 0.0), parity.Line("b", (1,), np.nan, np.nan)]
+    monkeypatch.setattr(parity, "compare", lambda *_: lines)
+    size = (32, 32)
+    with pytest.raises(SystemExit, match="1"):
+        parity.main(parity.Config(model="mobilenet", alpha=0.25, size=size, include_top=False))
+    assert "nan in b" in capsys.readouterr().out
+
+
+def test_a_second_model_of_a_kind_compiles_nothing():
+    arguments = {"alpha": 0.25, "include_top": False, "input_shape": (33, 32, 3)}
+    cj.create_model("mobilenet", seed=0, **arguments)
+    size = _initialised._cache_size()
+    cj.create_model("mobilenet", seed=1, **arguments)
+    assert _initialised._cache_size() == size > 0
 
 
 def test_features_are_not_predicted_from_and_not_trained():

@@ -99,6 +99,14 @@ def test_other_sizes_are_resized_by_the_policy_of_the_spec(model, policy, box, b
     assert found.tolist() == predict(model, [by_pillow, PIXELS[0]]).tolist()
 
 
+def test_a_bright_spot_that_resizing_spreads_is_no_fraction():
+    """The range of the pixels is that of the picture that was given."""
+    grey = create_model("mlp", input_shape=(8, 8, 1), units=(6,), num_classes=4)
+    picture = np.zeros((600, 600, 1), np.float32)
+    picture[300, 300] = 200
+    assert predict(grey, [picture]).shape == (1, 4)
+
+
 def test_grey_pictures():
     grey = create_model("mlp", input_shape=(8, 8, 1), units=(6,), num_classes=4)
     large = np.resize(PIXELS[..., :1], (2, 20, 20, 1))

@@ -142,7 +142,88 @@ def test_without_the_top_from_a_file_with_it_and_the_other_way_round(tmp_path):
     assert paths.tree_hash(same) == paths.tree_hash(params)
 
 
+def mobilenet(**arguments):
+    return cj.create_model("mobilenet", alpha=0.25, input_shape=(32, 32, 3), **arguments)
+
+
+@pytest.fixture(scope="module")
+def finetuned():
+    """Keras' MobileNet with another head, flat and as a layer of a Sequential model."""
+    base = keras.applications.MobileNet(
+        alpha=0.25, weights=None, include_top=False, input_shape=(32, 32, 3)
+    )
+    randomise(base, 1)
+    x = layers.GlobalAveragePooling2D()(base.output)
+    flat = keras.Model(base.input, layers.Dense(10, name="mine")(x))
+    nested = keras.Sequential([base, layers.GlobalAveragePooling2D(), layers.Dense(10)])
+    return {"flat": flat, "nested": nested}
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+@pytest.mark.parametrize("kind", ["flat", "nested"])
+def test_the_backbone_of_a_finetuned_file_is_kept(kind, suffix, finetuned, tmp_path):
+    path = tmp_path / f"net.{suffix}"
+    save_weights(finetuned[kind], path)
+    with pytest.warns(UserWarning, match=r"the head \(conv_preds\) is new"):
+        model = mobilenet(num_classes=10, weights=path)
+    flat = finetuned["flat"]
+    kernel = model.params["conv_pw_7"]["kernel"]
+    assert np.array_equal(kernel, flat.get_layer("conv_pw_7").kernel)
+    mean = model.state["batch_stats"]["conv_dw_13_bn"]["moving_mean"]
+    assert np.array_equal(mean, flat.get_layer("conv_dw_13_bn").moving_mean)
+    bare = mobilenet(include_top=False, weights=path)  # without a warning: nothing is missing
+    assert np.array_equal(bare.params["conv_pw_7"]["kernel"], kernel)
+
+
+@pytest.mark.parametrize("suffix", ["weights.h5", "keras"])
+def test_a_file_of_a_trained_model_with_its_optimizer(suffix, tmp_path):
+    """Step counters and random states lie in it as well."""
+    twin = keras_net()
+    twin.add(layers.Dropout(0.5))
+    twin.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    with jax.numpy_rank_promotion("allow"):  # Keras relies on it
+        twin.fit(inputs(4), np.arange(4), verbose=0)
+        theirs = twin.predict(inputs(), verbose=0)
+    path = tmp_path / f"net.{suffix}"
+    save_weights(twin, path)
+    np.testing.assert_allclose(lenet(weights=path)(inputs()), theirs, rtol=1e-4, atol=1e-4)
+
+
 # Files that do not fit
+
+
+def test_a_file_of_several_nets_is_refused(tmp_path):
+    """Which of the two would be meant?"""
+    i = layers.Input((32, 32, 3))
+    nets = [
+        keras.applications.MobileNet(alpha=0.25, weights=None, input_shape=(32, 32, 3), name=name)
+        for name in ("a", "b")
+    ]
+    path = tmp_path / "ensemble.weights.h5"
+    keras.Model(i, layers.Average()([net(i) for net in nets])).save_weights(path)
+    for arguments in ({}, {"include_top": False}):
+        with pytest.raises(WeightsDoNotFit, match="has 2 layers named 'conv1_bn', so it"):
+            mobilenet(weights=path, **arguments)
+
+
+def test_layers_with_automatic_names_are_not_matched_by_name(tmp_path):
+    """A convolution before the base moves all of Keras' numbers: conv2d is not its conv2d."""
+    keras.utils.clear_session()
+    i = layers.Input((75, 75, 3))
+    x = layers.Conv2D(3, 1)(i)
+    base = keras.applications.InceptionV3(
+        weights=None, include_top=False, input_tensor=x, input_shape=(75, 75, 3)
+    )
+    path = tmp_path / "shifted.weights.h5"
+    base.save_weights(path)
+    with pytest.raises(WeightsDoNotFit):
+        cj.create_model(
+            "inception_v3",
+            include_top=False,
+            input_shape=(75, 75, 3),
+            weights=path,
+            allow_partial=True,
+        )
 
 
 def test_a_file_of_another_model_offers_the_one_that_fits(tmp_path):
@@ -197,6 +278,94 @@ def test_the_old_resnet_file_is_recognised(tmp_path):
 
 
 # Damaged and hostile files
+
+
+def test_groups_linked_many_times_over_are_visited_once(tmp_path):
+    path = tmp_path / "fan.weights.h5"
+    with h5py.File(path, "w") as file:
+        inner = file.create_group("layers/end")
+        for level in range(12):
+            outer = file.create_group(f"level{level}")
+            for number in range(6):
+                outer[f"link{number}"] = inner
+            inner = outer
+        file["layers/net"] = inner
+    with pytest.raises(DamagedWeights, match="is there more than once"):
+        lenet(weights=path)
+
+
+def test_a_layer_listed_again_and_again_is_refused(tmp_path):
+    path = tmp_path / "again.h5"
+    with h5py.File(path, "w") as file:
+        file.attrs["layer_names"] = [b"conv1"] * 600
+        group = file.create_group("conv1")
+        group.attrs["weight_names"] = [b"kernel"]
+        group["kernel"] = np.zeros(4, np.float32)
+    with pytest.raises(DamagedWeights, match="layer_names lists a name more than once"):
+        lenet(weights=path)
+
+
+def test_many_small_empty_arrays_count_together(tmp_path):
+    path = tmp_path / "many.weights.h5"
+    with h5py.File(path, "w") as file:
+        for number in range(40):
+            group = file.create_group(f"layers/conv2d_{number}/vars")
+            group.create_dataset("0", (1 << 17,), np.float32)  # nothing of it is stored
+    with pytest.raises(DamagedWeights, match="would unpack"):
+        lenet(weights=path)
+
+
+def npz_with(tmp_path, header):
+    path = tmp_path / "claims.npz"
+    body = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("conv1/kernel.npy", body + bytes(16))
+    return path
+
+
+def test_arrays_that_claim_more_than_they_hold(tmp_path):
+    header = b"{'descr': '<f4', 'fortran_order': False, 'shape': (100000000000000,), }\n"
+    with pytest.raises(DamagedWeights, match=r"claims the shape \(100000000000000,\)"):
+        lenet(weights=npz_with(tmp_path, header))
+
+
+def test_names_below_a_name(tmp_path):
+    for suffix in (".npz", ".safetensors"):
+        path = tmp_path / f"below{suffix}"
+        arrays = {"conv1": np.zeros(2, np.float32), "conv1/kernel": np.zeros(2, np.float32)}
+        if suffix == ".npz":
+            np.savez(path, **arrays)
+        else:
+            from safetensors.numpy import save_file
+
+            save_file(arrays, path)
+        with pytest.raises(DamagedWeights, match=r"'conv1/kernel' lies below 'conv1'"):
+            lenet(weights=path)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e300])
+def test_weights_that_are_no_numbers(value, tmp_path):
+    path = tmp_path / "nan.npz"
+    np.savez(path, **{"conv1/kernel": np.full((5, 5, 1, 20), value)})
+    with pytest.raises(DamagedWeights, match="'conv1/kernel' holds NaN, infinity or more than"):
+        lenet(weights=path)
+
+
+def test_bfloat16_is_floating(tmp_path):
+    from safetensors.numpy import save_file
+
+    model = lenet()
+    arrays = {k: np.asarray(v.astype("bfloat16")) for k, v in paths.flatten(model.params).items()}
+    save_file(arrays, tmp_path / "brain.safetensors")
+    half = lenet(weights=tmp_path / "brain.safetensors")
+    np.testing.assert_allclose(half(inputs()), model(inputs()), rtol=0.1, atol=0.1)
+
+
+def test_what_is_no_file(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"is a directory"):
+        lenet(weights=tmp_path)
+    with pytest.raises(ValueError, match=r"weights must be None, 'imagenet' or the .*'imagnet'"):
+        cj.create_model("vgg16", weights="imagnet")
 
 
 def test_a_truncated_file(keras_file, tmp_path):
@@ -334,6 +503,28 @@ def test_what_keras_does_not_have_is_not_exported_to_it(tmp_path):
         cj.export_weights(model, tmp_path / "any.weights.h5")
     with pytest.raises(ValueError, match=r"must end with \.weights\.h5, \.safetensors or \.npz"):
         cj.export_weights(model, tmp_path / "any.h5")
+
+
+def test_a_net_whose_order_is_not_known_is_not_exported_to_keras(tmp_path):
+    from flax import linen
+
+    class Sum(linen.Module):
+        @linen.compact
+        def __call__(self, x):
+            a, b = cj.nn.Conv2D(2, 3, name="a")(x), cj.nn.Conv2D(2, 3, name="b")(x)
+            return cj.nn.Dense(2, name="logits")((a + b).reshape(x.shape[0], -1))
+
+    class Twice(linen.Module):
+        @linen.compact
+        def __call__(self, x):
+            conv = cj.nn.Conv2D(1, 3, padding="same", name="conv")
+            return cj.nn.Dense(2, name="logits")(cj.nn.Flatten(name="flatten")(conv(conv(x))))
+
+    for module in (Sum(), Twice()):
+        model = cj.Model.from_module(module, (4, 4, 1))
+        with pytest.raises(ValueError, match="order of its layers is not known"):
+            cj.export_weights(model, tmp_path / "net.weights.h5")
+    assert not list(tmp_path.iterdir())
 
 
 # ImageNet

@@ -89,3 +89,12 @@ def test_half_precision_in_and_out_statistics_in_single():
     y, state = module.apply(variables, x, True, mutable=["batch_stats"])
     assert y.dtype == jnp.bfloat16
     assert state["batch_stats"]["moving_mean"].dtype == jnp.float32
+
+
+def test_half_precision_far_from_zero():
+    x = jnp.asarray(100 + RNG.normal(size=(64, 8, 8, 2)), jnp.bfloat16)
+    module = BatchNormalization()
+    variables = module.init(jax.random.key(0), x)
+    y, _ = module.apply(variables, x, True, mutable=["batch_stats"])
+    exact, _ = module.apply(variables, x.astype(jnp.float32), True, mutable=["batch_stats"])
+    np.testing.assert_allclose(y.astype(jnp.float32), exact, rtol=0.01, atol=0.02)
