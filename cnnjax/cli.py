@@ -138,17 +138,19 @@ def _list(options: argparse.Namespace) -> None:
     width = max(map(len, BUILDERS))
     for name, builder in BUILDERS.items():
         shape = "x".join(map(str, builder.input_shape))
-        print(f"{name:{width}}  {shape:>8}  {builder.description}")
+        print(f"{name:{width}}  {shape:>9}  {builder.description}")
 
 
 def _summary(options: argparse.Namespace) -> None:
     import cnnjax as cj
+    from cnnjax.models.registry import build
 
     if Path(options.model).is_dir():
         _refuse_model_options(options, options.model)
         print(cj.summary(cj.load(options.model)))
         return
-    print(cj.summary(cj.create_model(options.model, **_model_arguments(options))))
+    # Only shapes are needed: the random weights of a large net take their time.
+    print(cj.summary(cj.Model.abstract(*build(options.model, **_model_arguments(options)))))
 
 
 def _setting(text: str) -> tuple[str, Any]:

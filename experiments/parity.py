@@ -5,8 +5,11 @@ saved to a file, which cnnjax loads. The same random image then goes through bot
 the highest precision, and the outputs of every layer are compared. The relative difference is the
 largest absolute one over the largest value of the layer.
 
-Command:   pip install -e ".[test]" && python -m experiments.parity [--model resnet50]
-Measured:  every layer of the six families within 1e-4 (see README.md); a minute or two a family.
+Command:   python -m experiments.parity [--model resnet50], with Keras: pip install -e ".[test]"
+
+Reported:  equal to rounding, within 1e-4.
+
+Ours:      at the default sizes 3e-7 (MobileNet) to 2e-6 (VGG16); a minute or two a family.
 """
 
 from __future__ import annotations
