@@ -38,9 +38,12 @@ class TorchGraph(nn.Module):
                     outputs.pop(source, None)
         return outputs[len(self.calls) - 1]
 
-    @torch.no_grad()
     def take_weights(self, model: cj.Model) -> None:
         """Copy a model's weights, for a comparison of outputs."""
+        with torch.no_grad():
+            self._copy(model)
+
+    def _copy(self, model: cj.Model) -> None:
         values = {**model.params}
         statistics = model.state.get("batch_stats", {})
         for i, (call, layer) in enumerate(zip(self.calls, self.layers, strict=True)):
