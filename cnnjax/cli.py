@@ -64,8 +64,20 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     verb.set_defaults(verb=_predict)
 
+    verb = verbs.add_parser("data", help="look at data")
+    actions = verb.add_subparsers(required=True, metavar="ACTION")
+    action = actions.add_parser(
+        "scan", help="the pictures of a folder of class folders, and the files that are no good"
+    )
+    action.add_argument("folder", help="holds a folder per class, or train/, validation/, test/")
+    action.set_defaults(verb=_data_scan)
+
     verb = verbs.add_parser("report", help="write a run's report.html again")
     verb.add_argument("run", help="a run directory")
+    verb.add_argument(
+        "--smooth", type=float, default=0.0, metavar="FACTOR",
+        help="of an exponential moving average through the curves, e.g. 0.8; default: 0, none",
+    )  # fmt: skip
     verb.set_defaults(verb=_report)
 
     verb = verbs.add_parser("results", help="write the table of results from run records")
@@ -241,10 +253,16 @@ def _model_of_a_file(options: argparse.Namespace) -> Any:
     return model
 
 
+def _data_scan(options: argparse.Namespace) -> None:
+    from cnnjax.data import scan_folder
+
+    print(scan_folder(options.folder, progress=print))
+
+
 def _report(options: argparse.Namespace) -> None:
     from cnnjax.report import write_report
 
-    print(write_report(options.run))
+    print(write_report(options.run, options.smooth))
 
 
 def _results(options: argparse.Namespace) -> None:

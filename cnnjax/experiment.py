@@ -14,8 +14,8 @@ import tyro
 
 from cnnjax import data as data_sources
 from cnnjax.config import TrainingConfig
-from cnnjax.models import create_model, summary
-from cnnjax.report import draw_test, percent, write_report
+from cnnjax.models import Model, create_model, summary
+from cnnjax.report import draw_augmentation, draw_test, percent, write_report
 from cnnjax.results import spread
 from cnnjax.training import Run, RunDirectory, fit
 
@@ -33,7 +33,8 @@ class Options:
     epochs: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
     """Passes over the training data; default: the recipe's."""
     data: str = "mnist"
-    """Name of a data set, or path of an .npz file."""
+    """Name of a data set, path of an .npz file, or of a folder with a folder of pictures per
+    class."""
     data_dir: Annotated[str | None, tyro.conf.arg(metavar="DIR")] = None
     """Where TensorFlow Datasets keeps its data; default: TFDS_DATA_DIR or ~/tensorflow_datasets."""
     out: Annotated[str | None, tyro.conf.arg(metavar="DIR")] = None
@@ -67,9 +68,13 @@ class Experiment:
         training: how to train.
         data: name or file for `data.load`.
         data_dir: for `data.load`.
-        validation: fraction of the training data set aside, in [0, 1).
+        images: how a folder's pictures are read, for `data.load`, e.g. {"image_size": (150, 150)}.
+        validation, test: fractions of the training data set aside, in [0, 1), where the data have
+            no such part.
         train_examples: train on so many of the others only; None: on all.
         arguments: further ones for `create_model`.
+        one_logit: for two classes, one logit and sigmoid instead of two and softmax.
+        smoothing: of the curves in the report, in [0, 1).
         recipe: "reported" or "tuned"; "" where no figure was reported.
         reported: the figures that were reported with Keras, e.g. {"test_accuracy": 0.9918}.
         changed: what the command line changed of the recipe, e.g. {"epochs": 1}.
@@ -81,9 +86,13 @@ class Experiment:
     training: TrainingConfig
     data: str = "mnist"
     data_dir: str | None = None
+    images: Mapping[str, Any] = field(default_factory=dict)
     validation: float = 0.0
+    test: float = 0.0
     train_examples: int | None = None
     arguments: Mapping[str, Any] = field(default_factory=dict)
+    one_logit: bool = False
+    smoothing: float = 0.0
     recipe: str = ""
     reported: Mapping[str, float] = field(default_factory=dict)
     changed: Mapping[str, Any] = field(default_factory=dict)
@@ -105,7 +114,7 @@ class Experiment:
             data=options.data,
             data_dir=options.data_dir,
             # A figure belongs to the data it was reported on.
-            reported=self.reported if options.data == self.data else {},
+            reported=self.reported if Path(options.data).name == Path(self.data).name else {},
         )
 
 
@@ -125,25 +134,8 @@ def run_experiment(
     """
     say: Callable[[str], None] = print if verbose else _silent
     training = experiment.training
-    splits = data_sources.load(
-        experiment.data,
-        data_dir=experiment.data_dir,
-        validation=experiment.validation,
-        train_examples=experiment.train_examples,
-        seed=training.seed,
-        progress=say,
-    )
-    train = splits.train
-    count = max(int(train.labels.max()) + 1, 2)
-    names = train.label_names or tuple(str(i) for i in range(count))
-    model = create_model(
-        experiment.model,
-        input_shape=(train.image_shape[0], train.image_shape[1], train.image_shape[2]),
-        num_classes=len(names),
-        label_names=names,
-        seed=training.seed,
-        **experiment.arguments,
-    )
+    splits = load_data(experiment, say)
+    model = build_model(experiment, splits)
     directory = Path(out).expanduser() if out else _directory(experiment)
     say(f"{experiment.name}: {experiment.description}")
     say(f"{_count(splits)}\n\n{summary(model)}\n")
@@ -161,12 +153,52 @@ def run_experiment(
             "changed": dict(experiment.changed),
         },
     )
+    if training.augment is not None:
+        draw_augmentation(splits.train, training, directory / "figures")
     if splits.test:
         draw_test(run.model, splits.test, directory / "figures")
-    page = write_report(directory)
+    page = write_report(directory, experiment.smoothing)
     say(f"\n{result_line(experiment, [run])}")
     say(f"report: {page}\nmodel:  {directory} (cj.load, cnnjax predict)")
     return run
+
+
+def load_data(experiment: Experiment, say: Callable[[str], None] = print) -> data_sources.Splits:
+    """The data of an experiment, divided as it asks for.
+
+    Args:
+        experiment: its data, data_dir, images, validation, test, train_examples and seed.
+        say: told what takes long.
+    """
+    splits = data_sources.load(
+        experiment.data, data_dir=experiment.data_dir, progress=say, **experiment.images
+    )
+    seed = experiment.training.seed
+    if experiment.test and splits.test is None:
+        splits = splits.with_test(experiment.test, seed)
+    if experiment.validation and splits.validation is None:
+        splits = splits.with_validation(experiment.validation, seed)
+    if experiment.train_examples is not None:
+        splits = splits.with_train_examples(experiment.train_examples, seed)
+    return splits
+
+
+def build_model(experiment: Experiment, splits: data_sources.Splits) -> Model:
+    """The model of an experiment for its data, with random weights from its seed."""
+    train = splits.train
+    names = train.label_names or tuple(str(i) for i in range(max(int(train.labels.max()) + 1, 2)))
+    model = create_model(
+        experiment.model,
+        input_shape=(train.image_shape[0], train.image_shape[1], train.image_shape[2]),
+        num_classes=1 if experiment.one_logit and len(names) == 2 else len(names),
+        label_names=names,
+        seed=experiment.training.seed,
+        **experiment.arguments,
+    )
+    # Photos that the model is asked about later are brought to its size as those of training were.
+    read = (splits.source or {}).get("folder", {})
+    same = {k: read[k] for k in ("resize", "interpolation") if k in read}
+    return model.replace(spec=replace(model.spec, **same))
 
 
 def run_seeds(make: Callable[[AnyOptions], Experiment], options: AnyOptions) -> list[Run]:
@@ -248,7 +280,11 @@ def result_line(experiment: Experiment, runs: Sequence[Run]) -> str:
         text += f"; reported with Keras: {percent(experiment.reported[key])}"
     seconds = float(np.mean([run.seconds for run in runs]))
     recipe = f"recipe {experiment.recipe}, " if experiment.recipe else ""
-    return f"{text}; {recipe}{experiment.training.epochs} epochs, {seconds:.0f} s of training"
+    waiting = float(np.mean([run.history["waiting"].mean() for run in runs]))
+    return (
+        f"{text}; {recipe}{experiment.training.epochs} epochs, {seconds:.0f} s of training, "
+        f"{percent(waiting)} of it waiting for data"
+    )
 
 
 def _directory(experiment: Experiment) -> Path:

@@ -122,6 +122,23 @@ def image_grid(images: np.ndarray, titles: Sequence[str] | None = None, columns:
     return figure
 
 
+def augmentation(originals: np.ndarray, copies: np.ndarray) -> Figure:
+    """Pictures, each followed by augmented copies of it in its row.
+
+    Args:
+        originals: [R, H, W, C], as in `image_grid`.
+        copies: [R, K, H, W, C].
+
+    Returns:
+        A figure.
+    """
+    rows, count = copies.shape[:2]
+    pictures = np.concatenate([originals[:, None], copies], axis=1)
+    titles = ["original", *["" for _ in range(count)]] + [""] * ((rows - 1) * (count + 1))
+    flat = pictures.reshape(rows * (count + 1), *pictures.shape[2:])
+    return image_grid(flat, titles, columns=count + 1)
+
+
 def _short(names: Sequence[str]) -> bool:
     return max(map(len, names), default=0) <= 3
 

@@ -8,9 +8,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
-from cnnjax import paths, plot
+from cnnjax import augment, paths, plot, rng
+from cnnjax.config import TrainingConfig
 from cnnjax.data import Dataset
 from cnnjax.models import Model, predict, summary
 from cnnjax.models.files import read_spec
@@ -19,11 +22,13 @@ from cnnjax.training import RunDirectory, RunError, load
 
 _CAPTIONS = {
     "curves": "Loss and accuracy over the epochs",
+    "augmentation": "Training pictures, the original at the left, as augmentation changes them",
     "confusion_matrix": "Confusion matrix on the test data: rows are true, columns predicted",
     "mistakes": "The worst mistakes: wrong answers given with the highest probability",
 }
 
 _WORST = 16  # mistakes shown
+_ORIGINALS, _COPIES = 4, 7  # of the picture of augmentation
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 60rem; margin: 2rem auto;
@@ -37,11 +42,12 @@ figure { margin: 1rem 0; } img { max-width: 100%; } figcaption { color: #555; }
 """
 
 
-def write_report(directory: str | Path) -> Path:
+def write_report(directory: str | Path, smoothing: float = 0.0) -> Path:
     """Write report.html into a run directory, from what the run recorded there.
 
     Args:
         directory: of a run, finished or not.
+        smoothing: of the curves, as `plot.curves` takes it, in [0, 1).
 
     Returns:
         The path of the page.
@@ -58,7 +64,7 @@ def write_report(directory: str | Path) -> Path:
     figures.mkdir(exist_ok=True)
     keys = [k for k, v in epochs[-1].items() if isinstance(v, int | float)]
     history = {k: [e[k] for e in epochs] for k in keys}
-    plot.curves(history).savefig(figures / "curves.png")
+    plot.curves(history, smoothing).savefig(figures / "curves.png")
     title = str(record.get("experiment", record.get("model", "run")))
     body = [
         f"<h1>{html.escape(title)}</h1>",
@@ -87,7 +93,7 @@ def write_report(directory: str | Path) -> Path:
 
 def draw_test(model: Model, test: Dataset, folder: Path) -> None:
     """Confusion matrix and worst mistakes on the test data, as PNG files in a folder."""
-    probs = predict(model, np.asarray(test.images))
+    probs = predict(model, test.images)
     if probs.shape[1] == 1:
         probs = np.concatenate([1 - probs, probs], axis=1)
     predicted = probs.argmax(axis=1)
@@ -107,6 +113,25 @@ def draw_test(model: Model, test: Dataset, folder: Path) -> None:
         plot.image_grid(np.asarray(test.images[worst]), titles).savefig(folder / "mistakes.png")
     else:
         (folder / "mistakes.png").unlink(missing_ok=True)
+
+
+def draw_augmentation(train: Dataset, config: TrainingConfig, folder: Path) -> None:
+    """Training pictures beside copies of the first epochs, as a PNG file in a folder."""
+    if config.augment is None:
+        return
+    rows = np.arange(0, len(train), max(len(train) // _ORIGINALS, 1))[:_ORIGINALS]
+    originals = np.asarray(train.images[rows])
+    key = rng.named(jax.random.key(config.seed), "augment")
+    copies = [
+        augment.for_batch(
+            config.augment, key, jnp.int32(epoch), jnp.asarray(rows, jnp.int32),
+            jnp.asarray(originals, jnp.float32),
+        )
+        for epoch in range(_COPIES)
+    ]  # fmt: skip
+    folder.mkdir(parents=True, exist_ok=True)
+    figure = plot.augmentation(originals, np.stack([np.asarray(c) for c in copies], axis=1))
+    figure.savefig(folder / "augmentation.png")
 
 
 def percent(value: float) -> str:

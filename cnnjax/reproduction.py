@@ -25,7 +25,7 @@ from cnnjax.training.loop import OPTIMIZER_SETTINGS, loss_name, recorded_setting
 from cnnjax.training.record import CONFIG_FILE, FREE_TO_CHANGE, RUN_FILE
 
 # Of an epoch's line: how long it took is not a result.
-_TIMES = ("seconds", "images_per_second")
+_TIMES = ("seconds", "images_per_second", "waiting")
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from cnnjax import rng
+from cnnjax.data.files import FileImages
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,13 +19,14 @@ class Dataset:
     """Labelled images; make one with `from_arrays` or `load`.
 
     Args:
-        images: uint8 or float32 [N, H, W, C]; may be memory-mapped.
+        images: uint8 or float32 [N, H, W, C]; may be memory-mapped, or pictures in files that are
+            decoded where they are indexed.
         labels: int32 [N].
         label_names: one name per class, or () where unknown.
         name: what it is, e.g. "mnist 3.0.1 train".
     """
 
-    images: np.ndarray
+    images: np.ndarray | FileImages
     labels: np.ndarray
     label_names: tuple[str, ...] = ()
     name: str = "arrays"
@@ -39,9 +41,13 @@ class Dataset:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of images and labels, the first 16 digits."""
+        """SHA-256 of images and labels, the first 16 digits; of files, not of their pixels."""
         digest = hashlib.sha256()
-        for array in (self.images, self.labels):
+        arrays: list[Any] = [self.images, self.labels]
+        if isinstance(self.images, FileImages):
+            digest.update(self.images.content_hash.encode())
+            arrays = [self.labels]
+        for array in arrays:
             digest.update(f"{array.dtype.str}{array.shape}".encode())
             for start in range(0, len(array), 4096):
                 digest.update(np.ascontiguousarray(array[start : start + 4096]).tobytes())
@@ -49,9 +55,12 @@ class Dataset:
 
     def subset(self, indices: np.ndarray | slice, name: str | None = None) -> Dataset:
         """The examples at the indices, in that order."""
-        return replace(
-            self, images=self.images[indices], labels=self.labels[indices], name=name or self.name
-        )
+        images: np.ndarray | FileImages
+        if isinstance(self.images, FileImages):
+            images = self.images.subset(indices)
+        else:
+            images = self.images[indices]
+        return replace(self, images=images, labels=self.labels[indices], name=name or self.name)
 
     def split(self, fraction: float, seed: int = 0) -> tuple[Dataset, Dataset]:
         """Set a random part aside, a pure function of length, fraction and seed.
@@ -120,6 +129,22 @@ class Splits:
         train, validation = self.train.split(fraction, seed)
         source = self._then("with_validation", fraction, seed)
         return replace(self, train=train, validation=validation, source=source)
+
+    def with_test(self, fraction: float, seed: int = 0) -> Splits:
+        """Set a part of the training data aside for testing.
+
+        Args:
+            fraction: of the training examples, in (0, 1).
+            seed: of the choice.
+
+        Raises:
+            ValueError: if there is a test part already, or a part would be empty.
+        """
+        if self.test is not None:
+            raise ValueError(f"there is a test part already, of {len(self.test)} examples")
+        train, test = self.train.split(fraction, seed)
+        source = self._then("with_test", fraction, seed)
+        return replace(self, train=train, test=test, source=source)
 
     def with_train_examples(self, count: int, seed: int = 0) -> Splits:
         """Train on a random part only; with one seed, smaller parts lie within larger ones.

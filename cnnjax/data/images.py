@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -11,6 +12,8 @@ RESIZE_POLICIES = {
     "stretch": "stretching",
     "pad": "scaling all of it and adding black bars",
 }
+
+INTERPOLATIONS = ("bilinear", "nearest")
 
 
 class UnreadableImage(ValueError):
@@ -31,13 +34,18 @@ def read_image(path: str | Path, channels: int = 3) -> np.ndarray:
     Raises:
         UnreadableImage: if there is no such file or it cannot be decoded.
     """
+    return decode_image(path, channels, str(path))
+
+
+def decode_image(file: str | Path | BinaryIO, channels: int, name: str) -> np.ndarray:
+    """`read_image` for a path or an open file; `name` stands for it in the error."""
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     if channels not in (1, 3):
         raise ValueError(f"channels must be 1 or 3, got {channels}")
     try:
-        with Image.open(path) as file:
-            image = ImageOps.exif_transpose(file)
+        with Image.open(file) as opened:
+            image = ImageOps.exif_transpose(opened)
             if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
                 image = image.convert("RGBA")
                 white = Image.new("RGBA", image.size, "white")
@@ -46,7 +54,7 @@ def read_image(path: str | Path, channels: int = 3) -> np.ndarray:
                 image = Image.fromarray(_from_16_bits(np.asarray(image, np.float64)))
             pixels = np.asarray(image.convert("L" if channels == 1 else "RGB"))
     except FileNotFoundError:
-        raise UnreadableImage(f"{path}: no such file") from None
+        raise UnreadableImage(f"{name}: no such file") from None
     except (
         UnidentifiedImageError,
         Image.DecompressionBombError,
@@ -54,7 +62,7 @@ def read_image(path: str | Path, channels: int = 3) -> np.ndarray:
         ValueError,
         SyntaxError,
     ) as error:
-        raise UnreadableImage(f"{path}: not a readable image ({error})") from None
+        raise UnreadableImage(f"{name}: not a readable image ({error})") from None
     return pixels[..., None] if channels == 1 else pixels
 
 
@@ -66,23 +74,34 @@ def _from_16_bits(values: np.ndarray) -> np.ndarray:
     return (values / 257).astype(np.uint8)
 
 
-def resize_image(image: np.ndarray, size: tuple[int, int], policy: str = "crop") -> np.ndarray:
-    """Bring an image to a size with Pillow's antialiased bilinear filter.
+def resize_image(
+    image: np.ndarray,
+    size: tuple[int, int],
+    policy: str = "crop",
+    interpolation: str = "bilinear",
+) -> np.ndarray:
+    """Bring an image to a size with Pillow.
 
     Args:
         image: uint8 or floating [H, W, C] in [0, 255], C = 1 or 3.
         size: (height, width) of the result.
         policy: "crop": the largest centred part of the target's proportions; "stretch": all of it,
             distorted; "pad": all of it, with black bars.
+        interpolation: "bilinear", antialiased, or "nearest", as `flow_from_directory` of Keras has
+            it by default.
 
     Returns:
         [height, width, C] of the image's dtype; an image of that size already comes back as it is.
 
     Raises:
-        ValueError: for an unknown policy.
+        ValueError: for an unknown policy or interpolation.
     """
     if policy not in RESIZE_POLICIES:
         raise ValueError(f"resize must be one of {', '.join(RESIZE_POLICIES)}, got {policy!r}")
+    if interpolation not in INTERPOLATIONS:
+        raise ValueError(
+            f"interpolation must be one of {', '.join(INTERPOLATIONS)}, got {interpolation!r}"
+        )
     if image.shape[:2] == size:
         return image
     height, width = image.shape[:2]
@@ -97,7 +116,7 @@ def resize_image(image: np.ndarray, size: tuple[int, int], policy: str = "crop")
     elif policy == "pad":
         scale = max(height / size[0], width / size[1])
         target = (max(round(height / scale), 1), max(round(width / scale), 1))
-    resized = _resample(image, target)
+    resized = _resample(image, target, interpolation)
     if target == size:
         return resized
     canvas = np.zeros((*size, image.shape[2]), image.dtype)
@@ -106,18 +125,17 @@ def resize_image(image: np.ndarray, size: tuple[int, int], policy: str = "crop")
     return canvas
 
 
-def _resample(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def _resample(image: np.ndarray, size: tuple[int, int], interpolation: str) -> np.ndarray:
     from PIL import Image
 
     height_width = size[1], size[0]
+    method = Image.Resampling[interpolation.upper()]
     if image.dtype == np.uint8:
         picture = Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)
-        result = np.asarray(picture.resize(height_width, Image.Resampling.BILINEAR))
+        result = np.asarray(picture.resize(height_width, method))
         return result.reshape(*size, image.shape[2])
     planes = [
-        Image.fromarray(np.ascontiguousarray(plane, np.float32)).resize(
-            height_width, Image.Resampling.BILINEAR
-        )
+        Image.fromarray(np.ascontiguousarray(plane, np.float32)).resize(height_width, method)
         for plane in np.moveaxis(image, 2, 0)
     ]
     return np.stack([np.asarray(plane) for plane in planes], axis=-1).astype(image.dtype)

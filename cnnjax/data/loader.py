@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import jax
@@ -11,6 +12,7 @@ import numpy as np
 
 from cnnjax import rng
 from cnnjax.data.dataset import Dataset
+from cnnjax.data.files import FileImages
 
 Batch = dict[str, np.ndarray]
 
@@ -63,6 +65,12 @@ class Loader:
         """Steps per epoch; the last batch may be partly padding."""
         return -(-len(self.data) // self.batch_size)
 
+    @property
+    def decodes(self) -> bool:
+        """Whether every batch is decoded from files, which takes its time."""
+        images = self.data.images
+        return isinstance(images, FileImages) and images.pixels is None
+
     def order(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         """Which example stands where in an epoch.
 
@@ -107,6 +115,8 @@ def prefetch(
     batches: Iterable[Batch],
     ahead: int = 2,
     place: Callable[[Batch], dict[str, jax.Array]] = jax.device_put,
+    *,
+    threaded: bool = False,
 ) -> Iterator[dict[str, jax.Array]]:
     """Put batches on the device ahead of their use; transfers run while the device computes.
 
@@ -114,10 +124,26 @@ def prefetch(
         batches: what to transfer.
         ahead: how many batches are under way, >= 1.
         place: puts a batch where it is to be, e.g. divided among several devices.
+        threaded: make the batches in a thread of their own, which pays where making one takes long,
+            as decoding does. They come in the same order.
     """
     waiting: deque[dict[str, jax.Array]] = deque()
-    for batch in batches:
+    for batch in _in_a_thread(batches, ahead) if threaded else batches:
         waiting.append(place(batch))
         if len(waiting) > ahead:
             yield waiting.popleft()
     yield from waiting
+
+
+def _in_a_thread(batches: Iterable[Batch], ahead: int) -> Iterator[Batch]:
+    """The same batches, of which some are being made while the one before is used."""
+    source = iter(batches)
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches") as thread:
+        waiting = deque(thread.submit(next, source, None) for _ in range(ahead))
+        try:
+            while (batch := waiting.popleft().result()) is not None:
+                waiting.append(thread.submit(next, source, None))
+                yield batch
+        finally:
+            for future in waiting:
+                future.cancel()

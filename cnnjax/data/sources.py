@@ -1,4 +1,4 @@
-"""Where data comes from: TFDS directories, embedded digits, arrays and .npz files; one resolver."""
+"""Where data comes from: TFDS directories, class folders, digits, .npz files; one resolver."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import re
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ import numpy as np
 
 from cnnjax import paths, rng
 from cnnjax.data.dataset import Dataset, Splits, from_arrays
+from cnnjax.data.files import MEMORY_BUDGET, Decoding
+from cnnjax.data.folders import load_folder
 from cnnjax.data.tfds import DataNotFound, prepared_names, tfds_split
 
 EMBEDDED = ("digits",)
@@ -23,6 +25,9 @@ KNOWN = ("digits", "mnist", "cifar10", "fashion_mnist")
 
 # A TFDS name, perhaps with a configuration: never a path that leaves the data directory.
 _NAME = re.compile(r"\w+(/\w[\w.\-]*)?")
+
+# What a record says of how a folder was read, for `load`.
+_OF_FOLDERS = ("image_size", "channels", "resize", "interpolation", "decoder", "class_names")
 
 # What NumPy and zipfile raise for files that are damaged, cut off or something else.
 _UNREADABLE = (
@@ -46,23 +51,38 @@ def load(
     source: str | Path,
     *,
     data_dir: str | Path | None = None,
+    image_size: tuple[int, int] | None = None,
+    channels: int = 3,
+    resize: str = "stretch",
+    interpolation: str = "bilinear",
+    decoder: str = "pillow",
+    class_names: Sequence[str] | None = None,
+    memory_budget: int = MEMORY_BUDGET,
     validation: float = 0.0,
     train_examples: int | None = None,
     seed: int = 0,
     progress: Callable[[str], None] | None = None,
 ) -> Splits:
-    """Resolve a data set by name or file.
+    """Resolve a data set by name, file or folder.
 
     Args:
         source: "digits" (embedded in scikit-learn, needs no files), the name of an image
-            classification data set prepared by TensorFlow Datasets ("mnist", "cifar10", ...), or
+            classification data set prepared by TensorFlow Datasets ("mnist", "cifar10", ...),
             the path of an .npz file with x_train, y_train and, if any, x_test, y_test (or images
-            and labels, or x and y).
+            and labels, or x and y), or the path of a folder that holds a folder of pictures per
+            class, or train/, validation/ and test/ with these in each. A name that is both is the
+            data set; "./name" is the folder.
         data_dir: where TFDS keeps its data; None takes TFDS_DATA_DIR, else ~/tensorflow_datasets.
+        image_size: of a folder's pictures, (height, width); needed there, without effect elsewhere,
+            as are the next five.
+        channels, resize, interpolation, decoder: as in `Decoding`.
+        class_names: the class folders to use, in the order of their labels; None: all, sorted.
+        memory_budget: bytes; a part that takes no more once decoded is kept so, in a memory-mapped
+            cache, and a larger one is decoded batch by batch.
         validation: fraction of the training examples set aside for validation, in [0, 1).
         train_examples: train on so many of the others only; None: on all.
         seed: of both choices.
-        progress: told in a sentence when something takes long.
+        progress: told in a sentence when something takes long, or files are no good.
 
     Returns:
         Splits with train, validation (or None) and test (or None).
@@ -85,9 +105,19 @@ def load(
     elif name.endswith(".npz"):
         name = str(Path(name).expanduser().absolute())
         splits = _npz(Path(name))
+    elif _is_folder(name, data_dir):
+        decoding = _decoding(name, image_size, channels, resize, interpolation, decoder)
+        return _set_aside(
+            _folder(name, decoding, class_names, memory_budget, progress),
+            validation, train_examples, seed,
+        )  # fmt: skip
     else:
         splits = _tfds(name, data_dir, progress)
     splits = replace(splits, source={"data": name})
+    return _set_aside(splits, validation, train_examples, seed)
+
+
+def _set_aside(splits: Splits, validation: float, train_examples: int | None, seed: int) -> Splits:
     if validation:
         splits = splits.with_validation(validation, seed)
     if train_examples is not None:
@@ -112,14 +142,62 @@ def reload(
     """
     steps: dict[str, Callable[..., Splits]] = {
         "with_validation": Splits.with_validation,
+        "with_test": Splits.with_test,
         "with_train_examples": Splits.with_train_examples,
     }
     if "data" not in source or any(step not in steps for step, *_ in source.get("steps", [])):
         raise ValueError(f"the record of the data is not one that cj.data.load leaves: {source}")
-    splits = load(source["data"], data_dir=data_dir, progress=progress)
+    folder = {k: v for k, v in source.get("folder", {}).items() if k in _OF_FOLDERS}
+    splits = load(source["data"], data_dir=data_dir, progress=progress, **folder)
     for step, *arguments in source.get("steps", []):
         splits = steps[step](splits, *arguments)
     return splits
+
+
+def _is_folder(name: str, data_dir: str | Path | None) -> bool:
+    if _NAME.fullmatch(name) and (tfds_directory(data_dir) / name).is_dir():
+        return False
+    return Path(name).expanduser().is_dir()
+
+
+def _decoding(
+    name: str, image_size: tuple[int, int] | None, channels: int, resize: str,
+    interpolation: str, decoder: str,
+) -> Decoding:  # fmt: skip
+    if image_size is None:
+        raise ValueError(
+            f"{name} is a folder of pictures, which may have any size: give "
+            "image_size=(height, width)"
+        )
+    return Decoding(image_size, channels, resize, interpolation, decoder)
+
+
+def _folder(
+    name: str,
+    decoding: Decoding,
+    class_names: Sequence[str] | None,
+    memory_budget: int,
+    progress: Callable[[str], None] | None,
+) -> Splits:
+    splits, scan = load_folder(
+        name, decoding, class_names, memory_budget=memory_budget, progress=progress
+    )
+    if progress:
+        for line in scan.remarks():
+            progress(line)
+    settings = asdict(decoding)
+    return replace(
+        splits,
+        source={
+            "data": str(scan.root),
+            "folder": {
+                "image_size": list(settings.pop("size")),
+                **settings,
+                "class_names": list(scan.class_names),
+                "files_set_aside": len(scan.set_aside),
+            },
+        },
+    )
 
 
 def _digits() -> Splits:

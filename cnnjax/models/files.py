@@ -120,7 +120,9 @@ def rebuild(
             + "; ".join(paths.differences(wanted, found))
         )
     arrays = jax.tree.map(jax.numpy.array, variables)  # copies: files and models share no memory
-    kept = dataclasses.replace(fresh.spec, resize=spec.resize, weights=spec.weights)
+    kept = dataclasses.replace(
+        fresh.spec, resize=spec.resize, interpolation=spec.interpolation, weights=spec.weights
+    )
     return Model(fresh.module, arrays, kept)
 
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cnnjax.data import Dataset, Splits, resize_image
+from cnnjax.data import Dataset, FileImages, Splits, resize_image
 from cnnjax.models.imagenet import IMAGENET_CLASSES, class_names
 from cnnjax.models.model import Model
 from cnnjax.models.spec import ModelSpec
@@ -16,7 +16,7 @@ from cnnjax.models.spec import ModelSpec
 _BATCH = 64
 
 
-def predict(model: Model, images: np.ndarray | Sequence[np.ndarray]) -> np.ndarray:
+def predict(model: Model, images: np.ndarray | FileImages | Sequence[np.ndarray]) -> np.ndarray:
     """Class probabilities of pictures.
 
     Args:
@@ -39,16 +39,18 @@ def predict(model: Model, images: np.ndarray | Sequence[np.ndarray]) -> np.ndarr
             f"{model.spec.name} has no head (include_top=False), so it predicts nothing: "
             "model(model.spec.preprocess(images)) gives its features"
         )
-    height, width, _ = model.spec.input_shape
-    pictures = [_checked(np.asarray(image), i, model.spec) for i, image in enumerate(images)]
-    rows = [np.zeros((0, model.spec.num_classes), np.float32)]
-    for start in range(0, len(pictures), _BATCH):
-        part = pictures[start : start + _BATCH]
-        batch = np.stack([resize_image(p, (height, width), model.spec.resize) for p in part])
+    spec, size = model.spec, (model.spec.input_shape[0], model.spec.input_shape[1])
+    rows = [np.zeros((0, spec.num_classes), np.float32)]
+    for start in range(0, len(images), _BATCH):
+        pictures = [
+            resize_image(_checked(np.asarray(p), i, spec), size, spec.resize, spec.interpolation)
+            for i, p in enumerate(images[start : start + _BATCH], start)
+        ]
+        batch = np.stack(pictures)
         # One compiled shape whatever the number of pictures.
         padded = np.zeros((min(_BATCH, _power_of_two(len(batch))), *batch.shape[1:]), batch.dtype)
         padded[: len(batch)] = batch
-        probs = probabilities(model(model.spec.preprocess(jnp.asarray(padded), check=False)))
+        probs = probabilities(model(spec.preprocess(jnp.asarray(padded), check=False)))
         rows.append(np.asarray(probs, np.float32)[: len(batch)])
     return np.concatenate(rows)
 

@@ -21,7 +21,7 @@ from cnnjax.models.mobilenet import ALPHAS, MobileNet
 from cnnjax.models.model import Model
 from cnnjax.models.pretrained import with_weights
 from cnnjax.models.resnet import ResNet50
-from cnnjax.models.small import MLP, CifarDeep, CifarPlain, LeNet, MnistConvnet
+from cnnjax.models.small import MLP, CatsConvnet, CifarDeep, CifarPlain, LeNet, MnistConvnet
 from cnnjax.models.spec import ModelSpec
 from cnnjax.models.vgg import VGG16, VGG19
 from cnnjax.models.xception import Xception
@@ -78,6 +78,9 @@ BUILDERS: dict[str, Builder] = {
     "lenet": Builder(LeNet, (28, 28, 1), 4, _LENET, cam_layer="conv2", head=("logits",)),
     "cifar_plain": Builder(CifarPlain, (32, 32, 3), 2, cam_layer="conv1", head=("logits",)),
     "cifar_deep": Builder(CifarDeep, (32, 32, 3), 8, cam_layer="conv4", head=("logits",)),
+    "cats_convnet": Builder(
+        CatsConvnet, (150, 150, 3), 46, num_classes=1, cam_layer="conv4", head=("logits",)
+    ),
     "vgg16": Builder(
         VGG16, (224, 224, 3), 32, _VGG, 1000, "caffe", "block5_conv3",
         ("fc1", "fc2", "predictions"), imagenet.VGG16,

@@ -121,6 +121,30 @@ class CifarDeep(linen.Module):
         return Dense(self.num_classes, name="logits")(x)
 
 
+class CatsConvnet(linen.Module):
+    """Four blocks of a 3x3 convolution and pooling, and a dense layer of 512, for small photos.
+
+    Args:
+        num_classes: size of the output; 1 for a single logit of two classes.
+        dropout: before the dense layer, in [0, 1).
+    """
+
+    num_classes: int = 1
+    dropout: float = 0.0
+
+    @linen.compact
+    def __call__(self, inputs: Array, train: bool = False) -> Array:
+        """[N, H, W, C] -> [N, num_classes]."""
+        x = inputs
+        for i, filters in enumerate((32, 64, 128, 128), start=1):
+            x = Conv2D(filters, 3, activation=relu, name=f"conv{i}")(x)
+            x = MaxPooling2D(2, name=f"pool{i}")(x)
+        x = Flatten(name="flatten")(x)
+        x = Dropout(self.dropout, name="dropout")(x, train)
+        x = Dense(512, activation=relu, name="dense1")(x)
+        return Dense(self.num_classes, name="logits")(x)
+
+
 def _stride(downsampling: str) -> int:
     """Of the convolution before a pooling."""
     if downsampling not in ("max", "average", "stride"):

@@ -67,6 +67,7 @@ class ModelSpec:
         preprocessing: name of the function from pixels in [0, 255] to inputs: "unit", "tf",
             "caffe", "torch" or "none".
         resize: how pictures of another size are brought to this one: "crop", "stretch" or "pad".
+        interpolation: by which filter: "bilinear" or "nearest".
         label_names: one name per class, or () where unknown.
         paper: where the architecture is described.
         min_size: smallest height and width of the inputs.
@@ -81,6 +82,7 @@ class ModelSpec:
     arguments: dict[str, Any] | None = field(default=None, hash=False)
     preprocessing: str = "unit"
     resize: str = "crop"
+    interpolation: str = "bilinear"
     label_names: tuple[str, ...] = ()
     paper: str = ""
     min_size: int = 1

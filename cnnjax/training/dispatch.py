@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -35,10 +36,14 @@ class Dispatcher:
         loader: of the training data.
         config: its steps_per_dispatch and deterministic.
         devices: among which the batches are divided.
+
+    Attributes:
+        waited: seconds of the epoch so far in which the loop waited for data, not the device.
     """
 
     def __init__(self, step: TrainStep, loader: Loader, config: TrainingConfig, devices: Devices):
         self.loader, self.devices = loader, devices
+        self.waited = 0.0
         self.chunk = _chunk_size(config, loader)
         options = compiler_options(config.deterministic)
         if self.chunk == 1:
@@ -62,11 +67,16 @@ class Dispatcher:
             (state, steps of the epoch done, sums per step: [k] each) after every dispatch.
         """
         if self.chunk == 1:
-            batches = prefetch(self.loader.epoch(epoch, start), place=self.devices.place)
-            for done, batch in enumerate(batches, start + 1):
+            batches = prefetch(
+                self.loader.epoch(epoch, start),
+                place=self.devices.place,
+                threaded=self.loader.decodes,
+            )
+            for done, batch in enumerate(self._timed(batches), start + 1):
                 state, sums = self._step(state, batch)
                 yield state, done, sums
             return
+        self.waited = 0.0  # the data are on the device
         indices, mask = self.loader.order(epoch)
         for begin in range(start, self.loader.steps, self.chunk):
             end = min(begin + self.chunk, self.loader.steps)
@@ -79,6 +89,16 @@ class Dispatcher:
                 np.asarray(epoch, np.int32),
             )
             yield state, end, sums
+
+    def _timed(self, batches: Iterator[dict[str, Array]]) -> Iterator[dict[str, Array]]:
+        self.waited = 0.0
+        while True:
+            began = time.perf_counter()
+            batch = next(batches, None)
+            self.waited += time.perf_counter() - began
+            if batch is None:
+                return
+            yield batch
 
 
 def _chunk_size(config: TrainingConfig, loader: Loader) -> int:

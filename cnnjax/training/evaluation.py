@@ -64,7 +64,8 @@ def evaluate_step(
         loader: of the data.
         place: as in `prefetch`.
     """
-    sums = [step(variables, batch) for batch in prefetch(loader.epoch(0), place=place)]
+    batches = prefetch(loader.epoch(0), place=place, threaded=loader.decodes)
+    sums = [step(variables, batch) for batch in batches]
     totals: dict[str, float] = {}
     for one in jax.device_get(sums):
         totals = metrics.add(totals, one)

@@ -48,7 +48,8 @@ class Run:
         model: with the result's parameters: the best ones on the validation data if a metric is
             monitored and there is such data, else the last ones.
         history: float arrays with a value per epoch for epoch, step, loss, accuracy, learning_rate,
-            seconds, images_per_second and, with validation data, val_loss and val_accuracy.
+            seconds, images_per_second, waiting (the share of the seconds spent waiting for data)
+            and, with validation data, val_loss and val_accuracy.
         metrics: of the model: val_loss, val_accuracy, test_loss, test_accuracy where there is data.
         directory: where it was recorded, or None.
         parameter_hash: SHA-256 of the model's variables; equal if and only if bitwise equal.
@@ -329,6 +330,7 @@ class _Training:
                     self._refuse(f"val_{name}", value, self.loader.steps)
         record["seconds"] = round(seconds, 3)
         record["images_per_second"] = round(images / max(seconds, 1e-9), 1)
+        record["waiting"] = round(self.dispatcher.waited / max(seconds, 1e-9), 4)
         best = self._judge(record)
         self.records.append(record)
         at.epoch, at.step, at.totals = at.epoch + 1, 0, {}

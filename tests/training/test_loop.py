@@ -69,7 +69,7 @@ def test_the_history_has_an_array_an_epoch_for_every_metric(squares: Arrays) -> 
     run = fit(splits(squares), settings(epochs=3, schedule="cosine"))
     assert set(run.history) == {
         *("epoch", "step", "loss", "accuracy", "learning_rate", "val_loss", "val_accuracy"),
-        *("seconds", "images_per_second"),
+        *("seconds", "images_per_second", "waiting"),
     }
     assert {(v.shape, v.dtype) for v in run.history.values()} == {((3,), np.dtype("float64"))}
     assert run.history["epoch"].tolist() == [1, 2, 3]
