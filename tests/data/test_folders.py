@@ -1,0 +1,239 @@
+"""Class folders: what is found, what is set aside, and in which order."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cnnjax.data import DataNotFound, Splits, load, reload, scan_folder
+
+SHARED = Path(__file__).resolve().parents[3] / "shared"
+RNG = np.random.default_rng(0)
+
+
+def picture(path: Path, size=(9, 7), seed: int | None = None) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rng = RNG if seed is None else np.random.default_rng(seed)
+    Image.fromarray(rng.integers(0, 256, (*size, 3), dtype=np.uint8)).save(path)
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    root = tmp_path / "pets"
+    for name, count in (("dog", 3), ("cat", 4)):
+        for i in range(count):
+            picture(root / name / f"{name}{i}.png")
+    return root
+
+
+def test_classes_are_the_sorted_folders_and_files_come_in_alphabetical_order(folder):
+    scan = scan_folder(folder)
+    assert scan.class_names == ("cat", "dog")
+    assert list(scan.parts) == ["train"]
+    part = scan.parts["train"]
+    assert part.files == tuple(f"cat/cat{i}.png" for i in range(4)) + tuple(
+        f"dog/dog{i}.png" for i in range(3)
+    )
+    assert part.labels.tolist() == [0, 0, 0, 0, 1, 1, 1]
+    assert scan.set_aside == ()
+    assert scan.remarks() == []
+
+
+def test_given_class_names_decide_the_labels_and_leave_other_folders_out(folder):
+    picture(folder / "bird" / "a.png")
+    scan = scan_folder(folder, class_names=["dog", "cat"])
+    assert scan.class_names == ("dog", "cat")
+    assert scan.parts["train"].labels.tolist() == [0] * 3 + [1] * 4
+
+
+def test_what_is_no_good_is_listed_with_its_reason(folder):
+    whole = (folder / "cat" / "cat0.png").read_bytes()
+    (folder / "cat" / "cut_off.png").write_bytes(whole[: len(whole) // 2])
+    (folder / "cat" / "empty.jpg").touch()
+    (folder / "cat" / "notes.txt").write_text("not a picture")
+    (folder / "cat" / "page.jpg").write_text("<html></html>")
+    (folder / "cat" / "z_again.png").write_bytes(whole)
+    (folder / "dog" / "z_other_class.png").write_bytes(whole)
+    (folder / "cat" / ".DS_Store").write_bytes(b"hidden files say nothing")
+    (folder / "dog" / "nowhere.png").symlink_to(folder / "absent.png")
+    scan = scan_folder(folder)
+    reasons = dict(scan.set_aside)
+    assert set(reasons) == {
+        *("cat/cut_off.png", "cat/empty.jpg", "cat/notes.txt", "cat/page.jpg"),
+        *("cat/z_again.png", "dog/z_other_class.png", "dog/nowhere.png"),
+    }
+    assert reasons["cat/empty.jpg"] == "empty"
+    assert reasons["cat/notes.txt"] == "no picture, by its name"
+    assert reasons["cat/z_again.png"] == "the same content as cat/cat0.png"
+    assert reasons["dog/z_other_class.png"] == (
+        "the same content as cat/cat0.png, which has another class (cat)"
+    )
+    assert "not a readable image" in reasons["cat/cut_off.png"]
+    assert reasons["cat/page.jpg"].startswith("not a readable image (cannot identify image file")
+    assert "0x" not in reasons["cat/page.jpg"]  # no address of an object
+    assert "cannot be read" in reasons["dog/nowhere.png"]
+    assert len(scan.parts["train"].files) == 7
+    assert "set aside: 7 files" in str(scan)
+    assert scan.remarks()[0].endswith("7 files were set aside")
+
+
+def test_long_lists_are_cut_in_the_remarks_but_not_in_the_table(folder):
+    for i in range(14):
+        (folder / "cat" / f"{i}.txt").touch()
+    scan = scan_folder(folder)
+    assert len(scan.remarks()) == 12
+    assert str(scan).count("no picture") == 14
+
+
+def test_parts_are_found_by_their_names(folder, tmp_path):
+    root = tmp_path / "parts"
+    for part, names in (("train", "abc"), ("val", "de"), ("test", "f")):
+        for name in names:
+            for label in ("x", "y"):
+                picture(root / part / label / f"{name}.png")
+    scan = scan_folder(root)
+    assert list(scan.parts) == ["train", "validation", "test"]
+    assert [len(p.files) for p in scan.parts.values()] == [6, 4, 2]
+    assert scan.parts["validation"].files[0] == "val/x/d.png"
+
+
+def test_of_two_copies_the_one_in_the_test_part_stays(tmp_path):
+    for part in ("train", "test"):
+        for label in ("x", "y"):
+            picture(tmp_path / part / label / "own.png")
+        picture(tmp_path / part / "x" / "twice.png", seed=1)
+    scan = scan_folder(tmp_path)
+    assert dict(scan.set_aside) == {"train/x/twice.png": "the same content as test/x/twice.png"}
+
+
+def test_folders_within_a_class_folder_belong_to_it(folder):
+    picture(folder / "cat" / "more" / "deep" / "a.png")
+    picture(folder / "cat" / ".hidden" / "a.png")
+    assert "cat/more/deep/a.png" in scan_folder(folder).parts["train"].files
+    assert len(scan_folder(folder).parts["train"].files) == 8
+
+
+def test_a_scan_is_remembered_until_a_file_changes(folder):
+    told: list[str] = []
+    scan_folder(folder, progress=told.append)
+    scan_folder(folder, progress=told.append)
+    assert len(told) == 1
+    assert told[0].startswith(f"reading 7 files in {folder}")
+    (folder / "cat" / "cat0.png").write_bytes(b"")
+    assert dict(scan_folder(folder, progress=told.append).set_aside) == {"cat/cat0.png": "empty"}
+    assert len(told) == 2
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"a": 1}', "[[1"])
+def test_a_damaged_memory_is_not_believed(folder, content):
+    first = scan_folder(folder)
+    for file in Path(os.environ["CNNJAX_CACHE_DIR"]).glob("scans/*.json"):
+        file.write_text(content)
+    assert scan_folder(folder).parts["train"].hashes == first.parts["train"].hashes
+
+
+def test_errors(folder, tmp_path):
+    with pytest.raises(DataNotFound, match="absent does not exist"):
+        scan_folder(tmp_path / "absent")
+    (tmp_path / "none").mkdir()
+    with pytest.raises(DataNotFound, match="holds no class folders: expected a folder of pictures"):
+        scan_folder(tmp_path / "none")
+    with pytest.raises(ValueError, match=r"class 'cta' has no folder in .* Did you mean 'cat'"):
+        scan_folder(folder, ["cta", "dog"])
+    with pytest.raises(ValueError, match="class_names holds a name twice: cat, cat"):
+        scan_folder(folder, ["cat", "cat"])
+    (folder / "empty").mkdir()
+    with pytest.raises(ValueError, match="train has no picture of the class empty"):
+        scan_folder(folder)
+    (tmp_path / "all_empty" / "x").mkdir(parents=True)
+    with pytest.raises(DataNotFound, match="no picture was found in the part 'train'"):
+        scan_folder(tmp_path / "all_empty")
+
+
+def test_parts_must_have_the_same_classes(tmp_path):
+    picture(tmp_path / "train" / "x" / "a.png")
+    picture(tmp_path / "test" / "x" / "b.png")
+    picture(tmp_path / "test" / "y" / "c.png")
+    with pytest.raises(ValueError, match=r"test has classes that .*train lacks: y"):
+        scan_folder(tmp_path)
+    picture(tmp_path / "train" / "z" / "d.png")
+    with pytest.raises(ValueError, match=r"class 'z' has no folder in .*test"):
+        scan_folder(tmp_path)
+
+
+def test_loading_needs_a_size(folder):
+    with pytest.raises(ValueError, match=r"folder of pictures, .* image_size=\(height, width\)"):
+        load(folder)
+
+
+def test_a_loaded_folder_is_a_data_set_with_its_source(folder):
+    (folder / "cat" / "empty.png").touch()
+    told: list[str] = []
+    splits = load(folder, image_size=(6, 5), progress=told.append)
+    assert splits.train.images.shape == (7, 6, 5, 3)
+    assert splits.train.label_names == ("cat", "dog")
+    assert splits.source == {
+        "data": str(folder),
+        "folder": {
+            **{"image_size": [6, 5], "channels": 3, "resize": "stretch"},
+            **{"interpolation": "bilinear", "decoder": "pillow"},
+            **{"class_names": ["cat", "dog"], "files_set_aside": 1},
+        },
+    }
+    assert any("1 files were set aside" in line for line in told)
+
+
+def test_grey_pictures(folder):
+    splits = load(folder, image_size=(6, 5), channels=1)
+    assert splits.train.images[:2].shape == (2, 6, 5, 1)
+
+
+def test_a_record_makes_the_same_parts_again(folder):
+    splits = (
+        load(folder, image_size=(6, 5), interpolation="nearest", class_names=["dog", "cat"])
+        .with_test(0.3, seed=1)
+        .with_validation(0.4, seed=2)
+    )
+    again = reload(splits.source)
+    assert isinstance(again, Splits)
+    for name, part in splits.parts.items():
+        assert again.parts[name].fingerprint == part.fingerprint
+        assert again.parts[name].labels.tolist() == part.labels.tolist()
+        np.testing.assert_array_equal(again.parts[name].images[:], part.images[:])
+
+
+def test_the_order_is_that_of_keras(folder):
+    from keras.src.legacy.preprocessing.image import ImageDataGenerator
+
+    flow = ImageDataGenerator().flow_from_directory(
+        str(folder), target_size=(6, 5), batch_size=7, shuffle=False, class_mode="sparse"
+    )
+    images, labels = next(flow)
+    splits = load(folder, image_size=(6, 5), interpolation="nearest")
+    assert flow.class_indices == {name: i for i, name in enumerate(splits.train.label_names)}
+    assert labels.tolist() == splits.train.labels.tolist()
+    np.testing.assert_array_equal(images.astype(np.uint8), splits.train.images[:])
+
+
+def test_bilinear_pixels_are_those_of_keras_load_img(folder):
+    from keras.utils import img_to_array, load_img
+
+    file = folder / "cat" / "cat0.png"
+    wanted = img_to_array(load_img(file, target_size=(4, 5), interpolation="bilinear"))
+    found = load(folder, image_size=(4, 5)).train.images[0]
+    np.testing.assert_array_equal(found, wanted.astype(np.uint8))
+
+
+def test_real_photos():
+    root = SHARED / "data" / "cats_vs_dogs_small"
+    if not root.is_dir():
+        pytest.skip(f"needs real data: no {root}")
+    scan = scan_folder(root)
+    assert {k: len(v.files) for k, v in scan.parts.items()} == {
+        **{"train": 2000, "validation": 1000, "test": 1000}
+    }
+    assert all(np.bincount(part.labels).tolist()[0] * 2 == len(part.files)
+               for part in scan.parts.values())  # fmt: skip
