@@ -1,6 +1,6 @@
 """cnnjax: research with convolutional networks in JAX."""
 
-from cnnjax import augment, data, explain, metrics, nn, training
+from cnnjax import augment, data, explain, metrics, nn, training, transfer
 from cnnjax.config import TrainingConfig
 from cnnjax.models import (
     Model,
@@ -39,4 +39,5 @@ __all__ = [
     "save",
     "summary",
     "training",
+    "transfer",
 ]

@@ -231,7 +231,9 @@ def _model_and_files(options: argparse.Namespace) -> tuple[Any, list[str]]:
     _refuse_model_options(options, f"the run {run}")
     if not files:
         raise ValueError(f"there is no image after {run}: give RUN IMAGE ..., or --model and IMAGE")
-    return cj.load(run), files
+    # A classifier of features has the whole model, which takes pictures, beside it.
+    whole = Path(run) / "model"
+    return cj.load(whole if (whole / "model.json").is_file() else run), files
 
 
 def _model_of_a_file(options: argparse.Namespace) -> Any:

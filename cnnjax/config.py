@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ OPTIMIZERS = ("rmsprop", "adam", "adamw", "sgd")
 SCHEDULES = ("constant", "cosine", "one_cycle")
 PRECISIONS = ("float32", "bfloat16")
 MONITORS = ("loss", "accuracy")
+FILL_MODES = ("nearest", "constant", "reflect", "wrap")
 
 
 @dataclass(frozen=True)
@@ -28,11 +29,33 @@ class AugmentConfig:
     crop_padding: int = 0
     fill_mode: str = "nearest"
     fill_value: float = 0.0
+    rotation: float = 0.0
+    shear: float = 0.0
+    zoom: float | tuple[float, float] = 0.0
+    channel_shift: float = 0.0
+    brightness: tuple[float, float] | None = None
+    rescale: float = 1.0
+    mixup: float = 0.0
+    cutmix: float = 0.0
 
     def __post_init__(self) -> None:
         _plain_numbers(self)
-        _at_least(self, 0, "width_shift", "height_shift", "crop_padding")
-        _one_of(self, "fill_mode", ("nearest", "constant", "reflect"))
+        amounts = ("rotation", "shear", "channel_shift", "mixup", "cutmix")
+        _at_least(self, 0, "width_shift", "height_shift", "crop_padding", *amounts)
+        _finite(self, "width_shift", "height_shift", "fill_value", "rescale", *amounts)
+        _one_of(self, "fill_mode", FILL_MODES)
+        if self.shear >= 90:
+            raise ValueError(f"shear must be below 90 degrees, got {self.shear!r}")
+        if self.rescale <= 0:
+            raise ValueError(f"rescale must be positive, got {self.rescale!r}")
+        if self.brightness is not None:
+            _factors(self, "brightness")
+        if not isinstance(self.zoom, int | float):
+            _factors(self, "zoom")
+        elif isinstance(self.zoom, bool) or not 0 <= self.zoom < 1:
+            raise ValueError(
+                f"zoom must lie in [0, 1), or be a pair of factors (low, high), got {self.zoom!r}"
+            )
 
 
 @dataclass(frozen=True)
@@ -58,6 +81,18 @@ class TrainingConfig:
         label_smoothing: share of the target spread evenly over all classes (Szegedy et al. 2016),
             in [0, 1); for the default softmax loss only.
         frozen: patterns of layers that stay as they are, e.g. ("block[1-4]_*",).
+        rate_factors: (pattern of layers, factor on the learning rate) pairs, e.g.
+            (("block5_*", 0.1),); of several that match a layer the first counts, others keep the
+            rate. A pattern that names nothing that is trained is an error. Factors > 0.
+        layer_decay: the learning rate of a layer is multiplied by layer_decay to the power of the
+            number of layers with weights between it and the output (Clark et al. 2020, ELECTRA;
+            Bao et al. 2022, BEiT), in the order of `model.layer_names`, where a convolution and
+            its normalisation are two layers. 1 for one rate. In (0, 1].
+        clip_norm: gradients of a larger global norm, over all that is trained together, are scaled
+            down to it, before anything else (Pascanu et al. 2013); None: never. > 0.
+        log_gradients: have in every epoch's record a gradient_norm: the global norm of the
+            gradient of all that is trained, before it is clipped; the mean over the steps, each
+            counting with its number of examples.
         augment: random changes of the training images: an `Augment`, or any function
             (key, images [H, W, C] float32) -> image; None for none.
         seed: of everything random, in [0, 2^32).
@@ -84,6 +119,10 @@ class TrainingConfig:
     average: float = 0.0
     label_smoothing: float = 0.0
     frozen: tuple[str, ...] = ()
+    rate_factors: tuple[tuple[str, float], ...] = ()
+    layer_decay: float = 1.0
+    clip_norm: float | None = None
+    log_gradients: bool = False
     augment: AugmentConfig | Callable | None = None
     seed: int = 0
     steps_per_dispatch: int | None = None
@@ -119,6 +158,14 @@ class TrainingConfig:
         if isinstance(self.frozen, str):
             raise ValueError(f"frozen must be a tuple of patterns, got the string {self.frozen!r}")
         object.__setattr__(self, "frozen", tuple(self.frozen))
+        object.__setattr__(self, "rate_factors", _rate_factors(self.rate_factors))
+        _positive(self, "layer_decay")
+        if self.layer_decay > 1:
+            raise ValueError(f"layer_decay must lie in (0, 1], got {self.layer_decay!r}")
+        if self.clip_norm is not None:
+            _positive(self, "clip_norm")
+        if not isinstance(self.log_gradients, bool):
+            raise ValueError(f"log_gradients must be True or False, got {self.log_gradients!r}")
         if isinstance(self.augment, Mapping):
             object.__setattr__(self, "augment", from_dict(AugmentConfig, self.augment))
         if not (
@@ -201,6 +248,55 @@ def _at_least(config: Any, least: int, *names: str) -> None:
         whole = type(config).__dataclass_fields__[name].type
         if "float" not in str(whole) and not isinstance(value, int):
             raise ValueError(f"{name} must be a whole number, got {value!r}")
+
+
+def _finite(config: Any, *names: str) -> None:
+    for name in names:
+        value = getattr(config, name)
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not (number and math.isfinite(value)):
+            raise ValueError(f"{name} must be a finite number, got {value!r}")
+
+
+def _factors(config: Any, name: str) -> None:
+    """A pair of factors, of which a list becomes a tuple."""
+    value = getattr(config, name)
+    items = value if isinstance(value, list | tuple) else ()
+    pair = tuple(v.item() if isinstance(v, np.generic) else v for v in items)
+    numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in pair)
+    if not (len(pair) == 2 and numbers and 0 < pair[0] <= pair[1] < math.inf):
+        raise ValueError(
+            f"{name} must be a pair of factors (low, high) with 0 < low <= high, got {value!r}"
+        )
+    object.__setattr__(config, name, pair)
+
+
+def _positive(config: Any, name: str) -> None:
+    value = getattr(config, name)
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not (number and 0 < value < math.inf):
+        raise ValueError(f"{name} must be a positive number, got {value!r}")
+
+
+def _rate_factors(pairs: Any) -> tuple[tuple[str, float], ...]:
+    """Pairs of a pattern and a factor; a mapping and lists of JSON become tuples."""
+    pairs = pairs.items() if isinstance(pairs, Mapping) else pairs
+    wanted = "rate_factors must be pairs of a pattern and a factor, e.g. (('block5_*', 0.1),)"
+    if not isinstance(pairs, Iterable) or isinstance(pairs, str):
+        raise ValueError(f"{wanted}, got {pairs!r}")
+    found = []
+    for pair in pairs:
+        if not isinstance(pair, list | tuple) or len(pair) != 2 or not isinstance(pair[0], str):
+            raise ValueError(f"{wanted}, got {pair!r}")
+        factor = pair[1].item() if isinstance(pair[1], np.generic) else pair[1]
+        number = isinstance(factor, int | float) and not isinstance(factor, bool)
+        if not (number and 0 < factor < math.inf):
+            raise ValueError(
+                f"rate_factors: the factor of {pair[0]!r} must be positive, got {factor!r}: what "
+                "is to stay as it is belongs to frozen"
+            )
+        found.append((pair[0], factor))
+    return tuple(found)
 
 
 def _one_of(config: Any, name: str, known: tuple[str, ...]) -> None:

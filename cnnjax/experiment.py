@@ -78,6 +78,7 @@ class Experiment:
         recipe: "reported" or "tuned"; "" where no figure was reported.
         reported: the figures that were reported with Keras, e.g. {"test_accuracy": 0.9918}.
         changed: what the command line changed of the recipe, e.g. {"epochs": 1}.
+        facts: further ones for the record.
     """
 
     name: str
@@ -96,6 +97,7 @@ class Experiment:
     recipe: str = ""
     reported: Mapping[str, float] = field(default_factory=dict)
     changed: Mapping[str, Any] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
     def with_options(self, options: Options) -> Experiment:
         """The experiment as the command line wants it, at `options.seed`."""
@@ -119,7 +121,13 @@ class Experiment:
 
 
 def run_experiment(
-    experiment: Experiment, out: str | Path | None = None, *, verbose: bool = True
+    experiment: Experiment,
+    out: str | Path | None = None,
+    *,
+    splits: data_sources.Splits | None = None,
+    model: Model | None = None,
+    pictures: Any = None,
+    verbose: bool = True,
 ) -> Run:
     """Resolve the data, build the model, train, draw and report.
 
@@ -127,6 +135,9 @@ def run_experiment(
         experiment: what to do.
         out: run directory; None makes a new one in checkpoints/, or with `training.resume` takes
             the newest one of this experiment, recipe and seed.
+        splits: the data, instead of what the experiment names.
+        model: where to start from, instead of a new one.
+        pictures: of the test examples, [N, H, W, C], to show where `splits` holds features.
         verbose: print layer table, progress and result.
 
     Returns:
@@ -134,8 +145,11 @@ def run_experiment(
     """
     say: Callable[[str], None] = print if verbose else _silent
     training = experiment.training
-    splits = load_data(experiment, say)
-    model = build_model(experiment, splits)
+    splits = splits or load_data(experiment, say)
+    if len(splits.train) < training.batch_size:
+        say(f"batch_size={training.batch_size} becomes {len(splits.train)}: there are no more")
+        training = replace(training, batch_size=len(splits.train))
+    model = model or build_model(experiment, splits)
     directory = Path(out).expanduser() if out else _directory(experiment)
     say(f"{experiment.name}: {experiment.description}")
     say(f"{_count(splits)}\n\n{summary(model)}\n")
@@ -151,12 +165,13 @@ def run_experiment(
             **({"recipe": experiment.recipe} if experiment.recipe else {}),
             "reported": dict(experiment.reported),
             "changed": dict(experiment.changed),
+            **experiment.facts,
         },
     )
     if training.augment is not None:
         draw_augmentation(splits.train, training, directory / "figures")
     if splits.test:
-        draw_test(run.model, splits.test, directory / "figures")
+        draw_test(run.model, splits.test, directory / "figures", pictures)
     page = write_report(directory, experiment.smoothing)
     say(f"\n{result_line(experiment, [run])}")
     say(f"report: {page}\nmodel:  {directory} (cj.load, cnnjax predict)")
@@ -280,11 +295,9 @@ def result_line(experiment: Experiment, runs: Sequence[Run]) -> str:
         text += f"; reported with Keras: {percent(experiment.reported[key])}"
     seconds = float(np.mean([run.seconds for run in runs]))
     recipe = f"recipe {experiment.recipe}, " if experiment.recipe else ""
-    waiting = float(np.mean([run.history["waiting"].mean() for run in runs]))
-    return (
-        f"{text}; {recipe}{experiment.training.epochs} epochs, {seconds:.0f} s of training, "
-        f"{percent(waiting)} of it waiting for data"
-    )
+    text = f"{text}; {recipe}{experiment.training.epochs} epochs, {seconds:.0f} s of training"
+    waiting = [run.history["waiting"].mean() for run in runs if "waiting" in run.history]
+    return f"{text}, {percent(float(np.mean(waiting)))} of it waiting for data" if waiting else text
 
 
 def _directory(experiment: Experiment) -> Path:

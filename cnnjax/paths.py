@@ -68,7 +68,7 @@ def select(
         paths: slash-joined paths of parameters or layers.
         patterns: shell-style patterns of layers or parameters.
         argument: what to call the patterns in the error message.
-        what: the paths are: "parameter" or "layer".
+        what: the paths are: "parameter", "trained parameter" or "layer".
 
     Raises:
         ValueError: if a pattern names nothing; offers the nearest layer names.
@@ -78,7 +78,7 @@ def select(
     for pattern in patterns:
         hits = {p for p in paths if matches(p, pattern)}
         if not hits:
-            parameters = what == "parameter"
+            parameters = what.endswith("parameter")
             layers = sorted({p.rsplit("/", 1)[0] for p in paths}) if parameters else paths
             raise ValueError(
                 f"{argument}={pattern!r} names no {what}. {suggest(pattern, layers, 'layers')}"

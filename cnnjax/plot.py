@@ -134,9 +134,8 @@ def augmentation(originals: np.ndarray, copies: np.ndarray) -> Figure:
     """
     rows, count = copies.shape[:2]
     pictures = np.concatenate([originals[:, None], copies], axis=1)
-    titles = ["original", *["" for _ in range(count)]] + [""] * ((rows - 1) * (count + 1))
     flat = pictures.reshape(rows * (count + 1), *pictures.shape[2:])
-    return image_grid(flat, titles, columns=count + 1)
+    return image_grid(flat, columns=count + 1)
 
 
 def _short(names: Sequence[str]) -> bool:

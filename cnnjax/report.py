@@ -91,8 +91,15 @@ def write_report(directory: str | Path, smoothing: float = 0.0) -> Path:
     return target
 
 
-def draw_test(model: Model, test: Dataset, folder: Path) -> None:
-    """Confusion matrix and worst mistakes on the test data, as PNG files in a folder."""
+def draw_test(model: Model, test: Dataset, folder: Path, pictures: Any = None) -> None:
+    """Confusion matrix and worst mistakes on the test data, as PNG files in a folder.
+
+    Args:
+        model: whose answers they are.
+        test: what it was asked.
+        folder: made if needed.
+        pictures: to show, [N, H, W, C]; None takes those of `test`.
+    """
     probs = predict(model, test.images)
     if probs.shape[1] == 1:
         probs = np.concatenate([1 - probs, probs], axis=1)
@@ -106,11 +113,12 @@ def draw_test(model: Model, test: Dataset, folder: Path) -> None:
     wrong = np.flatnonzero(predicted != test.labels)
     worst = wrong[np.argsort(-probs[wrong, predicted[wrong]], kind="stable")][:_WORST]
     if len(worst):
+        shown = np.asarray((test.images if pictures is None else pictures)[worst])
         titles = [
             f"true {names[test.labels[i]]}\nsaid {names[predicted[i]]} ({probs[i].max():.2f})"
             for i in worst
         ]
-        plot.image_grid(np.asarray(test.images[worst]), titles).savefig(folder / "mistakes.png")
+        plot.image_grid(shown, titles).savefig(folder / "mistakes.png")
     else:
         (folder / "mistakes.png").unlink(missing_ok=True)
 

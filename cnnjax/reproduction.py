@@ -21,8 +21,9 @@ from cnnjax.nn import current_conv_engine
 from cnnjax.runtime import code_version, machine, versions
 from cnnjax.storage import text_hash
 from cnnjax.training import Run, RunDirectory, RunError, fit
-from cnnjax.training.loop import OPTIMIZER_SETTINGS, loss_name, recorded_settings
-from cnnjax.training.record import CONFIG_FILE, FREE_TO_CHANGE, RUN_FILE
+from cnnjax.training.loop import loss_name, recorded_settings
+from cnnjax.training.optim import OPTIMIZER_SETTINGS
+from cnnjax.training.record import CONFIG_FILE, FREE_TO_CHANGE, RUN_FILE, with_default_settings
 
 # Of an epoch's line: how long it took is not a result.
 _TIMES = ("seconds", "images_per_second", "waiting")
@@ -204,7 +205,7 @@ def _circumstances(
             lines.append(f"the run was resumed elsewhere: {change}")
     now: dict[str, Any] = {"versions": versions(), "machine": machine(), "code": code_version()}
     free = ("seed", *FREE_TO_CHANGE)
-    then |= {"settings": config["training"], "loss": config["loss"]}
+    then |= {"settings": with_default_settings(config["training"]), "loss": config["loss"]}
     then["conv_engine"] = config["conv_engine"]
     # Through JSON, as the record went.
     now |= json.loads(json.dumps(settings))

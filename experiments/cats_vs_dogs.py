@@ -17,6 +17,16 @@ import cnnjax as cj
 from cnnjax.cli import command
 from cnnjax.experiment import Experiment, Options, run_seeds
 
+AUGMENT = cj.augment.Augment(
+    rotation=40,
+    width_shift=0.2,
+    height_shift=0.2,
+    shear=0.2,
+    zoom=0.2,
+    horizontal_flip=True,
+    fill_mode="nearest",
+)
+
 # Keras' fit returns the model of the last epoch, whatever the validation data say.
 PLAIN = cj.TrainingConfig(
     epochs=30, batch_size=20, optimizer="rmsprop", learning_rate=1e-4, monitor=None
@@ -26,6 +36,11 @@ CURES = {
     "plain": ("no cure", PLAIN, 0.0),
     "dropout": ("dropout", PLAIN, 0.5),
     "decay": ("L2 weight decay", replace(PLAIN, weight_decay=1e-3), 0.0),
+    "augmented": (
+        "dropout and augmentation",
+        replace(PLAIN, epochs=100, augment=AUGMENT),
+        0.5,
+    ),
 }
 
 REPORTED = {"augmented": {"val_accuracy": 0.81}}
@@ -37,7 +52,7 @@ class CatsOptions(Options):
 
     data: str = "cats_vs_dogs_small"
     """Folder of class folders, or of train/, validation/ and test/ with these in each."""
-    cure: Literal["plain", "dropout", "decay"] = "plain"
+    cure: Literal["plain", "dropout", "decay", "augmented"] = "plain"
     """What is done against overfitting."""
 
 

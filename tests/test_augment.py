@@ -1,4 +1,11 @@
-"""Augmentation against SciPy's shifts and NumPy's slices."""
+"""Augmentation: what is drawn; whole pixels against SciPy's shifts and NumPy's slices.
+
+`augment/test_parity.py` has the resampling, `augment/test_mixing.py` mixup and CutMix.
+"""
+
+import dataclasses
+import hashlib
+import json
 
 import jax
 import jax.numpy as jnp
@@ -9,13 +16,12 @@ from hypothesis import strategies as st
 from scipy import ndimage, stats
 
 from cnnjax import augment, rng
-from cnnjax.augment import Augment
-from cnnjax.config import AugmentConfig
+from cnnjax.augment import Augment, Parameters, draw
+from cnnjax.config import FILL_MODES, AugmentConfig, from_dict, to_dict
 
 # A failing example is not made smaller, since every try would compile a program.
 SETTINGS = settings(deadline=None, derandomize=True, phases=[Phase.explicit, Phase.generate])
 KEY = rng.stream(0, "augment")
-FILL_MODES = ("nearest", "constant", "reflect")  # SciPy uses the same words
 # Every pixel is different, so that every shift and flip can be told apart.
 IMAGE = np.arange(1, 5 * 6 * 2 + 1, dtype=np.float32).reshape(5, 6, 2)
 
@@ -65,11 +71,44 @@ def test_the_content_that_stays_is_rolled(fill_mode):
     assert {r[1:-1, 2:-2].tobytes() for r in small_shifts(fill_mode)} == rolled
 
 
-def test_a_shift_below_one_is_a_fraction():
-    # .4 of 5 rows is 2, .5 of 6 columns is 3.
-    results = outcomes(Augment(height_shift=0.4, width_shift=0.5), count=1500)
-    moves = [(d, r) for d in range(-2, 3) for r in range(-3, 4)]
-    assert_uniform(results, [shifted(d, r, "nearest") for d, r in moves])
+# Every example of ours is drawn from five keys; a change of these pictures changes what recipes do.
+GOLDEN_RECIPES = {
+    "cifar10": {"crop_padding": 2, "horizontal_flip": True},
+    "mnist": {"width_shift": 1, "height_shift": 1},
+    "all": {
+        "width_shift": 3,
+        "height_shift": 2,
+        "crop_padding": 1,
+        "horizontal_flip": True,
+        "vertical_flip": True,
+    },
+}
+GOLDEN = {
+    ("cifar10", "nearest"): "91d2f47a485abb3e",
+    ("cifar10", "constant"): "cbe7e2e7ed32c6fb",
+    ("cifar10", "reflect"): "b4510436056dbbfc",
+    ("mnist", "nearest"): "d125607b5e6d9148",
+    ("mnist", "constant"): "9a432e396ef6c65f",
+    ("mnist", "reflect"): "d125607b5e6d9148",
+    ("all", "nearest"): "26dd617712c2beaf",
+    ("all", "constant"): "9535b719d1c44d7a",
+    ("all", "reflect"): "2cf4f34a2d623355",
+}
+
+
+@pytest.mark.parametrize(("recipe", "fill_mode"), GOLDEN)
+def test_the_pictures_of_a_seed_are_for_ever(recipe, fill_mode):
+    images = np.random.Philox(7).random_raw(12 * 9 * 11 * 3).astype(np.uint8)
+    config = Augment(**GOLDEN_RECIPES[recipe], fill_mode=fill_mode, fill_value=7.0)
+    found = augment.for_batch(
+        config, rng.stream(5, "augment"), jnp.int32(3), jnp.arange(12, dtype=jnp.int32) * 5,
+        jnp.asarray(images.reshape(12, 9, 11, 3)),
+    )  # fmt: skip
+    digest = hashlib.sha256(np.asarray(found).astype(np.uint8).tobytes()).hexdigest()[:16]
+    assert digest == GOLDEN[recipe, fill_mode], (
+        "other pictures than when the reported runs were made: a new setting draws from a named "
+        "stream of its own and leaves these as they are"
+    )
 
 
 @pytest.mark.parametrize(
@@ -117,10 +156,76 @@ def test_crop_shift_and_flip_are_drawn_independently():
     assert seen == expected
 
 
+def drawn(count=4000, shape=(50, 80, 3), **settings):
+    """The parameters that `count` keys draw."""
+    keys = jax.random.split(jax.random.key(1), count)
+    config = AugmentConfig(**settings)
+    found = jax.jit(jax.vmap(lambda key: draw(config, key, shape)))(keys)
+    return Parameters(*(None if f is None else np.asarray(f) for f in found))
+
+
+UNIFORM = [
+    ("theta", {"rotation": 40}, -40, 40),
+    ("shear", {"shear": 0.2}, -0.2, 0.2),
+    ("zx", {"zoom": 0.2}, 0.8, 1.2),
+    ("zy", {"zoom": (0.5, 1.0)}, 0.5, 1.0),
+    ("tx", {"width_shift": 0.2}, -16, 16),  # of 80 columns
+    ("ty", {"height_shift": 0.2}, -10, 10),  # of 50 rows
+    ("ty", {"height_shift": 2.5}, -2.5, 2.5),
+    ("tx", {"width_shift": 1.0}, -1, 1),
+    ("channel_shift_intensity", {"channel_shift": 30}, -30, 30),
+    ("brightness", {"brightness": (0.5, 1.5)}, 0.5, 1.5),
+]
+
+
+@pytest.mark.parametrize(("name", "settings", "low", "high"), UNIFORM)
+def test_parameters_are_uniform_in_their_range(name, settings, low, high):
+    values = getattr(drawn(**settings), name)
+    assert values.dtype == np.float32
+    assert low <= values.min() <= values.max() <= high
+    assert stats.kstest(values, stats.uniform(low, high - low).cdf).pvalue > 1e-3
+
+
+def test_nothing_is_drawn_that_is_not_asked_for():
+    assert all(value is None for value in drawn(count=1))
+    assert all(value is None for value in drawn(count=1, zoom=(1, 1), rescale=2.0, mixup=1.0))
+    found = drawn(count=1, zoom=0.1)._asdict()
+    assert {name for name, value in found.items() if value is not None} == {"zx", "zy"}
+
+
+def test_whole_numbers_shift_by_whole_pixels():
+    found = drawn(width_shift=2, height_shift=3, crop_padding=1)
+    for values, most in (
+        (found.tx, 2),
+        (found.ty, 3),
+        (found.crop[:, 0], 1),
+        (found.crop[:, 1], 1),
+    ):
+        assert values.dtype == np.int32
+        counts = np.bincount(values + most)
+        assert len(counts) == 2 * most + 1
+        assert stats.chisquare(counts).pvalue > 1e-3
+
+
+def test_parameters_are_independent():
+    found = drawn(
+        rotation=40, width_shift=0.2, height_shift=0.2, shear=10, zoom=0.2, channel_shift=9,
+        brightness=(0.5, 1.5), horizontal_flip=True, vertical_flip=True,
+    )  # fmt: skip
+    table = np.stack([np.asarray(v, float) for v in found if v is not None])
+    assert len(table) == 10
+    assert abs(np.corrcoef(table) - np.eye(10)).max() < 0.06
+    assert abs(table[6:8].mean(1) - 0.5).max() < 0.03  # the flips
+
+
 EVERYTHING = Augment(
-    width_shift=2, height_shift=0.3, crop_padding=1, horizontal_flip=True, vertical_flip=True
+    width_shift=2, height_shift=3, crop_padding=1, horizontal_flip=True, vertical_flip=True
 )
 everything = jax.jit(EVERYTHING)
+INTERPOLATED = Augment(
+    rotation=40, width_shift=0.2, height_shift=1, shear=15, zoom=0.2, horizontal_flip=True,
+    crop_padding=1, channel_shift=5, brightness=(0.7, 1.3),
+)  # fmt: skip
 
 
 def test_the_same_key_makes_the_same_picture():
@@ -151,21 +256,49 @@ def test_dtype_and_shape_are_kept(dtype):
     assert set(np.unique(result)) <= {7, *IMAGE.reshape(-1)}
 
 
-@settings(SETTINGS, max_examples=6)
-@given(
-    config=st.builds(
-        Augment,
-        width_shift=st.sampled_from([0, 0.25, 3]),
-        height_shift=st.sampled_from([0, 0.5, 9]),
-        crop_padding=st.integers(0, 3),
-        horizontal_flip=st.booleans(),
-        fill_mode=st.sampled_from(["nearest", "reflect"]),
-    ),
-    value=st.floats(-1e6, 1e6, width=32),
+AUGMENTS = st.builds(
+    Augment,
+    width_shift=st.sampled_from([0, 0.25, 3]),
+    height_shift=st.sampled_from([0, 0.5, 9]),
+    rotation=st.sampled_from([0, 20, 180.0]),
+    shear=st.sampled_from([0, 45]),
+    zoom=st.sampled_from([0, 0.3, (0.2, 4.0)]),
+    crop_padding=st.integers(0, 3),
+    horizontal_flip=st.booleans(),
+    channel_shift=st.sampled_from([0.0, 40.0]),
+    fill_mode=st.sampled_from(FILL_MODES),
+    fill_value=st.sampled_from([0.0, 100.0]),
 )
+
+
+@settings(SETTINGS, max_examples=10)
+@given(config=AUGMENTS, value=st.floats(-1e6, 1e6, width=32))
 def test_a_constant_image_stays_constant(config, value):
+    config = dataclasses.replace(config, fill_value=value)
     images = jnp.full((3, 6, 6, 1), value, jnp.float32)
     assert jax.jit(config)(KEY, images).tolist() == images.tolist()
+
+
+@settings(SETTINGS, max_examples=12)
+@given(
+    config=AUGMENTS,
+    shape=st.tuples(*[st.integers(1, 9)] * 2, st.sampled_from([1, 3])),
+    dtype=st.sampled_from([np.uint8, np.float32, np.float16]),
+    seed=st.integers(0, 2**31),
+)
+def test_shape_and_dtype_are_kept_and_pixels_stay_within_their_range(config, shape, dtype, seed):
+    images = np.random.default_rng(seed).uniform(60, 190, (4, *shape)).astype(dtype)
+    found = np.asarray(jax.jit(config)(jax.random.key(seed), jnp.asarray(images)))
+    assert (found.shape, found.dtype) == (images.shape, dtype)
+    low, high = images.min((1, 2, 3)), images.max((1, 2, 3))
+    if config.fill_mode == "constant":
+        low, high = (
+            np.minimum(low, dtype(config.fill_value)),
+            np.maximum(high, dtype(config.fill_value)),
+        )
+    few = 1e-3 if dtype is np.float32 else 0
+    assert (found.min((1, 2, 3)) >= low - few).all()
+    assert (found.max((1, 2, 3)) <= high + few).all()
 
 
 def for_batch(config, epoch, index, images):
@@ -200,6 +333,92 @@ def test_plain_settings_and_any_function_serve_as_well():
     noisy = for_batch(noise, 1, index, images)
     by_hand = IMAGE + jax.random.normal(rng.at(KEY, 1, 9), IMAGE.shape)
     np.testing.assert_allclose(noisy[1], by_hand, rtol=1e-6)
+
+
+@pytest.mark.parametrize("index", [[5, 3, 900], [3], [7, 8, 3]])
+def test_an_interpolated_picture_does_not_depend_on_its_batch_either(index):
+    images = np.stack([IMAGE + i for i in index])
+    key = jax.random.fold_in(jax.random.fold_in(KEY, 4), 3)
+    single = jax.jit(INTERPOLATED)(key, jnp.asarray(IMAGE + 3))
+    assert not np.allclose(single, IMAGE + 3, atol=1)
+    found = for_batch(INTERPOLATED, 4, index, images)[index.index(3)]
+    np.testing.assert_allclose(found, single, rtol=0, atol=1e-3)
+    # Whole numbers are converted on the way, as in training.
+    found = for_batch(INTERPOLATED, 4, index, images.astype(np.uint8))[index.index(3)]
+    if max(index) < 100:
+        np.testing.assert_allclose(found, single, rtol=0, atol=1e-3)
+
+
+def test_the_same_program_makes_the_same_bits():
+    images = np.stack([IMAGE] * 9)
+    first, again = (for_batch(INTERPOLATED, 1, range(9), images) for _ in range(2))
+    assert first.tobytes() == again.tobytes()
+    assert len({picture.tobytes() for picture in first}) == 9
+
+
+def test_rescale_comes_last():
+    plain, scaled = (
+        Augment(rotation=40, brightness=(0.5, 2)),
+        Augment(rotation=40, brightness=(0.5, 2), rescale=1 / 255),
+    )
+    np.testing.assert_allclose(outcomes(scaled, count=5) * 255, outcomes(plain, count=5), rtol=1e-5)
+
+
+@pytest.mark.parametrize("fill_mode", FILL_MODES)
+def test_a_crop_wider_than_the_picture(fill_mode):
+    found = outcomes(Augment(crop_padding=17, fill_mode=fill_mode, fill_value=9.0), count=50)
+    expected = {
+        shifted(down, right, fill_mode).tobytes()
+        for down in range(-17, 18)
+        for right in range(-17, 18)
+    }
+    assert {picture.tobytes() for picture in found} <= expected
+
+
+NAN, INF = float("nan"), float("inf")
+
+
+@pytest.mark.parametrize("kind", [AugmentConfig, Augment])
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"rotation": -1}, "rotation must be at least 0, got -1"),
+        ({"rotation": NAN}, "rotation must be at least 0, got nan"),
+        ({"rotation": "40"}, "rotation must be at least 0, got '40'"),
+        ({"rotation": INF}, "rotation must be a finite number, got inf"),
+        ({"width_shift": INF}, "width_shift must be a finite number, got inf"),
+        ({"shear": 90}, "shear must be below 90 degrees, got 90"),
+        ({"zoom": 1.0}, r"zoom must lie in \[0, 1\), or be a pair of factors .*, got 1.0"),
+        ({"zoom": NAN}, r"zoom must lie in \[0, 1\), or be a pair of factors .*, got nan"),
+        ({"zoom": True}, r"zoom must lie in \[0, 1\), or be a pair of factors .*, got True"),
+        ({"zoom": (1.2, 0.8)}, r"zoom must be a pair .* 0 < low <= high, got \(1.2, 0.8\)"),
+        ({"zoom": (0, 1)}, r"zoom must be a pair .* 0 < low <= high, got \(0, 1\)"),
+        ({"zoom": "20%"}, r"zoom must be a pair .* got '20%'"),
+        ({"brightness": 0.2}, r"brightness must be a pair of factors \(low, high\).*, got 0.2"),
+        ({"brightness": (1, NAN)}, r"brightness must be a pair .*, got \(1, nan\)"),
+        ({"brightness": [0.5]}, r"brightness must be a pair .*, got \[0.5\]"),
+        ({"channel_shift": -5}, "channel_shift must be at least 0, got -5"),
+        ({"rescale": 0}, "rescale must be positive, got 0"),
+        ({"rescale": None}, "rescale must be a finite number, got None"),
+        ({"fill_value": "edge"}, "fill_value must be a finite number, got 'edge'"),
+        ({"fill_mode": "warp"}, "fill_mode must be one of .*; did you mean 'wrap'"),
+        ({"mixup": -0.2}, "mixup must be at least 0, got -0.2"),
+        ({"cutmix": INF}, "cutmix must be a finite number, got inf"),
+    ],
+)
+def test_a_bad_setting_is_named_with_its_value(kind, changes, message):
+    with pytest.raises(ValueError, match=message):
+        kind(**changes)
+
+
+def test_settings_go_to_json_and_back():
+    config = AugmentConfig(zoom=[0.5, np.float32(1.5)], brightness=(np.int64(1), 2), mixup=0.2)
+    assert (config.zoom, config.brightness) == ((0.5, 1.5), (1, 2))
+    assert from_dict(AugmentConfig, json.loads(json.dumps(to_dict(config)))) == config
+    # A float stays a float: 2 moves by whole pixels, 2.0 does not.
+    for shift in (2, 2.0):
+        again = from_dict(AugmentConfig, json.loads(json.dumps({"width_shift": shift})))
+        assert type(again.width_shift) is type(shift)
 
 
 def test_images_of_a_wrong_rank_are_refused():

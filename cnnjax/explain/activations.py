@@ -47,16 +47,28 @@ def activations(
         patterns = [layers] if isinstance(layers, str) else layers
         chosen = paths.select(known, patterns, "layers", what="layer")
         wanted = tuple(name for name in known if name in chosen)
-    outputs: dict[str, Array] = _outputs(
+    outputs: dict[str, Array] = layer_outputs(
         Static(model.module), model.spec.name, wanted, model.variables, inputs
     )
     return {name: outputs[name] for name in wanted}  # jit sorts a dictionary's keys
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def _outputs(
+def layer_outputs(
     static: Static, root: str, wanted: tuple[str, ...], variables: Variables, inputs: Array
 ) -> dict[str, Array]:
+    """`activations` for a program of one's own: nothing is checked, and it may be traced.
+
+    Args:
+        static: the model's module.
+        root: what the module itself is called, `model.spec.name`.
+        wanted: names of layers.
+        variables: of the model.
+        inputs: preprocessed, [N, H, W, C].
+
+    Returns:
+        {layer: [N, ...]}; what no layer wanted needs is not computed.
+    """
     outputs: dict[str, Array] = {}
 
     def interceptor(next_function: Any, args: Any, kwargs: Any, context: Any) -> Any:

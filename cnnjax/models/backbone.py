@@ -4,17 +4,23 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from typing import ClassVar
 
 from flax import linen
 from jax import Array
+from jax.nn import relu
 
 from cnnjax.nn import (
     Activation,
     BatchNormalization,
     Dense,
+    Dropout,
+    Flatten,
     GlobalAveragePooling2D,
     GlobalMaxPooling2D,
 )
+
+POOLINGS = (None, "avg", "max")
 
 
 class AutomaticNames:
@@ -40,14 +46,22 @@ class Backbone(linen.Module):
 
     Args:
         num_classes: size of the output.
-        include_top: whether to have the head, whose output are logits.
+        include_top: whether to have the published head, whose output are logits.
         pooling: without it: None returns the last map [N, H', W', C], "avg" and "max" its mean and
             maximum [N, C].
+        classifier: without it: a head of one's own on these features: widths of its hidden layers
+            (dense1, ...), () for logits alone; None for none.
+        classifier_dropout: after each of those hidden layers, or where there are none of the
+            features; in [0, 1).
     """
 
     num_classes: int = 1000
     include_top: bool = True
     pooling: str | None = None
+    classifier: tuple[int, ...] | None = None
+    classifier_dropout: float = 0.0
+
+    top_pooling: ClassVar[str | None] = "avg"  # of the published head; None where it flattens
 
 
 def normalised(
@@ -78,39 +92,68 @@ def normalised(
     return Activation(function, name=activation_name)(x)
 
 
-def check_pooling(pooling: str | None) -> None:
-    """Refuse anything but None, "avg" and "max"."""
-    if pooling not in (None, "avg", "max"):
-        raise ValueError(f"pooling must be None, 'avg' or 'max', got {pooling!r}")
-
-
-def end(net: Backbone, x: Array, average_name: str, max_name: str) -> Array:
-    """Inside a compact module without its own head: the top, or the pooled or plain features.
+def end(
+    net: Backbone,
+    x: Array,
+    train: bool,
+    average_name: str = "global_average_pooling2d",
+    max_name: str = "global_max_pooling2d",
+) -> Array:
+    """Inside a compact module: what follows the last map; of published heads the usual one.
 
     Args:
         net: whose end it is.
         x: the last feature map, [N, H, W, C].
-        average_name, max_name: of the poolings without a top.
+        train: whether dropout acts.
+        average_name, max_name: of the poolings without the published head.
 
     Returns:
-        logits [N, num_classes], features [N, C] or the map itself.
+        the map itself, pooled features [N, C], or logits [N, num_classes].
     """
     if net.include_top:
         x = GlobalAveragePooling2D(name="avg_pool")(x)
         return Dense(net.num_classes, name="predictions")(x)
-    return pooled(x, net.pooling, average_name, max_name)
+    if net.pooling not in POOLINGS:
+        raise ValueError(f"pooling must be None, 'avg' or 'max', got {net.pooling!r}")
+    if net.pooling == "avg":
+        x = GlobalAveragePooling2D(name=average_name)(x)
+    elif net.pooling == "max":
+        x = GlobalMaxPooling2D(name=max_name)(x)
+    if net.classifier is None:
+        return x
+    if net.pooling is None:
+        x = Flatten(name="flatten")(x)
+    return classified(x, net.classifier, net.classifier_dropout, net.num_classes, train)
 
 
-def pooled(
-    x: Array,
-    pooling: str | None,
-    average_name: str = "global_average_pooling2d",
-    max_name: str = "global_max_pooling2d",
+def classified(
+    x: Array, units: tuple[int, ...], dropout: float, num_classes: int, train: bool
 ) -> Array:
-    """Inside a compact module: the end of a model without a top."""
-    check_pooling(pooling)
-    if pooling == "avg":
-        return GlobalAveragePooling2D(name=average_name)(x)
-    if pooling == "max":
-        return GlobalMaxPooling2D(name=max_name)(x)
-    return x
+    """Inside a compact module: dense1, dropout1, ..., logits; no dropout layer where it is 0.
+
+    Args:
+        x: [N, D].
+        units: widths of the hidden layers, with ReLU.
+        dropout: after each of them, or where there are none of x; in [0, 1).
+        num_classes: size of the output.
+        train: whether dropout acts.
+
+    Returns:
+        logits [N, num_classes].
+    """
+    if dropout and not units:
+        x = Dropout(dropout, name="dropout1")(x, train)
+    for i, width in enumerate(units, start=1):
+        x = Dense(width, activation=relu, name=f"dense{i}")(x)
+        if dropout:
+            x = Dropout(dropout, name=f"dropout{i}")(x, train)
+    return Dense(num_classes, name="logits")(x)
+
+
+def classifier_layers(units: tuple[int, ...]) -> tuple[str, ...]:
+    """Names of the layers with weights that `classified` makes.
+
+    >>> classifier_layers((256,))
+    ('dense1', 'logits')
+    """
+    return (*(f"dense{i}" for i in range(1, len(units) + 1)), "logits")

@@ -60,11 +60,7 @@ def trace(model: Model) -> list[Call]:
     source: dict[int, int] = {}
     alive: list[Any] = []  # traced arrays are known by identity, so they must not be freed
     active: list[bool] = []  # for each open call: whether a submodule was called inside it
-    owners = {
-        path.rpartition("/")[0] or model.spec.name
-        for collection in model.variables.values()
-        for path in paths.flatten(collection)
-    }
+    owners = _owners(model)
 
     def interceptor(next_function: Any, args: Any, kwargs: Any, context: Any) -> Any:
         if context.method_name != "__call__":
@@ -104,6 +100,34 @@ def layer_names(static: Static, spec: ModelSpec) -> tuple[str, ...]:
     """Names of the layers in Keras' order, each once; kept, since tracing takes a while."""
     calls = in_keras_order(trace(Model.abstract(static.module, spec)))
     return tuple(dict.fromkeys(call.name for call in calls))
+
+
+def weighted_layers(model: Model) -> tuple[str, ...]:
+    """Names of the layers that own variables, parameters or statistics, in Keras' order.
+
+    Raises:
+        ValueError: if the place of one cannot be told.
+
+    >>> from cnnjax.models import create_model
+    >>> weighted_layers(create_model("mnist_convnet"))
+    ('conv1', 'conv2', 'conv3', 'dense1', 'logits')
+    """
+    owners = _owners(model)
+    if hidden := sorted(owners - set(model.layer_names)):
+        raise ValueError(
+            f"{model.spec.name}: the place of {', '.join(hidden)} among the layers cannot be told, "
+            "because a layer of theirs is not called as a module, or does not return one array"
+        )
+    return tuple(name for name in model.layer_names if name in owners)
+
+
+def _owners(model: Model) -> set[str]:
+    """Names of all modules that own variables."""
+    return {
+        path.rpartition("/")[0] or model.spec.name
+        for collection in model.variables.values()
+        for path in paths.flatten(collection)
+    }
 
 
 def is_complete(calls: Sequence[Call]) -> bool:

@@ -44,7 +44,7 @@ class InceptionV3(Backbone):
         x = net.reduce_sevens(x, "mixed8")
         for number in (0, 1):
             x = net.split_threes(x, f"mixed9_{number}", f"mixed{9 + number}")
-        return end(self, x, "global_average_pooling2d", "global_max_pooling2d")
+        return end(self, x, train)
 
 
 class _Layers:

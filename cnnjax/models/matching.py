@@ -165,7 +165,8 @@ def _numbered(layer: StoredLayer, wanted: Mapping[str, Any]) -> dict[str, np.nda
 
 def _like_a_head(layer: StoredLayer) -> bool:
     """Whether a layer could make logits: a dense one, or a 1x1 convolution."""
-    kernel, *rest = layer.arrays.values()
+    # Files that name their arrays have them in alphabetical order.
+    kernel, *rest = sorted(layer.arrays.values(), key=lambda array: -array.ndim)
     small = kernel.ndim == 2 or (kernel.ndim == 4 and kernel.shape[:2] == (1, 1))
     return small and len(rest) <= 1 and all(bias.ndim == 1 for bias in rest)
 

@@ -6,7 +6,7 @@ from flax import linen
 from jax import Array
 from jax.nn import identity, relu6
 
-from cnnjax.models.backbone import Backbone, normalised, pooled
+from cnnjax.models.backbone import Backbone, end, normalised
 from cnnjax.nn import (
     Activation,
     Conv2D,
@@ -31,9 +31,9 @@ class MobileNet(Backbone):
     """MobileNet: thirteen depthwise separable blocks with ReLU6.
 
     Args:
-        num_classes, include_top, pooling: as in `Backbone`.
+        num_classes, include_top, pooling, classifier, classifier_dropout: as in `Backbone`.
         alpha: width: 0.25, 0.5, 0.75 or 1.
-        dropout: of the top, in [0, 1).
+        dropout: of the published head, in [0, 1).
     """
 
     alpha: float = 1.0
@@ -54,7 +54,7 @@ class MobileNet(Backbone):
         for number, (filters, strides) in enumerate(_BLOCKS, start=1):
             x = _block(x, int(filters * self.alpha), strides, number, train)
         if not self.include_top:
-            return pooled(x, self.pooling)
+            return end(self, x, train)
         x = GlobalAveragePooling2D(keepdims=True, name="global_average_pooling2d")(x)
         x = Dropout(self.dropout, name="dropout")(x, train)
         x = Conv2D(self.num_classes, 1, padding="same", name="conv_preds")(x)

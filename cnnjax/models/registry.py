@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from flax import linen
 from cnnjax import paths
 from cnnjax.download import DownloadError
 from cnnjax.models import imagenet
+from cnnjax.models.backbone import POOLINGS, classifier_layers
 from cnnjax.models.imagenet import Release
 from cnnjax.models.inception import InceptionV3
 from cnnjax.models.mobilenet import ALPHAS, MobileNet
@@ -139,8 +141,10 @@ def create_model(
         allow_partial: take what the file has and list the rest in a warning, instead of an error.
         seed: of the parameters, in [0, 2^32).
         arguments: of the module: `units=(1024, 512)` for mlp; for the ImageNet models
-            `include_top=False` (features instead of logits), `pooling` (None, "avg" or "max", then
-            without the top) and, for mobilenet, `alpha` (0.25, 0.5, 0.75 or 1).
+            `include_top=False` (features instead of logits), then also `pooling` (None, "avg" or
+            "max") and a head of one's own on the features, `classifier=(256,)` (widths of hidden
+            layers; () for logits alone) with `classifier_dropout`; for mobilenet `alpha` (0.25,
+            0.5, 0.75 or 1).
 
     Returns:
         A Model. Its call takes preprocessed NHWC float32 and returns logits.
@@ -195,20 +199,28 @@ def build(
     num_classes = int(num_classes) if isinstance(num_classes, np.integer) else num_classes
     if isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 1:
         raise ValueError(f"num_classes must be a whole number >= 1, got {num_classes!r}")
-    has_head = arguments.get("include_top", True)
+    head = _head(builder, arguments)
     spec = ModelSpec(
         name=name,
         input_shape=shape,
-        num_classes=num_classes if has_head else 0,
+        num_classes=num_classes if head else 0,
         arguments=arguments,
         preprocessing=preprocessing or builder.preprocessing,
         label_names=tuple(label_names),
         paper=builder.paper,
         min_size=builder.min_size,
         cam_layer=builder.cam_layer,
-        head=builder.head if has_head else (),
+        head=head,
     )
     return builder.module(num_classes=num_classes, **arguments), spec
+
+
+def _head(builder: Builder, arguments: dict[str, Any]) -> tuple[str, ...]:
+    """Names of the layers that make logits of features."""
+    if arguments.get("include_top", True):
+        return builder.head
+    units = arguments.get("classifier")
+    return () if units is None else classifier_layers(units)
 
 
 def _check_arguments(name: str, builder: Builder, arguments: dict[str, Any]) -> None:
@@ -220,27 +232,42 @@ def _check_arguments(name: str, builder: Builder, arguments: dict[str, Any]) -> 
             )
             raise ValueError(f"model {name!r} has no argument {argument!r}. {hint}")
     for argument, value in arguments.items():
-        _check_type(argument, value, builder.module.__dataclass_fields__[argument].default)
+        _check_type(argument, value, builder.module.__dataclass_fields__[argument])
     for argument, values in builder.choices:
         if argument in arguments and arguments[argument] not in values:
             raise ValueError(
                 f"{argument} of {name!r} must be one of {', '.join(map(str, values))}, "
                 f"got {arguments[argument]!r}"
             )
-    pooling, has_head = arguments.get("pooling"), arguments.get("include_top", True)
-    if pooling not in (None, "avg", "max"):
+    pooling = arguments.get("pooling")
+    if pooling not in POOLINGS:
         raise ValueError(f"pooling must be None, 'avg' or 'max', got {pooling!r}")
-    if pooling and has_head:
-        raise ValueError(f"pooling={pooling!r} is for a model with include_top=False")
+    if arguments.get("include_top", True):
+        for argument in ("pooling", "classifier"):
+            if arguments.get(argument) is not None:
+                raise ValueError(
+                    f"{argument}={arguments[argument]!r} is for a model with include_top=False"
+                )
+    if arguments.get("classifier_dropout") and arguments.get("classifier") is None:
+        raise ValueError(
+            f"classifier_dropout={arguments['classifier_dropout']!r} is for a model with a "
+            "classifier, e.g. classifier=(256,)"
+        )
 
 
-def _check_type(argument: str, value: Any, default: Any) -> None:
-    """A value of another type than the argument's default would fail deep inside, or not at all."""
+def _check_type(argument: str, value: Any, field: dataclasses.Field) -> None:
+    """A value of another type than the argument's would fail deep inside, or not at all."""
+    default, annotation = field.default, str(field.type)
+    if value is None and annotation.endswith("| None"):
+        return
     if isinstance(default, bool):
         fits, wanted = isinstance(value, bool), "True or False"
-    elif isinstance(default, tuple):
+    elif annotation.startswith("tuple"):
         fits = isinstance(value, tuple) and all(isinstance(n, int) and n >= 1 for n in value)
         wanted = "whole numbers >= 1, e.g. (64, 32)"
+    elif argument.endswith("dropout"):
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        fits, wanted = number and 0 <= value < 1, "a number in [0, 1)"
     elif isinstance(default, float):
         fits, wanted = isinstance(value, int | float), "a number"
     else:

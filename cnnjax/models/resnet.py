@@ -32,7 +32,7 @@ class ResNet50(Backbone):
             for block in range(1, blocks + 1):
                 strides = 2 if stage > 2 and block == 1 else 1
                 x = _block(x, filters, strides, block == 1, train, f"conv{stage}_block{block}")
-        return end(self, x, "avg_pool", "max_pool")
+        return end(self, x, train, "avg_pool", "max_pool")
 
 
 def _block(x: Array, filters: int, strides: int, project: bool, train: bool, name: str) -> Array:

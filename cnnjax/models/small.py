@@ -6,6 +6,7 @@ from flax import linen
 from jax import Array
 from jax.nn import relu
 
+from cnnjax.models.backbone import classified
 from cnnjax.nn import AveragePooling2D, Conv2D, Dense, Dropout, Flatten, MaxPooling2D
 
 
@@ -15,18 +16,18 @@ class MLP(linen.Module):
     Args:
         num_classes: size of the output.
         units: widths of the hidden layers.
+        dropout: after each of them, or where there are none of the inputs; in [0, 1).
     """
 
     num_classes: int = 10
     units: tuple[int, ...] = (512,)
+    dropout: float = 0.0
 
     @linen.compact
     def __call__(self, inputs: Array, train: bool = False) -> Array:
         """[N, H, W, C] -> [N, num_classes]."""
         x = Flatten(name="flatten")(inputs)
-        for i, width in enumerate(self.units, start=1):
-            x = Dense(width, activation=relu, name=f"dense{i}")(x)
-        return Dense(self.num_classes, name="logits")(x)
+        return classified(x, self.units, self.dropout, self.num_classes, train)
 
 
 class MnistConvnet(linen.Module):

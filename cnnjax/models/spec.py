@@ -102,7 +102,9 @@ class ModelSpec:
                 f"{self.input_shape[-1]} channels: use preprocessing='unit' or 'none'"
             )
         if self.label_names and self.num_classes == 0:
-            raise ValueError("label_names are for a model with a head (include_top=True)")
+            raise ValueError(
+                "label_names are for a model with a head (include_top=True, or a classifier)"
+            )
         if self.label_names and len(self.label_names) != max(self.num_classes, 2):
             raise ValueError(
                 f"label_names has {len(self.label_names)} names, the model has "

@@ -8,7 +8,7 @@ from flax import linen
 from jax import Array
 from jax.nn import relu
 
-from cnnjax.models.backbone import Backbone, pooled
+from cnnjax.models.backbone import Backbone, end
 from cnnjax.nn import Conv2D, Dense, Flatten, InputLayer, MaxPooling2D
 
 _FILTERS = (64, 128, 256, 512, 512)
@@ -21,6 +21,7 @@ class VGG16(Backbone):
     """
 
     depths: ClassVar[tuple[int, ...]] = (2, 2, 3, 3, 3)
+    top_pooling: ClassVar[str | None] = None
 
     @linen.compact
     def __call__(self, inputs: Array, train: bool = False) -> Array:
@@ -32,7 +33,7 @@ class VGG16(Backbone):
                 x = Conv2D(filters, 3, padding="same", activation=relu, name=name)(x)
             x = MaxPooling2D(2, name=f"block{block}_pool")(x)
         if not self.include_top:
-            return pooled(x, self.pooling)
+            return end(self, x, train)
         x = Flatten(name="flatten")(x)
         x = Dense(4096, activation=relu, name="fc1")(x)
         x = Dense(4096, activation=relu, name="fc2")(x)

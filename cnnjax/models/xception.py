@@ -48,7 +48,7 @@ class Xception(Backbone):
         x = _downsampled(x, residual, "block13_pool", names)
         for name, filters in (("block14_sepconv1", 1536), ("block14_sepconv2", 2048)):
             x = Activation(relu, name=f"{name}_act")(_separable(x, filters, train, name))
-        return end(self, x, "global_average_pooling2d", "global_max_pooling2d")
+        return end(self, x, train)
 
 
 def _separable(x: Array, filters: int, train: bool, name: str) -> Array:

@@ -50,18 +50,23 @@ class BatchNormalization(linen.Module):
         if self.center:
             offset = offset + self.param("beta", zeros, shape)
         row = (1,) * (inputs.ndim - 1) + (-1,)
-        # In float32: half precision loses the difference of a value and a large mean.
-        outputs = inputs.astype(jnp.float32) * factor.reshape(row) + offset.reshape(row)
+        # Half precision would lose the difference of a value and a large mean.
+        outputs = _at_least_single(inputs) * factor.reshape(row) + offset.reshape(row)
         return outputs.astype(inputs.dtype)
 
 
+def _at_least_single(x: Array) -> Array:
+    """Half precision in float32, float64 as it is."""
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
 def _moments(inputs: Array) -> tuple[Array, Array]:
-    """Mean and biased variance over all axes but the last, in float32.
+    """Mean and biased variance over all axes but the last, in float32 or float64.
 
     The variance is that of the differences: E[x^2] - E[x]^2 loses its digits where the mean is
     large.
     """
-    x = inputs.astype(jnp.float32)
+    x = _at_least_single(inputs)
     axes = tuple(range(inputs.ndim - 1))
     mean = jnp.mean(x, axes)
     differences = x - mean.reshape((1,) * (inputs.ndim - 1) + (-1,))

@@ -71,7 +71,7 @@ def average_pool(
         pool_size, strides, padding: as in `max_pool`.
 
     Returns:
-        [N, H', W', C], of the inputs' dtype; summed in float32.
+        [N, H', W', C], of the inputs' dtype; half precision is summed in float32.
 
     Raises:
         ValueError: if the inputs are not floating, or the window does not fit.
@@ -84,7 +84,7 @@ def average_pool(
         raise ValueError(f"average_pool needs floating inputs, got {inputs.dtype}")
     window, strides = _window(pool_size, strides)
     pads = resolve_padding(padding, inputs.shape[1:3], window, strides)
-    x = inputs.astype(jnp.float32)  # sums in half precision soon lose every digit
+    x = inputs.astype(_sum_dtype(inputs))
     if window == strides and not any(map(any, pads)):
         sums = functools.reduce(jnp.add, _tiles(x, window))
         return (sums / (window[0] * window[1])).astype(inputs.dtype)
@@ -92,15 +92,20 @@ def average_pool(
     def sum_of(values: Array) -> Array:
         return lax.reduce_window(
             values,
-            np.float32(0),
+            np.zeros((), values.dtype),
             lax.add,
             (1, *window, 1),
             (1, *strides, 1),
             ((0, 0), *pads, (0, 0)),
         )
 
-    counts = sum_of(jnp.ones((1, *x.shape[1:3], 1), jnp.float32))
+    counts = sum_of(jnp.ones((1, *x.shape[1:3], 1), x.dtype))
     return (sum_of(x) / jnp.maximum(counts, 1)).astype(inputs.dtype)
+
+
+def _sum_dtype(inputs: Array) -> jnp.dtype:
+    """float32 for half precision, whose sums soon lose every digit; else the inputs' own."""
+    return jnp.promote_types(inputs.dtype, jnp.float32)
 
 
 def _window(
@@ -161,7 +166,7 @@ class GlobalAveragePooling2D(linen.Module):
     @linen.compact
     def __call__(self, inputs: Array) -> Array:
         """Apply to [N, H, W, C]."""
-        mean = jnp.mean(inputs, (1, 2), dtype=jnp.float32, keepdims=self.keepdims)
+        mean = jnp.mean(inputs, (1, 2), dtype=_sum_dtype(inputs), keepdims=self.keepdims)
         return mean.astype(inputs.dtype)
 
 

@@ -2,9 +2,10 @@
 
 from cnnjax.training.checkpoint import CheckpointError, Checkpoints
 from cnnjax.training.evaluation import evaluate
+from cnnjax.training.freezing import FrozenLayersMoved
 from cnnjax.training.load import load
 from cnnjax.training.loop import Run, fit
-from cnnjax.training.optim import make_optimizer, make_schedule
+from cnnjax.training.optim import learning_rate_factors, make_optimizer, make_schedule
 from cnnjax.training.record import RunDirectory, RunError
 from cnnjax.training.state import TrainState
 from cnnjax.training.step import make_eval_step, make_train_step
@@ -13,6 +14,7 @@ from cnnjax.training.stopping import Interrupted, NonFiniteLoss
 __all__ = [
     "CheckpointError",
     "Checkpoints",
+    "FrozenLayersMoved",
     "Interrupted",
     "NonFiniteLoss",
     "Run",
@@ -21,6 +23,7 @@ __all__ = [
     "TrainState",
     "evaluate",
     "fit",
+    "learning_rate_factors",
     "load",
     "make_eval_step",
     "make_optimizer",

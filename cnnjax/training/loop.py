@@ -26,15 +26,13 @@ from cnnjax.training.checks import check_data
 from cnnjax.training.devices import Devices
 from cnnjax.training.dispatch import Dispatcher, Sums
 from cnnjax.training.evaluation import evaluate_step
-from cnnjax.training.optim import make_optimizer, make_schedule
+from cnnjax.training.freezing import FrozenLayersMoved, frozen_hash
+from cnnjax.training.optim import OPTIMIZER_SETTINGS, make_optimizer, make_schedule
 from cnnjax.training.progress import Progress, epoch_line
-from cnnjax.training.record import RunDirectory, RunError
+from cnnjax.training.record import GIVEN, RUN_FILE, RunDirectory, RunError
 from cnnjax.training.state import TrainState, Tree
 from cnnjax.training.step import make_eval_step, make_train_step
 from cnnjax.training.stopping import Interrupted, NonFiniteLoss, StopSignals
-
-# Settings that a given optimiser takes the place of.
-OPTIMIZER_SETTINGS = ("learning_rate", "schedule", "warmup", "momentum", "weight_decay")
 
 # Dispatches that may wait on the device: enough to keep it busy.
 _AHEAD = 4
@@ -101,7 +99,8 @@ def fit(
         loss: (logits [N, K], labels [N]) -> [N]; None takes cross-entropy, softmax or, for one
             logit, sigmoid.
         optimizer: any optax transformation, instead of the configured one with its learning rate,
-            schedule and weight decay.
+            schedule and weight decay; it has to contain what rate_factors, layer_decay and
+            clip_norm would do.
         directory: a run directory for record, metrics and checkpoints; None keeps nothing on disk.
         verbose: show progress: a bar on a terminal, a line an epoch elsewhere.
         record: further facts to store in run.json.
@@ -112,6 +111,7 @@ def fit(
     Raises:
         ValueError: if data, model and configuration do not fit together.
         NonFiniteLoss: with metric, epoch and step; the last good checkpoint remains.
+        FrozenLayersMoved: if what is frozen is not bitwise what it was; this should never be.
         Interrupted: after Ctrl-C or SIGTERM, once a checkpoint is saved.
         RunError, CheckpointError: if the directory is another run's, or damaged.
 
@@ -148,12 +148,14 @@ class _Training:
                 f"early_stopping={config.early_stopping} needs validation data: give Splits with a "
                 "validation part, e.g. splits.with_validation(0.2)"
             )
+        if optimizer is not None:
+            _check_replaced(config)
         self.model, self.splits, self.config = model, splits, config
         self.settings, self.loss = recorded_settings(config, optimizer), loss
         self.loader = Loader(splits.train, config.batch_size, shuffle=True, seed=config.seed)
         total = config.epochs * self.loader.steps
         self.schedule = None if optimizer else make_schedule(config, total)
-        optimizer = optimizer or make_optimizer(config, total)
+        optimizer = optimizer or make_optimizer(config, total, model)
         self.state = TrainState.create(
             model, optimizer, frozen=config.frozen, seed=config.seed, average=config.average > 0
         )
@@ -166,7 +168,9 @@ class _Training:
             precision=config.precision,
             average=config.average,
             label_smoothing=config.label_smoothing,
+            log_gradients=config.log_gradients,
         )
+        self.frozen_hash = frozen_hash(model.variables, config.frozen) if config.frozen else None
         self.devices = Devices.for_batches_of(config.batch_size)
         self.dispatcher = Dispatcher(step, self.loader, config, self.devices)
         self.probe = self.loader.batch(0, 0)  # what `_check_parameters` evaluates
@@ -200,13 +204,14 @@ class _Training:
             result = self._result(time.perf_counter() - began)
             if self.checkpoints:
                 self.checkpoints.wait()
-            status = "finished"
             outcome = {
                 "metrics": result.metrics,
                 "parameter_hash": result.parameter_hash,
                 "best_epoch": result.best_epoch,
                 "seconds": round(result.seconds, 2),
+                **self._check_frozen(result.model),
             }
+            status = "finished"
         except KeyboardInterrupt:
             status = "interrupted"
             raise
@@ -244,6 +249,8 @@ class _Training:
             "parameters": sum(leaf.size for leaf in jax.tree.leaves(self.model.params)),
             "initial_hash": paths.tree_hash(self.model.variables),
         }
+        if self.frozen_hash:
+            facts["frozen_hash"] = self.frozen_hash
         directory.check(config, facts, resume=self.config.resume)
         # Until everything is read and verified, nothing that is there may change; where nothing
         # is, the directory becomes this run's before anything else is put into it.
@@ -252,6 +259,8 @@ class _Training:
         self.checkpoints = Checkpoints(directory.checkpoints, self.config.keep)
         if self.config.resume and self.checkpoints.steps():
             self._restore(directory, self.checkpoints)
+            if self.frozen_hash:
+                facts["frozen_hash"] = self.frozen_hash
         else:
             directory.truncate(0)
             if self.config.resume:
@@ -268,6 +277,14 @@ class _Training:
 
     def _restore(self, directory: RunDirectory, checkpoints: Checkpoints) -> None:
         self.state, progress = checkpoints.load_state(self.state)
+        if self.frozen_hash:
+            # The checkpoint's, not the given model's, whose weights it takes the place of.
+            self.frozen_hash = frozen_hash(self.state.variables(), self.config.frozen)
+            if directory.read(RUN_FILE).get("frozen_hash", self.frozen_hash) != self.frozen_hash:
+                raise FrozenLayersMoved(
+                    f"the frozen layers in {checkpoints.directory} are not those that the run "
+                    "began with"
+                )
         at = self.at = _Position(**progress)
         if at.best_step is not None:
             self.best_variables, _ = checkpoints.load_variables(at.best_step)
@@ -416,6 +433,19 @@ class _Training:
             "resume=True (on the command line: --resume) goes on from there"
         )
 
+    def _check_frozen(self, model: Model) -> dict[str, str]:
+        """That what is frozen is to the bit what it was, at the end and in the result."""
+        if not self.frozen_hash:
+            return {}
+        for variables in (self.state.variables(), model.variables):
+            after = frozen_hash(variables, self.config.frozen)
+            if after != self.frozen_hash:
+                raise FrozenLayersMoved(
+                    f"training changed layers that frozen={self.config.frozen!r} was to keep: "
+                    f"their hash was {self.frozen_hash[:16]}... and is {after[:16]}..."
+                )
+        return {"frozen_hash_after": after}
+
     def _result(self, seconds: float) -> Run:
         best = self.best_variables
         # Through the host: the result lies on one device, wherever it was trained.
@@ -432,7 +462,7 @@ class _Training:
         keys = list(self.records[-1]) if self.records else []
         return Run(
             model=model,
-            history={k: np.array([r[k] for r in self.records], np.float64) for k in keys},
+            history={k: np.array([r.get(k, np.nan) for r in self.records], float) for k in keys},
             metrics=results,
             directory=self.directory.path if self.directory else None,
             parameter_hash=paths.tree_hash(variables),
@@ -450,6 +480,17 @@ def _all_finite(tree: Tree) -> jax.Array:
     return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]))
 
 
+def _check_replaced(config: TrainingConfig) -> None:
+    """A given optimiser must not quietly take the place of what was asked for."""
+    usual = TrainingConfig()
+    for name in ("rate_factors", "layer_decay", "clip_norm"):
+        if getattr(config, name) != getattr(usual, name):
+            raise ValueError(
+                f"{name}={getattr(config, name)!r} changes the configured optimiser, but another "
+                "one was given: make it a part of that, e.g. with optax.chain"
+            )
+
+
 def loss_name(loss: metrics.Loss | None) -> str:
     """A loss as records name it."""
     return "cross-entropy" if loss is None else qualified_name(loss)
@@ -461,6 +502,6 @@ def recorded_settings(
     """The configuration as it takes effect: what the caller gave instead is named as such."""
     settings = to_dict(config)
     if optimizer is not None:
-        settings["optimizer"] = "given by the caller"
+        settings["optimizer"] = GIVEN
         settings.update(dict.fromkeys(OPTIMIZER_SETTINGS))
     return settings

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import jax
@@ -9,7 +10,23 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
+from cnnjax import paths
 from cnnjax.config import TrainingConfig
+from cnnjax.models import Model
+from cnnjax.models.graph import weighted_layers
+from cnnjax.training.state import frozen_parameters
+
+# Settings that an optimiser of the caller's takes the place of.
+OPTIMIZER_SETTINGS = (
+    "learning_rate",
+    "schedule",
+    "warmup",
+    "momentum",
+    "weight_decay",
+    "rate_factors",
+    "layer_decay",
+    "clip_norm",
+)
 
 _KERAS_EPSILON = 1e-7  # optax's default is 1e-8
 
@@ -43,16 +60,84 @@ def make_schedule(config: TrainingConfig, total_steps: int) -> optax.Schedule:
     )
 
 
-def make_optimizer(config: TrainingConfig, total_steps: int) -> optax.GradientTransformation:
+def make_optimizer(
+    config: TrainingConfig, total_steps: int, model: Model | None = None
+) -> optax.GradientTransformation:
     """The optimiser of a configuration.
 
     Args:
-        config: its optimizer, learning_rate, schedule, momentum and weight_decay.
+        config: its optimizer, learning_rate, schedule, momentum, weight_decay, clip_norm,
+            rate_factors and layer_decay; for the latter two also frozen.
         total_steps: for the schedule.
+        model: what is trained; only rate_factors and layer_decay need it.
 
     Returns:
-        An optax transformation. "rmsprop", "adam" and "sgd" step as Keras' do, to rounding.
+        An optax transformation of the trainable parameters. "rmsprop", "adam" and "sgd" step as
+        Keras' do, to rounding.
+
+    Raises:
+        ValueError: if the model is needed and missing, or a pattern of rate_factors names nothing
+            that is trained.
     """
+    steps = _optimizer(config, total_steps)
+    if config.clip_norm is not None:
+        steps = optax.chain(optax.clip_by_global_norm(config.clip_norm), steps)
+    if not config.rate_factors and config.layer_decay == 1:
+        return steps
+    if model is None:
+        raise ValueError(
+            "rate_factors and layer_decay need the model: "
+            "make_optimizer(config, total_steps, model)"
+        )
+    return optax.chain(steps, _scale_by_path(learning_rate_factors(config, model)))
+
+
+def learning_rate_factors(config: TrainingConfig, model: Model) -> dict[str, float]:
+    """What the learning rate of every trained parameter is multiplied by.
+
+    Args:
+        config: its rate_factors, layer_decay and frozen.
+        model: what is trained.
+
+    Returns:
+        {path of the parameter: factor}.
+
+    Raises:
+        ValueError: if a pattern names nothing that is trained; offers the nearest layers.
+
+    >>> from cnnjax.models import create_model
+    >>> config = TrainingConfig(layer_decay=0.5, rate_factors=(("conv1", 0.1),))
+    >>> factors = learning_rate_factors(config, create_model("mnist_convnet"))
+    >>> [factors[f"{layer}/kernel"] for layer in ("logits", "dense1", "conv3")]
+    [1.0, 0.5, 0.25]
+    >>> factors["conv1/kernel"]
+    0.00625
+    """
+    held = frozen_parameters(model, config.frozen)
+    trained = [path for path in paths.flatten(model.params) if path not in held]
+    factors = dict.fromkeys(trained, 1.0)
+    if config.layer_decay != 1:
+        layers = weighted_layers(model)
+        distance = {layer: len(layers) - 1 - i for i, layer in enumerate(layers)}
+        for path in trained:
+            layer = path.rpartition("/")[0] or model.spec.name
+            factors[path] = config.layer_decay ** distance[layer]
+    changed: set[str] = set()
+    for pattern, factor in config.rate_factors:
+        hits = paths.select(trained, [pattern], "rate_factors", "trained parameter")
+        for path in hits - changed:
+            factors[path] *= factor
+        changed |= hits
+    return factors
+
+
+def _scale_by_path(factors: Mapping[str, float]) -> optax.GradientTransformation:
+    return optax.stateless(
+        lambda updates, _: paths.map_flat(lambda path, u: factors[path] * u, updates)
+    )
+
+
+def _optimizer(config: TrainingConfig, total_steps: int) -> optax.GradientTransformation:
     schedule = make_schedule(config, total_steps)
     decay = config.weight_decay
     decayed = optax.add_decayed_weights(decay, mask=_kernels) if decay else optax.identity()

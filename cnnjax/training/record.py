@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shlex
@@ -15,8 +16,11 @@ from typing import Any
 import numpy as np
 
 from cnnjax import paths
+from cnnjax.config import AugmentConfig, TrainingConfig, to_dict
+from cnnjax.models import ModelSpec
 from cnnjax.runtime import code_version, machine, versions
 from cnnjax.storage import text_hash, write_text
+from cnnjax.training.optim import OPTIMIZER_SETTINGS
 
 fcntl: ModuleType | None
 try:
@@ -29,6 +33,9 @@ CHECKPOINTS = "checkpoints"
 
 # May differ between a run and its resumption.
 FREE_TO_CHANGE = ("resume", "keep", "checkpoint_every")
+
+# What stands as the optimizer in the settings of a run that was given one.
+GIVEN = "given by the caller"
 
 
 class RunError(ValueError):
@@ -236,7 +243,8 @@ class RunDirectory:
             raise _unwritable(self.path / name, error) from None
 
     def _check_same(self, config: Mapping[str, Any]) -> None:
-        before, now = paths.flatten(self.read(CONFIG_FILE)), paths.flatten(config)
+        before = paths.flatten(_with_defaults(self.read(CONFIG_FILE)))
+        now = paths.flatten(_with_defaults(config))
         free = {k for k in {*before, *now} if k.rpartition("/")[2] in FREE_TO_CHANGE}
         # A constant rate does not depend on the end, so such a training may be prolonged.
         if now.get("training/schedule") == "constant":
@@ -262,6 +270,29 @@ class RunDirectory:
                 f"{self.path} was started on other data ({'; '.join(lines)}): resume with the "
                 "same, or choose another directory"
             )
+
+
+def with_default_settings(training: Mapping[str, Any]) -> dict[str, Any]:
+    """Recorded settings, in which what has been added since stands at its default."""
+    defaults = json.loads(_json(to_dict(TrainingConfig())))
+    if training.get("optimizer") == GIVEN:
+        defaults.update(dict.fromkeys(OPTIMIZER_SETTINGS))
+    settings = {**defaults, **training}
+    if isinstance(settings["augment"], Mapping):
+        augment = json.loads(_json(to_dict(AugmentConfig())))
+        settings["augment"] = {**augment, **settings["augment"]}
+    return settings
+
+
+def _with_defaults(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A run's configuration, in which what has been added since stands at its default."""
+    fields = {f.name: f.default for f in dataclasses.fields(ModelSpec)}
+    known = {k: v for k, v in fields.items() if v is not dataclasses.MISSING}
+    return {
+        **config,
+        "training": with_default_settings(config.get("training", {})),
+        "model": {**json.loads(_json(known)), **config.get("model", {})},
+    }
 
 
 def _unwritable(path: Path, error: OSError) -> RunError:

@@ -67,8 +67,7 @@ class TrainState:
         Raises:
             ValueError: if a pattern names nothing, or nothing is left to train.
         """
-        flat = paths.flatten(model.params)
-        held = paths.select(flat, frozen, "frozen")
+        flat, held = paths.flatten(model.params), frozen_parameters(model, frozen)
         if len(held) == len(flat):
             raise ValueError(f"frozen={tuple(frozen)!r} leaves no parameter to train")
         copies = {k: jnp.array(v) for k, v in flat.items()}
@@ -87,6 +86,18 @@ class TrainState:
     def variables(self) -> Tree:
         """The variables to evaluate: the averaged parameters if there are any."""
         return {"params": merge(self.average or self.params, self.frozen), **self.state}
+
+
+def frozen_parameters(model: Model, frozen: Sequence[str]) -> set[str]:
+    """Paths of the parameters that patterns freeze.
+
+    Raises:
+        ValueError: if a pattern names neither parameters nor statistics.
+    """
+    flat = paths.flatten(model.params)
+    # A normalisation without scale and offset has statistics only.
+    others = (path for tree in model.state.values() for path in paths.flatten(tree))
+    return paths.select({**flat, **dict.fromkeys(others)}, frozen, "frozen") & set(flat)
 
 
 def merge(first: Tree, second: Tree) -> Tree:

@@ -33,6 +33,7 @@ def make_train_step(
     precision: str = "float32",
     average: float = 0.0,
     label_smoothing: float = 0.0,
+    log_gradients: bool = False,
 ) -> TrainStep:
     """A pure training step; wrap it in `jax.jit`, `lax.scan` or a loop of one's own.
 
@@ -41,13 +42,15 @@ def make_train_step(
         loss: (logits [N, K], labels [N]) -> [N]; None takes cross-entropy, softmax or sigmoid.
         optimizer: the one the state was created with; None takes RMSprop as Keras has it.
         frozen: the patterns the state was created with.
-        augment, precision, average, label_smoothing: as in `TrainingConfig`.
+        augment, precision, average, label_smoothing, log_gradients: as in `TrainingConfig`.
 
     Returns:
         (state, batch) -> (state, sums). The batch holds "image" [N, H, W, C] (pixels), "label"
         int32 [N], and optionally "mask" [N]; with augmentation also "index" int32 [N] and "epoch".
-        The loss that is minimised is the mean over the unmasked examples; sums are those of
-        `metrics.batch_sums`.
+        The loss that is minimised is the mean over the unmasked examples (with mixup and cutmix,
+        of the losses for both labels by their shares; the accuracy is that of the example's own
+        label, and a masked example may be the partner of the last one); sums are those of
+        `metrics.batch_sums`, with log_gradients also "gradient_norm", times the count.
 
     >>> import jax, numpy as np, cnnjax as cj
     >>> model = cj.create_model("mlp", units=(8,))
@@ -74,7 +77,12 @@ def make_train_step(
     frozen = tuple(frozen)
 
     def objective(
-        params: Tree, state: TrainState, inputs: Array, labels: Array, mask: Array
+        params: Tree,
+        state: TrainState,
+        inputs: Array,
+        labels: Array,
+        mask: Array,
+        mixed: tuple[Array, Array] | None,
     ) -> tuple[Array, tuple[Array, Array, Tree]]:
         variables = _cast(merge(params, state.frozen), precision)
         key = rng.at(rng.named(_key(state), "dropout"), state.step)
@@ -82,16 +90,23 @@ def make_train_step(
             variables, state.state, _cast(inputs, precision), key
         )
         logits = logits.astype(jnp.float32)
-        targets = labels
-        if label_smoothing:
-            targets = metrics.smooth_labels(labels, num_classes, label_smoothing)
-        losses = _per_example(loss_function(logits, targets), mask)
+
+        def losses_for(labels: Array) -> Array:
+            targets = labels
+            if label_smoothing:
+                targets = metrics.smooth_labels(labels, num_classes, label_smoothing)
+            return _per_example(loss_function(logits, targets), mask)
+
+        losses = losses_for(labels)
+        if mixed is not None:
+            partner_labels, share = mixed
+            losses = share * losses + (1.0 - share) * losses_for(partner_labels)
         mean = jnp.sum(losses * mask) / jnp.maximum(jnp.sum(mask), 1.0)
         return mean, (losses, logits, _keep_frozen(state.state, new_state, frozen))
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Array]]:
-        images = batch["image"].astype(jnp.float32)
-        labels, mask = batch["label"], _mask(batch)
+        images, labels, mask = batch["image"], batch["label"], _mask(batch)
+        mixed: tuple[Array, Array] | None = None
         if bool(state.average) != bool(average):
             raise ValueError(
                 f"average={average} does not fit the state: TrainState.create has an argument "
@@ -104,13 +119,17 @@ def make_train_step(
                     f"example's key is made; got {', '.join(sorted(batch))}"
                 )
             key = rng.named(_key(state), "augment")
-            images = augmentation.for_batch(augment, key, batch["epoch"], batch["index"], images)
-        inputs = model.spec.preprocess(images)
+            which = (key, batch["epoch"], batch["index"])
+            images = augmentation.for_batch(augment, *which, images)
+            if isinstance(augment, AugmentConfig) and (augment.mixup or augment.cutmix):
+                images, partners, share = augmentation.mix(augment, *which, images, labels)
+                mixed = (partners, share)
+        inputs = model.spec.preprocess(images.astype(jnp.float32))
         # On accelerators matrix products would otherwise run in TF32 or bfloat16 unasked.
         with jax.default_matmul_precision("float32" if precision == "float32" else "default"):
             gradient = jax.value_and_grad(objective, has_aux=True)
             (loss_value, (losses, logits, new_state)), gradients = gradient(
-                state.params, state, inputs, labels, mask
+                state.params, state, inputs, labels, mask, mixed
             )
         # Some optimisers look at the loss too; the others ignore it.
         updates, opt_state = optimizer.update(
@@ -125,7 +144,10 @@ def make_train_step(
             opt_state=opt_state,
             average=_averaged(state, params, average),
         )
-        return next_state, metrics.batch_sums(losses, logits, labels, mask)
+        sums = metrics.batch_sums(losses, logits, labels, mask)
+        if log_gradients:
+            sums["gradient_norm"] = optax.global_norm(gradients) * sums["count"]
+        return next_state, sums
 
     return train_step
 

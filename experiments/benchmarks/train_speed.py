@@ -21,14 +21,22 @@ from experiments.benchmarks import peers
 from experiments.benchmarks.twins import SETTINGS
 
 # Steps of an epoch and epochs: some ten seconds of cnnjax on two cores.
-LENGTHS = {"mnist_convnet": (150, 4), "lenet": (40, 4), "cifar_deep": (12, 4), "mobilenet": (12, 4)}
+LENGTHS = {
+    "mnist_convnet": (150, 4),
+    "lenet": (40, 4),
+    "cifar_deep": (12, 4),
+    "cats_convnet": (8, 4),
+    "mobilenet": (12, 4),
+}
+
+Net = Literal["mnist_convnet", "lenet", "cifar_deep", "cats_convnet", "mobilenet"]
 
 
 @dataclass(frozen=True)
 class Config:
     """Options of the benchmark."""
 
-    model: Literal["mnist_convnet", "lenet", "cifar_deep", "mobilenet"] | None = None
+    model: Net | None = None
     """Which net; None measures one after the other."""
     rounds: int = 5
     """Alternations of all peers."""

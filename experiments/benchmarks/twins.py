@@ -7,6 +7,7 @@ everywhere, loss and accuracy are cross-entropy and its hits on the training bat
 
 from __future__ import annotations
 
+import itertools
 import json
 import resource
 import sys
@@ -40,6 +41,7 @@ SETTINGS = {
     "mnist_convnet": Setting((28, 28, 1), 64, "rmsprop", 60_000),
     "lenet": Setting((28, 28, 1), 128, "adam", 48_000),
     "cifar_deep": Setting((32, 32, 3), 128, "rmsprop", 40_000),
+    "cats_convnet": Setting((150, 150, 3), 20, "rmsprop", 2_000),
     "mobilenet": Setting((128, 128, 3), 8, "rmsprop", 2_000),
 }
 
@@ -162,6 +164,9 @@ def keras_twin(model: str) -> Any:
                 conv(64, 3, "same"), conv(64, 3), MaxPooling2D(), Dropout(0.25), Flatten(),
                 Dense(512, activation="relu"), Dropout(0.5),
             ]  # fmt: skip
+        case "cats_convnet":
+            blocks = [[conv(f, 3), MaxPooling2D()] for f in (32, 64, 128, 128)]
+            layers = [*itertools.chain(*blocks), Flatten(), Dense(512, activation="relu")]
         case _:
             raise ValueError(f"model must be one of {', '.join(SETTINGS)}, got {model!r}")
     return keras.Sequential([keras.Input(SETTINGS[model].shape), *layers, Dense(10)])
@@ -199,5 +204,13 @@ def torch_twin(model: str) -> Any:
                 Conv2d(32, 64, 3, padding=1), ReLU(),
                 Conv2d(64, 64, 3), ReLU(), MaxPool2d(2), Dropout(0.25), Flatten(),
                 Linear(3136, 512), ReLU(), Dropout(0.5), Linear(512, 10),
+            )  # fmt: skip
+        case "cats_convnet":
+            return Sequential(
+                Conv2d(3, 32, 3), ReLU(), MaxPool2d(2),
+                Conv2d(32, 64, 3), ReLU(), MaxPool2d(2),
+                Conv2d(64, 128, 3), ReLU(), MaxPool2d(2),
+                Conv2d(128, 128, 3), ReLU(), MaxPool2d(2), Flatten(),
+                Linear(6272, 512), ReLU(), Linear(512, 10),
             )  # fmt: skip
     raise ValueError(f"model must be one of {', '.join(SETTINGS)}, got {model!r}")

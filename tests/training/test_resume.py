@@ -31,7 +31,7 @@ from cnnjax.data import Splits, from_arrays
 from cnnjax.training import CheckpointError, Interrupted, Run, RunError
 
 Arrays = tuple[np.ndarray, np.ndarray]
-TIMING = ("seconds", "images_per_second")
+TIMING = ("seconds", "images_per_second", "waiting")
 
 # Trains in a process of its own, at a pace that leaves time to kill it.
 CHILD = """

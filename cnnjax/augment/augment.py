@@ -1,0 +1,135 @@
+"""Augmentation as a function (key, image) -> image: draw the parameters, then transform.
+
+An example's key is made from (seed, epoch, index of the example), so that any single augmented
+picture can be made again, whatever the batch size or the number of machines: to the bit where
+whole pixels are moved, to rounding where pictures are interpolated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from cnnjax import rng
+from cnnjax.augment.parameters import draw
+from cnnjax.augment.transforms import transform
+from cnnjax.config import AugmentConfig
+
+
+class Augment(AugmentConfig):
+    """Random changes of images, as a function of a key.
+
+    They are those of Keras' `ImageDataGenerator` and come in its order: rotation, shift, shear and
+    zoom about the centre as one resampling (bilinear); channel shift; flips; brightness; rescaling.
+    The crop goes in front of all. Shifts by whole pixels, flips and crops alone interpolate
+    nothing. Only `for_batch` and the training step, which see a batch, use mixup and cutmix.
+
+    Unlike `ImageDataGenerator`'s, `width_shift` moves along the width and `height_shift` along the
+    height (Keras swaps the two), pictures that are not square turn about their centre (Keras swaps
+    its coordinates), and brightness does not round pixels down to whole numbers.
+
+    Args:
+        width_shift: largest shift along the width, >= 0. A whole number (`2`): by whole pixels,
+            each of -2 to 2 equally likely. A float: any shift in [-s, s], which is a fraction of
+            the width if s < 1, else in pixels.
+        height_shift: the same along the height.
+        horizontal_flip: mirror left and right with probability 1/2.
+        vertical_flip: mirror up and down with probability 1/2.
+        crop_padding: pad by so many pixels on each side and cut out the original size at random.
+        fill_mode: what lies beyond the borders: "nearest" repeats the edge, "constant" is
+            fill_value, "reflect" mirrors, the edge included, "wrap" goes on at the other side, as
+            SciPy does: with a period of one pixel less than the size.
+        fill_value: for "constant", in the units of the images.
+        rotation: largest angle in degrees, >= 0; uniform in [-r, r].
+        shear: largest shear angle in degrees, in [0, 90); uniform in [-s, s]. (Recipes that say
+            .2 meant radians once; as in Keras these are degrees.)
+        zoom: z in [0, 1) for two factors, of the width and of the height, uniform in
+            [1 - z, 1 + z] each; or a pair (low, high) for other bounds. Below 1 enlarges.
+        channel_shift: largest offset, in the units of the images, >= 0; one for all channels of a
+            picture, uniform in [-c, c]; the result is clipped to the picture's own range.
+        brightness: pair (low, high) of a factor, uniform; the result is clipped to [0, 255]. A
+            picture with pixels outside [0, 255] has its brightness above its least pixel changed,
+            and is clipped to its own range.
+        rescale: factor applied last, > 0, for floating images. A model's preprocessing normally
+            does that.
+        mixup: parameter of the Beta distribution of mixup (Zhang et al. 2018), >= 0; 0 for none.
+        cutmix: the same for CutMix (Yun et al. 2019). With both, each example flips a coin.
+
+    References:
+        Zhang et al., mixup: beyond empirical risk minimization, ICLR 2018.
+        Yun et al., CutMix: regularization strategy to train strong classifiers, ICCV 2019.
+    """
+
+    def __call__(self, key: Array, images: Array) -> Array:
+        """Change one image or a batch.
+
+        Args:
+            key: a random key; a batch uses `fold_in(key, i)` for its i-th image.
+            images: [H, W, C] or [N, H, W, C], floating or uint8.
+
+        Returns:
+            The same shape and dtype; whole numbers are rounded.
+
+        >>> import jax, jax.numpy as jnp
+        >>> Augment(width_shift=2, rotation=20)(jax.random.key(0), jnp.ones((8, 28, 28, 1))).shape
+        (8, 28, 28, 1)
+        """
+        return apply(self, key, images)
+
+
+def apply(config: AugmentConfig, key: Array, images: Array) -> Array:
+    """`Augment.__call__` for any `AugmentConfig`."""
+    if images.ndim == 4:
+        keys = jax.vmap(rng.at, in_axes=(None, 0))(key, jnp.arange(images.shape[0]))
+        return jax.vmap(lambda k, image: apply(config, k, image))(keys, images)
+    if images.ndim != 3:
+        raise ValueError(f"images must be [H, W, C] or [N, H, W, C], got shape {images.shape}")
+    return transform(config, images, draw(config, key, images.shape))
+
+
+def for_batch(
+    augment: AugmentConfig | Callable, seed_key: Array, epoch: Array, index: Array, images: Array
+) -> Array:
+    """Augment a training batch, each example with its own key.
+
+    Args:
+        augment: an `AugmentConfig` or any function (key, image [H, W, C]) -> image.
+        seed_key: the stream "augment" of the run.
+        epoch: int32 scalar.
+        index: int32 [N], the examples' indices in the data set.
+        images: [N, H, W, C], floating or uint8; the function gets them as float32.
+
+    Returns:
+        float32 [N, H, W, C]; nothing is mixed yet, which is what `mix` does.
+    """
+
+    def one(example: Array, image: Array) -> Array:
+        key = rng.at(seed_key, epoch, example)
+        if isinstance(augment, AugmentConfig):
+            return apply(augment, key, image)
+        return augment(key, image)
+
+    def everyone(index: Array, images: Array) -> Array:
+        return jax.vmap(one)(index, images.astype(jnp.float32))
+
+    def nobody(_: Array, images: Array) -> Array:
+        return images.astype(jnp.float32)
+
+    if isinstance(augment, AugmentConfig) and _stands_alone(augment):
+        # XLA's CPU would fuse the resampling with whatever reads the pictures, such as the patches
+        # of a convolution, and repeat it there, 20 times as slow. `optimization_barrier` is gone
+        # by then; into a branch, of a condition that it cannot foresee, XLA does not look.
+        return jax.lax.cond(epoch >= 0, everyone, nobody, index, images)
+    return everyone(index, images)
+
+
+def _stands_alone(config: AugmentConfig) -> bool:
+    """Whether the pictures must be finished before anything reads them."""
+    shifts = (config.width_shift, config.height_shift)
+    resampled = config.rotation or config.shear or config.zoom
+    resampled = resampled or any(isinstance(s, float) and s for s in shifts)
+    mixed = config.mixup or config.cutmix
+    return bool(resampled or mixed) and jax.default_backend() == "cpu"

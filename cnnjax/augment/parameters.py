@@ -1,0 +1,112 @@
+"""The parameters of one picture's augmentation, drawn at random from a key."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+from jax import Array
+from jax.typing import ArrayLike
+
+from cnnjax import rng
+from cnnjax.config import AugmentConfig
+
+
+class Parameters(NamedTuple):
+    """What happens to one picture; None is what does not, and costs nothing.
+
+    Names, units and signs are those of the dictionary of `ImageDataGenerator`, so that
+    `Parameters(**generator.get_random_transform(shape))` is one.
+
+    Args:
+        theta: angle of the rotation in degrees.
+        tx: shift of the content to the left in pixels, before it is turned. Whole numbers are
+            moved without interpolation, unless the other parameters need it.
+        ty: the same upwards.
+        shear: shear angle in degrees.
+        zx: factor of the zoom along the width; below 1 enlarges.
+        zy: the same along the height.
+        flip_horizontal: whether left and right are exchanged.
+        flip_vertical: whether up and down are exchanged.
+        channel_shift_intensity: added to all channels.
+        brightness: factor of the pixels.
+        crop: int [2], how far the padded picture moves down and right in the window cut out.
+    """
+
+    theta: ArrayLike | None = None
+    tx: ArrayLike | None = None
+    ty: ArrayLike | None = None
+    shear: ArrayLike | None = None
+    zx: ArrayLike | None = None
+    zy: ArrayLike | None = None
+    flip_horizontal: ArrayLike | None = None
+    flip_vertical: ArrayLike | None = None
+    channel_shift_intensity: ArrayLike | None = None
+    brightness: ArrayLike | None = None
+    crop: ArrayLike | None = None
+
+
+def draw(config: AugmentConfig, key: Array, shape: tuple[int, ...]) -> Parameters:
+    """The parameters of one picture, a function of its key; `transform` applies them.
+
+    Args:
+        config: the settings.
+        key: of the picture.
+        shape: (H, W, C) of the picture, of which shifts may be fractions.
+
+    Returns:
+        Scalars (and `crop` [2]); None for what the settings do not ask for.
+
+    >>> import jax
+    >>> from cnnjax.config import AugmentConfig
+    >>> drawn = draw(AugmentConfig(rotation=40), jax.random.key(0), (150, 150, 3))
+    >>> bool(abs(drawn.theta) <= 40), drawn.tx
+    (True, None)
+    """
+    # Recipes rely on these five; whatever came later has a named stream of its own.
+    crop, rows, columns, horizontal, vertical = jax.random.split(key, 5)
+    zooms = _zooms(config, key)
+    return Parameters(
+        theta=_symmetric(config.rotation, rng.named(key, "rotation")),
+        tx=_shift(config.width_shift, columns, shape[1]),
+        ty=_shift(config.height_shift, rows, shape[0]),
+        shear=_symmetric(config.shear, rng.named(key, "shear")),
+        zx=None if zooms is None else zooms[0],
+        zy=None if zooms is None else zooms[1],
+        flip_horizontal=jax.random.bernoulli(horizontal) if config.horizontal_flip else None,
+        flip_vertical=jax.random.bernoulli(vertical) if config.vertical_flip else None,
+        channel_shift_intensity=_symmetric(config.channel_shift, rng.named(key, "channel_shift")),
+        brightness=_brightness(config, key),
+        crop=_crop(config.crop_padding, crop),
+    )
+
+
+def _symmetric(most: float, key: Array) -> Array | None:
+    return jax.random.uniform(key, (), minval=-most, maxval=most) if most else None
+
+
+def _shift(most: float, key: Array, size: int) -> Array | None:
+    if not most:
+        return None
+    if isinstance(most, int):
+        return -jax.random.randint(key, (), -most, most + 1)
+    return _symmetric(most * size if most < 1 else most, key)
+
+
+def _zooms(config: AugmentConfig, key: Array) -> Array | None:
+    zoom = config.zoom
+    low, high = zoom if isinstance(zoom, tuple) else (1.0 - zoom, 1.0 + zoom)
+    if low == high == 1:
+        return None
+    return jax.random.uniform(rng.named(key, "zoom"), (2,), minval=low, maxval=high)
+
+
+def _brightness(config: AugmentConfig, key: Array) -> Array | None:
+    if config.brightness is None:
+        return None
+    low, high = config.brightness
+    return jax.random.uniform(rng.named(key, "brightness"), (), minval=low, maxval=high)
+
+
+def _crop(padding: int, key: Array) -> Array | None:
+    return jax.random.randint(key, (2,), -padding, padding + 1) if padding else None

@@ -1,0 +1,82 @@
+"""A classifier of one's own pictures: a folder with a folder per class, two classes or more.
+
+From scratch a small net with dropout and augmentation; with --weights a dense layer of 256 on the
+features of a pretrained base, which needs far fewer pictures. Where the folder is not divided into
+train/, validation/ and test/, 15 % are set aside for each of the last two.
+
+Command:   python -m experiments.own_images FOLDER [--weights FILE --backbone mobilenet]
+           cnnjax predict RUN PHOTO ...
+
+Reported:  no figure; yours.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Annotated
+
+import tyro
+
+import cnnjax as cj
+from cnnjax.cli import command
+from cnnjax.experiment import Experiment, run_seeds
+from experiments import feature_extraction
+from experiments._backbones import BackboneOptions, out_of
+from experiments.cats_vs_dogs import AUGMENT
+
+_SCRATCH_SIZE = 150
+
+
+@dataclass(frozen=True)
+class OwnOptions(BackboneOptions):
+    """Options of the experiment."""
+
+    data: tyro.conf.Positional[str] = ""
+    """Folder of class folders, or of train/, validation/ and test/ with these in each."""
+    weights: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None  # type: ignore[assignment]
+    """Of a pretrained base: imagenet (those published) or a weight file; default: from scratch."""
+
+
+def experiment(options: OwnOptions) -> Experiment:
+    """The training from scratch."""
+    size = options.image_size or _SCRATCH_SIZE
+    return Experiment(
+        name="own_images/scratch",
+        description=f"pictures in {options.data}, from scratch",
+        model="cats_convnet",
+        arguments={"dropout": 0.5},
+        training=cj.TrainingConfig(
+            epochs=30, batch_size=20, optimizer="rmsprop", learning_rate=1e-4, augment=AUGMENT,
+            monitor="accuracy",
+        ),
+        images={"image_size": (size, size)},
+        validation=0.15,
+        test=0.15,
+        one_logit=True,
+        smoothing=0.8,
+    ).with_options(options)  # fmt: skip
+
+
+def main(options: OwnOptions) -> list[cj.Run]:
+    """Train, draw, report."""
+    if not options.data:
+        raise ValueError(
+            "give the folder of your pictures: python -m experiments.own_images FOLDER"
+        )
+    if options.weights is None:
+        return run_seeds(experiment, options)
+    runs = []
+    for seed in range(options.seed, options.seed + options.seeds):
+        shared = {k: v for k, v in vars(options).items() if k != "learning_rate"}
+        chosen = feature_extraction.FeatureOptions(
+            **{**shared, "seed": seed, "out": out_of(options, seed)}
+        )
+        task = replace(
+            feature_extraction.experiment(chosen),
+            name=f"own_images/{options.backbone}",
+            description=f"pictures in {options.data}, on features of {options.backbone}",
+        )
+        runs.append(feature_extraction.run(chosen, task))
+    return runs
+
+
+if __name__ == "__main__":
+    command(main, OwnOptions, "own_images")

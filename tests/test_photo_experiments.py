@@ -1,0 +1,220 @@
+"""The experiments on folders of photos, from the folder to predictions for files."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from commands import python
+from PIL import Image
+
+import cnnjax as cj
+from cnnjax import cli, paths
+from experiments import (
+    cats_vs_dogs,
+    cifar10,
+    feature_extraction,
+    fine_tuning,
+    own_images,
+    two_stage,
+)
+
+TINY = {"weights": "random", "alpha": 0.25, "image_size": 32, "epochs": 2}
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Red and blue noise in class folders, 15 of each."""
+    root = tmp_path_factory.mktemp("photos") / "colours"
+    rng = np.random.default_rng(0)
+    for label, channel in (("blue", 2), ("red", 0)):
+        for i in range(15):
+            image = rng.integers(0, 90, (60, 52, 3), dtype=np.uint8)
+            image[..., channel] += 150
+            path = root / label / f"{i}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(path)
+    return root
+
+
+def three_classes(root: Path, photos: Path) -> Path:
+    """The same and a third class."""
+    for label in ("blue", "red"):
+        (root / label).mkdir(parents=True)
+        for file in (photos / label).iterdir():
+            (root / label / file.name).write_bytes(file.read_bytes())
+    rng = np.random.default_rng(1)
+    (root / "grey").mkdir()
+    for i in range(15):
+        noise = rng.integers(0, 256, (60, 52, 1), dtype=np.uint8)
+        Image.fromarray(np.repeat(noise, 3, axis=-1)).save(root / "grey" / f"{i}.png")
+    return root
+
+
+def test_features_a_classifier_on_them_and_answers_for_photos(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = feature_extraction.FeatureOptions(
+        data=str(photos), out=str(tmp_path / "run"), features=str(tmp_path / "features"), **TINY
+    )
+    (run,) = feature_extraction.main(options)
+    splits = cj.data.load(photos, image_size=(32, 32), resize="crop").with_test(0.2)
+    whole = cj.load(tmp_path / "run" / "model")
+    assert splits.test is not None
+    accuracy = cj.evaluate(whole, splits.test)["accuracy"]
+    assert accuracy == pytest.approx(run.metrics["test_accuracy"])
+    facts = json.loads((tmp_path / "run" / "run.json").read_text())
+    base = {k: v for k, v in whole.params.items() if k not in whole.spec.head}
+    assert facts["base"]["weights"] == "random"
+    assert facts["base"]["hash"] == paths.tree_hash({"params": base, **whole.state})
+    figures = tmp_path / "run" / "figures"
+    assert (figures / "confusion_matrix.png").is_file()
+
+    capsys.readouterr()
+    files = [str(photos / "red" / "3.png"), str(photos / "blue" / "4.png")]
+    cli.main(["predict", str(tmp_path / "run"), *files])
+    said = capsys.readouterr().out.splitlines()
+    probs = cj.predict(whole, [cj.data.read_image(f) for f in files])
+    for line, prob in zip(said, probs[:, 0], strict=False):
+        assert f"{'red' if prob > 0.5 else 'blue'} {max(prob, 1 - prob):.4f}" in line
+
+    cut = feature_extraction.FeatureOptions(
+        **{**vars(options), "layer": "conv_pw_5_relu", "out": str(tmp_path / "cut")}
+    )
+    (middle,) = feature_extraction.main(cut)
+    assert middle.model.spec.input_shape == (1, 1, 64)
+    assert not (tmp_path / "cut" / "model").exists()
+
+
+def test_fine_tuning_trains_the_head_then_the_top_and_nothing_else(
+    photos: Path, tmp_path: Path
+) -> None:
+    options = fine_tuning.FineTuningOptions(data=str(photos), out=str(tmp_path / "runs"), **TINY)
+    (runs,) = fine_tuning.main(options)
+    head, top = (runs[name].model.variables for name in ("head", "top"))
+    start = cj.create_model("mobilenet", alpha=0.25, include_top=False, input_shape=(32, 32, 3))
+    base = paths.flatten(start.variables)
+    after_head, after_top = paths.flatten(head), paths.flatten(top)
+    assert all(np.array_equal(after_head[k], v) for k, v in base.items())
+    changed = {k.split("/")[1] for k in base if not np.array_equal(after_top[k], base[k])}
+    blocks = [f"conv_{kind}_{number}" for kind in ("dw", "pw") for number in (12, 13)]
+    # The gradients of random kernels may be too small to move them.
+    assert {f"{block}_bn" for block in blocks} <= changed
+    assert changed <= {*blocks, *(f"{block}_bn" for block in blocks)}
+    for name in ("head", "top"):
+        facts = json.loads((tmp_path / "runs" / name / "run.json").read_text())
+        assert facts["frozen_hash"] == facts["frozen_hash_after"]
+        assert facts["experiment"] == f"fine_tuning/mobilenet/{name}"
+    config = json.loads((tmp_path / "runs" / "top" / "config.json").read_text())
+    assert config["training"]["learning_rate"] == 1e-5
+    assert (tmp_path / "runs" / "head" / "figures" / "augmentation.png").is_file()
+
+
+@pytest.mark.parametrize("cut", ["80", "conv_pw_13"])
+def test_two_stages_with_a_cut_by_number_or_by_name(photos: Path, tmp_path: Path, cut: str) -> None:
+    options = two_stage.TwoStageOptions(
+        data=str(photos), out=str(tmp_path / "runs"), cut=cut, **{**TINY, "epochs": 1},
+        backbone="mobilenet",
+    )  # fmt: skip
+    (runs,) = two_stage.main(options)
+    assert runs["top"].model.spec.num_classes == 2
+    assert runs["top"].model.params["dense1"]["kernel"].shape == (256, 1024)
+    config = json.loads((tmp_path / "runs" / "top" / "config.json").read_text())["training"]
+    assert (config["optimizer"], config["momentum"]) == ("sgd", 0.9)
+    wanted = cj.transfer.layers_before(runs["top"].model, int(cut) if cut.isdigit() else cut)
+    assert tuple(config["frozen"]) == wanted
+
+
+def test_own_pictures_of_three_classes_from_scratch(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = three_classes(tmp_path / "own", photos)
+    (root / "red" / "broken.jpg").write_bytes(b"no picture")
+    options = own_images.OwnOptions(
+        data=str(root), image_size=48, epochs=2, out=str(tmp_path / "run")
+    )
+    (run,) = own_images.main(options)
+    assert run.model.spec.label_names == ("blue", "grey", "red")
+    assert run.model.spec.resize == "stretch"
+    assert "1 files were set aside" in capsys.readouterr().out
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert record["source"]["folder"]["files_set_aside"] == 1
+    assert [s[0] for s in record["source"]["steps"]] == ["with_test", "with_validation"]
+    assert (run.directory / "report.html").is_file()
+    assert cj.reproduce(tmp_path / "run", verbose=False).same
+
+
+def test_own_pictures_on_a_pretrained_base(photos: Path, tmp_path: Path) -> None:
+    weights = cj.export_weights(
+        cj.create_model("mobilenet", alpha=0.25, include_top=False, input_shape=(32, 32, 3)),
+        tmp_path / "mobilenet.weights.h5",
+    )
+    options = own_images.OwnOptions(
+        data=str(photos), out=str(tmp_path / "run"),
+        **{**TINY, "weights": str(weights), "epochs": 8},
+    )  # fmt: skip
+    (run,) = own_images.main(options)
+    facts = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert facts["experiment"] == "own_images/mobilenet"
+    assert facts["base"]["weights"] == "mobilenet.weights.h5"
+    assert (run.directory / "model" / "model.json").is_file()
+
+
+def test_without_a_folder_or_with_a_wrong_one_the_error_says_what_to_give(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"give the folder of your pictures: python -m"):
+        own_images.main(own_images.OwnOptions())
+    with pytest.raises(FileNotFoundError, match="'no_such_folder' was not found"):
+        own_images.main(own_images.OwnOptions(data="no_such_folder"))
+
+
+def test_dogs_against_cats_is_as_reported() -> None:
+    plain = cats_vs_dogs.experiment(cats_vs_dogs.CatsOptions())
+    assert plain.training == cj.TrainingConfig(
+        epochs=30, batch_size=20, optimizer="rmsprop", learning_rate=1e-4, monitor=None
+    )
+    assert (plain.model, plain.images["image_size"]) == ("cats_convnet", (150, 150))
+    cured = cats_vs_dogs.experiment(cats_vs_dogs.CatsOptions(cure="augmented"))
+    assert cured.arguments == {"dropout": 0.5}
+    assert cured.training.epochs == 100
+    assert cured.training.augment == cj.augment.Augment(
+        rotation=40, width_shift=0.2, height_shift=0.2, shear=0.2, zoom=0.2, horizontal_flip=True
+    )
+    assert cats_vs_dogs.experiment(cats_vs_dogs.CatsOptions(cure="decay")).training.weight_decay > 0
+    model = cj.create_model("cats_convnet")
+    assert cj.summary(model).parameters == 3_453_121
+
+
+def test_dogs_against_cats_runs_and_is_bitwise_the_same_when_resumed(
+    photos: Path, tmp_path: Path
+) -> None:
+    options = cats_vs_dogs.CatsOptions(
+        data=str(photos), cure="augmented", epochs=2, out=str(tmp_path / "whole"),
+    )  # fmt: skip
+    task = replace(cats_vs_dogs.experiment(options), images={"image_size": (46, 46)})
+    through = cj.experiment.run_experiment(task, tmp_path / "whole", verbose=False)
+    half = replace(task, training=replace(task.training, epochs=1))
+    cj.experiment.run_experiment(half, tmp_path / "half", verbose=False)
+    again = replace(task, training=replace(task.training, resume=True))
+    resumed = cj.experiment.run_experiment(again, tmp_path / "half", verbose=False)
+    assert resumed.parameter_hash == through.parameter_hash
+
+
+def test_augmentation_of_cifar10() -> None:
+    chosen = cifar10.experiment(cifar10.Options(model="deep", augment="mild"))
+    assert chosen.training.augment == cifar10.AUGMENTS["mild"]
+    assert (chosen.name, chosen.reported) == ("cifar10/deep/augmented-mild", {})
+    with pytest.raises(ValueError, match="--augment is for --recipe reported"):
+        cifar10.experiment(cifar10.Options(recipe="tuned", augment="mild"))
+
+
+def test_a_scan_from_the_command_line(photos: Path, tmp_path: Path) -> None:
+    root = three_classes(tmp_path / "own", photos)
+    (root / "red" / "empty.jpg").touch()
+    said = python("-m", "cnnjax.cli", "data", "scan", root).stdout
+    assert "train: 45 pictures" in said
+    assert "red/empty.jpg: empty" in said
+    wrong = python("-m", "cnnjax.cli", "data", "scan", tmp_path / "absent", status=1).stderr
+    assert wrong.startswith("error: folder ")
