@@ -1,0 +1,89 @@
+"""Photos as a model takes them, and pictures with their arrays as files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from cnnjax.data import read_image, resize_image
+from cnnjax.models import Model
+from cnnjax.storage import write_file
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class Photos:
+    """Photos in three forms.
+
+    Args:
+        names: of the files, without folder and ending.
+        originals: uint8 [H, W, C], of any sizes.
+        pixels: uint8 [N, H, W, C], at the model's size.
+        inputs: float32 [N, H, W, C], preprocessed: what `model(...)` and `explain` take.
+    """
+
+    names: tuple[str, ...]
+    originals: tuple[np.ndarray, ...]
+    pixels: np.ndarray
+    inputs: Array
+
+
+def read_photos(model: Model, files: Sequence[str | Path]) -> Photos:
+    """Read image files for a model, resized and preprocessed as its spec says.
+
+    Args:
+        model: whose size, resize policy and preprocessing are taken.
+        files: at least one.
+
+    Raises:
+        UnreadableImage: for a file that is missing or no image.
+        ValueError: if there are no files.
+    """
+    if not files:
+        raise ValueError("files must name at least one image")
+    spec = model.spec
+    size = (spec.input_shape[0], spec.input_shape[1])
+    originals = tuple(read_image(file, spec.input_shape[2]) for file in files)
+    pixels = np.stack(
+        [resize_image(image, size, spec.resize, spec.interpolation) for image in originals]
+    )
+    names = tuple(Path(file).stem for file in files)
+    return Photos(names, originals, pixels, spec.preprocess(jnp.asarray(pixels)))
+
+
+def save_picture(
+    folder: str | Path, name: str, figure: Figure, arrays: Mapping[str, Any] | None = None
+) -> Path:
+    """Write a figure as NAME.png and, if there are any, the arrays behind it as NAME.npz.
+
+    Args:
+        folder: made if needed.
+        name: of the files, without an ending; slashes become underscores.
+        figure: of `cnnjax.plot`.
+        arrays: by name.
+
+    Returns:
+        The path of the picture.
+    """
+    folder = Path(folder).expanduser()
+    folder.mkdir(parents=True, exist_ok=True)
+    name = name.replace("/", "_")
+    picture = folder / f"{name}.png"
+    write_file(picture, lambda beside: figure.savefig(beside, format="png"))
+    if arrays:
+
+        def write(beside: Path) -> None:
+            with open(beside, "wb") as file:  # a name would get an ending
+                named: dict[str, Any] = {k: np.asarray(v) for k, v in arrays.items()}
+                np.savez_compressed(file, **named)
+
+        write_file(folder / f"{name}.npz", write)
+    return picture
