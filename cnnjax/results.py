@@ -184,10 +184,18 @@ def _figures(result: Result) -> list[str]:
         spread([run["epoch"]["accuracy"] for run in result.runs]),
         spread(result.values("val_accuracy")),
         spread(result.values("test_accuracy")),
-        spread([reported["test_accuracy"]] if "test_accuracy" in reported else []),
+        _reported(reported),
         f"{np.mean(losses):.4f}" if losses else "",
         f"{reported['test_loss']:.4g}" if "test_loss" in reported else "",
     ]
+
+
+def _reported(figures: Mapping[str, float]) -> str:
+    """The test accuracy that was reported; where there is none, that on validation data."""
+    if "test_accuracy" in figures:
+        return spread([figures["test_accuracy"]])
+    known = "val_accuracy" in figures
+    return f"{spread([figures['val_accuracy']])} (validation)" if known else ""
 
 
 def _provenance(result: Result) -> list[str]:

@@ -5,7 +5,10 @@
 
 import dataclasses
 import hashlib
+import itertools
 import json
+import types
+import warnings
 
 import jax
 import jax.numpy as jnp
@@ -15,9 +18,11 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from scipy import ndimage, stats
 
+import cnnjax
 from cnnjax import augment, rng
 from cnnjax.augment import Augment, Parameters, draw
 from cnnjax.config import FILL_MODES, AugmentConfig, from_dict, to_dict
+from experiments.benchmarks import augment_speed
 
 # A failing example is not made smaller, since every try would compile a program.
 SETTINGS = settings(deadline=None, derandomize=True, phases=[Phase.explicit, Phase.generate])
@@ -71,7 +76,7 @@ def test_the_content_that_stays_is_rolled(fill_mode):
     assert {r[1:-1, 2:-2].tobytes() for r in small_shifts(fill_mode)} == rolled
 
 
-# Every example of ours is drawn from five keys; a change of these pictures changes what recipes do.
+# What the recipes and others of their kind make of given pictures.
 GOLDEN_RECIPES = {
     "cifar10": {"crop_padding": 2, "horizontal_flip": True},
     "mnist": {"width_shift": 1, "height_shift": 1},
@@ -195,12 +200,7 @@ def test_nothing_is_drawn_that_is_not_asked_for():
 
 def test_whole_numbers_shift_by_whole_pixels():
     found = drawn(width_shift=2, height_shift=3, crop_padding=1)
-    for values, most in (
-        (found.tx, 2),
-        (found.ty, 3),
-        (found.crop[:, 0], 1),
-        (found.crop[:, 1], 1),
-    ):
+    for values, most in ((found.tx, 2), (found.ty, 3), *((crop, 1) for crop in found.crop.T)):
         assert values.dtype == np.int32
         counts = np.bincount(values + most)
         assert len(counts) == 2 * most + 1
@@ -271,7 +271,7 @@ AUGMENTS = st.builds(
 )
 
 
-@settings(SETTINGS, max_examples=10)
+@settings(SETTINGS, max_examples=6)
 @given(config=AUGMENTS, value=st.floats(-1e6, 1e6, width=32))
 def test_a_constant_image_stays_constant(config, value):
     config = dataclasses.replace(config, fill_value=value)
@@ -279,7 +279,7 @@ def test_a_constant_image_stays_constant(config, value):
     assert jax.jit(config)(KEY, images).tolist() == images.tolist()
 
 
-@settings(SETTINGS, max_examples=12)
+@settings(SETTINGS, max_examples=8)
 @given(
     config=AUGMENTS,
     shape=st.tuples(*[st.integers(1, 9)] * 2, st.sampled_from([1, 3])),
@@ -292,10 +292,8 @@ def test_shape_and_dtype_are_kept_and_pixels_stay_within_their_range(config, sha
     assert (found.shape, found.dtype) == (images.shape, dtype)
     low, high = images.min((1, 2, 3)), images.max((1, 2, 3))
     if config.fill_mode == "constant":
-        low, high = (
-            np.minimum(low, dtype(config.fill_value)),
-            np.maximum(high, dtype(config.fill_value)),
-        )
+        fill = dtype(config.fill_value)
+        low, high = np.minimum(low, fill), np.maximum(high, fill)
     few = 1e-3 if dtype is np.float32 else 0
     assert (found.min((1, 2, 3)) >= low - few).all()
     assert (found.max((1, 2, 3)) <= high + few).all()
@@ -347,6 +345,23 @@ def test_an_interpolated_picture_does_not_depend_on_its_batch_either(index):
     found = for_batch(INTERPOLATED, 4, index, images.astype(np.uint8))[index.index(3)]
     if max(index) < 100:
         np.testing.assert_allclose(found, single, rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("settings", "alone"),
+    [
+        ({"crop_padding": 2, "horizontal_flip": True, "width_shift": 2}, False),
+        ({"width_shift": 2.0}, True),
+        ({"zoom": 0.1}, True),
+        ({"horizontal_flip": True, "mixup": 0.2}, True),
+    ],
+)
+def test_only_what_xla_would_repeat_stands_in_a_branch_of_its_own(settings, alone):
+    images, index = jnp.asarray(IMAGE[None]), jnp.zeros(1, jnp.int32)
+    program = jax.make_jaxpr(augment.for_batch, static_argnums=0)(
+        Augment(**settings), KEY, jnp.int32(0), index, images
+    )
+    assert ("cond" in {str(equation.primitive) for equation in program.eqns}) == alone
 
 
 def test_the_same_program_makes_the_same_bits():
@@ -419,6 +434,35 @@ def test_settings_go_to_json_and_back():
     for shift in (2, 2.0):
         again = from_dict(AugmentConfig, json.loads(json.dumps({"width_shift": shift})))
         assert type(again.width_shift) is type(shift)
+
+
+@pytest.mark.parametrize("name", augment_speed.WORKERS)
+def test_a_worker_of_the_benchmark_augments(name, monkeypatch):
+    if "cnnjax" not in name:
+        pytest.importorskip("keras")
+    monkeypatch.setattr(cnnjax, "configure_runtime", lambda: None)
+    with jax.numpy_rank_promotion("allow"), warnings.catch_warnings():  # Keras relies on it
+        warnings.simplefilter("ignore", DeprecationWarning)
+        assert augment_speed.measure(name, augment_speed.Config(batch=2, batches=1, size=6)) > 0
+
+
+def test_the_benchmark_prints_medians_and_ratios(monkeypatch, capsys):
+    rates = itertools.cycle([900.0, 600.0, 300.0, 30.0])
+
+    class Process:
+        def __init__(self, *_, **__): ...
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_): ...
+        def submit(self, *_):
+            return types.SimpleNamespace(result=lambda: next(rates))
+
+    monkeypatch.setattr(augment_speed, "ProcessPoolExecutor", Process)
+    augment_speed.main(augment_speed.Config(rounds=3))
+    out = capsys.readouterr().out
+    assert "150x150x3, batch 32" in out
+    assert "300 images/s   cnnjax / it: 3.00 (3.00 to 3.00)" in out
 
 
 def test_images_of_a_wrong_rank_are_refused():

@@ -25,7 +25,7 @@ class Augment(AugmentConfig):
     They are those of Keras' `ImageDataGenerator` and come in its order: rotation, shift, shear and
     zoom about the centre as one resampling (bilinear); channel shift; flips; brightness; rescaling.
     The crop goes in front of all. Shifts by whole pixels, flips and crops alone interpolate
-    nothing. Only `for_batch` and the training step, which see a batch, use mixup and cutmix.
+    nothing. mixup and cutmix need a batch and its labels: `mix` and the training step apply them.
 
     Unlike `ImageDataGenerator`'s, `width_shift` moves along the width and `height_shift` along the
     height (Keras swaps the two), pictures that are not square turn about their centre (Keras swaps

@@ -60,7 +60,7 @@ RICH = {
     **LOOP,
     "average": 0.9,
     "schedule": "cosine",
-    "augment": {"width_shift": 1, "horizontal_flip": True},
+    "augment": {"width_shift": 1, "horizontal_flip": True, "rotation": 20, "mixup": 0.2},
     "monitor": None,
 }
 SCAN = {**LOOP, "steps_per_dispatch": 4, "checkpoint_every": 1}
