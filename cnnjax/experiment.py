@@ -190,7 +190,8 @@ def load_data(experiment: Experiment, say: Callable[[str], None] = print) -> dat
     )
     seed = experiment.training.seed
     if experiment.test and splits.test is None:
-        splits = splits.with_test(experiment.test, seed)
+        # Not the run's seed: all runs are tested on the same examples.
+        splits = splits.with_test(experiment.test, 0)
     if experiment.validation and splits.validation is None:
         splits = splits.with_validation(experiment.validation, seed)
     if experiment.train_examples is not None:

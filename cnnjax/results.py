@@ -237,7 +237,8 @@ def _command(result: Result) -> str:
         elif option in ("--out", "--data-dir", "--seeds", "--seed"):
             skip = "=" not in word
         elif option != "--resume":
-            kept.append(word)
+            # Of files and folders the name: where they lie is the affair of one machine.
+            kept.append(re.sub(r"^(--[\w-]+=)?.*/([^/]+)/*$", r"\1\2", word))
     said, seeds = shlex.join(kept), [run["seed"] for run in result.runs]
     if seeds == list(range(seeds[0], seeds[0] + len(seeds))):
         first = f" --seed {seeds[0]}" if seeds[0] else ""

@@ -94,6 +94,7 @@ def train_in_stages(
     head: Mapping[str, Any],
     free_from: str | int,
     fine: Mapping[str, Any],
+    keep_norm: bool = False,
 ) -> dict[str, cj.Run]:
     """Train a new head on the frozen base, then both from a layer on: two runs, one after another.
 
@@ -103,6 +104,8 @@ def train_in_stages(
         head: arguments of `transfer.Head` but for the classes, which the photos decide.
         free_from: first layer that the second stage trains, as in `transfer.layers_before`.
         fine: what the second stage's training has otherwise.
+        keep_norm: freeze all batch normalisation in the second stage too: the statistics of a few
+            pictures are noisy, and the weights around it were trained for those of ImageNet.
 
     Returns:
         The runs, "head" and "top".
@@ -115,7 +118,11 @@ def train_in_stages(
         base, cj.transfer.Head(outputs, label_names=names, **head), seed=options.seed
     )
     first = replace(task.training, frozen=cj.transfer.base_layers(model))
-    then = replace(task.training, frozen=cj.transfer.layers_before(model, free_from), **fine)
+    frozen = cj.transfer.layers_before(model, free_from)
+    if keep_norm:
+        norms = model.state.get("batch_stats", {})
+        frozen += tuple(name for name in norms if name not in frozen)
+    then = replace(task.training, frozen=frozen, **fine)
     runs: dict[str, cj.Run] = {}
     lines = []
     for name, training in {"head": first, "top": then}.items():

@@ -8,6 +8,9 @@ Command:   python -m experiments.cats_vs_dogs --data FOLDER [--cure augmented] [
 
 Reported:  plain overfits after about 8 epochs, at about 70 % validation accuracy; with dropout and
            augmentation about 81 % after 100 epochs, without overfitting (RMSprop 1e-4, batch 20).
+
+Ours:      1 seed: plain 71.50 % test accuracy after 30 epochs (training 96.2 %, validation 76.6 %);
+           augmented 77.00 % after 60 (training 77.1 %, validation 78.3 % and still rising).
 """
 
 from dataclasses import dataclass, replace

@@ -29,6 +29,9 @@ class FineTuningOptions(BackboneOptions):
     """First layer that the second stage trains; default: that of the last block."""
     fine_rate: float = 1e-5
     """Learning rate of the second stage."""
+    train_norm: bool = False
+    """Whether the second stage also trains batch normalisation, on the statistics of its batches;
+    by default it stays as it is."""
     fine_epochs: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
     """Epochs of the second stage; default: as many as the first has."""
 
@@ -63,7 +66,8 @@ def main(options: FineTuningOptions) -> list[dict[str, cj.Run]]:
         }
         free_from = options.free_from or TOP_BLOCKS[options.backbone]
         head = {"units": (256,), "pooling": pooling}
-        results.append(train_in_stages(chosen, task, head, free_from, fine))
+        keep = not options.train_norm
+        results.append(train_in_stages(chosen, task, head, free_from, fine, keep))
     return results
 
 

@@ -2,10 +2,10 @@
 
 InceptionV3 with global average pooling, a dense layer of 1,024 and the logits. Stage 1 freezes all
 of the base (RMSprop); stage 2 sets free what follows a cut (SGD, rate 1e-3, momentum 0.9): by the
-name of the first layer that is trained, or by its number in Keras' list. 249 frees the top two
-inception blocks; 172, which is often seen, cuts inside the block that ends in mixed6.
+name of the first layer that is trained, or by its number in Keras' list. mixed8, or 249, frees the
+top two inception blocks; 172, which is often seen, cuts inside the block that ends in mixed6.
 
-Command:   python -m experiments.two_stage --data FOLDER [--weights FILE] [--cut 249]
+Command:   python -m experiments.two_stage --data FOLDER [--weights FILE] [--cut 172]
 
 Reported:  no figure; 200 classes.
 """
@@ -26,7 +26,7 @@ class TwoStageOptions(BackboneOptions):
     """The base."""
     learning_rate: float = 1e-3
     """Of the new layers in stage 1; Keras' default for RMSprop."""
-    cut: str = "249"
+    cut: str = "mixed8"
     """First layer that stage 2 trains, by name, or the number of layers that stay frozen."""
 
 

@@ -92,7 +92,9 @@ def test_features_a_classifier_on_them_and_answers_for_photos(
 def test_fine_tuning_trains_the_head_then_the_top_and_nothing_else(
     photos: Path, tmp_path: Path
 ) -> None:
-    options = fine_tuning.FineTuningOptions(data=str(photos), out=str(tmp_path / "runs"), **TINY)
+    options = fine_tuning.FineTuningOptions(
+        data=str(photos), out=str(tmp_path / "runs"), train_norm=True, **TINY
+    )
     (runs,) = fine_tuning.main(options)
     head, top = (runs[name].model.variables for name in ("head", "top"))
     start = cj.create_model("mobilenet", alpha=0.25, include_top=False, input_shape=(32, 32, 3))
@@ -126,6 +128,46 @@ def test_two_stages_with_a_cut_by_number_or_by_name(photos: Path, tmp_path: Path
     assert (config["optimizer"], config["momentum"]) == ("sgd", 0.9)
     wanted = cj.transfer.layers_before(runs["top"].model, int(cut) if cut.isdigit() else cut)
     assert tuple(config["frozen"]) == wanted
+
+
+def test_both_cuts_of_inception_v3_are_those_of_keras_list() -> None:
+    from keras.applications import InceptionV3
+
+    from cnnjax.models.registry import build
+
+    model = cj.Model.abstract(*build("inception_v3", include_top=False))
+    theirs = InceptionV3(weights=None, include_top=False, input_shape=(299, 299, 3)).layers
+    for cut in (172, 249):
+        wanted = [layer.name for layer in theirs[:cut] if layer.weights]
+        ours = cj.transfer.layers_before(model, cut)
+        assert len(ours) == len(wanted)
+        kinds = [name.rstrip("_0123456789") for name in (*ours, *wanted)]
+        assert sorted(kinds[: len(ours)]) == sorted(kinds[len(ours) :])
+    assert cj.transfer.layers_before(model, "mixed8") == cj.transfer.layers_before(model, 249)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["vgg16", "vgg19", "resnet50", "inception_v3", "xception"])
+def test_every_backbone_goes_through_all_experiments(
+    photos: Path, tmp_path: Path, name: str
+) -> None:
+    size = cj.models.BUILDERS[name].min_size
+    common = {"data": str(photos), "backbone": name, "weights": "random", "image_size": size,
+              "epochs": 1}  # fmt: skip
+    (run,) = feature_extraction.main(
+        feature_extraction.FeatureOptions(
+            **common, out=str(tmp_path / "features"), features=str(tmp_path / "kept")
+        )
+    )
+    assert (run.directory / "model" / "model.json").is_file()
+    (runs,) = fine_tuning.main(fine_tuning.FineTuningOptions(**common, out=str(tmp_path / "fine")))
+    cut = fine_tuning.TOP_BLOCKS[name]
+    (stages,) = two_stage.main(
+        two_stage.TwoStageOptions(**common, cut=cut, out=str(tmp_path / "two"))
+    )
+    for run in (*runs.values(), *stages.values()):
+        facts = json.loads((run.directory / "run.json").read_text())
+        assert facts["frozen_hash"] == facts["frozen_hash_after"]
 
 
 def test_own_pictures_of_three_classes_from_scratch(

@@ -127,6 +127,18 @@ def test_floating_pixels_are_clipped_to_what_can_be_shown() -> None:
     assert shown.tolist() == [[0, 0], [127, 255]]
 
 
+def test_augmented_copies_stand_beside_their_originals() -> None:
+    originals = np.arange(2, dtype=np.uint8).reshape(2, 1, 1, 1) * np.ones((1, 4, 4, 1), np.uint8)
+    copies = np.stack([originals + 10, originals + 20, originals + 30], axis=1)
+    figure = plot.augmentation(originals, copies)
+    shown = [int(axes.images[0].get_array()[0, 0]) for axes in figure.axes]
+    assert shown == [0, 10, 20, 30, 1, 11, 21, 31]
+    places = [a.get_subplotspec() for a in figure.axes]
+    assert [(p.rowspan.start, p.colspan.start) for p in places] == [
+        (row, column) for row in range(2) for column in range(4)
+    ]
+
+
 def test_no_images_make_an_empty_figure() -> None:
     assert plot.image_grid(np.zeros((0, 4, 4, 1), np.uint8)).axes == []
 

@@ -197,6 +197,14 @@ def test_options_that_name_folders_are_left_out_of_the_command(tmp_path: Path) -
     assert rows(file, "Where and how")[2][-1] == "`python -m experiments.small --epochs 3`"
 
 
+def test_of_folders_and_files_the_command_has_the_names(tmp_path: Path) -> None:
+    command = "python -m experiments.own_images /home/me/pets/ --weights=../w/net.h5 --seed 0"
+    fake(tmp_path / "runs" / "0", 0, 0.8, command=command)
+    head, _, row = rows(write_results([tmp_path / "runs"], tmp_path / "R.md"), "Where and how")
+    said = dict(zip(head, row, strict=True))["command"]
+    assert said == "`python -m experiments.own_images pets --weights=net.h5`"
+
+
 def test_gaps_between_seeds_and_several_commits_are_told(tmp_path: Path) -> None:
     fake(tmp_path / "runs" / "a", 1, 0.5)
     fake(tmp_path / "runs" / "b", 4, 0.5, code={"commit": "abcdef0123", "modified": True})
@@ -217,6 +225,12 @@ def test_gaps_between_seeds_and_several_commits_are_told(tmp_path: Path) -> None
         "0123456, fedcba9",
     ]
     assert row[7].endswith("--seed 1 (and 4)`")
+
+
+def test_a_reported_validation_accuracy_is_shown_as_such(tmp_path: Path) -> None:
+    fake(tmp_path / "runs" / "0", 0, 0.8, reported={"val_accuracy": 0.81})
+    head, _, row = rows(write_results([tmp_path / "runs"], tmp_path / "RESULTS.md"), "Figures")
+    assert dict(zip(head, row, strict=True))["reported"] == "81.00 (validation)"
 
 
 def test_the_spread_is_that_of_a_sample() -> None:

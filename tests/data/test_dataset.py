@@ -169,6 +169,15 @@ def test_splits_set_validation_aside_from_training():
     assert splits.test is test
 
 
+def test_splits_set_a_test_part_aside_once():
+    data = from_arrays(np.arange(40, dtype=np.uint8).reshape(10, 2, 2, 1), np.arange(10) % 2)
+    splits = Splits(data, source={"data": "x"}).with_test(0.3, seed=4)
+    assert (len(splits.train), len(splits.test)) == (7, 3)
+    assert splits.source["steps"] == [["with_test", 0.3, 4]]
+    with pytest.raises(ValueError, match="there is a test part already, of 3 examples"):
+        splits.with_test(0.3)
+
+
 def test_a_subset_keeps_names_and_order():
     data = from_arrays(IMAGES, [0, 1, 0, 1], ("a", "b"), "mine").subset(np.array([3, 0]), "two")
     assert (data.labels.tolist(), data.label_names, data.name) == ([1, 0], ("a", "b"), "two")
