@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import ast
+import contextlib
 import dataclasses
 import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -64,6 +66,8 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     verb.set_defaults(verb=_predict)
 
+    _add_looking_inside(verbs)
+
     verb = verbs.add_parser("data", help="look at data")
     actions = verb.add_subparsers(required=True, metavar="ACTION")
     action = actions.add_parser(
@@ -100,6 +104,72 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_looking_inside(verbs: Any) -> None:
+    """The verbs that draw what is inside a model."""
+    verb = verbs.add_parser("activations", help="draw the feature maps of layers for photos")
+    verb.add_argument(
+        "files", nargs="+", metavar="[RUN] PHOTO",
+        help="a run directory or a saved model, unless --model names one; then image files",
+    )  # fmt: skip
+    _add_source_options(verb)
+    verb.add_argument(
+        "--layers", nargs="+", metavar="PATTERN",
+        help="names or patterns, e.g. 'block1_*'; default: the first 8 layers with maps",
+    )  # fmt: skip
+    verb.add_argument(
+        "--raw", action="store_true",
+        help="show the values on a common scale; default: each map normalised for itself",
+    )  # fmt: skip
+    verb.set_defaults(verb=_activations)
+
+    verb = verbs.add_parser("filters", help="draw patterns that excite the filters of a layer")
+    verb.add_argument(
+        "run", nargs="?", metavar="RUN",
+        help="a run directory or a saved model, unless --model names one",
+    )  # fmt: skip
+    _add_source_options(verb)
+    verb.add_argument("--layer", required=True, help="a name from `cnnjax summary`")
+    verb.add_argument(
+        "--filters", nargs="+", type=int, metavar="N", help="numbers; default: the first 64"
+    )
+    verb.add_argument(
+        "--recipe", default="classic",
+        help="classic: ascent on the pixels, after the activation; fourier: on Fourier "
+        "coefficients, before it, for clearer pictures; default: classic",
+    )  # fmt: skip
+    verb.add_argument("--size", type=int, default=64, help="of a pattern; default: 64")
+    verb.add_argument("--steps", type=int, default=40, help="of the ascent; default: 40")
+    verb.add_argument("--seed", type=int, default=0, help="of the noise it begins with; default: 0")
+    verb.set_defaults(verb=_filters)
+
+    verb = verbs.add_parser("gradcam", help="draw where photos hold what speaks for a class")
+    _add_photos(verb)
+    verb.add_argument(
+        "--target", action="extend", nargs="+", default=[], metavar="CLASS",
+        help="numbers or names; several are drawn side by side; default: the class predicted",
+    )  # fmt: skip
+    verb.set_defaults(verb=_gradcam)
+
+    verb = verbs.add_parser("explain", help="draw a panel of methods, and test what they are worth")
+    _add_photos(verb)
+    verb.add_argument("--target", metavar="CLASS", help="default: the class predicted")
+    verb.add_argument(
+        "--methods", nargs="+", metavar="METHOD",
+        help="of grad_cam hires_cam grad_cam_plus_plus saliency smooth_grad integrated_gradients "
+        "guided_backpropagation occlusion; default: all",
+    )  # fmt: skip
+    verb.add_argument(
+        "--sanity", action="store_true",
+        help="randomise the weights from the top; delete and insert what is hot; print the tables",
+    )  # fmt: skip
+    verb.add_argument(
+        "--box", action="append", nargs=5, default=[], metavar=("CLASS", "X0", "Y0", "X1", "Y1"),
+        help="around an object of a single photo, in its pixels: print whether the maps for the "
+        "class point at it; may be given again",
+    )  # fmt: skip
+    verb.set_defaults(verb=_explain)
+
+
 def _add_model_options(verb: argparse.ArgumentParser) -> None:
     """Options for what `create_model` takes."""
     verb.add_argument(
@@ -111,6 +181,36 @@ def _add_model_options(verb: argparse.ArgumentParser) -> None:
         "--set", action="append", default=[], metavar="NAME=VALUE",
         help="a further argument of the model, e.g. units=1024,512 for mlp, include_top=False",
     )  # fmt: skip
+
+
+def _add_source_options(verb: argparse.ArgumentParser) -> None:
+    """Options for which model to look into, and for where its pictures go."""
+    verb.add_argument("--model", help="a name from `cnnjax list`, with weights of --weights")
+    verb.add_argument(
+        "--weights", metavar="FILE",
+        help="of --model: a Keras, .npz or .safetensors file; default: imagenet, those published",
+    )  # fmt: skip
+    verb.add_argument(
+        "--allow-partial", action="store_true",
+        help="take what the file of --weights has; the rest is random, and listed",
+    )  # fmt: skip
+    _add_model_options(verb)
+    verb.add_argument(
+        "--out", metavar="DIR", help="default: figures/ in RUN, whose report shows them, or here"
+    )
+
+
+def _add_photos(verb: argparse.ArgumentParser) -> None:
+    """What `gradcam` and `explain` share."""
+    verb.add_argument(
+        "files", nargs="+", metavar="[RUN] PHOTO",
+        help="a run directory or a saved model, unless --model names one; then image files",
+    )  # fmt: skip
+    _add_source_options(verb)
+    verb.add_argument(
+        "--layer", help="of the class activation maps; default: the model's last with maps"
+    )
+    verb.add_argument("--colormap", default="jet", help="viridis, turbo, ...; default: jet")
 
 
 def _model_arguments(options: argparse.Namespace) -> dict[str, Any]:
@@ -137,8 +237,8 @@ def _model_arguments(options: argparse.Namespace) -> dict[str, Any]:
 
 def _refuse_model_options(options: argparse.Namespace, what: str) -> None:
     """A saved model is what it is."""
-    names = ("weights", "input_shape", "num_classes", "alpha", "set")
-    given = [n for n in names if getattr(options, n, None) not in (None, [])]
+    names = ("weights", "allow_partial", "input_shape", "num_classes", "alpha", "set")
+    given = [n for n in names if getattr(options, n, None) not in (None, [], False)]
     if given:
         option = "--" + given[0].replace("_", "-")
         raise ValueError(f"{option} is for a model by name, not for {what}: leave it out")
@@ -221,38 +321,159 @@ def _numbers_without_names(num_classes: int) -> tuple[str, ...]:
     return ()
 
 
-def _model_and_files(options: argparse.Namespace) -> tuple[Any, list[str]]:
+def _model_and_files(options: argparse.Namespace, head: bool = True) -> tuple[Any, list[str]]:
     """The model to ask and the image files: the first file is a run where no model is named."""
-    import cnnjax as cj
-
     if options.model:
-        return _model_of_a_file(options), options.files
+        return _model_of_a_file(options, head), options.files
     run, *files = options.files
     _refuse_model_options(options, f"the run {run}")
     if not files:
         raise ValueError(f"there is no image after {run}: give RUN IMAGE ..., or --model and IMAGE")
-    # A classifier of features has the whole model, which takes pictures, beside it.
+    return _model_of_a_run(run), files
+
+
+def _model_of_a_run(run: str) -> Any:
+    """The model of a run directory; of a classifier of features the whole one, with its base."""
+    import cnnjax as cj
+
     whole = Path(run) / "model"
-    return cj.load(whole if (whole / "model.json").is_file() else run), files
+    return cj.load(whole if (whole / "model.json").is_file() else run)
 
 
-def _model_of_a_file(options: argparse.Namespace) -> Any:
-    """A model by name with weights; what is worth a warning in Python is a line here."""
-    import warnings
+def _pictures_folder(options: argparse.Namespace, run: str) -> Path:
+    """Where pictures go: --out, or figures/ in the run or, where a model is named, here."""
+    if options.out:
+        return Path(options.out)
+    return Path("figures") if options.model else Path(run) / "figures"
 
+
+def _model_of_a_file(options: argparse.Namespace, head: bool = True) -> Any:
+    """A model by name with weights; what is worth a warning in Python is a line here.
+
+    Args:
+        options: of the verb.
+        head: whether one without the weights of its head is of no use.
+    """
     import cnnjax as cj
     from cnnjax.models.pretrained import NewHead
 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         model = cj.create_model(
-            options.model, weights=options.weights or "imagenet", **_model_arguments(options)
+            options.model,
+            weights=options.weights or "imagenet",
+            allow_partial=getattr(options, "allow_partial", False),
+            **_model_arguments(options),
         )
     for warning in caught:
-        if issubclass(warning.category, NewHead):
+        if head and issubclass(warning.category, NewHead):
             raise ValueError(f"{warning.message}: there is nothing to predict with")
         print(f"warning: {warning.message}", file=sys.stderr)
     return model
+
+
+def _activations(options: argparse.Namespace) -> None:
+    import cnnjax as cj
+    from cnnjax import gallery
+
+    cj.configure_runtime()
+    folder = _pictures_folder(options, options.files[0])
+    model, files = _model_and_files(options, head=False)
+    table, pictures = gallery.draw_activations(model, files, folder, options.layers, options.raw)
+    width = max(map(len, table))
+    print(f"{'layer':{width}}  zeros  dead maps  dead for all photos")
+    for name, row in table.items():
+        print(f"{name:{width}}  {row.zeros:5.3f}  {row.dead_maps:9.3f}  {row.dead_for_all:19.3f}")
+    _print_lines(pictures)
+
+
+def _filters(options: argparse.Namespace) -> None:
+    import cnnjax as cj
+    from cnnjax import gallery
+    from cnnjax.explain.filters import describe_dead
+
+    cj.configure_runtime()
+    if bool(options.run) == bool(options.model):
+        raise ValueError("give either a RUN or --model, the model to look into")
+    folder = _pictures_folder(options, options.run)
+    if options.model:
+        model = _model_of_a_file(options, head=False)
+    else:
+        _refuse_model_options(options, f"the run {options.run}")
+        model = _model_of_a_run(options.run)
+    found, picture = gallery.draw_filters(
+        model, options.layer, folder, options.filters, options.size, options.steps, options.seed,
+        options.recipe,
+    )  # fmt: skip
+    if found.dead:
+        print(f"warning: {describe_dead(options.layer, found.dead)}", file=sys.stderr)
+    _print_lines([picture])
+
+
+def _gradcam(options: argparse.Namespace) -> None:
+    import cnnjax as cj
+    from cnnjax import gallery
+
+    cj.configure_runtime()
+    folder = _pictures_folder(options, options.files[0])
+    model, files = _model_and_files(options)
+    targets = [_class(text) for text in options.target]
+    with _warnings_as_lines():
+        pictures = gallery.draw_gradcam(
+            model, files, folder, options.layer, targets, options.colormap
+        )
+    _print_lines(pictures)
+
+
+def _explain(options: argparse.Namespace) -> None:
+    import cnnjax as cj
+    from cnnjax import gallery
+
+    cj.configure_runtime()
+    folder = _pictures_folder(options, options.files[0])
+    model, files = _model_and_files(options)
+    if options.box and len(files) != 1:
+        raise ValueError(f"--box is for a single photo, got {len(files)}")
+    boxes = [(_class(name), _whole_numbers(corners)) for name, *corners in options.box]
+    target = None if options.target is None else _class(options.target)
+    with _warnings_as_lines():
+        pictures, maps = gallery.draw_methods(
+            model, files, folder, options.layer, target, options.methods, options.colormap
+        )
+        if options.sanity:
+            more, tables = gallery.draw_sanity(model, files, folder, maps, options.layer, target)
+            pictures += more
+            print(tables + "\n")
+        if boxes:
+            table = gallery.pointing_table(model, files[0], boxes, options.layer, options.methods)
+            print(table + "\n")
+    _print_lines(pictures)
+
+
+def _class(text: str) -> int | str:
+    """A class by number or by name."""
+    return int(text) if text.removeprefix("-").isdecimal() else text
+
+
+def _whole_numbers(texts: Sequence[str]) -> tuple[int, ...]:
+    if not all(text.isdecimal() for text in texts):
+        raise ValueError(f"--box needs four whole numbers after the class, got {' '.join(texts)}")
+    return tuple(map(int, texts))
+
+
+@contextlib.contextmanager
+def _warnings_as_lines() -> Iterator[None]:
+    """What is worth a warning in Python is a line here."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        yield
+    for text in dict.fromkeys(str(warning.message) for warning in caught):
+        print(f"warning: {text}", file=sys.stderr)
+
+
+def _print_lines(lines: Sequence[Any]) -> None:
+    for line in lines:
+        print(line)
 
 
 def _data_scan(options: argparse.Namespace) -> None:

@@ -138,6 +138,122 @@ def augmentation(originals: np.ndarray, copies: np.ndarray) -> Figure:
     return image_grid(flat, columns=count + 1)
 
 
+def tiled(pictures: np.ndarray, columns: int, margin: int, fill: float = 0) -> np.ndarray:
+    """Pictures beside each other, as one.
+
+    Args:
+        pictures: [N, H, W] or [N, H, W, C].
+        columns: pictures in a row, >= 1.
+        margin: pixels between them.
+        fill: of margins and of empty places.
+
+    Returns:
+        [R H + (R - 1) margin, K W + (K - 1) margin] or with C, for R rows and K columns.
+
+    >>> tiled(np.ones((3, 1, 1)), columns=2, margin=1).tolist()
+    [[1.0, 0.0, 1.0], [0.0, 0.0, 0.0], [1.0, 0.0, 0.0]]
+    """
+    count, height, width = pictures.shape[:3]
+    columns = max(min(columns, count), 1)
+    down, right = height + margin, width + margin
+    shape = (-(-count // columns) * down - margin, columns * right - margin, *pictures.shape[3:])
+    canvas = np.full(shape, fill, pictures.dtype)
+    for i, picture in enumerate(pictures):
+        top, left = i // columns * down, i % columns * right
+        canvas[top : top + height, left : left + width] = picture
+    return canvas
+
+
+def feature_maps(maps: np.ndarray, title: str = "", columns: int = 16) -> Figure:
+    """The maps of a layer, in rows, in viridis; margins are white.
+
+    Args:
+        maps: [H, W, F]; uint8, as `explain.normalise_maps` makes them, is shown from 0 to 255,
+            floating from the smallest to the largest value, with a scale beside it.
+        title: e.g. the layer's name and shape.
+        columns: maps per row.
+
+    Returns:
+        A figure.
+    """
+    height, width, count = maps.shape
+    rows, across = -(-count // columns), min(columns, count)
+    # A single pixel between the maps of deep layers would take a third of the picture.
+    margin = 1 if height < 32 else 2
+    canvas = tiled(np.moveaxis(maps, 2, 0).astype(np.float32), columns, margin, np.nan)
+    scale = {"vmin": 0, "vmax": 255} if maps.dtype == np.uint8 else {}
+    wide = max(0.75 * across, 4.0)
+    figure = _figure(wide, 0.75 * rows * height / width * wide / (0.75 * across) + 0.5)
+    axes = figure.add_subplot()
+    shown = axes.imshow(canvas, cmap="viridis", **scale)
+    axes.set_axis_off()
+    axes.set_title(title, fontsize=9)
+    if not scale:
+        figure.colorbar(shown, fraction=0.02, pad=0.01)
+    return figure
+
+
+def sparsity(table: Mapping[str, Any]) -> Figure:
+    """How the share of zeros and of dead maps grows with depth.
+
+    Args:
+        table: {layer: what `explain.sparsity` found}, from the first layer to the last.
+
+    Returns:
+        A figure.
+    """
+    figure = _figure(max(5.0, 0.22 * len(table) + 2), 3.8)
+    axes = figure.add_subplot()
+    places = np.arange(len(table))
+    for name, label, style in (
+        ("zeros", "outputs that are zero", "o-"),
+        ("dead_maps", "maps that are zero everywhere, mean over the pictures", "s-"),
+        ("dead_for_all", "maps that are zero everywhere in all pictures", "^--"),
+    ):
+        axes.plot(places, [getattr(row, name) for row in table.values()], style, ms=4, label=label)
+    axes.set_xticks(places, list(table), rotation=90, fontsize=7)
+    axes.set(ylabel="share", ylim=(-0.02, 1.02))
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    return figure
+
+
+def pattern_grid(
+    patterns: np.ndarray,
+    title: str = "",
+    columns: int = 8,
+    margin: int = 5,
+    marked: Sequence[int] = (),
+) -> Figure:
+    """Patterns of filters in rows, with black margins.
+
+    Args:
+        patterns: [F, H, W, C] in [0, 1]; of other than 3 channels the first is shown.
+        title: e.g. the layer's name.
+        columns: patterns per row.
+        margin: pixels between them.
+        marked: positions of those to cross out, e.g. the dead ones.
+
+    Returns:
+        A figure.
+    """
+    pictures = patterns if patterns.shape[-1] == 3 else patterns[..., 0]
+    canvas = tiled(pictures, columns, margin)
+    across, (height, width) = min(columns, len(patterns)), patterns.shape[1:3]
+    wide = max(1.1 * across, 3.0)
+    figure = _figure(wide, wide * canvas.shape[0] / canvas.shape[1] + 0.35)
+    axes = figure.add_subplot()
+    axes.imshow(canvas, cmap="gray", vmin=0, vmax=1)
+    for i in marked:
+        top, left = i // across * (height + margin), i % across * (width + margin)
+        for rise in ((0, height - 1), (height - 1, 0)):
+            ends = [left, left + width - 1], [top + rise[0], top + rise[1]]
+            axes.plot(*ends, color="#d62728", linewidth=1.5)
+    axes.set_axis_off()
+    axes.set_title(title, fontsize=9)
+    return figure
+
+
 def _short(names: Sequence[str]) -> bool:
     return max(map(len, names), default=0) <= 3
 

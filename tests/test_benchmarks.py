@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import importlib.util
+import warnings
+
 import jax
 import numpy as np
 import pytest
 from commands import CACHE, python
 
 import cnnjax as cj
-from experiments.benchmarks import conv_engines, peers, startup, train_speed, twins
+from cnnjax.models.registry import build
+from experiments.benchmarks import (
+    conv_engines,
+    explain_speed,
+    explainers,
+    freezing,
+    peers,
+    startup,
+    train_speed,
+    twins,
+)
 from experiments.benchmarks.conv_engines import Conv
 
 MODELS = list(twins.SETTINGS)
@@ -145,6 +158,36 @@ def test_startup_caches_are_empty_first_and_warm_then(monkeypatch, capsys):
     assert "keras / cnnjax, warm cache: 4.00" in out
 
 
+def test_heatmaps_of_pytorch_with_hooks_are_ours():
+    torch = pytest.importorskip("torch")
+    from experiments.benchmarks.torch_graph import TorchGraph
+
+    model = cj.create_model("mobilenet", alpha=0.25, input_shape=(64, 64, 3))
+    twin = TorchGraph(model).eval()
+    twin.take_weights(model)
+    x = np.random.default_rng(0).uniform(-1, 1, (3, 64, 64, 3)).astype(np.float32)
+    batch = torch.from_numpy(np.ascontiguousarray(x.transpose(0, 3, 1, 2)))
+    found = explainers.torch_heatmaps(twin, "conv_pw_11_relu", batch, 7)
+    assert found.max() > 0.5
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", cj.explain.EmptyMap)
+        ours = cj.explain.grad_cam(model, x, "conv_pw_11_relu", 7)
+    np.testing.assert_allclose(ours, found, atol=1e-4)
+
+
+def test_explain_speed_prints_medians_and_ratios(monkeypatch, capsys):
+    rates = {"grad_cam, cnnjax": 20.0, "grad_cam, torch": 10.0}
+    monkeypatch.setattr(
+        peers, "explain", lambda worker, *_: peers.Measured((rates.get(worker, 5.0),) * 3, 1.0, 1.0)
+    )
+    explain_speed.main(explain_speed.Config(case="grad_cam", rounds=2))
+    out = capsys.readouterr().out
+    assert "Grad-CAM, MobileNet, 224x224, 64 images" in out
+    assert "20.0 images/s   cnnjax / cnnjax: 1.00" in out
+    if importlib.util.find_spec("torch"):
+        assert "10.0 images/s   cnnjax / torch: 2.00 (2.00 to 2.00)" in out
+
+
 def test_engine_table(capsys):
     conv_engines.report([TINY], rounds=1)
     head, forward, training, verdict = capsys.readouterr().out.splitlines()
@@ -186,7 +229,35 @@ def test_convolutions_of_the_nets():
         conv_engines.convolutions("resnet")
 
 
-@pytest.mark.parametrize("name", ["train_speed", "startup", "inference_speed", "conv_engines"])
+def test_freezing_table():
+    model = cj.create_model("mnist_convnet", input_shape=(18, 18, 1), num_classes=1)
+    cuts = {"all trained": (), "base frozen": cj.transfer.base_layers(model)}
+    rows = freezing.measure(model, cuts, batch=4, rounds=2)
+    free, frozen = rows["all trained"], rows["base frozen"]
+    assert (free.trained, frozen.trained) == (parameters_of(model), 65)
+    assert frozen.flops < 0.6 * free.flops
+    assert 0 < frozen.temporary_bytes < free.temporary_bytes
+    assert min(row.step_seconds for row in rows.values()) > 0
+    head, first, second = freezing.text(rows).splitlines()
+    assert head.split() == ["trained", "compile", "s", "GFLOP", "step", "ms", "temporary", "MiB"]
+    assert first.split()[:3] == ["all", "trained", f"{free.trained:,}"]
+    assert first.count("100 %") == 4
+    assert second.startswith("base frozen")
+
+
+def parameters_of(model):
+    return cj.summary(model).trainable
+
+
+def test_the_top_blocks_of_the_freezing_table_are_there():
+    for name, layer in freezing.TOP_BLOCKS.items():
+        model = cj.Model.abstract(*build(name, include_top=False))
+        assert cj.transfer.layers_before(model, layer)
+
+
+@pytest.mark.parametrize(
+    "name", ["train_speed", "startup", "inference_speed", "conv_engines", "freezing"]
+)
 def test_help(name):
     out = python("-m", f"experiments.benchmarks.{name}", "--help").stdout
     assert f"usage: python -m experiments.benchmarks.{name}" in out

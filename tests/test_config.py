@@ -45,6 +45,10 @@ TRAININGS = st.builds(
     weight_decay=st.floats(0, 1),
     average=BELOW_ONE,
     frozen=st.lists(st.text("ab*_", min_size=1, max_size=5), max_size=3).map(tuple),
+    rate_factors=st.lists(st.tuples(st.text("ab*", min_size=1), st.floats(1e-3, 9))).map(tuple),
+    layer_decay=st.floats(0.1, 1),
+    clip_norm=st.none() | st.floats(0.1, 10),
+    log_gradients=st.booleans(),
     augment=st.none() | AUGMENTS,
     seed=st.integers(0, 2**32 - 1),
     steps_per_dispatch=st.none() | st.integers(1, 100),
@@ -108,6 +112,17 @@ def test_configs_are_frozen():
         ({"learning_rate": NAN}, "learning_rate must be positive, got nan"),
         ({"learning_rate": float("inf")}, "learning_rate must be positive, got inf"),
         ({"frozen": "conv1"}, "frozen must be a tuple of patterns, got the string 'conv1'"),
+        ({"rate_factors": "conv1"}, r"rate_factors must be pairs .*got 'conv1'"),
+        ({"rate_factors": (("conv1",),)}, r"rate_factors must be pairs .*got \('conv1',\)"),
+        ({"rate_factors": (("conv1", 0),)}, r"factor of 'conv1' must be positive, got 0: .*frozen"),
+        ({"rate_factors": {"conv1": NAN}}, "factor of 'conv1' must be positive, got nan"),
+        ({"rate_factors": (("conv1", "1"),)}, "factor of 'conv1' must be positive, got '1'"),
+        ({"layer_decay": 0}, "layer_decay must be a positive number, got 0"),
+        ({"layer_decay": 1.1}, r"layer_decay must lie in \(0, 1\], got 1.1"),
+        ({"clip_norm": 0.0}, "clip_norm must be a positive number, got 0.0"),
+        ({"clip_norm": float("inf")}, "clip_norm must be a positive number, got inf"),
+        ({"clip_norm": True}, "clip_norm must be a positive number, got True"),
+        ({"log_gradients": 1}, "log_gradients must be True or False, got 1"),
         (
             {"optimizer": "adm"},
             "optimizer must be one of .*, got 'adm'; did you mean 'adam'",
@@ -170,3 +185,11 @@ def test_an_augment_is_stored_as_its_settings():
 
 def test_patterns_may_be_a_list():
     assert TrainingConfig(frozen=["conv1", "conv2"]).frozen == ("conv1", "conv2")
+
+
+def test_factors_may_be_a_mapping_or_lists():
+    pairs = (("conv1", 0.5), ("conv2", 2.0))
+    assert TrainingConfig(rate_factors=dict(pairs)).rate_factors == pairs
+    assert TrainingConfig(rate_factors=[["conv1", np.float64(0.5)], ["conv2", 2.0]]) == (
+        TrainingConfig(rate_factors=pairs)
+    )

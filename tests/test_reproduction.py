@@ -18,6 +18,7 @@ from modules import Convnet
 
 import cnnjax as cj
 from cnnjax.models.small import MLP
+from cnnjax.storage import text_hash
 from cnnjax.training import RunError
 
 Arrays = tuple[np.ndarray, np.ndarray]
@@ -114,6 +115,15 @@ def test_another_version_alone_does_not_make_it_differ(run: Path) -> None:
     text = str(found)
     assert text.startswith("the same to the bit: ")
     assert f"although these differ:\n  versions optax: 0.0.1 then, {optax.__version__} now" in text
+
+
+def test_a_record_of_before_there_was_a_setting_differs_in_none(run: Path) -> None:
+    added = ("rate_factors", "layer_decay", "clip_norm", "log_gradients")
+    edit(run / "config.json", lambda c: [c["training"].pop(name) for name in added])
+    config_hash = text_hash((run / "config.json").read_text())
+    edit(run / "run.json", lambda r: r.update(config_hash=config_hash))
+    found = cj.reproduce(run, verbose=False)
+    assert (found.results, found.circumstances) == ([], [])
 
 
 def test_a_tampered_metric_is_named(run: Path) -> None:

@@ -52,10 +52,10 @@ def small(seed: int = 0, **arguments: Any) -> Model:
 
 
 def lively(model: Model) -> Model:
-    """With larger scales in every normalisation, so that deep features are no zeros."""
+    """A MobileNet with larger scales in every normalisation, so that its features are no zeros."""
 
     def louder(path: str, leaf: jax.Array) -> jax.Array:
-        return 8 * leaf if path.endswith("gamma") else leaf
+        return 4.5 * leaf if path.endswith("gamma") else leaf
 
     return model.replace(variables=paths.map_flat(louder, model.variables))
 
@@ -217,7 +217,7 @@ def test_saved_and_loaded_by_the_spec_alone(tmp_path: Path) -> None:
     assert cj.predict(loaded, pictures()[0]).shape == (8, 3)
 
 
-def test_a_run_is_loaded_resumed_and_reproduced(tmp_path: Path) -> None:
+def test_a_run_is_loaded_and_reproduced(tmp_path: Path) -> None:
     images, labels = pictures(12)
     np.savez(tmp_path / "data.npz", images=images, labels=labels)
     data = cj.data.load(tmp_path / "data.npz", validation=0.25)
@@ -322,6 +322,12 @@ def test_a_module_of_ones_own_has_no_known_head() -> None:
         base_layers(model)
     with pytest.raises(ValueError, match="base must be a backbone of create_model, got Convnet"):
         attach(model, model)
+
+
+def test_a_prefix_of_a_net_has_no_place_for_a_head() -> None:
+    prefix = cj.create_model("layers_walk", until="pool2")
+    with pytest.raises(ValueError, match=r"layers_walk made with .*until.* has no place for a he"):
+        replace_head(prefix, 3)
 
 
 # Groups of layers

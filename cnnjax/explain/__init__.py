@@ -1,5 +1,64 @@
 """Looking inside a model: (model, images) -> arrays."""
 
-from cnnjax.explain.activations import activations
+from cnnjax.explain.activations import (
+    Sparsity,
+    activation_shapes,
+    activations,
+    normalise_maps,
+    sparsity,
+)
+from cnnjax.explain.cam import EmptyMap, grad_cam, grad_cam_plus_plus, hires_cam
+from cnnjax.explain.equivariance import Change, Move, equivariance
+from cnnjax.explain.faithfulness import Curve, Pointing, deletion, insertion, pointing_game
+from cnnjax.explain.filters import DeadFilters, dead_filters, filter_patterns
+from cnnjax.explain.gradients import (
+    as_heatmaps,
+    guided_backpropagation,
+    input_gradient,
+    integrated_gradients,
+    saliency,
+    smooth_grad,
+)
+from cnnjax.explain.occlusion import occlusion
+from cnnjax.explain.receptive_field import Box, receptive_box, receptive_field
+from cnnjax.explain.sanity import METHODS, Randomisation, methods_at, randomisation
+from cnnjax.explain.similarity import rank_correlation, structural_similarity
 
-__all__ = ["activations"]
+__all__ = [
+    "METHODS",
+    "Box",
+    "Change",
+    "Curve",
+    "DeadFilters",
+    "EmptyMap",
+    "Move",
+    "Pointing",
+    "Randomisation",
+    "Sparsity",
+    "activation_shapes",
+    "activations",
+    "as_heatmaps",
+    "dead_filters",
+    "deletion",
+    "equivariance",
+    "filter_patterns",
+    "grad_cam",
+    "grad_cam_plus_plus",
+    "guided_backpropagation",
+    "hires_cam",
+    "input_gradient",
+    "insertion",
+    "integrated_gradients",
+    "methods_at",
+    "normalise_maps",
+    "occlusion",
+    "pointing_game",
+    "randomisation",
+    "rank_correlation",
+    "receptive_box",
+    "receptive_field",
+    "saliency",
+    "smooth_grad",
+    "sparsity",
+    "structural_similarity",
+]

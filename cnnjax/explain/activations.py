@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import linen
 from jax import Array
@@ -14,6 +16,8 @@ from jax import Array
 from cnnjax import paths
 from cnnjax.models import Model
 from cnnjax.models.model import Static, Variables, train_kwargs
+
+_BATCH = 32  # images of `sparsity` at once
 
 
 def activations(
@@ -40,17 +44,141 @@ def activations(
     {'pool1': (2, 13, 13, 32), 'pool2': (2, 5, 5, 64)}
     """
     inputs = model.checked_inputs(images)
-    known = model.layer_names
-    if layers is None:
-        wanted = known
-    else:
-        patterns = [layers] if isinstance(layers, str) else layers
-        chosen = paths.select(known, patterns, "layers", what="layer")
-        wanted = tuple(name for name in known if name in chosen)
+    wanted = _selected(model, layers)
     outputs: dict[str, Array] = layer_outputs(
         Static(model.module), model.spec.name, wanted, model.variables, inputs
     )
     return {name: outputs[name] for name in wanted}  # jit sorts a dictionary's keys
+
+
+def activation_shapes(
+    model: Model, layers: Sequence[str] | None = None
+) -> dict[str, tuple[int, ...]]:
+    """Shapes of what `activations` returns for a single image; nothing is computed.
+
+    Args:
+        model, layers: as in `activations`.
+
+    Returns:
+        {layer: (1, ...)}, in the order of `model.layer_names`.
+
+    >>> import cnnjax as cj
+    >>> cj.explain.activation_shapes(cj.create_model("mnist_convnet"), ["conv*"])["conv3"]
+    (1, 3, 3, 64)
+    """
+    wanted = _selected(model, layers)
+    sample = jax.ShapeDtypeStruct((1, *model.spec.input_shape), jnp.float32)
+    forward = functools.partial(layer_outputs, Static(model.module), model.spec.name, wanted)
+    outputs = jax.eval_shape(forward, model.variables, sample)
+    return {name: tuple(outputs[name].shape) for name in wanted}
+
+
+def normalise_maps(maps: Array | np.ndarray) -> np.ndarray:
+    """Feature maps as pictures, each normalised for itself: `64 (m - mean) / std + 128`.
+
+    Chollet 2017, Deep learning with Python, sec. 5.4.1. What a map says is in its contrasts; how
+    strong it is compared with others is lost.
+
+    Args:
+        maps: [..., H, W, F] of a layer.
+
+    Returns:
+        uint8 of the same shape, clipped to 0..255 and cut to whole numbers. A map that is zero
+        everywhere is 0, another one without contrast 128.
+
+    Raises:
+        ValueError: without two spatial axes.
+
+    >>> normalise_maps(np.array([[[-1.0, 0.0, 2.0], [1.0, 0.0, 2.0]]])).tolist()
+    [[[64, 0, 128], [192, 0, 128]]]
+    """
+    values = np.asarray(maps, np.float32)
+    if values.ndim < 3:
+        raise ValueError(f"maps must be [..., H, W, F], got shape {list(values.shape)}")
+    lowest, highest = (f(values, axis=(-3, -2), keepdims=True) for f in (np.min, np.max))
+    mean, deviation = (f(values, axis=(-3, -2), keepdims=True) for f in (np.mean, np.std))
+    # Of a constant map rounding alone would be blown up.
+    contrast = highest > lowest
+    scaled = np.where(contrast, (values - mean) / np.where(contrast, deviation, 1), 0) * 64 + 128
+    dead = (lowest == 0) & (highest == 0)
+    return np.where(dead, 0, np.clip(scaled, 0, 255)).astype(np.uint8)
+
+
+@dataclass(frozen=True)
+class Sparsity:
+    """How silent a layer is; all shares lie in [0, 1].
+
+    Args:
+        zeros: share of outputs that are zero.
+        dead_maps: share of maps that are zero everywhere for an image, averaged over the images.
+        dead_for_all: share of maps that are zero everywhere for every one of the images.
+    """
+
+    zeros: float
+    dead_maps: float
+    dead_for_all: float
+
+
+def sparsity(
+    model: Model, images: Array | np.ndarray, layers: Sequence[str] | None = None
+) -> dict[str, Sparsity]:
+    """Share of zeros and of dead maps, layer by layer.
+
+    Deeper layers stand for rarer things, so that the share of maps that have nothing to say about
+    a picture grows with depth.
+
+    Args:
+        model, images, layers: as `activations` takes them; at least one image. Of an output
+            without spatial extent every unit counts as a map.
+
+    Returns:
+        {layer: Sparsity}, in the order of `model.layer_names`.
+
+    Raises:
+        ValueError: as `activations` does, or without images.
+
+    >>> import cnnjax as cj
+    >>> model = cj.create_model("mnist_convnet")
+    >>> cj.explain.sparsity(model, np.zeros((2, 28, 28, 1), np.float32), ["conv1"])
+    {'conv1': Sparsity(zeros=1.0, dead_maps=1.0, dead_for_all=1.0)}
+    """
+    if not len(images):
+        raise ValueError("images must hold at least one image")
+    wanted, static = _selected(model, layers), Static(model.module)
+    parts = []
+    for start in range(0, len(images), _BATCH):
+        inputs = model.checked_inputs(images[start : start + _BATCH])
+        found = _silence(static, model.spec.name, wanted, model.variables, inputs)
+        parts.append(jax.tree.map(np.asarray, found))
+    table = {}
+    for name in wanted:
+        zeros, dead = (np.concatenate([part[name][i] for part in parts]) for i in range(2))
+        table[name] = Sparsity(float(zeros.mean()), float(dead.mean()), float(dead.all(0).mean()))
+    return table
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _silence(
+    static: Static, root: str, wanted: tuple[str, ...], variables: Variables, inputs: Array
+) -> dict[str, tuple[Array, Array]]:
+    """{layer: (share of zeros [N, F], whether a map is zero everywhere [N, F])}."""
+    outputs = layer_outputs(static, root, wanted, variables, inputs)
+    silence = {}
+    for name, values in outputs.items():
+        zero = values == 0
+        space = tuple(range(1, zero.ndim - 1))
+        silence[name] = (jnp.mean(zero, axis=space, dtype=jnp.float32), jnp.all(zero, axis=space))
+    return silence
+
+
+def _selected(model: Model, layers: Sequence[str] | None) -> tuple[str, ...]:
+    """Names of layers in the model's order, of names or patterns; None takes all."""
+    known = model.layer_names
+    if layers is None:
+        return known
+    patterns = [layers] if isinstance(layers, str) else layers
+    chosen = paths.select(known, patterns, "layers", what="layer")
+    return tuple(name for name in known if name in chosen)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))

@@ -1,5 +1,20 @@
 """Pictures of what is inside a model, for photos in files: PNG files and the arrays behind them."""
 
+from cnnjax.gallery.cams import draw_gradcam, draw_methods
+from cnnjax.gallery.maps import draw_activations, draw_filters
+from cnnjax.gallery.overlays import overlay
 from cnnjax.gallery.photos import Photos, read_photos, save_picture
+from cnnjax.gallery.sanity import draw_sanity, pointing_table
 
-__all__ = ["Photos", "read_photos", "save_picture"]
+__all__ = [
+    "Photos",
+    "draw_activations",
+    "draw_filters",
+    "draw_gradcam",
+    "draw_methods",
+    "draw_sanity",
+    "overlay",
+    "pointing_table",
+    "read_photos",
+    "save_picture",
+]

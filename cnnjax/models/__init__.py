@@ -1,12 +1,14 @@
 """Models: the registry of builders, `Model`, prediction, tables, files."""
 
 from cnnjax.models.export import export_weights
+from cnnjax.models.fields import ReceptiveField, receptive_fields
 from cnnjax.models.files import UnreadableModel, load_model, save
 from cnnjax.models.matching import WeightsDoNotFit
 from cnnjax.models.model import Functions, Model
 from cnnjax.models.predict import decode_predictions, predict
 from cnnjax.models.registry import BUILDERS, create_model
 from cnnjax.models.spec import ModelSpec
+from cnnjax.models.surgery import convolutionalize
 from cnnjax.models.table import LayerRow, Summary, summary
 
 __all__ = [
@@ -15,14 +17,17 @@ __all__ = [
     "LayerRow",
     "Model",
     "ModelSpec",
+    "ReceptiveField",
     "Summary",
     "UnreadableModel",
     "WeightsDoNotFit",
+    "convolutionalize",
     "create_model",
     "decode_predictions",
     "export_weights",
     "load_model",
     "predict",
+    "receptive_fields",
     "save",
     "summary",
 ]

@@ -69,8 +69,10 @@ def trace(model: Model) -> list[Call]:
             active[-1] = True
         module, name = context.module, "/".join(context.module.path) or model.spec.name
         active.append(False)
-        output = next_function(*args, **kwargs)
-        has_children = active.pop()
+        try:
+            output = next_function(*args, **kwargs)
+        finally:  # also where an exception is the way out of a net that is cut off
+            has_children = active.pop()
         inputs = [a for a in jax.tree.leaves((args, kwargs)) if hasattr(a, "ndim") and a.ndim > 1]
         arrays = [a for a in jax.tree.leaves(output) if hasattr(a, "shape")]
         alive.extend((inputs, arrays))

@@ -50,7 +50,13 @@ def predict(model: Model, images: np.ndarray | FileImages | Sequence[np.ndarray]
         # One compiled shape whatever the number of pictures.
         padded = np.zeros((min(_BATCH, _power_of_two(len(batch))), *batch.shape[1:]), batch.dtype)
         padded[: len(batch)] = batch
-        probs = probabilities(model(spec.preprocess(jnp.asarray(padded), check=False)))
+        logits = model(spec.preprocess(jnp.asarray(padded), check=False))
+        if logits.ndim != 2:
+            raise ValueError(
+                f"{spec.name} gives class maps [N, h, w, K], and predict one answer each: take "
+                "jax.nn.softmax(model(model.spec.preprocess(images)))"
+            )
+        probs = probabilities(logits)
         rows.append(np.asarray(probs, np.float32)[: len(batch)])
     return np.concatenate(rows)
 

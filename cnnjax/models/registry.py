@@ -23,7 +23,15 @@ from cnnjax.models.mobilenet import ALPHAS, MobileNet
 from cnnjax.models.model import Model
 from cnnjax.models.pretrained import with_weights
 from cnnjax.models.resnet import ResNet50
-from cnnjax.models.small import MLP, CatsConvnet, CifarDeep, CifarPlain, LeNet, MnistConvnet
+from cnnjax.models.small import (
+    MLP,
+    CatsConvnet,
+    CifarDeep,
+    CifarPlain,
+    LayersWalk,
+    LeNet,
+    MnistConvnet,
+)
 from cnnjax.models.spec import ModelSpec
 from cnnjax.models.vgg import VGG16, VGG19
 from cnnjax.models.xception import Xception
@@ -83,6 +91,7 @@ BUILDERS: dict[str, Builder] = {
     "cats_convnet": Builder(
         CatsConvnet, (150, 150, 3), 46, num_classes=1, cam_layer="conv4", head=("logits",)
     ),
+    "layers_walk": Builder(LayersWalk, (128, 128, 3), 38, num_classes=8, head=("dense",)),
     "vgg16": Builder(
         VGG16, (224, 224, 3), 32, _VGG, 1000, "caffe", "block5_conv3",
         ("fc1", "fc2", "predictions"), imagenet.VGG16,
@@ -125,8 +134,8 @@ def create_model(
     """Build a model, with random parameters or those of a file.
 
     Args:
-        name: one of `cnnjax list`: mlp, mnist_convnet, lenet, cifar_plain, cifar_deep, vgg16,
-            vgg19, resnet50, inception_v3, xception, mobilenet.
+        name: one of `cnnjax list`: mlp, mnist_convnet, lenet, cifar_plain, cifar_deep,
+            layers_walk, vgg16, vgg19, resnet50, inception_v3, xception, mobilenet.
         input_shape: (H, W, C); None takes the model's default.
         num_classes: size of the output, >= 1; 1 is a single logit of two classes; None takes the
             model's default, 1000 for those of ImageNet and 10 for the others.
@@ -144,7 +153,8 @@ def create_model(
             `include_top=False` (features instead of logits), then also `pooling` (None, "avg" or
             "max") and a head of one's own on the features, `classifier=(256,)` (widths of hidden
             layers; () for logits alone) with `classifier_dropout`; for mobilenet `alpha` (0.25,
-            0.5, 0.75 or 1).
+            0.5, 0.75 or 1); for layers_walk `activation` ("relu", "sigmoid", "tanh"), `first_pool`
+            and `until`, the last layer of a prefix of the net.
 
     Returns:
         A Model. Its call takes preprocessed NHWC float32 and returns logits.
@@ -217,6 +227,8 @@ def build(
 
 def _head(builder: Builder, arguments: dict[str, Any]) -> tuple[str, ...]:
     """Names of the layers that make logits of features."""
+    if arguments.get("until") is not None:  # a prefix of the net
+        return ()
     if arguments.get("include_top", True):
         return builder.head
     units = arguments.get("classifier")

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from flax import linen
 from jax import Array
-from jax.nn import relu
+from jax.nn import relu, sigmoid, tanh
 
 from cnnjax.models.backbone import classified
-from cnnjax.nn import AveragePooling2D, Conv2D, Dense, Dropout, Flatten, MaxPooling2D
+from cnnjax.nn import (
+    Activation,
+    AveragePooling2D,
+    Conv2D,
+    Dense,
+    Dropout,
+    Flatten,
+    MaxPooling2D,
+)
 
 
 class MLP(linen.Module):
@@ -144,6 +152,55 @@ class CatsConvnet(linen.Module):
         x = Dropout(self.dropout, name="dropout")(x, train)
         x = Dense(512, activation=relu, name="dense1")(x)
         return Dense(self.num_classes, name="logits")(x)
+
+
+class LayersWalk(linen.Module):
+    """Four 3x3 convolutions of three filters, whose maps are pictures, and a dense layer of 8.
+
+    The activation stands behind the pooling, as a layer of its own, and behind the dense layer too.
+
+    Args:
+        num_classes: size of the output.
+        activation: "relu", "sigmoid" or "tanh"; the layers keep their names.
+        first_pool: size of the first pooling.
+        until: name of the last layer, whose output is returned; None runs to the end. The layers
+            of such a prefix have the names, and so take the weights, of the whole net's.
+    """
+
+    num_classes: int = 8
+    activation: str = "relu"
+    first_pool: int = 3
+    until: str | None = None
+
+    @linen.compact
+    def __call__(self, inputs: Array, train: bool = False) -> Array:
+        """[N, H, W, C] -> [N, num_classes], or the map [N, H', W', 3] of the layer `until`."""
+        functions = {"relu": relu, "sigmoid": sigmoid, "tanh": tanh}
+        if self.activation not in functions:
+            known = ", ".join(map(repr, functions))
+            raise ValueError(f"activation must be one of {known}, got {self.activation!r}")
+        function = functions[self.activation]
+        layers = (
+            Conv2D(3, 3, name="conv1"),
+            MaxPooling2D(self.first_pool, name="pool1"),
+            Activation(function, name="activation1"),
+            Conv2D(3, 3, name="conv2"),
+            MaxPooling2D(2, name="pool2"),
+            Activation(function, name="activation2"),
+            Conv2D(3, 3, name="conv3"),
+            Activation(function, name="activation3"),
+            Conv2D(3, 3, name="conv4"),
+            Activation(function, name="activation4"),
+            Flatten(name="flatten"),
+            Dense(self.num_classes, activation=function, name="dense"),
+        )
+        names = [str(layer.name) for layer in layers]
+        if self.until is not None and self.until not in names:
+            raise ValueError(f"until must be one of {', '.join(names)}, got {self.until!r}")
+        x = inputs
+        for layer in layers[: names.index(self.until or "dense") + 1]:
+            x = layer(x)
+        return x
 
 
 def _stride(downsampling: str) -> int:

@@ -4,33 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import numpy as np
 from flax import linen
 
 from cnnjax import paths
-from cnnjax.models.graph import INPUT, Call, in_keras_order, trace
+from cnnjax.models.fields import fields_of
+from cnnjax.models.graph import Call, in_keras_order, trace
 from cnnjax.models.model import Model
-from cnnjax.nn import (
-    Activation,
-    Add,
-    AveragePooling2D,
-    BatchNormalization,
-    Concatenate,
-    Conv2D,
-    Dense,
-    DepthwiseConv2D,
-    Dropout,
-    Flatten,
-    GlobalAveragePooling2D,
-    GlobalMaxPooling2D,
-    InputLayer,
-    MaxPooling2D,
-    SeparableConv2D,
-    ZeroPadding2D,
-)
 
 
 @dataclass(frozen=True)
@@ -130,26 +112,6 @@ def summary(model: Model) -> Summary:
     return Summary(title, tuple(rows), total, trainable)
 
 
-@dataclass(frozen=True)
-class _Field:
-    """Receptive field: extent, and distance of neighbouring outputs, in input pixels an axis."""
-
-    extent: tuple[int, int] = (1, 1)
-    jump: tuple[int, int] = (1, 1)
-    all: bool = False
-
-    @property
-    def text(self) -> tuple[int, int] | str:
-        return "all" if self.all else self.extent
-
-    def window(self, size: Any, strides: Any, dilation: Any) -> _Field:
-        size, strides, dilation = _pair(size), _pair(strides), _pair(dilation)
-        grown = zip(self.extent, size, dilation, self.jump, strict=True)
-        extent = tuple(e + (k - 1) * d * j for e, k, d, j in grown)
-        jump = tuple(j * s for j, s in zip(self.jump, strides, strict=True))
-        return _Field((extent[0], extent[1]), (jump[0], jump[1]), self.all)
-
-
 def _rows(model: Model) -> list[LayerRow]:
     """One row a layer, in Keras' order; a layer called twice has one, with the work of both."""
     sizes: dict[str, dict[str, int]] = {}
@@ -158,10 +120,7 @@ def _rows(model: Model) -> list[LayerRow]:
             owner, _, name = path.rpartition("/")
             sizes.setdefault(owner or model.spec.name, {})[name] = int(np.size(leaf))
     calls = trace(model)
-    fields: dict[int | None, _Field | None] = {INPUT: _Field()}
-    for number, call in enumerate(calls):
-        incoming = [fields.get(source) for source in call.sources]
-        fields[number] = _field_after(call.module, incoming) if call.leaf else None
+    fields = fields_of(calls)
     numbers = {id(call): number for number, call in enumerate(calls)}
     rows: dict[str, LayerRow] = {}
     for call in in_keras_order(calls):
@@ -173,7 +132,7 @@ def _rows(model: Model) -> list[LayerRow]:
             output_shape=call.output_shape[1:],
             parameters=sum(sizes.get(call.name, {}).values()),
             flops=_flops(call, sizes.get(call.name, {})) + (before.flops if before else 0),
-            receptive_field=field.text if field else None,
+            receptive_field=field.size if field else None,
         )
     return list(rows.values())
 
@@ -188,54 +147,3 @@ def _flops(call: Call, sizes: dict[str, int]) -> int:
         features = math.prod(np.atleast_1d(call.module.features).tolist())
         positions = math.prod(call.output_shape[1:]) // features
     return 2 * kernels * positions
-
-
-def _field_after(module: Any, incoming: list[_Field | None]) -> _Field | None:
-    if not incoming or None in incoming:
-        return None
-    known = [f for f in incoming if f is not None]
-    field = known[0]
-    if any(f.all for f in known):
-        field = _Field(all=True)
-    elif any(f.jump != field.jump for f in known):
-        return None
-    else:
-        extents = [f.extent for f in known]
-        field = _Field((max(e[0] for e in extents), max(e[1] for e in extents)), field.jump)
-    if field.all:
-        return field
-    match module:
-        case Conv2D():
-            return field.window(module.kernel_size, module.strides, module.dilation_rate)
-        case DepthwiseConv2D() | SeparableConv2D():
-            return field.window(module.kernel_size, module.strides, module.dilation_rate)
-        case MaxPooling2D() | AveragePooling2D():
-            return field.window(module.pool_size, module.strides or module.pool_size, 1)
-        case linen.Conv():
-            return field.window(
-                module.kernel_size, module.strides or 1, module.kernel_dilation or 1
-            )
-        case Flatten() | GlobalAveragePooling2D() | GlobalMaxPooling2D():
-            return _Field(all=True)
-        case (
-            Activation()
-            | Add()
-            | BatchNormalization()
-            | Concatenate()
-            | Dense()
-            | Dropout()
-            | InputLayer()
-            | ZeroPadding2D()
-            | linen.BatchNorm()
-            | linen.Dense()
-            | linen.Dropout()
-        ):
-            return field
-    return None
-
-
-def _pair(value: Any) -> tuple[int, int]:
-    if isinstance(value, int):
-        return (value, value)
-    pair = tuple(int(v) for v in value)
-    return (pair[0], pair[-1])

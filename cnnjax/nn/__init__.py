@@ -2,6 +2,7 @@
 
 from cnnjax.nn.conv import Conv2D, conv2d, conv_engine, current_conv_engine
 from cnnjax.nn.initializers import glorot_uniform, ones, zeros
+from cnnjax.nn.kernels import KERNELS, apply_kernel
 from cnnjax.nn.layers import (
     Activation,
     Add,
@@ -13,6 +14,7 @@ from cnnjax.nn.layers import (
     Reshape,
     ZeroPadding2D,
 )
+from cnnjax.nn.matrix import conv_as_matrix
 from cnnjax.nn.norm import BatchNormalization
 from cnnjax.nn.pool import (
     AveragePooling2D,
@@ -25,6 +27,7 @@ from cnnjax.nn.pool import (
 from cnnjax.nn.separable import DepthwiseConv2D, SeparableConv2D, depthwise_conv2d
 
 __all__ = [
+    "KERNELS",
     "Activation",
     "Add",
     "AveragePooling2D",
@@ -42,8 +45,10 @@ __all__ = [
     "Reshape",
     "SeparableConv2D",
     "ZeroPadding2D",
+    "apply_kernel",
     "average_pool",
     "conv2d",
+    "conv_as_matrix",
     "conv_engine",
     "current_conv_engine",
     "depthwise_conv2d",

@@ -146,7 +146,7 @@ def make_train_step(
         )
         sums = metrics.batch_sums(losses, logits, labels, mask)
         if log_gradients:
-            sums["gradient_norm"] = optax.global_norm(gradients) * sums["count"]
+            sums["gradient_norm"] = optax.tree.norm(gradients) * sums["count"]
         return next_state, sums
 
     return train_step

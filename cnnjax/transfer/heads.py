@@ -92,6 +92,8 @@ def replace_head(model: Model, head: Head | int, seed: int = 0) -> Model:
     if not same_form:
         arguments = _arguments(model, head)
     module, spec = _built(model, arguments, head.num_classes, head.label_names)
+    if not spec.head:
+        raise ValueError(f"{spec.name} made with {arguments} has no place for a head")
     shapes = paths.flatten(Model.abstract(module, spec).variables)
     new = frozenset(path for path in shapes if _layer(path) in spec.head)
     fresh = paths.flatten(Model.initialise(module, spec, seed, only=new).variables)
@@ -127,12 +129,11 @@ def attach(base: Model, classifier: Model) -> Model:
             f"{classifier.spec.preprocessing!r}"
         )
     mlp: Any = classifier.module
-    pooling = _pooling_between(base, classifier.spec.input_shape)
     head = Head(
         classifier.spec.num_classes,
         units=mlp.units,
         dropout=mlp.dropout,
-        pooling=pooling or "flatten",
+        pooling=_pooling_between(base, classifier.spec.input_shape),
         label_names=classifier.spec.label_names,
     )
     module, spec = _built(base, _arguments(base, head), head.num_classes, head.label_names)
@@ -183,16 +184,16 @@ def _own_pooling(module: Backbone) -> str:
     return pooling or "flatten"
 
 
-def _pooling_between(base: Model, shape: tuple[int, ...]) -> str | None:
+def _pooling_between(base: Model, shape: tuple[int, ...]) -> str:
     """What leads from the last map of a base to a classifier's inputs."""
     kept = {k: v for k, v in (base.spec.arguments or {}).items() if k not in _HEAD_ARGUMENTS}
     module, spec = _built(base, {**kept, "include_top": False}, 1, ())
     last = trace(Model.abstract(module, spec))[-1].output_shape[1:]
-    if shape == last:
-        return None
     own = _own_pooling(base.module)  # type: ignore[arg-type]
     if shape == (1, 1, last[-1]) and own != "flatten":
         return own
+    if shape == last:
+        return "flatten"
     raise ValueError(
         f"classifier takes features of shape {list(shape)}, but the last map of {spec.name} is "
         f"{list(last)}"

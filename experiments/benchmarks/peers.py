@@ -102,6 +102,21 @@ def infer(
     return _measured(peer, f"backbones.measure_here{arguments!r}", environment)
 
 
+def explain(worker: str, count: int, calls: int) -> Measured:
+    """Explain in a process of its own.
+
+    Args:
+        worker: a name of `explainers.WORKERS`; one of Keras runs on its JAX backend.
+        count: images or filters at once.
+        calls: after the first one, which is not in the rates.
+
+    Raises:
+        RuntimeError: with the end of its error output, if the process fails.
+    """
+    peer = Peer(worker, {"KERAS_BACKEND": "jax"})
+    return _measured(peer, f"explainers.measure_here{(worker, count, calls)!r}", None)
+
+
 def _measured(peer: Peer, call: str, environment: Mapping[str, str] | None) -> Measured:
     """Run a function of a module of the benchmarks in a new process."""
     code = f"from experiments.benchmarks import {call.partition('.')[0]}; {call}"

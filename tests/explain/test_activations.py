@@ -1,5 +1,7 @@
 """Outputs of named layers: equal to the net cut off there, for any module."""
 
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +9,7 @@ import pytest
 from flax import linen
 
 import cnnjax as cj
-from cnnjax.explain import activations
+from cnnjax.explain import activation_shapes, activations, normalise_maps, sparsity
 
 RNG = np.random.default_rng(0)
 
@@ -88,3 +90,54 @@ def test_names_that_are_no_layers_are_refused():
         activations(model, inputs(model), ["conv4"])
     with pytest.raises(ValueError, match=r"takes inputs \[N, 28, 28, 1\]"):
         activations(model, np.zeros((1, 28, 28), np.float32))
+
+
+def test_shapes_without_a_computation():
+    model = cj.create_model("lenet", input_shape=(12, 16, 1))
+    shapes = activation_shapes(model)
+    assert list(shapes) == list(model.layer_names)
+    assert shapes == {n: a.shape for n, a in activations(model, inputs(model, 1)).items()}
+
+
+def test_maps_are_normalised_one_by_one_as_in_the_book():
+    maps = RNG.normal(size=(2, 5, 7, 3)).astype(np.float32) * 100 + 5
+    maps[0, :, :, 1], maps[1, :, :, 2] = 0, 3.7
+    pictures = normalise_maps(maps)
+    assert pictures.dtype == np.uint8
+    for n, f in np.ndindex(2, 3):
+        wanted = maps[n, :, :, f].astype(np.float64)
+        if (n, f) in ((0, 1), (1, 2)):
+            assert set(pictures[n, :, :, f].flat) == ({0} if f == 1 else {128})
+            continue
+        wanted -= wanted.mean()
+        wanted /= wanted.std()
+        wanted = np.clip(wanted * 64 + 128, 0, 255)
+        assert np.abs(pictures[n, :, :, f] - np.floor(wanted)).max() <= 1
+        assert (pictures[n, :, :, f] == wanted.astype(np.uint8)).mean() > 0.9
+    np.testing.assert_array_equal(normalise_maps(maps[0]), pictures[0])
+    with pytest.raises(ValueError, match=r"maps must be \[\.\.\., H, W, F\], got shape \[5, 7\]"):
+        normalise_maps(maps[0, :, :, 0])
+
+
+def test_sparsity_counts_zeros_and_dead_maps(monkeypatch):
+    model = cj.create_model("mnist_convnet", seed=1)
+    params = {**model.params}
+    params["conv1"] = {**params["conv1"], "bias": params["conv1"]["bias"].at[3].set(-1e3)}
+    model = model.replace(variables={"params": params})
+    x = inputs(model, 5)
+    x[2] = 0  # silent, but where biases are
+    # The function hides the module that it is in.
+    monkeypatch.setattr(sys.modules["cnnjax.explain.activations"], "_BATCH", 2)
+    found = sparsity(model, x)
+    assert list(found) == list(model.layer_names)
+    for name, values in activations(model, x).items():
+        maps = np.asarray(values).reshape(5, -1, values.shape[-1])
+        dead = (maps == 0).all(axis=1)
+        assert found[name].zeros == pytest.approx((maps == 0).mean(), abs=1e-6)
+        assert found[name].dead_maps == pytest.approx(dead.mean(), abs=1e-6)
+        assert found[name].dead_for_all == pytest.approx(dead.all(axis=0).mean(), abs=1e-6)
+    assert found["conv1"].dead_maps > found["conv1"].dead_for_all >= 1 / 32
+    with pytest.raises(ValueError, match="at least one image"):
+        sparsity(model, x[:0])
+    with pytest.raises(ValueError, match=r"takes inputs \[N, 28, 28, 1\]"):
+        sparsity(model, x[0])

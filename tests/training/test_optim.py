@@ -11,9 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import linen
 
+import cnnjax as cj
+from cnnjax import paths
 from cnnjax.config import TrainingConfig
-from cnnjax.training import make_optimizer, make_schedule
+from cnnjax.models.graph import weighted_layers
+from cnnjax.models.registry import build
+from cnnjax.training import learning_rate_factors, make_optimizer, make_schedule
 
 STEPS = 12
 
@@ -238,3 +243,158 @@ def test_the_optimizer_follows_the_schedule() -> None:
 def test_zero_gradients_without_decay_move_nothing(name: str) -> None:
     updates = updates_without_gradient(TrainingConfig(optimizer=name))
     assert all((update == 0).all() for update in updates.values())
+
+
+# Rates of groups of layers
+
+
+def net() -> cj.Model:
+    """conv1, conv2, conv3, dense1, logits."""
+    return cj.create_model("mnist_convnet", input_shape=(18, 18, 1))
+
+
+def pretended_gradients(params: Any, step: int) -> Any:
+    rng = np.random.default_rng(step)
+    return jax.tree.map(lambda p: jnp.asarray(rng.normal(size=p.shape), jnp.float32), params)
+
+
+def three_steps(optimizer: optax.GradientTransformation, params: Any) -> Any:
+    state = optimizer.init(params)
+    for step in range(3):
+        updates, state = optimizer.update(pretended_gradients(params, step), state, params)
+        params = optax.apply_updates(params, updates)
+    return params
+
+
+@pytest.mark.parametrize("name", ["rmsprop", "adam", "adamw", "sgd"])
+def test_every_group_is_stepped_as_by_an_optimiser_of_its_own_rate(name: str) -> None:
+    config = TrainingConfig(
+        optimizer=name,
+        learning_rate=0.1,
+        momentum=0.9 * (name == "sgd"),
+        weight_decay=0.1,
+        schedule="cosine",
+        layer_decay=0.5,
+        rate_factors=(("conv1", 3.0), ("conv*", 0.1), ("logits/bias", 2.0)),
+    )
+    factors = {
+        "logits": 1.0, "dense1": 0.5, "conv3": 0.25 * 0.1, "conv2": 0.125 * 0.1,
+        "conv1": 0.0625 * 3.0, "bias": 2.0,
+    }  # fmt: skip
+    alone = replace(config, layer_decay=1.0, rate_factors=())
+    explicit = optax.multi_transform(
+        {
+            group: make_optimizer(replace(alone, learning_rate=0.1 * factor), 3)
+            for group, factor in factors.items()
+        },
+        paths.map_flat(
+            lambda path, _: "bias" if path == "logits/bias" else path.split("/")[0], net().params
+        ),
+    )
+    ours = three_steps(make_optimizer(config, 3, net()), net().params)
+    theirs = three_steps(explicit, net().params)
+    for path, leaf in paths.flatten(ours).items():
+        moved = leaf - paths.flatten(net().params)[path]
+        wanted = paths.flatten(theirs)[path] - paths.flatten(net().params)[path]
+        np.testing.assert_allclose(moved, wanted, rtol=1e-4, atol=1e-7, err_msg=path)
+
+
+def test_factors_of_a_backbone_fall_with_the_distance_from_the_output() -> None:
+    model = cj.Model.abstract(*build("mobilenet", alpha=0.25))
+    factors = learning_rate_factors(TrainingConfig(layer_decay=0.9), model)
+    layers = weighted_layers(model)
+    assert set(factors) == set(paths.flatten(model.params))
+    for i, layer in enumerate(layers):
+        for path in (p for p in factors if p.startswith(f"{layer}/")):
+            assert factors[path] == pytest.approx(0.9 ** (len(layers) - 1 - i))
+    assert factors["conv_preds/kernel"] == 1.0
+    assert factors["conv_pw_13_bn/gamma"] == factors["conv_pw_13_bn/beta"] == pytest.approx(0.9)
+
+
+def test_frozen_layers_count_in_the_distance_but_have_no_rate() -> None:
+    config = TrainingConfig(layer_decay=0.5, frozen=("conv3", "dense1"))
+    factors = learning_rate_factors(config, net())
+    assert {path.split("/")[0] for path in factors} == {"conv1", "conv2", "logits"}
+    assert factors["conv2/kernel"] == 0.125
+
+
+def test_nested_layers_and_parameters_of_the_module_itself_have_rates() -> None:
+    class Scaled(linen.Module):
+        @linen.compact
+        def __call__(self, x: jax.Array) -> jax.Array:
+            scale = self.param("scale", linen.initializers.ones, (1, 1))
+            x = Inner(name="inner")(x.reshape(x.shape[0], -1))
+            return linen.Dense(2, name="logits")(x) * scale
+
+    class Inner(linen.Module):
+        @linen.compact
+        def __call__(self, x: jax.Array) -> jax.Array:
+            return linen.Dense(4, name="wide")(x)
+
+    model = cj.Model.from_module(Scaled(), (3, 3, 1))
+    config = TrainingConfig(layer_decay=0.5, rate_factors={"inner": 0.1})
+    assert learning_rate_factors(config, model) == {
+        "scale": 1.0, "logits/kernel": 0.5, "logits/bias": 0.5,
+        "inner/wide/kernel": 0.025, "inner/wide/bias": 0.025,
+    }  # fmt: skip
+    make_optimizer(config, 1, model)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"rate_factors": (("conv4", 0.1),)},
+            r"rate_factors='conv4' names no trained parameter\. Did you mean 'conv",
+        ),
+        (
+            {"rate_factors": (("conv1", 0.1),), "frozen": ("conv1",)},
+            r"rate_factors='conv1' names no trained parameter\. Did you mean 'conv[23]'",
+        ),
+    ],
+)
+def test_a_pattern_that_names_nothing_that_is_trained_is_refused(
+    settings: dict, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        make_optimizer(TrainingConfig(**settings), 1, net())
+    images = np.zeros((4, 18, 18, 1), np.uint8)
+    with pytest.raises(ValueError, match=message):
+        cj.fit(net(), (images, np.zeros(4, int)), TrainingConfig(batch_size=4, **settings))
+
+
+@pytest.mark.parametrize(
+    "settings", [{"rate_factors": (("conv1", 0.1),)}, {"layer_decay": 0.9}, {"clip_norm": 1.0}]
+)
+def test_a_given_optimiser_does_not_quietly_replace_them(settings: dict) -> None:
+    (name,) = settings
+    images = np.zeros((4, 18, 18, 1), np.uint8)
+    with pytest.raises(ValueError, match=rf"{name}=.* changes the configured optimiser, but"):
+        cj.fit(
+            net(), (images, np.zeros(4, int)), TrainingConfig(batch_size=4, **settings),
+            optimizer=optax.sgd(0.1),
+        )  # fmt: skip
+    if name != "clip_norm":
+        with pytest.raises(ValueError, match="rate_factors and layer_decay need the model"):
+            make_optimizer(TrainingConfig(**settings), 1)
+
+
+@pytest.mark.parametrize("name", ["rmsprop", "sgd"])
+def test_clipping_comes_first(name: str) -> None:
+    config = TrainingConfig(optimizer=name, clip_norm=0.5, weight_decay=0.25)
+    clipped, plain = make_optimizer(config, 1), make_optimizer(replace(config, clip_norm=None), 1)
+    params: Any = jax.tree.map(jnp.asarray, parameters())
+    grads: Any = jax.tree.map(lambda p: 3.0 * jnp.ones_like(p), params)
+    norm = float(np.sqrt(9.0 * sum(p.size for p in params.values())))
+    scaled = jax.tree.map(lambda g: g * (0.5 / norm), grads)
+    ours, _ = clipped.update(grads, clipped.init(params), params)
+    theirs, _ = plain.update(scaled, plain.init(params), params)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), ours, theirs)
+
+
+def test_by_default_the_optimiser_is_what_it_was() -> None:
+    config = TrainingConfig(optimizer="sgd", momentum=0.9)
+    plain, params = make_optimizer(config, 1), net().params
+    for model in (None, net()):
+        state = make_optimizer(config, 1, model).init(params)
+        assert jax.tree.structure(state) == jax.tree.structure(plain.init(params))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import optax
 import pytest
 from commands import after_every_dispatch
 
@@ -267,6 +269,51 @@ def test_resuming_with_other_settings_names_them_and_changes_nothing(
         fit(noise(), run, **{"seed": 4, "resume": True, **changes})
     assert difference in str(caught.value)
     assert content_of(run) == before
+
+
+def forget(run: Path, *names: str, part: str = "training") -> None:
+    """Make config.json that of a version which did not have some settings yet."""
+    config = json.loads((run / "config.json").read_text())
+    for name in names:
+        del config[part][name]
+    (run / "config.json").write_text(json.dumps(config))
+
+
+NEW_SETTINGS = ("rate_factors", "layer_decay", "clip_norm", "log_gradients")
+
+
+def test_a_run_of_before_there_was_a_setting_is_resumed(run: Path) -> None:
+    forget(run, *NEW_SETTINGS)
+    forget(run, "interpolation", part="model")
+    resumed = fit(noise(), run, {"experiment": "mine"}, seed=4, resume=True, epochs=3)
+    assert len(resumed.history["epoch"]) == 3
+    config = json.loads((run / "config.json").read_text())
+    assert config["training"]["layer_decay"] == 1.0
+
+
+@pytest.mark.parametrize(
+    "changes", [{"layer_decay": 0.5}, {"rate_factors": (("dense1", 0.5),)}, {"clip_norm": 1.0}]
+)
+def test_but_not_with_another_value_than_the_one_it_had_in_effect(run: Path, changes: dict) -> None:
+    forget(run, *NEW_SETTINGS)
+    (name,) = changes
+    with pytest.raises(RunError, match=rf"other settings \(~ training/{name}: expected"):
+        fit(noise(), run, {"experiment": "mine"}, seed=4, resume=True, epochs=3, **changes)
+
+
+def test_so_is_one_with_augmentation_and_an_optimiser_of_its_own(tmp_path: Path) -> None:
+    model = cj.create_model("mlp", input_shape=(12, 12, 1), num_classes=3, units=(16,))
+    config = cj.TrainingConfig(
+        epochs=1, batch_size=16, augment=cj.augment.Augment(width_shift=2), monitor=None
+    )
+    run, optimizer = tmp_path / "run", optax.sgd(0.1)
+    cj.fit(model, noise(), config, optimizer=optimizer, directory=run, verbose=False)
+    forget(run, *NEW_SETTINGS)
+    settings = json.loads((run / "config.json").read_text())
+    settings["training"]["augment"] = {"width_shift": 2}
+    (run / "config.json").write_text(json.dumps(settings))
+    config = dataclasses.replace(config, resume=True)
+    cj.fit(model, noise(), config, optimizer=optimizer, directory=run, verbose=False)
 
 
 def resume_with(model: cj.Model, data: Any, directory: Path) -> Run:

@@ -1,0 +1,166 @@
+"""A model cut off above one of its layers: what follows is not even traced."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen
+from flax.errors import FlaxError
+from jax import Array
+
+from cnnjax import nn, paths
+from cnnjax.models import Model
+from cnnjax.models.model import Static, Variables, train_kwargs
+from cnnjax.nn.conv import as_pair, resolve_padding
+from cnnjax.nn.matmul import shifted_slices
+
+
+class _Reached(Exception):
+    """The layer has returned: no need to go on."""
+
+
+@dataclass(frozen=True)
+class Cut:
+    """The part of a model below a layer, as a function; hashable, a static argument of jit.
+
+    The forward pass is left by an exception as soon as the layer has returned. So the inputs may
+    have any size that the layers below take, also where a dense layer above it knows but one.
+
+    Args:
+        static: the model's module.
+        root: what the module itself is called, `model.spec.name`.
+        layer: where to cut; of several calls the first one counts.
+        before_activation: the value that the layer's activation was applied to, where the last
+            that happens in the layer is one of our `Activation`s, or the layer is one itself.
+    """
+
+    static: Static
+    root: str
+    layer: str
+    before_activation: bool = False
+
+    def __call__(self, variables: Variables, inputs: Array, filters: Array | None = None) -> Array:
+        """Output of the layer; may be traced.
+
+        Args:
+            variables: of the model.
+            inputs: preprocessed, [N, H, W, C].
+            filters: of each input another filter: int32 [N]; None takes all.
+
+        Returns:
+            [N, ...], with filters [N, H', W', 1].
+        """
+        outputs: list[Array] = []
+        # Output of an activation, known by identity, to its input.
+        activated: list[tuple[Array, Array]] = []
+
+        def interceptor(next_function: Any, args: Any, kwargs: Any, context: Any) -> Any:
+            if context.method_name != "__call__":
+                return next_function(*args, **kwargs)
+            here = ("/".join(context.module.path) or self.root) == self.layer
+            if here and filters is not None and type(context.module) is nn.Conv2D:
+                outputs.append(_single(context.module, args[0], filters, self.before_activation))
+                raise _Reached
+            output = next_function(*args, **kwargs)
+            if isinstance(context.module, nn.Activation):
+                activated.append((output, args[0]))
+            if here:
+                outputs.append(output)
+                raise _Reached
+            return output
+
+        module = self.static.module
+        try:
+            with linen.intercept_methods(interceptor), jax.default_matmul_precision("float32"):
+                module.apply(variables, inputs, **train_kwargs(module, train=False))
+        except _Reached:
+            pass
+        output = outputs[0]
+        if self.before_activation:
+            output = next((before for after, before in activated if after is output), output)
+        if filters is not None and output.shape[-1] > 1:
+            output = jnp.take_along_axis(output, filters.reshape(-1, 1, 1, 1), axis=-1)
+        return output
+
+
+def _single(layer: nn.Conv2D, inputs: Array, filters: Array, before_activation: bool) -> Array:
+    """Of each input [N, H, W, C] one filter of a convolution, without computing the others.
+
+    `y[n] = sum_{a, b} shifted_{a, b}(x[n] . k[a, b, :, f_n]) + bias[f_n]`: a product with as many
+    columns as the kernel has taps, whose maps are then shifted and summed up.
+    """
+    kernel: Array = layer.get_variable("params", "kernel").astype(inputs.dtype)
+    window = kernel.shape[:2]
+    strides = as_pair(layer.strides, "strides")
+    dilation = as_pair(layer.dilation_rate, "dilation_rate")
+    pads = resolve_padding(layer.padding, inputs.shape[1:3], window, strides, dilation)
+    taps = kernel.reshape(-1, *kernel.shape[2:])[:, :, filters]
+    products = jnp.einsum("nhwc,tcn->nhwt", inputs, taps)
+    slices = shifted_slices(products, window, strides, pads, dilation)
+    output = functools.reduce(jnp.add, [s[..., t : t + 1] for t, s in enumerate(slices)])
+    if layer.use_bias:
+        output = output + layer.get_variable("params", "bias")[filters].reshape(-1, 1, 1, 1)
+    if before_activation or layer.activation is None:
+        return output
+    return layer.activation(output)
+
+
+def cut_at(model: Model, layer: str, before_activation: bool = False) -> Cut:
+    """The part of a model below a layer.
+
+    Raises:
+        ValueError: for a name that is no layer (offers the nearest).
+    """
+    if layer not in model.layer_names:
+        hint = paths.suggest(layer, model.layer_names, "layers")
+        raise ValueError(f"layer={layer!r} is no layer of {model.spec.name}. {hint}")
+    return Cut(Static(model.module), model.spec.name, layer, before_activation)
+
+
+def map_shape(model: Model, layer: str, size: int | None = None) -> tuple[int, int, int]:
+    """(H', W', F) of a layer's maps; nothing is computed.
+
+    Args:
+        model: any.
+        layer: one of `model.layer_names`.
+        size: height and width of the inputs; None takes the model's own.
+
+    Raises:
+        ValueError: if it is no layer, has no maps, or cannot take inputs of that size.
+
+    >>> from cnnjax.models import create_model
+    >>> map_shape(create_model("lenet"), "conv2", 64)
+    (32, 32, 50)
+    """
+    cut = cut_at(model, layer)
+    shape = _shape(model, cut, model.spec.input_shape)
+    if len(shape) != 4:
+        output = ", ".join(["N", *map(str, shape[1:])])
+        raise ValueError(
+            f"layer={layer!r} has no spatial extent, its output is [{output}]: "
+            f"choose a layer of maps{_example(model)}"
+        )
+    if size is not None:
+        try:
+            shape = _shape(model, cut, (size, size, model.spec.input_shape[2]))
+        except (TypeError, ValueError, FlaxError) as error:
+            reason = str(error).partition("\n")[0]
+            raise ValueError(
+                f"size={size} does not suit layer {layer!r} of {model.spec.name}: {reason}"
+            ) from error
+        if 0 in shape:
+            raise ValueError(f"size={size} is too small for layer {layer!r}: nothing is left there")
+    return (shape[1], shape[2], shape[3])
+
+
+def _shape(model: Model, cut: Cut, input_shape: tuple[int, ...]) -> tuple[int, ...]:
+    sample = jax.ShapeDtypeStruct((1, *input_shape), jnp.float32)
+    return tuple(jax.eval_shape(cut, model.variables, sample).shape)
+
+
+def _example(model: Model) -> str:
+    return f", e.g. {model.spec.cam_layer!r}" if model.spec.cam_layer else ""

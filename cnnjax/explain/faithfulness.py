@@ -1,0 +1,206 @@
+"""Does a heatmap mark what the model used? Deletion, insertion, and the pointing game."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+
+from cnnjax.explain.occlusion import masked_logits
+from cnnjax.explain.targets import Target, checked_images, class_numbers, with_predictions
+from cnnjax.models import Model
+from cnnjax.models.predict import probabilities
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The probability of a class as pixels are deleted or inserted, most important first.
+
+    Args:
+        fractions: float [S + 1], share of the pixels that are changed, 0 to 1.
+        probabilities: float [N, S + 1], of each image's class.
+    """
+
+    fractions: np.ndarray
+    probabilities: np.ndarray
+
+    @property
+    def areas(self) -> np.ndarray:
+        """float [N], the areas under the curves, in [0, 1]."""
+        areas: np.ndarray = np.trapezoid(self.probabilities, self.fractions, axis=1)
+        return areas
+
+
+def deletion(
+    model: Model,
+    images: Array | np.ndarray,
+    heatmaps: Array | np.ndarray,
+    target: Target = None,
+    steps: int = 50,
+    fill: float = 127.5,
+) -> Curve:
+    """Cover pixels, the hottest first (Petsiuk et al. 2018, RISE, arXiv:1806.07421).
+
+    A small area is good: the probability falls as soon as what is hot is gone.
+
+    Args:
+        model: with a head.
+        images: preprocessed inputs, [N, H, W, C] floating.
+        heatmaps: [N, H, W]; places of equal heat come in a random order, always the same.
+        target: as in `grad_cam`.
+        steps: into which the pixels are divided, >= 1.
+        fill: what covers them, a pixel value in [0, 255]; grey by default.
+
+    Returns:
+        A `Curve`.
+
+    Raises:
+        ValueError: for what `grad_cam` refuses, or heatmaps of another shape.
+    """
+    inputs = checked_images(model, images)
+    colour = model.spec.preprocess(jnp.full(model.spec.input_shape, fill), check=False)
+    covers = jnp.broadcast_to(colour, inputs.shape)
+    return _curve(model, inputs, covers, np.asarray(heatmaps), target, steps, reveal=False)
+
+
+def insertion(
+    model: Model,
+    images: Array | np.ndarray,
+    heatmaps: Array | np.ndarray,
+    target: Target = None,
+    steps: int = 50,
+    blur: float = 10.0,
+) -> Curve:
+    """Start from a blurred image and make pixels sharp, the hottest first (RISE, as `deletion`).
+
+    A large area is good: the probability rises as soon as what is hot is there.
+
+    Args:
+        model, images, heatmaps, target, steps: as in `deletion`.
+        blur: standard deviation of the Gaussian, in pixels of an image of 224; scaled with others.
+
+    Returns:
+        A `Curve`.
+    """
+    inputs = checked_images(model, images)
+    covers = blurred(inputs, blur * min(inputs.shape[1:3]) / 224)
+    return _curve(model, inputs, covers, np.asarray(heatmaps), target, steps, reveal=True)
+
+
+def _curve(
+    model: Model,
+    inputs: Array,
+    covers: Array,
+    heatmaps: np.ndarray,
+    target: Target,
+    steps: int,
+    reveal: bool,
+) -> Curve:
+    if heatmaps.shape != inputs.shape[:3]:
+        raise ValueError(
+            f"heatmaps must be {list(inputs.shape[:3])}, one per image, got {list(heatmaps.shape)}"
+        )
+    if steps < 1:
+        raise ValueError(f"steps must be at least 1, got {steps}")
+    labels = np.asarray(with_predictions(model(inputs), class_numbers(model, target, len(inputs))))
+    fractions = np.linspace(0, 1, steps + 1)
+    counts = np.round(fractions * heatmaps[0].size if len(heatmaps) else fractions)
+    curves = np.zeros((len(inputs), steps + 1))
+    for i, label in enumerate(labels):
+        changed = order(heatmaps[i])[None] < counts[:, None, None]
+        logits = masked_logits(model, inputs[i], covers[i], changed != reveal)
+        probs = np.asarray(probabilities(jnp.asarray(logits)))
+        both = np.concatenate([1 - probs, probs], axis=1) if probs.shape[1] == 1 else probs
+        curves[i] = both[:, label]
+    return Curve(fractions, curves)
+
+
+def order(heatmap: np.ndarray) -> np.ndarray:
+    """int [H, W]: the place of each pixel in the order of falling heat; ties at random, seeded.
+
+    >>> order(np.array([[0.1, 0.9], [0.5, 0.2]])).tolist()
+    [[3, 0], [1, 2]]
+    """
+    ties = np.random.default_rng(0).permutation(heatmap.size)
+    ranks = np.empty(heatmap.size, np.int64)
+    ranks[np.lexsort((ties, -heatmap.ravel()))] = np.arange(heatmap.size)
+    return ranks.reshape(heatmap.shape)
+
+
+def blurred(images: Array, deviation: float) -> Array:
+    """Images under a Gaussian blur, the border pixels repeated outwards.
+
+    Args:
+        images: [N, H, W, C] floating.
+        deviation: of the Gaussian in pixels, > 0; cut off at twice that.
+    """
+    radius = max(int(np.ceil(2 * deviation)), 1)
+    taps = np.exp(-0.5 * (np.arange(-radius, radius + 1) / deviation) ** 2)
+    kernel = jnp.asarray(taps / taps.sum(), images.dtype)
+    padded = jnp.pad(images, ((0, 0), (radius, radius), (radius, radius), (0, 0)), mode="edge")
+    channels = images.shape[-1]
+    for shape in ((-1, 1, 1, 1), (1, -1, 1, 1)):
+        taps_per_channel = jnp.tile(kernel.reshape(shape), (1, 1, 1, channels))
+        padded = lax.conv_general_dilated(
+            padded, taps_per_channel, (1, 1), "VALID",
+            dimension_numbers=("NHWC", "HWIO", "NHWC"), feature_group_count=channels,
+            precision=lax.Precision.HIGHEST,
+        )  # fmt: skip
+    return padded
+
+
+@dataclass(frozen=True)
+class Pointing:
+    """The pointing game.
+
+    Args:
+        hits: bool [N], whether the hottest place lies in its box, or near enough.
+        shares: float [N], of the heat that lies in the box.
+        chances: float [N], the box's share of the area: what a flat map would reach.
+    """
+
+    hits: np.ndarray
+    shares: np.ndarray
+    chances: np.ndarray
+
+
+def pointing_game(
+    heatmaps: Array | np.ndarray, boxes: Sequence[Sequence[int]], tolerance: int = 15
+) -> Pointing:
+    """Whether heatmaps point at objects (Zhang et al. 2016, arXiv:1608.00507).
+
+    Args:
+        heatmaps: [N, H, W], each for the class of its object.
+        boxes: N times (x0, y0, x1, y1), in pixels of the heatmaps, x1 and y1 outside.
+        tolerance: pixels by which the hottest place may miss its box; 15 as in the paper.
+
+    Returns:
+        A `Pointing`.
+
+    Raises:
+        ValueError: for another number of boxes, or one that does not lie in the image.
+
+    >>> found = pointing_game(np.eye(4)[None] * [1, 2, 3, 4], [(2, 2, 4, 4)])
+    >>> found.hits.tolist(), found.shares.tolist(), found.chances.tolist()
+    ([True], [0.7], [0.25])
+    """
+    maps = np.asarray(heatmaps, np.float64)
+    if maps.ndim != 3 or len(boxes) != len(maps):
+        raise ValueError(f"{len(boxes)} boxes for heatmaps of shape {list(maps.shape)}: one each")
+    height, width = maps.shape[1:]
+    hits, shares, chances = [], [], []
+    for heat, (x0, y0, x1, y1) in zip(maps, boxes, strict=True):
+        if not (0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height):
+            raise ValueError(
+                f"box {(x0, y0, x1, y1)} must be x0 < x1 <= {width} and y0 < y1 <= {height}"
+            )
+        row, column = (int(i) for i in np.unravel_index(np.argmax(heat), heat.shape))
+        total = heat.sum()
+        down, across = max(y0 - row, row - y1 + 1, 0), max(x0 - column, column - x1 + 1, 0)
+        hits.append(bool(total > 0 and max(down, across) <= tolerance))
+        shares.append(heat[y0:y1, x0:x1].sum() / total if total > 0 else 0.0)
+        chances.append((x1 - x0) * (y1 - y0) / heat.size)
+    return Pointing(np.array(hits), np.array(shares), np.array(chances))

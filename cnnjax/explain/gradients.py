@@ -1,0 +1,240 @@
+"""How the logit of a class changes with the pixels: gradients with respect to the inputs."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen
+from jax import Array
+
+from cnnjax import rng
+from cnnjax.explain.targets import (
+    Target,
+    checked_images,
+    class_numbers,
+    class_weights,
+    with_predictions,
+)
+from cnnjax.models import Model
+from cnnjax.models.model import Static, Variables, train_kwargs
+from cnnjax.nn import Activation
+
+# Whose gradient guided backpropagation overrides.
+RECTIFIERS = (jax.nn.relu, jax.nn.relu6)
+
+
+def as_heatmaps(attributions: Array) -> Array:
+    """Signed attributions as maps: the largest magnitude over the channels, per image at most 1.
+
+    Args:
+        attributions: [N, H, W, C].
+
+    Returns:
+        float32 [N, H, W] in [0, 1].
+    """
+    heat = jnp.max(jnp.abs(attributions), axis=-1)
+    top = jnp.max(heat, axis=(1, 2), keepdims=True)
+    return (heat / jnp.where(top > 0, top, 1)).astype(jnp.float32)
+
+
+def input_gradient(model: Model, images: Array | np.ndarray, target: Target = None) -> Array:
+    """The gradient of each image's class logit with respect to the image.
+
+    Args:
+        model: any with a head.
+        images: preprocessed inputs, [N, H, W, C] floating.
+        target: as in `grad_cam`.
+
+    Returns:
+        [N, H, W, C].
+
+    Raises:
+        ValueError: for images or targets that `grad_cam` refuses.
+    """
+    inputs = checked_images(model, images)
+    labels = class_numbers(model, target, len(inputs))
+    return _gradient(Static(model.module), False, model.variables, inputs, labels)
+
+
+def saliency(model: Model, images: Array | np.ndarray, target: Target = None) -> Array:
+    """Saliency maps (Simonyan et al. 2013, arXiv:1312.6034): `max_c |d logit / d x_c|`.
+
+    Arguments and errors as in `input_gradient`.
+
+    Returns:
+        float32 [N, H, W] in [0, 1].
+
+    >>> import cnnjax as cj, numpy as np
+    >>> images = np.random.default_rng(0).random((2, 28, 28, 1), np.float32)
+    >>> cj.explain.saliency(cj.create_model("mlp"), images).shape
+    (2, 28, 28)
+    """
+    return as_heatmaps(input_gradient(model, images, target))
+
+
+def smooth_grad(
+    model: Model,
+    images: Array | np.ndarray,
+    target: Target = None,
+    samples: int = 25,
+    noise: float = 0.15,
+    seed: int = 0,
+) -> Array:
+    """SmoothGrad (Smilkov et al. 2017, arXiv:1706.03825): saliency of the mean gradient in noise.
+
+    Args:
+        model, images, target: as in `input_gradient`; the class predicted is that of the image
+            without noise.
+        samples: noisy copies, >= 1.
+        noise: standard deviation, in units of the range of each image's values.
+        seed: of the noise.
+
+    Returns:
+        float32 [N, H, W] in [0, 1].
+    """
+    if samples < 1:
+        raise ValueError(f"samples must be at least 1, got {samples}")
+    inputs, labels = _inputs_and_classes(model, images, target)
+    key, total = rng.stream(seed, "smooth_grad"), jnp.zeros_like(inputs)
+    # A loop in Python: convolutions inside XLA's loops are slow on CPUs.
+    for sample in range(samples):
+        noisy = _noisy(inputs, jax.random.fold_in(key, sample), jnp.float32(noise))
+        total += _gradient(Static(model.module), False, model.variables, noisy, labels)
+    return as_heatmaps(total / samples)
+
+
+def integrated_gradients(
+    model: Model,
+    images: Array | np.ndarray,
+    target: Target = None,
+    baseline: Array | np.ndarray | None = None,
+    steps: int = 32,
+) -> Array:
+    """Integrated gradients (Sundararajan et al. 2017, arXiv:1703.01365).
+
+    `(x - b) * integral_0^1 d logit(b + t (x - b)) / dx dt`, by the midpoint rule. The sum over an
+    image is `logit(x) - logit(b)` but for the error of the rule.
+
+    Args:
+        model, images, target: as in `input_gradient`; the class predicted is that of the image.
+        baseline: b, preprocessed, [H, W, C] or [N, H, W, C]; None takes black.
+        steps: of the rule, >= 1.
+
+    Returns:
+        [N, H, W, C], signed; `as_heatmaps` makes maps of it.
+
+    Raises:
+        ValueError: for images or targets that `grad_cam` refuses, or a baseline of another shape.
+    """
+    if steps < 1:
+        raise ValueError(f"steps must be at least 1, got {steps}")
+    inputs, labels = _inputs_and_classes(model, images, target)
+    start = jnp.broadcast_to(_baseline(model, baseline), inputs.shape)
+    total = jnp.zeros_like(inputs)
+    for step in range(steps):
+        between = start + jnp.float32((step + 0.5) / steps) * (inputs - start)
+        total += _gradient(Static(model.module), False, model.variables, between, labels)
+    return (inputs - start) * total / steps
+
+
+def guided_backpropagation(
+    model: Model, images: Array | np.ndarray, target: Target = None
+) -> Array:
+    """Guided backpropagation (Springenberg et al. 2014, arXiv:1412.6806).
+
+    The gradient with respect to the image, but every ReLU (and ReLU6) on the way back also lets
+    only positive gradients pass. It makes sharp pictures that hardly depend on the class or on the
+    upper layers: see `randomisation`.
+
+    Args:
+        model, images, target: as in `input_gradient`. The ReLUs must be modules:
+            `cnnjax.nn.Activation`, or an `activation` of the layers of `cnnjax.nn`.
+
+    Returns:
+        [N, H, W, C], signed; `as_heatmaps` makes maps of it.
+
+    Raises:
+        ValueError: for images or targets that `grad_cam` refuses, or if there is no such ReLU.
+    """
+    inputs = checked_images(model, images)
+    labels = class_numbers(model, target, len(inputs))
+    return _gradient(Static(model.module), True, model.variables, inputs, labels)
+
+
+def _inputs_and_classes(
+    model: Model, images: Array | np.ndarray, target: Target
+) -> tuple[Array, Array]:
+    """Inputs, and the class of each fixed before the inputs are moved."""
+    inputs = checked_images(model, images)
+    labels = class_numbers(model, target, len(inputs))
+    return inputs, with_predictions(model(inputs), labels) if target is None else labels
+
+
+def _baseline(model: Model, baseline: Array | np.ndarray | None) -> Array:
+    shape = model.spec.input_shape
+    if baseline is None:
+        return model.spec.preprocess(jnp.zeros((1, *shape)))
+    given = jnp.asarray(baseline, jnp.float32)
+    if given.ndim not in (3, 4) or given.shape[-3:] != shape:
+        raise ValueError(
+            f"baseline must be {list(shape)} or a batch of it, got {list(given.shape)}"
+        )
+    return given if given.ndim == 4 else given[None]
+
+
+@jax.jit
+def _noisy(inputs: Array, key: Array, noise: Array) -> Array:
+    spread = inputs.max((1, 2, 3), keepdims=True) - inputs.min((1, 2, 3), keepdims=True)
+    return inputs + noise * spread * jax.random.normal(key, inputs.shape, inputs.dtype)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _gradient(
+    static: Static, guided: bool, variables: Variables, inputs: Array, labels: Array
+) -> Array:
+    module, overridden = static.module, []
+
+    def interceptor(next_function: Any, args: Any, kwargs: Any, context: Any) -> Any:
+        layer = context.module
+        if isinstance(layer, Activation) and any(layer.function is f for f in RECTIFIERS):
+            overridden.append(layer)
+            return _guided(layer.function, *args)
+        return next_function(*args, **kwargs)
+
+    def forward(x: Array) -> Any:
+        with jax.default_matmul_precision("float32"):
+            if not guided:
+                return module.apply(variables, x, **train_kwargs(module, train=False))
+            with linen.intercept_methods(interceptor):
+                return module.apply(variables, x, **train_kwargs(module, train=False))
+
+    logits, pullback = jax.vjp(forward, inputs)
+    if guided and not overridden:
+        raise ValueError(
+            f"{type(module).__name__} has no ReLU that guided backpropagation could override: they "
+            "must be cnnjax.nn.Activation(jax.nn.relu) modules"
+        )
+    (gradient,) = pullback(class_weights(logits, labels))
+    return gradient
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _guided(function: Any, x: Array) -> Array:
+    """A rectifier that on the way back lets only positive gradients pass."""
+    return function(x)
+
+
+def _guided_forward(function: Any, x: Array) -> tuple[Array, Array]:
+    return function(x), x
+
+
+def _guided_backward(function: Any, x: Array, gradient: Array) -> tuple[Array]:
+    (passed,) = jax.vjp(function, x)[1](gradient)
+    return (jax.nn.relu(passed),)
+
+
+_guided.defvjp(_guided_forward, _guided_backward)

@@ -1,0 +1,133 @@
+"""Pictures of feature maps and of what filters look for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from cnnjax import explain, plot
+from cnnjax.explain.filters import Patterns, find_patterns
+from cnnjax.gallery.cams import unique
+from cnnjax.gallery.photos import read_photos, save_picture
+from cnnjax.models import Model
+from cnnjax.models.graph import trace
+from cnnjax.nn import Activation
+
+_FIRST = 8  # layers drawn unless asked otherwise
+_INPUT = "input_layer"  # the picture itself
+
+
+def draw_activations(
+    model: Model,
+    files: Sequence[str | Path],
+    folder: str | Path,
+    layers: Sequence[str] | None = None,
+    raw: bool = False,
+) -> tuple[dict[str, explain.Sparsity], list[Path]]:
+    """The feature maps of layers for photos, and how silent the layers are.
+
+    Writes for every photo and layer PHOTO_activations_LAYER.png, with the maps themselves as
+    `maps`, [H, W, F], in the .npz beside it; and sparsity.png, with an array for each column.
+
+    Args:
+        model: any.
+        files: photos.
+        folder: made if needed.
+        layers: names or patterns; those without spatial extent are left out. None draws the first
+            8 with maps, and takes sparsity over the whole depth, wherever an activation function
+            ends a layer.
+        raw: show the values themselves on a common scale, not each map normalised for itself.
+
+    Returns:
+        ({layer: Sparsity} over the photos, paths of the pictures).
+
+    Raises:
+        UnreadableImage: for a file that is missing or no image.
+        ValueError: for a name that is no layer, or no layer with maps.
+    """
+    photos = read_photos(model, files)
+    chosen = _with_maps(model, layers)
+    asked = chosen if layers is not None else _activated(model) or None
+    table = explain.sparsity(model, photos.inputs, asked)
+    paths = []
+    for photo, inputs in zip(unique(photos.names), photos.inputs, strict=True):
+        for layer, maps in explain.activations(model, inputs[None], chosen).items():
+            values = np.asarray(maps[0])
+            shown = values if raw else explain.normalise_maps(values)
+            title = f"{layer}   {' x '.join(map(str, values.shape))}"
+            figure = plot.feature_maps(shown, title)
+            paths.append(
+                save_picture(folder, f"{photo}_activations_{layer}", figure, {"maps": values})
+            )
+    columns = {"layers": np.array(list(table))}
+    for name in ("zeros", "dead_maps", "dead_for_all"):
+        columns[name] = np.array([getattr(row, name) for row in table.values()], np.float32)
+    paths.append(save_picture(folder, "sparsity", plot.sparsity(table), columns))
+    return table, paths
+
+
+def _with_maps(model: Model, layers: Sequence[str] | None) -> list[str]:
+    """Names of the layers to draw."""
+    shapes = explain.activation_shapes(model, layers)
+    chosen = [name for name, shape in shapes.items() if len(shape) == 4]
+    if layers is None:
+        chosen = [name for name in chosen if name != _INPUT][:_FIRST]
+    if not chosen:
+        which = "no layer" if layers is None else f"none of the layers {', '.join(shapes)}"
+        raise ValueError(f"{which} of {model.spec.name} has maps to draw: all are without extent")
+    return chosen
+
+
+def _activated(model: Model) -> list[str]:
+    """Names of the layers that end in an activation function: others are hardly ever zero."""
+    functions = {
+        call.name: call.module.function
+        if isinstance(call.module, Activation)
+        else getattr(call.module, "activation", None)
+        for call in trace(model)
+    }
+    return [name for name, f in functions.items() if f not in (None, jax.nn.identity)]
+
+
+def draw_filters(
+    model: Model,
+    layer: str,
+    folder: str | Path,
+    filters: Sequence[int] | None = None,
+    size: int = 64,
+    steps: int = 40,
+    seed: int = 0,
+    recipe: str = "classic",
+) -> tuple[Patterns, Path]:
+    """Patterns that excite the filters of a layer, 8 to a row, as a picture and arrays.
+
+    Writes filters_LAYER_RECIPE.png, where dead filters are crossed out, and beside it an .npz with
+    `patterns` [F, size, size, C], `filters` [F] and `dead`.
+
+    Args:
+        folder: made if needed.
+        model, layer, filters, size, steps, seed, recipe: as `explain.filter_patterns` takes them.
+
+    Returns:
+        (the patterns, path of the picture).
+
+    Raises:
+        ValueError: as `explain.filter_patterns` does.
+    """
+    found = find_patterns(model, layer, filters, size, steps, seed, recipe)
+    title = f"{layer}, filters {_ranges(found.filters)}, {recipe}"
+    marked = [i for i, number in enumerate(found.filters) if number in found.dead]
+    figure = plot.pattern_grid(found.images, title, marked=marked)
+    arrays = {"patterns": found.images, "filters": found.filters, "dead": np.array(found.dead, int)}
+    return found, save_picture(folder, f"filters_{layer}_{recipe}", figure, arrays)
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """`0-63` of neighbours, else the numbers themselves, cut short."""
+    if len(numbers) > 2 and list(numbers) == list(range(numbers[0], numbers[0] + len(numbers))):
+        return f"{numbers[0]} to {numbers[-1]}"
+    shown = ", ".join(map(str, numbers[:16]))
+    return f"{shown}, ..." if len(numbers) > 16 else shown
