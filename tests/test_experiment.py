@@ -131,7 +131,7 @@ def test_the_quickstart_writes_a_self_contained_report(finished: tuple[Path, str
     assert "http://" not in page
     assert "https://" not in page
     sources = re.findall(r"""(?:src|href)\s*=\s*["']?([^"'\s>]+)""", page)
-    assert len(sources) == 3
+    assert len(sources) == 4  # curves, augmentation, confusion matrix, mistakes
     assert all(source.startswith("data:image/png;base64,") for source in sources)
 
 

@@ -155,6 +155,8 @@ def reload(
 
 
 def _is_folder(name: str, data_dir: str | Path | None) -> bool:
+    if name in ("", ".", ".."):  # nobody's name for a data set, rather an empty variable
+        return False
     if _NAME.fullmatch(name) and (tfds_directory(data_dir) / name).is_dir():
         return False
     return Path(name).expanduser().is_dir()

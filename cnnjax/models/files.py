@@ -154,4 +154,10 @@ def _shapes(spec: ModelSpec, module: linen.Module | None, origin: Path) -> Model
             f"{origin} holds a model of the class {spec.name}, whose code is not stored with it: "
             f"give it as cj.load(directory, module={spec.name}(...))"
         )
-    return Model.abstract(*_built(spec))
+    model = Model.abstract(*_built(spec))
+    if model.spec.num_classes != spec.num_classes:
+        raise UnreadableModel(
+            f"{origin} describes a {spec.name} of num_classes={spec.num_classes}, which there is "
+            "not with these arguments"
+        )
+    return model
