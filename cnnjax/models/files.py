@@ -137,7 +137,7 @@ def _built(spec: ModelSpec) -> tuple[linen.Module, ModelSpec]:
     return build(
         spec.name,
         input_shape=(spec.input_shape[0], spec.input_shape[1], spec.input_shape[2]),
-        num_classes=spec.num_classes or None,
+        num_classes=spec.num_classes if spec.head else None,  # features have no classes
         label_names=spec.label_names,
         preprocessing=spec.preprocessing,
         **arguments,

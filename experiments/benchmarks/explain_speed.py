@@ -4,8 +4,8 @@ Random weights of the same architecture. Each measurement is a process of its ow
 alternate, and ratios are taken within a round. The first, compiled, call is not counted.
 
 grad_cam   MobileNet at 224x224, its last maps, 64 images: cnnjax in one compiled program; PyTorch
-           with hooks, all images at once (weights frozen, the way back ended at the layer) and
-           image by image.
+           with hooks, all images at once (weights frozen, the way back ended at the layer), also
+           with glibc's allocator told to keep its memory, as cnnjax does; and image by image.
 
 filters    VGG19's block3_conv1, patterns of 64x64 after 40 steps of gradient ascent: cnnjax 64
            filters as one batch; Keras (JAX backend) one filter after the other, a few of which are

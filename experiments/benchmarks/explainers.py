@@ -180,5 +180,6 @@ WORKERS: dict[str, Callable[[int], Callable[[], Any]]] = {
     "filters, keras compiled each": keras_filters_compiled_each,
     "grad_cam, cnnjax": cnnjax_grad_cam,
     "grad_cam, torch": torch_grad_cam,
+    "grad_cam, torch tuned allocator": torch_grad_cam,
     "grad_cam, torch one by one": torch_grad_cam_one_by_one,
 }

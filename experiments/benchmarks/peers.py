@@ -106,14 +106,16 @@ def explain(worker: str, count: int, calls: int) -> Measured:
     """Explain in a process of its own.
 
     Args:
-        worker: a name of `explainers.WORKERS`; one of Keras runs on its JAX backend.
+        worker: a name of `explainers.WORKERS`; one of Keras runs on its JAX backend, one that ends
+            in "tuned allocator" with `TUNED`.
         count: images or filters at once.
         calls: after the first one, which is not in the rates.
 
     Raises:
         RuntimeError: with the end of its error output, if the process fails.
     """
-    peer = Peer(worker, {"KERAS_BACKEND": "jax"})
+    tuned = TUNED if worker.endswith("tuned allocator") else {}
+    peer = Peer(worker, {"KERAS_BACKEND": "jax", **tuned})
     return _measured(peer, f"explainers.measure_here{(worker, count, calls)!r}", None)
 
 

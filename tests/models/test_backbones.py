@@ -162,8 +162,11 @@ def test_training_equals_keras(name):
 @pytest.mark.parametrize("name", FAMILIES)
 def test_training_in_float32_is_as_close_to_float64_as_keras(name):
     ours, theirs = (t.worst() for t in parity.compare_rounding(features(name, ODD[name])))
-    for kind, line in theirs.items():
-        assert ours[kind].relative < 10 * line.relative + 1e-6, (kind, ours[kind], line)
+    # That of a gradient is up to the few values which rounding moves across zero.
+    multiples = {"outputs": 3, "statistics": 3, "gradient of the first kernel": 10}
+    for kind in multiples.keys() & theirs.keys():
+        bound = multiples[kind] * theirs[kind].relative + 1e-6
+        assert ours[kind].relative < bound, (kind, ours[kind], theirs[kind])
 
 
 @pytest.mark.parametrize("name", FAMILIES)
