@@ -12,6 +12,13 @@ from jax import Array
 
 Loss = Callable[[Array, Array], Array]
 
+# What a model answers, and the loss that it is trained with unless told otherwise.
+TASKS = {
+    "classes": "cross-entropy",
+    "positions": "cross-entropy",
+    "values": "mean squared error",
+}
+
 
 def softmax_cross_entropy(logits: Array, labels: Array) -> Array:
     """Cross-entropy of a softmax, `-log softmax(z)[y]`, per example.
@@ -42,6 +49,34 @@ def sigmoid_cross_entropy(logits: Array, labels: Array) -> Array:
     return optax.sigmoid_binary_cross_entropy(z, labels.reshape(z.shape).astype(z.dtype))
 
 
+def positions_cross_entropy(logits: Array, labels: Array) -> Array:
+    """Cross-entropy of a class at each of several positions, added up, per example.
+
+    `-sum_p log softmax(z[p])[y[p]]`, the logarithm of the probability of the whole answer.
+
+    Args:
+        logits: [N, P, K], floating.
+        labels: int [N, P] in [0, K).
+
+    Returns:
+        [N].
+    """
+    one_hot = jax.nn.one_hot(labels, logits.shape[-1])
+    return optax.softmax_cross_entropy(logits, one_hot).sum(axis=-1)
+
+
+def mean_squared_error(predictions: Array, targets: Array) -> Array:
+    """`mean_k (z[k] - y[k])^2`, per example.
+
+    Args:
+        predictions, targets: [N, K], floating.
+
+    Returns:
+        [N].
+    """
+    return jnp.mean((predictions - targets) ** 2, axis=-1)
+
+
 def smooth_labels(labels: Array, num_classes: int, amount: float) -> Array:
     """Label smoothing: `(1 - a) onehot(y) + a / K` (Szegedy et al. 2016, sec. 7).
 
@@ -54,8 +89,12 @@ def smooth_labels(labels: Array, num_classes: int, amount: float) -> Array:
     return jax.nn.one_hot(labels, num_classes) * (1.0 - amount) + amount / num_classes
 
 
-def default_loss(num_classes: int) -> Loss:
-    """`sigmoid_cross_entropy` for one logit, `softmax_cross_entropy` for several."""
+def default_loss(num_classes: int, task: str = "classes") -> Loss:
+    """The loss of a task of `TASKS`; of classes by sigmoid for one logit, by softmax for more."""
+    if task == "positions":
+        return positions_cross_entropy
+    if task == "values":
+        return mean_squared_error
     return sigmoid_cross_entropy if num_classes == 1 else softmax_cross_entropy
 
 
@@ -63,13 +102,15 @@ def correct(logits: Array, labels: Array) -> Array:
     """1.0 where the prediction is right, per example: the largest logit, or the sign of one logit.
 
     Args:
-        logits: [N, K], or [N, 1] for two classes.
-        labels: int [N], or probabilities [N, K].
+        logits: [N, K], or [N, 1] for two classes, or [N, P, K] for a class at each position.
+        labels: int [N], or probabilities [N, K], or int [N, P], all of which must be right.
 
     Returns:
         float32 [N].
     """
-    if logits.shape[-1] == 1:
+    if logits.ndim == 3:
+        right = (jnp.argmax(logits, axis=-1) == labels).all(axis=-1)
+    elif logits.shape[-1] == 1:
         right = (logits.reshape(-1) > 0) == (labels.reshape(-1) > 0.5)
     else:
         target = labels if labels.ndim == 1 else jnp.argmax(labels, axis=-1)
@@ -77,21 +118,38 @@ def correct(logits: Array, labels: Array) -> Array:
     return right.astype(jnp.float32)
 
 
-def batch_sums(losses: Array, logits: Array, labels: Array, mask: Array) -> dict[str, Array]:
+def batch_sums(
+    losses: Array, logits: Array, labels: Array, mask: Array, task: str = "classes"
+) -> dict[str, Array]:
     """Sums over the unmasked examples of a batch.
 
     Args:
         losses: [N]. logits: [N, K]. labels: as in `correct`. mask: [N], 1 for real examples.
+        task: one of `TASKS`.
 
     Returns:
-        {"loss": sum of losses, "accuracy": number right, "count": number of examples}, float32.
+        {"loss": sum of losses, "accuracy": number right, "count": number of examples}, float32;
+        for values "absolute_error" instead of "accuracy", the mean over an example's values.
     """
     mask = mask.astype(jnp.float32)
+    if task == "values":
+        quality = {"absolute_error": jnp.mean(jnp.abs(logits - labels), axis=-1)}
+    else:
+        quality = {"accuracy": correct(logits, labels)}
     return {
         "loss": jnp.sum(losses.astype(jnp.float32) * mask),
-        "accuracy": jnp.sum(correct(logits, labels) * mask),
+        **{name: jnp.sum(value * mask) for name, value in quality.items()},
         "count": jnp.sum(mask),
     }
+
+
+def quality(record: Mapping[str, object]) -> str:
+    """The metric beside the loss that a record has: "accuracy" or "absolute_error".
+
+    >>> quality({"loss": 0.2, "absolute_error": 0.3})
+    'absolute_error'
+    """
+    return "accuracy" if "accuracy" in record else "absolute_error"
 
 
 def add(totals: Mapping[str, float], sums: Mapping[str, Array | np.ndarray]) -> dict[str, float]:

@@ -103,13 +103,13 @@ def reproduce(
         )
     try:
         training = _training(run, config, optimizer, augment)
-        if config["loss"] != "cross-entropy" and loss is None:
+        if config["loss"] not in metrics.TASKS.values() and loss is None:
             raise _needs(run, "loss", f"the function {config['loss']}")
         splits = _data(run, record, data, data_dir, print if verbose else None)
         model = model or _model(run, record, training.seed)
         now = {
             "settings": recorded_settings(training, optimizer),
-            "loss": loss_name(loss),
+            "loss": loss_name(loss, model.spec.task),
             "conv_engine": current_conv_engine(),
         }
         circumstances = _circumstances(run, record, config, splits, model, now)

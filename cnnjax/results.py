@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from cnnjax import paths
+from cnnjax.metrics import quality
 from cnnjax.storage import write_text
 from cnnjax.training import RunDirectory, RunError
 from cnnjax.training.record import CONFIG_FILE, FREE_TO_CHANGE, RUN_FILE
@@ -175,13 +176,13 @@ def spread(values: Sequence[float]) -> str:
 
 def _figures(result: Result) -> list[str]:
     reported: Mapping[str, float] = result.runs[0].get("reported") or {}
-    losses = result.values("test_loss")
+    losses, key = result.values("test_loss"), quality(result.runs[0]["epoch"])
     return [
         *result.key,
         _seeds([run["seed"] for run in result.runs]),
         result.common("epochs"),
         f"{result.runs[0].get('parameters', 0):,}",
-        spread([run["epoch"]["accuracy"] for run in result.runs]),
+        spread([run["epoch"][key] for run in result.runs]) if key == "accuracy" else "",
         spread(result.values("val_accuracy")),
         spread(result.values("test_accuracy")),
         _reported(reported),

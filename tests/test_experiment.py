@@ -22,6 +22,7 @@ from cnnjax.experiment import (
     Options,
     RecipeOptions,
     comparison,
+    mean_curve,
     result_line,
     run_experiment,
     run_seeds,
@@ -293,9 +294,30 @@ def test_every_seed_gets_a_run_and_the_spread_is_printed(
     assert [run.directory.name for run in runs] == ["seed3", "seed4"]
     assert runs[0].parameter_hash != runs[1].parameter_hash
     accuracies = [run.metrics["test_accuracy"] for run in runs]
-    last = capsys.readouterr().out.splitlines()[-1]
-    assert f"mlp test accuracy: {100 * np.mean(accuracies):.2f} %" in last
-    assert f"standard deviation {100 * np.std(accuracies, ddof=1):.2f} % over 2 seeds" in last
+    figure = tmp_path / "runs" / "seeds.png"
+    *_, line, last = capsys.readouterr().out.splitlines()
+    assert f"mlp test accuracy: {100 * np.mean(accuracies):.2f} %" in line
+    assert f"standard deviation {100 * np.std(accuracies, ddof=1):.2f} % over 2 seeds" in line
+    assert last == f"curves: {figure}"
+    assert figure.is_file()
+
+
+def test_the_curve_of_several_runs_is_their_mean_within_their_deviation() -> None:
+    histories = [{"epoch": [1, 2], "loss": [4, 2]}, {"epoch": [1, 2, 3], "loss": [2, 1, 1]}]
+    runs = [
+        Run(
+            cj.create_model("mlp"),
+            {k: np.array(v, float) for k, v in h.items()},
+            {},
+            None,
+            "",
+            1,
+            0,
+        )
+        for h in histories
+    ]
+    np.testing.assert_allclose(mean_curve(runs, "loss"), [[1, 2], [3, 1.5], [2**0.5, 0.5**0.5]])
+    np.testing.assert_allclose(mean_curve(runs[:1], "loss"), [[1, 2], [4, 2], [0, 0]])
 
 
 def test_one_seed_writes_into_the_directory_itself(npz: Path, tmp_path: Path) -> None:

@@ -1,4 +1,7 @@
-"""Models on disk: model.json (architecture, labels, preprocessing) and weights.safetensors."""
+"""Models on disk: model.json (architecture, labels, preprocessing) and weights.safetensors.
+
+Of a model of texts also vocabulary.json.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +15,15 @@ import numpy as np
 from flax import linen
 
 from cnnjax import paths
-from cnnjax.models.model import Model, output_size
+from cnnjax.data import Vocabulary
+from cnnjax.models.model import Model, output_shape
 from cnnjax.models.registry import build
 from cnnjax.models.spec import ModelSpec
 from cnnjax.storage import write_text
 from cnnjax.weights import load_safetensors, save_safetensors
 
 MODEL_FILE, WEIGHTS_FILE = "model.json", "weights.safetensors"
+VOCABULARY_FILE = "vocabulary.json"
 
 
 class UnreadableModel(ValueError):
@@ -71,15 +76,17 @@ def load_model(directory: str | Path, module: linen.Module | None = None) -> Mod
 
 
 def write_spec(spec: ModelSpec, directory: Path) -> None:
-    """Write model.json, complete or not at all."""
-    write_text(directory / MODEL_FILE, json.dumps(dataclasses.asdict(spec), indent=1) + "\n")
+    """Write model.json and of a model of texts vocabulary.json, each complete or not at all."""
+    if spec.vocabulary is not None:
+        spec.vocabulary.save(directory / VOCABULARY_FILE)
+    write_text(directory / MODEL_FILE, json.dumps(spec.facts(), indent=1) + "\n")
 
 
 def read_spec(directory: Path) -> ModelSpec:
-    """Read model.json.
+    """Read model.json, and vocabulary.json if it names one.
 
     Raises:
-        UnreadableModel: if it is missing or not what `write_spec` wrote.
+        UnreadableModel: if one is missing or not what `write_spec` wrote.
     """
     file = directory / MODEL_FILE
     try:
@@ -91,11 +98,32 @@ def read_spec(directory: Path) -> ModelSpec:
             values["arguments"] = {
                 k: tuple(v) if isinstance(v, list) else v for k, v in values["arguments"].items()
             }
+        if values.get("vocabulary") is not None:
+            values["vocabulary"] = _read_vocabulary(directory, values["vocabulary"])
         return ModelSpec(**values)
     except FileNotFoundError:
         raise UnreadableModel(f"{directory} holds no {MODEL_FILE}: it is no saved model") from None
+    except UnreadableModel:
+        raise
     except (ValueError, TypeError, KeyError) as error:
         raise UnreadableModel(f"{file} is not a model description: {error}") from None
+
+
+def _read_vocabulary(directory: Path, fingerprint: str) -> Vocabulary:
+    try:
+        vocabulary = Vocabulary.load(directory / VOCABULARY_FILE)
+    except FileNotFoundError:
+        raise UnreadableModel(
+            f"{directory} holds no {VOCABULARY_FILE}, without which the model's numbers of words "
+            "mean nothing: put it back"
+        ) from None
+    except ValueError as error:
+        raise UnreadableModel(str(error)) from None
+    if vocabulary.fingerprint != fingerprint:
+        raise UnreadableModel(
+            f"{directory / VOCABULARY_FILE} is not the vocabulary that the model was trained with"
+        )
+    return vocabulary
 
 
 def rebuild(
@@ -136,10 +164,11 @@ def _built(spec: ModelSpec) -> tuple[linen.Module, ModelSpec]:
     arguments = spec.arguments or {}
     return build(
         spec.name,
-        input_shape=(spec.input_shape[0], spec.input_shape[1], spec.input_shape[2]),
+        input_shape=spec.input_shape,
         num_classes=spec.num_classes if spec.head else None,  # features have no classes
         label_names=spec.label_names,
         preprocessing=spec.preprocessing,
+        vocabulary=spec.vocabulary,
         **arguments,
     )
 
@@ -147,7 +176,7 @@ def _built(spec: ModelSpec) -> tuple[linen.Module, ModelSpec]:
 def _shapes(spec: ModelSpec, module: linen.Module | None, origin: Path) -> Model:
     """A model of a spec whose variables are only shapes."""
     if module is not None:
-        output_size(module, spec.input_shape)  # whether it takes such inputs at all
+        output_shape(module, spec.sample(2), spec.task)  # whether it takes such inputs at all
         return Model.abstract(module, spec)
     if spec.arguments is None:
         raise UnreadableModel(

@@ -8,19 +8,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from flax import linen
 
 from cnnjax import paths
 from cnnjax.models.model import Model, Static, train_kwargs
 from cnnjax.models.spec import ModelSpec
-from cnnjax.nn import Activation, Conv2D, Dense, DepthwiseConv2D, SeparableConv2D
+from cnnjax.nn import Activation, Conv1D, Conv2D, Dense, DepthwiseConv2D, SeparableConv2D
 
 # The model's own input, as the source of a layer's input.
 INPUT = -1
 
 # Their activation is a part of them.
-_WITH_ACTIVATION = (Conv2D, Dense, DepthwiseConv2D, SeparableConv2D)
+_WITH_ACTIVATION = (Conv1D, Conv2D, Dense, DepthwiseConv2D, SeparableConv2D)
 
 
 @dataclass(frozen=True)
@@ -92,7 +91,7 @@ def trace(model: Model) -> list[Call]:
         with linen.intercept_methods(interceptor):
             return model.module.apply(variables, inputs, **train_kwargs(model.module, train=False))
 
-    sample = jax.ShapeDtypeStruct((1, *model.spec.input_shape), jnp.float32)
+    sample = model.spec.sample()
     jax.eval_shape(forward, model.variables, sample)
     return calls
 

@@ -18,7 +18,8 @@ from flax.errors import FlaxError
 from jax import Array
 
 from cnnjax import paths, rng
-from cnnjax.models.spec import ModelSpec
+from cnnjax.data import Vocabulary
+from cnnjax.models.spec import TOKENS, ModelSpec
 from cnnjax.nn import BatchNormalization
 
 Variables = dict[str, Any]
@@ -68,6 +69,8 @@ class Model:
         seed: int = 0,
         preprocessing: str = "unit",
         label_names: Sequence[str] = (),
+        task: str = "classes",
+        vocabulary: Vocabulary | None = None,
     ) -> Model:
         """Make a model of any Linen module that maps [N, H, W, C] to logits [N, K].
 
@@ -75,10 +78,14 @@ class Model:
             module: its `__call__` takes the inputs and, if it needs it, one of `train`,
                 `training`, `is_training` or `deterministic`. Dropout draws from the stream
                 "dropout"; collections beside "params" (BatchNorm's statistics) are kept up to date.
-            input_shape: (H, W, C).
+            input_shape: (H, W, C); (T, C) or (T,) for a module of series or tokens.
             seed: of the parameters.
-            preprocessing: from pixels in [0, 255] to inputs: "unit" (x / 255) or "none".
+            preprocessing: from pixels in [0, 255] to inputs: "unit" (x / 255) or "none"; "tokens"
+                where the inputs are numbers of words, int32 [N, T].
             label_names: one name per class.
+            task: "classes"; "values" where the outputs [N, K] are real numbers; "positions" where
+                they are logits [N, P, K] of a class at each of P positions.
+            vocabulary: of "tokens": which word has which number; `predict` then takes texts.
 
         Returns:
             A Model, in every respect like those of `create_model`.
@@ -86,13 +93,20 @@ class Model:
         Raises:
             ValueError: if the module does not take such inputs or return such logits.
         """
-        shape = tuple(int(n) for n in input_shape)
         spec = ModelSpec(
             name=type(module).__name__,
-            input_shape=shape,
-            num_classes=output_size(module, shape),
+            input_shape=tuple(int(n) for n in input_shape),
+            num_classes=0,
             preprocessing=preprocessing,
+        )
+        *positions, classes = output_shape(module, spec.sample(2), task)
+        spec = dataclasses.replace(
+            spec,
+            num_classes=classes,
             label_names=tuple(label_names),
+            task=task,
+            positions=positions[0] if positions else 0,
+            vocabulary=vocabulary,
         )
         return cls.initialise(module, spec, seed)
 
@@ -113,12 +127,12 @@ class Model:
         """
 
         key = rng.stream(seed, "parameters")
-        return cls(module, _initialised(Static(module), spec.input_shape, only, key), spec)
+        return cls(module, _initialised(Static(module), spec.sample(), only, key), spec)
 
     @classmethod
     def abstract(cls, module: linen.Module, spec: ModelSpec) -> Model:
         """A model whose variables are only shapes; nothing is computed."""
-        init = functools.partial(_variables, module, spec.input_shape)
+        init = functools.partial(_variables, module, spec.sample())
         return cls(module, jax.eval_shape(init, jax.random.key(0)), spec)
 
     @property
@@ -164,9 +178,14 @@ class Model:
             wanted = ", ".join(map(str, self.spec.input_shape))
             raise ValueError(
                 f"{self.spec.name} takes inputs [N, {wanted}], got {list(shape)}"
-                + ("; a single image needs a batch axis" if shape == self.spec.input_shape else "")
+                + ("; a single one needs a batch axis" if shape == self.spec.input_shape else "")
             )
         array = jnp.asarray(inputs)
+        tokens = self.spec.preprocessing == TOKENS
+        if tokens and not jnp.issubdtype(array.dtype, jnp.integer):
+            raise ValueError(f"{self.spec.name} takes tokens, whole numbers, got {array.dtype}")
+        if tokens:
+            return array
         if not jnp.issubdtype(array.dtype, jnp.floating):
             raise ValueError(
                 f"{self.spec.name} takes preprocessed float32 inputs, got {array.dtype}: use "
@@ -202,13 +221,12 @@ class Model:
         return Functions(apply, apply_train)
 
 
-def output_size(module: linen.Module, input_shape: Sequence[int]) -> int:
-    """K of the logits [N, K] that a module makes of [N, *input_shape].
+def output_shape(module: linen.Module, sample: jax.ShapeDtypeStruct, task: str) -> tuple[int, ...]:
+    """(K,) of the logits [N, K] that a module makes of inputs; (P, K) for positions.
 
     Raises:
         ValueError: if it does not take such inputs or return such logits.
     """
-    sample = jax.ShapeDtypeStruct((2, *input_shape), jnp.float32)
     kwargs = train_kwargs(module, train=False)
     try:
         output, _ = jax.eval_shape(
@@ -217,19 +235,22 @@ def output_size(module: linen.Module, input_shape: Sequence[int]) -> int:
     except (TypeError, ValueError, FlaxError) as error:
         raise ValueError(
             f"{type(module).__name__} cannot be applied to inputs of shape "
-            f"[N, {', '.join(map(str, input_shape))}]: {error}"
+            f"[N, {', '.join(map(str, sample.shape[1:]))}]: {error}"
         ) from error
-    if not hasattr(output, "shape") or output.ndim != 2 or output.shape[0] != 2:
+    wanted, rank = ("[N, P, K]", 3) if task == "positions" else ("[N, K]", 2)
+    count = sample.shape[0]
+    if not hasattr(output, "shape") or output.ndim != rank or output.shape[0] != count:
         found = getattr(output, "shape", type(output).__name__)
         raise ValueError(
-            f"{type(module).__name__} must return logits [N, K]; for N = 2 it returns {found}"
+            f"{type(module).__name__} must return logits {wanted}; for N = {count} it returns "
+            f"{found}"
         )
-    return int(output.shape[1])
+    return tuple(int(n) for n in output.shape[1:])
 
 
-def _variables(module: linen.Module, input_shape: tuple[int, ...], key: Array) -> Variables:
+def _variables(module: linen.Module, sample: jax.ShapeDtypeStruct, key: Array) -> Variables:
     """What the module's `init` makes, without what belongs to one call and not to the model."""
-    inputs = jnp.zeros((1, *input_shape), jnp.float32)
+    inputs = jnp.zeros(sample.shape, sample.dtype)
     kwargs = train_kwargs(module, train=False)
     variables: Variables = unfreeze(module.init({"params": key, "dropout": key}, inputs, **kwargs))
     # Sown values and perturbations.
@@ -262,9 +283,9 @@ class Static:
 # At module level, so that a second model of one kind compiles nothing.
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def _initialised(
-    static: Static, input_shape: tuple[int, ...], only: frozenset[str] | None, key: Array
+    static: Static, sample: jax.ShapeDtypeStruct, only: frozenset[str] | None, key: Array
 ) -> Variables:
-    variables = _variables(static.module, input_shape, key)
+    variables = _variables(static.module, sample, key)
     if only is None:
         return variables
     return paths.unflatten({k: v for k, v in paths.flatten(variables).items() if k in only})

@@ -2,35 +2,48 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from cnnjax.data import Dataset, FileImages, Splits, resize_image
+from cnnjax.data.text.vocabulary import UNKNOWN
 from cnnjax.models.imagenet import IMAGENET_CLASSES, class_names
 from cnnjax.models.model import Model
-from cnnjax.models.spec import ModelSpec
+from cnnjax.models.spec import TOKENS, ModelSpec
 
 _BATCH = 64
 
 
-def predict(model: Model, images: np.ndarray | FileImages | Sequence[np.ndarray]) -> np.ndarray:
-    """Class probabilities of pictures.
+class UnknownWords(UserWarning):
+    """A text without a single word that the model knows."""
+
+
+def predict(
+    model: Model, images: np.ndarray | FileImages | Sequence[np.ndarray] | Sequence[str]
+) -> np.ndarray:
+    """Class probabilities of pictures, or of what else the model takes.
 
     Args:
         model: what to ask.
         images: [N, H, W, C], or a list of [H, W, C] of any sizes; uint8, or floating in [0, 255].
             Grey ones may leave out the channel. Other sizes than the model's are resized by
-            `model.spec.resize`.
+            `model.spec.resize`. For a model of texts a list of texts, or int [N, T], numbers of
+            words; of series floating [N, T, C].
 
     Returns:
         float32 [N, num_classes], rows that sum to 1; for a model of one logit [N, 1], the
-        probability of the second class.
+        probability of the second class; for one of positions [N, P, num_classes]; for one of
+        values the values, [N, num_classes].
 
     Raises:
-        ValueError: for another number of channels, or values that are no pixels.
+        ValueError: for another number of channels, or values that are no pixels; for an empty
+            text, or one that the model has no vocabulary for. A text of unknown words only is an
+            `UnknownWords` warning.
     """
     if isinstance(images, Dataset | Splits):
         raise ValueError(f"images must be arrays, got {type(images).__name__}: give its .images")
@@ -39,30 +52,62 @@ def predict(model: Model, images: np.ndarray | FileImages | Sequence[np.ndarray]
             f"{model.spec.name} has no head (include_top=False), so it predicts nothing: "
             "model(model.spec.preprocess(images)) gives its features"
         )
-    spec, size = model.spec, (model.spec.input_shape[0], model.spec.input_shape[1])
-    rows = [np.zeros((0, spec.num_classes), np.float32)]
+    spec = model.spec
+    if spec.preprocessing == TOKENS and not hasattr(images, "dtype"):
+        images = encode_texts(spec, images)
+    shape = (spec.positions, spec.num_classes) if spec.positions else (spec.num_classes,)
+    rows = [np.zeros((0, *shape), np.float32)]
     for start in range(0, len(images), _BATCH):
-        pictures = [
-            resize_image(_checked(np.asarray(p), i, spec), size, spec.resize, spec.interpolation)
-            for i, p in enumerate(images[start : start + _BATCH], start)
-        ]
-        batch = np.stack(pictures)
+        some = images[start : start + _BATCH]
+        batch = _pictures(some, start, spec) if len(spec.input_shape) == 3 else _arrays(some, spec)
         # One compiled shape whatever the number of pictures.
         padded = np.zeros((min(_BATCH, _power_of_two(len(batch))), *batch.shape[1:]), batch.dtype)
         padded[: len(batch)] = batch
         logits = model(spec.preprocess(jnp.asarray(padded), check=False))
-        if logits.ndim != 2:
+        if logits.ndim != 1 + len(shape):
             raise ValueError(
                 f"{spec.name} gives class maps [N, h, w, K], and predict one answer each: take "
                 "jax.nn.softmax(model(model.spec.preprocess(images)))"
             )
-        probs = probabilities(logits)
+        probs = logits if spec.task == "values" else probabilities(logits)
         rows.append(np.asarray(probs, np.float32)[: len(batch)])
     return np.concatenate(rows)
 
 
+def encode_texts(spec: ModelSpec, texts: Any) -> np.ndarray:
+    """Texts as a model takes them.
+
+    Args:
+        spec: of a model of texts.
+        texts: a list of N texts.
+
+    Returns:
+        int32 [N, T].
+
+    Raises:
+        ValueError: for an empty text, or something else than texts; for a model that has no
+            vocabulary. A text of unknown words only is an `UnknownWords` warning.
+    """
+    if spec.preprocessing != TOKENS:
+        raise ValueError(f"{spec.name} takes no texts, but inputs {list(spec.input_shape)}")
+    if spec.vocabulary is None:
+        raise ValueError(
+            f"{spec.name} has no vocabulary, so it takes numbers of words only: create it with "
+            "vocabulary=..., that of its data"
+        )
+    tokens = spec.vocabulary.encode_all(texts, spec.input_shape[0])
+    strange = np.flatnonzero((tokens <= UNKNOWN).all(axis=1)).tolist()
+    if strange:
+        warnings.warn(
+            f"of texts {strange} the model knows no word: what it says of them means nothing",
+            UnknownWords,
+            stacklevel=3,
+        )
+    return tokens
+
+
 def probabilities(logits: jax.Array) -> jax.Array:
-    """Softmax of [N, K] logits; sigmoid where K is 1."""
+    """Softmax of [..., K] logits; sigmoid where K is 1."""
     return jax.nn.sigmoid(logits) if logits.shape[-1] == 1 else jax.nn.softmax(logits, axis=-1)
 
 
@@ -106,6 +151,58 @@ def decode_predictions(
         [(keys[k], names[k], float(row[k])) for k in best]
         for row, best in zip(probs, order, strict=True)
     ]
+
+
+def decode_positions(
+    probs: np.ndarray, label_names: Sequence[str] = ()
+) -> list[list[tuple[str, float]]]:
+    """The most probable class at each position.
+
+    Args:
+        probs: [N, P, K] probabilities, as `predict` gives them of a model of positions.
+        label_names: one name per class; where empty, classes are numbered.
+
+    Returns:
+        Per picture [(name, probability), ...], one for each position.
+
+    Raises:
+        ValueError: if probs is not three-dimensional, or the names do not fit.
+
+    >>> decode_positions(np.array([[[0.1, 0.9], [0.8, 0.2]]]), ("A", "B"))
+    [[('B', 0.9), ('A', 0.8)]]
+    """
+    probs = np.asarray(probs)
+    if probs.ndim != 3:
+        raise ValueError(
+            f"probs must be [N, positions, num_classes], got shape {list(probs.shape)}"
+        )
+    if label_names and len(label_names) != probs.shape[2]:
+        raise ValueError(f"{len(label_names)} label_names for {probs.shape[2]} classes")
+    names = list(label_names) or [str(k) for k in range(probs.shape[2])]
+    return [
+        [(names[k], float(p)) for k, p in zip(row.argmax(axis=1), row.max(axis=1), strict=True)]
+        for row in probs
+    ]
+
+
+def _pictures(images: Any, start: int, spec: ModelSpec) -> np.ndarray:
+    """Pictures of any sizes as one batch of the model's."""
+    size = (spec.input_shape[0], spec.input_shape[1])
+    checked = (_checked(np.asarray(p), i, spec) for i, p in enumerate(images, start))
+    return np.stack([resize_image(p, size, spec.resize, spec.interpolation) for p in checked])
+
+
+def _arrays(inputs: Any, spec: ModelSpec) -> np.ndarray:
+    """Tokens or series, which have the model's shape already."""
+    array = np.asarray(inputs)
+    if array.shape[1:] != spec.input_shape:
+        wanted = ", ".join(["N", *map(str, spec.input_shape)])
+        raise ValueError(f"{spec.name} takes [{wanted}], got shape {list(array.shape)}")
+    if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
+        raise ValueError("the inputs hold NaN or infinity")
+    if spec.preprocessing == TOKENS and array.size:
+        spec.check_words(int(array.min()), int(array.max()), "the inputs")
+    return array
 
 
 def _checked(image: np.ndarray, index: int, spec: ModelSpec) -> np.ndarray:

@@ -10,6 +10,7 @@ from cnnjax.training.record import RunDirectory, RunError
 from cnnjax.training.state import TrainState
 from cnnjax.training.step import make_eval_step, make_train_step
 from cnnjax.training.stopping import Interrupted, NonFiniteLoss
+from cnnjax.training.sweep import Sweep, sweep
 
 __all__ = [
     "CheckpointError",
@@ -20,6 +21,7 @@ __all__ = [
     "Run",
     "RunDirectory",
     "RunError",
+    "Sweep",
     "TrainState",
     "evaluate",
     "fit",
@@ -29,4 +31,5 @@ __all__ = [
     "make_optimizer",
     "make_schedule",
     "make_train_step",
+    "sweep",
 ]

@@ -6,6 +6,7 @@ import numpy as np
 
 from cnnjax.data import Dataset
 from cnnjax.models import Model, ModelSpec
+from cnnjax.models.spec import TOKENS
 
 _ROWS_AT_ONCE = 4096
 
@@ -24,16 +25,8 @@ def check_data(model: Model, data: Dataset) -> None:
             "create it with num_classes and include_top=True, or a classifier, or give it a head "
             "by cj.transfer.replace_head"
         )
-    classes = max(spec.num_classes, 2)
-    wrong = (data.labels >= classes) | (data.labels < 0)
-    if wrong.any():
-        at, highest = int(np.argmax(wrong)), max(int(np.max(data.labels)), 0)
-        raise ValueError(
-            f"{data.name}: labels[{at}] is {data.labels[at]}, but {spec.name} has num_classes="
-            f"{spec.num_classes}, so labels must lie in [0, {classes}): create it with "
-            f"num_classes={highest + 1} or more"
-        )
-    _check_floats(data, spec)
+    _check_labels(data, spec)
+    _check_values(data, spec)
 
 
 def check_images(model: Model, data: Dataset) -> None:
@@ -44,7 +37,43 @@ def check_images(model: Model, data: Dataset) -> None:
             in [0, 255]; names the data, the value and what to do.
     """
     _check_shape(data, model.spec)
-    _check_floats(data, model.spec)
+    _check_values(data, model.spec)
+
+
+def _check_labels(data: Dataset, spec: ModelSpec) -> None:
+    """Whether the labels are what the model's task asks for."""
+    wanted = {"classes": (), "positions": (spec.positions,), "values": (spec.num_classes,)}
+    shape, kind = wanted[spec.task], np.floating if spec.task == "values" else np.integer
+    if data.labels.shape[1:] != shape or not np.issubdtype(data.labels.dtype, kind):
+        raise ValueError(
+            f"{data.name} has labels of shape {list(data.labels.shape)} and dtype "
+            f"{data.labels.dtype}, the model {spec.name} needs {kind.__name__} "
+            f"[{', '.join(['N', *map(str, shape)])}] for its task {spec.task!r}"
+        )
+    if spec.task == "values":
+        if not np.isfinite(data.labels).all():
+            raise ValueError(f"{data.name}: the labels hold NaN or infinity")
+        return
+    classes = max(spec.num_classes, 2)
+    wrong = (data.labels >= classes) | (data.labels < 0)
+    if wrong.any():
+        at, highest = np.argwhere(wrong)[0].tolist(), max(int(np.max(data.labels)), 0)
+        raise ValueError(
+            f"{data.name}: labels{at} is {data.labels[tuple(at)]}, but {spec.name} has num_classes="
+            f"{spec.num_classes}, so labels must lie in [0, {classes}): create it with "
+            f"num_classes={highest + 1} or more"
+        )
+
+
+def _check_words(data: Dataset, spec: ModelSpec) -> None:
+    """Whether the numbers of words are such as the model knows."""
+    known = spec.vocabulary
+    if known and data.vocabulary and known.fingerprint != data.vocabulary.fingerprint:
+        raise ValueError(
+            f"{data.name} was encoded by another vocabulary than that of {spec.name}: create the "
+            "model with vocabulary=data.vocabulary, or encode the texts by the model's"
+        )
+    spec.check_words(int(np.min(data.images)), int(np.max(data.images)), data.name)
 
 
 def _check_shape(data: Dataset, spec: ModelSpec) -> None:
@@ -52,13 +81,21 @@ def _check_shape(data: Dataset, spec: ModelSpec) -> None:
         raise ValueError(f"{data.name}: the data set is empty")
     if tuple(data.image_shape) != spec.input_shape:
         raise ValueError(
-            f"{data.name} has images of shape {list(data.image_shape)}, the model {spec.name} "
+            f"{data.name} has inputs of shape {list(data.image_shape)}, the model {spec.name} "
             f"takes {list(spec.input_shape)}: create it with input_shape={tuple(data.image_shape)}"
         )
 
 
-def _check_floats(data: Dataset, spec: ModelSpec) -> None:
-    if data.images.dtype == np.uint8:
+def _check_values(data: Dataset, spec: ModelSpec) -> None:
+    if (spec.preprocessing == TOKENS) != np.issubdtype(data.images.dtype, np.signedinteger):
+        wanted = "numbers of words, int32" if spec.preprocessing == TOKENS else "uint8 or floating"
+        raise ValueError(
+            f"{data.name} has inputs of dtype {data.images.dtype}, the model {spec.name} takes "
+            f"{wanted}"
+        )
+    if spec.preprocessing == TOKENS:
+        _check_words(data, spec)
+    if not np.issubdtype(data.images.dtype, np.floating):
         return
     low, high = np.inf, -np.inf
     for start in range(0, len(data), _ROWS_AT_ONCE):

@@ -27,11 +27,11 @@ from cnnjax.training.devices import Devices
 from cnnjax.training.dispatch import Dispatcher, Sums
 from cnnjax.training.evaluation import evaluate_step
 from cnnjax.training.freezing import FrozenLayersMoved, frozen_hash
-from cnnjax.training.optim import OPTIMIZER_SETTINGS, make_optimizer, make_schedule
+from cnnjax.training.optim import OPTIMIZER_SETTINGS
 from cnnjax.training.progress import Progress, epoch_line
 from cnnjax.training.record import GIVEN, RUN_FILE, RunDirectory, RunError
+from cnnjax.training.shared import make_steps
 from cnnjax.training.state import TrainState, Tree
-from cnnjax.training.step import make_eval_step, make_train_step
 from cnnjax.training.stopping import Interrupted, NonFiniteLoss, StopSignals
 
 # Dispatches that may wait on the device: enough to keep it busy.
@@ -45,7 +45,8 @@ class Run:
     Args:
         model: with the result's parameters: the best ones on the validation data if a metric is
             monitored and there is such data, else the last ones.
-        history: float arrays with a value per epoch for epoch, step, loss, accuracy, learning_rate,
+        history: float arrays with a value per epoch for epoch, step, loss, accuracy (for a model of
+            values absolute_error in its place, here and below), learning_rate,
             seconds, images_per_second, waiting (the share of the seconds spent waiting for data)
             and, with validation data, val_loss and val_accuracy.
         metrics: of the model: val_loss, val_accuracy, test_loss, test_accuracy where there is data.
@@ -97,7 +98,7 @@ def fit(
             in [0, 255]; the model's preprocessing is applied on the device.
         config: how; None takes the defaults of `TrainingConfig`.
         loss: (logits [N, K], labels [N]) -> [N]; None takes cross-entropy, softmax or, for one
-            logit, sigmoid.
+            logit, sigmoid; for a model of values the mean squared error.
         optimizer: any optax transformation, instead of the configured one with its learning rate,
             schedule and weight decay; it has to contain what rate_factors, layer_decay and
             clip_norm would do.
@@ -148,35 +149,32 @@ class _Training:
                 f"early_stopping={config.early_stopping} needs validation data: give Splits with a "
                 "validation part, e.g. splits.with_validation(0.2)"
             )
+        if config.monitor == "accuracy" and model.spec.task == "values":
+            raise ValueError(
+                f"monitor='accuracy' is for classes, and {model.spec.name} predicts values: take "
+                "monitor='loss'"
+            )
         if optimizer is not None:
             _check_replaced(config)
         self.model, self.splits, self.config = model, splits, config
         self.settings, self.loss = recorded_settings(config, optimizer), loss
         self.loader = Loader(splits.train, config.batch_size, shuffle=True, seed=config.seed)
         total = config.epochs * self.loader.steps
-        self.schedule = None if optimizer else make_schedule(config, total)
-        optimizer = optimizer or make_optimizer(config, total, model)
+        steps = make_steps(model, loss, optimizer, config, total)
+        self.schedule = steps.schedule
         self.state = TrainState.create(
-            model, optimizer, frozen=config.frozen, seed=config.seed, average=config.average > 0
-        )
-        step = make_train_step(
             model,
-            loss,
-            optimizer,
-            config.frozen,
-            augment=config.augment,
-            precision=config.precision,
-            average=config.average,
-            label_smoothing=config.label_smoothing,
-            log_gradients=config.log_gradients,
+            steps.optimizer,
+            frozen=config.frozen,
+            seed=config.seed,
+            average=config.average > 0,
         )
         self.frozen_hash = frozen_hash(model.variables, config.frozen) if config.frozen else None
         self.devices = Devices.for_batches_of(config.batch_size)
-        self.dispatcher = Dispatcher(step, self.loader, config, self.devices)
+        self.dispatcher = Dispatcher(steps.train, self.loader, config, self.devices)
         self.probe = self.loader.batch(0, 0)  # what `_check_parameters` evaluates
         options = compiler_options(config.deterministic)
-        eval_step = make_eval_step(model, loss, precision=config.precision)
-        self.eval_step = jax.jit(eval_step, compiler_options=options)
+        self.eval_step = jax.jit(steps.evaluate, compiler_options=options)
         self.progress = Progress(config.epochs, self.loader.steps, config.batch_size, verbose)
         self.verbose = verbose
         self.at = _Position()
@@ -231,9 +229,9 @@ class _Training:
         """Claim the run directory; where it holds a checkpoint to resume, restore it."""
         config = {
             "training": self.settings,
-            "loss": loss_name(self.loss),
+            "loss": loss_name(self.loss, self.model.spec.task),
             "conv_engine": current_conv_engine(),
-            "model": to_dict(self.model.spec),
+            "model": self.model.spec.facts(),
             "experiment": self.facts.get("experiment"),
         }
         parts = {
@@ -491,9 +489,9 @@ def _check_replaced(config: TrainingConfig) -> None:
             )
 
 
-def loss_name(loss: metrics.Loss | None) -> str:
-    """A loss as records name it."""
-    return "cross-entropy" if loss is None else qualified_name(loss)
+def loss_name(loss: metrics.Loss | None, task: str) -> str:
+    """A loss as records name it; None is the usual one of the task."""
+    return metrics.TASKS[task] if loss is None else qualified_name(loss)
 
 
 def recorded_settings(

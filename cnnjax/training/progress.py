@@ -6,6 +6,8 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from cnnjax import metrics
+
 _REDRAW_SECONDS = 0.3
 
 
@@ -45,7 +47,7 @@ class Progress:
         self._last_draw = now
         if self._bar is None:
             return
-        text = f"loss {means['loss']:.4f}  acc {means['accuracy']:.4f}"
+        text = _means(means)
         if self._timed_from is None:
             self._timed_from = (now, step)
         elif step > self._timed_from[1]:
@@ -103,8 +105,14 @@ def _terminal() -> bool:
 def epoch_line(epochs: int, record: Mapping[str, Any]) -> str:
     """The line that stays for an epoch."""
     parts = [f"epoch {record['epoch']:>{len(str(epochs))}}/{epochs}"]
-    parts.append(f"loss {record['loss']:.4f}  acc {record['accuracy']:.4f}")
+    parts.append(_means(record))
     if "val_loss" in record:
-        parts.append(f"val loss {record['val_loss']:.4f}  acc {record['val_accuracy']:.4f}")
+        parts.append("val " + _means(record, "val_"))
     parts.append(f"{record['images_per_second']:,.0f} img/s")
     return "  ".join(parts)
+
+
+def _means(record: Mapping[str, Any], prefix: str = "") -> str:
+    metric = metrics.quality(record)
+    short = {"accuracy": "acc", "absolute_error": "error"}[metric]
+    return f"loss {record[prefix + 'loss']:.4f}  {short} {record[prefix + metric]:.4f}"

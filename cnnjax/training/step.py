@@ -45,8 +45,9 @@ def make_train_step(
         augment, precision, average, label_smoothing, log_gradients: as in `TrainingConfig`.
 
     Returns:
-        (state, batch) -> (state, sums). The batch holds "image" [N, H, W, C] (pixels), "label"
-        int32 [N], and optionally "mask" [N]; with augmentation also "index" int32 [N] and "epoch".
+        (state, batch) -> (state, sums). The batch holds "image" [N, H, W, C] (pixels; what else a
+        model takes, where it takes none), "label" int32 [N] (what its task asks for), and
+        optionally "mask" [N]; with augmentation also "index" int32 [N] and "epoch".
         The loss that is minimised is the mean over the unmasked examples (with mixup and cutmix,
         of the losses for both labels by their shares; the accuracy is that of the example's own
         label, and a masked example may be the partner of the last one); sums are those of
@@ -69,10 +70,11 @@ def make_train_step(
     if optimizer is None:
         optimizer = make_optimizer(TrainingConfig(), total_steps=1)
     optimizer = optax.with_extra_args_support(optimizer)
-    num_classes = model.spec.num_classes
-    if label_smoothing and (loss is not None or num_classes == 1):
+    num_classes, task = model.spec.num_classes, model.spec.task
+    if label_smoothing and (loss is not None or num_classes == 1 or task != "classes"):
         raise ValueError("label_smoothing works with the default softmax loss only")
-    loss_function = loss or metrics.default_loss(num_classes)
+    _check_augment(augment, model)
+    loss_function = loss or metrics.default_loss(num_classes, task)
     functions = model.functions(frozen)
     frozen = tuple(frozen)
 
@@ -124,7 +126,7 @@ def make_train_step(
             if isinstance(augment, AugmentConfig) and (augment.mixup or augment.cutmix):
                 images, partners, share = augmentation.mix(augment, *which, images, labels)
                 mixed = (partners, share)
-        inputs = model.spec.preprocess(images.astype(jnp.float32))
+        inputs = model.spec.preprocess(images.astype(model.spec.input_dtype))
         # On accelerators matrix products would otherwise run in TF32 or bfloat16 unasked.
         with jax.default_matmul_precision("float32" if precision == "float32" else "default"):
             gradient = jax.value_and_grad(objective, has_aux=True)
@@ -144,7 +146,7 @@ def make_train_step(
             opt_state=opt_state,
             average=_averaged(state, params, average),
         )
-        sums = metrics.batch_sums(losses, logits, labels, mask)
+        sums = metrics.batch_sums(losses, logits, labels, mask, task)
         if log_gradients:
             sums["gradient_norm"] = optax.tree.norm(gradients) * sums["count"]
         return next_state, sums
@@ -164,7 +166,8 @@ def make_eval_step(
         (variables, batch) -> sums over the unmasked examples.
     """
     _check_precision(precision)
-    loss_function = loss or metrics.default_loss(model.spec.num_classes)
+    task = model.spec.task
+    loss_function = loss or metrics.default_loss(model.spec.num_classes, task)
     functions = model.functions()
 
     def eval_step(variables: Tree, batch: Batch) -> dict[str, Array]:
@@ -175,7 +178,7 @@ def make_eval_step(
             logits = functions.apply(params, state, _cast(inputs, precision)).astype(jnp.float32)
         mask = _mask(batch)
         losses = _per_example(loss_function(logits, batch["label"]), mask)
-        return metrics.batch_sums(losses, logits, batch["label"], mask)
+        return metrics.batch_sums(losses, logits, batch["label"], mask, task)
 
     return eval_step
 
@@ -186,6 +189,12 @@ def _per_example(losses: Array, mask: Array) -> Array:
             f"loss must return {list(mask.shape)}, got {list(losses.shape)}: one value per example"
         )
     return losses
+
+
+def _check_augment(augment: AugmentConfig | Callable | None, model: Model) -> None:
+    if augment is not None and len(model.spec.input_shape) != 3:
+        shape = list(model.spec.input_shape)
+        raise ValueError(f"augment changes images [H, W, C], and {model.spec.name} takes {shape}")
 
 
 def _check_precision(precision: str) -> None:

@@ -67,7 +67,13 @@ def train(
     return json.loads(done.stdout) if not stop_after else {}
 
 
-@pytest.mark.parametrize("changes", [{}, {"steps_per_dispatch": 2}], ids=["loop", "scan"])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({}, id="loop"),
+        pytest.param({"steps_per_dispatch": 2}, id="scan", marks=pytest.mark.slow),
+    ],
+)
 def test_eight_devices_equal_one_to_rounding(
     squares: tuple[np.ndarray, np.ndarray], tmp_path: Path, changes: dict[str, Any]
 ) -> None:
@@ -79,6 +85,7 @@ def test_eight_devices_equal_one_to_rounding(
             np.testing.assert_allclose(b[name], a[name], rtol=1e-4, atol=1e-5, err_msg=name)
 
 
+@pytest.mark.slow
 def test_on_eight_devices_an_interrupted_run_ends_in_the_same_bits(
     squares: tuple[np.ndarray, np.ndarray], tmp_path: Path
 ) -> None:

@@ -164,8 +164,11 @@ def interrupted(data: Arrays, directory: Path | None, after: int, **more: Any) -
 
 @pytest.mark.parametrize(
     ("model", "settings"),
-    [("mlp", LOOP), ("convnet", RICH), ("mlp", SCAN)],
-    ids=["loop", "average-augment-dropout", "scan"],
+    [
+        pytest.param("mlp", LOOP, id="loop", marks=pytest.mark.slow),
+        pytest.param("convnet", RICH, id="average-augment-dropout"),
+        pytest.param("mlp", SCAN, id="scan", marks=pytest.mark.slow),
+    ],
 )
 def test_a_run_killed_within_an_epoch_and_resumed_has_the_same_bits(
     squares: Arrays,
@@ -278,6 +281,7 @@ run_as_command(main)
 """
 
 
+@pytest.mark.slow
 def test_on_a_full_disk_the_checkpoint_before_survives_and_one_line_says_so(tmp_path: Path) -> None:
     through = python("-c", FULL, tmp_path / "through", "0", "").stdout.splitlines()[-1]
     run = tmp_path / "run"

@@ -1,0 +1,22 @@
+"""Experiments: from a configuration to trained, drawn, reported and compared runs."""
+
+from cnnjax.experiment.many import draw_seeds, mean_curve, run_seeds, run_variants
+from cnnjax.experiment.options import Experiment, Options, RecipeOptions
+from cnnjax.experiment.run import RUNS, build_model, load_data, run_experiment
+from cnnjax.experiment.tables import comparison, result_line
+
+__all__ = [
+    "RUNS",
+    "Experiment",
+    "Options",
+    "RecipeOptions",
+    "build_model",
+    "comparison",
+    "draw_seeds",
+    "load_data",
+    "mean_curve",
+    "result_line",
+    "run_experiment",
+    "run_seeds",
+    "run_variants",
+]

@@ -1,0 +1,110 @@
+"""One experiment for several seeds, and several experiments side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from cnnjax import data as data_sources
+from cnnjax import plot
+from cnnjax.experiment.options import Experiment, Options
+from cnnjax.experiment.run import RUNS, run_experiment
+from cnnjax.experiment.tables import comparison, result_line
+from cnnjax.metrics import quality
+from cnnjax.training import Run
+
+AnyOptions = TypeVar("AnyOptions", bound=Options)
+
+
+def run_seeds(
+    make: Callable[[AnyOptions], Experiment],
+    options: AnyOptions,
+    splits: data_sources.Splits | None = None,
+) -> list[Run]:
+    """Run an experiment once for every seed that the options ask for.
+
+    Args:
+        make: options -> experiment; called with each seed.
+        options: of the command line.
+        splits: the data of all runs, instead of what the experiment names.
+
+    Returns:
+        The runs.
+    """
+    if options.seeds < 1:
+        raise ValueError(f"seeds must be at least 1, got {options.seeds}")
+    runs = []
+    for seed in range(options.seed, options.seed + options.seeds):
+        experiment = make(replace(options, seed=seed))
+        out = options.out
+        if out and options.seeds > 1:
+            out = str(Path(out) / f"seed{seed}")
+        runs.append(run_experiment(experiment, out, splits=splits))
+    if len(runs) > 1:
+        print(f"\n{result_line(experiment, runs)}")
+        folder = Path(options.out).expanduser() if options.out else RUNS / experiment.name
+        figure = folder / f"{experiment.recipe}-seeds.png".lstrip("-")
+        draw_seeds(runs).savefig(figure)
+        print(f"curves: {figure}")
+    return runs
+
+
+def draw_seeds(runs: Sequence[Run]) -> Any:
+    """Loss and accuracy of one experiment for several seeds: means in a band of a deviation.
+
+    Args:
+        runs: at least two.
+
+    Returns:
+        A matplotlib figure.
+    """
+    panels: dict[str, dict[str, np.ndarray]] = {}
+    for metric in ("loss", quality(runs[0].history)):
+        parts = {"training": metric, "validation": f"val_{metric}"}
+        panels[metric.replace("_", " ")] = {
+            name: mean_curve(runs, key) for name, key in parts.items() if key in runs[0].history
+        }
+    return plot.mean_curves(panels, "epoch")
+
+
+def mean_curve(runs: Sequence[Run], metric: str) -> np.ndarray:
+    """A metric over the epochs that all runs have.
+
+    Args:
+        runs: of one experiment.
+        metric: of `Run.history`.
+
+    Returns:
+        float64 [3, epochs]: epoch, mean, standard deviation (of a single run 0).
+    """
+    length = min(len(run.history["epoch"]) for run in runs)
+    values = np.stack([run.history[metric][:length] for run in runs])
+    deviation = values.std(axis=0, ddof=1 if len(runs) > 1 else 0)
+    return np.stack([runs[0].history["epoch"][:length], values.mean(axis=0), deviation])
+
+
+def run_variants(
+    variants: Mapping[str, Callable[[AnyOptions], Experiment]],
+    options: AnyOptions,
+    splits: data_sources.Splits | None = None,
+) -> dict[str, list[Run]]:
+    """Run several experiments, each for every seed, and print them side by side.
+
+    Args:
+        variants: name -> (options -> experiment).
+        options: of the command line; `out` gets a folder per variant.
+        splits: as in `run_seeds`.
+
+    Returns:
+        name -> runs.
+    """
+    runs: dict[str, list[Run]] = {}
+    for name, make in variants.items():
+        out = str(Path(options.out) / name) if options.out else None
+        runs[name] = run_seeds(make, replace(options, out=out), splits)
+    print(f"\n{comparison(runs)}")
+    return runs

@@ -1,0 +1,109 @@
+"""What an experiment is, and what every one can be told on the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from cnnjax.config import TrainingConfig
+
+
+@dataclass(frozen=True)
+class Options:
+    """What every experiment can be told on the command line."""
+
+    seed: int = 0
+    """Of everything random: weights, order, dropout, augmentation, validation split."""
+    seeds: int = 1
+    """Number of runs, with the seeds seed, seed + 1, ...; the mean and its spread are printed."""
+    epochs: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
+    """Passes over the training data; default: the recipe's."""
+    data: str = "mnist"
+    """Name of a data set, path of an .npz file, or of a folder with a folder of pictures per
+    class."""
+    data_dir: Annotated[str | None, tyro.conf.arg(metavar="DIR")] = None
+    """Where TensorFlow Datasets keeps its data; default: TFDS_DATA_DIR or ~/tensorflow_datasets."""
+    out: Annotated[str | None, tyro.conf.arg(metavar="DIR")] = None
+    """Run directory to write; default: a new one below checkpoints/."""
+    resume: bool = False
+    """Go on with the run in --out, or with the newest one of this experiment, recipe and seed;
+    where nothing was saved yet, start from the beginning."""
+    checkpoint_every: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
+    """Steps between checkpoints within an epoch; default: at the end of each epoch only."""
+
+
+@dataclass(frozen=True)
+class RecipeOptions(Options):
+    """Options of an experiment that a figure was reported for."""
+
+    recipe: Literal["reported", "tuned"] = "reported"
+    """reported: the hyper-parameters of the reported figure, to the letter; tuned: our choice."""
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One training with everything that decides it.
+
+    Args:
+        name: of the experiment; the default run directory lies in checkpoints/NAME.
+        description: one line for the report.
+        model: name for `create_model`.
+        training: how to train.
+        data: name or file for `data.load`.
+        data_dir: for `data.load`.
+        images: how a folder's pictures are read, for `data.load`, e.g. {"image_size": (150, 150)}.
+        texts: for data of texts, how they are read, for `data.load_texts`, e.g. {"length": 500}.
+        validation, test: fractions of the training data set aside, in [0, 1), where the data have
+            no such part.
+        train_examples: train on so many of the others only; None: on all.
+        arguments: further ones for `create_model`.
+        one_logit: for two classes, one logit and sigmoid instead of two and softmax.
+        smoothing: of the curves in the report, in [0, 1).
+        recipe: "reported" or "tuned"; "" where no figure was reported.
+        reported: the figures that were reported with Keras, e.g. {"test_accuracy": 0.9918}.
+        changed: what the command line changed of the recipe, e.g. {"epochs": 1}.
+        facts: further ones for the record.
+    """
+
+    name: str
+    description: str
+    model: str
+    training: TrainingConfig
+    data: str = "mnist"
+    data_dir: str | None = None
+    images: Mapping[str, Any] = field(default_factory=dict)
+    texts: Mapping[str, Any] | None = None
+    validation: float = 0.0
+    test: float = 0.0
+    train_examples: int | None = None
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    one_logit: bool = False
+    smoothing: float = 0.0
+    recipe: str = ""
+    reported: Mapping[str, float] = field(default_factory=dict)
+    changed: Mapping[str, Any] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    def with_options(self, options: Options) -> Experiment:
+        """The experiment as the command line wants it, at `options.seed`."""
+        training = replace(
+            self.training,
+            seed=options.seed,
+            epochs=self.training.epochs if options.epochs is None else options.epochs,
+            checkpoint_every=options.checkpoint_every,
+            resume=options.resume,
+        )
+        changed = {"epochs": training.epochs} if training.epochs != self.training.epochs else {}
+        return replace(
+            self,
+            training=training,
+            changed=changed,
+            data=options.data,
+            data_dir=options.data_dir,
+            # A figure belongs to the data it was reported on.
+            reported=self.reported if Path(options.data).name == Path(self.data).name else {},
+        )

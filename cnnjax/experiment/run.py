@@ -1,0 +1,153 @@
+"""From a configuration to a trained, drawn and reported run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cnnjax import data as data_sources
+from cnnjax.experiment.options import Experiment
+from cnnjax.experiment.tables import result_line
+from cnnjax.models import Model, create_model, summary
+from cnnjax.report import draw_augmentation, draw_test, write_report
+from cnnjax.training import Run, RunDirectory, fit
+
+RUNS = Path("checkpoints")
+
+
+def run_experiment(
+    experiment: Experiment,
+    out: str | Path | None = None,
+    *,
+    splits: data_sources.Splits | None = None,
+    model: Model | None = None,
+    pictures: Any = None,
+    verbose: bool = True,
+) -> Run:
+    """Resolve the data, build the model, train, draw and report.
+
+    Args:
+        experiment: what to do.
+        out: run directory; None makes a new one in checkpoints/, or with `training.resume` takes
+            the newest one of this experiment, recipe and seed.
+        splits: the data, instead of what the experiment names.
+        model: where to start from, instead of a new one.
+        pictures: of the test examples, [N, H, W, C], to show where `splits` holds features.
+        verbose: print layer table, progress and result.
+
+    Returns:
+        The run; its directory holds figures/ and report.html.
+    """
+    say: Callable[[str], None] = print if verbose else _silent
+    training = experiment.training
+    splits = splits or load_data(experiment, say)
+    if len(splits.train) < training.batch_size:
+        say(f"batch_size={training.batch_size} becomes {len(splits.train)}: there are no more")
+        training = replace(training, batch_size=len(splits.train))
+    model = model or build_model(experiment, splits)
+    directory = Path(out).expanduser() if out else _directory(experiment)
+    say(f"{experiment.name}: {experiment.description}")
+    say(f"{_count(splits)}\n\n{summary(model)}\n")
+    run = fit(
+        model,
+        splits,
+        training,
+        directory=directory,
+        verbose=verbose,
+        record={
+            "experiment": experiment.name,
+            "description": experiment.description,
+            **({"recipe": experiment.recipe} if experiment.recipe else {}),
+            "reported": dict(experiment.reported),
+            "changed": dict(experiment.changed),
+            **experiment.facts,
+        },
+    )
+    if training.augment is not None:
+        draw_augmentation(splits.train, training, directory / "figures")
+    if splits.test and run.model.spec.task == "classes" and len(run.model.spec.input_shape) == 3:
+        draw_test(run.model, splits.test, directory / "figures", pictures)
+    page = write_report(directory, experiment.smoothing)
+    say(f"\n{result_line(experiment, [run])}")
+    say(f"report: {page}\nmodel:  {directory} (cj.load, cnnjax predict)")
+    return run
+
+
+def load_data(experiment: Experiment, say: Callable[[str], None] = print) -> data_sources.Splits:
+    """The data of an experiment, divided as it asks for.
+
+    Args:
+        experiment: its data, data_dir, images or texts, validation, test, train_examples and seed.
+        say: told what takes long.
+    """
+    common = {"data_dir": experiment.data_dir, "progress": say}
+    if experiment.texts is not None:
+        splits = data_sources.load_texts(experiment.data, **common, **experiment.texts)
+    else:
+        splits = data_sources.load(experiment.data, **common, **experiment.images)
+    seed = experiment.training.seed
+    if experiment.test and splits.test is None:
+        # Not the run's seed: all runs are tested on the same examples.
+        splits = splits.with_test(experiment.test, 0)
+    if experiment.validation and splits.validation is None:
+        splits = splits.with_validation(experiment.validation, seed)
+    if experiment.train_examples is not None:
+        splits = splits.with_train_examples(experiment.train_examples, seed)
+    return splits
+
+
+def build_model(experiment: Experiment, splits: data_sources.Splits) -> Model:
+    """The model of an experiment for its data, with random weights from its seed."""
+    train = splits.train
+    names: tuple[str, ...] = ()
+    if np.issubdtype(train.labels.dtype, np.floating):  # values have no names
+        outputs = int(train.labels.shape[1])
+    else:
+        known = train.label_names or map(str, range(max(int(train.labels.max()) + 1, 2)))
+        names = tuple(known)
+        outputs = 1 if experiment.one_logit and len(names) == 2 else len(names)
+    model = create_model(
+        experiment.model,
+        input_shape=tuple(train.image_shape),
+        num_classes=outputs,
+        label_names=names,
+        vocabulary=train.vocabulary,
+        seed=experiment.training.seed,
+        **experiment.arguments,
+    )
+    # Photos that the model is asked about later are brought to its size as those of training were.
+    read = (splits.source or {}).get("folder", {})
+    same = {k: read[k] for k in ("resize", "interpolation") if k in read}
+    return model.replace(spec=replace(model.spec, **same))
+
+
+def _directory(experiment: Experiment) -> Path:
+    seed = experiment.training.seed
+    folder = RUNS / experiment.name
+    prefix = f"{experiment.recipe}-seed{seed}-".lstrip("-")
+    if experiment.training.resume:
+        runs = [c for c in folder.glob(f"{prefix}*") if RunDirectory(c).holds_run()]
+        if runs:
+            return max(runs)
+        print(f"no run {folder / prefix}*: starting from the beginning")
+    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+    path, number = folder / f"{prefix}{stamp}", 1
+    while path.exists():
+        number += 1
+        path = folder / f"{prefix}{stamp}-{number}"
+    return path
+
+
+def _count(splits: data_sources.Splits) -> str:
+    parts = [f"{len(part):,} {name}" for name, part in splits.parts.items()]
+    what = "images" if len(splits.train.image_shape) == 3 else "examples"
+    return f"data: {splits.train.name}; {', '.join(parts)} {what}"
+
+
+def _silent(text: str) -> None:
+    pass

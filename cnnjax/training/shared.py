@@ -1,0 +1,115 @@
+"""One step for all trainings that differ in nothing it depends on, so that it compiles once."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import optax
+
+from cnnjax import metrics
+from cnnjax.config import TrainingConfig
+from cnnjax.models import Model
+from cnnjax.models.model import Static
+from cnnjax.training.optim import make_optimizer, make_schedule
+from cnnjax.training.step import EvalStep, TrainStep, make_eval_step, make_train_step
+
+# Of the last few kinds: a sweep alternates between few, and a compiled net takes its memory.
+_KEPT = 4
+
+
+@dataclass(frozen=True)
+class Steps:
+    """What one training shares with another.
+
+    Args:
+        optimizer: of the state.
+        schedule: step -> learning rate; None for an optimiser of the caller's own.
+        train: the training step.
+        evaluate: the evaluation step.
+    """
+
+    optimizer: optax.GradientTransformation
+    schedule: Callable[[int], Any] | None
+    train: TrainStep
+    evaluate: EvalStep
+
+
+def make_steps(
+    model: Model,
+    loss: metrics.Loss | None,
+    optimizer: optax.GradientTransformation | None,
+    config: TrainingConfig,
+    total: int,
+) -> Steps:
+    """The steps of a training; the same objects where one before had the same settings.
+
+    `jax.jit` knows functions by identity: for the same object nothing is traced or compiled again.
+
+    Args:
+        model: its architecture and spec; not its weights.
+        loss, optimizer: as in `fit`.
+        config: how; seed, epochs and what belongs to files make no difference.
+        total: number of steps that the schedule lasts.
+    """
+    shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), model)
+    relevant = replace(config, seed=0, epochs=1, keep=1, resume=False, checkpoint_every=None)
+    total = 1 if config.schedule == "constant" else total
+    kind = _Kind(shapes, loss, optimizer, relevant, total)
+    try:
+        hash(kind)
+    except TypeError:  # a loss or augmentation that cannot be a key
+        return _steps.__wrapped__(kind)
+    return _steps(kind)
+
+
+class _Kind:
+    """All that the steps depend on, as a key."""
+
+    def __init__(
+        self,
+        model: Model,
+        loss: metrics.Loss | None,
+        optimizer: optax.GradientTransformation | None,
+        config: TrainingConfig,
+        total: int,
+    ):
+        self.model, self.loss, self.optimizer = model, loss, optimizer
+        self.config, self.total = config, total
+        self._key = (Static(model.module), model.spec, loss, optimizer, config, total)
+        # A model may have got variables that its module's own `init` does not make.
+        self._shapes = jax.tree.structure(model.variables), tuple(jax.tree.leaves(model.variables))
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, _Kind) and self._key == other._key and self._shapes == other._shapes
+        )
+
+
+@functools.lru_cache(maxsize=_KEPT)
+def _steps(kind: _Kind) -> Steps:
+    config, model = kind.config, kind.model
+    optimizer = kind.optimizer or make_optimizer(config, kind.total, model)
+    train = make_train_step(
+        model,
+        kind.loss,
+        optimizer,
+        config.frozen,
+        augment=config.augment,
+        precision=config.precision,
+        average=config.average,
+        label_smoothing=config.label_smoothing,
+        log_gradients=config.log_gradients,
+    )
+    return Steps(
+        optimizer,
+        None if kind.optimizer else make_schedule(config, kind.total),
+        train,
+        make_eval_step(model, kind.loss, precision=config.precision),
+    )

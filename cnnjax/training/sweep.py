@@ -1,0 +1,210 @@
+"""The same training many times: for several seeds, and for lists of settings."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cnnjax import metrics, paths
+from cnnjax.config import TrainingConfig
+from cnnjax.data import Dataset, Splits, as_splits
+from cnnjax.models import Model
+from cnnjax.training.loop import Run, fit
+
+Settings = dict[str, Any]
+
+_OWN = ("seed", "resume")  # of the sweep itself
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What `sweep` returns.
+
+    Args:
+        seeds: of the runs of every setting.
+        settings: the combinations, e.g. ({"learning_rate": 1e-3}, {"learning_rate": 1e-4}); one
+            empty one where there is no list.
+        runs: for every combination the runs, one a seed.
+    """
+
+    seeds: tuple[int, ...]
+    settings: tuple[Settings, ...]
+    runs: tuple[tuple[Run, ...], ...]
+
+    def values(self, metric: str) -> np.ndarray:
+        """A metric of every run.
+
+        Args:
+            metric: of `Run.metrics`, e.g. "test_accuracy", or, of the chosen epoch, of
+                `Run.history`, e.g. "loss".
+
+        Returns:
+            float64 [settings, seeds].
+
+        Raises:
+            ValueError: for a metric that there is not.
+        """
+        rows = [[_value(run, metric) for run in runs] for runs in self.runs]
+        return np.array(rows, np.float64)
+
+    def history(self, metric: str) -> np.ndarray:
+        """A metric over the epochs of every run; NaN after the end of one that stopped early.
+
+        Args:
+            metric: of `Run.history`, e.g. "val_loss".
+
+        Returns:
+            float64 [settings, seeds, epochs].
+        """
+        longest = max(len(run.history["epoch"]) for runs in self.runs for run in runs)
+        result = np.full((len(self.runs), len(self.seeds), longest), np.nan)
+        for i, j in np.ndindex(*result.shape[:2]):
+            values = _known(self.runs[i][j].history, metric)
+            result[i, j, : len(values)] = values
+        return result
+
+    def best(self, metric: str = "val_loss") -> Settings:
+        """The combination with the best mean of a metric.
+
+        Args:
+            metric: a loss or error is best where smallest, an accuracy where largest.
+        """
+        means = self.values(metric).mean(axis=1)
+        smallest = metric.endswith(("loss", "error"))
+        return self.settings[int(np.argmin(means) if smallest else np.argmax(means))]
+
+    def __str__(self) -> str:
+        first = self.runs[0][0]
+        metric = metrics.quality(first.history)
+        names = ["loss", metric]
+        names += [k for k in (f"val_{metric}", f"test_{metric}") if k in first.metrics]
+        rows = [[_text(settings) for settings in self.settings]]
+        rows += [[_mean_and_deviation(row) for row in self.values(name)] for name in names]
+        heads = ["", *(name.replace("_", " ") for name in names)]
+        widths = [
+            max(len(h), *(len(cell) for cell in row)) for h, row in zip(heads, rows, strict=True)
+        ]
+        lines = ["  ".join(h.rjust(w) for h, w in zip(heads, widths, strict=True))]
+        for cells in zip(*rows, strict=True):
+            lines.append("  ".join(c.rjust(w) for c, w in zip(cells, widths, strict=True)))
+        return "\n".join([*lines, f"mean ± standard deviation over {len(self.seeds)} seeds"])
+
+
+def sweep(
+    make_model: Callable[..., Model],
+    data: Splits | Dataset | tuple[np.ndarray, np.ndarray],
+    config: TrainingConfig | None = None,
+    *,
+    seeds: int | Sequence[int] = 3,
+    directory: str | Path | None = None,
+    resume: bool = False,
+    verbose: bool = True,
+    **lists: Sequence[Any],
+) -> Sweep:
+    """Train a model for several seeds and every combination of listed settings.
+
+    The runs go one after the other through one compiled step, and each ends in the same bits as
+    `fit` alone. (Replicas in one program, by `vmap`, cost more per replica on CPUs:
+    `experiments.benchmarks.many_seeds` measures it.) A setting that a step depends on is compiled
+    once; a seed never is.
+
+    Args:
+        make_model: (seed, **arguments) -> Model, e.g. `partial(create_model, "lenet")`.
+        data: as in `fit`.
+        config: of all runs but for the seed and what is listed.
+        seeds: a number of seeds, counted from `config.seed`, or the seeds.
+        directory: gets a run directory per run, e.g. learning_rate=0.001/seed0; None keeps nothing.
+        resume: take finished runs in the directory as they are and go on with the others.
+        verbose: print a line for every run.
+        lists: name -> values to try. Fields of `TrainingConfig` (learning_rate=(1e-3, 1e-4)) are
+            set there, all others are arguments of make_model (dropout=(0.0, 0.5)).
+
+    Returns:
+        A Sweep; print it.
+
+    Raises:
+        ValueError: for no or repeated seeds, an empty list, a setting that belongs to the sweep.
+
+    >>> import cnnjax as cj
+    >>> from functools import partial
+    >>> found = cj.sweep(partial(cj.create_model, "mlp", units=(16,)), cj.data.load("digits"),
+    ...                  cj.TrainingConfig(epochs=1), seeds=2, learning_rate=(1e-3, 1e-2),
+    ...                  verbose=False)
+    >>> found.values("test_accuracy").shape
+    (2, 2)
+    """
+    config, splits = config or TrainingConfig(), as_splits(data)
+    chosen = _seeds(seeds, config.seed)
+    combinations = _combinations(lists)
+    fields = {field.name for field in dataclasses.fields(TrainingConfig)}
+    rows = []
+    for settings in combinations:
+        arguments = {k: v for k, v in settings.items() if k not in fields}
+        trained = {k: v for k, v in settings.items() if k in fields}
+        row = []
+        for seed in chosen:
+            place = None if directory is None else _place(Path(directory), settings, seed)
+            one = replace(config, **trained, seed=seed, resume=resume)
+            model = make_model(seed=seed, **arguments)
+            row.append(fit(model, splits, one, directory=place, verbose=False))
+            if verbose:
+                print(_line(settings, seed, row[-1]), flush=True)
+        rows.append(tuple(row))
+    return Sweep(chosen, tuple(combinations), tuple(rows))
+
+
+def _seeds(seeds: int | Sequence[int], first: int) -> tuple[int, ...]:
+    chosen = tuple(range(first, first + seeds)) if isinstance(seeds, int) else tuple(seeds)
+    if not chosen or len(set(chosen)) < len(chosen):
+        raise ValueError(f"seeds must be a number >= 1, or different seeds, got {seeds!r}")
+    return chosen
+
+
+def _combinations(lists: Mapping[str, Sequence[Any]]) -> list[Settings]:
+    for name, values in lists.items():
+        if name in _OWN:
+            raise ValueError(f"{name} is no list of a sweep: give {name}= itself, or seeds=")
+        if isinstance(values, str) or not isinstance(values, Sequence) or not values:
+            raise ValueError(f"{name} must be a list of values to try, got {values!r}")
+    return [dict(zip(lists, one, strict=True)) for one in itertools.product(*lists.values())]
+
+
+def _value(run: Run, metric: str) -> float:
+    if metric in run.metrics:
+        return run.metrics[metric]
+    return float(_known({**run.history, **run.metrics}, metric)[run.best_epoch - 1])
+
+
+def _known(values: Mapping[str, Any], metric: str) -> Any:
+    if metric not in values:
+        raise ValueError(
+            f"there is no metric {metric!r}. {paths.suggest(metric, list(values), 'metrics')}"
+        )
+    return values[metric]
+
+
+def _text(settings: Settings) -> str:
+    return ",".join(f"{name}={value}" for name, value in settings.items())
+
+
+def _place(directory: Path, settings: Settings, seed: int) -> Path:
+    name = re.sub(r"[^\w.=,+-]+", "_", _text(settings))
+    return directory.expanduser() / name / f"seed{seed}"
+
+
+def _mean_and_deviation(values: np.ndarray) -> str:
+    mean = f"{values.mean():.4f}"
+    return mean if len(values) == 1 else f"{mean} ± {values.std(ddof=1):.4f}"
+
+
+def _line(settings: Settings, seed: int, run: Run) -> str:
+    figures = "  ".join(f"{k.replace('_', ' ')} {v:.4f}" for k, v in run.metrics.items())
+    figures = figures or f"loss {run.history['loss'][-1]:.4f}"
+    return f"{_text(settings)} seed {seed}:  {figures}  ({run.seconds:.0f} s)".strip()

@@ -1,0 +1,112 @@
+"""Many trainings at once are each what they are alone."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import cnnjax as cj
+
+CONFIG = cj.TrainingConfig(epochs=2, batch_size=32, optimizer="adam", monitor=None)
+net = partial(cj.create_model, "mlp", input_shape=(12, 12, 1), num_classes=3, units=(8,))
+
+
+@pytest.fixture
+def splits(squares: tuple[np.ndarray, np.ndarray]) -> cj.data.Splits:
+    images, labels = squares
+    test = cj.data.from_arrays(images[:24], labels[:24])
+    return cj.data.Splits(cj.data.from_arrays(images, labels), test=test)
+
+
+def test_every_run_ends_in_the_bits_of_its_own(splits: cj.data.Splits) -> None:
+    found = cj.sweep(net, splits, CONFIG, seeds=(3, 5), learning_rate=(1e-3, 1e-2), verbose=False)
+    assert found.settings == ({"learning_rate": 1e-3}, {"learning_rate": 1e-2})
+    for settings, runs in zip(found.settings, found.runs, strict=True):
+        for seed, run in zip((3, 5), runs, strict=True):
+            config = replace(CONFIG, **settings, seed=seed)
+            alone = cj.fit(net(seed=seed), splits, config, verbose=False)
+            assert run.parameter_hash == alone.parameter_hash
+    assert found.values("test_loss").shape == (2, 2)
+    assert found.values("test_loss")[1, 0] == found.runs[1][0].metrics["test_loss"]
+    assert found.history("loss").shape == (2, 2, 2)
+    assert found.values("loss").tolist() == found.history("loss")[:, :, -1].tolist()
+
+
+def test_settings_go_where_they_belong_and_all_are_combined(splits: cj.data.Splits) -> None:
+    asked: list[dict[str, Any]] = []
+
+    def make(seed: int, **arguments: Any) -> cj.Model:
+        asked.append({"seed": seed, **arguments})
+        return net(seed=seed, **arguments)
+
+    found = cj.sweep(
+        make, splits, CONFIG, seeds=1, weight_decay=(0.0, 0.1), dropout=(0.0, 0.5), verbose=False
+    )
+    assert [s["dropout"] for s in found.settings] == [0.0, 0.5, 0.0, 0.5]
+    assert asked == [{"seed": 0, "dropout": d} for d in (0.0, 0.5, 0.0, 0.5)]
+    hashes = {runs[0].parameter_hash for runs in found.runs}
+    assert len(hashes) == 4
+
+
+def test_the_best_setting_and_the_table(splits: cj.data.Splits) -> None:
+    found = cj.sweep(net, splits, CONFIG, seeds=2, learning_rate=(1e-6, 1e-2), verbose=False)
+    assert found.best("test_loss") == {"learning_rate": 1e-2}
+    assert found.best("test_accuracy") == {"learning_rate": 1e-2}
+    lines = str(found).splitlines()
+    losses = found.values("test_accuracy")[1]
+    wanted = f"{losses.mean():.4f} ± {losses.std(ddof=1):.4f}"
+    assert "learning_rate=0.01" in lines[2]
+    assert lines[2].endswith(wanted)
+    assert lines[-1] == "mean ± standard deviation over 2 seeds"
+
+
+def test_run_directories_and_going_on(
+    splits: cj.data.Splits, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments: dict[str, Any] = {"seeds": 2, "frozen": ((), ("dense1",)), "directory": tmp_path}
+    first = cj.sweep(net, splits, CONFIG, **arguments)
+    said = capsys.readouterr().out.splitlines()
+    assert said[0].startswith("frozen=() seed 0:  test ")
+    assert len(said) == 4
+    directory = tmp_path / "frozen=_dense1_,_" / "seed1"
+    facts = json.loads((directory / "run.json").read_text())
+    assert (facts["seed"], facts["status"]) == (1, "finished")
+    shutil.rmtree(directory)
+    again = cj.sweep(net, splits, CONFIG, **arguments, resume=True, verbose=False)
+    assert np.array_equal(again.values("test_loss"), first.values("test_loss"))
+    with pytest.raises(cj.training.RunError, match="resume"):
+        cj.sweep(net, splits, CONFIG, **arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"seeds": 0}, r"seeds must be a number >= 1, or different seeds, got 0"),
+        ({"seeds": (1, 1)}, r"seeds must be .*, got \(1, 1\)"),
+        ({"learning_rate": ()}, r"learning_rate must be a list of values to try, got \(\)"),
+        ({"learning_rate": 0.1}, r"learning_rate must be a list of values to try, got 0.1"),
+        ({"optimizer": "adam"}, r"optimizer must be a list of values to try, got 'adam'"),
+        ({"seed": (1, 2)}, r"seed is no list of a sweep: give seed= itself, or seeds="),
+        ({"dropuot": (0.1,)}, r"model 'mlp' has no argument 'dropuot'. Did you mean 'dropout'"),
+    ],
+)
+def test_what_cannot_be_swept(
+    splits: cj.data.Splits, arguments: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        cj.sweep(net, splits, CONFIG, **{"seeds": 1, **arguments}, verbose=False)
+
+
+def test_an_unknown_metric_offers_the_nearest(splits: cj.data.Splits) -> None:
+    found = cj.sweep(net, splits, replace(CONFIG, epochs=1), seeds=1, verbose=False)
+    with pytest.raises(ValueError, match=r"no metric 'test_acuracy'.*'test_accuracy'"):
+        found.values("test_acuracy")
+    with pytest.raises(ValueError, match=r"no metric 'val_loss'"):
+        found.history("val_loss")
