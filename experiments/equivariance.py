@@ -1,10 +1,10 @@
 """Equivariance and invariance: what a moved photo does to the maps of a net, in numbers.
 
 A convolution moves its map with the picture; pooling makes small shifts harmless; both claims are
-made for scale and small deformations too. For a model (the deep CIFAR-10 net with random weights,
-or a trained one) and parts of a photo, each layer's map of the moved picture is compared with the
-map moved along (equivariance) and with the map where it stood (invariance); 1 in the figures of
-invariance is the change to another picture.
+made for scale and small deformations (here turns and shears) too. For a model (the deep CIFAR-10
+net with random weights, or a trained one) and parts of a photo, each layer's map of the moved
+picture is compared with the map moved along (equivariance) and with the map where it stood
+(invariance); 1 in the figures of invariance is the change to another picture.
 
 Command:   python -m experiments.equivariance [--run RUN] [--photo FILE] [--out DIR]
 
@@ -37,6 +37,7 @@ from experiments._pictures import Gallery, PictureOptions, panels, read_photo, s
 SHIFTS = (1, 2, 3, 4, 5, 6, 7, 8)
 SCALES = (0.8, 0.9, 0.95, 1.05, 1.1, 1.25)
 TURNS = (1, 2, 5, 10, 20)
+SHEARS = (1, 2, 5, 10, 20)
 POOLS = (1, 2, 4, 8)
 
 
@@ -172,15 +173,16 @@ def draw_shifts(
 
 
 def draw_deformations(changes: dict[str, dict[str, Change]], other: dict[str, float]) -> Figure:
-    """What scale and turns do: with the map moved along, and where it stands."""
-    figure = Figure((11, 8), dpi=120, layout="constrained")
+    """What scale, turns and shears do: with the map moved along, and where it stands."""
+    figure = Figure((14, 8), dpi=120, layout="constrained")
     groups: dict[str, dict[float, str]] = {
         "scale": {s: f"scale {s:g}" for s in SCALES},
         "turn (degrees)": {d: f"turn {d}" for d in TURNS},
+        "shear (degrees)": {d: f"shear {d}" for d in SHEARS},
     }
     for column, (title, names) in enumerate(groups.items()):
         for row, kind in enumerate(("equivariance", "invariance")):
-            axes: Any = figure.add_subplot(2, 2, 2 * row + column + 1)
+            axes: Any = figure.add_subplot(2, 3, 3 * row + column + 1)
             for number, layer in enumerate(other):
                 values = [getattr(changes[name][layer], kind) for name in names.values()]
                 if kind == "invariance":
@@ -223,6 +225,7 @@ def main(config: Config) -> dict[str, dict[str, Change]]:
         {
             **{f"scale {s:g}": Move(scale=s) for s in SCALES},
             **{f"turn {d}": Move(degrees=d) for d in TURNS},
+            **{f"shear {d}": Move(shear=d) for d in SHEARS},
         },
     )
     other = to_another(model, images, layers)
@@ -231,7 +234,7 @@ def main(config: Config) -> dict[str, dict[str, Change]]:
     gallery = Gallery(config, "equivariance")
     gallery.add("translation", draw_translation(model, images, first, max(SHIFTS)))
     gallery.add("shifts", draw_shifts(shifts, other, pooled, first))
-    gallery.add("scale_and_turn", draw_deformations(others, other))
+    gallery.add("deformations", draw_deformations(others, other))
     changes = {**shifts, **others}
     head = ("", *next(iter(changes.values())))
     print("equivariance: the map of the moved picture against the map moved along, relative\n")

@@ -8,6 +8,7 @@ from cnnjax.explain.activations import (
     sparsity,
 )
 from cnnjax.explain.cam import EmptyMap, grad_cam, grad_cam_plus_plus, hires_cam
+from cnnjax.explain.classes import class_patterns
 from cnnjax.explain.equivariance import Change, Move, equivariance
 from cnnjax.explain.faithfulness import Curve, Pointing, deletion, insertion, pointing_game
 from cnnjax.explain.filters import DeadFilters, dead_filters, filter_patterns
@@ -23,6 +24,7 @@ from cnnjax.explain.occlusion import occlusion
 from cnnjax.explain.receptive_field import Box, receptive_box, receptive_field
 from cnnjax.explain.sanity import METHODS, Randomisation, methods_at, randomisation
 from cnnjax.explain.similarity import rank_correlation, structural_similarity
+from cnnjax.explain.words import Ngram, top_ngrams, word_cam, word_occlusion
 
 __all__ = [
     "METHODS",
@@ -32,12 +34,14 @@ __all__ = [
     "DeadFilters",
     "EmptyMap",
     "Move",
+    "Ngram",
     "Pointing",
     "Randomisation",
     "Sparsity",
     "activation_shapes",
     "activations",
     "as_heatmaps",
+    "class_patterns",
     "dead_filters",
     "deletion",
     "equivariance",
@@ -61,4 +65,7 @@ __all__ = [
     "smooth_grad",
     "sparsity",
     "structural_similarity",
+    "top_ngrams",
+    "word_cam",
+    "word_occlusion",
 ]

@@ -14,6 +14,7 @@ from flax import linen
 from jax import Array
 
 from cnnjax import paths
+from cnnjax.explain.targets import check_preprocessed
 from cnnjax.models import Model
 from cnnjax.models.model import Static, Variables, train_kwargs
 
@@ -32,10 +33,13 @@ def activations(
             takes all.
 
     Returns:
-        {layer: [N, ...]}, in the order of `model.layer_names`.
+        {layer: [N, ...]}, in the order of `model.layer_names`; of a layer that is called several
+        times what the last call returned.
 
     Raises:
-        ValueError: for a name that is no layer (offers the nearest), or inputs of another shape.
+        ValueError: for a name that is no layer (offers the nearest), inputs of another shape, or
+            pixels in [0, 255] where the model wants them preprocessed (not checked inside a
+            compiled function).
 
     >>> import cnnjax as cj, numpy as np
     >>> model = cj.create_model("mnist_convnet")
@@ -44,6 +48,7 @@ def activations(
     {'pool1': (2, 13, 13, 32), 'pool2': (2, 5, 5, 64)}
     """
     inputs = model.checked_inputs(images)
+    check_preprocessed(model.spec, inputs)
     wanted = _selected(model, layers)
     outputs: dict[str, Array] = layer_outputs(
         Static(model.module), model.spec.name, wanted, model.variables, inputs
@@ -67,7 +72,7 @@ def activation_shapes(
     (1, 3, 3, 64)
     """
     wanted = _selected(model, layers)
-    sample = jax.ShapeDtypeStruct((1, *model.spec.input_shape), jnp.float32)
+    sample = model.spec.sample()
     forward = functools.partial(layer_outputs, Static(model.module), model.spec.name, wanted)
     outputs = jax.eval_shape(forward, model.variables, sample)
     return {name: tuple(outputs[name].shape) for name in wanted}
@@ -148,6 +153,7 @@ def sparsity(
     parts = []
     for start in range(0, len(images), _BATCH):
         inputs = model.checked_inputs(images[start : start + _BATCH])
+        check_preprocessed(model.spec, inputs)
         found = _silence(static, model.spec.name, wanted, model.variables, inputs)
         parts.append(jax.tree.map(np.asarray, found))
     table = {}

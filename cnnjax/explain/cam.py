@@ -13,9 +13,14 @@ import numpy as np
 from flax import linen
 from jax import Array
 
-from cnnjax import paths
 from cnnjax.explain.activations import activation_shapes, layer_outputs
-from cnnjax.explain.targets import Target, checked_images, class_numbers, class_weights
+from cnnjax.explain.targets import (
+    Target,
+    check_layer,
+    checked_images,
+    class_numbers,
+    class_weights,
+)
 from cnnjax.models import Model, ModelSpec
 from cnnjax.models.model import Static, Variables, train_kwargs
 
@@ -43,7 +48,8 @@ def grad_cam(
         target: None for the class predicted for each image; a class number or a name of
             `model.spec.label_names` for all images; or a sequence of them, one per image. With one
             logit, 1 (or the second name) is the logit and 0 (or the first name) its negative. May
-            be a traced int32 array; another value compiles nothing.
+            be a traced int32 array; another value compiles nothing. For a model of positions
+            (position, class) or such a pair per image, where None is the class predicted there.
 
     Returns:
         float32 [N, H, W] in [0, 1]; zero where the weighted sum is nowhere positive, which an
@@ -111,7 +117,7 @@ def _cam(
     combine: Combine,
     method: str,
 ) -> Array:
-    inputs = checked_images(model, images)
+    inputs = checked_images(model, images, ("classes", "positions"))
     labels = class_numbers(model, target, len(inputs))
     layer = _spatial_layer(model, layer)
     heatmaps, empty, finite = class_maps(
@@ -130,10 +136,7 @@ def _spatial_layer(model: Model, layer: str | None) -> str:
         spatial = [n for n, shape in shapes.items() if _is_spatial(shape)]
         example = f"layer={spatial[-1]!r}" if spatial else "but it has none with height and width"
         raise ValueError(f"{model.spec.name} has no default layer: give one, e.g. {example}")
-    known = model.layer_names
-    if name not in known:
-        hint = paths.suggest(name, known, "layers")
-        raise ValueError(f"layer={name!r} names no layer of {model.spec.name}. {hint}")
+    check_layer(model, name)
     shape = _shapes(Static(model.module), model.spec, (name,))[name]
     if not _is_spatial(shape):
         wanted = ", ".join(["N", *map(str, shape[1:])])
@@ -199,7 +202,7 @@ def class_maps(
     top = jnp.max(heat, axis=(1, 2))
     heat = heat / jnp.where(top > 0, top, 1)[:, None, None]
     heatmaps = jax.image.resize(heat, (*inputs.shape[:3],), "bilinear").astype(jnp.float32)
-    return heatmaps, top <= 0, jnp.all(jnp.isfinite(logits), axis=1)
+    return heatmaps, top <= 0, jnp.isfinite(logits).reshape(len(logits), -1).all(axis=1)
 
 
 def maps_and_gradients(

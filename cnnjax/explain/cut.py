@@ -12,7 +12,8 @@ from flax import linen
 from flax.errors import FlaxError
 from jax import Array
 
-from cnnjax import nn, paths
+from cnnjax import nn
+from cnnjax.explain.targets import check_layer, check_pictures
 from cnnjax.models import Model
 from cnnjax.models.model import Static, Variables, train_kwargs
 from cnnjax.nn.conv import as_pair, resolve_padding
@@ -115,9 +116,7 @@ def cut_at(model: Model, layer: str, before_activation: bool = False) -> Cut:
     Raises:
         ValueError: for a name that is no layer (offers the nearest).
     """
-    if layer not in model.layer_names:
-        hint = paths.suggest(layer, model.layer_names, "layers")
-        raise ValueError(f"layer={layer!r} is no layer of {model.spec.name}. {hint}")
+    check_layer(model, layer)
     return Cut(Static(model.module), model.spec.name, layer, before_activation)
 
 
@@ -130,12 +129,14 @@ def map_shape(model: Model, layer: str, size: int | None = None) -> tuple[int, i
         size: height and width of the inputs; None takes the model's own.
 
     Raises:
-        ValueError: if it is no layer, has no maps, or cannot take inputs of that size.
+        ValueError: if it is no layer, has no maps, or cannot take inputs of that size; for a model
+            of something else than pictures.
 
     >>> from cnnjax.models import create_model
     >>> map_shape(create_model("lenet"), "conv2", 64)
     (32, 32, 50)
     """
+    check_pictures(model.spec)
     cut = cut_at(model, layer)
     shape = _shape(model, cut, model.spec.input_shape)
     if len(shape) != 4:

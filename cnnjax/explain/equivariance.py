@@ -13,30 +13,36 @@ from jax import Array
 from jax.scipy.ndimage import map_coordinates
 
 from cnnjax.explain.activations import activations
+from cnnjax.explain.targets import check_pictures
 from cnnjax.models import Model
 from cnnjax.models.fields import ReceptiveField, receptive_fields
 
 
 @dataclass(frozen=True)
 class Move:
-    """A turn and a change of scale about the picture's centre, then a shift.
+    """A shear, a turn and a change of scale about the picture's centre, then a shift.
 
-    The moved picture has at c + t + s R v what the picture has at c + v.
+    The moved picture has at c + t + s R K v what the picture has at c + v.
 
     Args:
         down, right: the shift t, in pixels of the input, of any sign.
         scale: s > 0; above 1 things grow.
         degrees: of the turn R, counter-clockwise as one looks at the picture.
+        shear: of K, in degrees between -90 and 90: upright lines lean by it, to the left above
+            the centre and to the right below it.
     """
 
     down: float = 0.0
     right: float = 0.0
     scale: float = 1.0
     degrees: float = 0.0
+    shear: float = 0.0
 
     def __post_init__(self) -> None:
         if not self.scale > 0:
             raise ValueError(f"scale must be positive, got {self.scale!r}")
+        if not -90 < self.shear < 90:
+            raise ValueError(f"shear must lie between -90 and 90 degrees, got {self.shear!r}")
 
     def __call__(self, images: Array | np.ndarray) -> Array:
         """Move pictures.
@@ -80,10 +86,9 @@ class Move:
         centre = [(n - 1) / 2 for n in picture]
         y = (places[0] - centre[0] - self.down) / self.scale
         x = (places[1] - centre[1] - self.right) / self.scale
-        if not self.degrees:  # exact, where cos 0 would be as well, but not 0 * infinity
-            return np.stack([y + centre[0], x + centre[1]])
         cos, sin = math.cos(math.radians(self.degrees)), math.sin(math.radians(self.degrees))
-        return np.stack([cos * y + sin * x + centre[0], -sin * y + cos * x + centre[1]])
+        y, x = cos * y + sin * x, cos * x - sin * y
+        return np.stack([y + centre[0], x - math.tan(math.radians(self.shear)) * y + centre[1]])
 
 
 @dataclass(frozen=True)
@@ -122,7 +127,8 @@ def equivariance(
         {layer: Change}, in the order of `model.layer_names`.
 
     Raises:
-        ValueError: for a name that is no layer, or inputs of another shape.
+        ValueError: for a name that is no layer, inputs of another shape, or a model of something
+            else than pictures.
 
     >>> import cnnjax as cj, numpy as np
     >>> model = cj.create_model("mnist_convnet")
@@ -131,6 +137,7 @@ def equivariance(
     >>> change.equivariance < 1e-6, change.invariance > 0.1
     (True, True)
     """
+    check_pictures(model.spec)
     inputs = model.checked_inputs(images)
     fields = receptive_fields(model)
     before = activations(model, inputs, layers)

@@ -13,6 +13,7 @@ from flax import linen
 from jax import Array
 
 from cnnjax import paths
+from cnnjax.explain.targets import check_layer, check_pictures
 from cnnjax.models import Model
 from cnnjax.models.graph import trace
 from cnnjax.models.model import Static, Variables, train_kwargs
@@ -78,12 +79,12 @@ def receptive_box(model: Model, layer: str, pixel: Sequence[int] | None = None) 
         input_shape.
 
     Raises:
-        ValueError: if there is no such layer (offers the nearest), or no such pixel.
+        ValueError: if there is no such layer (offers the nearest), or no such pixel; for a model of
+            something else than pictures.
     """
+    check_pictures(model.spec)
+    check_layer(model, layer)
     calls = {call.name: call for call in trace(model)}
-    if layer not in calls:
-        hint = paths.suggest(layer, model.layer_names, "layers")
-        raise ValueError(f"layer={layer!r} is no layer of {model.spec.name}. {hint}")
     place = _place(layer, calls[layer].output_shape, pixel)
     depthwise = {name for name, c in calls.items() if isinstance(c.module, DepthwiseConv2D)}
     reached = np.asarray(

@@ -152,13 +152,16 @@ def randomisation(
         A `Randomisation`.
 
     Raises:
-        ValueError: for an unknown kind, patterns that name no layer, or what the methods refuse.
+        ValueError: for an unknown kind, patterns that name no layer, no images, or what the methods
+            refuse.
     """
     if kind not in ("cascading", "independent"):
         raise ValueError(f"kind must be 'cascading' or 'independent', got {kind!r}")
     if methods is None:
         methods = methods_at(None, ["grad_cam", "saliency", "guided_backpropagation"])
     inputs = checked_images(model, images)
+    if not len(inputs):
+        raise ValueError("images must hold at least one image")
     # Fixed, since a randomised model predicts something else.
     labels = np.asarray(with_predictions(model(inputs), class_numbers(model, target, len(inputs))))
     layers = layer_groups(model, groups) if isinstance(groups, int) else groups

@@ -1,18 +1,23 @@
 """Pictures of what is inside a model, for photos in files: PNG files and the arrays behind them."""
 
 from cnnjax.gallery.cams import draw_gradcam, draw_methods
-from cnnjax.gallery.maps import draw_activations, draw_filters
+from cnnjax.gallery.maps import draw_activations
 from cnnjax.gallery.overlays import overlay
+from cnnjax.gallery.patterns import draw_classes, draw_filters
 from cnnjax.gallery.photos import Photos, read_photos, save_picture
 from cnnjax.gallery.sanity import draw_sanity, pointing_table
+from cnnjax.gallery.words import coloured_words, draw_words
 
 __all__ = [
     "Photos",
+    "coloured_words",
     "draw_activations",
+    "draw_classes",
     "draw_filters",
     "draw_gradcam",
     "draw_methods",
     "draw_sanity",
+    "draw_words",
     "overlay",
     "pointing_table",
     "read_photos",

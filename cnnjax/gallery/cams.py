@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from jax import Array
 
 from cnnjax import explain
-from cnnjax.explain.targets import class_numbers, with_predictions
+from cnnjax.explain.targets import Target, class_numbers, with_predictions
 from cnnjax.gallery import overlays
-from cnnjax.gallery.photos import Photos, read_photos, save_picture
+from cnnjax.gallery.photos import read_photos, save_picture
 from cnnjax.models import Model
 from cnnjax.models.predict import probabilities
 
@@ -28,7 +29,7 @@ def draw_gradcam(
     files: Sequence[str | Path],
     folder: str | Path,
     layer: str | None = None,
-    targets: Sequence[int | str | None] = (None,),
+    targets: Sequence[Target] = (None,),
     colormap: str = "jet",
     factor: float = 0.4,
 ) -> list[Path]:
@@ -39,7 +40,8 @@ def draw_gradcam(
         files: images.
         folder: where PHOTO_gradcam.png and .npz (heatmaps [T, H, W] at the model's size, classes,
             probabilities), and of several photos gradcam.png, are written.
-        layer, targets: of `explain.grad_cam`; the targets of each photo stand side by side.
+        layer, targets: of `explain.grad_cam`; the targets of each photo stand side by side. Of a
+            model of positions None is the class predicted at each of them.
         colormap, factor: of `overlays.overlay`.
 
     Returns:
@@ -50,13 +52,18 @@ def draw_gradcam(
         ValueError: for what `grad_cam` refuses, or an unknown colour map.
     """
     photos = read_photos(model, files)
-    probs = _two_columns(np.asarray(probabilities(model(photos.inputs))))
+    logits = model(photos.inputs)
     targets = list(targets) or [None]
+    if model.spec.task == "positions" and targets == [None]:
+        targets = [(position, None) for position in range(model.spec.positions)]
+    classes = np.stack([_classes(model, logits, t) for t in targets], axis=1)
+    probs = np.asarray(probabilities(logits)).reshape(len(logits), -1)
+    chosen = np.take_along_axis(two_columns(probs), classes, axis=1)
+    asked = [_asked(model, column) for column in classes.T]
     maps = np.stack(
-        [np.asarray(explain.grad_cam(model, photos.inputs, layer, t)) for t in targets], axis=1
+        [np.asarray(explain.grad_cam(model, photos.inputs, layer, a)) for a in asked], axis=1
     )
-    classes = np.stack([_classes(model, photos, t) for t in targets], axis=1)
-    chosen = np.take_along_axis(probs, classes, axis=1)
+    caption = f"Grad-CAM at {layer or model.spec.cam_layer}: where a photo holds what speaks for"
     rows, titles = [], []
     for i, photo in enumerate(photos.originals):
         seen = [placed(heat, photo.shape[:2], model.spec.resize) for heat in maps[i]]
@@ -72,9 +79,11 @@ def draw_gradcam(
     ):
         stored = dict(zip(("heatmaps", "classes", "probabilities"), arrays, strict=True))
         figure = overlays.picture_table([row], titles=[texts])
-        found.append(save_picture(folder, f"{name}_gradcam", figure, stored))
+        text = f"{name}: {caption} the class above it"
+        found.append(save_picture(folder, f"{name}_gradcam", figure, stored, text))
     if len(rows) > 1:
-        found.append(save_picture(folder, "gradcam", _sheet(rows, titles)))
+        text = f"{caption} the class above it"
+        found.append(save_picture(folder, "gradcam", _sheet(rows, titles), caption=text))
     return found
 
 
@@ -100,8 +109,8 @@ def draw_methods(
     """
     photos = read_photos(model, files)
     chosen = explain.methods_at(layer, methods)
-    maps = {name: np.asarray(m(model, photos.inputs, target)) for name, m in chosen.items()}
-    classes = _classes(model, photos, target)
+    classes = _classes(model, model(photos.inputs), target)
+    maps = {name: np.asarray(m(model, photos.inputs, classes)) for name, m in chosen.items()}
     rows = [
         [pixels, *(drawn(name, pixels, heat[i], colormap) for name, heat in maps.items())]
         for i, pixels in enumerate(photos.pixels)
@@ -111,7 +120,8 @@ def draw_methods(
         for name, k in zip(photos.names, classes, strict=True)
     ]
     figure = overlays.picture_table(rows, ["", *(name.replace("_", " ") for name in maps)], labels)
-    return [save_picture(folder, "methods", figure, maps)], maps
+    caption = "What in a photo speaks for the class beside it, by several methods"
+    return [save_picture(folder, "methods", figure, maps, caption)], maps
 
 
 def placed(heatmap: np.ndarray, size: tuple[int, int], policy: str) -> np.ndarray:
@@ -190,15 +200,23 @@ def _sheet(rows: list[list[np.ndarray]], titles: list[list[str]]) -> Figure:
     )
 
 
-def _classes(model: Model, photos: Photos, target: int | str | None) -> np.ndarray:
-    labels = class_numbers(model, target, len(photos.names))
-    return np.asarray(with_predictions(model(photos.inputs), labels))
+def _asked(model: Model, classes: np.ndarray) -> np.ndarray:
+    """What `grad_cam` takes for numbers of `_classes`: of positions pairs."""
+    if model.spec.task != "positions":
+        return classes
+    return np.stack(np.divmod(classes, model.spec.num_classes), axis=1)
 
 
-def _two_columns(probs: np.ndarray) -> np.ndarray:
+def _classes(model: Model, logits: Array, target: Target) -> np.ndarray:
+    return np.asarray(with_predictions(logits, class_numbers(model, target, len(logits))))
+
+
+def two_columns(probs: np.ndarray) -> np.ndarray:
+    """Probabilities [N, K]; of one logit's [N, 1] those of both classes, [N, 2]."""
     return np.concatenate([1 - probs, probs], axis=1) if probs.shape[1] == 1 else probs
 
 
 def _title(model: Model, label: int, probability: float, heat: np.ndarray) -> str:
-    text = f"{model.spec.label_name(int(label))} {probability:.2f}"
+    label = int(label) % max(model.spec.num_classes, 2)  # of positions: row by row
+    text = f"{model.spec.label_name(label)} {probability:.2f}"
     return text if heat.any() else f"{text} (empty map)"

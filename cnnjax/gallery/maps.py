@@ -1,4 +1,4 @@
-"""Pictures of feature maps and of what filters look for."""
+"""Pictures of feature maps, and of how silent layers are."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import jax
 import numpy as np
 
 from cnnjax import explain, plot
-from cnnjax.explain.filters import Patterns, find_patterns
 from cnnjax.gallery.cams import unique
 from cnnjax.gallery.photos import read_photos, save_picture
 from cnnjax.models import Model
@@ -59,13 +58,15 @@ def draw_activations(
             shown = values if raw else explain.normalise_maps(values)
             title = f"{layer}   {' x '.join(map(str, values.shape))}"
             figure = plot.feature_maps(shown, title)
-            paths.append(
-                save_picture(folder, f"{photo}_activations_{layer}", figure, {"maps": values})
-            )
+            scale = "all on one scale" if raw else "each normalised for itself"
+            caption = f"{photo}: the maps of {layer}, {scale}"
+            name = f"{photo}_activations_{layer}"
+            paths.append(save_picture(folder, name, figure, {"maps": values}, caption))
     columns = {"layers": np.array(list(table))}
     for name in ("zeros", "dead_maps", "dead_for_all"):
         columns[name] = np.array([getattr(row, name) for row in table.values()], np.float32)
-    paths.append(save_picture(folder, "sparsity", plot.sparsity(table), columns))
+    caption = "How silent the layers are for these photos: shares of zeros and of dead maps"
+    paths.append(save_picture(folder, "sparsity", plot.sparsity(table), columns, caption))
     return table, paths
 
 
@@ -90,44 +91,3 @@ def _activated(model: Model) -> list[str]:
         for call in trace(model)
     }
     return [name for name, f in functions.items() if f not in (None, jax.nn.identity)]
-
-
-def draw_filters(
-    model: Model,
-    layer: str,
-    folder: str | Path,
-    filters: Sequence[int] | None = None,
-    size: int = 64,
-    steps: int = 40,
-    seed: int = 0,
-    recipe: str = "classic",
-) -> tuple[Patterns, Path]:
-    """Patterns that excite the filters of a layer, 8 to a row, as a picture and arrays.
-
-    Writes filters_LAYER_RECIPE.png, where dead filters are crossed out, and beside it an .npz with
-    `patterns` [F, size, size, C], `filters` [F] and `dead`.
-
-    Args:
-        folder: made if needed.
-        model, layer, filters, size, steps, seed, recipe: as `explain.filter_patterns` takes them.
-
-    Returns:
-        (the patterns, path of the picture).
-
-    Raises:
-        ValueError: as `explain.filter_patterns` does.
-    """
-    found = find_patterns(model, layer, filters, size, steps, seed, recipe)
-    title = f"{layer}, filters {_ranges(found.filters)}, {recipe}"
-    marked = [i for i, number in enumerate(found.filters) if number in found.dead]
-    figure = plot.pattern_grid(found.images, title, marked=marked)
-    arrays = {"patterns": found.images, "filters": found.filters, "dead": np.array(found.dead, int)}
-    return found, save_picture(folder, f"filters_{layer}_{recipe}", figure, arrays)
-
-
-def _ranges(numbers: Sequence[int]) -> str:
-    """`0-63` of neighbours, else the numbers themselves, cut short."""
-    if len(numbers) > 2 and list(numbers) == list(range(numbers[0], numbers[0] + len(numbers))):
-        return f"{numbers[0]} to {numbers[-1]}"
-    shown = ", ".join(map(str, numbers[:16]))
-    return f"{shown}, ..." if len(numbers) > 16 else shown

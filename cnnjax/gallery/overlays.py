@@ -67,7 +67,8 @@ def picture_table(
     """Pictures in rows and columns, each with its own proportions.
 
     Args:
-        rows: R times K pictures, uint8 [H, W, 3] or floating [H, W] in [0, 1], drawn in grey.
+        rows: R times K pictures, uint8 [H, W, 3] or floating in [0, 1], [H, W, 3] or, drawn in
+            grey, [H, W].
         columns: K texts above the first row.
         labels: R texts left of the rows.
         titles: R times K texts above the pictures, instead of `columns`.
@@ -81,7 +82,7 @@ def picture_table(
     for i, row in enumerate(rows):
         for j, picture in enumerate(row):
             axes = figure.add_subplot(len(rows), count, i * count + j + 1)
-            axes.imshow(picture, cmap="gray", vmin=0, vmax=255 if picture.ndim == 3 else 1)
+            axes.imshow(picture, cmap="gray", vmin=0, vmax=1)  # of grey pictures alone
             axes.set_xticks([])
             axes.set_yticks([])
             axes.spines[:].set_visible(False)

@@ -12,6 +12,7 @@ import numpy as np
 from jax import Array
 
 from cnnjax.data import read_image, resize_image
+from cnnjax.explain.targets import check_pictures
 from cnnjax.models import Model
 from cnnjax.storage import write_file
 
@@ -45,11 +46,12 @@ def read_photos(model: Model, files: Sequence[str | Path]) -> Photos:
 
     Raises:
         UnreadableImage: for a file that is missing or no image.
-        ValueError: if there are no files.
+        ValueError: if there are no files; for a model of something else than pictures.
     """
     if not files:
         raise ValueError("files must name at least one image")
     spec = model.spec
+    check_pictures(spec)
     size = (spec.input_shape[0], spec.input_shape[1])
     originals = tuple(read_image(file, spec.input_shape[2]) for file in files)
     pixels = np.stack(
@@ -60,7 +62,11 @@ def read_photos(model: Model, files: Sequence[str | Path]) -> Photos:
 
 
 def save_picture(
-    folder: str | Path, name: str, figure: Figure, arrays: Mapping[str, Any] | None = None
+    folder: str | Path,
+    name: str,
+    figure: Figure,
+    arrays: Mapping[str, Any] | None = None,
+    caption: str = "",
 ) -> Path:
     """Write a figure as NAME.png and, if there are any, the arrays behind it as NAME.npz.
 
@@ -69,6 +75,7 @@ def save_picture(
         name: of the files, without an ending; slashes become underscores.
         figure: of `cnnjax.plot`.
         arrays: by name.
+        caption: of the picture in a run's report; kept in the PNG file, as its "Description".
 
     Returns:
         The path of the picture.
@@ -77,7 +84,8 @@ def save_picture(
     folder.mkdir(parents=True, exist_ok=True)
     name = name.replace("/", "_")
     picture = folder / f"{name}.png"
-    write_file(picture, lambda beside: figure.savefig(beside, format="png"))
+    about = {"Description": caption} if caption else {}
+    write_file(picture, lambda beside: figure.savefig(beside, format="png", metadata=about))
     if arrays:
 
         def write(beside: Path) -> None:

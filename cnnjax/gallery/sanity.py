@@ -59,6 +59,8 @@ def draw_sanity(
             folder, "randomisation",
             overlays.picture_table(rows, ["trained", *cascading.groups], labels),
             {name: steps[:, 0] for name, steps in zip(names, cascading.heatmaps, strict=True)},
+            f"{photos.names[0]}: the same maps while the weights are randomised from the top down; "
+            "a method that explains the model loses its picture",
         )
     ]  # fmt: skip
     panels = {
@@ -73,7 +75,8 @@ def draw_sanity(
     figure = overlays.line_panels(
         panels, "randomised, from the top", "rank correlation", cascading.groups
     )
-    found.append(save_picture(folder, "randomisation_curves", figure, numbers))
+    caption = "How alike maps remain while weights are randomised (rank correlation, 1 is the same)"
+    found.append(save_picture(folder, "randomisation_curves", figure, numbers, caption))
     picture, table = _faithfulness(model, photos.inputs, folder, maps, target)
     return [*found, picture], "\n\n".join([str(cascading), str(independent), table])
 
@@ -112,7 +115,9 @@ def _faithfulness(
         for kind, curves in (("deletion", deleted), ("insertion", inserted))
         for name, curve in curves.items()
     }
-    picture = save_picture(folder, "faithfulness", figure, {"fractions": fractions, **arrays})
+    caption = "The class's probability as the hottest pixels are covered, and as they are shown"
+    arrays["fractions"] = fractions
+    picture = save_picture(folder, "faithfulness", figure, arrays, caption)
     return picture, "\n".join(lines)
 
 

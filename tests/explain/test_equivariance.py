@@ -80,11 +80,22 @@ def test_too_far_is_no_figure():
     assert np.isnan(change.invariance)
 
 
-@pytest.mark.parametrize("move", [Move(degrees=30), Move(scale=1.4), Move(down=1.5, right=-2)])
+@pytest.mark.parametrize(
+    "move",
+    [
+        Move(degrees=30),
+        Move(scale=1.4),
+        Move(down=1.5, right=-2),
+        Move(shear=20),
+        Move(down=1, scale=0.9, degrees=10, shear=-15),
+    ],
+)
 def test_moves_are_scipys(move):
     picture = RNG.random((15, 18))
     angle = np.deg2rad(move.degrees)
-    back = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]]) / move.scale
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    lean = np.array([[1, 0], [np.tan(np.deg2rad(move.shear)), 1]])
+    back = np.linalg.inv(move.scale * turn @ lean)
     centre = np.array([7.0, 8.5])
     shift = np.array([move.down, move.right])
     offset = centre - back @ (centre + shift)
@@ -100,6 +111,8 @@ def test_directions():
     assert np.unravel_index(up.argmax(), up.shape) == (1, 4)
     down = np.asarray(Move(down=2)(spot))[0, :, :, 0]
     assert np.unravel_index(down.argmax(), down.shape) == (6, 7)
+    lean = np.asarray(Move(shear=45)(np.rot90(spot, axes=(1, 2))))[0, :, :, 0]  # above the centre
+    assert np.unravel_index(lean.argmax(), lean.shape) == (1, 1)
     farther = np.asarray(Move(scale=4 / 3)(spot))[0, :, :, 0]
     assert np.unravel_index(farther.argmax(), farther.shape) == (4, 8)
 
@@ -107,5 +120,7 @@ def test_directions():
 def test_bad_input():
     with pytest.raises(ValueError, match="scale must be positive, got 0"):
         Move(scale=0)
+    with pytest.raises(ValueError, match="shear must lie between -90 and 90 degrees, got 90"):
+        Move(shear=90)
     with pytest.raises(ValueError, match="names no layer"):
         equivariance(MODELS["valid"], IMAGES, Move(), ["conv9"])

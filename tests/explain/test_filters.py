@@ -8,7 +8,7 @@ from flax import linen
 
 import cnnjax as cj
 from cnnjax import rng
-from cnnjax.explain import DeadFilters, dead_filters, filter_patterns, filters
+from cnnjax.explain import DeadFilters, ascent, dead_filters, filter_patterns, filters
 from cnnjax.explain.cut import Cut, cut_at
 from cnnjax.explain.filters import find_patterns
 from cnnjax.models.model import Static
@@ -38,7 +38,7 @@ def start(seed, number, size, channels=3):
     return np.asarray(jax.random.uniform(key, (size, size, channels)))[None] * 20 + 128
 
 
-def ascent(keras_model, layer, number, x, steps):
+def plain_loop(keras_model, layer, number, x, steps):
     """The recipe as it stands in the book, one filter at a time, on Keras' JAX backend."""
     import keras
 
@@ -85,7 +85,7 @@ def test_classic_is_the_plain_loop_in_keras(net):
     asked = [5, 0, 8]
     with jax.numpy_rank_promotion("allow"):
         twin = keras_twin(net)
-        theirs = [list(ascent(twin, "conv2", f, start(1, f, SIZE), 40)) for f in asked]
+        theirs = [list(plain_loop(twin, "conv2", f, start(1, f, SIZE), 40)) for f in asked]
     for steps in (1, 40):
         ours = filter_patterns(net, "conv2", asked, size=SIZE, steps=steps, seed=1)
         assert ours.dtype == np.float32
@@ -100,7 +100,7 @@ def test_classic_in_a_vgg_with_the_weights_of_a_keras_file(tmp_path):
     with jax.numpy_rank_promotion("allow"):
         twin = keras.applications.VGG19(weights=None, include_top=False, input_shape=(32, 32, 3))
         twin.save_weights(tmp_path / "vgg19.weights.h5")
-        theirs = [list(ascent(twin, layer, f, start(0, f, 32), 40)) for f in asked]
+        theirs = [list(plain_loop(twin, layer, f, start(0, f, 32), 40)) for f in asked]
     model = cj.create_model("vgg19", include_top=False, weights=tmp_path / "vgg19.weights.h5")
 
     def differences(steps):
@@ -124,8 +124,8 @@ def test_a_filter_alone_has_the_pattern_it_has_among_others(net, recipe, monkeyp
     together = patterns(asked)
     np.testing.assert_allclose(patterns([5])[0], together[2], atol=1e-3)
     # In parts that fit into memory, of which the last one is filled up.
-    monkeypatch.setitem(filters._PIXELS, jax.default_backend(), 2 * SIZE**2)
-    assert [len(chunk) for chunk in filters._chunks(asked, SIZE)] == [2, 2, 2]
+    monkeypatch.setitem(ascent._PIXELS, jax.default_backend(), 2 * SIZE**2)
+    assert [len(chunk) for chunk in ascent._chunks(asked, SIZE)] == [2, 2, 2]
     np.testing.assert_allclose(patterns(asked), together, atol=1e-3)
 
 
@@ -141,7 +141,7 @@ def test_the_seed_decides(net, recipe):
 def test_none_takes_the_first_sixty_four_or_all(net):
     found = find_patterns(net, "conv1", size=6, steps=1)
     assert found.images.shape == (6, 6, 6, 3)
-    assert found.filters == tuple(range(6))
+    assert found.numbers == tuple(range(6))
     assert filters._checked_filters(None, "conv", 200) == tuple(range(64))
 
 
@@ -196,13 +196,13 @@ def test_dead_filters_are_named(net):
 
 
 def test_a_compiled_loop_takes_the_same_steps(net):
-    ascent = filters._Ascent("fourier", cut_at(net, "conv2", True), "unit", SIZE, 3)
+    what = ascent.Ascent(cut_at(net, "conv2", True), "fourier", "unit", SIZE, 3)
     numbers = jnp.asarray([2, 5], jnp.int32)
-    keys, first = filters._begin(ascent, numbers, rng.stream(0, "filter_patterns"))
+    keys, first = ascent._begin(what, numbers, rng.stream(0, "filter_patterns"))
     state = first
     for number in range(1, 4):
-        state, _ = filters._step(ascent, net.variables, numbers, keys, jnp.int32(number), state)
-    at_once = filters._many_steps(ascent, net.variables, numbers, keys, jnp.int32(4), first)
+        state, _ = ascent._step(what, net.variables, numbers, keys, jnp.int32(number), state)
+    at_once = ascent._many_steps(what, net.variables, numbers, keys, jnp.int32(4), first)
     for a, b in zip(jax.tree.leaves(state), jax.tree.leaves(at_once), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
 
@@ -293,7 +293,7 @@ def test_one_filter_an_input_without_computing_the_others(layer, before):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"layer": "conv9"}, r"layer='conv9' is no layer of Small\. Did you mean 'conv"),
+        ({"layer": "conv9"}, r"layer='conv9' names no layer of Small\. Did you mean 'conv"),
         ({"layer": "logits"}, r"'logits' has no spatial extent, its output is \[N, 2\]: choose a"),
         ({"filters": [1, 9]}, "'conv2' has no filter 9: its 9 filters are 0 to 8"),
         ({"filters": [-1]}, "has no filter -1"),

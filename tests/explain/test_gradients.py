@@ -165,6 +165,14 @@ def test_masked_logits_in_chunks():
 
 
 @pytest.mark.parametrize(
+    "method", [saliency, smooth_grad, integrated_gradients, guided_backpropagation, occlusion]
+)
+def test_an_empty_batch(method):
+    found = method(model_of(Rectified()), inputs(0))
+    assert found.shape[:3] == (0, 6, 5)
+
+
+@pytest.mark.parametrize(
     ("method", "arguments", "message"),
     [
         (smooth_grad, {"samples": 0}, "samples must be at least 1, got 0"),

@@ -105,7 +105,7 @@ def test_dead_nets_and_weights_do_not_matter():
 
 def test_bad_input():
     model = create_model("mnist_convnet")
-    with pytest.raises(ValueError, match=r"layer='conv4' is no layer of mnist_convnet.*'conv3'"):
+    with pytest.raises(ValueError, match=r"layer='conv4' names no layer of mnist_convnet.*'conv3'"):
         receptive_field(model, "conv4")
     with pytest.raises(ValueError, match=r"pixel=\(13, 0\) is not in the map of 'pool1'.*13x13"):
         receptive_box(model, "pool1", (13, 0))

@@ -228,3 +228,11 @@ def test_faithfulness_errors():
         explain.deletion(model, x, heat[0])
     with pytest.raises(ValueError, match="steps must be at least 1"):
         explain.insertion(model, x, heat, steps=0)
+
+
+def test_no_images():
+    model, x, heat = corner()
+    assert explain.deletion(model, x[:0], heat[:0], steps=4).areas.shape == (0,)
+    assert explain.insertion(model, x[:0], heat[:0], steps=4).areas.shape == (0,)
+    with pytest.raises(ValueError, match="images must hold at least one image"):
+        explain.randomisation(model, x[:0])

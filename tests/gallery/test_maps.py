@@ -1,4 +1,4 @@
-"""Pictures of feature maps and filters, from Python and from the command line."""
+"""Pictures of feature maps, filters and classes, from Python and from the command line."""
 
 from __future__ import annotations
 
@@ -167,6 +167,31 @@ def test_filters_of_a_saved_model_stand_beside_it_and_dead_ones_are_named(cnnjax
     )
 
 
+def test_classes_are_drawn_with_the_probability_that_the_model_gives_them(net, tmp_path):
+    found, picture = gallery.draw_classes(net, [3, 1, 7, 0, 9], tmp_path, steps=2)
+    assert picture.name == "classes_fourier.png"
+    with np.load(picture.with_suffix(".npz")) as stored:
+        np.testing.assert_array_equal(stored["patterns"], found.images)
+        assert stored["classes"].tolist() == [3, 1, 7, 0, 9]
+        probs = cj.predict(net, 255 * found.images)
+        np.testing.assert_allclose(stored["probabilities"], probs[range(5), stored["classes"]])
+        assert stored["dead"].shape == (0,)
+
+
+def test_classes_from_the_command_line(cnnjax, tmp_path):
+    model = cj.create_model(
+        "lenet", input_shape=(20, 20, 1), num_classes=1, label_names=("cat", "dog")
+    )
+    cj.save(model, tmp_path / "saved")
+    asked = ("--classes", "dog", 0, "--steps", 2, "--recipe", "classic", "--seed", 1)
+    out, err = cnnjax("filters", tmp_path / "saved", *asked)
+    assert (Path(out.strip()), err) == (tmp_path / "saved/figures/classes_classic.png", "")
+    with np.load(tmp_path / "saved/figures/classes_classic.npz") as stored:
+        wanted = cj.explain.class_patterns(model, [1, 0], steps=2, seed=1, recipe="classic")
+        np.testing.assert_allclose(stored["patterns"], wanted, atol=1e-5)
+        assert stored["classes"].tolist() == [1, 0]
+
+
 def test_filters_of_weights_in_part(cnnjax, net, tmp_path):
     np.savez(tmp_path / "part.npz", **{
         f"conv1/{name}": np.asarray(array) for name, array in net.params["conv1"].items()
@@ -182,9 +207,13 @@ def test_wrong_questions_are_one_line(cnnjax, net, weights, tmp_path):
     cj.save(net, tmp_path / "saved")
     model = ("--model", "lenet", "--weights", weights, "--input-shape", 20, 20, 1)
     for arguments, message in (
-        ((*model, "--layer", "conv9"), "layer='conv9' is no layer of lenet. Did you mean"),
+        ((*model, "--layer", "conv9"), "layer='conv9' names no layer of lenet. Did you mean"),
         ((*model, "--layer", "conv1", "--recipe", "deep"), "there is no recipe 'deep'"),
         (("--layer", "conv1"), "give either a RUN or --model"),
+        ((tmp_path / "saved",), "give either --layer or --classes"),
+        ((tmp_path / "saved", "--layer", "conv1", "--classes", 1), "give either --layer or --cla"),
+        ((tmp_path / "saved", "--classes", 1, "--size", 9), "--size is for the filters of a --l"),
+        ((tmp_path / "saved", "--classes", 10), "classes=10 is out of range: lenet has 10"),
         ((tmp_path, *model, "--layer", "conv1"), "give either a RUN or --model"),
         ((tmp_path / "saved", "--allow-partial", "--layer", "conv1"), "--allow-partial is for a"),
     ):

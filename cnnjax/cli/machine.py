@@ -1,0 +1,50 @@
+"""Verbs about what is on this machine: data, doctor."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+
+def add(verbs: Any) -> None:
+    """Add the verbs of this file to the command's."""
+    verb = verbs.add_parser("data", help="look at data")
+    actions = verb.add_subparsers(required=True, metavar="ACTION")
+    action = actions.add_parser(
+        "scan", help="the pictures of a folder of class folders, and the files that are no good"
+    )
+    action.add_argument("folder", help="holds a folder per class, or train/, validation/, test/")
+    action.set_defaults(verb=_data_scan)
+
+    verb = verbs.add_parser("doctor", help="what is here, what is missing, how to get it")
+    verb.add_argument("--data-dir", help="a TensorFlow Datasets directory to look in")
+    verb.set_defaults(verb=_doctor)
+
+
+def _data_scan(options: argparse.Namespace) -> None:
+    from cnnjax.data import scan_folder
+
+    print(scan_folder(options.folder, progress=print))
+
+
+def _doctor(options: argparse.Namespace) -> None:
+    from cnnjax import data
+    from cnnjax.runtime import cache_directory, configure_runtime, machine, versions
+
+    runtime = configure_runtime()
+    for name, version in versions().items():
+        print(f"{name:18} {version}")
+    for name, value in machine().items():
+        print(f"{name:18} {value}")
+    print(f"{'allocator':18} {runtime.allocator}")
+    print(f"{'compiled programs':18} {runtime.compilation_cache or 'not kept'}")
+    cache = cache_directory()
+    size = sum(f.stat().st_size for f in cache.rglob("*") if f.is_file()) if cache.is_dir() else 0
+    print(f"{'cache':18} {cache} ({size / 2**20:,.0f} MiB; may be deleted at any time)")
+    root = data.tfds_directory(options.data_dir)
+    found = data.prepared_names(root)
+    print(f"{'data directory':18} {root}{'' if root.is_dir() else ' (does not exist)'}")
+    print(f"{'data sets':18} {', '.join([*data.EMBEDDED, *found])}")
+    absent = [n for n in data.KNOWN if n not in found and n not in data.EMBEDDED]
+    if absent:
+        print(f"{'not here':18} {', '.join(absent)}. {data.how_to_get('NAME')}")

@@ -1,0 +1,43 @@
+"""What can be explained at all: classifiers of pictures, inputs as the model takes them."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen
+
+import cnnjax as cj
+from cnnjax import explain
+
+
+class Series(linen.Module):
+    @linen.compact
+    def __call__(self, x):
+        return linen.Dense(2, name="logits")(jnp.mean(x, axis=1))
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda model, x: explain.grad_cam(model, x, "logits"),
+        explain.saliency,
+        explain.occlusion,
+        lambda model, x: explain.filter_patterns(model, "logits"),
+        lambda model, x: explain.class_patterns(model, [0]),
+        lambda model, x: explain.equivariance(model, x, explain.Move()),
+        lambda model, x: explain.receptive_box(model, "logits"),
+    ],
+)
+def test_a_model_of_series_takes_no_pictures(ask):
+    model = cj.Model.from_module(Series(), (12, 3))
+    message = r"^Series takes no pictures \[N, H, W, C\], but inputs \[12, 3\]$"
+    with pytest.raises(ValueError, match=message):
+        ask(model, np.zeros((1, 12, 3), np.float32))
+
+
+def test_pixels_that_were_not_preprocessed():
+    model = cj.create_model("mnist_convnet")
+    pixels = np.full((1, 28, 28, 1), 200.0, np.float32)
+    for ask in (explain.activations, explain.sparsity, explain.saliency):
+        with pytest.raises(ValueError, match=r"images reach 200, so they are pixels; mnist_conv"):
+            ask(model, pixels)
+    assert explain.activations(model, model.spec.preprocess(pixels), ["conv1"])
