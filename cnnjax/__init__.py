@@ -6,6 +6,7 @@ from cnnjax.models import (
     Model,
     ModelSpec,
     create_model,
+    decode_positions,
     decode_predictions,
     export_weights,
     predict,
@@ -14,18 +15,20 @@ from cnnjax.models import (
 )
 from cnnjax.reproduction import Reproduction, reproduce
 from cnnjax.runtime import configure_runtime
-from cnnjax.training import Run, evaluate, fit, load
+from cnnjax.training import Run, Sweep, evaluate, fit, load, sweep
 
 __all__ = [
     "Model",
     "ModelSpec",
     "Reproduction",
     "Run",
+    "Sweep",
     "TrainingConfig",
     "augment",
     "configure_runtime",
     "create_model",
     "data",
+    "decode_positions",
     "decode_predictions",
     "evaluate",
     "explain",
@@ -38,6 +41,7 @@ __all__ = [
     "reproduce",
     "save",
     "summary",
+    "sweep",
     "training",
     "transfer",
 ]

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cnnjax.metrics import quality
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -38,7 +40,8 @@ def curves(history: Mapping[str, Sequence[float] | np.ndarray], smoothing: float
     """Loss and accuracy over the epochs: training and, if there is any, validation.
 
     Args:
-        history: of a run: "epoch", "loss", "accuracy" and perhaps "val_loss", "val_accuracy".
+        history: of a run: "epoch", "loss", "accuracy" and perhaps "val_loss", "val_accuracy"; of a
+            model of values "absolute_error" instead of "accuracy".
         smoothing: factor of `smooth` for the lines, e.g. 0.8; the dots are always the raw values.
 
     Returns:
@@ -46,7 +49,7 @@ def curves(history: Mapping[str, Sequence[float] | np.ndarray], smoothing: float
     """
     figure = _figure(10, 3.8)
     epochs = np.asarray(history["epoch"])
-    for position, metric in enumerate(("loss", "accuracy"), start=1):
+    for position, metric in enumerate(("loss", quality(history)), start=1):
         axes = figure.add_subplot(1, 2, position)
         for key, label, color in (
             (metric, "training", _TRAIN),
@@ -56,12 +59,45 @@ def curves(history: Mapping[str, Sequence[float] | np.ndarray], smoothing: float
                 values = np.asarray(history[key])
                 axes.plot(epochs, values, ".", color=color, alpha=0.5 if smoothing else 1.0)
                 axes.plot(epochs, smooth(values, smoothing), color=color, label=label)
-        axes.set(xlabel="epoch", ylabel=metric)
+        axes.set(xlabel="epoch", ylabel=metric.replace("_", " "))
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)
         axes.legend()
     if smoothing:
         figure.suptitle(f"lines: exponential moving average, factor {smoothing:g}", fontsize=9)
+    return figure
+
+
+def mean_curves(
+    panels: Mapping[str, Mapping[str, np.ndarray]], xlabel: str, *, log: bool = False
+) -> Figure:
+    """Curves of several runs each, as their mean within a band of one standard deviation.
+
+    Args:
+        panels: {what is drawn upwards: {name of a curve: [3, X], rows x, mean, deviation}}.
+        xlabel: what is drawn to the right, of all panels.
+        log: draw x logarithmically, with a tick at every x of the first curve.
+
+    Returns:
+        A figure with an axes per panel.
+    """
+    figure = _figure(5.5 * len(panels), 3.8)
+    for position, (ylabel, lines) in enumerate(panels.items(), start=1):
+        axes = figure.add_subplot(1, len(panels), position)
+        for name, (x, mean, deviation) in lines.items():
+            (line,) = axes.plot(x, mean, ".-", label=name)
+            band = mean - deviation, mean + deviation
+            axes.fill_between(x, *band, color=line.get_color(), alpha=0.2, linewidth=0)
+        axes.set(xlabel=xlabel, ylabel=ylabel)
+        if log:
+            ticks = next(iter(lines.values()))[0]
+            axes.set_xscale("log")
+            axes.set_xticks(ticks, [f"{x:,.0f}" for x in ticks], fontsize=7)
+            axes.minorticks_off()
+        else:
+            axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.grid(alpha=0.3)
+        axes.legend()
     return figure
 
 

@@ -15,13 +15,14 @@ import numpy as np
 from cnnjax import augment, paths, plot, rng
 from cnnjax.config import TrainingConfig
 from cnnjax.data import Dataset
+from cnnjax.metrics import quality
 from cnnjax.models import Model, predict, summary
 from cnnjax.models.files import read_spec
 from cnnjax.storage import write_text
 from cnnjax.training import RunDirectory, RunError, load
 
 _CAPTIONS = {
-    "curves": "Loss and accuracy over the epochs",
+    "curves": "Loss and accuracy (or absolute error) over the epochs",
     "augmentation": "Training pictures, the original at the left, as augmentation changes them",
     "confusion_matrix": "Confusion matrix on the test data: rows are true, columns predicted",
     "mistakes": "The worst mistakes: wrong answers given with the highest probability",
@@ -167,12 +168,15 @@ def _what(record: Mapping[str, Any]) -> str:
 def _headline(record: Mapping[str, Any], epochs: Sequence[Mapping[str, Any]]) -> str:
     metrics = record.get("metrics") or {}
     rows = []
-    for key in ("test_accuracy", "test_loss", "val_accuracy", "val_loss"):
+    metric = quality(epochs[-1])
+    for key in (f"test_{metric}", "test_loss", f"val_{metric}", "val_loss"):
         if key in metrics:
             value = metrics[key]
             rows.append((key, percent(value) if "accuracy" in key else f"{value:.4f}"))
     if not rows:
-        rows = [("accuracy on the training data", percent(epochs[-1]["accuracy"]))]
+        value = epochs[-1][metric]
+        text = percent(value) if metric == "accuracy" else f"{value:.4f}"
+        rows = [(f"{metric.replace('_', ' ')} on the training data", text)]
     lines = [f'<p class="big">{html.escape(rows[0][0].replace("_", " "))}: {rows[0][1]}</p>']
     reported = record.get("reported") or {}
     if reported:
@@ -187,17 +191,31 @@ def _headline(record: Mapping[str, Any], epochs: Sequence[Mapping[str, Any]]) ->
 
 
 def _figures(folder: Path) -> list[str]:
+    """Those of the results; under a heading of their own those of `gallery`, with its captions."""
     order = {name: i for i, name in enumerate(_CAPTIONS)}
     files = sorted(folder.glob("*.png"), key=lambda f: (order.get(f.stem, len(order)), f.stem))
-    blocks = []
+    results, inside = [], []
     for file in files:
-        data = base64.b64encode(file.read_bytes()).decode()
-        caption = html.escape(_CAPTIONS.get(file.stem, file.stem.replace("_", " ")))
-        blocks.append(
-            f'<figure><img alt="{caption}" src="data:image/png;base64,{data}">'
-            f"<figcaption>{caption}</figcaption></figure>"
-        )
-    return blocks
+        described = "" if file.stem in _CAPTIONS else _description(file)
+        caption = described or _CAPTIONS.get(file.stem, file.stem.replace("_", " "))
+        (inside if described else results).append(_figure(file, caption))
+    return [*results, "<h2>Looking inside</h2>", *inside] if inside else results
+
+
+def _description(file: Path) -> str:
+    """The caption that `gallery.save_picture` keeps in a PNG file; "" where there is none."""
+    from PIL import Image
+
+    with Image.open(file) as picture:
+        return str(picture.info.get("Description", ""))
+
+
+def _figure(file: Path, caption: str) -> str:
+    data, text = base64.b64encode(file.read_bytes()).decode(), html.escape(caption)
+    return (
+        f'<figure><img alt="{text}" src="data:image/png;base64,{data}">'
+        f"<figcaption>{text}</figcaption></figure>"
+    )
 
 
 def _model_table(directory: Path) -> str:

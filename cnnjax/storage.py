@@ -1,9 +1,11 @@
-"""Files that are complete or absent, whatever interrupts their writing."""
+"""Files and directories that are complete or absent, whatever interrupts their writing."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -33,6 +35,31 @@ def write_file(path: Path, write: Callable[[Path], object]) -> None:
 def write_text(path: Path, text: str) -> None:
     """`write_file` for text, in UTF-8."""
     write_file(path, lambda beside: beside.write_text(text, encoding="utf-8"))
+
+
+def write_directory(
+    path: Path, write: Callable[[Path], object], is_whole: Callable[[Path], bool]
+) -> None:
+    """Let `write` fill a directory beside the place of `path`, then put it there in one step.
+
+    Args:
+        path: what to write; its parent is made if needed.
+        write: gets the path of an empty directory.
+        is_whole: whether what is there already may stay, put there by another process meanwhile;
+            what is damaged is replaced.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    building = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    try:
+        write(building)
+        try:
+            os.rename(building, path)
+        except OSError:
+            if not is_whole(path):
+                shutil.rmtree(path, ignore_errors=True)
+                os.rename(building, path)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
 
 
 def text_hash(text: str) -> str:

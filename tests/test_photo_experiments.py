@@ -115,7 +115,7 @@ def test_fine_tuning_trains_the_head_then_the_top_and_nothing_else(
     assert (tmp_path / "runs" / "head" / "figures" / "augmentation.png").is_file()
 
 
-@pytest.mark.parametrize("cut", ["80", "conv_pw_13"])
+@pytest.mark.parametrize("cut", [pytest.param("80", marks=pytest.mark.slow), "conv_pw_13"])
 def test_two_stages_with_a_cut_by_number_or_by_name(photos: Path, tmp_path: Path, cut: str) -> None:
     options = two_stage.TwoStageOptions(
         data=str(photos), out=str(tmp_path / "runs"), cut=cut, **{**TINY, "epochs": 1},
@@ -130,6 +130,7 @@ def test_two_stages_with_a_cut_by_number_or_by_name(photos: Path, tmp_path: Path
     assert tuple(config["frozen"]) == wanted
 
 
+@pytest.mark.slow
 def test_both_cuts_of_inception_v3_are_those_of_keras_list() -> None:
     from keras.applications import InceptionV3
 
@@ -229,6 +230,7 @@ def test_dogs_against_cats_is_as_reported() -> None:
     assert cj.summary(model).parameters == 3_453_121
 
 
+@pytest.mark.slow
 def test_dogs_against_cats_runs_and_is_bitwise_the_same_when_resumed(
     photos: Path, tmp_path: Path
 ) -> None:

@@ -109,6 +109,7 @@ def test_equivariance(photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(equivariance, "SHIFTS", (1, 2))
     monkeypatch.setattr(equivariance, "SCALES", (1.1,))
     monkeypatch.setattr(equivariance, "TURNS", (5,))
+    monkeypatch.setattr(equivariance, "SHEARS", (5,))
     monkeypatch.setattr(equivariance, "POOLS", (1, 2))
     cj.save(cj.create_model("cifar_deep", input_shape=(40, 40, 3)), tmp_path / "model")
     config = equivariance.Config(
@@ -118,8 +119,8 @@ def test_equivariance(photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
         layers=("conv1", "pool1", "logits"),
     )
     found = equivariance.main(config)
-    check(tmp_path / "out", "translation", "shifts", "scale_and_turn")
-    assert list(found) == ["shift 1", "shift 2", "scale 1.1", "turn 5"]
+    check(tmp_path / "out", "translation", "shifts", "deformations")
+    assert list(found) == ["shift 1", "shift 2", "scale 1.1", "turn 5", "shear 5"]
     assert isinstance(found["turn 5"]["conv1"], Change)
     assert found["shift 2"]["pool1"].equivariance < 1e-6
     assert found["shift 1"]["pool1"].equivariance > 1e-3

@@ -1,4 +1,4 @@
-"""Images with labels in memory, and their splits."""
+"""Examples with labels in memory, mostly images, and their splits."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cnnjax import rng
 from cnnjax.data.files import FileImages
+
+if TYPE_CHECKING:
+    from cnnjax.data.text import Vocabulary
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,16 +23,19 @@ class Dataset:
 
     Args:
         images: uint8 or float32 [N, H, W, C]; may be memory-mapped, or pictures in files that are
-            decoded where they are indexed.
-        labels: int32 [N].
+            decoded where they are indexed. Or what else a model takes: numbers of words, int32
+            [N, T], or series, float32 [N, T, C].
+        labels: int32 [N]; or [N, P], a class at each of P positions; or float32 [N, K], values.
         label_names: one name per class, or () where unknown.
         name: what it is, e.g. "mnist 3.0.1 train".
+        vocabulary: which word has which number, of texts; None for all else.
     """
 
     images: np.ndarray | FileImages
     labels: np.ndarray
     label_names: tuple[str, ...] = ()
     name: str = "arrays"
+    vocabulary: Vocabulary | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -41,8 +47,13 @@ class Dataset:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of images and labels, the first 16 digits; of files, not of their pixels."""
+        """SHA-256 of images and labels, the first 16 digits; of files, not of their pixels.
+
+        Of texts it is that of their words, not only of the words' numbers.
+        """
         digest = hashlib.sha256()
+        if self.vocabulary is not None:
+            digest.update(self.vocabulary.fingerprint.encode())
         arrays: list[Any] = [self.images, self.labels]
         if isinstance(self.images, FileImages):
             digest.update(self.images.content_hash.encode())
@@ -221,7 +232,7 @@ def from_arrays(
         raise ValueError(f"{name}: images must be [N, H, W, C], got shape {list(images.shape)}")
     if images.dtype != np.uint8:
         images = _checked_floats(images, name)
-    labels = _checked_labels(labels, name)
+    labels = checked_labels(labels, name)
     if len(images) != len(labels):
         raise ValueError(f"{name}: {len(images)} images but {len(labels)} labels")
     label_names = tuple(str(n) for n in label_names)
@@ -241,7 +252,8 @@ def _checked_floats(images: np.ndarray, name: str) -> np.ndarray:
     return images.astype(np.float32, copy=False)
 
 
-def _checked_labels(labels: np.ndarray, name: str) -> np.ndarray:
+def checked_labels(labels: np.ndarray, name: str) -> np.ndarray:
+    """Labels of classes, int32 [N]; errors as in `from_arrays`."""
     if labels.ndim == 2 and labels.shape[1] > 1:
         if not (np.isin(labels, (0, 1)).all() and (labels.sum(axis=1) == 1).all()):
             raise ValueError(f"{name}: two-dimensional labels must be one-hot rows of 0 and 1")

@@ -120,13 +120,13 @@ def scan_folder(
     root = Path(folder).expanduser().absolute()
     if not root.is_dir():
         raise DataNotFound(f"folder {root} does not exist, or is a file")
-    roots = _part_folders(root)
-    names = _class_names(root, roots, class_names)
+    roots = part_folders(root)
+    names = class_folders(root, roots, class_names)
     candidates = [
         (part, label, file)
         for part, base in roots.items()
         for label, name in enumerate(names)
-        for file in _files_below(base / name)
+        for file in files_below(base / name)
     ]
     memory = _memory_of(root, candidates)
     examined = _recall(memory, len(candidates))
@@ -166,7 +166,7 @@ def load_folder(
     return splits, scan
 
 
-def _part_folders(root: Path) -> dict[str, Path]:
+def part_folders(root: Path) -> dict[str, Path]:
     """The folder of each part, the test part first; the root itself where there are no parts."""
     found = {
         part: root / name
@@ -177,14 +177,15 @@ def _part_folders(root: Path) -> dict[str, Path]:
     return found if "train" in found else {"train": root}
 
 
-def _class_names(
+def class_folders(
     root: Path, roots: dict[str, Path], class_names: Sequence[str] | None
 ) -> tuple[str, ...]:
+    """The classes that every part of a folder has a folder of; errors as in `scan_folder`."""
     there = {part: sorted(_folders_in(base)) for part, base in roots.items()}
     names = list(class_names) if class_names is not None else there["train"]
     if not names:
         raise DataNotFound(
-            f"{root} holds no class folders: expected a folder of pictures for every class, or "
+            f"{root} holds no class folders: expected a folder of files for every class, or "
             "train/, validation/ and test/ with these in each"
         )
     if len(set(names)) < len(names):
@@ -205,7 +206,7 @@ def _folders_in(folder: Path) -> Iterator[str]:
         yield from (e.name for e in entries if e.is_dir() and not e.name.startswith("."))
 
 
-def _files_below(folder: Path) -> Iterator[Path]:
+def files_below(folder: Path) -> Iterator[Path]:
     """Files in a folder and in those below it, in alphabetical order; not the hidden ones."""
     for base, folders, files in os.walk(folder):
         folders[:] = sorted(f for f in folders if not f.startswith("."))

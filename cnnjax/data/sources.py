@@ -15,9 +15,11 @@ from typing import Any
 import numpy as np
 
 from cnnjax import paths, rng
+from cnnjax.data.captcha import load_captchas
 from cnnjax.data.dataset import Dataset, Splits, from_arrays
 from cnnjax.data.files import MEMORY_BUDGET, Decoding
 from cnnjax.data.folders import load_folder
+from cnnjax.data.series import load_series
 from cnnjax.data.tfds import DataNotFound, prepared_names, tfds_split
 
 EMBEDDED = ("digits",)
@@ -105,19 +107,20 @@ def load(
     elif name.endswith(".npz"):
         name = str(Path(name).expanduser().absolute())
         splits = _npz(Path(name))
-    elif _is_folder(name, data_dir):
+    elif is_folder(name, data_dir):
         decoding = _decoding(name, image_size, channels, resize, interpolation, decoder)
-        return _set_aside(
+        return set_aside(
             _folder(name, decoding, class_names, memory_budget, progress),
             validation, train_examples, seed,
         )  # fmt: skip
     else:
         splits = _tfds(name, data_dir, progress)
     splits = replace(splits, source={"data": name})
-    return _set_aside(splits, validation, train_examples, seed)
+    return set_aside(splits, validation, train_examples, seed)
 
 
-def _set_aside(splits: Splits, validation: float, train_examples: int | None, seed: int) -> Splits:
+def set_aside(splits: Splits, validation: float, train_examples: int | None, seed: int) -> Splits:
+    """Splits with a part for validation and so many to train on; arguments as in `load`."""
     if validation:
         splits = splits.with_validation(validation, seed)
     if train_examples is not None:
@@ -147,19 +150,27 @@ def reload(
     }
     if "data" not in source or any(step not in steps for step, *_ in source.get("steps", [])):
         raise ValueError(f"the record of the data is not one that cj.data.load leaves: {source}")
-    folder = {k: v for k, v in source.get("folder", {}).items() if k in _OF_FOLDERS}
-    splits = load(source["data"], data_dir=data_dir, progress=progress, **folder)
+    if "captcha" in source:
+        splits = load_captchas(**source["captcha"], progress=progress)
+    elif "series" in source:
+        splits = load_series(**source["series"]).splits
+    elif "texts" in source:
+        from cnnjax.data.text import load_texts  # which needs this module
+
+        splits = load_texts(source["data"], data_dir=data_dir, progress=progress, **source["texts"])
+    else:
+        folder = {k: v for k, v in source.get("folder", {}).items() if k in _OF_FOLDERS}
+        splits = load(source["data"], data_dir=data_dir, progress=progress, **folder)
     for step, *arguments in source.get("steps", []):
         splits = steps[step](splits, *arguments)
     return splits
 
 
-def _is_folder(name: str, data_dir: str | Path | None) -> bool:
+def is_folder(name: str, data_dir: str | Path | None) -> bool:
+    """Whether a name is that of a folder, and not of a data set."""
     if name in ("", ".", ".."):  # nobody's name for a data set, rather an empty variable
         return False
-    if _NAME.fullmatch(name) and (tfds_directory(data_dir) / name).is_dir():
-        return False
-    return Path(name).expanduser().is_dir()
+    return not is_prepared(name, data_dir) and Path(name).expanduser().is_dir()
 
 
 def _decoding(
@@ -263,8 +274,8 @@ def _pair(
 
 def _tfds(name: str, data_dir: str | Path | None, progress: Callable | None) -> Splits:
     root = tfds_directory(data_dir)
-    if not _NAME.fullmatch(name) or not (root / name).is_dir():
-        raise DataNotFound(_how_to_get(name, root))
+    if not is_prepared(name, data_dir):
+        raise DataNotFound(not_found(name, root, KNOWN, "NAME.npz", "digits"))
     train = tfds_split(root, name, "train", progress)
     test = tfds_split(root, name, "test", progress)
     if train is None:
@@ -277,14 +288,28 @@ def tfds_directory(data_dir: str | Path | None = None) -> Path:
     return Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
 
 
-def _how_to_get(name: str, root: Path) -> str:
+def is_prepared(name: str, data_dir: str | Path | None) -> bool:
+    """Whether there is a TFDS data set of that name."""
+    return bool(_NAME.fullmatch(name)) and (tfds_directory(data_dir) / name).is_dir()
+
+
+def not_found(name: str, root: Path, known: Sequence[str], own: str, embedded: str) -> str:
+    """Where a data set was looked for, and what to do.
+
+    Args:
+        name: of the data set.
+        root: the TFDS directory.
+        known: names that there are.
+        own: how files of one's own are called.
+        embedded: the data set that needs no files.
+    """
     found = prepared_names(root)
     where = f"data set {name!r} was not found: looked in {root.absolute()}"
     where += f" (which holds {', '.join(found)})" if found else " (no data sets there)"
-    known = [*dict.fromkeys((*KNOWN, *found))]
+    known = [*dict.fromkeys((*known, *found))]
     if name not in known:
-        return f"{where}. {paths.suggest(name, known, 'data sets')} A file of your own: NAME.npz"
-    return f"{where}. {how_to_get(name)} Needs no files: --data digits"
+        return f"{where}. {paths.suggest(name, known, 'data sets')} A file of your own: {own}"
+    return f"{where}. {how_to_get(name)} Needs no files: --data {embedded}"
 
 
 def how_to_get(name: str) -> str:

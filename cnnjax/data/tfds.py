@@ -54,6 +54,43 @@ def tfds_split(
         DataNotFound: if no version is complete, or its files are not array_record.
         ValueError: if it has no image and label.
     """
+    source = find_split(root, name, split)
+    if source is None:
+        return None
+    key = source_key(source, split)
+    cached = cache_directory() / "data" / name / f"{source.name}-{split}-{key}"
+    decoded = _open_cache(cached)
+    if decoded is None:
+        if not has_features(source, "image", "label"):
+            raise ValueError(
+                f"{source} holds no images for classification: a data set of 'image' and 'label' "
+                "is needed (cj.data.load_texts is for one of 'text' and 'label')"
+            )
+        writable = _writable(cached.parent)
+        if progress:
+            into = f"once, into {cached}" if writable else "into memory: the cache is not writable"
+            progress(f"decoding {name} {split} {into}")
+        decoded = _decode(source, split)
+        if writable:
+            _build_cache(cached, *decoded)
+            decoded = _open_cache(cached)
+            if decoded is None:
+                raise OSError(f"the cache {cached} cannot be read back: is the disk full?")
+    images, labels, encoding = decoded
+    # Pictures that lost something on the way are not quite the data set of that name.
+    lossy = f", {encoding}" if encoding not in _LOSSLESS else ""
+    return Dataset(images, labels, label_names(source), f"{name} {source.name} {split}{lossy}")
+
+
+def find_split(root: Path, name: str, split: str) -> Path | None:
+    """Where the newest complete version of a data set is; None if it has no such split.
+
+    Args:
+        root, name, split: as in `tfds_split`.
+
+    Raises:
+        DataNotFound: if no version is complete, or its files are not array_record.
+    """
     versions = _versions(root / name)
     configurations = sorted({v.parent.name for v in versions} - {Path(name).name})
     if len(configurations) > 1:
@@ -81,30 +118,37 @@ def tfds_split(
             f"data set {name!r} in {source} has no array_record files for the split {split!r} "
             "(TFRecord files need TensorFlow): prepare it with file_format='array_record'"
         )
-    cached = (
-        cache_directory() / "data" / name / f"{source.name}-{split}-{_source_key(source, split)}"
-    )
-    decoded = _open_cache(cached)
-    if decoded is None:
-        if not _is_images(source):
-            raise ValueError(
-                f"{source} holds no images for classification: a data set of 'image' and 'label' "
-                "is needed"
-            )
-        writable = _writable(cached.parent)
-        if progress:
-            into = f"once, into {cached}" if writable else "into memory: the cache is not writable"
-            progress(f"decoding {name} {split} {into}")
-        decoded = _decode(source, split)
-        if writable:
-            _build_cache(cached, *decoded)
-            decoded = _open_cache(cached)
-            if decoded is None:
-                raise OSError(f"the cache {cached} cannot be read back: is the disk full?")
-    images, labels, encoding = decoded
-    # Pictures that lost something on the way are not quite the data set of that name.
-    lossy = f", {encoding}" if encoding not in _LOSSLESS else ""
-    return Dataset(images, labels, _label_names(source), f"{name} {source.name} {split}{lossy}")
+    return source
+
+
+def read_texts(source: Path, split: str) -> tuple[list[str], np.ndarray]:
+    """The texts and labels of a split of a data set of 'text' and 'label'.
+
+    Args:
+        source: of `find_split`.
+        split: its name.
+
+    Raises:
+        ValueError: if it has no text and label, or a text is not UTF-8.
+    """
+    import tensorflow_datasets as tfds
+
+    if not has_features(source, "text", "label"):
+        raise ValueError(
+            f"{source} holds no texts for classification: a data set of 'text' and 'label' is "
+            "needed (cj.data.load is for one of 'image' and 'label')"
+        )
+    records: Any = tfds.builder_from_directory(str(source)).as_data_source(split=split)
+    texts, labels = [], np.empty(len(records), np.int32)
+    for start in range(0, len(records), _READ_AT_ONCE):
+        stop = min(start + _READ_AT_ONCE, len(records))
+        for i, record in enumerate(records.__getitems__(range(start, stop)), start):
+            try:
+                texts.append(record["text"].decode("utf-8"))
+            except UnicodeDecodeError as error:
+                raise ValueError(f"{source}: text {i} of {split!r} is not UTF-8: {error}") from None
+            labels[i] = record["label"]
+    return texts, labels
 
 
 def _versions(folder: Path) -> list[Path]:
@@ -128,16 +172,17 @@ def _writable(folder: Path) -> bool:
     return os.access(folder, os.W_OK)
 
 
-def _is_images(version: Path) -> bool:
+def has_features(version: Path, *wanted: str) -> bool:
+    """Whether the records of a data set have all of these."""
     try:
         features = json.loads((version / "features.json").read_text(encoding="utf-8"))
         names = features["featuresDict"]["features"]
     except (OSError, ValueError, KeyError):
         return False
-    return "image" in names and "label" in names
+    return all(name in names for name in wanted)
 
 
-def _source_key(source: Path, split: str) -> str:
+def source_key(source: Path, split: str) -> str:
     """Changes whenever the source's description or the sizes of its files do."""
     digest = hashlib.sha256(f"{_CACHE_FORMAT}".encode())
     digest.update((source / "dataset_info.json").read_bytes())
@@ -146,7 +191,8 @@ def _source_key(source: Path, split: str) -> str:
     return digest.hexdigest()[:12]
 
 
-def _label_names(source: Path) -> tuple[str, ...]:
+def label_names(source: Path) -> tuple[str, ...]:
+    """Names of the classes of a data set with a label."""
     file = source / "label.labels.txt"
     if file.is_file():
         return tuple(file.read_text(encoding="utf-8").splitlines())

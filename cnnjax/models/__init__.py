@@ -5,7 +5,7 @@ from cnnjax.models.fields import ReceptiveField, receptive_fields
 from cnnjax.models.files import UnreadableModel, load_model, save
 from cnnjax.models.matching import WeightsDoNotFit
 from cnnjax.models.model import Functions, Model
-from cnnjax.models.predict import decode_predictions, predict
+from cnnjax.models.predict import UnknownWords, decode_positions, decode_predictions, predict
 from cnnjax.models.registry import BUILDERS, create_model
 from cnnjax.models.spec import ModelSpec
 from cnnjax.models.surgery import convolutionalize
@@ -19,10 +19,12 @@ __all__ = [
     "ModelSpec",
     "ReceptiveField",
     "Summary",
+    "UnknownWords",
     "UnreadableModel",
     "WeightsDoNotFit",
     "convolutionalize",
     "create_model",
+    "decode_positions",
     "decode_predictions",
     "export_weights",
     "load_model",

@@ -16,7 +16,9 @@ from cnnjax.weights import save_npz, save_safetensors, write_weights_h5
 _WEIGHT_ORDER = (
     "depthwise_kernel",
     "pointwise_kernel",
+    "embeddings",
     "kernel",
+    "recurrent_kernel",
     "bias",
     "gamma",
     "beta",
@@ -24,12 +26,17 @@ _WEIGHT_ORDER = (
     "moving_variance",
 )
 
-# Keras 3 names the groups of a file after the layers' classes.
+# Keras 3 names the groups of a file after the layers' classes; recurrent ones keep their weights in
+# a group below.
 KERAS_KINDS = {
     "BatchNormalization": "batch_normalization",
+    "Conv1D": "conv1d",
     "Conv2D": "conv2d",
     "Dense": "dense",
     "DepthwiseConv2D": "depthwise_conv2d",
+    "Embedding": "embedding",
+    "GRU": "gru/cell",
+    "LSTM": "lstm/cell",
     "SeparableConv2D": "separable_conv2d",
 }
 

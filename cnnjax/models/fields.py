@@ -12,24 +12,32 @@ from jax import lax
 from cnnjax.models.graph import INPUT, Call, trace
 from cnnjax.models.model import Model
 from cnnjax.nn import (
+    GRU,
+    LSTM,
     Activation,
     Add,
     AveragePooling2D,
     BatchNormalization,
     Concatenate,
+    Conv1D,
     Conv2D,
     Dense,
     DepthwiseConv2D,
     Dropout,
+    Embedding,
     Flatten,
+    GlobalAveragePooling1D,
     GlobalAveragePooling2D,
+    GlobalMaxPooling1D,
     GlobalMaxPooling2D,
     InputLayer,
+    MaxPooling1D,
     MaxPooling2D,
     SeparableConv2D,
     ZeroPadding2D,
 )
 from cnnjax.nn.conv import resolve_padding
+from cnnjax.nn.sequence import pads_1d
 
 Pair = tuple[int, int]
 
@@ -37,6 +45,8 @@ Pair = tuple[int, int]
 @dataclass(frozen=True)
 class ReceptiveField:
     """What the pixels of a layer's map depend on, in input pixels, (rows, columns) each.
+
+    A sequence is an image of one column here.
 
     Behind windows of the sizes k_l with the strides s_l and the padding p_l before the first pixel
 
@@ -119,6 +129,12 @@ def _after(call: Call, incoming: list[ReceptiveField | None]) -> ReceptiveField 
     match module:
         case Conv2D() | DepthwiseConv2D() | SeparableConv2D():
             return _window(field, call, module.kernel_size, module.strides, module.dilation_rate)
+        case Conv1D():
+            strides, dilation = (module.strides, 1), (module.dilation_rate, 1)
+            return _window(field, call, (module.kernel_size, 1), strides, dilation)
+        case MaxPooling1D():
+            strides = module.strides or module.pool_size
+            return _window(field, call, (module.pool_size, 1), (strides, 1), 1)
         case MaxPooling2D() | AveragePooling2D():
             return _window(field, call, module.pool_size, module.strides or module.pool_size, 1)
         case linen.Conv():
@@ -128,7 +144,11 @@ def _after(call: Call, incoming: list[ReceptiveField | None]) -> ReceptiveField 
             (top, _), (left, _) = module.padding
             start = (field.start[0] - top * field.jump[0], field.start[1] - left * field.jump[1])
             return ReceptiveField(field.extent, field.jump, start)
-        case Flatten() | GlobalAveragePooling2D() | GlobalMaxPooling2D():
+        case GRU() | LSTM() if module.return_sequences:  # all steps before: of no one size
+            return None
+        case Flatten() | GlobalAveragePooling2D() | GlobalMaxPooling2D() | GRU() | LSTM():
+            return ReceptiveField(all=True)
+        case GlobalAveragePooling1D() | GlobalMaxPooling1D():
             return ReceptiveField(all=True)
         case (
             Activation()
@@ -137,6 +157,7 @@ def _after(call: Call, incoming: list[ReceptiveField | None]) -> ReceptiveField 
             | Concatenate()
             | Dense()
             | Dropout()
+            | Embedding()
             | InputLayer()
             | linen.BatchNorm()
             | linen.Dense()
@@ -172,6 +193,8 @@ def _window(
 def _pads_before(call: Call, size: Pair, strides: Pair, dilation: Pair) -> Pair:
     """Rows and columns that the layer adds above and to the left."""
     padding, shape = call.module.padding, _pair(call.input_shapes[0][1:-1])
+    if isinstance(call.module, Conv1D):
+        padding = pads_1d(padding, size[0], dilation[0])
     if not isinstance(call.module, linen.Conv):
         (top, _), (left, _) = resolve_padding(padding, shape, size, strides, dilation)
         return top, left

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import inspect
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +10,19 @@ import numpy as np
 from flax import linen
 
 from cnnjax import paths
+from cnnjax.data import Vocabulary
 from cnnjax.download import DownloadError
 from cnnjax.models import imagenet
-from cnnjax.models.backbone import POOLINGS, classifier_layers
-from cnnjax.models.imagenet import Release
+from cnnjax.models.backbone import classifier_layers
+from cnnjax.models.builder import Builder, check_arguments, checked_shape
+from cnnjax.models.captcha import Captcha, position_layers
 from cnnjax.models.inception import InceptionV3
 from cnnjax.models.mobilenet import ALPHAS, MobileNet
 from cnnjax.models.model import Model
 from cnnjax.models.pretrained import with_weights
 from cnnjax.models.resnet import ResNet50
+from cnnjax.models.separable import SeparableConvnet, SeparableTwin
+from cnnjax.models.series import SeriesConv1D, SeriesGRU, SeriesWindows
 from cnnjax.models.small import (
     MLP,
     CatsConvnet,
@@ -31,67 +31,55 @@ from cnnjax.models.small import (
     LayersWalk,
     LeNet,
     MnistConvnet,
+    SimpleConvNet,
 )
-from cnnjax.models.spec import ModelSpec
+from cnnjax.models.spec import TOKENS, ModelSpec
+from cnnjax.models.text import CELLS, ImdbConv1D, ImdbGRU
 from cnnjax.models.vgg import VGG16, VGG19
 from cnnjax.models.xception import Xception
-
-
-@dataclass(frozen=True)
-class Builder:
-    """A module class with its defaults.
-
-    Args:
-        module: of the model.
-        input_shape: (H, W, C) where none is asked for.
-        min_size: smallest height and width.
-        num_classes: where none are asked for.
-        preprocessing, cam_layer, head, paper: as in `ModelSpec`.
-        release: the published ImageNet weights; None where there are none.
-        choices: arguments that only take certain values.
-    """
-
-    module: type[linen.Module]
-    input_shape: tuple[int, int, int]
-    min_size: int
-    paper: str = ""
-    num_classes: int = 10
-    preprocessing: str = "unit"
-    cam_layer: str = ""
-    head: tuple[str, ...] = ()
-    release: Release | None = None
-    choices: tuple[tuple[str, tuple[Any, ...]], ...] = ()
-
-    @property
-    def description(self) -> str:
-        """The first line of the module's docstring."""
-        return (inspect.getdoc(self.module) or "").split("\n")[0]
-
-    @property
-    def arguments(self) -> list[str]:
-        """Names of the module's own arguments."""
-        return [f for f in self.module.__dataclass_fields__ if f not in _NOT_ARGUMENTS]
-
-
-_NOT_ARGUMENTS = ("num_classes", "parent", "name")
 
 _LENET = "LeCun et al. 1998, Gradient-based learning applied to document recognition"
 _VGG = "Simonyan & Zisserman 2015, Very deep convolutional networks for large-scale recognition"
 _RESNET = "He et al. 2016, Deep residual learning for image recognition"
 _INCEPTION = "Szegedy et al. 2016, Rethinking the Inception architecture for computer vision"
 _XCEPTION = "Chollet 2017, Xception: deep learning with depthwise separable convolutions"
+_WAVENET = "van den Oord et al. 2016, WaveNet: a generative model for raw audio"
 _MOBILENET = "Howard et al. 2017, MobileNets: efficient convolutional neural networks"
 
 BUILDERS: dict[str, Builder] = {
     "mlp": Builder(MLP, (28, 28, 1), 1, head=("logits",)),
     "mnist_convnet": Builder(MnistConvnet, (28, 28, 1), 18, cam_layer="conv3", head=("logits",)),
     "lenet": Builder(LeNet, (28, 28, 1), 4, _LENET, cam_layer="conv2", head=("logits",)),
+    "simple_convnet": Builder(SimpleConvNet, (28, 28, 1), 6, cam_layer="conv1", head=("logits",)),
     "cifar_plain": Builder(CifarPlain, (32, 32, 3), 2, cam_layer="conv1", head=("logits",)),
     "cifar_deep": Builder(CifarDeep, (32, 32, 3), 8, cam_layer="conv4", head=("logits",)),
     "cats_convnet": Builder(
         CatsConvnet, (150, 150, 3), 46, num_classes=1, cam_layer="conv4", head=("logits",)
     ),
+    "separable_convnet": Builder(
+        SeparableConvnet, (32, 32, 3), 32, cam_layer="sepconv6", head=("logits",)
+    ),
+    "separable_twin": Builder(SeparableTwin, (32, 32, 3), 32, cam_layer="conv6", head=("logits",)),
     "layers_walk": Builder(LayersWalk, (128, 128, 3), 38, num_classes=8, head=("dense",)),
+    "series_conv1d": Builder(
+        SeriesConv1D, (336, 1), 1, _WAVENET, 24, "none", head=("forecast",), task="values"
+    ),
+    "series_gru": Builder(
+        SeriesGRU, (336, 1), 1, "", 24, "none", head=("forecast",), task="values"
+    ),
+    "series_windows": Builder(
+        SeriesWindows, (336, 1), 24, "", 24, "none", head=("dense1", "forecast"), task="values"
+    ),
+    "captcha": Builder(
+        Captcha, (64, 160, 1), 16, "", 36, cam_layer="relu4", head=position_layers(4),
+        task="positions", resize="stretch",
+    ),
+    "imdb_conv1d": Builder(
+        ImdbConv1D, (500,), 41, "", 1, TOKENS, cam_layer="conv2", head=("logits",)
+    ),
+    "imdb_gru": Builder(
+        ImdbGRU, (500,), 1, "", 1, TOKENS, head=("logits",), choices=(("cell", tuple(CELLS)),)
+    ),
     "vgg16": Builder(
         VGG16, (224, 224, 3), 32, _VGG, 1000, "caffe", "block5_conv3",
         ("fc1", "fc2", "predictions"), imagenet.VGG16,
@@ -122,10 +110,11 @@ BUILDERS: dict[str, Builder] = {
 def create_model(
     name: str,
     *,
-    input_shape: tuple[int, int, int] | None = None,
+    input_shape: tuple[int, ...] | None = None,
     num_classes: int | None = None,
     label_names: tuple[str, ...] = (),
     preprocessing: str | None = None,
+    vocabulary: Vocabulary | None = None,
     weights: str | Path | None = None,
     allow_partial: bool = False,
     seed: int = 0,
@@ -134,27 +123,38 @@ def create_model(
     """Build a model, with random parameters or those of a file.
 
     Args:
-        name: one of `cnnjax list`: mlp, mnist_convnet, lenet, cifar_plain, cifar_deep,
-            layers_walk, vgg16, vgg19, resnet50, inception_v3, xception, mobilenet.
-        input_shape: (H, W, C); None takes the model's default.
+        name: one of `cnnjax list`: mlp, mnist_convnet, lenet, simple_convnet, cifar_plain,
+            cifar_deep, cats_convnet, separable_convnet, separable_twin, layers_walk, series_conv1d,
+            series_gru, series_windows, captcha, imdb_conv1d, imdb_gru, vgg16, vgg19, resnet50,
+            inception_v3, xception, mobilenet.
+        input_shape: (H, W, C), of series (T, C), of tokens (T,); None takes the model's default.
         num_classes: size of the output, >= 1; 1 is a single logit of two classes; None takes the
             model's default, 1000 for those of ImageNet and 10 for the others.
         label_names: one name per class, kept with the model.
         preprocessing: from pixels in [0, 255] to inputs: "unit" (x / 255), "tf" (to [-1, 1]),
             "caffe" (BGR less the mean), "torch", or "none" for data that is normalised already;
             None takes the model's own.
+        vocabulary: of a model of texts: which word has which number, as its data have it; kept with
+            the model, which then takes texts in `predict`.
         weights: None for random parameters from the seed; "imagenet" for the published ones, which
             are downloaded once; or the path of a Keras file (.weights.h5, .h5, .keras), .npz or
             .safetensors. The layers of the head that do not fit, because num_classes or
             include_top differ, get random parameters, and a warning says so.
         allow_partial: take what the file has and list the rest in a warning, instead of an error.
         seed: of the parameters, in [0, 2^32).
-        arguments: of the module: `units=(1024, 512)` for mlp; for the ImageNet models
+        arguments: of the module: `units=(1024, 512)` for mlp; for mnist_convnet `head`,
+            `downsampling`, `activation` ("relu", "sigmoid", "tanh") and `pooling` (None flattens
+            the last map, "avg" and "max" pool it over space); for the ImageNet models
             `include_top=False` (features instead of logits), then also `pooling` (None, "avg" or
             "max") and a head of one's own on the features, `classifier=(256,)` (widths of hidden
             layers; () for logits alone) with `classifier_dropout`; for mobilenet `alpha` (0.25,
-            0.5, 0.75 or 1); for layers_walk `activation` ("relu", "sigmoid", "tanh"), `first_pool`
-            and `until`, the last layer of a prefix of the net.
+            0.5, 0.75 or 1); for simple_convnet `initializer` ("normal", "he" or "xavier"); for
+            layers_walk `activation` ("relu", "sigmoid", "tanh"), `first_pool` and `until`, the last
+            layer of a prefix of the net; for captcha `positions`, `filters` and `dropout`; for
+            series_conv1d `filters`, `dilations` and `kernel_size`; for series_gru `units`; for
+            series_windows `filters`, `window` and `units`; for imdb_conv1d and imdb_gru
+            `vocabulary_size` and `embedding_size`, for the latter also `cell` ("gru" or "lstm") and
+            `units`.
 
     Returns:
         A Model. Its call takes preprocessed NHWC float32 and returns logits.
@@ -175,6 +175,7 @@ def create_model(
         num_classes=num_classes,
         label_names=label_names,
         preprocessing=preprocessing,
+        vocabulary=vocabulary,
         **arguments,
     )
     if weights is None:
@@ -192,10 +193,11 @@ def create_model(
 def build(
     name: str,
     *,
-    input_shape: tuple[int, int, int] | None = None,
+    input_shape: tuple[int, ...] | None = None,
     num_classes: int | None = None,
     label_names: tuple[str, ...] = (),
     preprocessing: str | None = None,
+    vocabulary: Vocabulary | None = None,
     **arguments: Any,
 ) -> tuple[linen.Module, ModelSpec]:
     """The module and spec of a model, without variables; arguments as in `create_model`."""
@@ -203,104 +205,57 @@ def build(
         raise ValueError(f"there is no model {name!r}. {paths.suggest(name, BUILDERS, 'models')}")
     builder = BUILDERS[name]
     arguments = {k: tuple(v) if isinstance(v, list) else v for k, v in arguments.items()}
-    _check_arguments(name, builder, arguments)
-    shape = _checked_shape(name, builder, input_shape)
+    check_arguments(name, builder, arguments)
+    preprocessing = preprocessing or builder.preprocessing
+    texts = builder.preprocessing == TOKENS
+    if texts != (preprocessing == TOKENS):
+        raise ValueError(
+            f"preprocessing={preprocessing!r} does not suit {name!r}, whose own is "
+            f"{builder.preprocessing!r}: leave it out"
+        )
+    if vocabulary is not None and not texts:
+        raise ValueError(f"vocabulary is for a model of texts, and {name!r} is none")
+    if texts:
+        # Also where it is the module's own: data are checked against it.
+        size = vocabulary.size if vocabulary else _default(builder, "vocabulary_size")
+        arguments = {"vocabulary_size": size, **arguments}
+    shape = checked_shape(name, builder, input_shape)
     num_classes = builder.num_classes if num_classes is None else num_classes
     num_classes = int(num_classes) if isinstance(num_classes, np.integer) else num_classes
     if isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 1:
         raise ValueError(f"num_classes must be a whole number >= 1, got {num_classes!r}")
     head = _head(builder, arguments)
+    module = builder.module(num_classes=num_classes, **arguments)
     spec = ModelSpec(
         name=name,
         input_shape=shape,
         num_classes=num_classes if head else 0,
         arguments=arguments,
-        preprocessing=preprocessing or builder.preprocessing,
+        preprocessing=preprocessing,
+        resize=builder.resize,
         label_names=tuple(label_names),
         paper=builder.paper,
         min_size=builder.min_size,
         cam_layer=builder.cam_layer,
         head=head,
+        task=builder.task,
+        positions=getattr(module, "positions", 0),
+        vocabulary=vocabulary,
     )
-    return builder.module(num_classes=num_classes, **arguments), spec
+    return module, spec
+
+
+def _default(builder: Builder, argument: str) -> Any:
+    return builder.module.__dataclass_fields__[argument].default
 
 
 def _head(builder: Builder, arguments: dict[str, Any]) -> tuple[str, ...]:
     """Names of the layers that make logits of features."""
     if arguments.get("until") is not None:  # a prefix of the net
         return ()
+    if builder.task == "positions":
+        return position_layers(arguments.get("positions", len(builder.head)))
     if arguments.get("include_top", True):
         return builder.head
     units = arguments.get("classifier")
     return () if units is None else classifier_layers(units)
-
-
-def _check_arguments(name: str, builder: Builder, arguments: dict[str, Any]) -> None:
-    known = builder.arguments
-    for argument in arguments:
-        if argument not in known:
-            hint = paths.suggest(
-                argument, [*known, "input_shape", "preprocessing", "seed"], "arguments"
-            )
-            raise ValueError(f"model {name!r} has no argument {argument!r}. {hint}")
-    for argument, value in arguments.items():
-        _check_type(argument, value, builder.module.__dataclass_fields__[argument])
-    for argument, values in builder.choices:
-        if argument in arguments and arguments[argument] not in values:
-            raise ValueError(
-                f"{argument} of {name!r} must be one of {', '.join(map(str, values))}, "
-                f"got {arguments[argument]!r}"
-            )
-    pooling = arguments.get("pooling")
-    if pooling not in POOLINGS:
-        raise ValueError(f"pooling must be None, 'avg' or 'max', got {pooling!r}")
-    if arguments.get("include_top", True):
-        for argument in ("pooling", "classifier"):
-            if arguments.get(argument) is not None:
-                raise ValueError(
-                    f"{argument}={arguments[argument]!r} is for a model with include_top=False"
-                )
-    if arguments.get("classifier_dropout") and arguments.get("classifier") is None:
-        raise ValueError(
-            f"classifier_dropout={arguments['classifier_dropout']!r} is for a model with a "
-            "classifier, e.g. classifier=(256,)"
-        )
-
-
-def _check_type(argument: str, value: Any, field: dataclasses.Field) -> None:
-    """A value of another type than the argument's would fail deep inside, or not at all."""
-    default, annotation = field.default, str(field.type)
-    if value is None and annotation.endswith("| None"):
-        return
-    if isinstance(default, bool):
-        fits, wanted = isinstance(value, bool), "True or False"
-    elif annotation.startswith("tuple"):
-        fits = isinstance(value, tuple) and all(isinstance(n, int) and n >= 1 for n in value)
-        wanted = "whole numbers >= 1, e.g. (64, 32)"
-    elif argument.endswith("dropout"):
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        fits, wanted = number and 0 <= value < 1, "a number in [0, 1)"
-    elif isinstance(default, float):
-        fits, wanted = isinstance(value, int | float), "a number"
-    else:
-        return
-    if not fits:
-        raise ValueError(f"{argument} must be {wanted}, got {value!r}")
-
-
-def _checked_shape(
-    name: str, builder: Builder, shape: tuple[int, int, int] | None
-) -> tuple[int, int, int]:
-    if shape is None:
-        return builder.input_shape
-    if not isinstance(shape, Sequence):
-        raise ValueError(f"input_shape must be (height, width, channels), got {shape!r}")
-    shape = tuple(int(n) if isinstance(n, np.integer) else n for n in shape)  # type: ignore[assignment]
-    if len(shape) != 3 or not all(isinstance(n, int) and n >= 1 for n in shape):
-        raise ValueError(f"input_shape must be (height, width, channels), got {shape!r}")
-    if min(shape[:2]) < builder.min_size:
-        raise ValueError(
-            f"input_shape={tuple(shape)} is too small for {name!r}: at least "
-            f"{builder.min_size}x{builder.min_size} is needed"
-        )
-    return (shape[0], shape[1], shape[2])

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from flax import linen
 from jax import Array
-from jax.nn import relu, sigmoid, tanh
+from jax.nn import initializers, relu, sigmoid, tanh
 
-from cnnjax.models.backbone import classified
+from cnnjax.models.backbone import POOLINGS, classified
 from cnnjax.nn import (
     Activation,
     AveragePooling2D,
@@ -14,6 +16,8 @@ from cnnjax.nn import (
     Dense,
     Dropout,
     Flatten,
+    GlobalAveragePooling2D,
+    GlobalMaxPooling2D,
     MaxPooling2D,
 )
 
@@ -46,24 +50,29 @@ class MnistConvnet(linen.Module):
         head: widths of the dense layers before the output.
         downsampling: "max" or "average" pooling, or "stride": no pooling, the convolutions before
             it have stride 2.
+        activation: "relu", "sigmoid" or "tanh", of all hidden layers.
+        pooling: what the dense layers get of the last map: None all of it, flattened; "avg" and
+            "max" its mean and maximum over space.
     """
 
     num_classes: int = 10
     head: tuple[int, ...] = (64,)
     downsampling: str = "max"
+    activation: str = "relu"
+    pooling: str | None = None
 
     @linen.compact
     def __call__(self, inputs: Array, train: bool = False) -> Array:
         """[N, H, W, C] -> [N, num_classes]."""
-        stride = _stride(self.downsampling)
-        x = Conv2D(32, 3, strides=stride, activation=relu, name="conv1")(inputs)
+        stride, function = _stride(self.downsampling), _activation(self.activation)
+        x = Conv2D(32, 3, strides=stride, activation=function, name="conv1")(inputs)
         x = _pool(self.downsampling, "pool1", x)
-        x = Conv2D(64, 3, strides=stride, activation=relu, name="conv2")(x)
+        x = Conv2D(64, 3, strides=stride, activation=function, name="conv2")(x)
         x = _pool(self.downsampling, "pool2", x)
-        x = Conv2D(64, 3, activation=relu, name="conv3")(x)
-        x = Flatten(name="flatten")(x)
+        x = Conv2D(64, 3, activation=function, name="conv3")(x)
+        x = _vector(self.pooling, x)
         for i, width in enumerate(self.head, start=1):
-            x = Dense(width, activation=relu, name=f"dense{i}")(x)
+            x = Dense(width, activation=function, name=f"dense{i}")(x)
         return Dense(self.num_classes, name="logits")(x)
 
 
@@ -82,6 +91,42 @@ class LeNet(linen.Module):
         x = Flatten(name="flatten")(x)
         x = Dense(500, activation=relu, name="dense1")(x)
         return Dense(self.num_classes, name="logits")(x)
+
+
+# Spread of the kernels: 0.01 whatever the layer; sqrt(2 / fan_in) keeps the size of ReLU's outputs
+# (He et al. 2015, eq. 10); sqrt(2 / (fan_in + fan_out)) that of a linear layer's outputs and
+# gradients (Glorot & Bengio 2010, eq. 12). Fans count the receptive field.
+_INITIALIZERS = {
+    "normal": initializers.normal(0.01),
+    "he": initializers.variance_scaling(2.0, "fan_in", "normal"),
+    "xavier": initializers.variance_scaling(1.0, "fan_avg", "normal"),
+}
+
+
+class SimpleConvNet(linen.Module):
+    """One 5x5 convolution of 30 filters, pooling and a dense layer of 100.
+
+    Args:
+        num_classes: size of the output.
+        initializer: standard deviation of the kernels' normal distribution: "normal" 0.01, "he"
+            sqrt(2 / fan_in), "xavier" sqrt(2 / (fan_in + fan_out)).
+    """
+
+    num_classes: int = 10
+    initializer: str = "normal"
+
+    @linen.compact
+    def __call__(self, inputs: Array, train: bool = False) -> Array:
+        """[N, H, W, C] -> [N, num_classes]."""
+        if self.initializer not in _INITIALIZERS:
+            known = ", ".join(map(repr, _INITIALIZERS))
+            raise ValueError(f"initializer must be one of {known}, got {self.initializer!r}")
+        normal = _INITIALIZERS[self.initializer]
+        x = Conv2D(30, 5, activation=relu, kernel_initializer=normal, name="conv1")(inputs)
+        x = MaxPooling2D(2, name="pool1")(x)
+        x = Flatten(name="flatten")(x)
+        x = Dense(100, activation=relu, kernel_initializer=normal, name="dense1")(x)
+        return Dense(self.num_classes, kernel_initializer=normal, name="logits")(x)
 
 
 class CifarPlain(linen.Module):
@@ -106,11 +151,12 @@ class CifarDeep(linen.Module):
 
     Args:
         num_classes: size of the output.
-        downsampling: as in `MnistConvnet`.
+        downsampling, pooling: as in `MnistConvnet`.
     """
 
     num_classes: int = 10
     downsampling: str = "max"
+    pooling: str | None = None
 
     @linen.compact
     def __call__(self, inputs: Array, train: bool = False) -> Array:
@@ -124,7 +170,7 @@ class CifarDeep(linen.Module):
         x = Conv2D(64, 3, strides=stride, activation=relu, name="conv4")(x)
         x = _pool(self.downsampling, "pool2", x)
         x = Dropout(0.25, name="dropout2")(x, train)
-        x = Flatten(name="flatten")(x)
+        x = _vector(self.pooling, x)
         x = Dense(512, activation=relu, name="dense1")(x)
         x = Dropout(0.5, name="dropout3")(x, train)
         return Dense(self.num_classes, name="logits")(x)
@@ -175,11 +221,7 @@ class LayersWalk(linen.Module):
     @linen.compact
     def __call__(self, inputs: Array, train: bool = False) -> Array:
         """[N, H, W, C] -> [N, num_classes], or the map [N, H', W', 3] of the layer `until`."""
-        functions = {"relu": relu, "sigmoid": sigmoid, "tanh": tanh}
-        if self.activation not in functions:
-            known = ", ".join(map(repr, functions))
-            raise ValueError(f"activation must be one of {known}, got {self.activation!r}")
-        function = functions[self.activation]
+        function = _activation(self.activation)
         layers = (
             Conv2D(3, 3, name="conv1"),
             MaxPooling2D(self.first_pool, name="pool1"),
@@ -203,6 +245,17 @@ class LayersWalk(linen.Module):
         return x
 
 
+_ACTIVATIONS: dict[str, Callable[[Array], Array]] = {"relu": relu, "sigmoid": sigmoid, "tanh": tanh}
+
+
+def _activation(name: str) -> Callable[[Array], Array]:
+    """The function of hidden layers that is asked for."""
+    if name not in _ACTIVATIONS:
+        known = ", ".join(map(repr, _ACTIVATIONS))
+        raise ValueError(f"activation must be one of {known}, got {name!r}")
+    return _ACTIVATIONS[name]
+
+
 def _stride(downsampling: str) -> int:
     """Of the convolution before a pooling."""
     if downsampling not in ("max", "average", "stride"):
@@ -216,3 +269,14 @@ def _pool(downsampling: str, name: str, x: Array) -> Array:
         return x
     kind = MaxPooling2D if downsampling == "max" else AveragePooling2D
     return kind(2, name=name)(x)
+
+
+def _vector(pooling: str | None, x: Array) -> Array:
+    """[N, H, W, C] -> [N, D], as `pooling` asks for; called inside a compact module."""
+    if pooling not in POOLINGS:
+        raise ValueError(f"pooling must be None, 'avg' or 'max', got {pooling!r}")
+    if pooling == "avg":
+        return GlobalAveragePooling2D(name="global_average_pooling")(x)
+    if pooling == "max":
+        return GlobalMaxPooling2D(name="global_max_pooling")(x)
+    return Flatten(name="flatten")(x)

@@ -171,7 +171,7 @@ def _last(model: Model, calls: Sequence[Call]) -> int:
         return jnp.zeros(())
 
     names: list[str] = []
-    sample = jax.ShapeDtypeStruct((1, *model.spec.input_shape), jnp.float32)
+    sample = model.spec.sample()
     jax.eval_shape(forward, model.variables, sample)
     ends = [i for i, call in enumerate(calls) if call.leaf and call.name in names]
     if not ends:

@@ -13,6 +13,7 @@ from cnnjax import paths
 from cnnjax.models.fields import fields_of
 from cnnjax.models.graph import Call, in_keras_order, trace
 from cnnjax.models.model import Model
+from cnnjax.nn import GRU, LSTM
 
 
 @dataclass(frozen=True)
@@ -25,11 +26,12 @@ class LayerRow:
         kind: class of its module, e.g. "Conv2D".
         output_shape: without the batch.
         parameters: number of values that it owns, trainable or not.
-        flops: floating-point operations for one image: 2 a multiply-accumulate of a convolution or
-            dense layer, padding included; the rest is not counted.
-        receptive_field: (rows, columns) of input pixels that one output pixel depends on, not cut
-            off at the border; "all" behind a flatten or global layer; None where it cannot be told
-            because the layer's input comes from an operation that is no named module.
+        flops: floating-point operations for one image: 2 a multiply-accumulate of a convolution,
+            dense or recurrent layer, padding included; the rest is not counted.
+        receptive_field: (rows, columns) of input pixels, or (steps,) of a sequence, that one output
+            pixel depends on, not cut off at the border; "all" behind a flatten, global or recurrent
+            layer; None where it cannot be told because the layer's input comes from an operation
+            that is no named module.
     """
 
     index: int
@@ -38,7 +40,7 @@ class LayerRow:
     output_shape: tuple[int, ...]
     parameters: int
     flops: int
-    receptive_field: tuple[int, int] | str | None
+    receptive_field: tuple[int, ...] | str | None
 
 
 @dataclass(frozen=True)
@@ -84,11 +86,11 @@ class Summary:
         return "\n".join(lines)
 
 
-def field_text(field: tuple[int, int] | str | None) -> str:
-    """A receptive field in a table: "24x24", "all" or "-"."""
+def field_text(field: tuple[int, ...] | str | None) -> str:
+    """A receptive field in a table: "24x24", of a sequence "24", "all" or "-"."""
     if field is None:
         return "-"
-    return field if isinstance(field, str) else f"{field[0]}x{field[1]}"
+    return field if isinstance(field, str) else "x".join(map(str, field))
 
 
 def summary(model: Model) -> Summary:
@@ -132,9 +134,14 @@ def _rows(model: Model) -> list[LayerRow]:
             output_shape=call.output_shape[1:],
             parameters=sum(sizes.get(call.name, {}).values()),
             flops=_flops(call, sizes.get(call.name, {})) + (before.flops if before else 0),
-            receptive_field=field.size if field else None,
+            receptive_field=_in_axes(field.size, len(model.spec.input_shape)) if field else None,
         )
     return list(rows.values())
+
+
+def _in_axes(size: tuple[int, ...] | str, rank: int) -> tuple[int, ...] | str:
+    """A size in rows and columns; of inputs without columns in rows, which are their steps."""
+    return size if isinstance(size, str) or rank == 3 else size[:1]
 
 
 def _flops(call: Call, sizes: dict[str, int]) -> int:
@@ -146,4 +153,6 @@ def _flops(call: Call, sizes: dict[str, int]) -> int:
     elif isinstance(call.module, linen.DenseGeneral):
         features = math.prod(np.atleast_1d(call.module.features).tolist())
         positions = math.prod(call.output_shape[1:]) // features
+    elif isinstance(call.module, GRU | LSTM):  # steps, whether all are returned or the last one
+        positions = call.input_shapes[0][1]
     return 2 * kernels * positions

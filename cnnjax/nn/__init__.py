@@ -1,4 +1,4 @@
-"""Layers: convolution engines, depthwise and separable convolution, pooling, normalisation."""
+"""Layers: convolution, pooling, normalisation, dense ones, and those of sequences."""
 
 from cnnjax.nn.conv import Conv2D, conv2d, conv_engine, current_conv_engine
 from cnnjax.nn.initializers import glorot_uniform, ones, zeros
@@ -24,29 +24,46 @@ from cnnjax.nn.pool import (
     average_pool,
     max_pool,
 )
+from cnnjax.nn.recurrent import GRU, LSTM
 from cnnjax.nn.separable import DepthwiseConv2D, SeparableConv2D, depthwise_conv2d
+from cnnjax.nn.sequence import (
+    Conv1D,
+    Embedding,
+    GlobalAveragePooling1D,
+    GlobalMaxPooling1D,
+    MaxPooling1D,
+    conv1d,
+)
 
 __all__ = [
+    "GRU",
     "KERNELS",
+    "LSTM",
     "Activation",
     "Add",
     "AveragePooling2D",
     "BatchNormalization",
     "Concatenate",
+    "Conv1D",
     "Conv2D",
     "Dense",
     "DepthwiseConv2D",
     "Dropout",
+    "Embedding",
     "Flatten",
+    "GlobalAveragePooling1D",
     "GlobalAveragePooling2D",
+    "GlobalMaxPooling1D",
     "GlobalMaxPooling2D",
     "InputLayer",
+    "MaxPooling1D",
     "MaxPooling2D",
     "Reshape",
     "SeparableConv2D",
     "ZeroPadding2D",
     "apply_kernel",
     "average_pool",
+    "conv1d",
     "conv2d",
     "conv_as_matrix",
     "conv_engine",

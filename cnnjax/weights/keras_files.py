@@ -68,8 +68,9 @@ def write_weights_h5(
             for name, kind, arrays in layers:
                 number = used[kind]
                 used[kind] += 1
-                group = file.create_group(f"layers/{kind}_{number}" if number else f"layers/{kind}")
-                variables = group.create_group("vars")
+                layer, slash, below = kind.partition("/")
+                layer = f"{layer}_{number}" if number else layer
+                variables = file.create_group(f"layers/{layer}{slash}{below}/vars")
                 variables.attrs["name"] = name
                 for i, array in enumerate(arrays.values()):
                     variables[str(i)] = array
@@ -124,8 +125,14 @@ class _Reader:
                 inner = prefix.rpartition("/")[2]
                 yield StoredLayer(inner if len(layers) > 1 else name, "", arrays)
 
-    def keras3(self, group: Any, depth: int = 0) -> Iterator[StoredLayer]:
-        """The layers below a group, nested models included, in the order of their numbers."""
+    def keras3(self, group: Any, depth: int = 0, above: str = "") -> Iterator[StoredLayer]:
+        """The layers below a group, nested models included, in the order of their numbers.
+
+        Args:
+            group: where to look.
+            depth: of it in the file.
+            above: kind of the layer that the group belongs to, of which its "cell" is a part.
+        """
         import h5py
 
         if depth > _MAX_DEPTH:
@@ -135,6 +142,7 @@ class _Reader:
             if key in _NO_LAYERS or not isinstance(child, h5py.Group):
                 continue
             self._visit(child)
+            kind = f"{above}/{key}" if key == "cell" else _kind_and_number(key)[0]
             variables = self.member(child, "vars")
             if isinstance(variables, h5py.Group):
                 found = {
@@ -145,8 +153,8 @@ class _Reader:
                 arrays = {k: array for k, array in found.items() if array is not None}
                 if arrays:
                     name = str(variables.attrs.get("name", key))
-                    yield StoredLayer(name, _kind_and_number(key)[0], arrays)
-            yield from self.keras3(child, depth + 1)
+                    yield StoredLayer(name, kind, arrays)
+            yield from self.keras3(child, depth + 1, kind)
 
     def member(self, group: Any, name: str) -> Any:
         """A member of this very file; None where there is none."""

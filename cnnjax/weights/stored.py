@@ -23,7 +23,8 @@ class StoredLayer:
 
     Args:
         name: of the layer, as in the file.
-        kind: class of the layer in small letters, as Keras 3 notes it ("conv2d"), or "".
+        kind: class of the layer in small letters, as Keras 3 notes it ("conv2d"; "gru/cell", of a
+            recurrent one), or "".
         arrays: its weights in the file's order; by name where the file names them as cnnjax does,
             otherwise by their number "0", "1", ...
     """

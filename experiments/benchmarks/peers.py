@@ -102,6 +102,22 @@ def infer(
     return _measured(peer, f"backbones.measure_here{arguments!r}", environment)
 
 
+def sequences(peer: Peer, net: str, steps: int, epochs: int) -> Measured:
+    """Train a net of texts in a process of its own.
+
+    Args:
+        peer: who.
+        net: a name of `sequences.NETS`.
+        steps: of an epoch.
+        epochs: how many.
+
+    Raises:
+        RuntimeError: with the end of its error output, if the process fails.
+    """
+    arguments = (peer.worker, net, steps, epochs)
+    return _measured(peer, f"sequences.measure_here{arguments!r}", None)
+
+
 def explain(worker: str, count: int, calls: int) -> Measured:
     """Explain in a process of its own.
 

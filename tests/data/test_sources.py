@@ -102,8 +102,8 @@ def test_pictures_stored_with_losses_are_called_so(tfds_dir):
     # The CIFAR-10 at hand was stored as JPEG by its source; MNIST is exact.
     if not (tfds_dir / "cifar10").is_dir():
         pytest.skip(f"needs real data: no {tfds_dir / 'cifar10'}")
-    assert load("cifar10", data_dir=tfds_dir).test.name == "cifar10 3.0.2 test, JPEG"
-    assert load("mnist", data_dir=tfds_dir).test.name == "mnist 3.0.1 test"
+    assert tfds.tfds_split(tfds_dir, "cifar10", "test").name == "cifar10 3.0.2 test, JPEG"
+    assert tfds.tfds_split(tfds_dir, "mnist", "test").name == "mnist 3.0.1 test"
 
 
 # Data that is not there.
@@ -546,7 +546,7 @@ def test_tfrecord_files_are_refused_with_the_remedy(tmp_path):
 @pytest.mark.parametrize("text", ["cat\ndog\n", "cat\ndog"])
 def test_label_names_are_read_with_and_without_a_last_newline(tmp_path, text):
     (tmp_path / "label.labels.txt").write_text(text)
-    assert tfds._label_names(tmp_path) == ("cat", "dog")
+    assert tfds.label_names(tmp_path) == ("cat", "dog")
 
 
 # The real thing.

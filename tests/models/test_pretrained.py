@@ -85,7 +85,14 @@ def test_what_is_exported_is_read_back_to_the_bit(name, suffix, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
 
 
-@pytest.mark.parametrize("name", ["mobilenet", "xception", "inception_v3"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "mobilenet",
+        pytest.param("xception", marks=pytest.mark.slow),
+        pytest.param("inception_v3", marks=pytest.mark.slow),
+    ],
+)
 def test_from_keras_and_back_every_weight_is_the_same_to_the_bit(name, tmp_path):
     size = (75, 75)
     arguments = {"alpha": 0.25} if name == "mobilenet" else {}
@@ -103,8 +110,10 @@ def test_from_keras_and_back_every_weight_is_the_same_to_the_bit(name, tmp_path)
 def test_automatic_names_of_a_later_session_do_not_matter(tmp_path):
     """Keras counts on: the second model's layers are conv2d_4, ...; the order decides."""
     keras.utils.clear_session()
-    for _ in range(2):
-        net = keras.applications.Xception(weights=None, include_top=False, input_shape=(71, 71, 3))
+    for _ in range(4):  # as many as a first Xception would have taken names for
+        keras.layers.Conv2D(1, 1)
+        keras.layers.BatchNormalization()
+    net = keras.applications.Xception(weights=None, include_top=False, input_shape=(71, 71, 3))
     assert "conv2d_4" in [layer.name for layer in net.layers]
     randomise(net, 0)
     path = tmp_path / "net.h5"
@@ -233,8 +242,6 @@ def test_a_file_of_another_model_offers_the_one_that_fits(tmp_path):
         cj.create_model("resnet50", input_shape=(32, 32, 3), weights=path)
     assert "- conv2_block1_" in str(caught.value)
     assert "\n" not in str(caught.value)
-    with pytest.raises(WeightsDoNotFit, match=r"weights of mobilenet \(alpha=0\.25\)"):
-        cj.create_model("mobilenet", alpha=0.5, input_shape=(32, 32, 3), weights=path)
 
 
 def test_missing_and_extra_weights_are_listed(tmp_path):

@@ -22,6 +22,14 @@ def conv(name, filters, size, padding="valid"):
     return layers.Conv2D(filters, size, padding=padding, activation="relu", name=name)
 
 
+def sepconv(name, filters, size):
+    return layers.SeparableConv2D(filters, size, activation="relu", name=name)
+
+
+def mean():
+    return layers.GlobalAveragePooling2D(name="global_average_pooling")
+
+
 def head(*units):
     hidden = [layers.Dense(n, "relu", name=f"dense{i}") for i, n in enumerate(units, start=1)]
     return [*hidden, layers.Dense(10, name="logits")]
@@ -59,6 +67,7 @@ KERAS = {
         flatten(),
         *head(500),
     ],
+    "simple_convnet": lambda: [conv("conv1", 30, 5), pool("pool1"), flatten(), *head(100)],
     "cifar_plain": lambda: [
         conv("conv1", 32, 3, "same"),
         pool("pool1"),
@@ -81,6 +90,30 @@ KERAS = {
         *head(512)[:1],
         drop("dropout3", 0.5),
         *head(),
+    ],
+    "separable_convnet": lambda: [
+        sepconv("sepconv1", 32, 3),
+        sepconv("sepconv2", 64, 3),
+        pool("pool1"),
+        sepconv("sepconv3", 64, 3),
+        sepconv("sepconv4", 128, 3),
+        pool("pool2"),
+        sepconv("sepconv5", 64, 3),
+        sepconv("sepconv6", 128, 3),
+        mean(),
+        *head(32),
+    ],
+    "separable_twin": lambda: [
+        conv("conv1", 32, 3),
+        conv("conv2", 64, 3),
+        pool("pool1"),
+        conv("conv3", 64, 3),
+        conv("conv4", 128, 3),
+        pool("pool2"),
+        conv("conv5", 64, 3),
+        conv("conv6", 128, 3),
+        mean(),
+        *head(32),
     ],
 }
 
@@ -150,7 +183,8 @@ def with_kerass_weights(name):
     )
     oracle = keras_model(name)
     for layer_name, weights in params.items():
-        oracle.get_layer(layer_name).set_weights([weights["kernel"], weights["bias"]])
+        layer = oracle.get_layer(layer_name)
+        layer.set_weights([weights[w.name] for w in layer.weights])
     return create(name).replace(variables={"params": params}), oracle
 
 

@@ -1,0 +1,17 @@
+"""Texts: a vocabulary, and where texts with labels come from."""
+
+from cnnjax.data.text.load import TEXTS, from_texts, load_texts
+from cnnjax.data.text.sources import read_text
+from cnnjax.data.text.templates import Sample, template_samples
+from cnnjax.data.text.vocabulary import Vocabulary, words_of
+
+__all__ = [
+    "TEXTS",
+    "Sample",
+    "Vocabulary",
+    "from_texts",
+    "load_texts",
+    "read_text",
+    "template_samples",
+    "words_of",
+]

@@ -1,0 +1,232 @@
+"""Where texts with labels come from: TFDS directories, class folders of .txt files, CSV files."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from cnnjax import paths
+from cnnjax.data.folders import class_folders, files_below, part_folders
+from cnnjax.data.text.templates import LABEL_NAMES, template_samples
+from cnnjax.data.text.vocabulary import words_of
+from cnnjax.data.tfds import DataNotFound, find_split, label_names, read_texts, source_key
+
+# Of the made-up reviews: how many, and the seeds of the parts.
+_TEMPLATES = {"train": (2000, 0), "test": (500, 1)}
+
+# A column with more different values than this share of the rows holds no classes.
+_MOST_CLASSES = 0.5
+
+
+class Texts(NamedTuple):
+    """The texts of a part of a data set, with their labels [N]."""
+
+    texts: Sequence[str]
+    labels: np.ndarray
+
+
+@dataclass(frozen=True)
+class Found:
+    """A source of texts that is there, not yet read.
+
+    Args:
+        name: of the data set, for people.
+        data: for a record, by which it is found again.
+        key: changes with the texts; "" where reading is as quick as a cache.
+        read: reads {part: Texts} and the names of the classes.
+    """
+
+    name: str
+    data: str
+    key: str
+    read: Callable[[], tuple[dict[str, Texts], tuple[str, ...]]]
+
+
+def templates() -> Found:
+    """The made-up reviews of `template_samples`: 2,000 to train on, 500 to test."""
+
+    def read() -> tuple[dict[str, Texts], tuple[str, ...]]:
+        parts = {}
+        for part, (count, seed) in _TEMPLATES.items():
+            samples = template_samples(count, seed)
+            labels = np.array([s.label for s in samples], np.int32)
+            parts[part] = Texts([s.text for s in samples], labels)
+        return parts, LABEL_NAMES
+
+    return Found("templates", "templates", "", read)
+
+
+def tfds_texts(root: Path, name: str) -> Found:
+    """A data set of 'text' and 'label' in a TFDS directory.
+
+    Raises:
+        DataNotFound: if it is incomplete or has no split "train".
+        ValueError: if it is none of texts.
+    """
+    sources = {part: find_split(root, name, part) for part in ("train", "test")}
+    there = {part: source for part, source in sources.items() if source is not None}
+    if "train" not in there:
+        raise DataNotFound(f"data set {name!r} in {root} has no split 'train'")
+
+    def read() -> tuple[dict[str, Texts], tuple[str, ...]]:
+        parts = {part: Texts(*read_texts(source, part)) for part, source in there.items()}
+        return parts, label_names(there["train"])
+
+    key = " ".join(source_key(source, part) for part, source in there.items())
+    return Found(f"{name} {there['train'].name}", name, key, read)
+
+
+def folder_texts(
+    folder: Path, class_names: Sequence[str] | None, progress: Callable[[str], None] | None
+) -> Found:
+    """A folder with a folder of .txt files per class, or train/, validation/, test/ of these.
+
+    Raises:
+        DataNotFound: if there is no class folder with texts in it.
+        ValueError: for an unknown class name, or one that only some parts have.
+    """
+    root = folder.expanduser().absolute()
+    roots = part_folders(root)
+    names = class_folders(root, roots, class_names)
+    texts: dict[str, list[tuple[Path, int]]] = {part: [] for part in roots}
+    others = 0
+    for part, base in roots.items():
+        for label, name in enumerate(names):
+            files = list(files_below(base / name))
+            found = [file for file in files if file.suffix.lower() == ".txt"]
+            if not found:
+                raise DataNotFound(f"{root}: {part} has no .txt file of the class {name}")
+            texts[part] += [(file, label) for file in found]
+            others += len(files) - len(found)
+    if progress and others:
+        progress(f"{root}: {others:,} files are no .txt, and are set aside")
+
+    def read() -> tuple[dict[str, Texts], tuple[str, ...]]:
+        parts = {
+            part: Texts(
+                [read_text(file) for file, _ in texts[part]],
+                np.array([label for _, label in texts[part]], np.int32),
+            )
+            for part in ("train", "validation", "test")
+            if part in texts
+        }
+        return parts, names
+
+    digest = hashlib.sha256(str(root).encode("utf-8", "surrogateescape"))
+    for file, label in itertools.chain(*texts.values()):
+        state = file.stat()
+        line = f"{file}\0{label} {state.st_size} {state.st_mtime_ns}\n"
+        digest.update(line.encode("utf-8", "surrogateescape"))
+    return Found(root.name, str(root), digest.hexdigest(), read)
+
+
+def csv_texts(path: Path, text_column: str, label_column: str) -> Found:
+    """A CSV file with a header, a text and the name or number of its class in every row.
+
+    Raises:
+        DataNotFound: if there is no such file.
+    """
+    path = path.expanduser().absolute()
+    if not path.is_file():
+        raise DataNotFound(f"data file {path} does not exist (looked in {path.parent})")
+
+    def read() -> tuple[dict[str, Texts], tuple[str, ...]]:
+        texts, given = _columns(path, text_column, label_column)
+        names = _classes(given, path, label_column)
+        numbers = {name: number for number, name in enumerate(names)}
+        labels = np.array([numbers[label] for label in given], np.int32)
+        return {"train": Texts(texts, labels)}, names
+
+    content = hashlib.sha256(path.read_bytes()).hexdigest()
+    key = f"{content} {text_column!r} {label_column!r}"
+    return Found(path.name, str(path), key, read)
+
+
+def read_text(path: Path) -> str:
+    """The text of a file.
+
+    Raises:
+        DataNotFound: if there is no such file.
+        ValueError: if it is not UTF-8 or has no words.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise DataNotFound(f"{path}: no such file") from None
+    except UnicodeDecodeError as error:
+        raise _not_utf8(path, error) from None
+    if not words_of(text):
+        raise ValueError(f"{path} is empty: it holds no word")
+    return text
+
+
+def _columns(path: Path, text_column: str, label_column: str) -> tuple[list[str], list[str]]:
+    """The texts and labels of a CSV file."""
+    texts, labels = [], []
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file)
+            header = list(reader.fieldnames or ())
+            for column in (text_column, label_column):
+                if column not in header:
+                    hint = paths.suggest(column, header, "columns")
+                    raise ValueError(f"{path} has no column {column!r}. {hint}")
+            for row in reader:
+                text, label = row[text_column], row[label_column]
+                if text is None or label is None:
+                    raise ValueError(f"{path}, line {reader.line_num}: the row is cut off")
+                if not words_of(text):
+                    raise ValueError(f"{path}, line {reader.line_num}: the text holds no word")
+                texts.append(text)
+                labels.append(label.strip())
+    except UnicodeDecodeError as error:
+        raise _not_utf8(path, error) from None
+    except csv.Error as error:
+        raise ValueError(f"{path} is no readable CSV file: {error}") from None
+    if not texts:
+        raise ValueError(f"{path} holds no rows below its header")
+    return texts, labels
+
+
+def _classes(labels: Sequence[str], path: Path, column: str) -> tuple[str, ...]:
+    """Names of the classes in a column: numbers by their size, others by the alphabet."""
+    found = sorted(set(labels))
+    where = f"{path}, column {column!r}"
+    if "" in found:
+        raise ValueError(f"{where}: the label of row {labels.index('') + 1} is empty")
+    if len(found) < 2:
+        raise ValueError(f"{where}: all rows have the label {found[0]!r}, two classes are needed")
+    if len(found) > max(_MOST_CLASSES * len(labels), 2):
+        raise ValueError(
+            f"{where} holds {len(found):,} different values in {len(labels):,} rows: these are no "
+            "classes"
+        )
+    numbers = [_number(label) for label in found]
+    if None not in numbers:
+        for label, number in zip(found, numbers, strict=True):
+            if number != int(number or 0):
+                raise ValueError(f"{where}: {label} is a number with a fraction, and no class")
+        found.sort(key=float)
+    return tuple(found)
+
+
+def _number(text: str) -> float | None:
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if np.isfinite(number) else None
+
+
+def _not_utf8(path: Path, error: UnicodeDecodeError) -> ValueError:
+    byte = error.object[error.start]
+    return ValueError(
+        f"{path} is not UTF-8 text (byte 0x{byte:02x} at position {error.start:,}): save it as such"
+    )

@@ -1,0 +1,132 @@
+"""What the studies of architectures share: their columns, their table, the place for both."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+import cnnjax as cj
+from cnnjax.experiment import RUNS, Options
+from cnnjax.results import spread
+from cnnjax.storage import write_text
+
+# What a cell says of the runs of one variant.
+Column = Callable[[Sequence[cj.Run]], str]
+
+
+def folder_of(options: Options, name: str) -> Path:
+    """Where a study puts what belongs to all of its runs: their common folder."""
+    return Path(options.out).expanduser() if options.out else RUNS / name
+
+
+def write_table(file: Path, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table and write it as Markdown, with columns that are aligned in either.
+
+    Args:
+        file: to write.
+        head: names of the columns.
+        rows: as many cells each.
+    """
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    lines = [head, ["-" * width for width in widths], *rows]
+    text = "\n".join(
+        f"| {' | '.join(cell.ljust(w) for cell, w in zip(line, widths, strict=True))} |"
+        for line in lines
+    )
+    write_text(file, f"{text}\n")
+    print(f"\n{text}\n\ntable:  {file}")
+
+
+def compare(
+    file: Path, runs: Mapping[str, Sequence[cj.Run]], columns: Mapping[str, Column]
+) -> None:
+    """Write and print the table of a study, a row a variant.
+
+    Args:
+        file: to write.
+        runs: variant -> runs, one a seed.
+        columns: heading -> cell.
+    """
+    rows = [[name, *(cell(group) for cell in columns.values())] for name, group in runs.items()]
+    write_table(file, ["", *columns], rows)
+
+
+def parameters(runs: Sequence[cj.Run]) -> str:
+    """Number of trained values."""
+    return f"{cj.summary(runs[0].model).trainable:,}"
+
+
+def flops(runs: Sequence[cj.Run]) -> str:
+    """Operations for one image, forward."""
+    return f"{cj.summary(runs[0].model).flops:,}"
+
+
+def seconds_per_epoch(runs: Sequence[cj.Run]) -> float:
+    """Median over the epochs of all runs but their first ones, in which the step is compiled."""
+    return float(np.median(np.concatenate([_steady(run, "seconds") for run in runs])))
+
+
+def epoch_seconds(runs: Sequence[cj.Run]) -> str:
+    """`seconds_per_epoch` as a cell."""
+    return f"{seconds_per_epoch(runs):.1f}"
+
+
+def step_milliseconds(runs: Sequence[cj.Run]) -> str:
+    """Time of a training step."""
+    return f"{1000 * seconds_per_epoch(runs) / runs[0].history['step'][0]:.1f}"
+
+
+def images_per_second(runs: Sequence[cj.Run]) -> str:
+    """In training, as `seconds_per_epoch` is taken."""
+    rates = np.concatenate([_steady(run, "images_per_second") for run in runs])
+    return f"{np.median(rates):,.0f}"
+
+
+def accuracy(part: str) -> Column:
+    """Percent, mean and deviation; of "val" or "test", at the end of the training."""
+    return partial(_accuracy, part)
+
+
+def epochs_to(target: float) -> Column:
+    """The first epoch with so much validation accuracy: mean and deviation over the seeds."""
+    return partial(_epochs_to, target)
+
+
+def curve(runs: Sequence[cj.Run], metric: str) -> np.ndarray:
+    """A metric over the epochs, for `plot.mean_curves`: [3, epochs]."""
+    return np.stack(
+        [
+            runs[0].history["epoch"],
+            np.mean([run.history[metric] for run in runs], axis=0),
+            deviation([run.history[metric] for run in runs]),
+        ]
+    )
+
+
+def deviation(values: Sequence[float] | Sequence[np.ndarray]) -> np.ndarray:
+    """Standard deviation over the first axis; of a single one zero, which draws no band."""
+    return np.std(values, axis=0, ddof=1 if len(values) > 1 else 0)
+
+
+def _steady(run: cj.Run, key: str) -> np.ndarray:
+    values = run.history[key]
+    return values[1:] if len(values) > 1 else values
+
+
+def _accuracy(part: str, runs: Sequence[cj.Run]) -> str:
+    return spread([run.metrics[f"{part}_accuracy"] for run in runs])
+
+
+def _epochs_to(target: float, runs: Sequence[cj.Run]) -> str:
+    reached = [run.history["val_accuracy"] >= target for run in runs]
+    epochs = [int(np.argmax(hits)) + 1 for hits in reached if hits.any()]
+    if not epochs:
+        return "never"
+    text = f"{np.mean(epochs):.1f}"
+    if len(epochs) > 1:
+        text += f" ± {deviation(epochs):.1f}"
+    missing = len(runs) - len(epochs)
+    return f"{text}, never in {missing} of {len(runs)}" if missing else text

@@ -1,0 +1,71 @@
+"""Depthwise separable convolutions against full ones: parameters, operations, time, accuracy.
+
+Six 3x3 convolutions, global average pooling and a dense layer of 32, once with separable and once
+with full convolutions, trained alike: RMSprop, batch 128, 20 epochs, a tenth set aside for
+validation. CIFAR-10's pictures are the smallest that the nets take, and end as a single pixel;
+a folder of photos at 64x64 or more is nearer to what they are made for.
+
+Command:   python -m experiments.separable --data-dir DIR [--seeds 3]
+           python -m experiments.separable --data FOLDER --image-size 96
+
+Reported:  separable convolutions need fewer parameters and operations, are faster, and a few
+           points better.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+
+import cnnjax as cj
+from cnnjax.cli import command
+from cnnjax.experiment import Experiment, Options, run_variants
+from experiments import _studies
+
+MODELS = {
+    "separable_convnet": "depthwise separable convolutions",
+    "separable_twin": "full convolutions",
+}
+
+COLUMNS = {
+    "parameters": _studies.parameters,
+    "FLOPs an image": _studies.flops,
+    "ms a step": _studies.step_milliseconds,
+    "images/s": _studies.images_per_second,
+    "validation": _studies.accuracy("val"),
+    "test": _studies.accuracy("test"),
+}
+
+
+@dataclass(frozen=True)
+class SeparableOptions(Options):
+    """Options of the experiment."""
+
+    data: str = "cifar10"
+    """Name of a data set, path of an .npz file, or of a folder with a folder of pictures per
+    class."""
+    image_size: int = 64
+    """Height and width to which a folder's pictures are brought."""
+
+
+def experiment(model: str, options: SeparableOptions) -> Experiment:
+    """The training of one of the two nets."""
+    return Experiment(
+        name=f"separable/{model}",
+        description=f"six layers of {MODELS[model]}",
+        model=model,
+        # Both run to their last epoch, whatever the validation data say.
+        training=cj.TrainingConfig(epochs=20, batch_size=128, optimizer="rmsprop", monitor=None),
+        images={"image_size": (options.image_size, options.image_size)},
+        validation=0.1,
+        test=0.15,
+    ).with_options(options)
+
+
+def main(options: SeparableOptions) -> dict[str, list[cj.Run]]:
+    """Train both and compare them."""
+    runs = run_variants({model: partial(experiment, model) for model in MODELS}, options)
+    _studies.compare(_studies.folder_of(options, "separable") / "separable.md", runs, COLUMNS)
+    return runs
+
+
+if __name__ == "__main__":
+    command(main, SeparableOptions, "separable")

@@ -1,0 +1,202 @@
+"""Nets that forecast: equal to the same nets in Keras; what they see of the past; compared."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+import cnnjax as cj
+from cnnjax import paths
+from cnnjax.data.series import generate_series
+from experiments import _shuffling, time_series
+
+SHAPE = (40, 1)
+ARGUMENTS: dict[str, dict[str, Any]] = {
+    "series_conv1d": {"filters": 6, "dilations": (1, 2, 4), "kernel_size": 3},
+    "series_gru": {"units": 7},
+    "series_windows": {"filters": 6, "window": 8, "units": 5},
+}
+
+
+def keras_net(name: str) -> keras.Model:
+    inputs = x = keras.Input(SHAPE)
+    given = ARGUMENTS[name]
+    if name == "series_conv1d":
+        for i, dilation in enumerate(given["dilations"], start=1):
+            y = layers.Conv1D(
+                6, 3, padding="causal", dilation_rate=dilation, activation="relu", name=f"conv{i}"
+            )(x)
+            x = y if i == 1 else layers.Add()([x, y])
+        x = x[:, -1]
+    elif name == "series_gru":
+        x = layers.GRU(7, name="gru")(x)
+    else:
+        x = layers.Conv1D(6, 8, strides=8, activation="relu", name="conv1")(x)
+        x = layers.GlobalAveragePooling1D()(x)
+        x = layers.Dense(5, "relu", name="dense1")(x)
+    return keras.Model(inputs, layers.Dense(4, name="forecast")(x))
+
+
+def net(name: str) -> cj.Model:
+    """A small one with biases that are not zero."""
+    model = cj.create_model(name, input_shape=SHAPE, num_classes=4, **ARGUMENTS[name])
+    rng = np.random.default_rng(0)
+    return model.replace(
+        variables=paths.map_flat(
+            lambda path, leaf: jnp.asarray(rng.normal(size=leaf.shape) / 3, jnp.float32),
+            model.variables,
+        )
+    )
+
+
+@pytest.mark.parametrize("name", ARGUMENTS)
+def test_outputs_equal_kerass(name: str) -> None:
+    model = net(name)
+    assert model.spec.task == "values"
+    inputs = np.random.default_rng(1).normal(size=(3, *SHAPE)).astype(np.float32)
+    with jax.numpy_rank_promotion("allow"):
+        oracle = keras_net(name)
+        for layer, weights in model.params.items():
+            kept = [np.asarray(weights[w.name]) for w in oracle.get_layer(layer).weights]
+            oracle.get_layer(layer).set_weights(kept)
+        wanted = oracle(inputs, training=False)
+    np.testing.assert_allclose(model(inputs), wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_the_defaults_are_of_like_size() -> None:
+    sizes = {n: cj.summary(cj.create_model(n)).parameters for n in ("series_conv1d", "series_gru")}
+    assert 0.9 < sizes["series_conv1d"] / sizes["series_gru"] < 1.1
+    assert _shuffling.receptive_field(cj.create_model("series_conv1d")) == 256
+
+
+def seen(model: cj.Model) -> np.ndarray:
+    """Which of the steps the forecast depends on, by its gradient."""
+    inputs = jnp.asarray(np.random.default_rng(2).normal(size=(4, *SHAPE)), jnp.float32)
+    gradient = jax.grad(lambda x: jnp.abs(model(x)).sum())(inputs)
+    return np.asarray(jnp.abs(gradient).sum(axis=(0, 2)) > 0)
+
+
+def test_convolutions_see_their_window_and_a_gru_all() -> None:
+    model = net("series_conv1d")
+    field = _shuffling.receptive_field(model)
+    assert field == 1 + 2 * 7
+    assert not seen(model)[:-field].any()
+    assert seen(model)[-field:].all()
+    assert seen(net("series_gru")).all()
+
+
+# Shuffling
+
+
+def test_blocks_are_shuffled_where_they_should_be() -> None:
+    past = np.arange(2 * 20.0).reshape(2, 20)
+    found = _shuffling.shuffled_blocks(past, 4, 16, 3)
+    for before, after in zip(past, found, strict=True):
+        np.testing.assert_array_equal(
+            after[[*range(4), *range(16, 20)]], before[[*range(4), *range(16, 20)]]
+        )
+        blocks = after[4:16].reshape(4, 3)
+        assert sorted(blocks.tolist()) == before[4:16].reshape(4, 3).tolist()
+    assert (found != past).any()
+    within = _shuffling.shuffled_within(past, 5)
+    assert (np.sort(within.reshape(2, 4, 5)) == past.reshape(2, 4, 5)).all()
+    assert (within != past).any()
+
+
+def test_what_shuffling_changes() -> None:
+    series = cj.data.load_series(steps=400, length=40, horizon=4)
+    models = {name: net(name) for name in ARGUMENTS}
+    found = {(s.net, s.what): s for s in _shuffling.shufflings(series, models, 8)}
+    older, inside = "blocks of 8 older than 15 steps", "blocks of 8 in the last 15 steps"
+    assert (found["series_conv1d", older].after == found["series_conv1d", older].before).all()
+    assert found["series_conv1d", older].row(series)[2] == "0 (same bits)"
+    assert found["series_gru", older].change > 1e-3
+    assert ("series_conv1d", inside) not in found  # a single block: nothing to shuffle
+    whole = found["series_windows", "all 5 blocks of 8"]
+    np.testing.assert_allclose(whole.after, whole.before, rtol=1e-5)
+    assert found["series_windows", "the steps within each block of 8"].change > 1
+
+
+def test_within_its_window_order_matters() -> None:
+    series = cj.data.load_series(steps=400, length=40, horizon=4)
+    found = _shuffling.shufflings(series, {"series_conv1d": net("series_conv1d")}, 5)
+    assert [s.what for s in found] == [
+        "blocks of 5 older than 15 steps",
+        "blocks of 5 in the last 15 steps",
+    ]
+    assert found[0].change == 0
+    assert found[1].change > 1
+
+
+# The experiment
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """A column of a CSV file."""
+    path = tmp_path / "load.csv"
+    rows = [f"{i},{value:.3f}" for i, value in enumerate(generate_series(400))]
+    path.write_text("\n".join(["hour,load", *rows]))
+    return path
+
+
+def test_the_experiment_compares_forecasts_of_a_file(
+    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = time_series.SeriesOptions(
+        data=str(file), column="load", length=48, horizon=6, seasons=(24,), epochs=1,
+        out=str(tmp_path / "out"),
+    )  # fmt: skip
+    runs = time_series.main(options)
+    assert list(runs) == ["series_conv1d", "series_gru", "series_windows"]
+    out = capsys.readouterr().out
+    table = (tmp_path / "out" / "errors.md").read_text()
+    assert table in out
+    rows = {line.split("|")[1].strip(): line for line in table.splitlines()}
+    for name in ("naive", "moving average of 24", "seasonal naive, 24", *runs):
+        assert name in rows
+    series = time_series.load(options)
+    run = runs["series_gru"][0]
+    error = np.abs(time_series.forecast(run, series) - series.future("test")).mean()
+    assert f" {error:.2f} " in rows["series_gru"]
+    scaled = run.metrics["test_absolute_error"]
+    assert error == pytest.approx(scaled * series.deviation, rel=1e-4)
+    assert "series_windows" in (tmp_path / "out" / "shuffling.md").read_text()
+    for folder in (tmp_path / "out", tmp_path / "out" / "series_gru" / "figures"):
+        assert {"forecast.png", "shuffling.png"} <= {p.name for p in folder.iterdir()}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"column": "laod"}, r"has no column 'laod'\. Did you mean 'load'"),
+        ({"seasons": ()}, "seasons must name at least one period"),
+        ({"seasons": (24, 500)}, "season=500 is longer than the 280 values of the training part"),
+        ({"seasons": (0,)}, "season must be a whole number >= 1, got 0"),
+        ({"length": 300}, "length=300 and horizon=24 need 324"),
+    ],
+)
+def test_options_that_cannot_be_are_named(file: Path, change: dict[str, Any], message: str) -> None:
+    options = {"data": str(file), "column": "load", "length": 48, **change}
+    with pytest.raises(ValueError, match=message):
+        time_series.load(time_series.SeriesOptions(**options))
+
+
+@pytest.mark.slow
+def test_the_convnet_beats_the_simple_forecasts(tmp_path: Path) -> None:
+    options = time_series.SeriesOptions(out=str(tmp_path))
+    series = time_series.load(options)
+    runs = time_series.main(options)
+    errors = {
+        name: np.abs(values - series.future("test")).mean()
+        for name, values in time_series.baselines(series, options.seasons).items()
+    }
+    ours = np.abs(time_series.forecast(runs["series_conv1d"][0], series) - series.future("test"))
+    assert ours.mean() < min(errors.values())
