@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 import cnnjax as cj
@@ -174,13 +173,13 @@ def against_jax(
     loss, logits, gradients = loss_and_gradients(params, x, labels)
     functions = model.functions()
 
-    def objective(tree: Any) -> tuple[jax.Array, jax.Array]:
-        outputs = functions.apply(tree, {}, jnp.asarray(x))
-        return cj.metrics.softmax_cross_entropy(outputs, jnp.asarray(labels)).mean(), outputs
+    def objective(tree: Any, x: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array]:
+        outputs = functions.apply(tree, {}, x)
+        return cj.metrics.softmax_cross_entropy(outputs, labels).mean(), outputs
 
     with jax.enable_x64(True):
-        tree = paths.unflatten({path: jnp.asarray(value) for path, value in params.items()})
-        (expected, outputs), derived = jax.value_and_grad(objective, has_aux=True)(tree)
+        derive = jax.jit(jax.value_and_grad(objective, has_aux=True))
+        (expected, outputs), derived = derive(paths.unflatten(params), x, labels)
     found: dict[str, Any] = {"logits": logits, "loss": loss, **gradients}
     wanted = {"logits": outputs, "loss": expected, **paths.flatten(derived)}
     return {name: largest_difference(found[name], np.asarray(wanted[name])) for name in wanted}

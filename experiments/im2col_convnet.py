@@ -285,12 +285,12 @@ def main(config: Config) -> dict[str, list[Result]]:
                 out /= f"seed{seed}"
             one = replace(config, init=init, seed=seed, out=str(out) if out else None)
             results[init].append(run_one(one))
-    for init, found in results.items():
+    for name, found in results.items():
         tested = spread([result.facts["test_accuracy"] for result in found])
-        print(f"{init}: NumPy test accuracy {tested} %, {len(found)} seeds, {config.epochs} epochs")
+        print(f"{name}: NumPy test accuracy {tested} %, {config.epochs} epochs, {len(found)} runs")
     if len(inits) > 1:
         steps = len(found[0].losses) // config.epochs
-        picture = draw_inits({init: found[0].losses[:steps] for init, found in results.items()})
+        picture = draw_inits({name: found[0].losses[:steps] for name, found in results.items()})
         print(save_picture(config.out or RUNS / "simple_convnet", "inits", picture))
     return results
 

@@ -126,7 +126,7 @@ def draw(run: cj.Run, test: cj.data.Dataset) -> list[str]:
         for answer, label, ngrams in zip(
             best,
             test.labels[chosen],
-            cj.explain.top_ngrams(run.model, tokens, "conv1", count=3),
+            cj.explain.top_ngrams(run.model, tokens, count=3),
             strict=True,
         )
     ]

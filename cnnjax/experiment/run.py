@@ -85,7 +85,7 @@ def load_data(experiment: Experiment, say: Callable[[str], None] = print) -> dat
         experiment: its data, data_dir, images or texts, validation, test, train_examples and seed.
         say: told what takes long.
     """
-    common = {"data_dir": experiment.data_dir, "progress": say}
+    common: dict[str, Any] = {"data_dir": experiment.data_dir, "progress": say}
     if experiment.texts is not None:
         splits = data_sources.load_texts(experiment.data, **common, **experiment.texts)
     else:

@@ -47,8 +47,8 @@ def word_cam(
     """Grad-CAM (Selvaraju et al. 2017) of texts.
 
     `heat_t = relu(sum_c w_c A_tc)` with the layer's output A and `w_c = mean_t d logit / d A_tc`.
-    The heat of a step stands at the middle of the words that it depends on, which the layer's
-    receptive field tells; between two steps it is interpolated.
+    A word's heat is the mean over the steps that depend on it, which the layer's receptive field
+    tells.
 
     Args:
         model: of texts, with a head; nothing in it is changed.
@@ -73,9 +73,11 @@ def word_cam(
     """
     tokens = checked_tokens(model, texts)
     layer, field = _layer_of_steps(model, layer)
-    heat, middles = _heat_of_steps(model, tokens, layer, field, target)
-    words = np.arange(tokens.shape[1])
-    placed = np.stack([np.interp(words, middles, row) for row in heat])
+    heat = _heat_of_steps(model, tokens, layer, target)
+    seen = np.zeros((heat.shape[1], tokens.shape[1]), np.float32)
+    for step, row in enumerate(seen):
+        row[slice(*_words_of_step(field, step, len(row)))] = 1
+    placed = heat @ seen / np.maximum(seen.sum(axis=0), 1)
     return _normalised(placed, tokens, f"word_cam: at {layer!r}")
 
 
@@ -146,14 +148,12 @@ def top_ngrams(
     if count < 1:
         raise ValueError(f"count must be at least 1, got {count}")
     layer, field = _layer_of_steps(model, layer)
-    heat, _ = _heat_of_steps(model, tokens, layer, field, target)
-    extent, jump, start = (pair[0] for pair in (field.extent, field.jump, field.start))
+    heat = _heat_of_steps(model, tokens, layer, target)
     found = []
     for row, text in zip(heat, tokens, strict=True):
         ngrams: list[Ngram] = []
         for step in np.argsort(-row, kind="stable"):
-            first = max(start + jump * int(step), 0)
-            last = min(start + jump * int(step) + extent, len(text))
+            first, last = _words_of_step(field, int(step), len(text))
             words = vocabulary.decode(text[first:last])
             apart = all(last <= other.first or first >= other.last for other in ngrams)
             if row[step] > 0 and words and apart and len(ngrams) < count:
@@ -202,10 +202,14 @@ def _layer_of_steps(model: Model, layer: str | None) -> tuple[str, ReceptiveFiel
     return name, field
 
 
-def _heat_of_steps(
-    model: Model, tokens: np.ndarray, layer: str, field: ReceptiveField, target: Target
-) -> tuple[np.ndarray, np.ndarray]:
-    """The heat of every step of a layer, [N, T'], and the middles of the words they see, [T']."""
+def _words_of_step(field: ReceptiveField, step: int, length: int) -> tuple[int, int]:
+    """(first, last) of the words that a step of a layer depends on, the last one excluded."""
+    first, _, last, _ = field.box((step, 0))
+    return max(first, 0), max(min(last, length), 0)
+
+
+def _heat_of_steps(model: Model, tokens: np.ndarray, layer: str, target: Target) -> np.ndarray:
+    """The heat of every step of a layer, [N, T']."""
     labels = class_numbers(model, target, len(tokens))
     heat, finite = _cam(
         Static(model.module), model.spec.name, layer, model.variables, tokens, labels
@@ -213,9 +217,7 @@ def _heat_of_steps(
     if not np.all(finite):
         numbers = np.flatnonzero(~np.asarray(finite)).tolist()
         raise ValueError(f"the logits of {model.spec.name} for texts {numbers} are not finite")
-    steps = np.arange(heat.shape[1])
-    middles = field.start[0] + field.jump[0] * steps + (field.extent[0] - 1) / 2
-    return np.asarray(heat, np.float32), middles
+    return np.asarray(heat, np.float32)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))

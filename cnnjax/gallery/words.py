@@ -91,24 +91,25 @@ def coloured_words(
     import matplotlib
     from matplotlib.figure import Figure
 
-    placed, y = [], _MARGIN
+    placed: list[tuple[float, float, str, float | None]] = []
+    y = _MARGIN
     for (words, heat), title in zip(texts, titles, strict=True):
         y += _LINE
         placed.append((_MARGIN, y, title, None))
-        for x, line, word, value in _lines(*_hottest(words, heat)):
-            placed.append((x, y + _LINE * (line + 1.2), word, value))
+        for x, line, word, warmth in _lines(*_hottest(words, heat)):
+            placed.append((x, y + _LINE * (line + 1.2), word, warmth))
         y = placed[-1][1] + _LINE
     figure = Figure(figsize=(_WIDTH / 72, (y + _MARGIN) / 72), dpi=120)
     axes = figure.add_axes((0, 0, 1, 1), xlim=(0, _WIDTH), ylim=(y + _MARGIN, 0))
     axes.set_axis_off()
     colours = matplotlib.colormaps["Reds"]
-    for x, y, text, value in placed:
+    for x, down, text, value in placed:
         if value is None:
-            axes.text(x, y, text, fontsize=_SIZE + 1, fontweight="bold")
+            axes.text(x, down, text, fontsize=_SIZE + 1, fontweight="bold")
             continue
         ground = {"facecolor": colours(0.75 * value), "edgecolor": "none", "pad": 1.2}
         axes.text(
-            x, y, text, fontsize=_SIZE, family="DejaVu Sans Mono", bbox=ground, parse_math=False
+            x, down, text, fontsize=_SIZE, family="DejaVu Sans Mono", bbox=ground, parse_math=False
         )
     return figure
 

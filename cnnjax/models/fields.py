@@ -130,11 +130,11 @@ def _after(call: Call, incoming: list[ReceptiveField | None]) -> ReceptiveField 
         case Conv2D() | DepthwiseConv2D() | SeparableConv2D():
             return _window(field, call, module.kernel_size, module.strides, module.dilation_rate)
         case Conv1D():
-            strides, dilation = (module.strides, 1), (module.dilation_rate, 1)
-            return _window(field, call, (module.kernel_size, 1), strides, dilation)
+            steps, rate = (module.strides, 1), (module.dilation_rate, 1)
+            return _window(field, call, (module.kernel_size, 1), steps, rate)
         case MaxPooling1D():
-            strides = module.strides or module.pool_size
-            return _window(field, call, (module.pool_size, 1), (strides, 1), 1)
+            steps = (module.strides or module.pool_size, 1)
+            return _window(field, call, (module.pool_size, 1), steps, 1)
         case MaxPooling2D() | AveragePooling2D():
             return _window(field, call, module.pool_size, module.strides or module.pool_size, 1)
         case linen.Conv():

@@ -74,8 +74,9 @@ BUILDERS: dict[str, Builder] = {
         Captcha, (64, 160, 1), 16, "", 36, cam_layer="relu4", head=position_layers(4),
         task="positions", resize="stretch",
     ),
+    # A step of conv1 sees 7 words, one of conv2 41: too many to say which of them it was.
     "imdb_conv1d": Builder(
-        ImdbConv1D, (500,), 41, "", 1, TOKENS, cam_layer="conv2", head=("logits",)
+        ImdbConv1D, (500,), 41, "", 1, TOKENS, cam_layer="conv1", head=("logits",)
     ),
     "imdb_gru": Builder(
         ImdbGRU, (500,), 1, "", 1, TOKENS, head=("logits",), choices=(("cell", tuple(CELLS)),)

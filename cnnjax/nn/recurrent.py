@@ -49,7 +49,7 @@ class GRU(linen.Module):
             bias = self.param("bias", zeros, (2, 3 * units)).astype(inputs.dtype)
             projected, before = projected + bias[:1, None], bias[1:]
 
-        def step(state: Array, x: Array) -> tuple[Array, Array | None]:
+        def step(state: Array, x: Array) -> tuple[Array, Any]:
             inner = state @ recurrent + before
             gates = self.recurrent_activation(x[:, : 2 * units] + inner[:, : 2 * units])
             update, reset = gates[:, :units], gates[:, units:]

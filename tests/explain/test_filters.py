@@ -92,6 +92,7 @@ def test_classic_is_the_plain_loop_in_keras(net):
         np.testing.assert_allclose(ours, [shown(xs[steps]) for xs in theirs], atol=1e-3)
 
 
+@pytest.mark.slow
 def test_classic_in_a_vgg_with_the_weights_of_a_keras_file(tmp_path):
     import keras
 
@@ -123,6 +124,8 @@ def test_a_filter_alone_has_the_pattern_it_has_among_others(net, recipe, monkeyp
     asked = [4, 8, 5, 3, 1]
     together = patterns(asked)
     np.testing.assert_allclose(patterns([5])[0], together[2], atol=1e-3)
+    if recipe == "fourier":
+        return  # one more program to compile would show nothing new
     # In parts that fit into memory, of which the last one is filled up.
     monkeypatch.setitem(ascent._PIXELS, jax.default_backend(), 2 * SIZE**2)
     assert [len(chunk) for chunk in ascent._chunks(asked, SIZE)] == [2, 2, 2]
@@ -132,7 +135,7 @@ def test_a_filter_alone_has_the_pattern_it_has_among_others(net, recipe, monkeyp
 @pytest.mark.parametrize("recipe", ["classic", "fourier"])
 def test_the_seed_decides(net, recipe):
     def pattern(seed):
-        return filter_patterns(net, "conv1", [1], size=8, steps=3, seed=seed, recipe=recipe)
+        return filter_patterns(net, "conv2", [1], size=SIZE, steps=3, seed=seed, recipe=recipe)
 
     np.testing.assert_array_equal(pattern(0), pattern(0))
     assert np.abs(pattern(0) - pattern(1)).max() > 0.01
@@ -146,9 +149,9 @@ def test_none_takes_the_first_sixty_four_or_all(net):
 
 
 def test_another_size_than_the_models_and_grey_pictures():
-    model = cj.create_model("lenet")  # its dense layer takes pictures of 28x28 alone
-    found = filter_patterns(model, "conv2", [0], size=40, steps=2, recipe="fourier")
-    assert found.shape == (1, 40, 40, 1)
+    model = cj.Model.from_module(Small(), (10, 10, 1))  # its dense layer takes these alone
+    found = filter_patterns(model, "conv1", [0], size=17, steps=2, recipe="fourier")
+    assert found.shape == (1, 17, 17, 1)
     assert 0 <= found.min() < found.max() <= 1
 
 

@@ -14,6 +14,7 @@ import cnnjax as cj
 from cnnjax import explain
 from cnnjax.explain.faithfulness import blurred, order
 from cnnjax.explain.sanity import layer_groups, with_layers_of
+from cnnjax.models.registry import build
 
 RNG = np.random.default_rng(0)
 
@@ -63,7 +64,7 @@ def test_measures_refuse_what_they_cannot_compare():
 
 
 def test_layer_groups_are_all_layers_from_the_top():
-    model = cj.create_model("mobilenet", alpha=0.25, input_shape=(32, 32, 3))
+    model = cj.Model.abstract(*build("mobilenet", alpha=0.25, input_shape=(32, 32, 3)))
     groups = layer_groups(model, 8)
     assert len(groups) == 8
     assert groups[0] == ["conv_preds"]

@@ -14,50 +14,46 @@ from cnnjax import cli, gallery, plot
 from cnnjax.report import write_report
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory) -> Path:
+@pytest.fixture
+def run(tmp_path) -> Path:
     """A run of a small net over one epoch of noise, with its report."""
-    rng, directory = np.random.default_rng(0), tmp_path_factory.mktemp("gallery") / "run"
-    images = rng.integers(0, 255, (32, 16, 16, 1), dtype=np.uint8)
-    model = cj.create_model("lenet", input_shape=(16, 16, 1), num_classes=2)
-    config = cj.TrainingConfig(epochs=1, batch_size=16)
-    cj.fit(model, (images, np.arange(32) % 2), config, directory=directory, verbose=False)
+    images = np.random.default_rng(0).integers(0, 255, (8, 12, 12, 1), dtype=np.uint8)
+    model = cj.create_model("simple_convnet", input_shape=(12, 12, 1), num_classes=2)
+    config = cj.TrainingConfig(epochs=1, batch_size=8)
+    directory = tmp_path / "run"
+    cj.fit(model, (images, np.arange(8) % 2), config, directory=directory, verbose=False)
     write_report(directory)
     return directory
 
 
 def test_a_picture_carries_its_caption(tmp_path):
     figure = plot.feature_maps(np.zeros((4, 4, 2), np.uint8))
-    named, plain = (
-        gallery.save_picture(tmp_path, name, figure, caption=text)
-        for name, text in (("named", "maps of é → ü"), ("plain", ""))
-    )
-    assert Image.open(named).info["Description"] == "maps of é → ü"
-    assert "Description" not in Image.open(plain).info
+    for text in ("maps of é → ü", ""):
+        with Image.open(gallery.save_picture(tmp_path, "maps", figure, caption=text)) as picture:
+            assert picture.info.get("Description", "") == text
 
 
 def test_the_report_shows_what_the_verbs_drew(run, tmp_path, capsys, monkeypatch):
     for name in ("CNNJAX_COMPILATION_CACHE", "CNNJAX_ALLOCATOR"):
         monkeypatch.setenv(name, "0")  # the settings of this process stay
     photo = tmp_path / "a<b.png"
-    Image.fromarray(np.arange(400, dtype=np.uint8).reshape(20, 20)).save(photo)
+    Image.fromarray(np.arange(400, dtype=np.uint16).reshape(20, 20).astype(np.uint8)).save(photo)
     assert "Looking inside" not in (run / "report.html").read_text()
     cli.main(["activations", str(run), str(photo), "--layers", "conv1"])
     assert capsys.readouterr().out.splitlines()[-1] == str(run / "report.html")
-    cli.main(["filters", str(run), "--layer", "conv2", "--filters", "0", "--steps", "1"])
     cli.main(["gradcam", str(run), str(photo), "--layer", "conv1", "--target", "0", "1"])
     page = (run / "report.html").read_text()
     results, _, inside = page.partition("<h2>Looking inside</h2>")
     assert results.count("<figure>") == 1
-    assert inside.count("<figure>") == 4
+    assert inside.count("<figure>") == 3
     for caption in (
         "a<b: the maps of conv1, each normalised for itself",
         "a<b: Grad-CAM at conv1: where a photo holds what speaks for the class above it",
-        "Patterns that excite the filters of conv2 (dead ones are crossed out)",
         "How silent the layers are for these photos: shares of zeros and of dead maps",
     ):
         assert f"<figcaption>{html.escape(caption)}</figcaption>" in inside
     # Elsewhere they change nothing.
-    cli.main(["gradcam", str(run), str(photo), "--layer", "conv2", "--out", str(tmp_path / "x")])
+    capsys.readouterr()
+    cli.main(["gradcam", str(run), str(photo), "--layer", "conv1", "--out", str(tmp_path / "x")])
     assert "report.html" not in capsys.readouterr().out
     assert (run / "report.html").read_text() == page

@@ -109,14 +109,10 @@ def folder_texts(
         progress(f"{root}: {others:,} files are no .txt, and are set aside")
 
     def read() -> tuple[dict[str, Texts], tuple[str, ...]]:
-        parts = {
-            part: Texts(
-                [read_text(file) for file, _ in texts[part]],
-                np.array([label for _, label in texts[part]], np.int32),
-            )
-            for part in ("train", "validation", "test")
-            if part in texts
-        }
+        parts: dict[str, Texts] = {}
+        for part, found in texts.items():
+            labels = np.array([label for _, label in found], np.int32)
+            parts[part] = Texts([read_text(file) for file, _ in found], labels)
         return parts, names
 
     digest = hashlib.sha256(str(root).encode("utf-8", "surrogateescape"))
