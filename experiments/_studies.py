@@ -95,17 +95,6 @@ def epochs_to(target: float) -> Column:
     return partial(_epochs_to, target)
 
 
-def curve(runs: Sequence[cj.Run], metric: str) -> np.ndarray:
-    """A metric over the epochs, for `plot.mean_curves`: [3, epochs]."""
-    return np.stack(
-        [
-            runs[0].history["epoch"],
-            np.mean([run.history[metric] for run in runs], axis=0),
-            deviation([run.history[metric] for run in runs]),
-        ]
-    )
-
-
 def deviation(values: Sequence[float] | Sequence[np.ndarray]) -> np.ndarray:
     """Standard deviation over the first axis; of a single one zero, which draws no band."""
     return np.std(values, axis=0, ddof=1 if len(values) > 1 else 0)

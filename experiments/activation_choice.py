@@ -15,7 +15,7 @@ from functools import partial
 import cnnjax as cj
 from cnnjax import plot
 from cnnjax.cli import command
-from cnnjax.experiment import Experiment, Options, run_variants
+from cnnjax.experiment import Experiment, Options, mean_curve, run_variants
 from experiments import _studies
 from experiments.mnist_convnet import RECIPES
 
@@ -48,7 +48,7 @@ def main(options: Options) -> dict[str, list[cj.Run]]:
     folder = _studies.folder_of(options, "activation_choice")
     _studies.compare(folder / "activation_choice.md", runs, COLUMNS)
     panels = {
-        label: {name: _studies.curve(group, metric) for name, group in runs.items()}
+        label: {name: mean_curve(group, metric) for name, group in runs.items()}
         for label, metric in (("training loss", "loss"), ("validation accuracy", "val_accuracy"))
     }
     figure = folder / "activation_choice.png"

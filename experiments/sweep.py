@@ -6,6 +6,8 @@ standard deviation.
 
 Command:   python -m experiments.sweep --model lenet --data mnist --seeds 8
            python -m experiments.sweep --learning-rates 1e-3 3e-4 --weight-decays 0 1e-4
+
+Reported:  no figure; yours.
 """
 
 from __future__ import annotations
@@ -15,13 +17,12 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import numpy as np
 import tyro
 
 import cnnjax as cj
 from cnnjax import plot
 from cnnjax.cli import command
-from cnnjax.experiment import RUNS
+from cnnjax.experiment import RUNS, mean_curve
 from cnnjax.metrics import quality
 from cnnjax.storage import write_text
 
@@ -110,8 +111,8 @@ def draw(found: cj.Sweep) -> Any:
         keys = [name] * lonely
         keys += [k for k in (f"val_{name}",) if k in found.runs[0][0].history]
         panels[name.replace("_", " ")] = {
-            _title(settings, key, lonely): _curve(found.history(key)[i])
-            for i, settings in enumerate(found.settings)
+            _title(settings, key, lonely): mean_curve(runs, key)
+            for settings, runs in zip(found.settings, found.runs, strict=True)
             for key in keys
         }
     return plot.mean_curves(panels, "epoch")
@@ -121,12 +122,6 @@ def _title(settings: dict[str, Any], key: str, lonely: bool) -> str:
     if lonely:
         return "validation" if key.startswith("val_") else "training"
     return ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in settings.items())
-
-
-def _curve(history: np.ndarray) -> np.ndarray:
-    """[seeds, epochs] -> [3, epochs] for `plot.mean_curves`."""
-    deviation = history.std(axis=0, ddof=1 if len(history) > 1 else 0)
-    return np.stack([np.arange(1, history.shape[1] + 1), history.mean(axis=0), deviation])
 
 
 if __name__ == "__main__":

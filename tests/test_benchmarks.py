@@ -230,6 +230,7 @@ def test_convolutions_of_the_nets():
         conv_engines.convolutions("resnet")
 
 
+@pytest.mark.slow
 def test_freezing_table():
     model = cj.create_model("mnist_convnet", input_shape=(18, 18, 1), num_classes=1)
     cuts = {"all trained": (), "base frozen": cj.transfer.base_layers(model)}

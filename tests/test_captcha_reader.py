@@ -205,7 +205,8 @@ def test_maps_of_a_position_are_those_of_its_classifier_alone(run: cj.Run, metho
 def test_a_position_may_be_traced(run: cj.Run) -> None:
     test = cj.data.load_captchas(1, 3, length=2, symbols="IOX", size=(32, 64), seed=6).test
     inputs = run.model.spec.preprocess(test.images)
-    found = jax.jit(lambda t: cj.explain.grad_cam(run.model, inputs, "relu3", t))(jnp.array([1, 2]))
+    find = jax.jit(lambda x, target: cj.explain.grad_cam(run.model, x, "relu3", target))
+    found = find(inputs, jnp.array([1, 2]))
     np.testing.assert_allclose(
         found, cj.explain.grad_cam(run.model, inputs, "relu3", (1, 2)), atol=1e-6
     )
@@ -255,6 +256,7 @@ def test_gradcam_draws_a_picture_for_each_position(
 # The experiment
 
 
+@pytest.mark.slow
 def test_the_experiment_trains_reads_and_reports(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

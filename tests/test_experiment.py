@@ -418,6 +418,7 @@ def test_the_quickstart_needs_no_files() -> None:
     assert experiment.reported == {}
 
 
+@pytest.mark.slow
 def test_dense_and_convnet_are_trained_alike_and_compared(
     squares: Arrays, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -474,6 +475,7 @@ def test_a_recipe_without_a_figure_keeps_none_of_other_data() -> None:
     assert cifar10.experiment(cifar10.Options(data="digits")).reported == {}
 
 
+@pytest.mark.slow
 def test_ways_of_downsampling_differ_in_nothing_else(
     squares: Arrays, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

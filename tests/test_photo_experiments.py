@@ -89,6 +89,7 @@ def test_features_a_classifier_on_them_and_answers_for_photos(
     assert not (tmp_path / "cut" / "model").exists()
 
 
+@pytest.mark.slow
 def test_fine_tuning_trains_the_head_then_the_top_and_nothing_else(
     photos: Path, tmp_path: Path
 ) -> None:
@@ -171,6 +172,7 @@ def test_every_backbone_goes_through_all_experiments(
         assert facts["frozen_hash"] == facts["frozen_hash_after"]
 
 
+@pytest.mark.slow
 def test_own_pictures_of_three_classes_from_scratch(
     photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

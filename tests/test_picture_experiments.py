@@ -105,6 +105,7 @@ def test_pictures_run_from_their_smallest_to_their_largest_value() -> None:
     assert [row[5, 11 * i + 5, 0] for i in range(8)] == pytest.approx(np.arange(8) / 7)
 
 
+@pytest.mark.slow
 def test_equivariance(photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(equivariance, "SHIFTS", (1, 2))
     monkeypatch.setattr(equivariance, "SCALES", (1.1,))
@@ -140,6 +141,7 @@ def test_receptive_field(photo: Path, tmp_path: Path, capsys: pytest.CaptureFixt
     ]
 
 
+@pytest.mark.slow
 def test_dense_as_convolution(photo: Path, tmp_path: Path) -> None:
     config = dense_as_convolution.Config(out=str(tmp_path), epochs=1, windows=400)
     found = dense_as_convolution.main(config)

@@ -5,19 +5,20 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import jax
 import keras
 import numpy as np
 import pytest
-from commands import python
+import tyro
 from keras import layers
 from PIL import Image
 
 import cnnjax as cj
 from cnnjax import paths, plot
-from cnnjax.experiment import Options
+from cnnjax.experiment import Options, mean_curve
 from cnnjax.models.small import MnistConvnet
 from cnnjax.results import Result
 from cnnjax.training import Run, RunError
@@ -144,6 +145,7 @@ def fake(validation: Sequence[float], seconds: Sequence[float] = (9.0, 2.0, 1.0)
     model = cj.create_model("mlp", input_shape=(2, 2, 1), num_classes=2, units=(1,))
     history = {
         "epoch": np.arange(1.0, 4.0),
+        "loss": 1 - np.array(validation),
         "step": np.array([20.0, 40.0, 60.0]),
         "seconds": np.array(seconds),
         "images_per_second": 1000 / np.array(seconds),
@@ -190,11 +192,11 @@ def test_epochs_to_an_accuracy(target: float, text: str) -> None:
 
 def test_curves_have_mean_and_deviation() -> None:
     runs = [fake([0.5, 0.9, 1.0]), fake([0.7, 0.8, 1.0])]
-    x, mean, deviation = _studies.curve(runs, "val_accuracy")
+    x, mean, deviation = mean_curve(runs, "val_accuracy")
     assert x.tolist() == [1, 2, 3]
     np.testing.assert_allclose(mean, [0.6, 0.85, 1.0])
     np.testing.assert_allclose(deviation, [0.2 / np.sqrt(2), 0.1 / np.sqrt(2), 0])
-    assert _studies.curve(runs[:1], "val_accuracy")[2].tolist() == [0, 0, 0]
+    assert mean_curve(runs[:1], "val_accuracy")[2].tolist() == [0, 0, 0]
 
 
 def test_a_table_is_markdown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -253,7 +255,56 @@ def settings(run: Run) -> dict:
 
 # The studies themselves
 
+STUDIES = {
+    "activation_choice": (activation_choice, activation_choice.ACTIVATIONS, Options()),
+    "pooling_head": (pooling_head, pooling_head.HEADS, pooling_head.HeadOptions()),
+    "separable": (separable, separable.MODELS, separable.SeparableOptions()),
+}
 
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_variants_are_trained_alike(name: str) -> None:
+    module, variants, options = STUDIES[name]
+    made = [module.experiment(variant, replace(options, seed=4)) for variant in variants]
+    assert all(experiment.training == made[0].training for experiment in made)
+    assert (made[0].training.monitor, made[0].training.seed) == (None, 4)
+    assert {e.validation for e in made} == {0.1}
+    assert len({e.name for e in made}) == len({(e.model, str(e.arguments)) for e in made})
+    assert all(re.fullmatch(rf"{name}/.*{v}", e.name) for v, e in zip(variants, made, strict=True))
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_a_study_writes_its_table(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module, variants, options = STUDIES[name]
+    runs = {v: [fake([0.5, 0.9, 0.99]), fake([0.9, 0.8, 0.97])] for v in variants}
+    asked = []
+    monkeypatch.setattr(module, "run_variants", lambda found, o: asked.append((found, o)) or runs)
+    options = replace(options, out=str(tmp_path))
+    assert module.main(options) is runs
+    ((found, passed),) = asked
+    assert (list(found), passed) == (list(variants), options)
+    head, _, *rows = cells(tmp_path / f"{name}.md")
+    assert [row[0] for row in rows] == list(variants)
+    table = dict(zip(head, rows[0], strict=True))
+    assert table["validation"] == "98.00 ± 1.41"
+    wanted = {
+        "parameters": "9",
+        "FLOPs an image": "12",
+        "ms a step": "75.0",  # median of 2, 1, 2, 1 seconds for 20 steps
+        "images/s": "750",
+        "seconds an epoch": "1.5",
+        "epochs to 98 %": "3.0, never in 1 of 2",
+    }
+    assert {k: v for k, v in table.items() if k in wanted} == {
+        k: v for k, v in wanted.items() if k in head
+    }
+    if name == "activation_choice":
+        assert_drawn(tmp_path / "activation_choice.png")
+
+
+@pytest.mark.slow
 def test_activations_are_compared_and_their_curves_drawn(tmp_path: Path) -> None:
     runs = activation_choice.main(Options(data="digits", epochs=2, out=str(tmp_path)))
     assert list(runs) == ["relu", "sigmoid", "tanh"]
@@ -273,6 +324,7 @@ def test_activations_are_compared_and_their_curves_drawn(tmp_path: Path) -> None
     assert_drawn(tmp_path / "activation_choice.png")
 
 
+@pytest.mark.slow
 def test_heads_differ_in_their_pooling_only(tmp_path: Path) -> None:
     runs = pooling_head.main(pooling_head.HeadOptions(data="digits", epochs=1, out=str(tmp_path)))
     flat, average = runs["flatten"][0].model, runs["average"][0].model
@@ -291,6 +343,7 @@ def test_the_deep_net_can_have_both_heads() -> None:
     assert dict(average.arguments) == {"pooling": "avg"}
 
 
+@pytest.mark.slow
 def test_separable_and_full_convolutions_are_compared(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     images, labels = rng.integers(0, 256, (40, 32, 32, 3), np.uint8), np.arange(40) % 3
@@ -338,13 +391,13 @@ def test_small_sets_get_more_epochs_alike_for_both_models() -> None:
 def test_sizes_are_trained_drawn_and_drawn_again(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    chosen = {"data": "digits", "out": str(tmp_path), "sizes": (30, 70)}
+    chosen = {"data": "digits", "out": str(tmp_path), "sizes": (40,)}
     figure = training_size.main(training_size.SizeOptions(epochs=1, **chosen))
     assert_drawn(figure)
     table = tmp_path / "training_size.md"
     head, _, *rows = cells(table)
     assert head == ["images", "epochs", "dense net of 512 units, test", "LeNet, test", "difference"]
-    assert [row[:2] for row in rows] == [["30", "1"], ["70", "1"]]
+    assert [row[:2] for row in rows] == [["40", "1"]]
     for row in rows:
         found = [
             json.loads((tmp_path / model / row[0] / "run.json").read_text())
@@ -363,6 +416,12 @@ def test_sizes_are_trained_drawn_and_drawn_again(
     assert (again, table.read_text()) == (figure, text)
     assert_drawn(figure)
     assert "epoch 1/1" not in capsys.readouterr().out
+
+
+def test_sizes_on_the_command_line() -> None:
+    found = tyro.cli(training_size.SizeOptions, args=["--sizes", "10", "200", "--draw-only"])
+    assert (found.sizes, found.draw_only) == ((10, 200), True)
+    assert tyro.cli(training_size.SizeOptions, args=[]).sizes == training_size.SIZES
 
 
 def result(model: str, size: int, accuracies: Sequence[float]) -> Result:
@@ -476,16 +535,3 @@ def test_the_table_of_the_depthwise_benchmark(capsys: pytest.CaptureFixture[str]
     ratio = re.search(r"(\S+) \(", training)
     assert ratio
     assert float(ratio.group(1)) == pytest.approx(grouped / taps, rel=0.5)
-
-
-@pytest.mark.parametrize(
-    ("name", "option"),
-    [
-        ("training_size", "--draw-only"),
-        ("benchmarks.depthwise", "--rounds"),
-    ],
-)
-def test_help(name: str, option: str) -> None:
-    out = python("-m", f"experiments.{name}", "--help").stdout
-    assert f"usage: python -m experiments.{name}" in out
-    assert option in out

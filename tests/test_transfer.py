@@ -490,6 +490,7 @@ def test_a_step_of_every_family_trains_the_head_and_nothing_else(name: str) -> N
         assert not same(run.model.params[layer], model.params[layer]), layer
 
 
+@pytest.mark.slow
 def test_two_stages_then_a_block_is_freed() -> None:
     """Five steps: a head on a trained base, base frozen, head trained, a block freed, both."""
     images, labels = pictures(16)

@@ -202,7 +202,7 @@ def class_maps(
     top = jnp.max(heat, axis=(1, 2))
     heat = heat / jnp.where(top > 0, top, 1)[:, None, None]
     heatmaps = jax.image.resize(heat, (*inputs.shape[:3],), "bilinear").astype(jnp.float32)
-    return heatmaps, top <= 0, jnp.isfinite(logits).reshape(len(logits), -1).all(axis=1)
+    return heatmaps, top <= 0, jnp.isfinite(logits).all(axis=tuple(range(1, logits.ndim)))
 
 
 def maps_and_gradients(

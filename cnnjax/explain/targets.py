@@ -75,11 +75,13 @@ def check_preprocessed(spec: ModelSpec, inputs: Array) -> None:
     """Refuse inputs that hold NaN or are pixels still (not checked inside a compiled function)."""
     if isinstance(inputs, jax.core.Tracer) or not inputs.size or spec.input_dtype == jnp.int32:
         return
-    high = float(jnp.max(inputs))
+    with jax.ensure_compile_time_eval():  # inside a compiled function too, where it is a constant
+        high = float(jnp.max(inputs))
+        light = spec.preprocess(jnp.full((1, spec.input_shape[-1]), 255.0))
+        highest = float(jnp.max(light)) + _SLACK
     if np.isnan(high):
         raise ValueError("images hold NaN")
-    light = jnp.full((1, spec.input_shape[-1]), 255.0)
-    if spec.preprocessing != "none" and high > float(jnp.max(spec.preprocess(light))) + _SLACK:
+    if spec.preprocessing != "none" and high > highest:
         raise ValueError(
             f"images reach {high:g}, so they are pixels; {spec.name} takes preprocessed inputs: "
             "give model.spec.preprocess(images)"

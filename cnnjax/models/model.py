@@ -176,9 +176,10 @@ class Model:
         shape = tuple(np.shape(inputs))
         if shape[1:] != self.spec.input_shape:
             wanted = ", ".join(map(str, self.spec.input_shape))
+            one = "image" if len(self.spec.input_shape) == 3 else "input"
             raise ValueError(
                 f"{self.spec.name} takes inputs [N, {wanted}], got {list(shape)}"
-                + ("; a single one needs a batch axis" if shape == self.spec.input_shape else "")
+                + (f"; a single {one} needs a batch axis" if shape == self.spec.input_shape else "")
             )
         array = jnp.asarray(inputs)
         tokens = self.spec.preprocessing == TOKENS

@@ -80,8 +80,9 @@ def _check_shape(data: Dataset, spec: ModelSpec) -> None:
     if len(data) == 0:
         raise ValueError(f"{data.name}: the data set is empty")
     if tuple(data.image_shape) != spec.input_shape:
+        what = "images" if len(spec.input_shape) == 3 else "inputs"
         raise ValueError(
-            f"{data.name} has inputs of shape {list(data.image_shape)}, the model {spec.name} "
+            f"{data.name} has {what} of shape {list(data.image_shape)}, the model {spec.name} "
             f"takes {list(spec.input_shape)}: create it with input_shape={tuple(data.image_shape)}"
         )
 

@@ -66,6 +66,11 @@ def make_steps(
     return _steps(kind)
 
 
+def forget() -> None:
+    """Make all steps anew from here on, as is needed after the code of a model was changed."""
+    _steps.cache_clear()
+
+
 class _Kind:
     """All that the steps depend on, as a key."""
 

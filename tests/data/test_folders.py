@@ -139,7 +139,7 @@ def test_errors(folder, tmp_path):
     with pytest.raises(DataNotFound, match="absent does not exist"):
         scan_folder(tmp_path / "absent")
     (tmp_path / "none").mkdir()
-    with pytest.raises(DataNotFound, match="holds no class folders: expected a folder of pictures"):
+    with pytest.raises(DataNotFound, match="holds no class folders: expected a folder of files"):
         scan_folder(tmp_path / "none")
     with pytest.raises(ValueError, match=r"class 'cta' has no folder in .* Did you mean 'cat'"):
         scan_folder(folder, ["cta", "dog"])

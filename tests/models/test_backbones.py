@@ -105,7 +105,9 @@ def worst(lines):
     return "; ".join(f"{line.layer}: {line.relative:.1e}" for line in wrong)
 
 
-@pytest.mark.parametrize("name", ["mobilenet", "resnet50", "vgg16"])
+@pytest.mark.parametrize(
+    "name", ["mobilenet", pytest.param("resnet50", marks=pytest.mark.slow), "vgg16"]
+)
 def test_every_layer_equals_keras_at_an_odd_size(name):
     alpha = {"alpha": 0.25} if name == "mobilenet" else {}
     pair = parity.twins(name, ODD[name], seed=1, **alpha)
@@ -230,7 +232,7 @@ def test_a_frozen_normalisation_keeps_its_statistics_and_a_free_one_does_not():
         assert same, layer
 
 
-@pytest.mark.parametrize("name", ["mobilenet", "xception"])
+@pytest.mark.parametrize("name", ["mobilenet", pytest.param("xception", marks=pytest.mark.slow)])
 def test_every_parameter_gets_a_gradient(name):
     size = BUILDERS[name].min_size
     arguments = {"alpha": 0.25} if name == "mobilenet" else {}

@@ -107,6 +107,7 @@ def test_from_keras_and_back_every_weight_is_the_same_to_the_bit(name, tmp_path)
     assert all(np.array_equal(a, b) for a, b in zip(before, after, strict=True))
 
 
+@pytest.mark.slow
 def test_automatic_names_of_a_later_session_do_not_matter(tmp_path):
     """Keras counts on: the second model's layers are conv2d_4, ...; the order decides."""
     keras.utils.clear_session()
@@ -215,6 +216,7 @@ def test_a_file_of_several_nets_is_refused(tmp_path):
             mobilenet(weights=path, **arguments)
 
 
+@pytest.mark.slow
 def test_layers_with_automatic_names_are_not_matched_by_name(tmp_path):
     """A convolution before the base moves all of Keras' numbers: conv2d is not its conv2d."""
     keras.utils.clear_session()
@@ -235,6 +237,7 @@ def test_layers_with_automatic_names_are_not_matched_by_name(tmp_path):
         )
 
 
+@pytest.mark.slow
 def test_a_file_of_another_model_offers_the_one_that_fits(tmp_path):
     model = cj.create_model("mobilenet", alpha=0.25, input_shape=(32, 32, 3))
     path = cj.export_weights(model, tmp_path / "quarter.weights.h5")
@@ -266,6 +269,7 @@ def test_missing_and_extra_weights_are_listed(tmp_path):
     assert np.array_equal(part.params["conv1"]["kernel"], fresh.params["conv1"]["kernel"])
 
 
+@pytest.mark.slow
 def test_a_file_with_nothing_that_fits_is_refused_even_in_part(tmp_path):
     path = tmp_path / "other.npz"
     np.savez(path, **{"somewhere/kernel": np.zeros((2, 2), np.float32)})

@@ -325,7 +325,7 @@ def test_labels_belong_to_the_spec():
         (
             "lenet",
             {"preprocessing": "keras"},
-            "preprocessing must be one of unit, none, tf, caffe, torch, got 'keras'",
+            "preprocessing must be one of unit, none, tokens, tf, caffe, torch, got 'keras'",
         ),
         ("lenet", {"seed": -1}, r"seed must lie in \[0, 2\^32\), got -1"),
     ],

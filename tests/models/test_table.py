@@ -64,8 +64,8 @@ def test_operations_agree_with_xlas_count(name, monkeypatch):
     with conv_engine("im2col"):
         # Before optimisation: fusion would compute (and count) cheap things several times.
         cost = jax.jit(model.module.apply).lower(model.variables, inputs).cost_analysis()
-    # XLA counts additions of biases, maxima and comparisons as well.
-    assert 1 < cost["flops"] / summary(model).flops < 1.03
+    # XLA counts additions of biases, maxima and comparisons as well: more where kernels are small.
+    assert 1 < cost["flops"] / summary(model).flops < 1.06
 
 
 class Stack(linen.Module):

@@ -17,7 +17,7 @@ from commands import after_every_dispatch
 
 import cnnjax as cj
 from cnnjax import metrics, paths
-from cnnjax.training import FrozenLayersMoved, Interrupted, TrainState, loop, make_train_step
+from cnnjax.training import FrozenLayersMoved, Interrupted, TrainState, make_train_step, shared
 from cnnjax.training.freezing import frozen_hash
 from cnnjax.transfer import Head, base_layers, layers_before, replace_head
 
@@ -148,7 +148,8 @@ def test_a_resumed_run_is_proven_from_its_beginning(tmp_path: Path) -> None:
 def test_a_layer_that_moved_all_the_same_fails_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
-    original = loop.make_train_step
+    original = shared.make_train_step
+    shared.forget()
 
     def nudge(path: str, leaf: jax.Array) -> jax.Array:
         wanted = path.endswith(("conv1/kernel", "conv1_bn/moving_mean"))
@@ -167,10 +168,11 @@ def test_a_layer_that_moved_all_the_same_fails_the_run(
 
         return moving
 
-    monkeypatch.setattr(loop, "make_train_step", broken)
+    monkeypatch.setattr(shared, "make_train_step", broken)
     with pytest.raises(FrozenLayersMoved, match=r"training changed layers that frozen=\('conv1'"):
         fit(tmp_path / "run", epochs=1)
     assert facts(tmp_path / "run")["status"] == "failed"
+    shared.forget()
 
 
 # What it costs
@@ -218,6 +220,7 @@ def reference_gradients() -> dict[str, jax.Array]:
     return {p: g for p, g in flat.items() if not any(paths.matches(p, f) for f in FROZEN)}
 
 
+@pytest.mark.slow
 def test_norm_and_clipping_are_those_of_the_trained_part() -> None:
     gradients = reference_gradients()
     norm = float(np.sqrt(sum(np.square(np.float64(g)).sum() for g in gradients.values())))
