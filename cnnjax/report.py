@@ -194,7 +194,8 @@ def _figures(folder: Path) -> list[str]:
     """Those of the results; under a heading of their own those of `gallery`, with its captions."""
     order = {name: i for i, name in enumerate(_CAPTIONS)}
     files = sorted(folder.glob("*.png"), key=lambda f: (order.get(f.stem, len(order)), f.stem))
-    results, inside = [], []
+    results: list[str] = []
+    inside: list[str] = []
     for file in files:
         described = "" if file.stem in _CAPTIONS else _description(file)
         caption = described or _CAPTIONS.get(file.stem, file.stem.replace("_", " "))

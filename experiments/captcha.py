@@ -187,7 +187,7 @@ def draw(run: cj.Run, test: cj.data.Dataset) -> Readings:
     found = readings(run.model, test)
     folder = Path(run.directory or ".") / "figures"
     caption = "Test pictures and what was read with which probability: wrong ones first, in red"
-    save_picture(folder, "readings", draw_readings(found, test.images), caption=caption)
+    save_picture(folder, "readings", draw_readings(found, np.asarray(test.images)), caption=caption)
     caption = "Share of the test pictures' symbols that are read right, by position and by symbol"
     save_picture(folder, "symbols", draw_symbols(found), caption=caption)
     write_report(folder.parent)

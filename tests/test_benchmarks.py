@@ -94,6 +94,7 @@ def test_a_worker_trains(worker):
     assert min(rates) > 0
 
 
+@pytest.mark.slow
 def test_a_measurement_is_a_process_of_its_own():
     environment = {"CNNJAX_CACHE_DIR": str(CACHE)}
     measured = peers.train(peers.Peer("cnnjax", {}), "mnist_convnet", 64, 2, environment)

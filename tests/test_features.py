@@ -452,6 +452,7 @@ def classifier(data: Dataset, **arguments: Any) -> cj.Model:
     return cj.create_model("mlp", input_shape=data.image_shape, **arguments)
 
 
+@pytest.mark.slow
 def test_a_classifier_on_features_is_the_head_trained_in_place(tmp_path: Path) -> None:
     """Without augmentation both trainings are the same computation, dropout included."""
     data, base = photos(), backbone(pooling="avg")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ import pytest
 import cnnjax as cj
 from cnnjax import cli
 from cnnjax.data import DataNotFound, Vocabulary, load_texts
-from cnnjax.experiment import build_model
+from cnnjax.experiment import build_model, load_data
 from cnnjax.training import RunError
 from experiments import imdb_conv1d
 from experiments.imdb_conv1d import ImdbOptions
@@ -158,24 +159,42 @@ def test_texts_are_explained_on_the_command_line(run: cj.Run, cnnjax: Verb, tmp_
     )
 
 
-def test_other_nets_and_data_of_ones_own(tmp_path: Path) -> None:
-    folder = tmp_path / "films"
+@pytest.fixture
+def films(tmp_path: Path) -> Path:
+    """A folder of three classes of 40 texts each."""
     for label in ("bad", "fair", "good"):
         for i in range(40):
-            file = folder / label / f"{i}.txt"
+            file = tmp_path / "films" / label / f"{i}.txt"
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(f"a {label} film number {i}")
-    out = str(tmp_path / "run")
-    options = ImdbOptions(data=str(folder), model="gru", length=8, epochs=1, out=out)
-    run = imdb_conv1d.main(options)[0]
-    assert run.model.layer_names == ("embedding", "gru", "logits")
-    assert run.model.spec.label_names == ("bad", "fair", "good")
-    assert cj.predict(run.model, ["a good film"]).shape == (1, 3)
-    assert (tmp_path / "run" / "figures" / "words.png").is_file()
+    return tmp_path / "films"
+
+
+def test_other_nets_and_data_of_ones_own(films: Path) -> None:
+    task = imdb_conv1d.experiment(ImdbOptions(data=str(films), model="gru", length=8))
+    splits = load_data(task)
+    assert {k: len(v) for k, v in splits.parts.items()} == {
+        "train": 77,
+        "validation": 19,
+        "test": 24,
+    }
+    model = build_model(task, splits)
+    assert model.layer_names == ("embedding", "gru", "logits")
+    assert model.spec.label_names == ("bad", "fair", "good")
+    assert cj.predict(model, ["a good film"]).shape == (1, 3)
     task = imdb_conv1d.experiment(ImdbOptions(model="lstm", classes=("good", "bad")))
     assert task.arguments == {"cell": "lstm"}
     assert task.texts is not None
     assert task.texts["class_names"] == ("good", "bad")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["gru", "lstm"])
+def test_recurrent_nets_are_trained_and_drawn(films: Path, tmp_path: Path, model: Any) -> None:
+    out = str(tmp_path / "run")
+    imdb_conv1d.main(ImdbOptions(data=str(films), model=model, length=8, epochs=1, out=out))
+    assert (tmp_path / "run" / "figures" / "words.png").is_file()
+    assert cj.load(out).layer_names[1] == model
 
 
 @pytest.mark.parametrize(

@@ -388,6 +388,7 @@ def test_small_sets_get_more_epochs_alike_for_both_models() -> None:
     assert said == [300, 120, 13]  # of the docstring
 
 
+@pytest.mark.slow
 def test_sizes_are_trained_drawn_and_drawn_again(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -55,7 +55,7 @@ def class_patterns(
 
     >>> import cnnjax as cj
     >>> model = cj.create_model("mnist_convnet")
-    >>> class_patterns(model, [3, 7], steps=2).shape
+    >>> class_patterns(model, [3, 7], steps=2, recipe="classic").shape
     (2, 28, 28, 1)
     """
     found = find_class_patterns(model, classes, steps, seed, recipe)

@@ -152,7 +152,7 @@ def position_numbers(spec: ModelSpec, target: Target, count: int, argument: str)
         return jnp.broadcast_to(number, (count,))
     if isinstance(target, np.ndarray | Array):
         target = np.asarray(target).tolist()
-    pairs = [target] * count if _is_pair(target) else target
+    pairs: Any = [target] * count if _is_pair(target) else target
     if not isinstance(pairs, Sequence) or not all(map(_is_pair, pairs)):
         raise ValueError(
             f"{argument} must be (position, class) or such a pair per image, since {spec.name} has "

@@ -56,9 +56,11 @@ def main(config: Config) -> None:
     cj.configure_runtime()
     for name in [config.model] if config.model else ("mlp", "mnist_convnet", "lenet"):
         ways = ways_of(name, config.replicas, config.batch)
-        times = peers.alternate(
-            list(ways), config.rounds, lambda way, _, ways=ways: ways[way](config.steps)
-        )
+
+        def seconds_of(way: str, _: int, ways: dict[str, Way] = ways) -> float:
+            return ways[way](config.steps)
+
+        times = peers.alternate(list(ways), config.rounds, seconds_of)
         print(
             f"{name}, batch {config.batch}, {config.replicas} replicas, {visible_cores()} cores, "
             f"{jax.default_backend()}, medians of {config.rounds}: ms per replica and step"

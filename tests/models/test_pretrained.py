@@ -604,6 +604,7 @@ def test_real_weights_give_the_predictions_of_keras(file):
 
 
 @needs_weights
+@pytest.mark.slow
 def test_the_partial_vgg19_is_loaded_in_part():
     file = WEIGHTS / "vgg19_blocks1-3_partial.npz"
     arguments = {"include_top": False, "input_shape": (32, 32, 3)}

@@ -73,7 +73,10 @@ def largest(model, expected, found):
     return float(np.abs(found - expected).max() / np.abs(expected).max())
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=[pytest.mark.slow] if n == "vgg16" else []) for n in SMALL],
+)
 def test_outputs_at_the_size_of_training_are_the_classifiers(name):
     model = built(name)
     wide = convolutionalize(model)
