@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import cnnjax as cj
 from cnnjax import paths
 from cnnjax.cli import main as command_line
 from cnnjax.data import CaptchaRendering
+from cnnjax.experiment import Experiment
 from experiments import captcha
 
 # A small reader need not have learned to look for every symbol.
@@ -154,7 +156,7 @@ def test_top_is_refused_where_there_are_several_answers(
 
 def test_pictures_of_another_size_are_refused_in_training(run: cj.Run) -> None:
     other = cj.data.load_captchas(8, 0, length=2, symbols="IOX", size=(32, 72))
-    with pytest.raises(ValueError, match=r"inputs of shape \[32, 72, 1\], the model captcha takes"):
+    with pytest.raises(ValueError, match=r"images of shape \[32, 72, 1\], the model captcha takes"):
         cj.fit(run.model, other, cj.TrainingConfig(batch_size=8), verbose=False)
     longer = cj.data.load_captchas(8, 0, length=3, symbols="IOX", size=(32, 64))
     with pytest.raises(ValueError, match=r"labels of shape \[8, 3\].* needs integer \[N, 2\]"):
@@ -260,6 +262,11 @@ def test_gradcam_draws_a_picture_for_each_position(
 def test_the_experiment_trains_reads_and_reports(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    def smaller(options: captcha.CaptchaOptions) -> Experiment:
+        return replace(whole(options), arguments={"filters": SMALL["filters"]})
+
+    whole = captcha.experiment
+    monkeypatch.setattr(captcha, "experiment", smaller)
     options = captcha.CaptchaOptions(
         train_pictures=64, test_pictures=40, epochs=1, out=str(tmp_path / "run")
     )

@@ -94,7 +94,10 @@ def test_changed_code_of_the_model_is_named(run: Path, monkeypatch: pytest.Monke
     shared.forget()  # compiled steps know a class by its name, not by its code
     monkeypatch.setattr(MLP, "__call__", lambda *a, **k: original(*a, **k) * jnp.float32(1.001))
     edit(run / "run.json", lambda r: r["code"].update(sources="0123456789abcdef"))
-    found = cj.reproduce(run, verbose=False)
+    try:
+        found = cj.reproduce(run, verbose=False)
+    finally:
+        shared.forget()
     assert not found.same
     assert any(
         line.startswith("code sources: 0123456789abcdef then") for line in found.circumstances

@@ -314,7 +314,7 @@ def test_an_empty_batch():
         ({"target": 1.0}, r"target must be None, a class number, a name .* got 1\.0"),
         ({"target": True}, r"target must be None, .* got True"),
         ({"images": np.zeros((1, 10, 14, 2), np.float32)}, r"takes inputs \[N, 12, 14, 2\]"),
-        ({"images": np.zeros((12, 14, 2), np.float32)}, r"a single one needs a batch axis"),
+        ({"images": np.zeros((12, 14, 2), np.float32)}, r"a single image needs a batch axis"),
         ({"images": np.zeros((1, 12, 14, 2), np.uint8)}, r"takes preprocessed float32 inputs"),
         ({"images": np.full((1, 12, 14, 2), 255.0, np.float32)}, r"images reach 255, so they are"),
         ({"images": np.full((1, 12, 14, 2), np.nan, np.float32)}, r"images hold NaN"),
