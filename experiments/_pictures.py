@@ -93,7 +93,7 @@ def panels(
     rows = -(-len(pictures) // columns)
     aspect = max(p.shape[0] / p.shape[1] for p in pictures)
     lines = max(text.count("\n") + 1 for text in titles)
-    height = width * aspect + 0.12 + 0.17 * lines
+    height = width * aspect + 0.25 + 0.17 * lines
     figure = Figure((width * columns, rows * height + (0.35 if title else 0)), dpi=120)
     figure.set_layout_engine("constrained", h_pad=0.06)
     for i, (picture, text) in enumerate(zip(pictures, titles, strict=True)):

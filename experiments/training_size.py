@@ -1,10 +1,10 @@
 """Dense net against convnet at growing numbers of training images.
 
-The dense net of 512 units and LeNet, both with Adam and batch 64, on 100 to 60,000 images. One seed
-takes the images of a smaller size from those of the next larger one, and both models the same. Both
-train for 10 epochs, or for as many more as 600 steps need, so that a small set does not mean an
-untrained net: 300 epochs of 100 images, 120 of 300, 38 of 1,000, 13 of 3,000. All test images are
-used at every size.
+The dense net of 512 units and LeNet, both with Adam, on 100 to 60,000 images. One seed takes the
+images of a smaller size from those of the next larger one, and both models the same. A batch is 64
+images, or a tenth of them if that is less. Both models train for 10 epochs, or for as many more as
+600 steps need, so that a small set does not mean an untrained net: 60 epochs of 100 and of 300
+images, 38 of 1,000, 13 of 3,000. All test images are used at every size.
 
 Table and figure are made from the records of the runs; `--draw-only` makes them again from those
 that lie in --out, of as many seeds as there are.
@@ -48,7 +48,7 @@ class SizeOptions(Options):
 
 def experiment(model: str, size: int, options: SizeOptions) -> Experiment:
     """The training of a model on so many images."""
-    batch = min(BATCH, size)
+    batch = min(BATCH, max(size // 10, 1))
     epochs = max(LEAST_EPOCHS, math.ceil(LEAST_STEPS / math.ceil(size / batch)))
     return Experiment(
         name=f"training_size/{model}/{size}",

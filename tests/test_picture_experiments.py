@@ -105,6 +105,7 @@ def test_pictures_run_from_their_smallest_to_their_largest_value() -> None:
     assert [row[5, 11 * i + 5, 0] for i in range(8)] == pytest.approx(np.arange(8) / 7)
 
 
+@pytest.mark.slow
 def test_equivariance(photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(equivariance, "SHIFTS", (1, 2))
     monkeypatch.setattr(equivariance, "SCALES", (1.1,))

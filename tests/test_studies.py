@@ -382,10 +382,11 @@ def test_small_sets_get_more_epochs_alike_for_both_models() -> None:
         assert steps >= 600
         assert training.epochs == 10 or steps - steps // training.epochs < 600
     tiny = training_size.experiment("mlp", 20, options).training
-    assert (tiny.batch_size, tiny.epochs) == (20, 600)
+    assert (tiny.batch_size, tiny.epochs) == (2, 60)
+    assert training_size.experiment("mlp", 5, options).training.batch_size == 1
     assert training_size.experiment("mlp", 60_000, options).training.epochs == 10
     said = [training_size.experiment("mlp", n, options).training.epochs for n in (100, 300, 3000)]
-    assert said == [300, 120, 13]  # of the docstring
+    assert said == [60, 60, 13]  # of the docstring
 
 
 @pytest.mark.slow

@@ -153,10 +153,12 @@ def top_ngrams(
     for row, text in zip(heat, tokens, strict=True):
         ngrams: list[Ngram] = []
         for step in np.argsort(-row, kind="stable"):
+            if row[step] <= 0 or len(ngrams) == count:
+                break
             first, last = _words_of_step(field, int(step), len(text))
             words = vocabulary.decode(text[first:last])
             apart = all(last <= other.first or first >= other.last for other in ngrams)
-            if row[step] > 0 and words and apart and len(ngrams) < count:
+            if words and apart:
                 ngrams.append(Ngram(words, float(row[step]), first, last))
         top = ngrams[0].heat if ngrams else 1.0
         found.append([n._replace(heat=n.heat / top) for n in ngrams])

@@ -23,7 +23,7 @@ class Captcha(linen.Module):
 
     num_classes: int = 36
     positions: int = 4
-    filters: tuple[int, ...] = (32, 64, 96, 128)
+    filters: tuple[int, ...] = (16, 48, 96, 128)
     dropout: float = 0.0
 
     @linen.compact

@@ -3,7 +3,9 @@
 Milliseconds of a convolution's value and its gradients with respect to inputs and kernel, on the
 layer of simple_convnet and on two others. All three do the same work in float32; NumPy also adds a
 bias and sums up its gradient. They alternate within each round; a figure is the median over the
-rounds, a ratio the median and range of those within a round.
+rounds, a ratio the median and range of those within a round. Where other processes run, the threads
+of OpenBLAS wait for each other, and NumPy takes many times as long; OPENBLAS_NUM_THREADS=1 then
+gives its time on one core.
 
 Command:   python -m experiments.benchmarks.im2col_speed [--rounds 7]
 """

@@ -91,9 +91,9 @@ WORKERS = {"cnnjax": train_cnnjax, "keras": train_keras, "torch": train_torch}
 
 def cnnjax_net(net: str) -> Any:
     """The net of that name in cnnjax."""
+    _check(net)
     import cnnjax as cj
 
-    _check(net)
     if net == "conv1d":
         return cj.create_model("imdb_conv1d")
     return cj.create_model("imdb_gru", cell=net)
@@ -101,10 +101,10 @@ def cnnjax_net(net: str) -> Any:
 
 def keras_twin(net: str) -> Any:
     """The net of that name in Keras, not yet compiled."""
+    _check(net)
     import keras
     from keras import layers
 
-    _check(net)
     convolutions = [
         layers.Conv1D(32, 7, activation="relu"), layers.MaxPooling1D(5),
         layers.Conv1D(32, 7, activation="relu"), layers.GlobalMaxPooling1D(),
@@ -123,9 +123,8 @@ def keras_twin(net: str) -> Any:
 
 def torch_twin(net: str) -> Any:
     """The net of that name in PyTorch."""
-    from torch import nn
-
     _check(net)
+    from torch import nn
 
     class Convolutions(nn.Module):
         def __init__(self) -> None:

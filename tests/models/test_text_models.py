@@ -292,8 +292,9 @@ def test_keras_loads_what_is_exported(variant, tmp_path):
     np.testing.assert_allclose(model(x), expected, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("ending", [".weights.h5", ".keras"])
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize(
+    ("variant", "ending"), [("conv1d", ".weights.h5"), ("gru", ".keras"), ("lstm", ".weights.h5")]
+)
 def test_weights_of_keras_are_loaded(variant, ending, tmp_path):
     oracle, file = keras_model(variant, 60, VOCABULARY.size), tmp_path / f"x{ending}"
     (oracle.save if ending == ".keras" else oracle.save_weights)(file)
