@@ -9,7 +9,6 @@ import json
 import os
 import re
 import string
-import sys
 import threading
 import time
 import urllib.error
@@ -21,10 +20,15 @@ from io import FileIO
 from pathlib import Path
 from typing import IO
 
+from cnnjax.bars import progress_bar
+from cnnjax.storage import alone
+
 _SCHEMES = ("http", "https")
 _CHUNK = 1 << 18
 # Seconds before each repetition of a download that was cut.
 _PAUSES = (0.2, 0.5, 1.0)
+# Bytes after which an attempt was none of those that failed.
+_WORTHWHILE = 1 << 20
 
 
 class DownloadError(OSError):
@@ -72,7 +76,7 @@ def download(
     job = _Job(url, path, md5, sha256, size, timeout)
     if not _found(job):
         directory.mkdir(parents=True, exist_ok=True)
-        with _alone(path.with_name(f".{path.name}.lock")):
+        with alone(path.with_name(f".{path.name}.lock")):
             if not _found(job):  # nobody has placed it while this process waited
                 _fetch(job, progress)
     return path
@@ -143,6 +147,10 @@ class _Job:
         fits = self.size in (None, total) and (total is None or have <= total)
         return _Kept(have, validator, total) if have and fits else None
 
+    def length(self) -> int:
+        """Bytes of the part that there are."""
+        return self.part.stat().st_size if self.part.is_file() else 0
+
     def discard(self) -> None:
         self.part.unlink(missing_ok=True)
         self.note.unlink(missing_ok=True)
@@ -197,51 +205,22 @@ def _found(job: _Job) -> bool:
     return True
 
 
-@contextlib.contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Let one process in at a time, by a lock on a file that goes away afterwards."""
-    try:
-        import fcntl
-    except ImportError:  # Windows: two processes at once may spoil the part, never the file
-        yield
-        return
-    handle = _locked(path, lambda handle: fcntl.flock(handle, fcntl.LOCK_EX))
-    try:
-        yield
-    finally:
-        path.unlink(missing_ok=True)
-        os.close(handle)
-
-
-def _locked(path: Path, lock: Callable[[int], object]) -> int:
-    while True:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        try:
-            # Some network file systems have no locks: there it is as on Windows.
-            with contextlib.suppress(OSError):
-                lock(handle)
-            if os.path.samestat(os.fstat(handle), os.stat(path)):
-                return handle
-        except FileNotFoundError:
-            pass
-        except BaseException:
-            os.close(handle)
-            raise
-        os.close(handle)  # who held the lock before has removed the file: this lock locks nothing
-
-
 def _fetch(job: _Job, progress: bool) -> None:
     """Download, verify, place."""
-    with _bar(job.path.name, progress) as show:
-        for pause in (*_PAUSES, None):
+    with progress_bar(job.path.name, wanted=progress, of_bytes=True) as show:
+        failures = 0
+        while True:
+            before = job.length()
             try:
                 _attempt(job, show)
                 break
             except _Cut as cut:
-                if pause is None:
-                    times = len(_PAUSES) + 1
-                    raise job.error(f"the connection was cut {times} times ({cut})") from cut
-                time.sleep(pause)
+                if job.length() >= before + _WORTHWHILE:
+                    failures = 0  # a large file over a poor line comes after all
+                failures += 1
+                if failures > len(_PAUSES):
+                    raise job.error(f"the connection was cut {failures} times ({cut})") from cut
+                time.sleep(_PAUSES[failures - 1])
     if fault := job.fault(job.part):
         job.discard()
         raise job.error(f"what came {fault}, and was deleted")
@@ -394,7 +373,7 @@ def _read(response: http.client.HTTPResponse, job: _Job, limit: int | None) -> b
         # read() would wait for the whole chunk, and lose what it has if the connection is cut.
         return response.read1(_CHUNK if limit is None else min(_CHUNK, limit))
     except TimeoutError as error:
-        raise job.late() from error
+        raise _Cut(f"nothing came for {job.timeout:g} s") from error
     except (OSError, http.client.HTTPException) as error:
         raise _Cut(_words(error)) from error
 
@@ -482,23 +461,3 @@ def _within(
         late.set()
     if failed:
         raise failed[0]
-
-
-@contextlib.contextmanager
-def _bar(name: str, wanted: bool) -> Iterator[Callable[[int, int | None], object]]:
-    """A progress bar on stderr, if wanted and somebody sees it: gives what moves it."""
-    if not wanted or sys.stderr is None or not sys.stderr.isatty():
-        yield lambda done, total: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=24),
-        DownloadColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(name, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 
@@ -60,6 +61,43 @@ def write_directory(
                 os.rename(building, path)
     finally:
         shutil.rmtree(building, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Let one process in at a time, by a lock on a file that goes away afterwards.
+
+    Args:
+        path: of that file; its directory exists.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows: two at once may spoil what is half done, never what is whole
+        yield
+        return
+    handle = _locked(path, lambda handle: fcntl.flock(handle, fcntl.LOCK_EX))
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        os.close(handle)
+
+
+def _locked(path: Path, lock: Callable[[int], object]) -> int:
+    while True:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            # Some network file systems have no locks: there it is as on Windows.
+            with contextlib.suppress(OSError):
+                lock(handle)
+            if os.path.samestat(os.fstat(handle), os.stat(path)):
+                return handle
+        except FileNotFoundError:
+            pass
+        except BaseException:
+            os.close(handle)
+            raise
+        os.close(handle)  # who held the lock before has removed the file: this lock locks nothing
 
 
 def text_hash(text: str) -> str:

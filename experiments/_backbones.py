@@ -11,7 +11,14 @@ import tyro
 
 import cnnjax as cj
 from cnnjax import paths
-from cnnjax.experiment import Experiment, Options, load_data, result_line, run_experiment
+from cnnjax.experiment import (
+    Experiment,
+    Options,
+    PictureData,
+    load_data,
+    result_line,
+    run_experiment,
+)
 
 Backbone = Literal["vgg16", "vgg19", "resnet50", "inception_v3", "xception", "mobilenet"]
 
@@ -30,8 +37,7 @@ TOP_BLOCKS = {
 class BackboneOptions(Options):
     """Options of an experiment with a pretrained base."""
 
-    data: str = "cats_vs_dogs_small"
-    """Folder of class folders, or of train/, validation/ and test/ with these in each."""
+    data: PictureData = "cats_vs_dogs_small"
     backbone: Backbone = "mobilenet"
     """The base."""
     alpha: float = 1.0

@@ -18,7 +18,7 @@ from typing import Literal
 
 import cnnjax as cj
 from cnnjax.cli import command
-from cnnjax.experiment import Experiment, Options, run_seeds
+from cnnjax.experiment import Experiment, Options, PictureData, run_seeds
 
 AUGMENT = cj.augment.Augment(
     rotation=40,
@@ -53,8 +53,7 @@ REPORTED = {"augmented": {"val_accuracy": 0.81}}
 class CatsOptions(Options):
     """Options of the experiment."""
 
-    data: str = "cats_vs_dogs_small"
-    """Folder of class folders, or of train/, validation/ and test/ with these in each."""
+    data: PictureData = "cats_vs_dogs_small"
     cure: Literal["plain", "dropout", "decay", "augmented"] = "plain"
     """What is done against overfitting."""
 

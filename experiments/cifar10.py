@@ -24,7 +24,7 @@ from typing import Literal
 
 import cnnjax as cj
 from cnnjax.cli import command
-from cnnjax.experiment import Experiment, RecipeOptions, run_seeds
+from cnnjax.experiment import Experiment, PictureData, RecipeOptions, run_seeds
 
 MODELS = {
     "plain": "one convolution on CIFAR-10",
@@ -69,8 +69,7 @@ class Options(RecipeOptions):
     """Which of the two nets."""
     augment: Literal["none", "reported", "mild"] = "none"
     """What is done to the training pictures of the reported recipe."""
-    data: str = "cifar10"
-    """Name of a data set, or path of an .npz file."""
+    data: PictureData = "cifar10"
 
 
 def experiment(options: Options) -> Experiment:

@@ -28,7 +28,14 @@ from matplotlib.figure import Figure
 import cnnjax as cj
 from cnnjax import paths
 from cnnjax.cli import command
-from cnnjax.experiment import RUNS, Experiment, build_model, load_data, run_experiment
+from cnnjax.experiment import (
+    RUNS,
+    Experiment,
+    PictureData,
+    build_model,
+    load_data,
+    run_experiment,
+)
 from cnnjax.gallery import save_picture
 from cnnjax.plot import smooth
 from cnnjax.results import spread
@@ -71,9 +78,7 @@ class Config:
     """Passes over the training data."""
     batch_size: int = 100
     """Images a step."""
-    data: str = "mnist"
-    """Name of a data set, path of an .npz file, or of a folder with a folder of pictures per
-    class."""
+    data: PictureData = "mnist"
     data_dir: Annotated[str | None, tyro.conf.arg(metavar="DIR")] = None
     """Where TensorFlow Datasets keeps its data; default: TFDS_DATA_DIR or ~/tensorflow_datasets."""
     out: Annotated[str | None, tyro.conf.arg(metavar="DIR")] = None

@@ -30,7 +30,8 @@ class OwnOptions(BackboneOptions):
     """Options of the experiment."""
 
     data: tyro.conf.Positional[str] = ""
-    """Folder of class folders, or of train/, validation/ and test/ with these in each."""
+    """Folder of class folders, or of train/, validation/ and test/ with these in each; FILE.csv of
+    paths and labels; or what else --data of the other experiments takes."""
     weights: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None  # type: ignore[assignment]
     """Of a pretrained base: imagenet (those published) or a weight file; default: from scratch."""
 

@@ -15,15 +15,14 @@ from dataclasses import dataclass
 
 import cnnjax as cj
 from cnnjax.cli import command
-from cnnjax.experiment import Experiment, Options, run_seeds
+from cnnjax.experiment import Experiment, Options, PictureData, run_seeds
 
 
 @dataclass(frozen=True)
 class Config(Options):
     """Options of the quickstart."""
 
-    data: str = "digits"
-    """digits (embedded), the name of a data set, or path of an .npz file."""
+    data: PictureData = "digits"
 
 
 def experiment(config: Config) -> Experiment:

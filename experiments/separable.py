@@ -17,7 +17,7 @@ from functools import partial
 
 import cnnjax as cj
 from cnnjax.cli import command
-from cnnjax.experiment import Experiment, Options, run_variants
+from cnnjax.experiment import Experiment, Options, PictureData, run_variants
 from experiments import _studies
 
 MODELS = {
@@ -39,11 +39,9 @@ COLUMNS = {
 class SeparableOptions(Options):
     """Options of the experiment."""
 
-    data: str = "cifar10"
-    """Name of a data set, path of an .npz file, or of a folder with a folder of pictures per
-    class."""
+    data: PictureData = "cifar10"
     image_size: int = 64
-    """Height and width to which a folder's pictures are brought."""
+    """Height and width to which pictures of any size are brought."""
 
 
 def experiment(model: str, options: SeparableOptions) -> Experiment:

@@ -22,7 +22,7 @@ import tyro
 import cnnjax as cj
 from cnnjax import plot
 from cnnjax.cli import command
-from cnnjax.experiment import RUNS, mean_curve
+from cnnjax.experiment import RUNS, PictureData, images_for, mean_curve
 from cnnjax.metrics import quality
 from cnnjax.storage import write_text
 
@@ -33,8 +33,7 @@ class SweepOptions:
 
     model: str = "mnist_convnet"
     """A name from `cnnjax list`."""
-    data: str = "digits"
-    """Name of a data set or path of an .npz file."""
+    data: PictureData = "digits"
     data_dir: Annotated[str | None, tyro.conf.arg(metavar="DIR")] = None
     """Where TensorFlow Datasets keeps its data; default: TFDS_DATA_DIR or ~/tensorflow_datasets."""
     seed: int = 0
@@ -69,6 +68,7 @@ def main(options: SweepOptions) -> cj.Sweep:
         validation=options.validation,
         seed=options.seed,
         progress=print,
+        **images_for(options.model),
     )
     config = cj.TrainingConfig(
         epochs=options.epochs,

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import socket
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from servers import Server
 
 # Before Keras is imported anywhere: the oracle runs on JAX.
 os.environ.setdefault("KERAS_BACKEND", "jax")
@@ -44,3 +48,23 @@ def squares() -> tuple[np.ndarray, np.ndarray]:
     for image, label in zip(images, labels, strict=True):
         image[3:9, 4 * label : 4 * label + 4] += 200
     return images, labels.astype(np.int32)
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    """A web server, by default of one file."""
+    with Server() as running:
+        thread = threading.Thread(target=running.serve_forever, args=(0.01,))
+        thread.start()
+        yield running
+        running.over.set()
+        running.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def nowhere() -> Iterator[str]:
+    """An address where nothing listens: bound, so that nobody else gets the port."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{bound.getsockname()[1]}/file.bin"

@@ -349,7 +349,7 @@ def test_doctor_tells_what_is_here_and_what_is_missing(
     assert "digits" in out
     assert str(tmp_path) in out
     assert "mnist" in out
-    assert "download_and_prepare" in out
+    assert "cnnjax data prepare NAME" in out
     facts = {line.split()[0] for line in out.splitlines()}
     assert {"python", "jax", "flax", "cores", "backend", "allocator", "cache"} <= facts
 

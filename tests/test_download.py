@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import hashlib
-import http.server
 import io
 import json
 import os
@@ -18,84 +16,22 @@ import threading
 import time
 
 import pytest
+from servers import DATA, ETAG, SIZE, Handler
 
+from cnnjax import storage
 from cnnjax.download import DownloadError, download
 
 module = sys.modules[download.__module__]
-DATA = bytes(range(256)) * 40  # 10240 bytes
-SIZE = len(DATA)
 OTHER = DATA[::-1]
 MD5 = hashlib.md5(DATA).hexdigest()
 SHA256 = hashlib.sha256(DATA).hexdigest()
-ETAG = '"one"'
-# A process of its own that needs only the standard library: it starts in a tenth of a second.
 CHILD = """
-import importlib.util, pathlib, sys
-spec = importlib.util.spec_from_file_location("download", sys.argv[1])
-module = sys.modules["download"] = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(module)
+import pathlib, sys
+from cnnjax.download import download
 print("ready", flush=True)
 sys.stdin.readline()
-print(module.download(sys.argv[2], pathlib.Path(sys.argv[3]), sha256=sys.argv[4]))
+print(download(sys.argv[1], pathlib.Path(sys.argv[2]), sha256=sys.argv[3]))
 """
-
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    def do_GET(self):
-        self.server.asked.append((self.headers.get("Range"), self.headers.get("If-Range")))
-        with contextlib.suppress(OSError):  # the client has gone
-            self.server.answer(self)
-
-    def reply(self, body, *, status=200, cut=None, length=True, **headers):
-        """Answer with the body, or with its first `cut` bytes although all are announced."""
-        self.send_response(status)
-        if length:
-            self.send_header("Content-Length", str(len(body)))
-        for name, value in headers.items():
-            self.send_header(name.replace("_", "-"), value)
-        self.end_headers()
-        self.wfile.write(body[:cut])
-
-    def serve(self, data=DATA, etag=ETAG, cut=None):
-        """What a good server does, ranges and all."""
-        given, condition = self.headers.get("Range"), self.headers.get("If-Range")
-        headers = {"ETag": etag} if etag else {}
-        if given is None or (condition is not None and condition != etag):
-            self.reply(data, cut=cut, **headers)
-            return
-        start = int(given.removeprefix("bytes=").removesuffix("-"))
-        if start >= len(data):
-            self.reply(b"", status=416, Content_Range=f"bytes */{len(data)}")
-            return
-        span = f"bytes {start}-{len(data) - 1}/{len(data)}"
-        self.reply(data[start:], status=206, cut=cut, Content_Range=span, **headers)
-
-    def log_message(self, *arguments):
-        pass
-
-
-class Server(http.server.ThreadingHTTPServer):
-    """`answer` does the work, or one of `answers` for each request; `asked` tells what came."""
-
-    def __init__(self):
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.asked = []
-        self.answer = Handler.serve
-        self.over = threading.Event()  # ends the answers that hang
-        self.base = f"http://127.0.0.1:{self.server_port}"
-        self.url = f"{self.base}/file.bin"
-
-    def answers(self, *each):
-        left = list(each)
-
-        def answer(handler):
-            left.pop(0)(handler)
-
-        self.answer = answer
-
-    @property
-    def ranges(self):
-        return [given for given, _ in self.asked]
 
 
 @pytest.fixture(autouse=True)
@@ -104,25 +40,6 @@ def _quick(monkeypatch):
     monkeypatch.setattr(module, "_PAUSES", (0, 0, 0))
     for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
-
-
-@pytest.fixture
-def server():
-    with Server() as running:
-        thread = threading.Thread(target=running.serve_forever, args=(0.01,))
-        thread.start()
-        yield running
-        running.over.set()
-        running.shutdown()
-        thread.join()
-
-
-@pytest.fixture
-def nowhere():
-    """An address where nothing listens: bound, so that nobody else gets the port."""
-    with socket.socket() as bound:
-        bound.bind(("127.0.0.1", 0))
-        yield f"http://127.0.0.1:{bound.getsockname()[1]}/file.bin"
 
 
 def failure(url, folder, **settings):
@@ -179,7 +96,7 @@ def test_the_name_comes_from_the_path_or_is_given(server, tmp_path):
 
 
 def test_a_file_put_by_hand_is_used_without_network(nowhere, tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "_alone", None)  # without a lock: the folder may be read-only
+    monkeypatch.setattr(module, "alone", None)  # without a lock: the folder may be read-only
     (tmp_path / "file.bin").write_bytes(DATA)
     for settings in ({}, {"md5": MD5}, {"sha256": SHA256}, {"size": SIZE}):
         assert download(nowhere, tmp_path, **settings) == tmp_path / "file.bin"
@@ -482,17 +399,39 @@ def test_a_refusal_is_not_tried_again(server, tmp_path, status):
     assert names(tmp_path) == []
 
 
-@pytest.mark.parametrize("sent", [None, 3000])
-def test_silence_ends_the_download(server, tmp_path, sent):
+def test_a_server_that_never_answers(server, tmp_path):
+    server.answer = lambda handler: server.over.wait(5)
+    assert "no answer within 0.2 s" in failure(server.url, tmp_path, timeout=0.2)
+    assert len(server.asked) == 1
+    assert names(tmp_path) == []
+
+
+def test_silence_in_the_middle_is_a_cut(server, tmp_path):
     def silent(handler):
-        if sent:
-            handler.serve(cut=sent)
+        handler.serve(cut=3000)
+        server.over.wait(5)
+
+    server.answer = silent  # each time 3,000 bytes of the rest
+    assert download(server.url, tmp_path, timeout=0.2).read_bytes() == DATA
+    assert server.ranges == [None, "bytes=3000-", "bytes=6000-", "bytes=9000-"]
+
+
+def test_silence_from_then_on_ends_the_download(server, tmp_path):
+    def silent(handler):
+        handler.serve(cut=3000 if handler.headers.get("Range") is None else 0)
         server.over.wait(5)
 
     server.answer = silent
-    assert "no answer within 0.2 s" in failure(server.url, tmp_path, timeout=0.2)
-    assert len(server.asked) == 1
-    assert (tmp_path / ".file.bin.part").exists() == (sent is not None)
+    line = failure(server.url, tmp_path, timeout=0.1)
+    assert "the connection was cut 4 times (nothing came for 0.1 s)" in line
+    assert (tmp_path / ".file.bin.part").stat().st_size == 3000
+
+
+def test_cuts_do_not_count_where_much_came_between_them(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "_WORTHWHILE", 1000)
+    server.answer = cut(1100)
+    assert download(server.url, tmp_path).read_bytes() == DATA
+    assert len(server.asked) == 10
 
 
 def test_what_is_no_http_is_refused(server, tmp_path):
@@ -620,7 +559,7 @@ def test_the_proxy_of_the_environment_is_used(server, tmp_path, monkeypatch):
 def start_child(url, folder):
     """A process that is ready to download once `go` tells it to."""
     child = subprocess.Popen(
-        [sys.executable, "-c", CHILD, module.__file__, url, str(folder), SHA256],
+        [sys.executable, "-c", CHILD, url, str(folder), SHA256],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -699,7 +638,7 @@ def test_the_lock_of_a_file_that_is_gone_locks_nothing(tmp_path, replaced):
                 file.touch()
 
     handles, file = [], tmp_path / "lock"
-    handle = module._locked(file, lock)
+    handle = storage._locked(file, lock)
     assert len(handles) == 2
     assert os.path.samestat(os.fstat(handle), file.stat())
     os.close(handle)

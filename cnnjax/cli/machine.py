@@ -1,4 +1,4 @@
-"""Verbs about what is on this machine: data, doctor."""
+"""The verb about what is on this machine: doctor."""
 
 from __future__ import annotations
 
@@ -8,23 +8,9 @@ from typing import Any
 
 def add(verbs: Any) -> None:
     """Add the verbs of this file to the command's."""
-    verb = verbs.add_parser("data", help="look at data")
-    actions = verb.add_subparsers(required=True, metavar="ACTION")
-    action = actions.add_parser(
-        "scan", help="the pictures of a folder of class folders, and the files that are no good"
-    )
-    action.add_argument("folder", help="holds a folder per class, or train/, validation/, test/")
-    action.set_defaults(verb=_data_scan)
-
     verb = verbs.add_parser("doctor", help="what is here, what is missing, how to get it")
     verb.add_argument("--data-dir", help="a TensorFlow Datasets directory to look in")
     verb.set_defaults(verb=_doctor)
-
-
-def _data_scan(options: argparse.Namespace) -> None:
-    from cnnjax.data import scan_folder
-
-    print(scan_folder(options.folder, progress=print))
 
 
 def _doctor(options: argparse.Namespace) -> None:

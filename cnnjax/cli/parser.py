@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from cnnjax.cli import inside, machine, models, records
+from cnnjax.cli import data, inside, machine, models, records
 from cnnjax.cli.running import run_as_command
 
 
@@ -32,6 +32,6 @@ def _parser() -> argparse.ArgumentParser:
         "python -m experiments.NAME.",
     )
     verbs = parser.add_subparsers(required=True, metavar="VERB")
-    for theme in (models, inside, records, machine):
+    for theme in (models, inside, data, records, machine):
         theme.add(verbs)
     return parser

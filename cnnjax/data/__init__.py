@@ -3,7 +3,8 @@
 from cnnjax.data.captcha import CaptchaRendering, load_captchas
 from cnnjax.data.dataset import Dataset, Splits, as_splits, from_arrays
 from cnnjax.data.files import Decoding, FileImages
-from cnnjax.data.folders import Scan, scan_folder
+from cnnjax.data.folders import scan_folder
+from cnnjax.data.idx import read_idx
 from cnnjax.data.images import (
     INTERPOLATIONS,
     RESIZE_POLICIES,
@@ -11,16 +12,35 @@ from cnnjax.data.images import (
     read_image,
     resize_image,
 )
+from cnnjax.data.info import Description, describe
 from cnnjax.data.loader import Batch, Loader, prefetch
+from cnnjax.data.picture_tables import scan_table
+from cnnjax.data.prepare import RECIPES, prepare
+from cnnjax.data.scan import Scan
 from cnnjax.data.series import Series, load_series
-from cnnjax.data.sources import EMBEDDED, KNOWN, how_to_get, load, reload, tfds_directory
-from cnnjax.data.text import TEXTS, Vocabulary, from_texts, load_texts
-from cnnjax.data.tfds import DataNotFound, prepared_names
+from cnnjax.data.sources import (
+    EMBEDDED,
+    KNOWN,
+    how_to_get,
+    load,
+    pictures_read,
+    reload,
+)
+from cnnjax.data.text import (
+    TEXTS,
+    Vocabulary,
+    describe_texts,
+    from_texts,
+    holds_texts,
+    load_texts,
+)
+from cnnjax.data.tfds import DataNotFound, prepared_names, tfds_directory
 
 __all__ = [
     "EMBEDDED",
     "INTERPOLATIONS",
     "KNOWN",
+    "RECIPES",
     "RESIZE_POLICIES",
     "TEXTS",
     "Batch",
@@ -28,6 +48,7 @@ __all__ = [
     "DataNotFound",
     "Dataset",
     "Decoding",
+    "Description",
     "FileImages",
     "Loader",
     "Scan",
@@ -36,18 +57,25 @@ __all__ = [
     "UnreadableImage",
     "Vocabulary",
     "as_splits",
+    "describe",
+    "describe_texts",
     "from_arrays",
     "from_texts",
+    "holds_texts",
     "how_to_get",
     "load",
     "load_captchas",
     "load_series",
     "load_texts",
+    "pictures_read",
     "prefetch",
+    "prepare",
     "prepared_names",
+    "read_idx",
     "read_image",
     "reload",
     "resize_image",
     "scan_folder",
+    "scan_table",
     "tfds_directory",
 ]

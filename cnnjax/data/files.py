@@ -85,11 +85,25 @@ class Decoding:
         Raises:
             UnreadableImage: if there is no such file or it cannot be decoded.
         """
+        try:
+            encoded = Path(path).read_bytes()
+        except FileNotFoundError:
+            raise UnreadableImage(f"{path}: no such file") from None
+        except OSError as error:
+            raise UnreadableImage(f"{path}: not a readable image ({error})") from None
+        return self.decoded(encoded, str(path))
+
+    def decoded(self, encoded: bytes, name: str) -> np.ndarray:
+        """uint8 [height, width, channels] of a file's content; `name` stands for it in errors.
+
+        Raises:
+            UnreadableImage: if it cannot be decoded.
+        """
         if self.decoder == "fast":
-            pixels = _fast(Path(path), self.size)
+            pixels = _fast(encoded, self.size)
             if pixels is not None:
                 return pixels
-        return self.resized(decode_image(path, self.channels, str(path)))
+        return self.resized(decode_image(io.BytesIO(encoded), self.channels, name))
 
     def resized(self, pixels: np.ndarray) -> np.ndarray:
         """Decoded pixels at the size."""
@@ -140,6 +154,11 @@ class FileImages:
         digest.update("\n".join(self.hashes).encode())
         return digest.hexdigest()
 
+    @property
+    def cache_folder(self) -> Path:
+        """Where all of them are kept once they are decoded; there or not."""
+        return cache_directory() / "data" / "folders" / self.content_hash[:32]
+
     def __getitem__(self, rows: Any) -> np.ndarray:
         """The pictures at an index, a slice or an array of indices, decoded."""
         if self.pixels is not None:
@@ -169,7 +188,8 @@ class FileImages:
         """The same pictures from a memory-mapped cache, which is made if need be.
 
         Args:
-            budget: bytes; where all pictures would take more they stay in their files.
+            budget: bytes; where all pictures would take more they stay in their files; 0 leaves
+                them there without a word.
             progress: told in a sentence before something takes long.
 
         Raises:
@@ -178,12 +198,14 @@ class FileImages:
         """
         say = progress or _silent
         if self.nbytes > budget:
-            say(
-                f"{len(self):,} pictures of {self.root} would take {self.nbytes / 2**30:.1f} GiB: "
-                f"more than {budget / 2**30:.1f} GiB, so they are decoded batch by batch"
-            )
+            if budget:
+                say(
+                    f"{len(self):,} pictures of {self.root} would take "
+                    f"{self.nbytes / 2**30:.1f} GiB: more than {budget / 2**30:.1f} GiB, so they "
+                    "are decoded batch by batch"
+                )
             return self
-        folder = cache_directory() / "data" / "folders" / self.content_hash[:32]
+        folder = self.cache_folder
         pixels = _open(folder / "images.npy", self.shape)
         if pixels is None:
             say(f"decoding {len(self):,} pictures of {self.root} once, into {folder}")
@@ -258,14 +280,13 @@ def _check_fast(decoding: Decoding) -> None:
     cv2.setNumThreads(1)  # the pictures are what is done side by side
 
 
-def _fast(path: Path, size: tuple[int, int]) -> np.ndarray | None:
+def _fast(encoded: bytes, size: tuple[int, int]) -> np.ndarray | None:
     """A plain upright RGB JPEG by the fast libraries; None for any other file."""
     import cv2
     import simplejpeg
     from PIL import Image
 
     try:
-        encoded = path.read_bytes()
         with Image.open(io.BytesIO(encoded)) as header:
             if header.format != "JPEG" or header.mode != "RGB":
                 return None
@@ -274,8 +295,6 @@ def _fast(path: Path, size: tuple[int, int]) -> np.ndarray | None:
         # Scaled while it is decoded, to not less than the size.
         pixels = simplejpeg.decode_jpeg(encoded, "RGB", min_height=size[0], min_width=size[1])
         pixels = cv2.resize(pixels, (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
-    except FileNotFoundError:
-        raise UnreadableImage(f"{path}: no such file") from None
     except (OSError, ValueError, SyntaxError):
         return None  # Pillow says what is wrong with it
     return np.asarray(pixels, np.uint8)

@@ -1,52 +1,45 @@
-"""Where data comes from: TFDS directories, class folders, digits, .npz files; one resolver."""
+"""Where data comes from: one resolver of names, folders and files, and of what records say."""
 
 from __future__ import annotations
 
-import os
 import re
-import struct
-import zipfile
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from cnnjax import paths, rng
+from cnnjax import paths
 from cnnjax.data.captcha import load_captchas
-from cnnjax.data.dataset import Dataset, Splits, from_arrays
+from cnnjax.data.dataset import Splits
+from cnnjax.data.digits import load_digits
 from cnnjax.data.files import MEMORY_BUDGET, Decoding
-from cnnjax.data.folders import load_folder
+from cnnjax.data.folders import scan_folder
+from cnnjax.data.idx import is_idx, load_idx
+from cnnjax.data.npz import load_npz
+from cnnjax.data.picture_tables import scan_table
+from cnnjax.data.prepare.recipes import RECIPES
+from cnnjax.data.scan import Scan
 from cnnjax.data.series import load_series
-from cnnjax.data.tfds import DataNotFound, prepared_names, tfds_split
+from cnnjax.data.tfds import DataNotFound, any_size, find_split, prepared_names, tfds_directory
+from cnnjax.data.tfds_pictures import tfds_split
 
 EMBEDDED = ("digits",)
-KNOWN = ("digits", "mnist", "cifar10", "fashion_mnist")
+KNOWN = ("digits", *(name for name in RECIPES if name != "imdb_reviews"))
 
 # A TFDS name, perhaps with a configuration: never a path that leaves the data directory.
 _NAME = re.compile(r"\w+(/\w[\w.\-]*)?")
 
-# What a record says of how a folder was read, for `load`.
-_OF_FOLDERS = ("image_size", "channels", "resize", "interpolation", "decoder", "class_names")
-
-# What NumPy and zipfile raise for files that are damaged, cut off or something else.
-_UNREADABLE = (
-    zipfile.BadZipFile,
-    zlib.error,
-    struct.error,
-    OSError,
-    ValueError,
-    EOFError,
-    KeyError,
-    RuntimeError,
-    NotImplementedError,
-    SyntaxError,
+# What files of one's own may be, for the error about what is neither a name nor a file.
+_OWN = (
+    "a folder with a folder of pictures per class, a folder of idx files or one of them, NAME.npz "
+    "(images, labels), or NAME.csv (paths and labels of pictures)"
 )
 
-_NPZ_KEYS = (("x_train", "y_train"), ("images", "labels"), ("x", "y"))
-_NPZ_TEST_KEYS = (("x_test", "y_test"), ("test_images", "test_labels"))
+# What a record says of how pictures were read, for `load`.
+_OF_PICTURES = (
+    "image_size", "channels", "resize", "interpolation", "decoder", "class_names", "path_column",
+    "label_column",
+)  # fmt: skip
 
 
 def load(
@@ -59,6 +52,8 @@ def load(
     interpolation: str = "bilinear",
     decoder: str = "pillow",
     class_names: Sequence[str] | None = None,
+    path_column: str | None = None,
+    label_column: str | None = None,
     memory_budget: int = MEMORY_BUDGET,
     validation: float = 0.0,
     train_examples: int | None = None,
@@ -68,19 +63,22 @@ def load(
     """Resolve a data set by name, file or folder.
 
     Args:
-        source: "digits" (embedded in scikit-learn, needs no files), the name of an image
-            classification data set prepared by TensorFlow Datasets ("mnist", "cifar10", ...),
-            the path of an .npz file with x_train, y_train and, if any, x_test, y_test (or images
-            and labels, or x and y), or the path of a folder that holds a folder of pictures per
-            class, or train/, validation/ and test/ with these in each. A name that is both is the
-            data set; "./name" is the folder.
+        source: "digits" (embedded in scikit-learn, needs no files); the name of an image
+            classification data set prepared by TensorFlow Datasets ("mnist", "cifar10", ...); or a
+            path: of a folder that holds a folder of pictures per class, or train/, validation/ and
+            test/ with these in each; of a folder of idx files, or one of them (`load_idx`); of an
+            .npz file of images and labels (`load_npz`); or of a .csv file of paths and labels of
+            pictures (`scan_table`). A name that is both is the data set; "./name" is the folder.
         data_dir: where TFDS keeps its data; None takes TFDS_DATA_DIR, else ~/tensorflow_datasets.
-        image_size: of a folder's pictures, (height, width); needed there, without effect elsewhere,
-            as are the next five.
+        image_size: (height, width) to which pictures are brought that may have any size: those of
+            folders and .csv files, where it is needed, and of TFDS data sets that declare no size;
+            without effect elsewhere, as are the next four.
         channels, resize, interpolation, decoder: as in `Decoding`.
-        class_names: the class folders to use, in the order of their labels; None: all, sorted.
-        memory_budget: bytes; a part that takes no more once decoded is kept so, in a memory-mapped
-            cache, and a larger one is decoded batch by batch.
+        class_names: of a folder or .csv file, the classes to use, in the order of their labels;
+            None: all, sorted.
+        path_column, label_column: of a .csv file; None: by their usual names.
+        memory_budget: bytes; a part of a folder or .csv file that takes no more once decoded is
+            kept so, in a memory-mapped cache, and a larger one is decoded batch by batch.
         validation: fraction of the training examples set aside for validation, in [0, 1).
         train_examples: train on so many of the others only; None: on all.
         seed: of both choices.
@@ -101,22 +99,31 @@ def load(
             f"source must be a name or a path, got {type(source).__name__}: arrays go into cj.fit "
             "as they are, or through cj.data.from_arrays"
         )
+    decoding = None
+    if image_size is not None:
+        decoding = Decoding(image_size, channels, resize, interpolation, decoder)
     name = str(source)
+    path = Path(name).expanduser().absolute()
+    folder = is_folder(name, data_dir)
+    facts: dict[str, Any] = {"data": str(path)}
     if name == "digits":
-        splits = _digits()
-    elif name.endswith(".npz"):
-        name = str(Path(name).expanduser().absolute())
-        splits = _npz(Path(name))
-    elif is_folder(name, data_dir):
-        decoding = _decoding(name, image_size, channels, resize, interpolation, decoder)
-        return set_aside(
-            _folder(name, decoding, class_names, memory_budget, progress),
-            validation, train_examples, seed,
-        )  # fmt: skip
+        splits, facts = load_digits(), {"data": name}
+    elif path.suffix.lower() == ".npz":
+        splits = load_npz(path)
+    elif (folder or not path.is_dir()) and is_idx(path):
+        splits = load_idx(path)
+    elif path.suffix.lower() == ".csv":
+        scan = scan_table(path, class_names, path_column, label_column, progress)
+        decoding = _needed(decoding, f"{name} names pictures")
+        splits, read = _pictures(scan, decoding, memory_budget, progress)
+        facts["pictures"] = {**read, "path_column": path_column, "label_column": label_column}
+    elif folder:
+        decoding = _needed(decoding, f"{name} is a folder of pictures")
+        scan = scan_folder(path, class_names, progress)
+        splits, facts["folder"] = _pictures(scan, decoding, memory_budget, progress)
     else:
-        splits = _tfds(name, data_dir, progress)
-    splits = replace(splits, source={"data": name})
-    return set_aside(splits, validation, train_examples, seed)
+        splits, facts = _tfds(name, data_dir, decoding, progress)
+    return set_aside(replace(splits, source=facts), validation, train_examples, seed)
 
 
 def set_aside(splits: Splits, validation: float, train_examples: int | None, seed: int) -> Splits:
@@ -159,8 +166,8 @@ def reload(
 
         splits = load_texts(source["data"], data_dir=data_dir, progress=progress, **source["texts"])
     else:
-        folder = {k: v for k, v in source.get("folder", {}).items() if k in _OF_FOLDERS}
-        splits = load(source["data"], data_dir=data_dir, progress=progress, **folder)
+        read = {k: v for k, v in pictures_read(source).items() if k in _OF_PICTURES}
+        splits = load(source["data"], data_dir=data_dir, progress=progress, **read)
     for step, *arguments in source.get("steps", []):
         splits = steps[step](splits, *arguments)
     return splits
@@ -173,119 +180,75 @@ def is_folder(name: str, data_dir: str | Path | None) -> bool:
     return not is_prepared(name, data_dir) and Path(name).expanduser().is_dir()
 
 
-def _decoding(
-    name: str, image_size: tuple[int, int] | None, channels: int, resize: str,
-    interpolation: str, decoder: str,
-) -> Decoding:  # fmt: skip
-    if image_size is None:
-        raise ValueError(
-            f"{name} is a folder of pictures, which may have any size: give "
-            "image_size=(height, width)"
-        )
-    return Decoding(image_size, channels, resize, interpolation, decoder)
+def pictures_read(source: Mapping[str, Any]) -> Mapping[str, Any]:
+    """How pictures of any size were read, by a record of `load`; empty where they have one size.
+
+    Args:
+        source: `Splits.source`.
+    """
+    return source.get("folder") or source.get("pictures") or {}
 
 
-def _folder(
-    name: str,
+def _needed(decoding: Decoding | None, what: str) -> Decoding:
+    if decoding is None:
+        raise ValueError(f"{what}, which may have any size: give image_size=(height, width)")
+    return decoding
+
+
+def _pictures(
+    scan: Scan,
     decoding: Decoding,
-    class_names: Sequence[str] | None,
     memory_budget: int,
     progress: Callable[[str], None] | None,
-) -> Splits:
-    splits, scan = load_folder(
-        name, decoding, class_names, memory_budget=memory_budget, progress=progress
-    )
+) -> tuple[Splits, dict[str, Any]]:
+    """The pictures of a scan, and how they were read, for the record."""
+    splits = scan.splits(decoding, memory_budget, progress)
     if progress:
         for line in scan.remarks():
             progress(line)
+    facts = {
+        **_settings(decoding),
+        "class_names": list(scan.class_names),
+        "files_set_aside": len(scan.set_aside),
+    }
+    return splits, facts
+
+
+def _settings(decoding: Decoding) -> dict[str, Any]:
     settings = asdict(decoding)
-    return replace(
-        splits,
-        source={
-            "data": str(scan.root),
-            "folder": {
-                "image_size": list(settings.pop("size")),
-                **settings,
-                "class_names": list(scan.class_names),
-                "files_set_aside": len(scan.set_aside),
-            },
-        },
-    )
+    return {"image_size": list(settings.pop("size")), **settings}
 
 
-def _digits() -> Splits:
-    """scikit-learn's 1,797 handwritten digits (8x8) at 28x28; every run tests on the same fifth."""
-    from PIL import Image
-    from sklearn.datasets import load_digits
-
-    digits = load_digits()
-    small = (digits.images * (255 / 16)).round().astype(np.uint8)
-    images = np.stack(
-        [np.asarray(Image.fromarray(i).resize((28, 28), Image.Resampling.BICUBIC)) for i in small]
-    )[..., None]
-    labels = digits.target.astype(np.int32)
-    names = tuple(str(i) for i in range(10))
-    order = rng.permutation(len(labels), 0, "digits")
-    cut = len(labels) // 5
-    test, train = np.sort(order[:cut]), np.sort(order[cut:])
-    return Splits(
-        train=Dataset(images[train], labels[train], names, "digits train"),
-        test=Dataset(images[test], labels[test], names, "digits test"),
-    )
-
-
-def _npz(path: Path) -> Splits:
-    path = path.expanduser()
-    if not path.is_file():
-        raise DataNotFound(f"data file {path} does not exist (looked in {path.absolute().parent})")
-    try:
-        with open(path, "rb") as raw:
-            file = np.load(raw, allow_pickle=False)
-            if not isinstance(file, np.lib.npyio.NpzFile):
-                raise ValueError("it holds a single array")
-            keys = set(file.files)
-            train = _pair(file, keys, _NPZ_KEYS)
-            test = _pair(file, keys, _NPZ_TEST_KEYS)
-            names = tuple(str(n) for n in file["label_names"]) if "label_names" in keys else ()
-    except _UNREADABLE as error:
-        raise ValueError(f"{path} is not a readable .npz file of plain arrays: {error}") from None
-    if train is None:
-        raise ValueError(
-            f"{path} holds {', '.join(sorted(keys)) or 'nothing'}; expected x_train and y_train, "
-            "or images and labels, or x and y"
-        )
-    return Splits(
-        train=from_arrays(*train, names, f"{path.name} train"),
-        test=from_arrays(*test, names, f"{path.name} test") if test else None,
-    )
-
-
-def _pair(
-    file: np.lib.npyio.NpzFile, keys: set[str], candidates: tuple[tuple[str, str], ...]
-) -> tuple[np.ndarray, np.ndarray] | None:
-    for images, labels in candidates:
-        if images in keys and labels in keys:
-            return file[images], file[labels]
-        if images in keys or labels in keys:
-            missing = labels if images in keys else images
-            raise ValueError(f"{missing} is missing beside {images if images in keys else labels}")
-    return None
-
-
-def _tfds(name: str, data_dir: str | Path | None, progress: Callable | None) -> Splits:
+def _tfds(
+    name: str,
+    data_dir: str | Path | None,
+    decoding: Decoding | None,
+    progress: Callable[[str], None] | None,
+) -> tuple[Splits, dict[str, Any]]:
     root = tfds_directory(data_dir)
     if not is_prepared(name, data_dir):
-        raise DataNotFound(not_found(name, root, KNOWN, "NAME.npz", "digits"))
-    train = tfds_split(root, name, "train", progress)
-    test = tfds_split(root, name, "test", progress)
+        raise DataNotFound(_nowhere(name, root))
+    version = find_split(root, name, "train")
+    if version is not None and not any_size(version):
+        decoding = None
+    train, validation, test = (
+        tfds_split(root, name, part, progress, decoding) for part in ("train", "validation", "test")
+    )
     if train is None:
         raise DataNotFound(f"data set {name!r} in {root} has no split 'train'")
-    return Splits(train=train, test=test)
+    facts: dict[str, Any] = {"data": name}
+    if decoding is not None:
+        facts["pictures"] = _settings(decoding)
+    return Splits(train, validation, test), facts
 
 
-def tfds_directory(data_dir: str | Path | None = None) -> Path:
-    """The TFDS directory: the argument, else TFDS_DATA_DIR, else ~/tensorflow_datasets."""
-    return Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+def _nowhere(name: str, root: Path) -> str:
+    """What to say of a name that is neither that of a data set nor of a file or folder."""
+    path = Path(name).expanduser().absolute()
+    if path.is_file():
+        return f"{path} is a file of no kind that is known: expected {_OWN}"
+    message = not_found(name, root, KNOWN, _OWN, "digits")
+    return message if path.exists() else f"{message}. Nor is there a folder or file {path}"
 
 
 def is_prepared(name: str, data_dir: str | Path | None) -> bool:
@@ -313,7 +276,12 @@ def not_found(name: str, root: Path, known: Sequence[str], own: str, embedded: s
 
 
 def how_to_get(name: str) -> str:
-    """The command that prepares a TFDS data set."""
+    """The command that prepares a TFDS data set; "NAME" stands for any."""
+    if name in (*RECIPES, "NAME"):
+        return (
+            f"Prepare it once: cnnjax data prepare {name} (on a machine without network: prepare "
+            "it on another, and give the directory with --data-dir or TFDS_DATA_DIR)."
+        )
     return (
         'Prepare it once, on any machine with TensorFlow: python -c "import tensorflow_datasets '
         f"as tfds; tfds.builder('{name}', file_format='array_record').download_and_prepare()\"; "

@@ -1,97 +1,48 @@
-"""TFDS directories without TensorFlow, decoded once into a memory-mapped cache."""
+"""TFDS directories: what they hold, and where."""
 
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
-import shutil
-import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from cnnjax.data.dataset import Dataset
-from cnnjax.runtime import cache_directory
-
 _CACHE_FORMAT = 2
 _READ_AT_ONCE = 1000
-
-_LOSSLESS = ("PNG", "GIF", "BMP")
-
-_Decoded = tuple[np.ndarray, np.ndarray, str]  # images, labels, how the pictures were stored
+_HEAD = 1 << 16  # bytes of a file that tell it from another
 
 
 class DataNotFound(FileNotFoundError):
     """A data set that is not where it was looked for."""
 
 
+def tfds_directory(data_dir: str | Path | None = None) -> Path:
+    """The TFDS directory: the argument, else TFDS_DATA_DIR, else ~/tensorflow_datasets."""
+    return Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+
+
 def prepared_names(root: Path) -> list[str]:
     """Names of the data sets that a TFDS directory holds, of images or not."""
     if not root.is_dir():
         return []
-    return sorted(p.name for p in root.iterdir() if p.is_dir() and _versions(p))
-
-
-def tfds_split(
-    root: Path, name: str, split: str, progress: Callable[[str], None] | None = None
-) -> Dataset | None:
-    """A split of an image classification data set, from the cache or decoded into it.
-
-    Args:
-        root: a TFDS data directory.
-        name: of the data set.
-        split: "train" or "test".
-        progress: told when decoding starts.
-
-    Returns:
-        The data set, memory-mapped; None if there is no such split.
-
-    Raises:
-        DataNotFound: if no version is complete, or its files are not array_record.
-        ValueError: if it has no image and label.
-    """
-    source = find_split(root, name, split)
-    if source is None:
-        return None
-    key = source_key(source, split)
-    cached = cache_directory() / "data" / name / f"{source.name}-{split}-{key}"
-    decoded = _open_cache(cached)
-    if decoded is None:
-        if not has_features(source, "image", "label"):
-            raise ValueError(
-                f"{source} holds no images for classification: a data set of 'image' and 'label' "
-                "is needed (cj.data.load_texts is for one of 'text' and 'label')"
-            )
-        writable = _writable(cached.parent)
-        if progress:
-            into = f"once, into {cached}" if writable else "into memory: the cache is not writable"
-            progress(f"decoding {name} {split} {into}")
-        decoded = _decode(source, split)
-        if writable:
-            _build_cache(cached, *decoded)
-            decoded = _open_cache(cached)
-            if decoded is None:
-                raise OSError(f"the cache {cached} cannot be read back: is the disk full?")
-    images, labels, encoding = decoded
-    # Pictures that lost something on the way are not quite the data set of that name.
-    lossy = f", {encoding}" if encoding not in _LOSSLESS else ""
-    return Dataset(images, labels, label_names(source), f"{name} {source.name} {split}{lossy}")
+    return sorted(p.name for p in root.iterdir() if p.is_dir() and prepared_versions(p))
 
 
 def find_split(root: Path, name: str, split: str) -> Path | None:
     """Where the newest complete version of a data set is; None if it has no such split.
 
     Args:
-        root, name, split: as in `tfds_split`.
+        root: a TFDS data directory.
+        name: of the data set.
+        split: e.g. "train".
 
     Raises:
         DataNotFound: if no version is complete, or its files are not array_record.
     """
-    versions = _versions(root / name)
+    versions = prepared_versions(root / name)
     configurations = sorted({v.parent.name for v in versions} - {Path(name).name})
     if len(configurations) > 1:
         raise DataNotFound(
@@ -151,7 +102,7 @@ def read_texts(source: Path, split: str) -> tuple[list[str], np.ndarray]:
     return texts, labels
 
 
-def _versions(folder: Path) -> list[Path]:
+def prepared_versions(folder: Path) -> list[Path]:
     """Complete versions, oldest first, of a data set with or without configurations."""
 
     def number(path: Path) -> list[int]:
@@ -164,30 +115,38 @@ def _versions(folder: Path) -> list[Path]:
     return sorted(found, key=number)
 
 
-def _writable(folder: Path) -> bool:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError:
-        return False
-    return os.access(folder, os.W_OK)
-
-
 def has_features(version: Path, *wanted: str) -> bool:
     """Whether the records of a data set have all of these."""
+    features = _features(version)
+    return all(name in features for name in wanted)
+
+
+def any_size(version: Path) -> bool:
+    """Whether the pictures of a data set may have any size, by its description."""
+    image = _features(version).get("image", {}).get("image", {})
+    size = image.get("shape", {}).get("dimensions", ())[:2]
+    return len(size) < 2 or any(int(n) < 1 for n in size)
+
+
+def _features(version: Path) -> dict[str, Any]:
+    """What a record of a data set has, by name; {} where its description cannot be read."""
     try:
-        features = json.loads((version / "features.json").read_text(encoding="utf-8"))
-        names = features["featuresDict"]["features"]
-    except (OSError, ValueError, KeyError):
-        return False
-    return all(name in names for name in wanted)
+        described = json.loads((version / "features.json").read_text(encoding="utf-8"))
+        return dict(described["featuresDict"]["features"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
 
 
 def source_key(source: Path, split: str) -> str:
-    """Changes whenever the source's description or the sizes of its files do."""
+    """Changes whenever the source's description or its files do, by their size, time and head."""
     digest = hashlib.sha256(f"{_CACHE_FORMAT}".encode())
     digest.update((source / "dataset_info.json").read_bytes())
     for file in sorted(source.glob(f"*{split}*.array_record*")):
-        digest.update(f"{file.name} {file.stat().st_size}".encode())
+        state = file.stat()
+        digest.update(f"{file.name} {state.st_size} {state.st_mtime_ns}".encode())
+        # Two directories of one time, as from an archive, may hold the same in another order.
+        with open(file, "rb") as opened:
+            digest.update(opened.read(_HEAD))
     return digest.hexdigest()[:12]
 
 
@@ -199,75 +158,3 @@ def label_names(source: Path) -> tuple[str, ...]:
     features = json.loads((source / "features.json").read_text())
     count = features["featuresDict"]["features"]["label"]["classLabel"]["numClasses"]
     return tuple(str(i) for i in range(int(count)))
-
-
-def _decode(source: Path, split: str) -> _Decoded:
-    import tensorflow_datasets as tfds
-
-    # Bytes, not pixels: TFDS would warn that OpenCV is missing, and Pillow decodes the same pixels.
-    records: Any = tfds.builder_from_directory(str(source)).as_data_source(
-        split=split, decoders={"image": tfds.decode.SkipDecoding()}
-    )
-    if not len(records):
-        raise ValueError(f"{source}: the split {split!r} is empty")
-    shape, encoding = _pixels(records[0]["image"]).shape, _encoding(records[0]["image"])
-    images = np.empty((len(records), *shape), np.uint8)
-    labels = np.empty(len(records), np.int32)
-    for start in range(0, len(records), _READ_AT_ONCE):
-        stop = min(start + _READ_AT_ONCE, len(records))
-        for i, record in enumerate(records.__getitems__(range(start, stop)), start):
-            pixels = _pixels(record["image"])
-            if pixels.shape != shape:
-                raise ValueError(
-                    f"{source}: image {i} has shape {pixels.shape}, the first one has {shape}; "
-                    "images of one size are needed"
-                )
-            images[i], labels[i] = pixels, record["label"]
-    return images, labels, encoding
-
-
-def _encoding(encoded: bytes) -> str:
-    """The format of a picture, e.g. "PNG" or "JPEG"."""
-    from PIL import Image
-
-    with Image.open(io.BytesIO(encoded)) as image:
-        return image.format or "unknown"
-
-
-def _pixels(encoded: bytes) -> np.ndarray:
-    from PIL import Image
-
-    with Image.open(io.BytesIO(encoded)) as image:
-        if image.mode not in ("L", "RGB"):  # palette, 16 bit, transparency, ...
-            raise ValueError(f"an image of the mode {image.mode} is neither 8-bit grey nor RGB")
-        pixels = np.asarray(image)
-    return pixels[..., None] if pixels.ndim == 2 else pixels
-
-
-def _build_cache(target: Path, images: np.ndarray, labels: np.ndarray, encoding: str) -> None:
-    """Write beside the target and rename: complete or absent, also if two build at once."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    building = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-    try:
-        np.save(building / "images.npy", images)
-        np.save(building / "labels.npy", labels)
-        (building / "encoding.txt").write_text(encoding, encoding="utf-8")
-        try:
-            os.rename(building, target)
-        except OSError:
-            if _open_cache(target) is None:  # a damaged one is in the way, not another's fresh one
-                shutil.rmtree(target, ignore_errors=True)
-                os.rename(building, target)
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
-
-
-def _open_cache(target: Path) -> _Decoded | None:
-    try:
-        images = np.load(target / "images.npy", mmap_mode="r", allow_pickle=False)
-        labels = np.load(target / "labels.npy", allow_pickle=False)
-        encoding = (target / "encoding.txt").read_text(encoding="utf-8")
-    except (OSError, ValueError, EOFError):  # absent, or cut off by a full disk
-        return None
-    whole = len(images) == len(labels) and bool(encoding)
-    return (images, labels, encoding) if whole else None

@@ -1,18 +1,20 @@
 """Experiments: from a configuration to trained, drawn, reported and compared runs."""
 
 from cnnjax.experiment.many import draw_seeds, mean_curve, run_seeds, run_variants
-from cnnjax.experiment.options import Experiment, Options, RecipeOptions
-from cnnjax.experiment.run import RUNS, build_model, load_data, run_experiment
+from cnnjax.experiment.options import Experiment, Options, PictureData, RecipeOptions
+from cnnjax.experiment.run import RUNS, build_model, images_for, load_data, run_experiment
 from cnnjax.experiment.tables import comparison, result_line
 
 __all__ = [
     "RUNS",
     "Experiment",
     "Options",
+    "PictureData",
     "RecipeOptions",
     "build_model",
     "comparison",
     "draw_seeds",
+    "images_for",
     "load_data",
     "mean_curve",
     "result_line",

@@ -11,6 +11,20 @@ import tyro
 
 from cnnjax.config import TrainingConfig
 
+# --data of every experiment with pictures.
+PictureData = Annotated[
+    str,
+    tyro.conf.arg(
+        metavar="NAME|FOLDER|FILE",
+        help="Name of a data set: digits, which needs no files, or one in a TensorFlow Datasets "
+        "directory (mnist, cifar10, ...). Or your own: a folder with a folder of pictures per "
+        "class, or train/, validation/ and test/ with these in each; a folder of idx files "
+        "(train-images-idx3-ubyte.gz, ...) or one of them; FILE.npz with x_train, y_train, x_test, "
+        "y_test, or images, labels; FILE.csv with paths and labels of pictures (columns path, "
+        "label and perhaps split). Pictures of any size are brought to that of the model.",
+    ),
+]
+
 
 @dataclass(frozen=True)
 class Options:
@@ -22,9 +36,7 @@ class Options:
     """Number of runs, with the seeds seed, seed + 1, ...; the mean and its spread are printed."""
     epochs: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
     """Passes over the training data; default: the recipe's."""
-    data: str = "mnist"
-    """Name of a data set, path of an .npz file, or of a folder with a folder of pictures per
-    class."""
+    data: PictureData = "mnist"
     data_dir: Annotated[str | None, tyro.conf.arg(metavar="DIR")] = None
     """Where TensorFlow Datasets keeps its data; default: TFDS_DATA_DIR or ~/tensorflow_datasets."""
     out: Annotated[str | None, tyro.conf.arg(metavar="DIR")] = None
@@ -53,9 +65,10 @@ class Experiment:
         description: one line for the report.
         model: name for `create_model`.
         training: how to train.
-        data: name or file for `data.load`.
+        data: name, folder or file for `data.load`.
         data_dir: for `data.load`.
-        images: how a folder's pictures are read, for `data.load`, e.g. {"image_size": (150, 150)}.
+        images: how pictures of any size are read, for `data.load`, e.g. {"image_size": (150, 150)};
+            {}: as the model takes them by default.
         texts: for data of texts, how they are read, for `data.load_texts`, e.g. {"length": 500}.
         validation, test: fractions of the training data set aside, in [0, 1), where the data have
             no such part.

@@ -13,7 +13,7 @@ import numpy as np
 from cnnjax import data as data_sources
 from cnnjax.experiment.options import Experiment
 from cnnjax.experiment.tables import result_line
-from cnnjax.models import Model, create_model, summary
+from cnnjax.models import BUILDERS, Model, create_model, summary
 from cnnjax.report import draw_augmentation, draw_test, write_report
 from cnnjax.training import Run, RunDirectory, fit
 
@@ -89,7 +89,8 @@ def load_data(experiment: Experiment, say: Callable[[str], None] = print) -> dat
     if experiment.texts is not None:
         splits = data_sources.load_texts(experiment.data, **common, **experiment.texts)
     else:
-        splits = data_sources.load(experiment.data, **common, **experiment.images)
+        images = experiment.images or images_for(experiment.model)
+        splits = data_sources.load(experiment.data, **common, **images)
     seed = experiment.training.seed
     if experiment.test and splits.test is None:
         # Not the run's seed: all runs are tested on the same examples.
@@ -99,6 +100,25 @@ def load_data(experiment: Experiment, say: Callable[[str], None] = print) -> dat
     if experiment.train_examples is not None:
         splits = splits.with_train_examples(experiment.train_examples, seed)
     return splits
+
+
+def images_for(model: str) -> dict[str, Any]:
+    """How pictures of any size are read for a model, by its default input, for `data.load`.
+
+    Args:
+        model: a name for `create_model`.
+
+    Returns:
+        image_size and channels; {} where the model takes no pictures, or there is no such model.
+
+    >>> images_for("lenet")
+    {'image_size': (28, 28), 'channels': 1}
+    """
+    shape = BUILDERS[model].input_shape if model in BUILDERS else ()
+    if len(shape) != 3:
+        return {}
+    height, width, channels = shape
+    return {"image_size": (height, width), "channels": channels}
 
 
 def build_model(experiment: Experiment, splits: data_sources.Splits) -> Model:
@@ -121,7 +141,7 @@ def build_model(experiment: Experiment, splits: data_sources.Splits) -> Model:
         **experiment.arguments,
     )
     # Photos that the model is asked about later are brought to its size as those of training were.
-    read = (splits.source or {}).get("folder", {})
+    read = data_sources.pictures_read(splits.source or {})
     same = {k: read[k] for k in ("resize", "interpolation") if k in read}
     return model.replace(spec=replace(model.spec, **same))
 

@@ -1,6 +1,7 @@
 """Pictures of what is inside a model, for photos in files: PNG files and the arrays behind them."""
 
 from cnnjax.gallery.cams import draw_gradcam, draw_methods
+from cnnjax.gallery.contact import contact_sheet
 from cnnjax.gallery.maps import draw_activations
 from cnnjax.gallery.overlays import overlay
 from cnnjax.gallery.patterns import draw_classes, draw_filters
@@ -11,6 +12,7 @@ from cnnjax.gallery.words import coloured_words, draw_words
 __all__ = [
     "Photos",
     "coloured_words",
+    "contact_sheet",
     "draw_activations",
     "draw_classes",
     "draw_filters",

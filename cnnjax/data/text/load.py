@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from cnnjax.data.dataset import Dataset, Splits, checked_labels
-from cnnjax.data.sources import is_folder, is_prepared, not_found, set_aside, tfds_directory
+from cnnjax.data.sources import is_folder, is_prepared, not_found, set_aside
 from cnnjax.data.text import sources
 from cnnjax.data.text.vocabulary import RESERVED, Vocabulary, check_length
-from cnnjax.data.tfds import DataNotFound
+from cnnjax.data.tfds import DataNotFound, tfds_directory
 from cnnjax.runtime import cache_directory
-from cnnjax.storage import text_hash, write_directory
+from cnnjax.storage import write_directory
 
 # Known by name.
 TEXTS = ("templates", "imdb_reviews")
@@ -71,9 +71,9 @@ def load_texts(
     'the director has made three films before'
     """
     check_length(length)
-    found = _find(source, data_dir, class_names, text_column, label_column, progress)
-    name = f"{found.name.partition(' ')[0]}-{text_hash(found.key)}"
-    folder = cache_directory() / "texts" / f"{name}-{vocabulary_size}-{length}-{_CACHE_FORMAT}"
+    found = find_texts(source, data_dir, class_names, text_column, label_column, progress)
+    name = f"{found.cache_name}-{vocabulary_size}-{length}-{_CACHE_FORMAT}"
+    folder = cache_directory() / "texts" / name
     parts = _open(folder, found.name) if found.key else None
     if parts is None:
         if progress and found.key:
@@ -136,14 +136,15 @@ def from_texts(
     return Dataset(vocabulary.encode_all(texts, length), checked, names, name, vocabulary)
 
 
-def _find(
+def find_texts(
     source: str | Path,
-    data_dir: str | Path | None,
-    class_names: Sequence[str] | None,
-    text_column: str,
-    label_column: str,
-    progress: Callable[[str], None] | None,
+    data_dir: str | Path | None = None,
+    class_names: Sequence[str] | None = None,
+    text_column: str = "text",
+    label_column: str = "label",
+    progress: Callable[[str], None] | None = None,
 ) -> sources.Found:
+    """Where the texts of a name, file or folder are; arguments and errors as in `load_texts`."""
     if not isinstance(source, str | Path):
         raise ValueError(
             f"source must be a name or a path, got {type(source).__name__}: texts in Python go "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import itertools
 from collections.abc import Callable, Sequence
@@ -12,17 +11,24 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cnnjax import paths
 from cnnjax.data.folders import class_folders, files_below, part_folders
+from cnnjax.data.tables import (
+    PATH_COLUMNS,
+    check_column,
+    classes_of,
+    existing,
+    find_column,
+    header_of,
+    not_utf8,
+    read_rows,
+)
 from cnnjax.data.text.templates import LABEL_NAMES, template_samples
 from cnnjax.data.text.vocabulary import words_of
 from cnnjax.data.tfds import DataNotFound, find_split, label_names, read_texts, source_key
+from cnnjax.storage import text_hash
 
 # Of the made-up reviews: how many, and the seeds of the parts.
 _TEMPLATES = {"train": (2000, 0), "test": (500, 1)}
-
-# A column with more different values than this share of the rows holds no classes.
-_MOST_CLASSES = 0.5
 
 
 class Texts(NamedTuple):
@@ -47,6 +53,11 @@ class Found:
     data: str
     key: str
     read: Callable[[], tuple[dict[str, Texts], tuple[str, ...]]]
+
+    @property
+    def cache_name(self) -> str:
+        """How the names of folders begin in which these texts are kept as numbers."""
+        return f"{self.name.partition(' ')[0]}-{text_hash(self.key)}"
 
 
 def templates() -> Found:
@@ -129,13 +140,11 @@ def csv_texts(path: Path, text_column: str, label_column: str) -> Found:
     Raises:
         DataNotFound: if there is no such file.
     """
-    path = path.expanduser().absolute()
-    if not path.is_file():
-        raise DataNotFound(f"data file {path} does not exist (looked in {path.parent})")
+    path = existing(path)
 
     def read() -> tuple[dict[str, Texts], tuple[str, ...]]:
         texts, given = _columns(path, text_column, label_column)
-        names = _classes(given, path, label_column)
+        names = classes_of(given, f"{path}, column {label_column!r}")
         numbers = {name: number for number, name in enumerate(names)}
         labels = np.array([numbers[label] for label in given], np.int32)
         return {"train": Texts(texts, labels)}, names
@@ -157,7 +166,7 @@ def read_text(path: Path) -> str:
     except FileNotFoundError:
         raise DataNotFound(f"{path}: no such file") from None
     except UnicodeDecodeError as error:
-        raise _not_utf8(path, error) from None
+        raise not_utf8(path, error) from None
     if not words_of(text):
         raise ValueError(f"{path} is empty: it holds no word")
     return text
@@ -165,64 +174,19 @@ def read_text(path: Path) -> str:
 
 def _columns(path: Path, text_column: str, label_column: str) -> tuple[list[str], list[str]]:
     """The texts and labels of a CSV file."""
-    texts, labels = [], []
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            header = list(reader.fieldnames or ())
-            for column in (text_column, label_column):
-                if column not in header:
-                    hint = paths.suggest(column, header, "columns")
-                    raise ValueError(f"{path} has no column {column!r}. {hint}")
-            for row in reader:
-                text, label = row[text_column], row[label_column]
-                if text is None or label is None:
-                    raise ValueError(f"{path}, line {reader.line_num}: the row is cut off")
-                if not words_of(text):
-                    raise ValueError(f"{path}, line {reader.line_num}: the text holds no word")
-                texts.append(text)
-                labels.append(label.strip())
-    except UnicodeDecodeError as error:
-        raise _not_utf8(path, error) from None
-    except csv.Error as error:
-        raise ValueError(f"{path} is no readable CSV file: {error}") from None
-    if not texts:
-        raise ValueError(f"{path} holds no rows below its header")
-    return texts, labels
-
-
-def _classes(labels: Sequence[str], path: Path, column: str) -> tuple[str, ...]:
-    """Names of the classes in a column: numbers by their size, others by the alphabet."""
-    found = sorted(set(labels))
-    where = f"{path}, column {column!r}"
-    if "" in found:
-        raise ValueError(f"{where}: the label of row {labels.index('') + 1} is empty")
-    if len(found) < 2:
-        raise ValueError(f"{where}: all rows have the label {found[0]!r}, two classes are needed")
-    if len(found) > max(_MOST_CLASSES * len(labels), 2):
+    header = header_of(path)
+    if text_column not in header and (pictures := find_column(header, PATH_COLUMNS)):
         raise ValueError(
-            f"{where} holds {len(found):,} different values in {len(labels):,} rows: these are no "
-            "classes"
+            f"{path} has no column {text_column!r}, and its column {pictures!r} seems to name "
+            "pictures: cj.data.load reads these; or give text_column"
         )
-    numbers = [_number(label) for label in found]
-    if None not in numbers:
-        for label, number in zip(found, numbers, strict=True):
-            if number != int(number or 0):
-                raise ValueError(f"{where}: {label} is a number with a fraction, and no class")
-        found.sort(key=float)
-    return tuple(found)
-
-
-def _number(text: str) -> float | None:
-    try:
-        number = float(text)
-    except ValueError:
-        return None
-    return number if np.isfinite(number) else None
-
-
-def _not_utf8(path: Path, error: UnicodeDecodeError) -> ValueError:
-    byte = error.object[error.start]
-    return ValueError(
-        f"{path} is not UTF-8 text (byte 0x{byte:02x} at position {error.start:,}): save it as such"
-    )
+    columns = (text_column, label_column)
+    for column in columns:
+        check_column(path, header, column)
+    texts, labels = [], []
+    for line, (text, label) in read_rows(path, columns):
+        if not words_of(text):
+            raise ValueError(f"{path}, line {line}: the text holds no word")
+        texts.append(text)
+        labels.append(label.strip())
+    return texts, labels

@@ -1,0 +1,205 @@
+"""The verb data: look at data sets, folders and files."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from cnnjax.cli import preparing
+
+# Of pictures that may have any size, where none is asked for.
+_SIZE = (96, 96)
+
+# Letters of a text that are printed.
+_BEGINNING = 300
+
+_FILES_A_TICK = 64
+
+
+def add(verbs: Any) -> None:
+    """Add the verb and its actions to the command's."""
+    verb = verbs.add_parser("data", help="prepare and look at data")
+    actions = verb.add_subparsers(required=True, metavar="ACTION")
+    preparing.add(actions)
+    _add_scan(actions)
+    _add_info(actions)
+    _add_show(actions)
+
+
+def _add_scan(actions: Any) -> None:
+    action = actions.add_parser(
+        "scan", help="the pictures of a folder of class folders, and the files that are no good"
+    )
+    action.add_argument(
+        "folder", metavar="FOLDER|FILE.csv",
+        help="holds a folder per class, or train/, validation/, test/; or paths and labels",
+    )  # fmt: skip
+    action.set_defaults(verb=_scan)
+
+
+def _add_info(actions: Any) -> None:
+    action = actions.add_parser(
+        "info",
+        help="sizes, class balance, values, duplicates, fingerprints and cache of a data set",
+    )
+    _add_source(action)
+    action.set_defaults(verb=_info)
+
+
+def _add_show(actions: Any) -> None:
+    action = actions.add_parser(
+        "show", help="examples of every class as a picture; those of texts are printed"
+    )
+    _add_source(action)
+    action.add_argument("--split", default="train", help="train (default), validation or test")
+    action.add_argument("--per-class", type=int, default=8, help="examples of each; default: 8")
+    action.add_argument(
+        "--classes", nargs="+", metavar="CLASS", help="default: all, of pictures the first 20"
+    )
+    action.add_argument("--seed", type=int, default=0, help="of the choice; default: 0")
+    action.add_argument("--out", metavar="FILE.png", help="default: figures/NAME-SPLIT.png")
+    action.set_defaults(verb=_show)
+
+
+def _add_source(action: argparse.ArgumentParser) -> None:
+    """Which data set, and how it is read."""
+    action.add_argument("data", metavar="NAME|FOLDER|FILE", help="as --data of the experiments")
+    action.add_argument("--data-dir", help="a TensorFlow Datasets directory to look in")
+    action.add_argument(
+        "--image-size", nargs=2, type=int, metavar=("H", "W"), default=_SIZE,
+        help=f"of pictures that may have any size; default: {_SIZE[0]} {_SIZE[1]}",
+    )  # fmt: skip
+
+
+def _scan(options: argparse.Namespace) -> None:
+    print(_scanned(Path(options.folder)))
+
+
+def _info(options: argparse.Namespace) -> None:
+    from cnnjax import data
+    from cnnjax.bars import progress_bar
+
+    if data.holds_texts(options.data, options.data_dir):
+        found = data.describe_texts(options.data, data_dir=options.data_dir, progress=_say)
+        print(f"{_place(options)}\n{found}")
+        return
+    splits, aside = _pictures(options)
+    with progress_bar("pictures") as move:
+        found = data.describe(splits, move)
+    print(f"{_place(options)}\n{found}")
+    if isinstance(splits.train.images, data.FileImages):
+        height, width = options.image_size
+        print(f"pixels, fingerprint and cache are those of {height}x{width} (--image-size H W)")
+    if aside is not None:
+        print(f"files set aside: {sum(aside.values()):,}")
+        for reason, count in aside.items():
+            print(f"  {count:,} {reason}")
+
+
+def _show(options: argparse.Namespace) -> None:
+    from cnnjax import data, gallery
+
+    if data.holds_texts(options.data, options.data_dir):
+        _print_texts(options)
+        return
+    path = Path(options.data).expanduser().absolute()
+    name = path.name if path.is_dir() else path.stem
+    target = Path(options.out or f"figures/{name}-{options.split}.png")
+    if target.suffix.lower() != ".png":
+        raise ValueError(f"--out must be a .png file, got {options.out}")
+    splits, _ = _pictures(options)
+    figure = gallery.contact_sheet(
+        _part(splits.parts, options), options.per_class, options.seed, options.classes
+    )
+    print(gallery.save_picture(target.parent, target.stem, figure))
+
+
+def _print_texts(options: argparse.Namespace) -> None:
+    """Examples of every class, each on a line, cut where they are long."""
+    from cnnjax.data.examples import choose_examples
+    from cnnjax.data.text.load import find_texts
+
+    if options.out:
+        raise ValueError(f"--out is for pictures, and {options.data} holds texts: leave it out")
+    parts, names = find_texts(options.data, options.data_dir, progress=_say).read()
+    texts, labels = _part(parts, options)
+    chosen = choose_examples(labels, names, options.per_class, options.seed, options.classes)
+    for name, positions in chosen.items():
+        print(f"{name} ({(labels == names.index(name)).sum():,})")
+        for position in positions:
+            text = " ".join(texts[position].split())
+            more = " ..." if len(text) > _BEGINNING else ""
+            print(f"  {text[:_BEGINNING]}{more}")
+
+
+def _pictures(options: argparse.Namespace) -> tuple[Any, dict[str, int] | None]:
+    """The splits, and of pictures in files how many were set aside, by reason.
+
+    These are not decoded into a cache, which a training at another size would not use.
+    """
+    from cnnjax import data
+    from cnnjax.data.idx import is_idx
+    from cnnjax.data.info import set_aside_by_reason
+    from cnnjax.data.sources import is_folder
+
+    path, scan = Path(options.data).expanduser(), None
+    if _is_table(path) or (is_folder(options.data, options.data_dir) and not is_idx(path)):
+        scan = _scanned(path)
+    splits = data.load(
+        options.data,
+        data_dir=options.data_dir,
+        image_size=tuple(options.image_size),
+        memory_budget=0,
+        progress=None if scan else _say,  # all was said by the scan
+    )
+    return splits, set_aside_by_reason(scan) if scan else None
+
+
+def _scanned(path: Path) -> Any:
+    """The scan of a folder or table, with a bar while files are read."""
+    from cnnjax.bars import progress_bar
+    from cnnjax.data import scan_folder, scan_table
+
+    with progress_bar("files") as move:
+
+        def tick(done: int, total: int) -> None:
+            if done % _FILES_A_TICK == 0 or done == total:
+                move(done, total)
+
+        scan = scan_table if _is_table(path) else scan_folder
+        return scan(path, progress=_say, tick=tick)
+
+
+def _is_table(path: Path) -> bool:
+    return path.suffix.lower() == ".csv"
+
+
+def _part(parts: Mapping[str, Any], options: argparse.Namespace) -> Any:
+    """What --split names.
+
+    Raises:
+        ValueError: if there is no such part.
+    """
+    if options.split not in parts:
+        raise ValueError(
+            f"--split {options.split}: {options.data} has no such part, only {', '.join(parts)}"
+        )
+    return parts[options.split]
+
+
+def _place(options: argparse.Namespace) -> str:
+    """Where a data set lies."""
+    from cnnjax import data
+    from cnnjax.data.sources import is_prepared
+
+    if is_prepared(options.data, options.data_dir):
+        return f"{options.data}: {data.tfds_directory(options.data_dir).absolute() / options.data}"
+    path = Path(options.data).expanduser().absolute()
+    return str(path) if path.exists() else f"{options.data}: needs no files"
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr)

@@ -1,0 +1,64 @@
+"""Actions of the verb data that bring data sets here: list, prepare."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Any
+
+
+def add(actions: Any) -> None:
+    """Add the actions of this file to those of `data`."""
+    action = actions.add_parser("list", help="data sets by name: which are here, which to prepare")
+    action.add_argument("--data-dir", help="a TensorFlow Datasets directory to look in")
+    action.set_defaults(verb=_list)
+
+    action = actions.add_parser(
+        "prepare",
+        help="download data sets and write them as TensorFlow Datasets does",
+        description="Downloads the raw files, verified and resumable, into downloads/NAME/ of the "
+        "data directory, where files may also be put by hand, and writes array_record files that "
+        "anyone opens with tfds.data_source. TensorFlow is not needed.",
+    )
+    action.add_argument("names", nargs="+", metavar="NAME", help="from `cnnjax data list`")
+    action.add_argument(
+        "--data-dir", help="where to; default: TFDS_DATA_DIR, else ~/tensorflow_datasets"
+    )
+    action.set_defaults(verb=_prepare)
+
+
+def _list(options: argparse.Namespace) -> None:
+    from cnnjax import data
+    from cnnjax.data.prepare import raw_files
+
+    root = data.tfds_directory(options.data_dir).absolute()
+    here = data.prepared_names(root)
+    width = max(map(len, [*data.RECIPES, *data.TEXTS, *here]))
+    print("Need no files:")
+    print(f"  {'digits':{width}}  1,797 handwritten digits of scikit-learn, 28x28 grey, 10 classes")
+    print(f"  {'templates':{width}}  made-up film reviews, 2 classes")
+    print(f"In {root}{'' if root.is_dir() else ' (does not exist)'}:")
+    for name in here:
+        title = data.RECIPES[name].title if name in data.RECIPES else ""
+        print(f"  {name:{width}}  {title}".rstrip())
+    if not here:
+        print("  no data sets")
+    if absent := [name for name in data.RECIPES if name not in here]:
+        print("To be had by `cnnjax data prepare NAME ...`:")
+    for name in absent:
+        size = sum(file.size for file in raw_files(name)) / 2**20
+        print(f"  {name:{width}}  {data.RECIPES[name].title}; download {size:,.0f} MiB")
+
+
+def _prepare(options: argparse.Namespace) -> None:
+    from cnnjax import data
+    from cnnjax.data.prepare.recipes import check_name
+
+    for name in options.names:  # before anything is downloaded
+        check_name(name)
+    for name in options.names:
+        data.prepare(name, data_dir=options.data_dir, progress=_say)
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr)

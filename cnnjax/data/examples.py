@@ -1,0 +1,69 @@
+"""Which examples of a data set to show: a few of every class, the same ones for the same seed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from cnnjax import paths, rng
+from cnnjax.data.dataset import Dataset
+
+
+def choose_examples(
+    labels: np.ndarray,
+    names: Sequence[str],
+    per_class: int,
+    seed: int = 0,
+    classes: Sequence[str] | None = None,
+) -> dict[str, np.ndarray]:
+    """A few random examples of every class; the first of more are those of fewer.
+
+    Args:
+        labels: int [N], classes.
+        names: of the K classes.
+        per_class: >= 1; of a smaller class all are taken.
+        seed: whole number in [0, 2^32).
+        classes: names of those wanted, in their order; None takes all.
+
+    Returns:
+        {name of a class: int64 positions of its examples}.
+
+    Raises:
+        ValueError: for per_class < 1, a seed out of range, an unknown class or one named twice.
+
+    >>> chosen = choose_examples(np.array([0, 1, 0, 1, 1]), ("cat", "dog"), 2)
+    >>> sorted(chosen["cat"].tolist()), len(chosen["dog"])
+    ([0, 2], 2)
+    """
+    if isinstance(per_class, bool) or not isinstance(per_class, int) or per_class < 1:
+        raise ValueError(f"per_class must be a whole number >= 1, got {per_class!r}")
+    if not 0 <= seed < 2**32:
+        raise ValueError(f"seed must lie in [0, 2^32), got {seed}")
+    wanted = list(names if classes is None else classes)
+    numbers = {name: number for number, name in enumerate(names)}
+    for name in wanted:
+        if name not in numbers:
+            raise ValueError(f"there is no class {name!r}. {paths.suggest(name, names, 'classes')}")
+    if len(set(wanted)) < len(wanted):
+        raise ValueError(f"a class is named twice: {', '.join(wanted)}")
+    chosen = {}
+    for name in wanted:
+        of_class = np.flatnonzero(labels == numbers[name])
+        order = rng.permutation(len(of_class), seed, "examples", numbers[name])
+        chosen[name] = of_class[order[:per_class]]
+    return chosen
+
+
+def class_names_of(*parts: Dataset) -> tuple[str, ...]:
+    """Names of the classes of the parts of a data set.
+
+    Returns:
+        K names, numbers where the classes have none; () where the labels are no classes, but values
+        or several for each example.
+    """
+    first = parts[0]
+    if first.labels.ndim != 1 or not np.issubdtype(first.labels.dtype, np.integer):
+        return ()
+    largest = max(int(part.labels.max()) for part in parts)
+    return first.label_names or tuple(str(k) for k in range(largest + 1))

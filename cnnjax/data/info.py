@@ -1,0 +1,304 @@
+"""What a data set holds: sizes, classes, values, and what is in it twice; a chunk at a time."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from cnnjax.data.dataset import Dataset, Splits
+from cnnjax.data.examples import class_names_of
+from cnnjax.data.files import FileImages
+from cnnjax.data.scan import Scan
+
+_VALUES_AT_ONCE = 2**21
+_MOST_CLASSES = 20  # in a table with a line for each
+_EXTREMES = 3
+_TURNED = 5  # from this EXIF orientation on, height and width are swapped
+_EXIF_ORIENTATION = 0x0112
+
+
+@dataclass(frozen=True)
+class PicturePart:
+    """A part of a data set of pictures.
+
+    Args:
+        title: what it is, e.g. "mnist 3.0.1 train", or "cifar10 3.0.2 train, JPEG" where the
+            pictures were stored in a format that loses detail.
+        examples: how many.
+        shape: of a picture, (H, W, C).
+        dtype: "uint8" or "float32".
+        counts: int64 [K], examples of each class; None where labels are no classes.
+        low, high: the smallest and the largest value.
+        mean, deviation: float64 [C], of the values divided by 255.
+        repeated: pictures that are equal to one before them, to the pixel.
+        fingerprint: of `Dataset`, as run records have it.
+        formats: files by the ending of their names; empty for what is in no files of its own.
+        heights, widths: (smallest, median, largest) of the files' pictures; None as above.
+        cache: where the decoded pixels are kept, or will be; None: nowhere, they are in memory.
+        cache_bytes: its size; 0 where it is not there yet.
+    """
+
+    title: str
+    examples: int
+    shape: tuple[int, ...]
+    dtype: str
+    counts: np.ndarray | None
+    low: float
+    high: float
+    mean: np.ndarray
+    deviation: np.ndarray
+    repeated: int
+    fingerprint: str
+    formats: Mapping[str, int]
+    heights: tuple[int, int, int] | None
+    widths: tuple[int, int, int] | None
+    cache: Path | None
+    cache_bytes: int
+
+    def lines(self) -> list[tuple[str, str]]:
+        """What to print: names and values."""
+        size = "x".join(map(str, self.shape))
+        lines = [("pictures", f"{self.examples:,}, {self.dtype} {size}")]
+        if self.heights and self.widths:
+            formats = ", ".join(f"{count:,} {suffix}" for suffix, count in self.formats.items())
+            lines.append(("files", formats))
+            spans = (f"{a:,} to {c:,}, median {b:,}" for a, b, c in (self.heights, self.widths))
+            lines.append(("sizes of files", "height {}; width {}".format(*spans)))
+        return [
+            *lines,
+            ("values", f"{self.low:g} to {self.high:g}"),
+            ("mean", "  ".join(f"{m:.4f}" for m in self.mean) + "  (of values / 255)"),
+            ("deviation", "  ".join(f"{d:.4f}" for d in self.deviation)),
+            ("repeated", f"{self.repeated:,} equal to one before them"),
+            ("fingerprint", self.fingerprint),
+            ("cache", cache_state(self.cache, self.cache_bytes)),
+        ]
+
+
+class Part(Protocol):
+    """What any part of a data set has to say."""
+
+    @property
+    def title(self) -> str:
+        """What it is."""
+
+    @property
+    def counts(self) -> np.ndarray | None:
+        """int64 [K], examples of each class; None where labels are no classes."""
+
+    def lines(self) -> list[tuple[str, str]]:
+        """What to print: names and values."""
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a data set holds; `print` it.
+
+    Args:
+        class_names: K names; numbers where classes have none.
+        parts: "train" and those of "validation" and "test" that there are; of pictures
+            `PicturePart`, of texts `TextPart`.
+        shared: for each two parts how many examples of the second are in the first as well, to the
+            pixel or letter.
+    """
+
+    class_names: tuple[str, ...]
+    parts: Mapping[str, Part]
+    shared: Mapping[tuple[str, str], int]
+
+    def __str__(self) -> str:
+        lines = []
+        for part in self.parts.values():
+            lines.append(part.title)
+            lines += [f"  {name:14}  {value}" for name, value in part.lines()]
+        counts = {name: p.counts for name, p in self.parts.items() if p.counts is not None}
+        if counts:
+            lines += _balance(counts, self.class_names)
+        for (first, second), count in self.shared.items():
+            lines.append(f"duplicates between {first} and {second}: {count:,}")
+        return "\n".join(lines)
+
+
+def describe(
+    data: Splits | Dataset, tick: Callable[[int, int], object] | None = None
+) -> Description:
+    """Look at every picture of a data set once, a few megabytes at a time.
+
+    Args:
+        data: pictures with labels, of `load` or `from_arrays`.
+        tick: told how many pictures were looked at, and of how many, after each chunk.
+
+    Returns:
+        Sizes, class balance, values, duplicates, fingerprints, and where the pixels are kept.
+
+    Raises:
+        ValueError: for what is no data set of pictures.
+
+    >>> from cnnjax.data import load
+    >>> found = describe(load("digits"))
+    >>> found.parts["test"].examples, found.shared
+    (359, {('train', 'test'): 0})
+    """
+    parts = {"all": data} if isinstance(data, Dataset) else data.parts
+    for part in parts.values():
+        if part.vocabulary is not None:
+            raise ValueError(f"{part.name} holds texts: cj.data.describe_texts is for these")
+        if part.images.ndim != 4:
+            raise ValueError(
+                f"describe is for pictures [N, H, W, C], {part.name} has {list(part.images.shape)}"
+            )
+    total, before = sum(map(len, parts.values())), 0
+    names = class_names_of(*parts.values())
+    found: dict[str, PicturePart] = {}
+    contents: dict[str, list[bytes]] = {}
+    for name, part in parts.items():
+
+        def told(done: int, before: int = before) -> None:
+            if tick:
+                tick(before + done, total)
+
+        found[name], contents[name] = _describe_part(part, len(names), told)
+        before += len(part)
+    return Description(names, found, shared_contents(contents))
+
+
+def _describe_part(
+    data: Dataset, classes: int, told: Callable[[int], None]
+) -> tuple[PicturePart, list[bytes]]:
+    """What is in a part, and a hash of every picture."""
+    images = data.images
+    channels, per_picture = images.shape[-1], int(np.prod(images.shape[1:]))
+    step = max(_VALUES_AT_ONCE // per_picture, 1)
+    low, high, contents = np.inf, -np.inf, []
+    sums, squares = np.zeros(channels), np.zeros(channels)  # float64: exact for uint8
+    for start in range(0, len(data), step):
+        chunk = np.asarray(images[start : start + step])
+        contents += [content_of(picture.tobytes()) for picture in chunk]
+        low, high = min(low, chunk.min()), max(high, chunk.max())
+        values = chunk.reshape(-1, channels).astype(np.float64)
+        sums += np.ones(len(values)) @ values
+        squares += np.ones(len(values)) @ np.square(values, out=values)
+        told(min(start + step, len(data)))
+    count = len(data) * per_picture // channels
+    mean = sums / count
+    deviation = np.sqrt(np.maximum(squares / count - mean**2, 0))
+    cache, size = _cache_of(images)
+    part = PicturePart(
+        title=data.name, examples=len(data), shape=data.image_shape, dtype=str(images.dtype),
+        counts=_counts(data.labels, classes), low=float(low), high=float(high),
+        mean=mean / 255, deviation=deviation / 255, repeated=len(contents) - len(set(contents)),
+        fingerprint=data.fingerprint, cache=cache, cache_bytes=size, **_of_files(images),
+    )  # fmt: skip
+    return part, contents
+
+
+def content_of(data: bytes) -> bytes:
+    """16 bytes that are the same for the same content."""
+    return hashlib.blake2b(data, digest_size=16).digest()
+
+
+def shared_contents(contents: Mapping[str, Sequence[bytes]]) -> dict[tuple[str, str], int]:
+    """For each two parts, how many of the second's are in the first as well.
+
+    >>> shared_contents({"train": [b"a", b"b"], "test": [b"b", b"c", b"b"]})
+    {('train', 'test'): 2}
+    """
+    sets = {name: set(items) for name, items in contents.items()}
+    return {
+        (first, second): sum(item in sets[first] for item in contents[second])
+        for first, second in combinations(contents, 2)
+    }
+
+
+def cache_state(place: Path | None, size: int) -> str:
+    """Where something is kept and how large it is, or that it is not there yet."""
+    if place is None:
+        return "none: in memory"
+    return f"{place} ({size / 2**20:,.1f} MiB)" if size else f"not yet (will be {place})"
+
+
+def set_aside_by_reason(scan: Scan) -> dict[str, int]:
+    """How many files of a folder are no good, for each reason, the most frequent first.
+
+    Args:
+        scan: of `scan_folder`.
+    """
+    reasons: Counter[str] = Counter()
+    for _, reason in scan.set_aside:
+        copy = reason.startswith("the same content as ")
+        reasons["the same content as another" if copy else reason.partition(" (")[0]] += 1
+    return dict(reasons.most_common())
+
+
+def _counts(labels: np.ndarray, classes: int) -> np.ndarray | None:
+    return np.bincount(labels, minlength=classes) if classes else None
+
+
+def _cache_of(images: np.ndarray | FileImages) -> tuple[Path | None, int]:
+    """Where decoded pixels are or will be, and the size of the file."""
+    if isinstance(images, FileImages) and images.pixels is None:
+        file = images.cache_folder / "images.npy"
+    else:
+        pixels = images.pixels if isinstance(images, FileImages) else images
+        mapped = getattr(pixels, "filename", None)
+        if mapped is None:
+            return None, 0
+        file = Path(mapped)
+    return file.parent, file.stat().st_size if file.is_file() else 0
+
+
+def _of_files(images: np.ndarray | FileImages) -> dict[str, Any]:
+    """Formats and sizes of pictures in files."""
+    if not isinstance(images, FileImages):
+        return {"formats": {}, "heights": None, "widths": None}
+    formats = Counter(Path(file).suffix.lower() for file in images.files)
+    sizes = np.array([_size(images.root / file) for file in images.files])
+    heights, widths = (tuple(int(n) for n in np.percentile(side, (0, 50, 100))) for side in sizes.T)
+    return {"formats": dict(formats.most_common()), "heights": heights, "widths": widths}
+
+
+def _size(file: Path) -> tuple[int, int]:
+    """(height, width) of the upright picture in a file; only its header is read."""
+    from PIL import Image
+
+    with Image.open(file) as image:
+        width, height = image.size
+        turned = image.getexif().get(_EXIF_ORIENTATION, 1) >= _TURNED
+    return (width, height) if turned else (height, width)
+
+
+def _balance(counts: Mapping[str, np.ndarray], names: Sequence[str]) -> list[str]:
+    """A line with the examples of each class in each part; of many classes the extreme ones."""
+    if len(names) <= _MOST_CLASSES:
+        return _table(counts, names, range(len(names)))
+    lines = []
+    for part, numbers in counts.items():
+        least, median, most = np.percentile(numbers, (0, 50, 100))
+        if least == most:
+            lines.append(f"{part}: {len(names)} classes of {most:,.0f} examples each")
+            continue
+        lines.append(
+            f"{part}: {len(names)} classes of {least:,.0f} to {most:,.0f} examples, median "
+            f"{median:,.0f}; the smallest and the largest:"
+        )
+        order = np.argsort(numbers, kind="stable")
+        lines += _table({part: numbers}, names, [*order[:_EXTREMES], *order[-_EXTREMES:]])
+    return lines
+
+
+def _table(
+    counts: Mapping[str, np.ndarray], names: Sequence[str], chosen: Sequence[int]
+) -> list[str]:
+    width = max(len("class"), *(len(names[k]) for k in chosen))
+    lines = ["  ".join([f"{'class':{width}}", *(f"{part:>16}" for part in counts)])]
+    for k in chosen:
+        cells = [f"{n[k]:>9,} {n[k] / n.sum():6.1%}" for n in counts.values()]
+        lines.append("  ".join([f"{names[k]:{width}}", *cells]))
+    return lines

@@ -1,0 +1,201 @@
+"""Pictures of TFDS directories without TensorFlow, decoded once into a memory-mapped cache."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cnnjax.data.dataset import Dataset
+from cnnjax.data.files import Decoding, decoders
+from cnnjax.data.images import UnreadableImage
+from cnnjax.data.tfds import find_split, has_features, label_names, source_key
+from cnnjax.runtime import cache_directory
+from cnnjax.storage import text_hash, write_directory
+
+_READ_AT_ONCE = 1000
+
+_LOSSLESS = ("PNG", "GIF", "BMP")
+
+_Decoded = tuple[np.ndarray, np.ndarray, str]  # images, labels, how the pictures were stored
+
+
+@dataclass(frozen=True)
+class _Pictures:
+    """A split that is about to be decoded.
+
+    Args:
+        shape: [N, H, W, C].
+        encoding: format of the first picture.
+        batches: images and labels, in order.
+    """
+
+    shape: tuple[int, ...]
+    encoding: str
+    batches: Iterator[tuple[np.ndarray, np.ndarray]]
+
+    def in_memory(self) -> _Decoded:
+        images, labels = zip(*self.batches, strict=True)
+        return np.concatenate(images), np.concatenate(labels), self.encoding
+
+    def write(self, folder: Path) -> None:
+        """Into files that `_open_cache` opens."""
+        # Not into a memory-mapped file, where a full disk would be the end of the process.
+        head = {"descr": "|u1", "fortran_order": False, "shape": self.shape}
+        labels = []
+        with open(folder / "images.npy", "wb") as file:
+            np.lib.format.write_array_header_1_0(file, head)
+            for images, some in self.batches:
+                file.write(images.data)
+                labels.append(some)
+        np.save(folder / "labels.npy", np.concatenate(labels))
+        (folder / "encoding.txt").write_text(self.encoding, encoding="utf-8")
+
+
+def tfds_split(
+    root: Path,
+    name: str,
+    split: str,
+    progress: Callable[[str], None] | None = None,
+    decoding: Decoding | None = None,
+) -> Dataset | None:
+    """A split of an image classification data set, from the cache or decoded into it.
+
+    Args:
+        root: a TFDS data directory.
+        name: of the data set.
+        split: "train", "validation" or "test".
+        progress: told when decoding starts.
+        decoding: size and colours of pictures; None takes them as they are.
+
+    Returns:
+        The data set, memory-mapped; None if there is no such split.
+
+    Raises:
+        DataNotFound: if no version is complete, or its files are not array_record.
+        ValueError: if it has no image and label, or images of several sizes and no decoding.
+    """
+    source = find_split(root, name, split)
+    if source is None:
+        return None
+    key = source_key(source, split)
+    if decoding is not None:
+        key = text_hash(f"{key}{asdict(decoding)}")[: len(key)]
+    cached = cache_directory() / "data" / name / f"{source.name}-{split}-{key}"
+    decoded = _open_cache(cached)
+    if decoded is None:
+        if not has_features(source, "image", "label"):
+            raise ValueError(
+                f"{source} holds no images for classification: a data set of 'image' and 'label' "
+                "is needed (cj.data.load_texts is for one of 'text' and 'label')"
+            )
+        writable = _writable(cached.parent)
+        if progress:
+            into = f"once, into {cached}" if writable else "into memory: the cache is not writable"
+            progress(f"decoding {name} {split} {into}")
+        pictures = _decode(source, split, decoding)
+        if not writable:
+            decoded = pictures.in_memory()
+        else:
+            _build_cache(cached, pictures)
+            decoded = _open_cache(cached)
+            if decoded is None:
+                raise OSError(f"the cache {cached} cannot be read back: is the disk full?")
+    images, labels, encoding = decoded
+    # Pictures that lost something on the way are not quite the data set of that name.
+    lossy = f", {encoding}" if encoding not in _LOSSLESS else ""
+    return Dataset(images, labels, label_names(source), f"{name} {source.name} {split}{lossy}")
+
+
+def _decode(source: Path, split: str, decoding: Decoding | None) -> _Pictures:
+    import tensorflow_datasets as tfds
+
+    # Bytes, not pixels: TFDS would warn that OpenCV is missing, and Pillow decodes the same pixels.
+    records: Any = tfds.builder_from_directory(str(source)).as_data_source(
+        split=split, decoders={"image": tfds.decode.SkipDecoding()}
+    )
+    if not len(records):
+        raise ValueError(f"{source}: the split {split!r} is empty")
+    title, first = f"{source}: image {{}} of {split!r}", records[0]["image"]
+    encoding = _encoding(first, title.format(0))
+    size = None if decoding is None else (*decoding.size, decoding.channels)
+    shape = size or _pixels(first, title.format(0)).shape
+
+    def pixels(number: int, encoded: bytes) -> np.ndarray:
+        if decoding is not None:
+            return decoding.decoded(encoded, title.format(number))
+        found = _pixels(encoded, title.format(number))
+        if found.shape != shape:
+            raise ValueError(
+                f"{title.format(number)} has shape {found.shape}, the first one has {shape}: give "
+                "image_size=(height, width) to bring all to one size"
+            )
+        return found
+
+    def batches() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for start in range(0, len(records), _READ_AT_ONCE):
+            numbers = range(start, min(start + _READ_AT_ONCE, len(records)))
+            read = records.__getitems__(numbers)
+            # Large pictures are worth several threads, small ones are not.
+            decode = map if decoding is None else decoders().map
+            images = np.empty((len(read), *shape), np.uint8)
+            for i, image in enumerate(decode(pixels, numbers, (r["image"] for r in read))):
+                images[i] = image
+            yield images, np.array([r["label"] for r in read], np.int32)
+
+    return _Pictures((len(records), *shape), encoding, batches())
+
+
+def _encoding(encoded: bytes, name: str) -> str:
+    """The format of a picture, e.g. "PNG" or "JPEG"; `name` stands for it in the error."""
+    with _opened(encoded, name) as image:
+        return image.format or "unknown"
+
+
+def _pixels(encoded: bytes, name: str) -> np.ndarray:
+    with _opened(encoded, name) as image:
+        if image.mode not in ("L", "RGB"):  # palette, 16 bit, transparency, ...
+            raise ValueError(f"{name} has the mode {image.mode}, neither 8-bit grey nor RGB")
+        pixels = np.asarray(image)
+    return pixels[..., None] if pixels.ndim == 2 else pixels
+
+
+@contextlib.contextmanager
+def _opened(encoded: bytes, name: str) -> Iterator[Any]:
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(encoded)) as image:
+            yield image
+    except (OSError, SyntaxError) as error:
+        raise UnreadableImage(f"{name} is not readable ({error})") from None
+
+
+def _build_cache(target: Path, pictures: _Pictures) -> None:
+    """Complete or absent, also if two build at once; a damaged one is replaced."""
+    write_directory(target, pictures.write, lambda folder: _open_cache(folder) is not None)
+
+
+def _open_cache(target: Path) -> _Decoded | None:
+    try:
+        images = np.load(target / "images.npy", mmap_mode="r", allow_pickle=False)
+        labels = np.load(target / "labels.npy", allow_pickle=False)
+        encoding = (target / "encoding.txt").read_text(encoding="utf-8")
+    except (OSError, ValueError, EOFError):  # absent, or cut off by a full disk
+        return None
+    whole = len(images) == len(labels) and bool(encoding)
+    return (images, labels, encoding) if whole else None
+
+
+def _writable(folder: Path) -> bool:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return False
+    return os.access(folder, os.W_OK)

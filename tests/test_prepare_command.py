@@ -1,0 +1,84 @@
+"""`cnnjax data list` and `cnnjax data prepare`, with a server at hand and without one."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import time
+
+import pytest
+import raw_files
+from commands import python
+
+import cnnjax as cj
+from cnnjax.cli import main
+from cnnjax.data.prepare import RawFile, building
+
+
+@pytest.fixture
+def data(capsys):
+    """Run `cnnjax data ...`; gives (stdout, stderr)."""
+
+    def run(*arguments, status=0):
+        with pytest.raises(SystemExit) if status else contextlib.nullcontext() as stopped:
+            main(["data", *map(str, arguments)])
+        assert not status or stopped.value.code == status
+        return capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def mnist(server, monkeypatch):
+    """A server that has a small MNIST."""
+    files = raw_files.mnist(train=30, test=10)
+    found = [
+        RawFile(f"{server.base}/{name}", name, len(content), hashlib.sha256(content).hexdigest())
+        for name, content in files.items()
+    ]
+    monkeypatch.setattr(building, "raw_files", lambda name: found)
+    server.answer = lambda handler: handler.serve(files[handler.path.removeprefix("/")])
+
+
+def test_from_nothing_to_a_training(data, mnist, tmp_path):
+    out, _ = data("list", "--data-dir", tmp_path)
+    assert "no data sets" in out
+    assert "mnist          handwritten digits, 28x28 grey, 10 classes; download 11 MiB" in out
+    out, err = data("prepare", "mnist", "--data-dir", tmp_path)
+    where = tmp_path / "mnist" / "3.0.1"
+    assert out == ""
+    assert err.splitlines()[1:] == ["writing mnist", f"mnist is prepared, in {where}"]
+    out, _ = data("list", "--data-dir", tmp_path)
+    here, _, absent = out.partition("To be had by")
+    assert "mnist          handwritten digits" in here
+    assert "\n  mnist " not in absent
+    _, err = data("prepare", "mnist", "--data-dir", tmp_path)
+    assert err == f"mnist is prepared already, in {where}\n"
+    splits = cj.data.load("mnist", data_dir=tmp_path)
+    config = cj.TrainingConfig(epochs=1, batch_size=10)
+    run = cj.fit(cj.create_model("mlp", units=(8,)), splits, config)
+    assert run.history["step"].tolist() == [3]
+
+
+def test_all_names_are_checked_before_anything_is_downloaded(data, tmp_path):
+    _, err = data("prepare", "mnist", "cifar", "--data-dir", tmp_path, status=1)
+    assert err.startswith("error: there is no recipe for a data set 'cifar'.")
+    assert "cifar10" in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_network_it_takes_less_than_five_seconds_to_say_so(tmp_path):
+    """A real host, by a proxy where nothing listens: one line, also from a fresh process."""
+    proxy = {
+        "http_proxy": "http://127.0.0.1:9",
+        "https_proxy": "http://127.0.0.1:9",
+        "no_proxy": "",
+    }
+    code = "import sys; from cnnjax.cli import main; main(sys.argv[1:])"
+    start = time.monotonic()
+    done = python("-c", code, "data", "prepare", "mnist", "--data-dir", tmp_path, status=1, **proxy)
+    assert time.monotonic() - start < 60  # of which the imports take most on a busy machine
+    *_, line = done.stderr.splitlines()
+    assert line.startswith("error: cannot download https://storage.googleapis.com/cvdf-datasets/")
+    assert f"put the file by hand at {tmp_path / 'downloads' / 'mnist'}" in line
+    assert line.endswith("Needs no files: --data digits")
