@@ -355,11 +355,12 @@ def test_an_archive_of_something_else(offer, tmp_path, members, words):
     assert left(tmp_path) == []
 
 
-@pytest.mark.parametrize(
-    "content", [b"", b"no archive", raw_files.cifar10()["cifar-10-binary.tar.gz"][:900]]
-)
-def test_what_is_no_archive(offer, tmp_path, content):
-    offer({"cifar-10-binary.tar.gz": content})
+@pytest.mark.parametrize("kind", ["empty", "text", "cut"])
+def test_what_is_no_archive(offer, tmp_path, kind):
+    whole = raw_files.cifar10()["cifar-10-binary.tar.gz"]
+    offer(
+        {"cifar-10-binary.tar.gz": {"empty": b"", "text": b"no archive", "cut": whole[:900]}[kind]}
+    )
     with pytest.raises(ValueError, match=r"cifar-10-binary\.tar\.gz (is|lacks)") as caught:
         prepare("cifar10", data_dir=tmp_path)
     assert "\n" not in str(caught.value)
