@@ -7,13 +7,18 @@ is relative to the seasonal naive forecast on the training part.
 
 A convolution is blind to order beyond its window. Blocks of a day are shuffled in the inputs: those
 older than the 256 steps that the convolutions see change nothing in their forecast, not to the bit,
-those within do; to a GRU both matter. A net that takes the mean over windows of a day (global
-pooling) answers the same whatever the order of the days.
+those within do. A GRU sees all of them, if faintly what lies far back. A net that takes the mean
+over windows of a day (global pooling) answers the same whatever the order of the days.
 
 Command:   python -m experiments.time_series [--data FILE.csv --column NAME --seasons 24 168]
            [--seeds 3] [--epochs N]
 
 Reported:  no figure; better than the naive and seasonal naive forecasts, like the GRU and faster.
+
+Ours:      mean absolute error, 3 seeds, 15 epochs each: convolutions 10.25 +- 0.12, GRU
+           16.19 +- 0.58, windows 25.30 +- 0.34; without a net 10.51 (a week before), 23.56 (a day
+           before), 66.09 (the last value). The noise of the series has a mean absolute value of 8. An epoch of
+           the convolutions takes 13 s, one of the GRU 16 s (two cores, busy with other work).
 """
 
 from dataclasses import dataclass
