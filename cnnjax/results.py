@@ -22,8 +22,9 @@ _HEADING = """# Results
 
 Accuracy in percent, mean ± standard deviation over the seeds; of the model at the end of the
 training, or the best on the validation data where a run monitors it. "Reported" is the figure that
-was reported for Keras. Every row is made from run records: `cnnjax results checkpoints` writes the
-rows of the runs it finds and leaves everything else as it is.
+was reported for Keras. "(error)": the mean absolute error of a forecast, in units of the training
+part's standard deviation. Every row is made from run records: `cnnjax results checkpoints` writes
+the rows of the runs it finds and leaves everything else as it is.
 
 ## Figures
 
@@ -174,17 +175,26 @@ def spread(values: Sequence[float]) -> str:
     return mean if len(values) == 1 else f"{mean} ± {100 * np.std(values, ddof=1):.2f}"
 
 
+def _errors(values: Sequence[float]) -> str:
+    """Absolute errors as they are, in the same form."""
+    if not values:
+        return ""
+    deviation = f" ± {np.std(values, ddof=1):.4f}" if len(values) > 1 else ""
+    return f"{np.mean(values):.4f}{deviation} (error)"
+
+
 def _figures(result: Result) -> list[str]:
     reported: Mapping[str, float] = result.runs[0].get("reported") or {}
     losses, key = result.values("test_loss"), quality(result.runs[0]["epoch"])
+    measured = spread if key == "accuracy" else _errors
     return [
         *result.key,
         _seeds([run["seed"] for run in result.runs]),
         result.common("epochs"),
         f"{result.runs[0].get('parameters', 0):,}",
-        spread([run["epoch"][key] for run in result.runs]) if key == "accuracy" else "",
-        spread(result.values("val_accuracy")),
-        spread(result.values("test_accuracy")),
+        measured([run["epoch"][key] for run in result.runs]),
+        measured(result.values(f"val_{key}")),
+        measured(result.values(f"test_{key}")),
         _reported(reported),
         f"{np.mean(losses):.4f}" if losses else "",
         f"{reported['test_loss']:.4g}" if "test_loss" in reported else "",

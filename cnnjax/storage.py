@@ -64,18 +64,27 @@ def write_directory(
 
 
 @contextlib.contextmanager
-def alone(path: Path) -> Iterator[None]:
+def alone(path: Path, waiting: Callable[[], object] = lambda: None) -> Iterator[None]:
     """Let one process in at a time, by a lock on a file that goes away afterwards.
 
     Args:
         path: of that file; its directory exists.
+        waiting: called if another process is in.
     """
     try:
         import fcntl
     except ImportError:  # Windows: two at once may spoil what is half done, never what is whole
         yield
         return
-    handle = _locked(path, lambda handle: fcntl.flock(handle, fcntl.LOCK_EX))
+
+    def lock(handle: int) -> None:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            waiting()
+            fcntl.flock(handle, fcntl.LOCK_EX)
+
+    handle = _locked(path, lock)
     try:
         yield
     finally:

@@ -17,8 +17,8 @@ Reported:  no figure; better than the naive and seasonal naive forecasts, like t
 
 Ours:      mean absolute error, 3 seeds, 15 epochs each: convolutions 10.25 +- 0.12, GRU
            16.19 +- 0.58, windows 25.30 +- 0.34; without a net 10.51 (a week before), 23.56 (a day
-           before), 66.09 (the last value). The noise of the series has a mean absolute value of 8. An epoch of
-           the convolutions takes 13 s, one of the GRU 16 s (two cores, busy with other work).
+           before), 66.09 (the last value). The noise of the series has a mean absolute value of 8.
+           An epoch of the convolutions takes 13 s, one of the GRU 16 s (two cores, busy).
 """
 
 from dataclasses import dataclass

@@ -263,6 +263,28 @@ def test_a_scan_prints_the_scan_and_moves_a_bar(
     assert moves == [(10, 10)]
 
 
+def test_a_sheet_of_no_examples_or_of_too_many_is_refused() -> None:
+    images, labels = np.zeros((3, 60, 60, 1), np.uint8), np.array([0, 0, 2])
+    with pytest.raises(ValueError, match="arrays has no example of 1"):
+        contact_sheet(from_arrays(images, labels), classes=["1"])
+    many = from_arrays(np.zeros((20_000, 60, 60), np.uint8), np.zeros(20_000, int))
+    with pytest.raises(ValueError, match="per_class=20000 makes a sheet of 1,200,000 x 60 pixels"):
+        contact_sheet(many, per_class=20_000)
+
+
+def test_names_are_shown_as_they_are(
+    data: Callable[..., Output], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for number, name in enumerate((r"$\frac$", "\u732b")):  # no formula; not in the font
+        folder = tmp_path / "odd" / name
+        folder.mkdir(parents=True)
+        pixels = np.full((20, 20), 40 * number, np.uint8)
+        Image.fromarray(pixels).save(folder / "a.png")
+    data("show", "odd")
+    assert (tmp_path / "figures" / "odd-train.png").stat().st_size > 500
+
+
 @pytest.mark.slow
 def test_a_scan_of_many_files_takes_little_memory(tmp_path: Path) -> None:
     """Of 20,000 files no more than 2 kB each over what a scan of 100 takes."""

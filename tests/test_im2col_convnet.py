@@ -52,7 +52,9 @@ def numpy_parameters(model: cj.Model) -> _numpy_net.Parameters:
     return {path: np.array(leaf) for path, leaf in paths.flatten(model.params).items()}
 
 
-@pytest.mark.parametrize("initializer", SPREADS)
+@pytest.mark.parametrize(
+    "initializer", [pytest.param(n, marks=[] if n == "he" else pytest.mark.slow) for n in SPREADS]
+)
 def test_kernels_begin_with_the_spread_asked_for_and_biases_with_zero(initializer: str) -> None:
     draws = [cj.create_model("simple_convnet", initializer=initializer, seed=s) for s in range(4)]
     for layer, fans in FANS.items():

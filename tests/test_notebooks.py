@@ -7,17 +7,11 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-SLOW = pytest.mark.slow
 FOLDER = Path(__file__).resolve().parents[1] / "experiments" / "notebooks"
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        pytest.param(path, id=path.stem, marks=[] if path.stem == "first_steps" else [SLOW])
-        for path in sorted(FOLDER.glob("*.ipynb"))
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.ipynb")), ids=lambda path: path.stem)
 def test_runs(path, tmp_path):
     notebook = nbformat.read(path, as_version=4)
     NotebookClient(

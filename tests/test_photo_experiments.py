@@ -116,7 +116,8 @@ def test_fine_tuning_trains_the_head_then_the_top_and_nothing_else(
     assert (tmp_path / "runs" / "head" / "figures" / "augmentation.png").is_file()
 
 
-@pytest.mark.parametrize("cut", [pytest.param("80", marks=pytest.mark.slow), "conv_pw_13"])
+@pytest.mark.slow
+@pytest.mark.parametrize("cut", ["80", "conv_pw_13"])
 def test_two_stages_with_a_cut_by_number_or_by_name(photos: Path, tmp_path: Path, cut: str) -> None:
     options = two_stage.TwoStageOptions(
         data=str(photos), out=str(tmp_path / "runs"), cut=cut, **{**TINY, "epochs": 1},
@@ -192,6 +193,7 @@ def test_own_pictures_of_three_classes_from_scratch(
     assert cj.reproduce(tmp_path / "run", verbose=False).same
 
 
+@pytest.mark.slow
 def test_own_pictures_on_a_pretrained_base(photos: Path, tmp_path: Path) -> None:
     weights = cj.export_weights(
         cj.create_model("mobilenet", alpha=0.25, include_top=False, input_shape=(32, 32, 3)),

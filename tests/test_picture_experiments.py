@@ -41,6 +41,7 @@ def check(folder: Path, *names: str) -> None:
         assert np.asarray(image.convert("L")).std() > 5, f"{name} is blank"
 
 
+@pytest.mark.slow
 def test_classical_kernels(photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     found = classical_kernels.main(
         classical_kernels.Config(photo=str(photo), out=str(tmp_path / "new"))
@@ -71,6 +72,7 @@ def test_the_default_photo() -> None:
     assert (small.shape, small.dtype) == ((43, 64, 3), np.uint8)
 
 
+@pytest.mark.slow
 def test_layers_walk(photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(layers_walk, "ACTIVATIONS", ("relu", "tanh"))
     monkeypatch.setattr(layers_walk, "PREFIXES", (*layers_walk.PREFIXES[:3], ("dense", 3)))
@@ -127,6 +129,7 @@ def test_equivariance(photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert found["shift 1"]["pool1"].equivariance > 1e-3
 
 
+@pytest.mark.slow
 def test_receptive_field(photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     config = receptive_field.Config(
         photo=str(photo), out=str(tmp_path), model="lenet", size=30, layers=("conv1", "pool2")
@@ -141,6 +144,7 @@ def test_receptive_field(photo: Path, tmp_path: Path, capsys: pytest.CaptureFixt
     ]
 
 
+@pytest.mark.slow
 def test_dense_as_convolution(tmp_path: Path) -> None:
     # A net that is there already is not trained again.
     net = cj.create_model("mnist_convnet", num_classes=11, label_names=_canvas.NAMES)

@@ -79,6 +79,19 @@ def test_runs_that_differ_in_their_seed_are_one_row(tmp_path: Path) -> None:
     assert found["command"] == "`python -m experiments.small --recipe tuned --seeds 3`"
 
 
+def test_forecasts_have_errors_instead_of_accuracies(tmp_path: Path) -> None:
+    for seed, error in enumerate((0.25, 0.75)):
+        metrics = {"test_absolute_error": error, "test_loss": 0.5}
+        folder = fake(tmp_path / "runs" / str(seed), seed, 0, metrics=metrics, reported={})
+        epochs = [{"epoch": n, "absolute_error": 2.0 - n / 2} for n in (1, 2)]
+        (folder / "metrics.jsonl").write_text("".join(json.dumps(e) + "\n" for e in epochs))
+    head, _, row = rows(write_results([tmp_path / "runs"], tmp_path / "RESULTS.md"), "Figures")
+    found = dict(zip(head, row, strict=True))
+    assert found["training"] == "1.0000 ± 0.0000 (error)"
+    assert found["test"] == "0.5000 ± 0.3536 (error)"
+    assert found["validation"] == found["reported"] == ""
+
+
 def test_the_table_of_a_real_run(squares: tuple[np.ndarray, np.ndarray], tmp_path: Path) -> None:
     np.savez(
         tmp_path / "squares.npz",

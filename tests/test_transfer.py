@@ -288,7 +288,11 @@ def test_what_a_model_knows_of_pictures_stays() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    sorted(n for n, b in BUILDERS.items() if b.head == ("logits",) and len(b.input_shape) == 3),
+    [
+        pytest.param(n, marks=pytest.mark.slow if n.startswith(("separable", "cats")) else [])
+        for n, b in sorted(BUILDERS.items())
+        if b.head == ("logits",) and len(b.input_shape) == 3
+    ],
 )
 def test_a_small_net_gets_another_number_of_classes(name: str) -> None:
     size = max(BUILDERS[name].min_size, 8)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -114,7 +115,10 @@ def _show(options: argparse.Namespace) -> None:
     figure = gallery.contact_sheet(
         _part(splits.parts, options), options.per_class, options.seed, options.classes
     )
-    print(gallery.save_picture(target.parent, target.stem, figure))
+    with warnings.catch_warnings():
+        # Of a name in a script that the font lacks: the picture has a box for each letter.
+        warnings.filterwarnings("ignore", "Glyph", UserWarning)
+        print(gallery.save_picture(target.parent, target.stem, figure))
 
 
 def _print_texts(options: argparse.Namespace) -> None:
@@ -141,13 +145,12 @@ def _pictures(options: argparse.Namespace) -> tuple[Any, dict[str, int] | None]:
     These are not decoded into a cache, which a training at another size would not use.
     """
     from cnnjax import data
-    from cnnjax.data.idx import is_idx
     from cnnjax.data.info import set_aside_by_reason
-    from cnnjax.data.sources import is_folder
+    from cnnjax.data.sources import kind_of
 
-    path, scan = Path(options.data).expanduser(), None
-    if _is_table(path) or (is_folder(options.data, options.data_dir) and not is_idx(path)):
-        scan = _scanned(path)
+    scan = None
+    if kind_of(options.data, options.data_dir) in ("folder", "table"):
+        scan = _scanned(Path(options.data).expanduser())
     splits = data.load(
         options.data,
         data_dir=options.data_dir,
@@ -174,7 +177,7 @@ def _scanned(path: Path) -> Any:
 
 
 def _is_table(path: Path) -> bool:
-    return path.suffix.lower() == ".csv"
+    return path.suffix.lower() == ".csv" and not path.is_dir()
 
 
 def _part(parts: Mapping[str, Any], options: argparse.Namespace) -> Any:
@@ -195,10 +198,11 @@ def _place(options: argparse.Namespace) -> str:
     from cnnjax import data
     from cnnjax.data.sources import is_prepared
 
+    if options.data in (*data.EMBEDDED, data.TEXTS[0]):
+        return f"{options.data}: needs no files"
     if is_prepared(options.data, options.data_dir):
         return f"{options.data}: {data.tfds_directory(options.data_dir).absolute() / options.data}"
-    path = Path(options.data).expanduser().absolute()
-    return str(path) if path.exists() else f"{options.data}: needs no files"
+    return str(Path(options.data).expanduser().absolute())
 
 
 def _say(line: str) -> None:

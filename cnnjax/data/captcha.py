@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import shutil
 import string
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +19,7 @@ from cnnjax.data.captcha_drawing import (
     draw_with_pillow,
 )
 from cnnjax.data.dataset import Dataset, Splits
+from cnnjax.data.pixel_cache import kept_pixels, open_pixels
 from cnnjax.runtime import cache_directory
 
 SYMBOLS = string.digits + string.ascii_uppercase
@@ -137,6 +134,7 @@ def load_captchas(
 
     Raises:
         ValueError: for a number or a setting that cannot be.
+        OSError: if the cache cannot be written, as on a full disk.
 
     >>> splits = load_captchas(train=3, test=2, symbols="AB", length=2)
     >>> splits.train.images.shape, splits.train.labels.shape, splits.test.label_names
@@ -178,64 +176,15 @@ def _part(
     shape = (count, *rendering.size, rendering.channels)
     facts = (_CACHE_FORMAT, asdict(rendering), part, count, seed, _versions(rendering.renderer))
     name = hashlib.sha256(repr(facts).encode()).hexdigest()[:32]
-    file = cache_directory() / "data" / "captcha" / name / "images.npy"
-    images = _open(file, shape)
+    folder = cache_directory() / "data" / "captcha" / name
+    images = open_pixels(folder, shape)
     if images is None:
         if progress:
-            progress(f"drawing {count:,} CAPTCHAs once, into {file.parent}")
-        images = _drawn(rendering, texts, keys, file, shape)
+            progress(f"drawing {count:,} CAPTCHAs once, into {folder}")
+        # One after the other: Pillow keeps Python's lock most of the time, threads gain nothing.
+        drawn = (rendering(text, key)[None] for text, key in zip(texts, keys, strict=True))
+        images = kept_pixels(folder, shape, drawn)
     return Dataset(images, labels, tuple(rendering.symbols), f"captcha {rendering.renderer} {part}")
-
-
-def _drawn(
-    rendering: CaptchaRendering,
-    texts: Sequence[str],
-    keys: Sequence[str],
-    file: Path,
-    shape: tuple[int, ...],
-) -> np.ndarray:
-    """Draw into a cache beside its place, then rename: complete or absent."""
-    folder = file.parent
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        building = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    except OSError:  # a cache that may not be written: into memory
-        array = np.empty(shape, np.uint8)
-        _fill(array, rendering, texts, keys)
-        return array
-    try:
-        array = np.lib.format.open_memmap(building / file.name, "w+", np.uint8, shape)
-        _fill(array, rendering, texts, keys)
-        array.flush()
-        del array
-        shutil.rmtree(folder, ignore_errors=True)  # a damaged one
-        try:
-            os.rename(building, folder)
-        except OSError:  # another process was first
-            if not folder.is_dir():
-                raise
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
-    images = _open(file, shape)
-    if images is None:
-        raise OSError(f"the cache {folder} cannot be read back: is the disk full?")
-    return images
-
-
-def _fill(
-    array: np.ndarray, rendering: CaptchaRendering, texts: Sequence[str], keys: Sequence[str]
-) -> None:
-    # One after the other: Pillow keeps Python's lock most of the time, threads gain nothing.
-    for i, (text, key) in enumerate(zip(texts, keys, strict=True)):
-        array[i] = rendering(text, key)
-
-
-def _open(file: Path, shape: tuple[int, ...]) -> np.ndarray | None:
-    try:
-        images = np.load(file, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError):  # absent, or cut off by a full disk
-        return None
-    return images if images.shape == shape and images.dtype == np.uint8 else None
 
 
 def _versions(renderer: str) -> tuple[str, ...]:

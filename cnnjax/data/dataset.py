@@ -16,6 +16,8 @@ from cnnjax.data.files import FileImages
 if TYPE_CHECKING:
     from cnnjax.data.text import Vocabulary
 
+_MOST_CLASSES = 1_000_000
+
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
@@ -198,6 +200,29 @@ def as_splits(data: Splits | Dataset | tuple[np.ndarray, np.ndarray]) -> Splits:
     raise ValueError(
         f"data must be Splits, a Dataset or (images, labels), got {type(data).__name__}"
     )
+
+
+def with_class_names(parts: Mapping[str, Dataset]) -> Splits:
+    """Parts as Splits; classes without names are called by their numbers, those of all parts.
+
+    So their number is not a matter of which examples are set aside later.
+
+    Args:
+        parts: "train" and those of "validation" and "test" that there are, labelled with classes.
+
+    Raises:
+        ValueError: for labels of a million and more.
+    """
+    if not parts["train"].label_names:
+        count = max(2, *(int(part.labels.max()) + 1 for part in parts.values()))
+        if count > _MOST_CLASSES:
+            raise ValueError(
+                f"{parts['train'].name}: the largest label is {count - 1:,}, labels of classes are "
+                "0, 1, 2 and so on"
+            )
+        names = tuple(map(str, range(count)))
+        parts = {name: replace(part, label_names=names) for name, part in parts.items()}
+    return Splits(parts["train"], parts.get("validation"), parts.get("test"))
 
 
 def from_arrays(

@@ -5,10 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import io
-import os
-import shutil
-import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -23,6 +20,7 @@ from cnnjax.data.images import (
     decode_image,
     resize_image,
 )
+from cnnjax.data.pixel_cache import kept_pixels, open_pixels
 from cnnjax.runtime import cache_directory, visible_cores
 
 DECODERS = ("pillow", "fast")
@@ -206,40 +204,15 @@ class FileImages:
                 )
             return self
         folder = self.cache_folder
-        pixels = _open(folder / "images.npy", self.shape)
+        pixels = open_pixels(folder, self.shape)
         if pixels is None:
             say(f"decoding {len(self):,} pictures of {self.root} once, into {folder}")
-            pixels = self._build(folder)
+            pixels = kept_pixels(folder, self.shape, self._batches())
         return replace(self, pixels=pixels, rows=None)
 
-    def _build(self, folder: Path) -> np.ndarray:
-        """Decode all into a cache beside its place, then rename: complete or absent."""
-        try:
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            building = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-        except OSError:  # a cache that may not be written: into memory
-            return self[:]
-        try:
-            array = np.lib.format.open_memmap(
-                building / "images.npy", mode="w+", dtype=np.uint8, shape=self.shape
-            )
-            for start in range(0, len(self), _FILES_AT_ONCE):
-                stop = min(start + _FILES_AT_ONCE, len(self))
-                array[start:stop] = self._decode(range(start, stop))
-            array.flush()
-            del array
-            shutil.rmtree(folder, ignore_errors=True)  # a damaged one
-            try:
-                os.rename(building, folder)
-            except OSError:  # another process was first
-                if not folder.is_dir():
-                    raise
-        finally:
-            shutil.rmtree(building, ignore_errors=True)
-        pixels = _open(folder / "images.npy", self.shape)
-        if pixels is None:
-            raise OSError(f"the cache {folder} cannot be read back: is the disk full?")
-        return pixels
+    def _batches(self) -> Iterator[np.ndarray]:
+        for start in range(0, len(self), _FILES_AT_ONCE):
+            yield self._decode(range(start, min(start + _FILES_AT_ONCE, len(self))))
 
     def _decode(self, rows: Sequence[int]) -> np.ndarray:
         paths = [self.root / self.files[i] for i in rows]
@@ -253,14 +226,6 @@ class FileImages:
 def decoders() -> ThreadPoolExecutor:
     """The threads that decode; Pillow and simplejpeg let go of Python's lock while they do."""
     return ThreadPoolExecutor(max_workers=visible_cores(), thread_name_prefix="decode")
-
-
-def _open(file: Path, shape: tuple[int, ...]) -> np.ndarray | None:
-    try:
-        pixels = np.load(file, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError):  # absent, or cut off by a full disk
-        return None
-    return pixels if pixels.shape == shape and pixels.dtype == np.uint8 else None
 
 
 def _check_fast(decoding: Decoding) -> None:

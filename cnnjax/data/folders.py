@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from cnnjax import paths
-from cnnjax.data.scan import PARTS, Candidate, Scan, examine
+from cnnjax.data.scan import PART_OF, PARTS, SUFFIXES, Candidate, Scan, examine
 from cnnjax.data.tfds import DataNotFound
 
 
@@ -20,20 +21,24 @@ def scan_folder(
     """Find the pictures of a folder, and the files that are no good.
 
     Args:
-        folder: holds a folder per class, or train/, validation/ and test/ with the same class
-            folders in each; a class folder may have folders of its own. Hidden files are passed
-            over.
-        class_names: the class folders to use, in the order of their labels; None takes all, sorted.
+        folder: holds a folder per class, or train/, validation/ (valid/, val/) and test/, in any
+            case, with the same class folders in each; a class folder may have folders of its own.
+            Hidden files are passed over.
+        class_names: the class folders to use, in the order of their labels, two at least; None
+            takes all, sorted.
         progress: told in a sentence when it takes long.
         tick: told how many files have been read, and of how many, after each.
 
     Returns:
         A Scan. Every file was read and decoded once, one picture at a time; the result is kept, and
-        used again as long as no file's name, size or time changes.
+        used again as long as no file's name, size or time changes. Of files with one content one is
+        kept; pictures in no class folder, and folders beside train/, are set aside.
 
     Raises:
         DataNotFound: if there is no such folder, or no class folder with pictures in it.
-        ValueError: for an unknown class name, an empty class, or one that only some parts have.
+        OSError: for a folder that cannot be read.
+        ValueError: for an unknown class name, a single or an empty class, one that only some parts
+            have, or parts that are ambiguous.
     """
     root = Path(folder).expanduser().absolute()
     if not root.is_dir():
@@ -50,18 +55,33 @@ def scan_folder(
     for part in roots:
         if empty := scan.lacking(part):
             raise ValueError(f"{root}: {part} has no picture of the class {', '.join(empty)}")
-    return scan
+    return replace(scan, set_aside=(*scan.set_aside, *outside(root, roots, SUFFIXES)))
 
 
 def part_folders(root: Path) -> dict[str, Path]:
-    """The folder of each part, the test part first; the root itself where there are no parts."""
-    found = {
-        part: root / name
-        for part, names in PARTS.items()
-        for name in reversed(names)
-        if (root / name).is_dir() and any(_folders_in(root / name))
+    """The folder of each part, the test part first; the root itself where there are no parts.
+
+    Raises:
+        ValueError: for two folders of one part, or parts of which none can be trained on.
+    """
+    folders = sorted(_folders_in(root))
+    called = {
+        part: [name for name in folders if PART_OF.get(name.lower()) == part] for part in PARTS
     }
-    return found if "train" in found else {"train": root}
+    called = {part: names for part, names in called.items() if names}
+    divided = any(any(_folders_in(root / name)) for name in called.get("train", ()))
+    if not divided and len(called) < 2:  # none, or a class that is called as parts are
+        return {"train": root}
+    there = " and ".join(name for names in reversed(called.values()) for name in names)
+    if not divided:
+        train = called.get("train")
+        lacking = f"{train[0]}/ holds no folder per class" if train else "none of them is train/"
+        raise ValueError(f"{root} has folders {there}, but {lacking}")
+    for part, names in called.items():
+        if len(names) > 1:
+            raise ValueError(f"{root} has folders {' and '.join(names)}, both for {part}: keep one")
+    bases = {part: root / name for part, (name,) in called.items()}
+    return {part: base for part, base in bases.items() if any(_folders_in(base))}
 
 
 def class_folders(
@@ -85,7 +105,37 @@ def class_folders(
                 )
         if class_names is None and (more := sorted(set(there[part]) - set(names))):
             raise ValueError(f"{base} has classes that {roots['train']} lacks: {', '.join(more)}")
+    if len(names) < 2:
+        raise ValueError(f"{root}: all files have the class {names[0]!r}, two classes are needed")
     return tuple(names)
+
+
+def outside(
+    root: Path, roots: Mapping[str, Path], suffixes: Collection[str]
+) -> list[tuple[str, str]]:
+    """What lies in no class folder, and is not read.
+
+    Args:
+        root: a folder.
+        roots: those of its parts, by `part_folders`.
+        suffixes: of the files that matter.
+
+    Returns:
+        (path below the root, why): of files, and of folders beside those of the parts, with a "/".
+    """
+    found = []
+    for base in (root, *(base for base in roots.values() if base != root)):
+        for file in sorted(base.iterdir()):
+            hidden = file.name.startswith(".")
+            if file.suffix.lower() in suffixes and not hidden and file.is_file():
+                found.append((file.relative_to(root).as_posix(), "in no class folder"))
+    if roots["train"] != root:
+        for name in sorted(_folders_in(root)):
+            count = sum(1 for _ in files_below(root / name))
+            if count and root / name not in roots.values():
+                why = "no folder per class" if name.lower() in PART_OF else "no part"
+                found.append((f"{name}/", f"{why} ({count:,} files)"))
+    return found
 
 
 def _folders_in(folder: Path) -> Iterator[str]:
@@ -94,7 +144,15 @@ def _folders_in(folder: Path) -> Iterator[str]:
 
 
 def files_below(folder: Path) -> Iterator[Path]:
-    """Files in a folder and in those below it, in alphabetical order; not the hidden ones."""
-    for base, folders, files in os.walk(folder):
+    """Files in a folder and in those below it, in alphabetical order; not the hidden ones.
+
+    Raises:
+        OSError: for a folder that cannot be read.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise error
+
+    for base, folders, files in os.walk(folder, onerror=refuse):
         folders[:] = sorted(f for f in folders if not f.startswith("."))
         yield from (Path(base) / name for name in sorted(files) if not name.startswith("."))

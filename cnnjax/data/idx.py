@@ -7,13 +7,13 @@ import math
 import re
 import struct
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO
 
 import numpy as np
 
-from cnnjax.data.dataset import Dataset, Splits, from_arrays
+from cnnjax.data.dataset import Dataset, Splits, from_arrays, with_class_names
 from cnnjax.data.tfds import DataNotFound
 
 # As MNIST's own files are called, or with the name of a data set before that, as EMNIST's are.
@@ -57,7 +57,7 @@ def read_idx(path: str | Path) -> np.ndarray:
 def is_idx(path: Path) -> bool:
     """Whether a path has the name of an idx file of images or labels, or is a folder of such."""
     if path.is_dir():
-        return any(_NAME.fullmatch(file.name) for file in path.iterdir())
+        return any(True for _ in _files(path))
     return bool(_NAME.fullmatch(path.name))
 
 
@@ -69,10 +69,11 @@ def load_idx(path: Path) -> Splits:
             train-images-idx3-ubyte, train-labels-idx1-ubyte and, if any, t10k-images-idx3-ubyte and
             t10k-labels-idx1-ubyte, each perhaps with .gz, and perhaps all with a name before that
             (emnist-letters-train-images-idx3-ubyte). Of one file plain and compressed the plain one
-            is read.
+            is read. Each may lie in a folder of its own name, as some archives unpack it.
 
     Returns:
-        The parts "train" and "test"; pixels as they lie in the files.
+        The parts "train" and "test"; pixels as they lie in the files, classes called by their
+        numbers.
 
     Raises:
         DataNotFound: if a file is missing.
@@ -91,7 +92,7 @@ def load_idx(path: Path) -> Splits:
     parts = {part: _part(folder, name, sets[name], part) for part in ("train", "test")}
     if parts["train"] is None:
         raise DataNotFound(f"{folder} holds no images to train on: expected {name}{_USUAL}")
-    return Splits(parts["train"], test=parts["test"])
+    return with_class_names({part: data for part, data in parts.items() if data is not None})
 
 
 def _set_of(file: Path) -> str:
@@ -102,11 +103,20 @@ def _set_of(file: Path) -> str:
 def _sets(folder: Path) -> dict[str, dict[tuple[str, str], Path]]:
     """{name before the usual ones: {(part, "images" or "labels"): file}}."""
     sets: dict[str, dict[tuple[str, str], Path]] = {}
-    for file in sorted(folder.iterdir()):  # the plain one before the compressed one
+    for file in sorted(_files(folder)):  # the plain one before the compressed one
         if match := _NAME.fullmatch(file.name):
             files = sets.setdefault(match["set"] or "", {})
             files.setdefault((_PARTS[match["part"]], match["what"]), file)
     return sets
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """The idx files in a folder, by their names; also in folders of their own names."""
+    for entry in folder.iterdir():
+        if _NAME.fullmatch(entry.name):
+            file = entry / entry.name if entry.is_dir() else entry
+            if file.is_file():
+                yield file
 
 
 def _part(

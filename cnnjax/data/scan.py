@@ -29,7 +29,8 @@ PARTS = {
     "validation": ("validation", "valid", "val"),
     "train": ("train", "training"),
 }
-_SUFFIXES = (
+PART_OF = {name: part for part, names in PARTS.items() for name in names}
+SUFFIXES = (
     ".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp",
 )  # fmt: skip
 _ADDRESS = re.compile(" ?<_io.BytesIO[^>]*>")
@@ -70,7 +71,8 @@ class Scan:
         root: the folder.
         class_names: sorted or as given.
         parts: "train" and, if there are such, "validation" and "test".
-        set_aside: (path below the folder, what is wrong with it).
+        set_aside: (path below the folder, what is wrong with it); one that ends in "/" is a folder,
+            of which no file is read.
         table: the CSV file that names the pictures; None: the folders they lie in do.
     """
 
@@ -181,7 +183,7 @@ def _examine(files: Iterable[Path]) -> Iterator[tuple[str, str]]:
 
 
 def _examine_one(file: Path) -> tuple[str, str]:
-    if file.suffix.lower() not in _SUFFIXES:
+    if file.suffix.lower() not in SUFFIXES:
         return "", "no picture, by its name"
     try:
         content = file.read_bytes()
@@ -207,9 +209,10 @@ def _sorted_out(
     """The good pictures of every part, and the rest.
 
     Of files with one content the first is kept, those of the test part before those of training:
-    a test on pictures that were trained on would say nothing.
+    a test on pictures that were trained on would say nothing. A table may repeat a picture on
+    purpose, within a part and class.
     """
-    seen: dict[str, tuple[str, str]] = {}  # hash -> (file, class)
+    seen: dict[str, tuple[str, str, str]] = {}  # hash -> (file, part, class)
     aside = []
     good: dict[str, list[tuple[str, int, str]]] = {part: [] for part in parts}
     for (part, label, path), (content, wrong) in zip(candidates, examined, strict=True):
@@ -217,12 +220,12 @@ def _sorted_out(
         file = path.relative_to(root).as_posix() if below else str(path)
         if wrong:
             aside.append((file, wrong))
-        elif content in seen:
-            first, its_class = seen[content]
+        elif content in seen and (not table or seen[content][1:] != (part, names[label])):
+            first, _, its_class = seen[content]
             other = "" if its_class == names[label] else f", which has another class ({its_class})"
             aside.append((file, f"the same content as {first}{other}"))
         else:
-            seen[content] = file, names[label]
+            seen[content] = file, part, names[label]
             good[part].append((file, label, content))
     if empty := [part for part, found in good.items() if not found]:
         raise DataNotFound(f"{table or root}: no picture was found in the part {empty[0]!r}")
@@ -259,5 +262,7 @@ def _recall(memory: Path, count: int) -> list[tuple[str, str]] | None:
     except (OSError, ValueError):
         return None
     if not isinstance(kept, list) or len(kept) != count:
+        return None
+    if not all(isinstance(pair, list) and len(pair) == 2 for pair in kept):
         return None
     return [(str(content), str(wrong)) for content, wrong in kept]

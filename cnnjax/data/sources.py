@@ -20,7 +20,14 @@ from cnnjax.data.picture_tables import scan_table
 from cnnjax.data.prepare.recipes import RECIPES
 from cnnjax.data.scan import Scan
 from cnnjax.data.series import load_series
-from cnnjax.data.tfds import DataNotFound, any_size, find_split, prepared_names, tfds_directory
+from cnnjax.data.tfds import (
+    DataNotFound,
+    any_size,
+    find_split,
+    prepared_names,
+    prepared_versions,
+    tfds_directory,
+)
 from cnnjax.data.tfds_pictures import tfds_split
 
 EMBEDDED = ("digits",)
@@ -74,15 +81,16 @@ def load(
             folders and .csv files, where it is needed, and of TFDS data sets that declare no size;
             without effect elsewhere, as are the next four.
         channels, resize, interpolation, decoder: as in `Decoding`.
-        class_names: of a folder or .csv file, the classes to use, in the order of their labels;
-            None: all, sorted.
+        class_names: of a folder or .csv file, the classes to use, in the order of their labels, two
+            at least; None: all, sorted.
         path_column, label_column: of a .csv file; None: by their usual names.
         memory_budget: bytes; a part of a folder or .csv file that takes no more once decoded is
             kept so, in a memory-mapped cache, and a larger one is decoded batch by batch.
         validation: fraction of the training examples set aside for validation, in [0, 1).
         train_examples: train on so many of the others only; None: on all.
         seed: of both choices.
-        progress: told in a sentence when something takes long, or files are no good.
+        progress: told in a sentence when something takes long, files are no good or arrays are not
+            read.
 
     Returns:
         Splits with train, validation (or None) and test (or None).
@@ -104,20 +112,20 @@ def load(
         decoding = Decoding(image_size, channels, resize, interpolation, decoder)
     name = str(source)
     path = Path(name).expanduser().absolute()
-    folder = is_folder(name, data_dir)
+    kind = kind_of(name, data_dir)
     facts: dict[str, Any] = {"data": str(path)}
-    if name == "digits":
+    if kind == "digits":
         splits, facts = load_digits(), {"data": name}
-    elif path.suffix.lower() == ".npz":
-        splits = load_npz(path)
-    elif (folder or not path.is_dir()) and is_idx(path):
+    elif kind == "npz":
+        splits = load_npz(path, progress)
+    elif kind == "idx":
         splits = load_idx(path)
-    elif path.suffix.lower() == ".csv":
+    elif kind == "table":
         scan = scan_table(path, class_names, path_column, label_column, progress)
         decoding = _needed(decoding, f"{name} names pictures")
         splits, read = _pictures(scan, decoding, memory_budget, progress)
         facts["pictures"] = {**read, "path_column": path_column, "label_column": label_column}
-    elif folder:
+    elif kind == "folder":
         decoding = _needed(decoding, f"{name} is a folder of pictures")
         scan = scan_folder(path, class_names, progress)
         splits, facts["folder"] = _pictures(scan, decoding, memory_budget, progress)
@@ -171,6 +179,24 @@ def reload(
     for step, *arguments in source.get("steps", []):
         splits = steps[step](splits, *arguments)
     return splits
+
+
+def kind_of(name: str, data_dir: str | Path | None) -> str:
+    """What `load` takes a name, folder or file for.
+
+    Returns:
+        "digits", "folder" (of class folders), "idx", "npz", "table" (of pictures) or "tfds"; the
+        last also for what is nothing of all these.
+    """
+    path = Path(name).expanduser().absolute()
+    if name in EMBEDDED:
+        return name
+    if is_folder(name, data_dir):
+        return "idx" if is_idx(path) else "folder"
+    if path.is_dir():  # of the name of a data set
+        return "tfds"
+    suffixes = {".npz": "npz", ".csv": "table"}
+    return "idx" if is_idx(path) else suffixes.get(path.suffix.lower(), "tfds")
 
 
 def is_folder(name: str, data_dir: str | Path | None) -> bool:
@@ -245,6 +271,8 @@ def _tfds(
 def _nowhere(name: str, root: Path) -> str:
     """What to say of a name that is neither that of a data set nor of a file or folder."""
     path = Path(name).expanduser().absolute()
+    if name in (".", ".."):
+        return f"data set {name!r} was not found: for that folder write {name}/"
     if path.is_file():
         return f"{path} is a file of no kind that is known: expected {_OWN}"
     message = not_found(name, root, KNOWN, _OWN, "digits")
@@ -252,8 +280,11 @@ def _nowhere(name: str, root: Path) -> str:
 
 
 def is_prepared(name: str, data_dir: str | Path | None) -> bool:
-    """Whether there is a TFDS data set of that name."""
-    return bool(_NAME.fullmatch(name)) and (tfds_directory(data_dir) / name).is_dir()
+    """Whether there is a TFDS data set of that name, or of a known one what is left of it."""
+    if not _NAME.fullmatch(name):
+        return False
+    folder = tfds_directory(data_dir) / name
+    return bool(prepared_versions(folder)) or (name in RECIPES and folder.is_dir())
 
 
 def not_found(name: str, root: Path, known: Sequence[str], own: str, embedded: str) -> str:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,7 @@ import numpy as np
 
 _CACHE_FORMAT = 2
 _READ_AT_ONCE = 1000
+_VERSION = re.compile(r"\d+\.\d+\.\d+")
 _HEAD = 1 << 16  # bytes of a file that tell it from another
 
 
@@ -52,24 +56,43 @@ def find_split(root: Path, name: str, split: str) -> Path | None:
     if not versions:
         raise DataNotFound(
             f"data set {name!r} in {root.absolute()} is incomplete: no version with a "
-            "dataset_info.json. Prepare it again"
+            f"dataset_info.json. Delete {root.absolute() / name} and prepare it again"
         )
     source = versions[-1]
     try:
         info = json.loads((source / "dataset_info.json").read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DataNotFound(
-            f"data set {name!r} in {source} is damaged (dataset_info.json: {error}): prepare it "
-            "again"
-        ) from None
-    if split not in [s["name"] for s in info["splits"]]:
+        splits = [part["name"] for part in info["splits"]]
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataNotFound(damaged(source, f"dataset_info.json: {error}")) from None
+    if split not in splits:
         return None
+    if not (source / "features.json").is_file():
+        raise DataNotFound(damaged(source, "no features.json"))
     if not list(source.glob(f"*{split}*.array_record*")):
         raise DataNotFound(
             f"data set {name!r} in {source} has no array_record files for the split {split!r} "
             "(TFRecord files need TensorFlow): prepare it with file_format='array_record'"
         )
     return source
+
+
+def damaged(source: Path, how: str) -> str:
+    """What to say of a data set that cannot be read, and what to do."""
+    return f"the data set in {source} is damaged ({how}): delete it and prepare it again"
+
+
+@contextlib.contextmanager
+def readable(source: Path) -> Iterator[None]:
+    """Errors of who reads array_record files, as ours.
+
+    Raises:
+        DataNotFound: for files that are damaged.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        text = " ".join(str(error).split())
+        raise DataNotFound(damaged(source, text)) from error
 
 
 def read_texts(source: Path, split: str) -> tuple[list[str], np.ndarray]:
@@ -89,28 +112,34 @@ def read_texts(source: Path, split: str) -> tuple[list[str], np.ndarray]:
             f"{source} holds no texts for classification: a data set of 'text' and 'label' is "
             "needed (cj.data.load is for one of 'image' and 'label')"
         )
-    records: Any = tfds.builder_from_directory(str(source)).as_data_source(split=split)
-    texts, labels = [], np.empty(len(records), np.int32)
-    for start in range(0, len(records), _READ_AT_ONCE):
-        stop = min(start + _READ_AT_ONCE, len(records))
-        for i, record in enumerate(records.__getitems__(range(start, stop)), start):
-            try:
-                texts.append(record["text"].decode("utf-8"))
-            except UnicodeDecodeError as error:
-                raise ValueError(f"{source}: text {i} of {split!r} is not UTF-8: {error}") from None
-            labels[i] = record["label"]
+    with readable(source):
+        records: Any = tfds.builder_from_directory(str(source)).as_data_source(split=split)
+        texts, labels = [], np.empty(len(records), np.int32)
+        for start in range(0, len(records), _READ_AT_ONCE):
+            numbers = range(start, min(start + _READ_AT_ONCE, len(records)))
+            for i, record in zip(numbers, records.__getitems__(numbers), strict=True):
+                texts.append(_decoded(record["text"], f"{source}: text {i} of {split!r}"))
+                labels[i] = record["label"]
     return texts, labels
+
+
+def _decoded(text: bytes, name: str) -> str:
+    try:
+        return text.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{name} is not UTF-8: {error}") from None
 
 
 def prepared_versions(folder: Path) -> list[Path]:
     """Complete versions, oldest first, of a data set with or without configurations."""
 
     def number(path: Path) -> list[int]:
-        return [int(part) if part.isdigit() else -1 for part in path.name.split(".")]
+        return [int(part) for part in path.name.split(".")]
 
     found = [
         p.parent
         for p in (*folder.glob("*/dataset_info.json"), *folder.glob("*/*/dataset_info.json"))
+        if _VERSION.fullmatch(p.parent.name)  # not what TFDS leaves of one that it did not finish
     ]
     return sorted(found, key=number)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,7 +14,8 @@ import numpy as np
 from cnnjax.data.dataset import Dataset
 from cnnjax.data.files import Decoding, decoders
 from cnnjax.data.images import UnreadableImage
-from cnnjax.data.tfds import find_split, has_features, label_names, source_key
+from cnnjax.data.pixel_cache import is_writable, open_pixels, write_pixels
+from cnnjax.data.tfds import find_split, has_features, label_names, readable, source_key
 from cnnjax.runtime import cache_directory
 from cnnjax.storage import text_hash, write_directory
 
@@ -46,14 +46,14 @@ class _Pictures:
 
     def write(self, folder: Path) -> None:
         """Into files that `_open_cache` opens."""
-        # Not into a memory-mapped file, where a full disk would be the end of the process.
-        head = {"descr": "|u1", "fortran_order": False, "shape": self.shape}
         labels = []
-        with open(folder / "images.npy", "wb") as file:
-            np.lib.format.write_array_header_1_0(file, head)
+
+        def pixels() -> Iterator[np.ndarray]:
             for images, some in self.batches:
-                file.write(images.data)
                 labels.append(some)
+                yield images
+
+        write_pixels(folder, self.shape, pixels())
         np.save(folder / "labels.npy", np.concatenate(labels))
         (folder / "encoding.txt").write_text(self.encoding, encoding="utf-8")
 
@@ -95,18 +95,17 @@ def tfds_split(
                 f"{source} holds no images for classification: a data set of 'image' and 'label' "
                 "is needed (cj.data.load_texts is for one of 'text' and 'label')"
             )
-        writable = _writable(cached.parent)
+        writable = is_writable(cached.parent)
         if progress:
             into = f"once, into {cached}" if writable else "into memory: the cache is not writable"
             progress(f"decoding {name} {split} {into}")
-        pictures = _decode(source, split, decoding)
-        if not writable:
-            decoded = pictures.in_memory()
-        else:
-            _build_cache(cached, pictures)
-            decoded = _open_cache(cached)
-            if decoded is None:
-                raise OSError(f"the cache {cached} cannot be read back: is the disk full?")
+        with readable(source):
+            pictures = _decode(source, split, decoding)
+            if writable:
+                _build_cache(cached, pictures)
+            decoded = _open_cache(cached) if writable else pictures.in_memory()
+        if decoded is None:
+            raise OSError(f"the cache {cached} cannot be read back: is the disk full?")
     images, labels, encoding = decoded
     # Pictures that lost something on the way are not quite the data set of that name.
     lossy = f", {encoding}" if encoding not in _LOSSLESS else ""
@@ -183,19 +182,12 @@ def _build_cache(target: Path, pictures: _Pictures) -> None:
 
 
 def _open_cache(target: Path) -> _Decoded | None:
+    images = open_pixels(target)
     try:
-        images = np.load(target / "images.npy", mmap_mode="r", allow_pickle=False)
         labels = np.load(target / "labels.npy", allow_pickle=False)
         encoding = (target / "encoding.txt").read_text(encoding="utf-8")
     except (OSError, ValueError, EOFError):  # absent, or cut off by a full disk
         return None
-    whole = len(images) == len(labels) and bool(encoding)
-    return (images, labels, encoding) if whole else None
-
-
-def _writable(folder: Path) -> bool:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError:
-        return False
-    return os.access(folder, os.W_OK)
+    if images is None or len(images) != len(labels) or not encoding:
+        return None
+    return images, labels, encoding

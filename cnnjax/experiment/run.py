@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from cnnjax import data as data_sources
+from cnnjax.data.dataset import with_class_names
 from cnnjax.experiment.options import Experiment
 from cnnjax.experiment.tables import result_line
 from cnnjax.models import BUILDERS, Model, create_model, summary
@@ -128,8 +129,7 @@ def build_model(experiment: Experiment, splits: data_sources.Splits) -> Model:
     if np.issubdtype(train.labels.dtype, np.floating):  # values have no names
         outputs = int(train.labels.shape[1])
     else:
-        known = train.label_names or map(str, range(max(int(train.labels.max()) + 1, 2)))
-        names = tuple(known)
+        names = with_class_names(splits.parts).train.label_names
         outputs = 1 if experiment.one_logit and len(names) == 2 else len(names)
     model = create_model(
         experiment.model,

@@ -20,6 +20,9 @@ _ROWS = 20
 # Pixels: smaller pictures are magnified by a whole number, larger ones reduced.
 _SMALLEST, _LARGEST, _MARGIN = 48, 96, 4
 
+# Of a whole sheet.
+_MOST = 40_000_000
+
 _DPI = 100
 _LETTER, _TITLE, _EDGE = 0.085, 0.4, 0.1  # inches: a letter of a name, the title, the margin
 
@@ -43,7 +46,8 @@ def contact_sheet(
         A figure.
 
     Raises:
-        ValueError: for per_class < 1, an unknown class, or data of another kind.
+        ValueError: for per_class < 1, an unknown class, no example at all, more than fits on a
+            sheet, or data of another kind.
     """
     names = class_names_of(data)
     if data.images.ndim != 4 or not names:
@@ -53,8 +57,15 @@ def contact_sheet(
         classes = names[:_ROWS]
         title += f": the first {_ROWS} of {len(names):,} classes"
     chosen = choose_examples(data.labels, names, per_class, seed, classes)
-    across = max(map(len, chosen.values()))
+    across = max(map(len, chosen.values()), default=0)
+    if not across:
+        raise ValueError(f"{data.name} has no example of {', '.join(chosen)}")
     height, width = _shown_size(data.image_shape[0], data.image_shape[1])
+    if len(chosen) * across * height * width > _MOST:
+        raise ValueError(
+            f"per_class={per_class} makes a sheet of {across * width:,} x {len(chosen) * height:,} "
+            f"pixels; at most {_MOST / 1e6:g} megapixels are drawn"
+        )
     channels = 3 if data.image_shape[2] == 3 else 1
     canvas = np.full((len(chosen) * across, height, width, channels), 255, np.uint8)
     for row, positions in enumerate(chosen.values()):
@@ -96,10 +107,13 @@ def _sheet(canvas: np.ndarray, labels: Sequence[str], title: str) -> Figure:
     picture = canvas if canvas.shape[2] == 3 else canvas[..., 0]
     axes.imshow(picture, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
     row = canvas.shape[0] / len(labels)
-    axes.set_yticks([(k + 0.5) * row for k in range(len(labels))], labels, fontsize=9)
+    axes.set_yticks(
+        [(k + 0.5) * row for k in range(len(labels))], labels, fontsize=9, parse_math=False
+    )
     axes.set_xticks([])
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     top = (rows + _EDGE + 0.6 * _TITLE) / height
-    figure.suptitle(title, fontsize=9, x=_EDGE / width, y=top, ha="left", va="center")
+    place = {"x": _EDGE / width, "y": top, "ha": "left", "va": "center"}
+    figure.suptitle(title, fontsize=9, parse_math=False, **place)
     return figure

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import random
+import resource
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
@@ -180,15 +181,23 @@ def test_pictures_are_drawn_once_and_a_damaged_cache_again(tmp_path: Path) -> No
 
 def test_without_a_writable_cache_pictures_are_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     cached = load_captchas(3, 1).train.fingerprint
-
-    def refuse(*_: Any, **__: Any) -> Iterator[None]:
-        raise PermissionError
-
-    monkeypatch.setattr(captcha.tempfile, "mkdtemp", refuse)
     monkeypatch.setenv("CNNJAX_CACHE_DIR", "/proc/nowhere")
     train = load_captchas(3, 1).train
     assert not isinstance(train.images, np.memmap)
     assert train.fingerprint == cached
+
+
+def test_a_disk_that_takes_no_more(tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, hard))
+    try:
+        with pytest.raises(OSError, match=r"File too large: '.*/captcha/") as caught:
+            load_captchas(20, 0)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert "\n" not in str(caught.value)
+    assert list((tmp_path / "cache" / "data" / "captcha").iterdir()) == []
+    assert isinstance(load_captchas(20, 0).train.images, np.memmap)
 
 
 def test_another_version_of_what_draws_is_another_cache(monkeypatch: pytest.MonkeyPatch) -> None:

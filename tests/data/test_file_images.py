@@ -1,7 +1,7 @@
 """Pictures in files as an array: from a cache or decoded where they are indexed."""
 
-import errno
 import os
+import resource
 import threading
 import time
 from pathlib import Path
@@ -102,16 +102,39 @@ def test_a_damaged_cache_is_made_again(folder):
     np.testing.assert_array_equal(load(folder, image_size=(4, 4)).train.images[:], pixels)
 
 
-def test_a_full_disk_leaves_nothing_half_written(folder, monkeypatch):
-    def full(*_args, **_options):
-        raise OSError(errno.ENOSPC, "No space left on device")
+def test_a_full_disk_leaves_nothing_half_written(folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("CNNJAX_CACHE_DIR", str(tmp_path))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, hard))
+    try:
+        with pytest.raises(OSError, match=r"File too large: '.*/data/folders/") as caught:
+            load(folder, image_size=(70, 70))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert "\n" not in str(caught.value)
+    assert list((tmp_path / "data" / "folders").iterdir()) == []
+    assert isinstance(load(folder, image_size=(70, 70)).train.images.pixels, np.memmap)
 
-    monkeypatch.setattr(np.lib.format, "open_memmap", full)
-    with pytest.raises(OSError, match="No space left on device"):
-        load(folder, image_size=(7, 7))
-    assert not list(Path(os.environ["CNNJAX_CACHE_DIR"]).glob("data/folders/.*"))
-    monkeypatch.undo()
-    assert isinstance(load(folder, image_size=(7, 7)).train.images.pixels, np.memmap)
+
+def test_two_may_decode_a_folder_at_once(streamed, tmp_path, monkeypatch):
+    """The second finds the first's cache in its place, and leaves it there."""
+    monkeypatch.setenv("CNNJAX_CACHE_DIR", str(tmp_path))
+    first: list[FileImages] = []
+    decode = FileImages._decode
+
+    def meanwhile(self, rows):
+        if not first:
+            first.append(self)
+            first[0] = self.cached()
+            first_file.append(os.stat(first[0].pixels.filename).st_ino)
+        return decode(self, rows)
+
+    first_file: list[int] = []
+    monkeypatch.setattr(FileImages, "_decode", meanwhile)
+    second = streamed.cached()
+    assert len(list((tmp_path / "data" / "folders").iterdir())) == 1
+    assert os.stat(second.pixels.filename).st_ino == first_file[0]
+    np.testing.assert_array_equal(first[0][:], second[:])
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")

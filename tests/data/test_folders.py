@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cnnjax.data import DataNotFound, Splits, load, reload, scan_folder
+from cnnjax.data import DataNotFound, Splits, load, load_texts, reload, scan_folder
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
 RNG = np.random.default_rng(0)
@@ -127,7 +127,7 @@ def test_a_scan_is_remembered_until_a_file_changes(folder):
     assert len(told) == 2
 
 
-@pytest.mark.parametrize("content", ["", "[]", '{"a": 1}', "[[1"])
+@pytest.mark.parametrize("content", ["", "[]", '{"a": 1}', "[[1", str([*range(7)]), "[[1]]"])
 def test_a_damaged_memory_is_not_believed(folder, content):
     first = scan_folder(folder)
     for file in Path(os.environ["CNNJAX_CACHE_DIR"]).glob("scans/*.json"):
@@ -148,9 +148,73 @@ def test_errors(folder, tmp_path):
     (folder / "empty").mkdir()
     with pytest.raises(ValueError, match="train has no picture of the class empty"):
         scan_folder(folder)
-    (tmp_path / "all_empty" / "x").mkdir(parents=True)
+    for name in ("x", "y"):
+        (tmp_path / "all_empty" / name).mkdir(parents=True)
     with pytest.raises(DataNotFound, match="no picture was found in the part 'train'"):
         scan_folder(tmp_path / "all_empty")
+
+
+def test_a_single_class_is_refused(folder):
+    with pytest.raises(ValueError, match="all files have the class 'cat', two classes are needed"):
+        scan_folder(folder, ["cat"])
+
+
+def test_parts_are_found_in_any_case(folder, tmp_path):
+    for name in ("Train", "TEST", "Val"):
+        for label in ("x", "y"):
+            picture(tmp_path / "parts" / name / label / f"{name}.png")
+    assert list(scan_folder(tmp_path / "parts").parts) == ["train", "validation", "test"]
+    picture(folder / "train" / "a.png")  # a class of that name
+    assert scan_folder(folder).class_names == ("cat", "dog", "train")
+
+
+@pytest.mark.parametrize(
+    ("folders", "message"),
+    [
+        (["train", "test"], "has folders train and test, but train/ holds no folder per class"),
+        (["Train", "val/x"], "has folders Train and val, but Train/ holds no folder per class"),
+        (["test/x", "val/x"], "has folders val and test, but none of them is train/"),
+        (["train/x", "val/x", "valid/x"], "has folders val and valid, both for validation: keep"),
+        (["train/x", "training/x"], "has folders train and training, both for train: keep one"),
+    ],
+)
+def test_parts_that_are_ambiguous_are_named(tmp_path, folders, message):
+    for name in folders:
+        picture(tmp_path / name / "a.png")
+    for read in (scan_folder, load_texts):
+        with pytest.raises(ValueError, match=message):
+            read(tmp_path)
+
+
+def test_what_is_in_no_class_folder_is_listed(folder, tmp_path):
+    picture(folder / "loose.png")
+    (folder / "notes.txt").touch()
+    assert scan_folder(folder).set_aside == (("loose.png", "in no class folder"),)
+    folder.rename(tmp_path / "train")
+    picture(tmp_path / "test" / "1.jpg")  # as Kaggle's: without labels
+    picture(tmp_path / "extra" / "more" / "1.png")
+    (tmp_path / "void").mkdir()
+    scan = scan_folder(tmp_path)
+    assert list(scan.parts) == ["train"]
+    assert scan.set_aside == (
+        ("train/loose.png", "in no class folder"),
+        ("extra/", "no part (1 files)"),
+        ("test/", "no folder per class (1 files)"),
+    )
+
+
+def test_a_folder_that_cannot_be_read_is_named(folder, monkeypatch):
+    picture(folder / "cat" / "locked" / "a.png")
+    scandir = os.scandir
+
+    def refuse(path):
+        if Path(path).name == "locked":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(PermissionError, match=r"Permission denied: '.*/cat/locked'"):
+        scan_folder(folder)
 
 
 def test_parts_must_have_the_same_classes(tmp_path):

@@ -6,6 +6,7 @@ import gzip
 import importlib
 import json
 import pkgutil
+import re
 import struct
 import typing
 from pathlib import Path
@@ -22,6 +23,7 @@ from cnnjax.data import (
     DataNotFound,
     Loader,
     Splits,
+    from_arrays,
     load,
     load_texts,
     read_idx,
@@ -29,7 +31,7 @@ from cnnjax.data import (
     scan_table,
     tfds_pictures,
 )
-from cnnjax.experiment import Experiment, PictureData, images_for, load_data
+from cnnjax.experiment import Experiment, PictureData, build_model, images_for, load_data
 from experiments import mnist_convnet
 
 RNG = np.random.default_rng(0)
@@ -157,6 +159,18 @@ def test_of_a_plain_and_a_compressed_file_the_plain_one_is_read(tmp_path):
     assert load(tmp_path).train.images[..., 0].tolist() == IMAGES.tolist()
 
 
+def test_idx_files_in_folders_of_their_names(tmp_path):
+    """As the archives of Kaggle unpack."""
+    for name, array in (("train-images-idx3-ubyte", IMAGES), ("train-labels-idx1-ubyte", LABELS)):
+        write_idx(tmp_path / "all" / name / name, array)
+    (tmp_path / "all" / "t10k-images-idx3-ubyte").mkdir()  # holds none
+    splits = load(tmp_path / "all")
+    assert (list(splits.parts), splits.train.labels.tolist()) == (["train"], LABELS.tolist())
+    picture(tmp_path / "classes" / "train-images-idx3-ubyte" / "a.png", IMAGES[0])
+    picture(tmp_path / "classes" / "b" / "b.png", IMAGES[1])
+    assert len(load(tmp_path / "classes", image_size=(7, 6)).train) == 2
+
+
 @pytest.mark.parametrize(
     ("files", "message"),
     [
@@ -202,6 +216,48 @@ def test_npz_files_with_a_part_for_validation(tmp_path, names):
     assert splits.validation.labels.tolist() == LABELS[6:].tolist()
     assert splits.validation.name == "a.npz validation"
     assert same(again(splits), splits)
+
+
+def test_arrays_that_are_not_read_are_named(tmp_path):
+    file = tmp_path / "a.npz"
+    np.savez(file, x_train=IMAGES, y_train=LABELS, x_dev=IMAGES, y_dev=LABELS, X_test=IMAGES)
+    told: list[str] = []
+    load(file, progress=told.append)
+    assert told == [f"{file} holds X_test, x_dev, y_dev, which are not read"]
+
+
+def test_nobody_is_told_how_to_load_pickles(tmp_path):
+    np.savez(tmp_path / "objects.npz", x=IMAGES, y=LABELS.astype(object))
+    (tmp_path / "junk.npz").write_bytes(b"junk" * 50)
+    for name in ("objects", "junk"):
+        with pytest.raises(ValueError, match=r"it holds pickles, or no arrays at all$"):
+            load(tmp_path / f"{name}.npz")
+
+
+def test_the_number_of_classes_does_not_depend_on_who_is_set_aside(tmp_path):
+    labels = LABELS.copy()
+    labels[7] = 5  # the only one, with a gap before it
+    np.savez(tmp_path / "rare.npz", x=IMAGES, y=labels)
+    write_idx(tmp_path / "train-images-idx3-ubyte", IMAGES)
+    write_idx(tmp_path / "train-labels-idx1-ubyte", labels)
+    for source in (tmp_path / "rare.npz", tmp_path):
+        found = [load(source, validation=0.3, train_examples=3, seed=seed) for seed in range(9)]
+        assert min(splits.train.labels.max() for splits in found) < 5
+        assert {splits.train.label_names for splits in found} == {tuple("012345")}
+    np.savez(tmp_path / "one.npz", x=IMAGES, y=LABELS * 0)
+    assert load(tmp_path / "one.npz").train.label_names == ("0", "1")
+    np.savez(tmp_path / "numbers.npz", x=IMAGES, y=LABELS + np.int64(2**30))
+    with pytest.raises(ValueError, match=r"numbers\.npz train: the largest label is 1,073,741,82"):
+        load(tmp_path / "numbers.npz")
+
+
+def test_the_classes_are_those_of_all_parts(tmp_path):
+    np.savez(tmp_path / "a.npz", x_train=IMAGES, y_train=LABELS, x_test=IMAGES, y_test=LABELS + 2)
+    assert load(tmp_path / "a.npz").train.label_names == tuple("01234")
+    images = np.zeros((9, 28, 28), np.uint8)
+    arrays = Splits(from_arrays(images, LABELS), test=from_arrays(images, LABELS + 2))
+    model = build_model(mnist_convnet.experiment(mnist_convnet.RecipeOptions()), arrays)
+    assert (model.spec.num_classes, model.spec.label_names) == (5, tuple("01234"))
 
 
 # Tables of pictures.
@@ -251,13 +307,14 @@ def test_a_table_is_found_again_by_its_record(pictures):
         class_names=["c", "a"], path_column="where", label_column="what",
     )  # fmt: skip
     assert splits.train.label_names == ("c", "a")
-    assert splits.train.labels.tolist() == [1, 0, 1, 0, 1, 0]  # rows of b are passed over
+    # Rows of b are passed over, the one that repeats a picture is not.
+    assert splits.train.labels.tolist() == [1, 0, 1, 0, 1, 0, 1]
     assert splits.source == {
         "data": str(pictures / "all.CSV"),
         "pictures": {
             **{"image_size": [5, 5], "channels": 3, "resize": "stretch"},
             **{"interpolation": "nearest", "decoder": "pillow", "class_names": ["c", "a"]},
-            **{"path_column": "where", "label_column": "what", "files_set_aside": 1},
+            **{"path_column": "where", "label_column": "what", "files_set_aside": 0},
         },
     }
     splits = splits.with_test(0.3, 1).with_validation(0.3, 2)
@@ -326,23 +383,25 @@ HEAD = ("path", "label")
         ([("name", "label")], r"or image: it has 'name', 'label'; give path_column"),
         ([("path", "kind")], r"called label or class: it has 'path', 'kind'; give label_column"),
         ([("text", "label"), ("a film", "pos")], r"'text', 'label'; cj\.data\.load_texts reads"),
-        ([HEAD, *names(0, 1), ("2.png",)], "line 4: the row is cut off"),
+        ([HEAD, *names(0, 1), ("2.png",)], "line 4 has 1 values, the header has 2$"),
+        ([HEAD, *names(0, 1), ("2.png", "c", " ", "d")], "line 4 has 4 values, .* has 2: put text"),
+        ([(*HEAD, "label"), ("0.png", "a", "b")], "has 2 columns 'label': one is needed"),
         ([HEAD, *names(0, 1), ("none.png", "a")], r"line 4: .*/none\.png does not exist \(1 of 3"),
         ([HEAD, *names(0, 1), (" ", "a")], r"line 4: .* does not exist"),
-        ([HEAD, *names(0, 1), ("2.png", "")], "column 'label': the label of row 3 is empty"),
+        ([HEAD, *names(0, 1), ("2.png", "")], "column 'label', line 4: the label is empty"),
         ([HEAD, *names(0, 3)], "all rows have the label 'a', two classes are needed"),
-        ([HEAD, *names(0, 1, 2)], "3 different values in 3 rows: these are no classes"),
+        ([HEAD, *names(0, 1, 2)], r"3 rows: these are no classes \(.*: class_names="),
         (
             [(*HEAD, "split"), ("0.png", "a", "dev"), ("1.png", "b", "dev")],
             "line 2: 'dev' is no part; expected train",
         ),
         (
             [(*HEAD, "split"), ("0.png", "a", "test"), ("1.png", "b", "test")],
-            "names no picture to train on",
+            "train has no row of the class a, b",
         ),
         (
             [(*HEAD, "part"), *((*r, "train") for r in names(0, 3)), ("1.png", "b", "test")],
-            "train has no picture of the class b",
+            "train has no row of the class b",
         ),
     ],
 )
@@ -355,6 +414,32 @@ def test_tables_that_do_not_fit_are_named(pictures, rows, message):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("mark", [";", "\t"])
+def test_other_marks_than_commas_are_named(pictures, mark):
+    (pictures / "a.csv").write_text(f"path{mark}label\n0.png{mark}a\n1.png{mark}b\n")
+    message = f"a.csv is separated by {mark!r}? Commas are needed"
+    with pytest.raises(ValueError, match=re.escape(message)):
+        load(pictures / "a.csv", image_size=(7, 6))
+
+
+def test_empty_cells_at_the_end_say_nothing(pictures):
+    rows = [(*HEAD, ""), ("0.png", "a"), ("1.png", "b", "", " "), ("", "", "")]
+    assert load(table(pictures / "a.csv", rows), image_size=(7, 6)).train.labels.tolist() == [0, 1]
+
+
+def test_repeated_rows_stay_but_no_picture_in_two_parts_or_classes(pictures):
+    rows = [(*row, "train") for row in names(0, 0, 1, 2, 1)]
+    rows += [("2.png", "c", "test"), ("2.png", "c", "test"), ("0.png", "b", "train")]
+    rows += [(*row, "train") for row in names(0, 5)]
+    scan = scan_table(table(pictures / "a.csv", [(*HEAD, "split"), *rows]))
+    assert scan.parts["train"].files == tuple(f"{i}.png" for i in (0, 0, 1, 1, 0, 5))
+    assert scan.parts["test"].files == ("2.png", "2.png")
+    assert scan.set_aside == (
+        ("2.png", "the same content as 2.png"),
+        ("0.png", "the same content as 0.png, which has another class (a)"),
+    )
+
+
 def test_columns_and_classes_that_are_not_there(pictures):
     file = table(pictures / "a.csv", [HEAD, *names(*range(6))])
     with pytest.raises(ValueError, match=r"has no column 'paht'\. Did you mean 'path'"):
@@ -363,6 +448,8 @@ def test_columns_and_classes_that_are_not_there(pictures):
         load(file, class_names=["a", "d"], image_size=(7, 6))
     with pytest.raises(ValueError, match="class_names holds a name twice: a, a"):
         load(file, class_names=["a", "a"], image_size=(7, 6))
+    with pytest.raises(ValueError, match=r"class_names=\['a'\], two classes are needed"):
+        load(file, class_names=["a"], image_size=(7, 6))
     with pytest.raises(ValueError, match=r"a\.csv names pictures, .* give image_size=\(height"):
         load(file)
     with pytest.raises(DataNotFound, match=r"data file .*/none\.csv does not exist \(looked in"):

@@ -11,6 +11,7 @@ import shutil
 import signal
 import struct
 import sys
+import threading
 import time
 
 import numpy as np
@@ -24,6 +25,7 @@ import cnnjax as cj
 from cnnjax.data.prepare import RECIPES, RawFile, building, prepare, raw
 from cnnjax.data.prepare import raw_files as official_files
 from cnnjax.download import DownloadError
+from cnnjax.storage import alone
 
 download_module = sys.modules["cnnjax.download"]
 
@@ -170,7 +172,8 @@ def test_cats_vs_dogs_without_the_broken_files(offer, tmp_path):
     offer(files)
     said = []
     prepare("cats_vs_dogs", data_dir=tmp_path, progress=said.append)
-    assert said[-2].startswith("4 broken or mislabelled files were left out: PetImages/Cat/2.jpg, ")
+    assert said[-2].startswith("4 broken or mislabelled files were left out (1,738 of the official")
+    assert "PetImages/Cat/2.jpg, PetImages/Cat/666.jpg" in said[-2]
     records = opened(tmp_path, "cats_vs_dogs", "train")
     wanted = raw_files.pets()
     assert [r["image/filename"].decode() for r in records] == official_order("train", wanted)
@@ -424,9 +427,65 @@ def test_tfrecord_files_in_the_way(tmp_path):
     folder = tmp_path / "mnist" / "3.0.1"
     folder.mkdir(parents=True)
     (folder / "dataset_info.json").write_text('{"splits": [{"name": "train"}]}')
+    (folder / "features.json").write_text("{}")
     (folder / "mnist-train.tfrecord-00000-of-00001").write_bytes(b"")
-    with pytest.raises(ValueError, match=r"TFRecord files need TensorFlow.*Move it away"):
+    with pytest.raises(ValueError, match=r"TFRecord files need TensorFlow.*another directory"):
         prepare("mnist", data_dir=tmp_path)
+
+
+@pytest.mark.parametrize("left", ["3.0.1/mnist-train.array_record", "3.0.1.incompleteAB/x"])
+def test_an_incomplete_data_set_is_nothing_to_build_on(offer, server, tmp_path, left):
+    offer(raw_files.mnist())
+    file = tmp_path / "mnist" / left
+    file.parent.mkdir(parents=True)
+    file.touch()
+    with pytest.raises(ValueError, match=r"mnist holds an incomplete data set.*delete it"):
+        prepare("mnist", data_dir=tmp_path)
+    assert server.asked == []
+    assert file.exists()
+
+
+@pytest.mark.parametrize("info", ["{", "{}", "[]", '{"splits": [{"name": "test"}]}'])
+def test_a_damaged_data_set_is_named(tmp_path, info):
+    folder = tmp_path / "mnist" / "3.0.1"
+    folder.mkdir(parents=True)
+    (folder / "dataset_info.json").write_text(info)
+    with pytest.raises(ValueError, match=r"3\.0\.1 is damaged \(data|has no split 'train'"):
+        prepare("mnist", data_dir=tmp_path)
+
+
+def test_a_file_in_the_place_of_the_directory(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match="file is a file: give a directory"):
+        prepare("mnist", data_dir=tmp_path / "file")
+
+
+def test_all_files_that_are_missing_are_named(offer, server, tmp_path):
+    offer(raw_files.mnist())
+    server.answer = lambda handler: handler.send_error(404)
+    with pytest.raises(DownloadError) as caught:
+        prepare("mnist", data_dir=tmp_path)
+    for name in raw_files.mnist():
+        assert f"{server.base}/{name}" in str(caught.value)
+
+
+def test_who_waits_for_another_process_says_so(offer, tmp_path):
+    offer(raw_files.mnist())
+    entered, said = threading.Event(), []
+
+    def hold():
+        with alone(tmp_path / ".mnist.lock"):
+            entered.set()
+            while not said:
+                time.sleep(0.01)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    entered.wait()
+    prepare("mnist", data_dir=tmp_path, progress=said.append)
+    holder.join()
+    assert said[0] == "another process prepares mnist: waiting"
+    assert said[-1].startswith("mnist is prepared, in ")
 
 
 def test_an_unknown_name_offers_the_nearest(tmp_path):

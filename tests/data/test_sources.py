@@ -155,6 +155,14 @@ def test_what_is_neither_a_name_nor_a_file_is_refused(tiny, name):
         load(name, data_dir=tiny)
 
 
+def test_a_record_file_that_is_cut_off_is_named(tiny, tmp_path, cache):
+    shutil.copytree(tiny / "pets", tmp_path / "pets")
+    (file,) = (tmp_path / "pets" / "1.2.0").glob("*train*record*")
+    file.write_bytes(file.read_bytes()[:-5000])
+    with pytest.raises(DataNotFound, match=r"1\.2\.0 is damaged \(.*\): delete it and prepare"):
+        load("pets", data_dir=tmp_path)
+
+
 def test_arrays_are_no_source():
     message = r"source must be a name or a path, got tuple: arrays go into cj\.fit .*from_arrays"
     with pytest.raises(ValueError, match=message):
@@ -580,7 +588,7 @@ def test_an_unfinished_directory_is_named(tmp_path):
 def test_a_damaged_description_is_named(tmp_path):
     (tmp_path / "mnist" / "3.0.1").mkdir(parents=True)
     (tmp_path / "mnist" / "3.0.1" / "dataset_info.json").write_text("{")
-    message = r"data set 'mnist' in .* is damaged \(dataset_info\.json: .*\): prepare it again"
+    message = r"3\.0\.1 is damaged \(dataset_info\.json: .*\): delete it and prepare it again"
     with pytest.raises(DataNotFound, match=message):
         load("mnist", data_dir=tmp_path)
 

@@ -268,6 +268,11 @@ def test_other_files_are_set_aside_with_a_word(folder):
     said = []
     assert len(load_texts(folder, progress=said.append).train) == 8
     assert any("films: 1 files are no .txt, and are set aside" in line for line in said)
+    write(folder / "train" / "loose.txt", "of no class")
+    write(folder / "more" / "a.txt", "of no part")
+    load_texts(folder, progress=said.append)
+    assert f"{folder}: train/loose.txt is set aside: in no class folder" in said
+    assert f"{folder}: more/ is set aside: no part (1 files)" in said
 
 
 @pytest.mark.parametrize(
@@ -317,19 +322,42 @@ def test_a_csv_file(tmp_path):
         ("text,sentiment\na,1\n", r"has no column 'label'\. Known columns: text, sentiment"),
         ("text,label\n", "holds no rows below its header"),
         ("", "has no column 'text'. There are no known columns"),
-        ("text,label\na,1\nb\n", "line 3: the row is cut off"),
+        ("text,label\na,1\nb\n", "line 3 has 1 values, the header has 2$"),
+        ("text,label\na,1\nGreat, loved it,0\n", "line 3 has 3 values, .*: put texts with commas "),
+        ('text,label\na,1\n"an open quote,0\n', "no readable CSV file: line 3, unexpected end of"),
+        ('text,label\na,1\n"a" film,0\n', "no readable CSV file: line 3, .*quotes within are doub"),
+        ("text,label,text\na,1,b\n", "has 2 columns 'text': one is needed"),
+        ("text;label\na;1\n", r"is separated by ';'\? Commas are needed"),
+        ("text,label,split\na,1,train\nb,0,test\n", "train has no row of the class 0"),
+        ("text,label,part\na,1,train\nb,0,dev\n", "line 3: 'dev' is no part; expected train, v"),
         ("text,label\na,1\n!,0\n", "line 3: the text holds no word"),
-        ("text,label\na,1\nb,\n", "column 'label': the label of row 2 is empty"),
+        ("text,label\na,1\nb,\n", "column 'label', line 3: the label is empty"),
         ("text,label\na,1\nb,1\n", "all rows have the label '1', two classes are needed"),
         ("text,label\na,1\nb,2.5\nc,1\nd,2.5\n", "2.5 is a number with a fraction, and no class"),
         ("text,label\na,u\nb,v\nc,w\nd,x\n", "4 different values in 4 rows: these are no classes"),
         (b"text,label\nna\xefve,1\n", r"is not UTF-8 text \(byte 0xef"),
-        ('text,label\n"' + "a" * 200_000 + '",1\n', "is no readable CSV file: field larger"),
     ],
 )
 def test_a_csv_file_of_something_else_is_refused(tmp_path, content, message):
     with pytest.raises(ValueError, match=message):
         load_texts(write(tmp_path / "films.csv", content))
+
+
+def test_a_csv_file_of_any_case_parts_and_lengths(tmp_path):
+    rows = [
+        *(("good film", "pos", "train"), ("bad film", "neg", "Train")),
+        *(("word " * 40_000, "pos", "test"), ("other film", "mid", "train")),
+        *(("a bad one", "neg", "val"), ("good", "pos", "train")),
+    ]
+    content = "\n".join(",".join(row) for row in [("Text", "Label", "Split"), *rows])
+    splits = load_texts(write(tmp_path / "a.csv", content), length=3, class_names=["pos", "neg"])
+    assert {k: v.labels.tolist() for k, v in splits.parts.items()} == {
+        **{"train": [0, 1, 0], "validation": [1], "test": [0]}
+    }
+    assert set(splits.train.vocabulary.words) == {"film", "good", "bad"}
+    assert {k: v.fingerprint for k, v in reload(splits.source).parts.items()} == {
+        k: v.fingerprint for k, v in splits.parts.items()
+    }
 
 
 @pytest.mark.parametrize(

@@ -34,10 +34,11 @@ def prepare(
     """Download a data set and write it as TensorFlow Datasets does, without TensorFlow.
 
     What `tfds.data_source(name, data_dir=...)` opens, in array_record files; pixels, texts, labels
-    and order are those of the official data set. The raw files are kept in downloads/NAME/ below
-    the TFDS directory; files that were put there by hand are used. The data set appears whole or
-    not at all, also if several processes prepare it at once; if it is there already, nothing
-    happens.
+    and order are those of the official data set (but for the pixels of cats_vs_dogs: its JPEG files
+    are kept as they are, where TFDS would compress them again). The raw files are kept in
+    downloads/NAME/ below the TFDS directory; files that were put there by hand are used. The data
+    set appears whole or not at all, also if several processes prepare it at once; if it is there
+    already, nothing happens.
 
     Args:
         name: from `RECIPES`.
@@ -60,7 +61,7 @@ def prepare(
         say(f"{name} is prepared already, in {there}")
         return there
     root.mkdir(parents=True, exist_ok=True)
-    with alone(root / f".{name}.lock"):
+    with alone(root / f".{name}.lock", lambda: say(f"another process prepares {name}: waiting")):
         there = _prepared(root, name)  # by a process that this one has waited for
         if there is None:
             _sweep(root, name)
@@ -71,13 +72,23 @@ def prepare(
 
 
 def _prepared(root: Path, name: str) -> Path | None:
-    """Where a data set is that can be opened; an error for one that is in the way."""
+    """Where a data set is that can be opened; an error for what is in the way."""
+    if root.exists() and not root.is_dir():
+        raise ValueError(f"data_dir {root} is a file: give a directory")
     if not prepared_versions(root / name):
+        if any(root.glob(f"{name}/[!.]*")):
+            raise ValueError(
+                f"{root / name} holds an incomplete data set, which was left as it is: delete it, "
+                "if no other program is preparing it"
+            )
         return None
     try:
-        return find_split(root, name, "train")
+        there = find_split(root, name, "train")
     except DataNotFound as error:
-        raise ValueError(f"{error}. Move it away, or give another directory") from None
+        raise ValueError(f"{error}, or give another directory") from None
+    if there is None:
+        raise ValueError(f"the data set in {root / name} has no split 'train': move it away")
+    return there
 
 
 def _download_all(
@@ -88,18 +99,20 @@ def _download_all(
     if absent:
         size = sum(file.size for file in absent) / 2**20
         say(f"downloading {len(absent)} of {len(wanted)} files, {size:,.1f} MiB, into {folder}")
-    try:
-        return {
-            file.name: download(
+    files = {}
+    for file in wanted:
+        try:
+            files[file.name] = download(
                 file.url, folder,
                 size=file.size, sha256=file.sha256, name=file.name,
                 timeout=_PATIENCE, progress=bar,
-            )
-            for file in wanted
-        }  # fmt: skip
-    except DownloadError as error:
-        embedded = "templates" if name == "imdb_reviews" else "digits"
-        raise DownloadError(f"{error}. Needs no files: --data {embedded}") from error
+            )  # fmt: skip
+        except DownloadError as error:
+            others = [f.url for f in wanted if f is not file and not (folder / f.name).is_file()]
+            more = f", and beside it what is at {' and '.join(others)}" if others else ""
+            embedded = "templates" if name == "imdb_reviews" else "digits"
+            raise DownloadError(f"{error}{more}. Needs no files: --data {embedded}") from error
+    return files
 
 
 def _build(

@@ -30,6 +30,7 @@ _LARGEST_MEMBER = 1 << 28  # bytes; CIFAR-100's training file has 154 million
 _REVIEW = re.compile(r"aclImdb/(train|test)/(neg|pos|unsup)/\d+_\d+\.txt")
 _PET = re.compile(r"PetImages[\\/](Cat|Dog)[\\/]\d+\.jpg")
 _JPEG_QUALITY = 95
+_LEFT_OUT = 1738  # files of cats_vs_dogs, as TFDS counts them
 
 _DAMAGED_TAR = (tarfile.TarError, EOFError, zlib.error)
 # RuntimeError: a password is needed; NotImplementedError: compressed in another way.
@@ -187,7 +188,10 @@ def cats_vs_dogs(files: Mapping[str, Path]) -> Contents:
             raise ValueError(f"{archive} is damaged: {error}") from None
         if skipped:
             some = ", ".join(skipped[:3]) + (", ..." if len(skipped) > 3 else "")
-            remarks.append(f"{len(skipped):,} broken or mislabelled files were left out: {some}")
+            remarks.append(
+                f"{len(skipped):,} broken or mislabelled files were left out ({_LEFT_OUT:,} of the "
+                f"official data set): {some}"
+            )
 
     return Contents({"train": read}, remarks=remarks)
 

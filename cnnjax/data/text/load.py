@@ -45,16 +45,18 @@ def load_texts(
 
     Args:
         source: "templates" (made up, needs no files); the name of a data set of 'text' and 'label'
-            prepared by TensorFlow Datasets ("imdb_reviews", ...); the path of a .csv file; or of a
-            folder that holds a folder of .txt files per class, or train/, validation/ and test/
-            with these in each.
+            prepared by TensorFlow Datasets ("imdb_reviews", ...); the path of a .csv file, of which
+            a column split or part may say "train", "validation" or "test"; or of a folder that
+            holds a folder of .txt files per class, or train/, validation/ and test/ with these in
+            each.
         vocabulary_size: how many numbers there are, words and the four that stand for none, as in
             `Vocabulary`; None takes 10,000, or as many as the texts of training have if they are
             fewer.
         length: of every text; shorter ones are padded and longer ones cut at the front, >= 1.
         data_dir: where TFDS keeps its data; None takes TFDS_DATA_DIR, else ~/tensorflow_datasets.
-        class_names: of a folder, the class folders to use, in the order of their labels; None: all.
-        text_column, label_column: of a .csv file.
+        class_names: of a folder or .csv file, the classes to use, in the order of their labels;
+            None: all, sorted.
+        text_column, label_column: of a .csv file, in any case.
         validation, train_examples, seed: as in `data.load`.
         progress: told in a sentence when something takes long.
 
@@ -154,7 +156,7 @@ def find_texts(
     if name == "templates":
         return sources.templates()
     if name.lower().endswith(".csv"):
-        return sources.csv_texts(Path(name), text_column, label_column)
+        return sources.csv_texts(Path(name), text_column, label_column, class_names)
     if is_folder(name, data_dir):
         return sources.folder_texts(Path(name), class_names, progress)
     root = tfds_directory(data_dir)

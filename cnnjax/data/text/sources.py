@@ -11,16 +11,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cnnjax.data.folders import class_folders, files_below, part_folders
+from cnnjax.data.folders import class_folders, files_below, outside, part_folders
 from cnnjax.data.tables import (
     PATH_COLUMNS,
-    check_column,
-    classes_of,
+    Row,
+    column_of,
     existing,
     find_column,
     header_of,
+    labelled_rows,
     not_utf8,
-    read_rows,
 )
 from cnnjax.data.text.templates import LABEL_NAMES, template_samples
 from cnnjax.data.text.vocabulary import words_of
@@ -101,7 +101,7 @@ def folder_texts(
 
     Raises:
         DataNotFound: if there is no class folder with texts in it.
-        ValueError: for an unknown class name, or one that only some parts have.
+        ValueError: for an unknown class name, a single one, or one that only some parts have.
     """
     root = folder.expanduser().absolute()
     roots = part_folders(root)
@@ -118,6 +118,9 @@ def folder_texts(
             others += len(files) - len(found)
     if progress and others:
         progress(f"{root}: {others:,} files are no .txt, and are set aside")
+    if progress:
+        for place, why in outside(root, roots, (".txt",)):
+            progress(f"{root}: {place} is set aside: {why}")
 
     def read() -> tuple[dict[str, Texts], tuple[str, ...]]:
         parts: dict[str, Texts] = {}
@@ -134,7 +137,9 @@ def folder_texts(
     return Found(root.name, str(root), digest.hexdigest(), read)
 
 
-def csv_texts(path: Path, text_column: str, label_column: str) -> Found:
+def csv_texts(
+    path: Path, text_column: str, label_column: str, class_names: Sequence[str] | None
+) -> Found:
     """A CSV file with a header, a text and the name or number of its class in every row.
 
     Raises:
@@ -143,14 +148,22 @@ def csv_texts(path: Path, text_column: str, label_column: str) -> Found:
     path = existing(path)
 
     def read() -> tuple[dict[str, Texts], tuple[str, ...]]:
-        texts, given = _columns(path, text_column, label_column)
-        names = classes_of(given, f"{path}, column {label_column!r}")
-        numbers = {name: number for number, name in enumerate(names)}
-        labels = np.array([numbers[label] for label in given], np.int32)
-        return {"train": Texts(texts, labels)}, names
+        columns = _columns(path, text_column, label_column)
+        names, rows = labelled_rows(path, *columns, class_names)
+        parts: dict[str, list[Row]] = {}
+        for row in rows:
+            if not words_of(row.value):
+                raise ValueError(f"{path}, line {row.line}: the text holds no word")
+            parts.setdefault(row.part, []).append(row)
+        texts = {}
+        for part, of_part in parts.items():
+            labels = np.array([row.label for row in of_part], np.int32)
+            texts[part] = Texts([row.value for row in of_part], labels)
+        return texts, names
 
     content = hashlib.sha256(path.read_bytes()).hexdigest()
-    key = f"{content} {text_column!r} {label_column!r}"
+    chosen = list(class_names) if class_names is not None else None
+    key = f"{content} {text_column!r} {label_column!r} {chosen!r}"
     return Found(path.name, str(path), key, read)
 
 
@@ -172,21 +185,13 @@ def read_text(path: Path) -> str:
     return text
 
 
-def _columns(path: Path, text_column: str, label_column: str) -> tuple[list[str], list[str]]:
-    """The texts and labels of a CSV file."""
+def _columns(path: Path, text_column: str, label_column: str) -> tuple[str, str]:
+    """The columns of texts and labels of a CSV file, as its header has them."""
     header = header_of(path)
-    if text_column not in header and (pictures := find_column(header, PATH_COLUMNS)):
+    pictures = find_column(header, PATH_COLUMNS)
+    if pictures is not None and find_column(header, [text_column.strip().lower()]) is None:
         raise ValueError(
             f"{path} has no column {text_column!r}, and its column {pictures!r} seems to name "
             "pictures: cj.data.load reads these; or give text_column"
         )
-    columns = (text_column, label_column)
-    for column in columns:
-        check_column(path, header, column)
-    texts, labels = [], []
-    for line, (text, label) in read_rows(path, columns):
-        if not words_of(text):
-            raise ValueError(f"{path}, line {line}: the text holds no word")
-        texts.append(text)
-        labels.append(label.strip())
-    return texts, labels
+    return column_of(path, header, text_column), column_of(path, header, label_column)
