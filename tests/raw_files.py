@@ -16,7 +16,7 @@ from PIL import Image
 def idx(array: np.ndarray) -> bytes:
     """An array of bytes as a compressed idx file."""
     head = struct.pack(f">4B{array.ndim}I", 0, 0, 8, array.ndim, *array.shape)
-    return gzip.compress(head + array.tobytes(), 1)
+    return gzip.compress(head + array.tobytes(), 1, mtime=0)
 
 
 def tar(members: Mapping[str, bytes]) -> bytes:
