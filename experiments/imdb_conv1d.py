@@ -12,6 +12,8 @@ Command:   python -m experiments.imdb_conv1d --data-dir DIR [--recipe tuned] [--
 
 Reported:  about 85 % validation accuracy with Keras (RMSprop, batch 128, 10 epochs), like a
            recurrent net of like size, and much cheaper.
+
+Ours:      recipe reported, 1 seed: 84.58 % validation, 84.46 % test, still rising after 10 epochs.
 """
 
 from dataclasses import dataclass
