@@ -146,7 +146,7 @@ def _pictures(options: argparse.Namespace) -> tuple[Any, dict[str, int] | None]:
     """
     from cnnjax import data
     from cnnjax.data.info import set_aside_by_reason
-    from cnnjax.data.sources import kind_of
+    from cnnjax.data.names import kind_of
 
     scan = None
     if kind_of(options.data, options.data_dir) in ("folder", "table"):
@@ -196,7 +196,7 @@ def _part(parts: Mapping[str, Any], options: argparse.Namespace) -> Any:
 def _place(options: argparse.Namespace) -> str:
     """Where a data set lies."""
     from cnnjax import data
-    from cnnjax.data.sources import is_prepared
+    from cnnjax.data.names import is_prepared
 
     if options.data in (*data.EMBEDDED, data.TEXTS[0]):
         return f"{options.data}: needs no files"

@@ -14,18 +14,12 @@ from cnnjax.data.images import (
 )
 from cnnjax.data.info import Description, describe
 from cnnjax.data.loader import Batch, Loader, prefetch
+from cnnjax.data.names import EMBEDDED, KNOWN, how_to_get
 from cnnjax.data.picture_tables import scan_table
 from cnnjax.data.prepare import RECIPES, prepare
 from cnnjax.data.scan import Scan
 from cnnjax.data.series import Series, load_series
-from cnnjax.data.sources import (
-    EMBEDDED,
-    KNOWN,
-    how_to_get,
-    load,
-    pictures_read,
-    reload,
-)
+from cnnjax.data.sources import load, pictures_read, reload
 from cnnjax.data.text import (
     TEXTS,
     Vocabulary,

@@ -1,46 +1,25 @@
-"""Where data comes from: one resolver of names, folders and files, and of what records say."""
+"""Where data comes from: images by name, folder or file, and by what records say."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from cnnjax import paths
 from cnnjax.data.captcha import load_captchas
 from cnnjax.data.dataset import Splits
 from cnnjax.data.digits import load_digits
 from cnnjax.data.files import MEMORY_BUDGET, Decoding
 from cnnjax.data.folders import scan_folder
-from cnnjax.data.idx import is_idx, load_idx
+from cnnjax.data.idx import load_idx
+from cnnjax.data.names import is_prepared, kind_of, nowhere
 from cnnjax.data.npz import load_npz
 from cnnjax.data.picture_tables import scan_table
-from cnnjax.data.prepare.recipes import RECIPES
 from cnnjax.data.scan import Scan
 from cnnjax.data.series import load_series
-from cnnjax.data.tfds import (
-    DataNotFound,
-    any_size,
-    find_split,
-    prepared_names,
-    prepared_versions,
-    tfds_directory,
-)
+from cnnjax.data.tfds import DataNotFound, any_size, find_split, tfds_directory
 from cnnjax.data.tfds_pictures import tfds_split
-
-EMBEDDED = ("digits",)
-KNOWN = ("digits", *(name for name in RECIPES if name != "imdb_reviews"))
-
-# A TFDS name, perhaps with a configuration: never a path that leaves the data directory.
-_NAME = re.compile(r"\w+(/\w[\w.\-]*)?")
-
-# What files of one's own may be, for the error about what is neither a name nor a file.
-_OWN = (
-    "a folder with a folder of pictures per class, a folder of idx files or one of them, NAME.npz "
-    "(images, labels), or NAME.csv (paths and labels of pictures)"
-)
 
 # What a record says of how pictures were read, for `load`.
 _OF_PICTURES = (
@@ -181,31 +160,6 @@ def reload(
     return splits
 
 
-def kind_of(name: str, data_dir: str | Path | None) -> str:
-    """What `load` takes a name, folder or file for.
-
-    Returns:
-        "digits", "folder" (of class folders), "idx", "npz", "table" (of pictures) or "tfds"; the
-        last also for what is nothing of all these.
-    """
-    path = Path(name).expanduser().absolute()
-    if name in EMBEDDED:
-        return name
-    if is_folder(name, data_dir):
-        return "idx" if is_idx(path) else "folder"
-    if path.is_dir():  # of the name of a data set
-        return "tfds"
-    suffixes = {".npz": "npz", ".csv": "table"}
-    return "idx" if is_idx(path) else suffixes.get(path.suffix.lower(), "tfds")
-
-
-def is_folder(name: str, data_dir: str | Path | None) -> bool:
-    """Whether a name is that of a folder, and not of a data set."""
-    if name in ("", ".", ".."):  # nobody's name for a data set, rather an empty variable
-        return False
-    return not is_prepared(name, data_dir) and Path(name).expanduser().is_dir()
-
-
 def pictures_read(source: Mapping[str, Any]) -> Mapping[str, Any]:
     """How pictures of any size were read, by a record of `load`; empty where they have one size.
 
@@ -253,7 +207,7 @@ def _tfds(
 ) -> tuple[Splits, dict[str, Any]]:
     root = tfds_directory(data_dir)
     if not is_prepared(name, data_dir):
-        raise DataNotFound(_nowhere(name, root))
+        raise DataNotFound(nowhere(name, root))
     version = find_split(root, name, "train")
     if version is not None and not any_size(version):
         decoding = None
@@ -266,55 +220,3 @@ def _tfds(
     if decoding is not None:
         facts["pictures"] = _settings(decoding)
     return Splits(train, validation, test), facts
-
-
-def _nowhere(name: str, root: Path) -> str:
-    """What to say of a name that is neither that of a data set nor of a file or folder."""
-    path = Path(name).expanduser().absolute()
-    if name in (".", ".."):
-        return f"data set {name!r} was not found: for that folder write {name}/"
-    if path.is_file():
-        return f"{path} is a file of no kind that is known: expected {_OWN}"
-    message = not_found(name, root, KNOWN, _OWN, "digits")
-    return message if path.exists() else f"{message}. Nor is there a folder or file {path}"
-
-
-def is_prepared(name: str, data_dir: str | Path | None) -> bool:
-    """Whether there is a TFDS data set of that name, or of a known one what is left of it."""
-    if not _NAME.fullmatch(name):
-        return False
-    folder = tfds_directory(data_dir) / name
-    return bool(prepared_versions(folder)) or (name in RECIPES and folder.is_dir())
-
-
-def not_found(name: str, root: Path, known: Sequence[str], own: str, embedded: str) -> str:
-    """Where a data set was looked for, and what to do.
-
-    Args:
-        name: of the data set.
-        root: the TFDS directory.
-        known: names that there are.
-        own: how files of one's own are called.
-        embedded: the data set that needs no files.
-    """
-    found = prepared_names(root)
-    where = f"data set {name!r} was not found: looked in {root.absolute()}"
-    where += f" (which holds {', '.join(found)})" if found else " (no data sets there)"
-    known = [*dict.fromkeys((*known, *found))]
-    if name not in known:
-        return f"{where}. {paths.suggest(name, known, 'data sets')} A file of your own: {own}"
-    return f"{where}. {how_to_get(name)} Needs no files: --data {embedded}"
-
-
-def how_to_get(name: str) -> str:
-    """The command that prepares a TFDS data set; "NAME" stands for any."""
-    if name in (*RECIPES, "NAME"):
-        return (
-            f"Prepare it once: cnnjax data prepare {name} (on a machine without network: prepare "
-            "it on another, and give the directory with --data-dir or TFDS_DATA_DIR)."
-        )
-    return (
-        'Prepare it once, on any machine with TensorFlow: python -c "import tensorflow_datasets '
-        f"as tfds; tfds.builder('{name}', file_format='array_record').download_and_prepare()\"; "
-        "then give its directory with --data-dir or TFDS_DATA_DIR."
-    )

@@ -14,7 +14,7 @@ import numpy as np
 
 from cnnjax.data.folders import files_below
 from cnnjax.data.info import Description, content_of, shared_contents
-from cnnjax.data.sources import is_folder, is_prepared
+from cnnjax.data.names import is_folder, is_prepared
 from cnnjax.data.tables import PATH_COLUMNS, find_column, header_of
 from cnnjax.data.text.load import TEXTS, find_texts
 from cnnjax.data.text.sources import Found, Texts

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from cnnjax.data.dataset import Dataset, Splits, checked_labels
-from cnnjax.data.sources import is_folder, is_prepared, not_found, set_aside
+from cnnjax.data.names import is_folder, is_prepared, not_found
+from cnnjax.data.sources import set_aside
 from cnnjax.data.text import sources
 from cnnjax.data.text.vocabulary import RESERVED, Vocabulary, check_length
 from cnnjax.data.tfds import DataNotFound, tfds_directory
