@@ -8,7 +8,7 @@ import time
 
 import pytest
 import raw_files
-from commands import python
+from commands import python, start
 
 import cnnjax as cj
 from cnnjax.cli import main
@@ -58,6 +58,14 @@ def test_from_nothing_to_a_training(data, mnist, tmp_path):
     config = cj.TrainingConfig(epochs=1, batch_size=10)
     run = cj.fit(cj.create_model("mlp", units=(8,)), splits, config)
     assert run.history["step"].tolist() == [3]
+
+
+def test_a_reader_who_has_had_enough_is_no_error(tmp_path):
+    child = start("-m", "cnnjax.cli", "data", "list", "--data-dir", tmp_path)
+    with child:
+        child.stdout.close()
+        assert child.stderr.read() == ""
+    assert child.returncode == 141
 
 
 def test_all_names_are_checked_before_anything_is_downloaded(data, tmp_path):

@@ -9,6 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
+# As a shell says it of a process that the signal SIGPIPE ended.
+_BROKEN_PIPE = 141
+
 _PACKAGE = Path(__file__).parents[1]
 
 
@@ -38,8 +41,12 @@ def run_as_command(action: Callable[[], Any]) -> None:
 
     try:
         action()
+        sys.stdout.flush()
     except KeyboardInterrupt as error:
         _stop(str(error) or "interrupted", 130, error)
+    except BrokenPipeError:  # who reads the output has had enough of it, as head does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(_BROKEN_PIPE) from None
     except (OSError, NonFiniteLoss) as error:
         _stop(str(error), 1, error)
     except ValueError as error:
