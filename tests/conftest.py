@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -71,3 +71,28 @@ def nowhere() -> Iterator[str]:
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         yield f"http://127.0.0.1:{bound.getsockname()[1]}/file.bin"
+
+
+@pytest.fixture
+def cnnjax(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., tuple[str, str]]:
+    """Runs a verb in this process and checks its exit status: cnnjax("list", status=0)."""
+    from cnnjax import cli
+
+    for name in ("CNNJAX_COMPILATION_CACHE", "CNNJAX_ALLOCATOR"):
+        monkeypatch.setenv(name, "0")  # the settings of this process stay
+    monkeypatch.delenv("CNNJAX_TRACEBACK", raising=False)
+
+    def call(*arguments: str | Path, status: int = 0) -> tuple[str, str]:
+        found: object = 0
+        capsys.readouterr()
+        try:
+            cli.main([str(argument) for argument in arguments])
+        except SystemExit as stop:
+            found = stop.code
+        out, err = capsys.readouterr()
+        assert found == status, out + err
+        return out, err
+
+    return call

@@ -26,28 +26,6 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return quickstart_run(tmp_path_factory)[0]
 
 
-@pytest.fixture
-def cnnjax(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., Output]:
-    """Runs a verb in this process and checks its exit status: cnnjax("list", status=0)."""
-    for name in ("CNNJAX_COMPILATION_CACHE", "CNNJAX_ALLOCATOR"):
-        monkeypatch.setenv(name, "0")  # the settings of this process stay
-    monkeypatch.delenv("CNNJAX_TRACEBACK", raising=False)
-
-    def call(*arguments: str | Path, status: int = 0) -> Output:
-        found: object = 0
-        try:
-            cli.main([str(argument) for argument in arguments])
-        except SystemExit as stop:
-            found = stop.code
-        out, err = capsys.readouterr()
-        assert found == status, out + err
-        return out, err
-
-    return call
-
-
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Five test digits as PNG files: grey, RGB, and one of another size."""

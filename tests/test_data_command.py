@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from commands import python
 from PIL import Image
 
 import cnnjax as cj
-from cnnjax import bars, cli
+from cnnjax import bars
 from cnnjax.data import from_arrays
 from cnnjax.gallery import contact_sheet
 
@@ -21,23 +22,11 @@ Output = tuple[str, str]
 
 @pytest.fixture
 def data(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    cnnjax: Callable[..., Output], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Callable[..., Output]:
     """Runs an action in this process, in an empty folder, and checks its exit status."""
-    monkeypatch.delenv("CNNJAX_TRACEBACK", raising=False)
     monkeypatch.chdir(tmp_path)
-
-    def call(*arguments: str | Path, status: int = 0) -> Output:
-        found: object = 0
-        try:
-            cli.main(["data", *map(str, arguments)])
-        except SystemExit as stop:
-            found = stop.code
-        out, err = capsys.readouterr()
-        assert found == status, out + err
-        return out, err
-
-    return call
+    return partial(cnnjax, "data")
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 import cnnjax as cj
-from cnnjax import cli
 from cnnjax.data import DataNotFound, Vocabulary, load_texts
 from cnnjax.experiment import build_model, load_data
 from cnnjax.training import RunError
@@ -27,27 +26,6 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> cj.Run:
     out = tmp_path_factory.mktemp("imdb") / "run"
     options = ImdbOptions(data="templates", recipe="tuned", epochs=1, out=str(out))
     return imdb_conv1d.main(options)[0]
-
-
-@pytest.fixture
-def cnnjax(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Verb:
-    """Runs a verb in this process and checks its exit status."""
-    for name in ("CNNJAX_COMPILATION_CACHE", "CNNJAX_ALLOCATOR"):
-        monkeypatch.setenv(name, "0")
-    monkeypatch.delenv("CNNJAX_TRACEBACK", raising=False)
-
-    def call(*arguments: str | Path, status: int = 0) -> tuple[str, str]:
-        found: object = 0
-        capsys.readouterr()
-        try:
-            cli.main([str(argument) for argument in arguments])
-        except SystemExit as stop:
-            found = stop.code
-        out, err = capsys.readouterr()
-        assert found == status, out + err
-        return out, err
-
-    return call
 
 
 def test_the_run_holds_all_that_texts_need(run: cj.Run) -> None:

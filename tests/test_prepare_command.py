@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import time
+from functools import partial
 
 import pytest
 import raw_files
 from commands import python, start
 
 import cnnjax as cj
-from cnnjax.cli import main
 from cnnjax.data.prepare import RawFile, building
 
 
 @pytest.fixture
-def data(capsys):
+def data(cnnjax):
     """Run `cnnjax data ...`; gives (stdout, stderr)."""
-
-    def run(*arguments, status=0):
-        with pytest.raises(SystemExit) if status else contextlib.nullcontext() as stopped:
-            main(["data", *map(str, arguments)])
-        assert not status or stopped.value.code == status
-        return capsys.readouterr()
-
-    return run
+    return partial(cnnjax, "data")
 
 
 @pytest.fixture

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from cnnjax.cli import preparing
+from cnnjax.cli.running import say
 
 # Of pictures that may have any size, where none is asked for.
 _SIZE = (96, 96)
@@ -84,7 +84,7 @@ def _info(options: argparse.Namespace) -> None:
     from cnnjax.bars import progress_bar
 
     if data.holds_texts(options.data, options.data_dir):
-        found = data.describe_texts(options.data, data_dir=options.data_dir, progress=_say)
+        found = data.describe_texts(options.data, data_dir=options.data_dir, progress=say)
         print(f"{_place(options)}\n{found}")
         return
     splits, aside = _pictures(options)
@@ -128,7 +128,7 @@ def _print_texts(options: argparse.Namespace) -> None:
 
     if options.out:
         raise ValueError(f"--out is for pictures, and {options.data} holds texts: leave it out")
-    parts, names = find_texts(options.data, options.data_dir, progress=_say).read()
+    parts, names = find_texts(options.data, options.data_dir, progress=say).read()
     texts, labels = _part(parts, options)
     chosen = choose_examples(labels, names, options.per_class, options.seed, options.classes)
     for name, positions in chosen.items():
@@ -148,17 +148,11 @@ def _pictures(options: argparse.Namespace) -> tuple[Any, dict[str, int] | None]:
     from cnnjax.data.info import set_aside_by_reason
     from cnnjax.data.names import kind_of
 
-    scan = None
+    size = tuple(options.image_size)
     if kind_of(options.data, options.data_dir) in ("folder", "table"):
         scan = _scanned(Path(options.data).expanduser())
-    splits = data.load(
-        options.data,
-        data_dir=options.data_dir,
-        image_size=tuple(options.image_size),
-        memory_budget=0,
-        progress=None if scan else _say,  # all was said by the scan
-    )
-    return splits, set_aside_by_reason(scan) if scan else None
+        return scan.splits(data.Decoding(size), 0, None), set_aside_by_reason(scan)
+    return data.load(options.data, data_dir=options.data_dir, image_size=size, progress=say), None
 
 
 def _scanned(path: Path) -> Any:
@@ -173,7 +167,7 @@ def _scanned(path: Path) -> Any:
                 move(done, total)
 
         scan = scan_table if _is_table(path) else scan_folder
-        return scan(path, progress=_say, tick=tick)
+        return scan(path, progress=say, tick=tick)
 
 
 def _is_table(path: Path) -> bool:
@@ -203,7 +197,3 @@ def _place(options: argparse.Namespace) -> str:
     if is_prepared(options.data, options.data_dir):
         return f"{options.data}: {data.tfds_directory(options.data_dir).absolute() / options.data}"
     return str(Path(options.data).expanduser().absolute())
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr)

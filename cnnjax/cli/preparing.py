@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from typing import Any
+
+from cnnjax.cli.running import say
 
 
 def add(actions: Any) -> None:
@@ -57,8 +58,4 @@ def _prepare(options: argparse.Namespace) -> None:
     for name in options.names:  # before anything is downloaded
         check_name(name)
     for name in options.names:
-        data.prepare(name, data_dir=options.data_dir, progress=_say)
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr)
+        data.prepare(name, data_dir=options.data_dir, progress=say)

@@ -58,6 +58,11 @@ def run_as_command(action: Callable[[], Any]) -> None:
         _stop(str(error), 1, error)
 
 
+def say(line: str) -> None:
+    """What is done meanwhile, beside the output proper."""
+    print(line, file=sys.stderr)
+
+
 def _stop(message: str, status: int, error: BaseException) -> NoReturn:
     if os.environ.get("CNNJAX_TRACEBACK") == "1":
         raise error

@@ -115,12 +115,18 @@ def read_texts(source: Path, split: str) -> tuple[list[str], np.ndarray]:
     with readable(source):
         records: Any = tfds.builder_from_directory(str(source)).as_data_source(split=split)
         texts, labels = [], np.empty(len(records), np.int32)
-        for start in range(0, len(records), _READ_AT_ONCE):
-            numbers = range(start, min(start + _READ_AT_ONCE, len(records)))
-            for i, record in zip(numbers, records.__getitems__(numbers), strict=True):
+        for numbers, some in in_batches(records):
+            for i, record in zip(numbers, some, strict=True):
                 texts.append(_decoded(record["text"], f"{source}: text {i} of {split!r}"))
                 labels[i] = record["label"]
     return texts, labels
+
+
+def in_batches(records: Any) -> Iterator[tuple[range, list[Any]]]:
+    """The records of a TFDS data source and their numbers, a thousand at once."""
+    for start in range(0, len(records), _READ_AT_ONCE):
+        numbers = range(start, min(start + _READ_AT_ONCE, len(records)))
+        yield numbers, records.__getitems__(numbers)
 
 
 def _decoded(text: bytes, name: str) -> str:

@@ -15,11 +15,16 @@ from cnnjax.data.dataset import Dataset
 from cnnjax.data.files import Decoding, decoders
 from cnnjax.data.images import UnreadableImage
 from cnnjax.data.pixel_cache import is_writable, open_pixels, write_pixels
-from cnnjax.data.tfds import find_split, has_features, label_names, readable, source_key
+from cnnjax.data.tfds import (
+    find_split,
+    has_features,
+    in_batches,
+    label_names,
+    readable,
+    source_key,
+)
 from cnnjax.runtime import cache_directory
 from cnnjax.storage import text_hash, write_directory
-
-_READ_AT_ONCE = 1000
 
 _LOSSLESS = ("PNG", "GIF", "BMP")
 
@@ -138,9 +143,7 @@ def _decode(source: Path, split: str, decoding: Decoding | None) -> _Pictures:
         return found
 
     def batches() -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        for start in range(0, len(records), _READ_AT_ONCE):
-            numbers = range(start, min(start + _READ_AT_ONCE, len(records)))
-            read = records.__getitems__(numbers)
+        for numbers, read in in_batches(records):
             # Large pictures are worth several threads, small ones are not.
             decode = map if decoding is None else decoders().map
             images = np.empty((len(read), *shape), np.uint8)

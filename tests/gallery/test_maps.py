@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 import cnnjax as cj
-from cnnjax import cli, gallery, plot
+from cnnjax import gallery, plot
 
 
 @pytest.fixture(scope="module")
@@ -31,25 +31,6 @@ def photos(tmp_path_factory) -> list[Path]:
     for file in files:
         Image.fromarray(rng.integers(0, 256, (30, 24), dtype=np.uint8)).save(file)
     return files
-
-
-@pytest.fixture
-def cnnjax(capsys, monkeypatch):
-    for name in ("CNNJAX_COMPILATION_CACHE", "CNNJAX_ALLOCATOR"):
-        monkeypatch.setenv(name, "0")  # the settings of this process stay
-    monkeypatch.delenv("CNNJAX_TRACEBACK", raising=False)
-
-    def call(*arguments, status=0):
-        found = 0
-        try:
-            cli.main([str(argument) for argument in arguments])
-        except SystemExit as stop:
-            found = stop.code
-        out, err = capsys.readouterr()
-        assert found == status, out + err
-        return out, err
-
-    return call
 
 
 def test_tiles_are_where_they_belong():

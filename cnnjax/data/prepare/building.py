@@ -15,13 +15,18 @@ from typing import Any
 from cnnjax.bars import Move, progress_bar
 from cnnjax.data.prepare.raw import Contents, Example
 from cnnjax.data.prepare.recipes import RECIPES, check_name, raw_files
-from cnnjax.data.tfds import DataNotFound, find_split, prepared_versions, tfds_directory
+from cnnjax.data.tfds import (
+    DataNotFound,
+    find_split,
+    in_batches,
+    prepared_versions,
+    tfds_directory,
+)
 from cnnjax.download import DownloadError, download
 from cnnjax.storage import alone
 
 # Seconds to wait for a server: with the rest, a machine without network is told within five.
 _PATIENCE = 3.0
-_READ_AT_ONCE = 1000
 
 
 def prepare(
@@ -204,8 +209,8 @@ def _verify(name: str, builder: Any, written: dict[str, int]) -> None:
         records = builder.as_data_source(split=split, decoders=skip)
         if len(records) != count:
             raise OSError(f"{name}: {count} examples were written, {len(records)} are there")
-        for start in range(0, count, _READ_AT_ONCE):
-            records.__getitems__(range(start, min(start + _READ_AT_ONCE, count)))
+        for _ in in_batches(records):
+            pass
 
 
 def _sweep(root: Path, name: str) -> None:
