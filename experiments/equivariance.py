@@ -197,8 +197,8 @@ def draw_deformations(changes: dict[str, dict[str, Change]], other: dict[str, fl
                 "invariance": "where it stands: change / change to another",
             }[kind]
             axes.set(xlabel=title, ylabel=ylabel if column == 0 else "")
-            axes.set_ylim(bottom=0)
             axes.grid(alpha=0.3)
+        first.set_ylim(bottom=0)  # not before all are drawn: it ends the scaling of the row
         axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.01, 0.5))
     return figure
 
