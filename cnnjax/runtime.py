@@ -81,6 +81,18 @@ def compiler_options(deterministic: bool) -> dict[str, bool | int] | None:
     return {"xla_gpu_deterministic_ops": True, "xla_gpu_autotune_level": 0}
 
 
+def quick_compilation() -> dict[str, int] | None:
+    """Options for `jax.jit` of a program that runs once: on a CPU, less optimisation.
+
+    Of the optimised code of random numbers LLVM takes most of the time, four times that of its
+    first level, which computes the same bits as fast. Where JAX_DISABLE_MOST_OPTIMIZATIONS asks for
+    less still, that holds.
+    """
+    if jax.default_backend() != "cpu" or jax.config.read("jax_disable_most_optimizations"):
+        return None
+    return {"xla_backend_optimization_level": 1}
+
+
 def cache_directory() -> Path:
     """Where decoded data and compiled programs are kept.
 

@@ -10,9 +10,11 @@ from importlib import metadata
 from pathlib import Path
 
 import jax
+import numpy as np
 import pytest
 
 from cnnjax import runtime
+from cnnjax.nn import glorot_uniform
 
 IMPORTING = """
 import json, os, sys
@@ -149,6 +151,31 @@ def test_only_a_deterministic_gpu_needs_compiler_options(
     if options:
         assert options["xla_gpu_deterministic_ops"] is True
         assert options["xla_gpu_autotune_level"] == 0
+
+
+@pytest.mark.parametrize(
+    ("backend", "most_off", "level"),
+    [("cpu", False, 1), ("cpu", True, None), ("gpu", False, None), ("tpu", False, None)],
+)
+def test_a_program_that_runs_once_is_optimised_less_on_cpus(monkeypatch, backend, most_off, level):
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", most_off)
+    try:
+        options = runtime.quick_compilation()
+    finally:
+        jax.config.update("jax_disable_most_optimizations", before)
+    assert (options or {}).get("xla_backend_optimization_level") == level
+
+
+def test_random_numbers_have_the_same_bits_at_every_level_of_optimisation():
+    key = jax.random.key(3)
+    lowered = jax.jit(lambda k: glorot_uniform(k, (3, 3, 8, 16))).lower(key)
+    drawn = [
+        lowered.compile(compiler_options={"xla_backend_optimization_level": level})(key)
+        for level in (0, 1, 3)
+    ]
+    assert len({np.asarray(values).tobytes() for values in drawn}) == 1
 
 
 def test_versions_are_those_installed():

@@ -21,6 +21,7 @@ from cnnjax import paths, rng
 from cnnjax.data import Vocabulary
 from cnnjax.models.spec import TOKENS, ModelSpec
 from cnnjax.nn import BatchNormalization
+from cnnjax.runtime import quick_compilation
 
 Variables = dict[str, Any]
 
@@ -127,7 +128,9 @@ class Model:
         """
 
         key = rng.stream(seed, "parameters")
-        return cls(module, _initialised(Static(module), spec.sample(), only, key), spec)
+        traced = isinstance(key, jax.core.Tracer)
+        initialised = _initialiser(traced)(Static(module), spec.sample(), only, key)
+        return cls(module, initialised, spec)
 
     @classmethod
     def abstract(cls, module: linen.Module, spec: ModelSpec) -> Model:
@@ -281,8 +284,14 @@ class Static:
             return False
 
 
-# At module level, so that a second model of one kind compiles nothing.
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+# One for all models, so that a second one of a kind compiles nothing; made late, since the options
+# ask for the backend, which importing must not start. A jit within another one may have no options.
+@functools.cache
+def _initialiser(traced: bool) -> Callable[..., Variables]:
+    options = None if traced else quick_compilation()
+    return jax.jit(_initialised, static_argnums=(0, 1, 2), compiler_options=options)
+
+
 def _initialised(
     static: Static, sample: jax.ShapeDtypeStruct, only: frozenset[str] | None, key: Array
 ) -> Variables:

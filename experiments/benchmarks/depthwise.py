@@ -134,9 +134,9 @@ def _seconds(function: Callable[..., Any], arrays: list[jax.Array], repeats: int
 
 
 def _line(words: Iterable[str], cells: Iterable[str]) -> str:
-    widths = (17, 11, 16, 9, 18)
+    widths = (17, 11, 16, 10, 18)
     left = "  ".join(word.ljust(width) for word, width in zip(words, widths, strict=True))
-    right = zip(cells, (9, 9, 22), strict=True)
+    right = zip(cells, (9, 9, 25), strict=True)
     return left + "".join(cell.rjust(width) for cell, width in right)
 
 

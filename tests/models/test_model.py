@@ -76,6 +76,11 @@ def test_parameters_are_those_of_the_stream():
     assert paths.tree_hash(nested(seed=8).params) != paths.tree_hash(nested(seed=7).params)
 
 
+def test_a_model_may_be_made_within_a_program():
+    made = jax.jit(lambda: nested(seed=7).variables)()
+    assert paths.tree_hash(made) == paths.tree_hash(nested(seed=7).variables)
+
+
 def test_training_draws_dropout_and_updates_the_statistics():
     model = nested()
     apply_train = jax.jit(model.functions().apply_train)
