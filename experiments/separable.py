@@ -6,6 +6,7 @@ validation. CIFAR-10's pictures are the smallest that the nets take, and end as 
 a folder of photos at 64x64 or more is nearer to what they are made for.
 
 Command:   python -m experiments.separable --data-dir DIR [--seeds 3]
+           python -m experiments.separable --data-dir DIR --train-examples 10000 --epochs 10
            python -m experiments.separable --data FOLDER --image-size 96
 
 Reported:  separable convolutions need fewer parameters and operations, are faster, and a few
@@ -14,6 +15,9 @@ Reported:  separable convolutions need fewer parameters and operations, are fast
 
 from dataclasses import dataclass
 from functools import partial
+from typing import Annotated
+
+import tyro
 
 import cnnjax as cj
 from cnnjax.cli import command
@@ -42,6 +46,8 @@ class SeparableOptions(Options):
     data: PictureData = "cifar10"
     image_size: int = 64
     """Height and width to which pictures of any size are brought."""
+    train_examples: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
+    """Images to train on; default: all."""
 
 
 def experiment(model: str, options: SeparableOptions) -> Experiment:
@@ -55,6 +61,7 @@ def experiment(model: str, options: SeparableOptions) -> Experiment:
         images={"image_size": (options.image_size, options.image_size)},
         validation=0.1,
         test=0.15,
+        train_examples=options.train_examples,
     ).with_options(options)
 
 
