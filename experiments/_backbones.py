@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import tyro
 
@@ -47,7 +47,7 @@ class BackboneOptions(Options):
     image_size: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
     """Height and width of the photos; default: the base's own, 224 or 299."""
     learning_rate: float = 1e-4
-    """Of the head, while the base is frozen."""
+    """Of what is trained while the base is frozen."""
 
     @property
     def images(self) -> dict[str, Any]:
@@ -89,9 +89,18 @@ def build_base(
     return model.replace(spec=replace(model.spec, resize=options.images["resize"]))
 
 
-def out_of(options: Options, seed: int) -> str | None:
-    """The place of a seed's run among several."""
-    return f"{options.out}/seed{seed}" if options.out and options.seeds > 1 else options.out
+AnyOptions = TypeVar("AnyOptions", bound=Options)
+Outcome = TypeVar("Outcome")
+
+
+def for_every_seed(options: AnyOptions, train: Callable[[AnyOptions], Outcome]) -> list[Outcome]:
+    """What a training of one seed returns, for each of the options' seeds."""
+    several = options.seeds > 1
+    results = []
+    for seed in range(options.seed, options.seed + options.seeds):
+        out = f"{options.out}/seed{seed}" if options.out and several else options.out
+        results.append(train(replace(options, seed=seed, seeds=1, out=out)))
+    return results
 
 
 def train_in_stages(
@@ -141,3 +150,10 @@ def train_in_stages(
         lines.append(f"{name}: {result_line(stage, [runs[name]])}")
     print("\n" + "\n".join(lines))
     return runs
+
+
+def print_stages(task: Experiment, results: Sequence[Mapping[str, cj.Run]]) -> None:
+    """Mean and spread over several seeds of what `train_in_stages` returned, a line a stage."""
+    if len(results) > 1:
+        for stage in results[0]:
+            print(f"{stage}: {result_line(task, [runs[stage] for runs in results])}")

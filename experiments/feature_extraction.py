@@ -1,8 +1,8 @@
 """Features of a pretrained base, computed once, and a dense classifier on them.
 
 The base runs over every photo one time; what a layer makes of it is kept on disk, and a dense
-layer of 256 with dropout is trained on that in seconds (RMSprop, 30 epochs, batch 20). Base and
-classifier joined are saved as RUN/model and answer for photos.
+layer of 256 with dropout is trained on that in seconds (RMSprop, 30 epochs, batch 20). Without
+--layer, base and classifier joined are saved as RUN/model and answer for photos.
 
 Command:   python -m experiments.feature_extraction --data FOLDER [--backbone mobilenet]
            [--weights FILE] [--layer conv_pw_9_relu]
@@ -22,7 +22,7 @@ import cnnjax as cj
 from cnnjax.cli import command
 from cnnjax.experiment import Experiment, load_data, result_line, run_experiment
 from cnnjax.runtime import cache_directory
-from experiments._backbones import BackboneOptions, build_base, out_of
+from experiments._backbones import BackboneOptions, build_base, for_every_seed
 
 
 @dataclass(frozen=True)
@@ -58,10 +58,7 @@ def experiment(options: FeatureOptions) -> Experiment:
 
 def main(options: FeatureOptions) -> list[cj.Run]:
     """Extract, train, join, report, for every seed."""
-    runs = []
-    for seed in range(options.seed, options.seed + options.seeds):
-        chosen = replace(options, seed=seed, out=out_of(options, seed))
-        runs.append(run(chosen, experiment(chosen)))
+    runs = for_every_seed(options, lambda chosen: run(chosen, experiment(chosen)))
     if len(runs) > 1:
         print(f"\n{result_line(experiment(options), runs)}")
     return runs

@@ -12,7 +12,7 @@ Ours:      MobileNet at 224x224 with ImageNet weights, 3 epochs a stage, 1 seed:
            accuracy with the base frozen, 97.50 % after fine-tuning.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Annotated
 
 import tyro
@@ -20,7 +20,13 @@ import tyro
 import cnnjax as cj
 from cnnjax.cli import command
 from cnnjax.experiment import Experiment
-from experiments._backbones import TOP_BLOCKS, BackboneOptions, out_of, train_in_stages
+from experiments._backbones import (
+    TOP_BLOCKS,
+    BackboneOptions,
+    for_every_seed,
+    print_stages,
+    train_in_stages,
+)
 from experiments.cats_vs_dogs import AUGMENT
 
 
@@ -58,20 +64,20 @@ def experiment(options: FineTuningOptions) -> Experiment:
 
 def main(options: FineTuningOptions) -> list[dict[str, cj.Run]]:
     """Both stages, for every seed."""
-    pooling = "flatten" if options.backbone.startswith("vgg") else "avg"
-    results = []
-    for seed in range(options.seed, options.seed + options.seeds):
-        chosen = replace(options, seed=seed, out=out_of(options, seed))
-        task = experiment(chosen)
-        fine = {
-            "learning_rate": options.fine_rate,
-            "epochs": options.fine_epochs or task.training.epochs,
-        }
-        free_from = options.free_from or TOP_BLOCKS[options.backbone]
-        head = {"units": (256,), "pooling": pooling}
-        keep = not options.train_norm
-        results.append(train_in_stages(chosen, task, head, free_from, fine, keep))
+    results = for_every_seed(options, run)
+    print_stages(experiment(options), results)
     return results
+
+
+def run(options: FineTuningOptions) -> dict[str, cj.Run]:
+    """Both stages of one seed."""
+    task = experiment(options)
+    pooling = "flatten" if options.backbone.startswith("vgg") else "avg"
+    head = {"units": (256,), "pooling": pooling}
+    free_from = options.free_from or TOP_BLOCKS[options.backbone]
+    epochs = options.fine_epochs or task.training.epochs
+    fine = {"learning_rate": options.fine_rate, "epochs": epochs}
+    return train_in_stages(options, task, head, free_from, fine, not options.train_norm)
 
 
 if __name__ == "__main__":

@@ -17,9 +17,9 @@ import tyro
 
 import cnnjax as cj
 from cnnjax.cli import command
-from cnnjax.experiment import Experiment, run_seeds
+from cnnjax.experiment import Experiment, result_line, run_seeds
 from experiments import feature_extraction
-from experiments._backbones import BackboneOptions, out_of
+from experiments._backbones import BackboneOptions, for_every_seed
 from experiments.cats_vs_dogs import AUGMENT
 
 _SCRATCH_SIZE = 150
@@ -34,6 +34,11 @@ class OwnOptions(BackboneOptions):
     paths and labels; or what else --data of the other experiments takes."""
     weights: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None  # type: ignore[assignment]
     """Of a pretrained base: imagenet (those published) or a weight file; default: from scratch."""
+    image_size: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
+    """Height and width to which pictures are brought; default: 150, with --weights the base's own,
+    224 or 299."""
+    learning_rate: float = 1e-4
+    """Of the training, with --weights that of the classifier."""
 
 
 def experiment(options: OwnOptions) -> Experiment:
@@ -45,8 +50,8 @@ def experiment(options: OwnOptions) -> Experiment:
         model="cats_convnet",
         arguments={"dropout": 0.5},
         training=cj.TrainingConfig(
-            epochs=30, batch_size=20, optimizer="rmsprop", learning_rate=1e-4, augment=AUGMENT,
-            monitor="accuracy",
+            epochs=30, batch_size=20, optimizer="rmsprop", learning_rate=options.learning_rate,
+            augment=AUGMENT, monitor="accuracy",
         ),
         images={"image_size": (size, size)},
         validation=0.15,
@@ -63,20 +68,38 @@ def main(options: OwnOptions) -> list[cj.Run]:
             "give the folder of your pictures: python -m experiments.own_images FOLDER"
         )
     if options.weights is None:
+        usual = OwnOptions()
+        for name in ("backbone", "alpha"):
+            if (value := getattr(options, name)) != getattr(usual, name):
+                raise ValueError(
+                    f"--{name} {value} is of a pretrained base: give its --weights too (imagenet "
+                    "or a file); without them a small net is trained from scratch"
+                )
         return run_seeds(experiment, options)
-    runs = []
-    for seed in range(options.seed, options.seed + options.seeds):
-        shared = {k: v for k, v in vars(options).items() if k != "learning_rate"}
-        chosen = feature_extraction.FeatureOptions(
-            **{**shared, "seed": seed, "out": out_of(options, seed)}
-        )
-        task = replace(
-            feature_extraction.experiment(chosen),
-            name=f"own_images/{options.backbone}",
-            description=f"pictures in {options.data}, on features of {options.backbone}",
-        )
-        runs.append(feature_extraction.run(chosen, task))
+    runs = for_every_seed(options, on_features)
+    if len(runs) > 1:
+        print(f"\n{result_line(features_task(options), runs)}")
     return runs
+
+
+def on_features(options: OwnOptions) -> cj.Run:
+    """One seed of the classifier on features."""
+    return feature_extraction.run(_of_features(options), features_task(options))
+
+
+def features_task(options: OwnOptions) -> Experiment:
+    """The training of the classifier on features."""
+    return replace(
+        feature_extraction.experiment(_of_features(options)),
+        name=f"own_images/{options.backbone}",
+        description=f"pictures in {options.data}, on features of {options.backbone}",
+        validation=0.15,
+        test=0.15,
+    )
+
+
+def _of_features(options: OwnOptions) -> feature_extraction.FeatureOptions:
+    return feature_extraction.FeatureOptions(**vars(options))
 
 
 if __name__ == "__main__":

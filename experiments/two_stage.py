@@ -10,12 +10,18 @@ Command:   python -m experiments.two_stage --data FOLDER [--weights FILE] [--cut
 Reported:  no figure; 200 classes.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import cnnjax as cj
 from cnnjax.cli import command
 from cnnjax.experiment import Experiment
-from experiments._backbones import Backbone, BackboneOptions, out_of, train_in_stages
+from experiments._backbones import (
+    Backbone,
+    BackboneOptions,
+    for_every_seed,
+    print_stages,
+    train_in_stages,
+)
 
 
 @dataclass(frozen=True)
@@ -48,14 +54,17 @@ def experiment(options: TwoStageOptions) -> Experiment:
 
 def main(options: TwoStageOptions) -> list[dict[str, cj.Run]]:
     """Both stages, for every seed."""
+    results = for_every_seed(options, run)
+    print_stages(experiment(options), results)
+    return results
+
+
+def run(options: TwoStageOptions) -> dict[str, cj.Run]:
+    """Both stages of one seed."""
     cut = int(options.cut) if options.cut.isdigit() else options.cut
     head = {"units": (1024,), "pooling": "avg"}
     fine = {"optimizer": "sgd", "learning_rate": 1e-3, "momentum": 0.9}
-    results = []
-    for seed in range(options.seed, options.seed + options.seeds):
-        chosen = replace(options, seed=seed, out=out_of(options, seed))
-        results.append(train_in_stages(chosen, experiment(chosen), head, cut, fine))
-    return results
+    return train_in_stages(options, experiment(options), head, cut, fine)
 
 
 if __name__ == "__main__":

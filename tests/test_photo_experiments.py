@@ -21,6 +21,7 @@ from experiments import (
     own_images,
     two_stage,
 )
+from experiments._backbones import for_every_seed, print_stages
 
 TINY = {"weights": "random", "alpha": 0.25, "image_size": 32, "epochs": 2}
 
@@ -215,6 +216,40 @@ def test_without_a_folder_or_with_a_wrong_one_the_error_says_what_to_give(tmp_pa
         own_images.main(own_images.OwnOptions())
     with pytest.raises(FileNotFoundError, match="'no_such_folder' was not found"):
         own_images.main(own_images.OwnOptions(data="no_such_folder"))
+    with pytest.raises(ValueError, match=r"--alpha 0.5 is of a pretrained base: give"):
+        own_images.main(own_images.OwnOptions(data=str(tmp_path), alpha=0.5))
+
+
+@pytest.mark.parametrize("weights", [None, "random"])
+def test_own_pictures_are_divided_and_trained_as_the_options_say(weights: str | None) -> None:
+    options = own_images.OwnOptions(data="mine", weights=weights, learning_rate=3e-4, epochs=2)
+    make = own_images.features_task if weights else own_images.experiment
+    task = make(options)
+    assert task.training.learning_rate == 3e-4
+    assert task.training.epochs == 2
+    assert (task.validation, task.test) == (0.15, 0.15)
+    assert task.images["image_size"] == ((224, 224) if weights else (150, 150))
+
+
+def test_every_seed_has_a_folder_and_the_mean_of_each_stage_is_printed(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    options = fine_tuning.FineTuningOptions(seed=3, seeds=2, out="runs")
+    chosen = for_every_seed(options, lambda one: (one.seed, one.seeds, one.out))
+    assert chosen == [(3, 1, "runs/seed3"), (4, 1, "runs/seed4")]
+    assert for_every_seed(replace(options, seeds=1), lambda one: one.out) == ["runs"]
+
+    def run(accuracy: float) -> cj.Run:
+        history = {"accuracy": np.ones(1), "loss": np.zeros(1)}
+        return cj.Run(None, history, {"test_accuracy": accuracy}, None, "", 1, 2.0)  # type: ignore[arg-type]
+
+    results = [{"head": run(0.5), "top": run(0.7)}, {"head": run(0.6), "top": run(0.7)}]
+    print_stages(fine_tuning.experiment(options), results)
+    head, top = capsys.readouterr().out.splitlines()
+    assert head.startswith("head: mobilenet test accuracy: 55.00 % (standard deviation 7.07 %")
+    assert top.startswith("top: mobilenet test accuracy: 70.00 % (standard deviation 0.00 %")
+    print_stages(fine_tuning.experiment(options), results[:1])
+    assert capsys.readouterr().out == ""
 
 
 def test_dogs_against_cats_is_as_reported() -> None:
