@@ -96,8 +96,8 @@ class TrainingConfig:
         augment: random changes of the training images: an `Augment`, or any function
             (key, images [H, W, C] float32) -> image; None for none.
         seed: of everything random, in [0, 2^32).
-        steps_per_dispatch: steps in one program on the device; None for 1 on CPUs, an epoch on
-            accelerators.
+        steps_per_dispatch: steps in one program on the device; None for 1 on CPUs and where the
+            images stay on the host, else an epoch, or checkpoint_every if that is less.
         precision: "float32", or "bfloat16" for the computation (parameters stay float32).
         deterministic: same bits on a GPU too, at some cost; CPUs always are.
         monitor: which validation metric makes a model the best one, "loss" (smallest) or

@@ -64,7 +64,8 @@ def write_report(directory: str | Path, smoothing: float = 0.0) -> Path:
     figures = run.path / "figures"
     figures.mkdir(exist_ok=True)
     keys = [k for k, v in epochs[-1].items() if isinstance(v, int | float)]
-    history = {k: [e[k] for e in epochs] for k in keys}
+    # What a later version added, a resumed run's first epochs lack.
+    history = {k: [e.get(k, np.nan) for e in epochs] for k in keys}
     plot.curves(history, smoothing).savefig(figures / "curves.png")
     title = str(record.get("experiment", record.get("model", "run")))
     body = [

@@ -16,7 +16,7 @@ from cnnjax import paths
 from cnnjax.metrics import quality
 from cnnjax.storage import write_text
 from cnnjax.training import RunDirectory, RunError
-from cnnjax.training.record import CONFIG_FILE, FREE_TO_CHANGE, RUN_FILE
+from cnnjax.training.record import CONFIG_FILE, FREE_TO_CHANGE, RUN_FILE, with_defaults
 
 _HEADING = """# Results
 
@@ -266,7 +266,7 @@ def _seeds(seeds: Sequence[int]) -> str:
 def _checked(directory: RunDirectory, record: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
     """The row of a run, and what all runs of the row have in common; completes the record."""
     try:
-        epochs, config = directory.epochs(), directory.read(CONFIG_FILE)
+        epochs, config = directory.epochs(), with_defaults(directory.read(CONFIG_FILE))
         record["epoch"] = epochs[record["best_epoch"] - 1]
         record["epochs"] = len(epochs)
         free = ("seed", *FREE_TO_CHANGE)

@@ -20,8 +20,10 @@ def stream(seed: int, name: str) -> Array:
         A scalar typed key.
 
     Raises:
-        ValueError: if the seed is out of range.
+        ValueError: if the seed is no whole number, or out of range.
     """
+    if not isinstance(seed, int | np.integer) or isinstance(seed, bool):
+        raise ValueError(f"seed must be a whole number, got {seed!r}")
     if not 0 <= seed < 2**32:
         raise ValueError(f"seed must lie in [0, 2^32), got {seed}")
     return named(jax.random.key(seed), name)

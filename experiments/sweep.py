@@ -1,8 +1,8 @@
-"""One training for many seeds and for lists of settings, in one process, compiled once.
+"""One training for many seeds and for lists of settings, in one process.
 
 Every combination of the listed learning rates, weight decays and dropouts is trained for every
-seed. Prints a table with mean and standard deviation, and draws the curves with a band of one
-standard deviation.
+seed; all seeds of a combination share one compiled step. Prints a table with mean and standard
+deviation, and draws the curves with a band of one standard deviation.
 
 Command:   python -m experiments.sweep --model lenet --data mnist --seeds 8
            python -m experiments.sweep --learning-rates 1e-3 3e-4 --weight-decays 0 1e-4
@@ -104,15 +104,17 @@ def main(options: SweepOptions) -> cj.Sweep:
 
 def draw(found: cj.Sweep) -> Any:
     """Validation curves of every setting; of a single one, the training curves beside them."""
-    metric = quality(found.runs[0][0].history)
+    history = found.finished[0].history
+    metric = quality(history)
     lonely = len(found.settings) == 1
     panels = {}
     for name in ("loss", metric):
         keys = [name] * lonely
-        keys += [k for k in (f"val_{name}",) if k in found.runs[0][0].history]
+        keys += [k for k in (f"val_{name}",) if k in history]
         panels[name.replace("_", " ")] = {
-            _title(settings, key, lonely): mean_curve(runs, key)
+            _title(settings, key, lonely): mean_curve(finished, key)
             for settings, runs in zip(found.settings, found.runs, strict=True)
+            if (finished := [run for run in runs if run])
             for key in keys
         }
     return plot.mean_curves(panels, "epoch")

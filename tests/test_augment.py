@@ -468,3 +468,15 @@ def test_the_benchmark_prints_medians_and_ratios(monkeypatch, capsys):
 def test_images_of_a_wrong_rank_are_refused():
     with pytest.raises(ValueError, match=r"\[H, W, C\] or \[N, H, W, C\], got shape \(28, 28\)"):
         Augment(width_shift=2)(KEY, jnp.ones((28, 28)))
+
+
+def test_a_subclass_may_augment_in_its_own_way():
+    class Inverted(Augment):
+        def __call__(self, key, images):
+            return 255 - super().__call__(key, images)
+
+    images = np.arange(2 * 4 * 4 * 3, dtype=np.uint8).reshape(2, 4, 4, 3)
+    arrays = jnp.int32(0), jnp.arange(2), images
+    found = augment.for_batch(Inverted(horizontal_flip=True), KEY, *arrays)
+    flipped = augment.for_batch(Augment(horizontal_flip=True), KEY, *arrays)
+    np.testing.assert_array_equal(found, 255 - np.asarray(flipped))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import shutil
 import subprocess
 import sys
@@ -384,6 +385,32 @@ def test_an_error_of_a_library_keeps_its_traceback(monkeypatch: pytest.MonkeyPat
     assert outcome(error, monkeypatch) is error
     bug = KeyError("x")
     assert outcome(bug, monkeypatch) is bug
+
+
+def test_an_error_of_a_commands_own_folder_is_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine.py").write_text("def main():\n    raise ValueError('give --size')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delenv("CNNJAX_TRACEBACK", raising=False)
+    main = importlib.import_module("mine").main
+    with pytest.raises(SystemExit):
+        cli.run_as_command(main, tmp_path)
+    assert capsys.readouterr().err == "error: give --size\n"
+    with pytest.raises(ValueError, match="give --size"):
+        cli.run_as_command(main)
+
+
+def test_an_experiments_own_error_is_a_line() -> None:
+    done = python("-m", "experiments.captcha", "--test-pictures", "0", status=1)
+    assert done.stderr == "error: test_pictures must be at least 1, got 0\n"
+
+
+def test_a_model_of_series_takes_no_pictures(tmp_path: Path, cnnjax: Callable[..., Output]) -> None:
+    model = cj.create_model("series_windows", input_shape=(24, 1), window=8, filters=2, units=2)
+    cj.save(model, tmp_path / "model")
+    _, said = cnnjax("predict", tmp_path / "model", "photo.jpg", status=1)
+    assert "series_windows takes no pictures, but arrays [24, 1]" in said
 
 
 def test_ctrl_c_exits_with_130(

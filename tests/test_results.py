@@ -258,3 +258,18 @@ def test_the_command(tmp_path: Path) -> None:
     assert "| small |" in (tmp_path / "RESULTS.md").read_text()
     done = python("-m", "cnnjax.cli", "results", "nowhere", cwd=tmp_path, status=1)
     assert done.stderr == "error: nowhere does not exist or is no folder\n"
+
+
+def test_a_run_from_before_a_setting_was_there_has_its_default(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        fake(tmp_path / "runs" / str(seed), seed, 0.8)
+    newer = tmp_path / "runs" / "1" / "config.json"
+    config = json.loads(newer.read_text())
+    config["training"]["log_gradients"] = False
+    newer.write_text(json.dumps(config))
+    (result,) = collect([tmp_path / "runs"])
+    assert len(result.runs) == 2
+    config["training"]["log_gradients"] = True
+    newer.write_text(json.dumps(config))
+    with pytest.raises(RunError, match="differs in more than the seed"):
+        collect([tmp_path / "runs"])

@@ -251,6 +251,18 @@ def test_a_replaced_head(name: str, include_top: bool) -> None:
     assert not same(other.params["logits"], model.params["logits"])
 
 
+@pytest.mark.parametrize("name", ["imdb_conv1d", "series_conv1d"])
+def test_another_number_of_classes_for_texts_and_series(name: str) -> None:
+    texts = name == "imdb_conv1d"
+    vocabulary = cj.data.Vocabulary.of(["good bad film"]) if texts else None
+    shape = (60,) if texts else (40, 2)
+    model = cj.create_model(name, input_shape=shape, vocabulary=vocabulary, seed=1)
+    changed = replace_head(model, 3)
+    assert (changed.spec.num_classes, changed.spec.vocabulary) == (3, vocabulary)
+    assert changed.spec.input_shape == shape
+    assert_same_base(changed, model)
+
+
 def test_a_number_keeps_the_form_of_the_head() -> None:
     top = small(1, include_top=True)
     model = replace_head(top, 3)

@@ -108,9 +108,8 @@ def for_batch(
 
     def one(example: Array, image: Array) -> Array:
         key = rng.at(seed_key, epoch, example)
-        if isinstance(augment, AugmentConfig):
-            return apply(augment, key, image)
-        return augment(key, image)
+        # Callable are functions, `Augment`, and subclasses of it with a way of their own.
+        return augment(key, image) if callable(augment) else apply(augment, key, image)
 
     def everyone(index: Array, images: Array) -> Array:
         return jax.vmap(one)(index, images.astype(jnp.float32))

@@ -81,6 +81,11 @@ def _predict(options: argparse.Namespace) -> None:
         return
     if options.resize:
         model = model.replace(spec=dataclasses.replace(model.spec, resize=options.resize))
+    if len(model.spec.input_shape) != 3:
+        raise ValueError(
+            f"{model.spec.name} takes no pictures, but arrays {list(model.spec.input_shape)}: in "
+            "Python, cj.predict(cj.load(RUN), arrays)"
+        )
     channels = model.spec.input_shape[2]
     pictures, found, missing = [], [], []
     for name in files:

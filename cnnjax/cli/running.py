@@ -29,13 +29,18 @@ def command(main: Callable[[Any], Any], kind: type, name: str) -> None:
 
     module = sys.modules[main.__module__]
     options: Any = tyro.cli(kind, prog=f"python -m experiments.{name}", description=module.__doc__)
-    run_as_command(lambda: (configure_runtime(), main(options)))
+    own = Path(module.__file__).resolve().parent if module.__file__ else _PACKAGE
+    run_as_command(lambda: (configure_runtime(), main(options)), own)
 
 
-def run_as_command(action: Callable[[], Any]) -> None:
+def run_as_command(action: Callable[[], Any], own: Path = _PACKAGE) -> None:
     """Run an action; an error that the user can mend becomes one line, anything else a traceback.
 
     CNNJAX_TRACEBACK=1 shows the traceback in any case.
+
+    Args:
+        action: what to run.
+        own: a folder whose ValueErrors are written for the user, as the package's are.
     """
     from cnnjax.training import NonFiniteLoss
 
@@ -52,7 +57,8 @@ def run_as_command(action: Callable[[], Any]) -> None:
     except ValueError as error:
         # One that a library raised is a bug of ours, and needs its traceback.
         frames = traceback.extract_tb(error.__traceback__)
-        ours = bool(frames) and _PACKAGE in Path(frames[-1].filename).parents
+        folders = Path(frames[-1].filename).resolve().parents if frames else ()
+        ours = _PACKAGE in folders or own in folders
         if not ours:
             raise
         _stop(str(error), 1, error)

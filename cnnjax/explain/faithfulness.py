@@ -86,6 +86,8 @@ def insertion(
         A `Curve`.
     """
     inputs = checked_images(model, images)
+    if not blur > 0:
+        raise ValueError(f"blur must be > 0 pixels, got {blur}")
     covers = blurred(inputs, blur * min(inputs.shape[1:3]) / 224)
     return _curve(model, inputs, covers, np.asarray(heatmaps), target, steps, reveal=True)
 

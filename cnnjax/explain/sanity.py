@@ -203,7 +203,9 @@ def layer_groups(model: Model, count: int) -> list[list[str]]:
     if count < 1:
         raise ValueError(f"groups must be at least 1, got {count}")
     with_kernel = {
-        path.rpartition("/")[0] for path in paths.flatten(model.params) if "kernel" in path
+        path.rpartition("/")[0] or model.spec.name
+        for path in paths.flatten(model.params)
+        if "kernel" in path
     }
     units: list[list[str]] = []
     for name in weighted_layers(model):
@@ -230,12 +232,10 @@ def with_layers_of(model: Model, other: Model, patterns: Sequence[str]) -> Model
         ValueError: if a pattern names no variable.
     """
     ours, theirs = paths.flatten(model.variables), paths.flatten(other.variables)
-    layers = {path.partition("/")[2].rpartition("/")[0] for path in ours}
-    chosen = paths.select(layers, patterns, "groups", what="layer")
-    taken = {
-        path: theirs[path] if path.partition("/")[2].rpartition("/")[0] in chosen else leaf
-        for path, leaf in ours.items()
-    }
+    # What has no layer of its own is the model's, as in `weighted_layers`.
+    layer = {path: path.partition("/")[2].rpartition("/")[0] or model.spec.name for path in ours}
+    chosen = paths.select(set(layer.values()), patterns, "groups", what="layer")
+    taken = {path: theirs[path] if layer[path] in chosen else leaf for path, leaf in ours.items()}
     return model.replace(variables=paths.unflatten(taken))
 
 

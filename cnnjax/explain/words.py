@@ -111,6 +111,8 @@ def word_occlusion(
     heat = np.zeros(tokens.shape, np.float32)
     for row, text, logits, weight in zip(heat, tokens, whole, weights, strict=True):
         words = np.flatnonzero(text > START)
+        if not len(words):
+            continue
         firsts = words[: max(len(words) - size + 1, 1)]
         masks = np.zeros((len(firsts), length), bool)
         for mask, first in zip(masks, firsts, strict=True):

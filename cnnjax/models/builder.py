@@ -56,6 +56,13 @@ class Builder:
         return [f for f in self.module.__dataclass_fields__ if f not in _NOT_ARGUMENTS]
 
 
+def plain(value: Any) -> Any:
+    """An argument as a record can hold it: numbers of NumPy as Python's, lists as tuples."""
+    if isinstance(value, list | tuple):
+        return tuple(plain(one) for one in value)
+    return value.item() if isinstance(value, np.generic) else value
+
+
 def check_arguments(name: str, builder: Builder, arguments: dict[str, Any]) -> None:
     """Whether a model has these arguments and may have these values.
 
@@ -101,17 +108,26 @@ def _check_type(argument: str, value: Any, field: dataclasses.Field) -> None:
     if isinstance(default, bool):
         fits, wanted = isinstance(value, bool), "True or False"
     elif annotation.startswith("tuple"):
-        fits = isinstance(value, tuple) and all(isinstance(n, int) and n >= 1 for n in value)
+        fits = isinstance(value, tuple) and all(_is_count(n) for n in value)
         wanted = "whole numbers >= 1, e.g. (64, 32)"
     elif argument.endswith("dropout"):
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        fits, wanted = number and 0 <= value < 1, "a number in [0, 1)"
+        fits, wanted = _is_number(value) and 0 <= value < 1, "a number in [0, 1)"
     elif isinstance(default, float):
-        fits, wanted = isinstance(value, int | float), "a number"
+        fits, wanted = _is_number(value), "a number"
+    elif isinstance(default, int):
+        fits, wanted = _is_count(value), "a whole number >= 1"
     else:
         return
     if not fits:
         raise ValueError(f"{argument} must be {wanted}, got {value!r}")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
 def checked_shape(name: str, builder: Builder, shape: tuple[int, ...] | None) -> tuple[int, ...]:

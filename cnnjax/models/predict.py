@@ -56,6 +56,8 @@ def predict(
     if spec.preprocessing == TOKENS and not hasattr(images, "dtype"):
         images = encode_texts(spec, images)
     shape = (spec.positions, spec.num_classes) if spec.positions else (spec.num_classes,)
+    if len(spec.input_shape) == 3:
+        _check_pictures(images, spec)
     rows = [np.zeros((0, *shape), np.float32)]
     for start in range(0, len(images), _BATCH):
         some = images[start : start + _BATCH]
@@ -185,6 +187,27 @@ def decode_positions(
     ]
 
 
+def _check_pictures(images: Any, spec: ModelSpec) -> None:
+    """What is seen in all pictures together only."""
+    shape: tuple[int, ...] = getattr(images, "shape", ())
+    if len(shape) == 3 and shape[2] == spec.input_shape[2] == 1 and spec.input_shape[1] > 1:
+        raise ValueError(
+            f"images of shape {list(shape)} are one grey picture [H, W, 1], which needs a batch "
+            "axis: images[None]"
+        )
+    if hasattr(images, "dtype"):
+        arrays = [images]
+    elif isinstance(images, list | tuple):
+        arrays = [np.asarray(image) for image in images]
+    else:  # which may read its pictures one by one
+        arrays = []
+    floating = [a for a in arrays if np.issubdtype(a.dtype, np.floating) and a.size]
+    if floating and len(floating) == len(arrays):
+        low, high = min(float(a.min()) for a in floating), max(float(a.max()) for a in floating)
+        if low >= 0 and high <= 1:  # what else is wrong, is so of one of them
+            spec.check_pixels(low, high, "images")
+
+
 def _pictures(images: Any, start: int, spec: ModelSpec) -> np.ndarray:
     """Pictures of any sizes as one batch of the model's."""
     size = (spec.input_shape[0], spec.input_shape[1])
@@ -219,7 +242,7 @@ def _checked(image: np.ndarray, index: int, spec: ModelSpec) -> np.ndarray:
         raise ValueError(f"images[{index}] must be uint8 or floating, got {image.dtype}")
     if not np.isfinite(image).all():
         raise ValueError(f"images[{index}] holds NaN or infinity")
-    spec.check_pixels(float(image.min()), float(image.max()), f"images[{index}]")
+    spec.check_pixels(float(image.min()), float(image.max()), f"images[{index}]", one=True)
     return image.astype(np.float32)
 
 

@@ -14,7 +14,7 @@ from cnnjax.data import Vocabulary
 from cnnjax.download import DownloadError
 from cnnjax.models import imagenet
 from cnnjax.models.backbone import classifier_layers
-from cnnjax.models.builder import Builder, check_arguments, checked_shape
+from cnnjax.models.builder import Builder, check_arguments, checked_shape, plain
 from cnnjax.models.captcha import Captcha, position_layers
 from cnnjax.models.inception import InceptionV3
 from cnnjax.models.mobilenet import ALPHAS, MobileNet
@@ -205,7 +205,7 @@ def build(
     if name not in BUILDERS:
         raise ValueError(f"there is no model {name!r}. {paths.suggest(name, BUILDERS, 'models')}")
     builder = BUILDERS[name]
-    arguments = {k: tuple(v) if isinstance(v, list) else v for k, v in arguments.items()}
+    arguments = {k: plain(v) for k, v in arguments.items()}
     check_arguments(name, builder, arguments)
     preprocessing = preprocessing or builder.preprocessing
     texts = builder.preprocessing == TOKENS

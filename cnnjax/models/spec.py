@@ -188,18 +188,19 @@ class ModelSpec:
             self.check_pixels(float(array.min()), float(array.max()), "images")
         return PREPROCESSING[self.preprocessing](array.astype(jnp.float32))
 
-    def check_pixels(self, low: float, high: float, what: str) -> None:
+    def check_pixels(self, low: float, high: float, what: str, *, one: bool = False) -> None:
         """Refuse floating images whose range shows that they are no pixels in [0, 255].
 
         Args:
             low, high: smallest and largest value.
             what: the images' name in the message.
+            one: whether this is one picture of several, which may be as dark as it likes.
 
         Raises:
             ValueError: for values outside [0, 255], or all within [0, 1].
         """
         inside = low >= 0 and high <= 255  # NaN is not
-        if self.preprocessing != "none" and (not inside or 0 < high <= 1):
+        if self.preprocessing != "none" and (not inside or (not one and 0 < high <= 1)):
             raise ValueError(
                 f"{what}: floating images must be pixels in [0, 255], these lie in "
                 f"[{low:g}, {high:g}]: scale them back, or use a model with preprocessing='none'"

@@ -102,11 +102,18 @@ class Dispatcher:
 
 
 def _chunk_size(config: TrainingConfig, loader: Loader) -> int:
-    if config.steps_per_dispatch is not None:
-        return min(config.steps_per_dispatch, loader.steps)
-    on_cpu = jax.default_backend() == "cpu"
-    too_large = loader.data.images.nbytes > _DEVICE_DATA_BYTES
-    return 1 if on_cpu or too_large else loader.steps
+    asked = config.steps_per_dispatch
+    stays = loader.decodes or loader.data.images.nbytes > _DEVICE_DATA_BYTES
+    if asked is None:
+        if stays or jax.default_backend() == "cpu":
+            return 1
+        return min(loader.steps, config.checkpoint_every or loader.steps)
+    if stays and asked > 1:
+        raise ValueError(
+            f"steps_per_dispatch={asked} needs all training images on the device, and these stay "
+            f"on the host ({loader.data.images.nbytes / 2**30:.1f} GiB, or files): leave it out"
+        )
+    return min(asked, loader.steps)
 
 
 def _scan_of(step: TrainStep) -> Any:

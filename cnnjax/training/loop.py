@@ -286,10 +286,11 @@ class _Training:
         at = self.at = _Position(**progress)
         if at.best_step is not None:
             self.best_variables, _ = checkpoints.load_variables(at.best_step)
-        if at.step and at.epoch >= self.config.epochs:
+        begun = at.epoch + (at.step > 0)
+        if begun > self.config.epochs:
             raise RunError(
-                f"{directory.path} stands in epoch {at.epoch + 1} already: resume with at least "
-                f"epochs={at.epoch + 1}, got {self.config.epochs}"
+                f"{directory.path} stands in epoch {begun} already: resume with at least "
+                f"epochs={begun}, got {self.config.epochs}"
             )
         self.records = directory.truncate(at.epoch)
         self.seconds_before = sum(r["seconds"] for r in self.records)

@@ -46,7 +46,8 @@ def make_schedule(config: TrainingConfig, total_steps: int) -> optax.Schedule:
     0.5
     """
     rate = config.learning_rate
-    if config.schedule == "constant":
+    # The other schedules begin or end at 0, which of a single step would leave nothing.
+    if config.schedule == "constant" or total_steps == 1:
         return optax.constant_schedule(rate)
     if config.schedule == "cosine":
         return optax.cosine_decay_schedule(rate, total_steps)
@@ -150,8 +151,9 @@ def _optimizer(config: TrainingConfig, total_steps: int) -> optax.GradientTransf
         case "adamw":
             return optax.chain(scale_by_adam(), decayed, optax.scale_by_learning_rate(schedule))
         case "sgd":
+            # As in Keras, a step's rate is in its momentum: a later rate does not scale it again.
             momentum = optax.trace(config.momentum) if config.momentum else optax.identity()
-            return optax.chain(decayed, momentum, optax.scale_by_learning_rate(schedule))
+            return optax.chain(decayed, optax.scale_by_learning_rate(schedule), momentum)
     raise ValueError(f"unknown optimizer {config.optimizer!r}")
 
 

@@ -243,8 +243,8 @@ class RunDirectory:
             raise _unwritable(self.path / name, error) from None
 
     def _check_same(self, config: Mapping[str, Any]) -> None:
-        before = paths.flatten(_with_defaults(self.read(CONFIG_FILE)))
-        now = paths.flatten(_with_defaults(config))
+        before = paths.flatten(with_defaults(self.read(CONFIG_FILE)))
+        now = paths.flatten(with_defaults(config))
         free = {k for k in {*before, *now} if k.rpartition("/")[2] in FREE_TO_CHANGE}
         # A constant rate does not depend on the end, so such a training may be prolonged.
         if now.get("training/schedule") == "constant":
@@ -284,7 +284,7 @@ def with_default_settings(training: Mapping[str, Any]) -> dict[str, Any]:
     return settings
 
 
-def _with_defaults(config: Mapping[str, Any]) -> dict[str, Any]:
+def with_defaults(config: Mapping[str, Any]) -> dict[str, Any]:
     """A run's configuration, in which what has been added since stands at its default."""
     fields = {f.name: f.default for f in dataclasses.fields(ModelSpec)}
     known = {k: v for k, v in fields.items() if v is not dataclasses.MISSING}

@@ -16,11 +16,14 @@ from cnnjax import metrics, paths
 from cnnjax.config import TrainingConfig
 from cnnjax.data import Dataset, Splits, as_splits
 from cnnjax.models import Model
+from cnnjax.storage import text_hash
 from cnnjax.training.loop import Run, fit
+from cnnjax.training.stopping import NonFiniteLoss
 
 Settings = dict[str, Any]
 
 _OWN = ("seed", "resume")  # of the sweep itself
+_LONGEST = 120  # characters of a folder's name; file systems take 255 bytes
 
 
 @dataclass(frozen=True)
@@ -31,12 +34,18 @@ class Sweep:
         seeds: of the runs of every setting.
         settings: the combinations, e.g. ({"learning_rate": 1e-3}, {"learning_rate": 1e-4}); one
             empty one where there is no list.
-        runs: for every combination the runs, one a seed.
+        runs: for every combination the runs, one a seed; None for one whose loss became NaN or
+            infinite.
     """
 
     seeds: tuple[int, ...]
     settings: tuple[Settings, ...]
-    runs: tuple[tuple[Run, ...], ...]
+    runs: tuple[tuple[Run | None, ...], ...]
+
+    @property
+    def finished(self) -> list[Run]:
+        """All runs but those that diverged, of which there is at least one."""
+        return [run for runs in self.runs for run in runs if run]
 
     def values(self, metric: str) -> np.ndarray:
         """A metric of every run.
@@ -46,16 +55,16 @@ class Sweep:
                 `Run.history`, e.g. "loss".
 
         Returns:
-            float64 [settings, seeds].
+            float64 [settings, seeds]; NaN for a run that diverged.
 
         Raises:
             ValueError: for a metric that there is not.
         """
-        rows = [[_value(run, metric) for run in runs] for runs in self.runs]
+        rows = [[_value(run, metric) if run else np.nan for run in runs] for runs in self.runs]
         return np.array(rows, np.float64)
 
     def history(self, metric: str) -> np.ndarray:
-        """A metric over the epochs of every run; NaN after the end of one that stopped early.
+        """A metric over the epochs of every run; NaN where one stopped early or diverged.
 
         Args:
             metric: of `Run.history`, e.g. "val_loss".
@@ -63,11 +72,12 @@ class Sweep:
         Returns:
             float64 [settings, seeds, epochs].
         """
-        longest = max(len(run.history["epoch"]) for runs in self.runs for run in runs)
+        longest = max(len(run.history["epoch"]) for run in self.finished)
         result = np.full((len(self.runs), len(self.seeds), longest), np.nan)
         for i, j in np.ndindex(*result.shape[:2]):
-            values = _known(self.runs[i][j].history, metric)
-            result[i, j, : len(values)] = values
+            if run := self.runs[i][j]:
+                values = _known(run.history, metric)
+                result[i, j, : len(values)] = values
         return result
 
     def best(self, metric: str = "val_loss") -> Settings:
@@ -75,13 +85,18 @@ class Sweep:
 
         Args:
             metric: a loss or error is best where smallest, an accuracy where largest.
+
+        Raises:
+            ValueError: for a metric that there is not, or if a run of every combination diverged.
         """
         means = self.values(metric).mean(axis=1)
+        if np.isnan(means).all():
+            raise ValueError("no combination is best: of each a run diverged")
         smallest = metric.endswith(("loss", "error"))
-        return self.settings[int(np.argmin(means) if smallest else np.argmax(means))]
+        return self.settings[int(np.nanargmin(means) if smallest else np.nanargmax(means))]
 
     def __str__(self) -> str:
-        first = self.runs[0][0]
+        first = self.finished[0]
         metric = metrics.quality(first.history)
         names = ["loss", metric]
         names += [k for k in (f"val_{metric}", f"test_{metric}") if k in first.metrics]
@@ -131,6 +146,7 @@ def sweep(
 
     Raises:
         ValueError: for no or repeated seeds, an empty list, a setting that belongs to the sweep.
+        NonFiniteLoss: if every run diverged; of some it is a line, and the others go on.
 
     >>> import cnnjax as cj
     >>> from functools import partial
@@ -144,19 +160,27 @@ def sweep(
     chosen = _seeds(seeds, config.seed)
     combinations = _combinations(lists)
     fields = {field.name for field in dataclasses.fields(TrainingConfig)}
-    rows = []
+    diverged: NonFiniteLoss | None = None
+    rows: list[tuple[Run | None, ...]] = []
     for settings in combinations:
         arguments = {k: v for k, v in settings.items() if k not in fields}
         trained = {k: v for k, v in settings.items() if k in fields}
-        row = []
+        row: list[Run | None] = []
         for seed in chosen:
             place = None if directory is None else _place(Path(directory), settings, seed)
             one = replace(config, **trained, seed=seed, resume=resume)
             model = make_model(seed=seed, **arguments)
-            row.append(fit(model, splits, one, directory=place, verbose=False))
+            try:
+                run = fit(model, splits, one, directory=place, verbose=False)
+                line = _line(settings, seed, run)
+            except NonFiniteLoss as error:
+                run, line, diverged = None, _begin(settings, seed) + f"  {error}", error
+            row.append(run)
             if verbose:
-                print(_line(settings, seed, row[-1]), flush=True)
+                print(line, flush=True)
         rows.append(tuple(row))
+    if diverged and not any(run for row in rows for run in row):
+        raise diverged
     return Sweep(chosen, tuple(combinations), tuple(rows))
 
 
@@ -195,11 +219,17 @@ def _text(settings: Settings) -> str:
 
 
 def _place(directory: Path, settings: Settings, seed: int) -> Path:
-    name = re.sub(r"[^\w.=,+-]+", "_", _text(settings))
+    # Where a function lies in memory is another place in the next process.
+    said = re.sub(r" at 0x[0-9a-f]+", "", _text(settings))
+    name = re.sub(r"[^\w.=,+-]+", "_", said)
+    if len(name) > _LONGEST:
+        name = f"{name[:_LONGEST]}-{text_hash(said)[:12]}"
     return directory.expanduser() / name / f"seed{seed}"
 
 
 def _mean_and_deviation(values: np.ndarray) -> str:
+    if np.isnan(values).any():
+        return "diverged"
     mean = f"{values.mean():.4f}"
     return mean if len(values) == 1 else f"{mean} ± {values.std(ddof=1):.4f}"
 
@@ -207,4 +237,8 @@ def _mean_and_deviation(values: np.ndarray) -> str:
 def _line(settings: Settings, seed: int, run: Run) -> str:
     figures = "  ".join(f"{k.replace('_', ' ')} {v:.4f}" for k, v in run.metrics.items())
     figures = figures or f"loss {run.history['loss'][-1]:.4f}"
-    return f"{_text(settings)} seed {seed}:  {figures}  ({run.seconds:.0f} s)".strip()
+    return f"{_begin(settings, seed)}  {figures}  ({run.seconds:.0f} s)"
+
+
+def _begin(settings: Settings, seed: int) -> str:
+    return f"{_text(settings)} seed {seed}:".strip()

@@ -143,7 +143,7 @@ def _planned(model: Model, layer: str | None, pooling: str | None, directory: Pa
     }
     if spec.arguments is None:  # a module of one's own is known by what it computes
         program = _program(model, _checked_layer(model, layer), pooling)
-        lowered = jax.jit(program).lower(model.variables, _pixels(model))
+        lowered = jax.jit(program).lower(model.variables, model.spec.sample())
         facts["program"] = text_hash(lowered.as_text())
     else:
         facts["code"] = _code_hash()
@@ -177,7 +177,7 @@ def _shape(model: Model, layer: str, pooling: str | None) -> tuple[int, int, int
     """(h, w, C) of the features."""
     if pooling not in POOLINGS:
         raise ValueError(f"pooling must be None, 'avg' or 'max', got {pooling!r}")
-    plain = jax.eval_shape(_program(model, layer), model.variables, _pixels(model)).shape
+    plain = jax.eval_shape(_program(model, layer), model.variables, model.spec.sample()).shape
     if len(plain) not in (2, 4):
         raise ValueError(
             f"layer={layer!r} of {model.spec.name} makes {list(plain)} of one image: features must "
@@ -203,11 +203,6 @@ def _program(model: Model, layer: str, pooling: str | None = None) -> Program:
         return x.astype(jnp.float32)
 
     return program
-
-
-def _pixels(model: Model) -> Any:
-    """The shape of one image."""
-    return jax.ShapeDtypeStruct((1, *model.spec.input_shape), jnp.float32)
 
 
 def _code_hash() -> str:

@@ -149,10 +149,11 @@ def _built(
     old = model.spec
     module, spec = build(
         old.name,
-        input_shape=(old.input_shape[0], old.input_shape[1], old.input_shape[2]),
+        input_shape=old.input_shape,
         num_classes=num_classes,
         label_names=label_names,
         preprocessing=old.preprocessing,
+        vocabulary=old.vocabulary,
         **arguments,
     )
     kept = {k: getattr(old, k) for k in ("resize", "interpolation", "weights")}

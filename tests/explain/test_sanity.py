@@ -87,6 +87,20 @@ def test_layers_of_another_model():
         with_layers_of(model, other, ["conv9"])
 
 
+def test_a_parameter_of_the_model_itself_is_a_layer_of_its_name():
+    class Own(linen.Module):
+        @linen.compact
+        def __call__(self, x):
+            x = x * self.param("scale", linen.initializers.normal(), (1, 2, 2, 3))
+            return linen.Dense(2, name="out")(x.reshape(len(x), -1))
+
+    model, other = (cj.Model.from_module(Own(), (2, 2, 3), seed=seed) for seed in (0, 1))
+    assert sorted(name for group in layer_groups(model, 3) for name in group) == ["Own", "out"]
+    mixed = with_layers_of(model, other, ["Own"])
+    np.testing.assert_array_equal(mixed.params["scale"], other.params["scale"])
+    np.testing.assert_array_equal(mixed.params["out"]["kernel"], model.params["out"]["kernel"])
+
+
 @pytest.mark.parametrize("kind", ["cascading", "independent"])
 def test_randomisation(kind):
     model = cj.create_model("mnist_convnet")
@@ -229,6 +243,8 @@ def test_faithfulness_errors():
         explain.deletion(model, x, heat[0])
     with pytest.raises(ValueError, match="steps must be at least 1"):
         explain.insertion(model, x, heat, steps=0)
+    with pytest.raises(ValueError, match="blur must be > 0 pixels, got 0"):
+        explain.insertion(model, x, heat, blur=0)
 
 
 def test_no_images():

@@ -155,6 +155,14 @@ def test_occlusion_is_the_fall_of_the_logit():
         np.testing.assert_allclose(row, heat / heat.max(), rtol=1e-3, atol=1e-4)
 
 
+def test_a_row_without_words_has_no_heat(trained):
+    model, test, _ = trained
+    tokens = np.stack([test.images[0], np.zeros_like(test.images[0])])
+    with pytest.warns(EmptyMap, match=r"texts \[1\]"):
+        heat = word_occlusion(model, tokens, 1)
+    assert heat[1].tolist() == [0] * LENGTH
+
+
 def test_texts_and_their_numbers_are_the_same_question():
     vocabulary = Vocabulary(tuple("abcdefghijklmnop"))
     model = random_model(vocabulary=vocabulary)

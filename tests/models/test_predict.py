@@ -153,7 +153,7 @@ def changed(value, dtype=np.float32):
         (changed(-np.inf), r"images\[3\] holds NaN or infinity"),
         (changed(-1.0), r"images\[3\]: floating images must be pixels in \[0, 255\], these lie in"),
         (changed(256.0), r"images\[3\]: floating .*\[0, 256\]: scale them back"),
-        (PIXELS / 255, r"images\[0\]: floating .* use a model with preprocessing='none'"),
+        (PIXELS / 255, r"images: floating .* use a model with preprocessing='none'"),
         (from_arrays(PIXELS, range(5)), r"images must be arrays, got Dataset: give its \.images"),
         (PIXELS.astype(np.int32), r"images\[0\] must be uint8 or floating, got int32"),
     ],
@@ -212,3 +212,23 @@ def test_resizing_uses_the_same_pixels_whatever_the_array(model):
     assert found.tolist() == predict(model, PIXELS).tolist()
     assert isinstance(found, np.ndarray)
     assert not isinstance(found, jax.Array)
+
+
+def test_a_single_grey_picture_is_not_taken_for_many():
+    model = create_model("mlp", input_shape=(8, 8, 1), units=(6,), num_classes=4)
+    grey = PIXELS[..., :1]
+    assert predict(model, grey).shape == (5, 4)
+    assert predict(model, grey[..., 0]).tolist() == predict(model, grey).tolist()
+    for picture in (grey[0], np.resize(grey[0], (20, 17, 1))):
+        with pytest.raises(ValueError, match=r"are one grey picture \[H, W, 1\].*images\[None\]"):
+            predict(model, picture)
+
+
+def test_one_dark_picture_among_others_is_a_picture(model):
+    pixels = PIXELS.astype(np.float32)
+    pixels[1] = 0.5
+    for images in (pixels, list(pixels)):
+        np.testing.assert_allclose(predict(model, images), by_hand(model, pixels), rtol=1e-4)
+    for images in (PIXELS / 255, list(PIXELS / 255)):
+        with pytest.raises(ValueError, match=r"images: floating images must be pixels"):
+            predict(model, images)

@@ -11,7 +11,7 @@ from keras import layers
 from scipy import stats
 
 from cnnjax import metrics, paths
-from cnnjax.models import BUILDERS, create_model, summary
+from cnnjax.models import BUILDERS, create_model, load_model, save, summary
 
 # Those of ImageNet are in test_backbones.py.
 ALL = sorted(name for name, builder in BUILDERS.items() if builder.num_classes == 10)
@@ -327,9 +327,25 @@ def test_labels_belong_to_the_spec():
             {"preprocessing": "keras"},
             "preprocessing must be one of unit, none, tokens, tf, caffe, torch, got 'keras'",
         ),
+        ("series_conv1d", {"filters": 0}, "filters must be a whole number >= 1, got 0"),
+        ("series_gru", {"units": 8.0}, "units must be a whole number >= 1, got 8.0"),
+        ("captcha", {"positions": "4"}, "positions must be a whole number >= 1, got '4'"),
+        ("captcha", {"positions": True}, "positions must be a whole number >= 1, got True"),
+        ("mobilenet", {"alpha": True}, "alpha must be a number, got True"),
+        ("mlp", {"units": (8, True)}, "units must be whole numbers >= 1"),
+        ("lenet", {"seed": 1.5}, "seed must be a whole number, got 1.5"),
+        ("lenet", {"seed": None}, "seed must be a whole number, got None"),
         ("lenet", {"seed": -1}, r"seed must lie in \[0, 2\^32\), got -1"),
     ],
 )
 def test_what_cannot_be_built_is_named(name, arguments, message):
     with pytest.raises(ValueError, match=message):
         create_model(name, **arguments)
+
+
+def test_numbers_of_numpy_are_numbers(tmp_path):
+    arguments = {"units": [np.int64(4)], "dropout": np.float32(0.5)}
+    model = create_model("mlp", input_shape=(3, 3, 1), seed=np.int64(2), **arguments)
+    assert model.spec.arguments == {"units": (4,), "dropout": 0.5}
+    save(model, tmp_path)
+    assert load_model(tmp_path).spec == model.spec

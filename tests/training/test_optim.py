@@ -114,6 +114,21 @@ def test_steps_are_those_of_keras(config: TrainingConfig, theirs: Callable[[], A
     assert_same_steps(our_steps(make_optimizer(config, STEPS)), keras_steps(theirs()))
 
 
+@pytest.mark.parametrize("name", ["sgd", "rmsprop", "adam"])
+def test_steps_of_a_changing_rate_are_those_of_keras(name: str) -> None:
+    import keras
+
+    momentum = 0.9 if name == "sgd" else 0.0
+    config = TrainingConfig(
+        optimizer=name, learning_rate=0.05, schedule="cosine", momentum=momentum
+    )
+    rate = keras.optimizers.schedules.CosineDecay(0.05, STEPS)
+    kinds = {"sgd": "SGD", "rmsprop": "RMSprop", "adam": "Adam"}
+    arguments = {"momentum": momentum} if name == "sgd" else {}
+    theirs = keras_optimizer(kinds[name], learning_rate=rate, **arguments)()
+    assert_same_steps(our_steps(make_optimizer(config, STEPS)), keras_steps(theirs))
+
+
 def test_adamw_steps_are_those_of_keras_with_biases_left_out() -> None:
     config = TrainingConfig(optimizer="adamw", learning_rate=0.01, weight_decay=0.3)
     theirs = keras_optimizer("AdamW", learning_rate=0.01, weight_decay=0.3)()
@@ -223,7 +238,7 @@ def test_schedules_end_near_zero_and_are_never_negative(schedule: str) -> None:
     assert min(found) >= 0
 
 
-@pytest.mark.parametrize("schedule", ["constant", "cosine"])
+@pytest.mark.parametrize("schedule", ["constant", "cosine", "one_cycle"])
 def test_a_training_of_one_step_moves(schedule: str) -> None:
     assert rates(1, schedule=schedule, learning_rate=0.5)[0] > 0
 

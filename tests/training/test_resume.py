@@ -453,6 +453,16 @@ def test_a_finished_run_may_be_prolonged_at_a_constant_rate(
     assert_same_run(fit(squares, tmp_path / "run", resume=True), through(squares))
 
 
+def test_a_finished_run_cannot_be_made_shorter(
+    squares: Arrays, through: Callable[..., Run], tmp_path: Path
+) -> None:
+    shutil.copytree(through(squares).directory, tmp_path / "run")
+    before = (tmp_path / "run" / "config.json").read_text()
+    with pytest.raises(RunError, match=r"stands in epoch 2 already.*at least epochs=2, got 1"):
+        fit(squares, tmp_path / "run", epochs=1, resume=True)
+    assert (tmp_path / "run" / "config.json").read_text() == before
+
+
 def test_a_schedule_that_ends_with_the_run_cannot_be_prolonged(
     squares: Arrays, tmp_path: Path
 ) -> None:

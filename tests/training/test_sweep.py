@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import cnnjax as cj
+from cnnjax.training.sweep import _place
 
 CONFIG = cj.TrainingConfig(epochs=2, batch_size=32, optimizer="adam", monitor=None)
 net = partial(cj.create_model, "mlp", input_shape=(12, 12, 1), num_classes=3, units=(8,))
@@ -110,3 +111,36 @@ def test_an_unknown_metric_offers_the_nearest(splits: cj.data.Splits) -> None:
         found.values("test_acuracy")
     with pytest.raises(ValueError, match=r"no metric 'val_loss'"):
         found.history("val_loss")
+
+
+def test_a_run_that_diverges_is_a_line_and_the_others_go_on(
+    splits: cj.data.Splits, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = replace(CONFIG, optimizer="sgd")
+    found = cj.sweep(net, splits, config, seeds=2, learning_rate=(1e30, 1e-2))
+    assert found.runs[0] == (None, None)
+    assert all(found.runs[1])
+    lines = capsys.readouterr().out.splitlines()
+    assert "learning_rate=1e+30 seed 0:" in lines[0]
+    assert "NaN" in lines[0] or "inf" in lines[0] or "nan" in lines[0]
+    assert np.isnan(found.values("test_loss")).tolist() == [[True, True], [False, False]]
+    assert np.isnan(found.history("loss"))[:, :, 0].tolist() == [[True, True], [False, False]]
+    assert found.best("test_loss") == {"learning_rate": 1e-2}
+    assert "diverged" in str(found).splitlines()[1]
+    with pytest.raises(cj.training.NonFiniteLoss):
+        cj.sweep(net, splits, config, seeds=1, learning_rate=(1e30,), verbose=False)
+
+
+def test_names_of_directories_are_short_and_those_of_the_next_process(tmp_path: Path) -> None:
+    def own(key: Any, image: Any) -> Any:
+        return image
+
+    other = cj.augment.Augment(rotation=10)
+    settings = [{"augment": other, "weight_decay": 0.1}, {"augment": own}, {"augment": other}]
+    names = [_place(tmp_path, one, 0).parent.name for one in settings]
+    assert len(set(names)) == 3
+    assert max(map(len, names)) < 150
+    assert "0x" not in names[1]
+    assert (
+        _place(tmp_path, {"learning_rate": 1e-3}, 2) == tmp_path / "learning_rate=0.001" / "seed2"
+    )
