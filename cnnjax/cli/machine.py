@@ -30,7 +30,7 @@ def _doctor(options: argparse.Namespace) -> None:
     root = data.tfds_directory(options.data_dir)
     found = data.prepared_names(root)
     print(f"{'data directory':18} {root}{'' if root.is_dir() else ' (does not exist)'}")
-    print(f"{'data sets':18} {', '.join([*data.EMBEDDED, *found])}")
-    absent = [n for n in data.KNOWN if n not in found and n not in data.EMBEDDED]
+    print(f"{'data sets':18} {', '.join([*data.EMBEDDED, data.TEXTS[0], *found])}")
+    absent = [name for name in data.RECIPES if name not in found]
     if absent:
         print(f"{'not here':18} {', '.join(absent)}. {data.how_to_get('NAME')}")

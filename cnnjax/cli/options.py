@@ -17,7 +17,7 @@ def add_model_options(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--input-shape", nargs=3, type=int, metavar=("H", "W", "C"), help="default: the model's own"
     )
-    verb.add_argument("--num-classes", type=int, help="default: the model's own, 10 or 1000")
+    verb.add_argument("--num-classes", type=int, help="default: the model's own")
     verb.add_argument("--alpha", type=float, help="width of mobilenet: 0.25, 0.5, 0.75 or 1")
     verb.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE",

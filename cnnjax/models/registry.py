@@ -130,7 +130,7 @@ def create_model(
             inception_v3, xception, mobilenet.
         input_shape: (H, W, C), of series (T, C), of tokens (T,); None takes the model's default.
         num_classes: size of the output, >= 1; 1 is a single logit of two classes; None takes the
-            model's default, 1000 for those of ImageNet and 10 for the others.
+            model's default (the last shape of `cnnjax summary NAME`).
         label_names: one name per class, kept with the model.
         preprocessing: from pixels in [0, 255] to inputs: "unit" (x / 255), "tf" (to [-1, 1]),
             "caffe" (BGR less the mean), "torch", or "none" for data that is normalised already;
@@ -143,19 +143,20 @@ def create_model(
             include_top differ, get random parameters, and a warning says so.
         allow_partial: take what the file has and list the rest in a warning, instead of an error.
         seed: of the parameters, in [0, 2^32).
-        arguments: of the module: `units=(1024, 512)` for mlp; for mnist_convnet `head`,
+        arguments: of the module: `units=(1024, 512)` and `dropout` for mlp; for cats_convnet
+            `dropout`; for cifar_deep `downsampling` and `pooling`; for mnist_convnet `head`,
             `downsampling`, `activation` ("relu", "sigmoid", "tanh") and `pooling` (None flattens
             the last map, "avg" and "max" pool it over space); for the ImageNet models
             `include_top=False` (features instead of logits), then also `pooling` (None, "avg" or
             "max") and a head of one's own on the features, `classifier=(256,)` (widths of hidden
             layers; () for logits alone) with `classifier_dropout`; for mobilenet `alpha` (0.25,
-            0.5, 0.75 or 1); for simple_convnet `initializer` ("normal", "he" or "xavier"); for
-            layers_walk `activation` ("relu", "sigmoid", "tanh"), `first_pool` and `until`, the last
-            layer of a prefix of the net; for captcha `positions`, `filters` and `dropout`; for
-            series_conv1d `filters`, `dilations` and `kernel_size`; for series_gru `units`; for
-            series_windows `filters`, `window` and `units`; for imdb_conv1d and imdb_gru
-            `vocabulary_size` and `embedding_size`, for the latter also `cell` ("gru" or "lstm") and
-            `units`.
+            0.5, 0.75 or 1) and `dropout`; for simple_convnet `initializer` ("normal", "he" or
+            "xavier"); for layers_walk `activation` ("relu", "sigmoid", "tanh"), `first_pool` and
+            `until`, the last layer of a prefix of the net; for captcha `positions`, `filters` and
+            `dropout`; for series_conv1d `filters`, `dilations` and `kernel_size`; for series_gru
+            `units`; for series_windows `filters`, `window` and `units`; for imdb_conv1d and
+            imdb_gru `vocabulary_size` and `embedding_size`, for the latter also `cell` ("gru" or
+            "lstm") and `units`.
 
     Returns:
         A Model. Its call takes preprocessed NHWC float32 and returns logits.
