@@ -225,7 +225,7 @@ def _provenance(result: Result) -> list[str]:
 def _machine(process: Mapping[str, Any]) -> str:
     found = process["machine"]
     if found["backend"] == "cpu":
-        return f"{found['processor']}, {found['cores']} cores"
+        return f"{found['processor']}, {found['cores']} core{'s' * (found['cores'] != 1)}"
     return f"{found['device_count']} {found['device']}"
 
 

@@ -7,6 +7,10 @@ figure shows training loss and validation accuracy over the epochs.
 Command:   python -m experiments.activation_choice --data-dir DIR [--seeds 3]
 
 Reported:  ReLU is the fastest to learn.
+
+Ours:      3 seeds: ReLU 99.18 ± 0.16 %, tanh 98.91 ± 0.16 %, sigmoid 97.73 ± 0.19 %. 98 % of the
+           validation images are right after 2.0 ± 1.0 epochs with ReLU, 1.3 ± 0.6 with tanh, and
+           with sigmoid not within 5. An epoch takes as long with sigmoid and longer with tanh.
 """
 
 from dataclasses import replace
