@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -87,20 +87,6 @@ def build_base(
         **options.arguments,
     )
     return model.replace(spec=replace(model.spec, resize=options.images["resize"]))
-
-
-AnyOptions = TypeVar("AnyOptions", bound=Options)
-Outcome = TypeVar("Outcome")
-
-
-def for_every_seed(options: AnyOptions, train: Callable[[AnyOptions], Outcome]) -> list[Outcome]:
-    """What a training of one seed returns, for each of the options' seeds."""
-    several = options.seeds > 1
-    results = []
-    for seed in range(options.seed, options.seed + options.seeds):
-        out = f"{options.out}/seed{seed}" if options.out and several else options.out
-        results.append(train(replace(options, seed=seed, seeds=1, out=out)))
-    return results
 
 
 def train_in_stages(

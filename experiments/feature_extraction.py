@@ -20,9 +20,9 @@ import tyro
 
 import cnnjax as cj
 from cnnjax.cli import command
-from cnnjax.experiment import Experiment, load_data, result_line, run_experiment
+from cnnjax.experiment import Experiment, for_every_seed, load_data, result_line, run_experiment
 from cnnjax.runtime import cache_directory
-from experiments._backbones import BackboneOptions, build_base, for_every_seed
+from experiments._backbones import BackboneOptions, build_base
 
 
 @dataclass(frozen=True)

@@ -19,11 +19,10 @@ import tyro
 
 import cnnjax as cj
 from cnnjax.cli import command
-from cnnjax.experiment import Experiment
+from cnnjax.experiment import Experiment, for_every_seed
 from experiments._backbones import (
     TOP_BLOCKS,
     BackboneOptions,
-    for_every_seed,
     print_stages,
     train_in_stages,
 )

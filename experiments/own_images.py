@@ -17,9 +17,9 @@ import tyro
 
 import cnnjax as cj
 from cnnjax.cli import command
-from cnnjax.experiment import Experiment, result_line, run_seeds
+from cnnjax.experiment import Experiment, for_every_seed, result_line, run_seeds
 from experiments import feature_extraction
-from experiments._backbones import BackboneOptions, for_every_seed
+from experiments._backbones import BackboneOptions
 from experiments.cats_vs_dogs import AUGMENT
 
 _SCRATCH_SIZE = 150

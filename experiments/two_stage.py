@@ -14,11 +14,10 @@ from dataclasses import dataclass
 
 import cnnjax as cj
 from cnnjax.cli import command
-from cnnjax.experiment import Experiment
+from cnnjax.experiment import Experiment, for_every_seed
 from experiments._backbones import (
     Backbone,
     BackboneOptions,
-    for_every_seed,
     print_stages,
     train_in_stages,
 )

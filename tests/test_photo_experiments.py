@@ -13,6 +13,7 @@ from PIL import Image
 
 import cnnjax as cj
 from cnnjax import cli, paths
+from cnnjax.experiment import for_every_seed
 from experiments import (
     cats_vs_dogs,
     cifar10,
@@ -21,7 +22,7 @@ from experiments import (
     own_images,
     two_stage,
 )
-from experiments._backbones import for_every_seed, print_stages
+from experiments._backbones import print_stages
 
 TINY = {"weights": "random", "alpha": 0.25, "image_size": 32, "epochs": 2}
 

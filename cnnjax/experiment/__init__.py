@@ -1,6 +1,6 @@
 """Experiments: from a configuration to trained, drawn, reported and compared runs."""
 
-from cnnjax.experiment.many import draw_seeds, mean_curve, run_seeds, run_variants
+from cnnjax.experiment.many import draw_seeds, for_every_seed, mean_curve, run_seeds, run_variants
 from cnnjax.experiment.options import Experiment, Options, PictureData, RecipeOptions
 from cnnjax.experiment.run import RUNS, build_model, images_for, load_data, run_experiment
 from cnnjax.experiment.tables import comparison, result_line
@@ -14,6 +14,7 @@ __all__ = [
     "build_model",
     "comparison",
     "draw_seeds",
+    "for_every_seed",
     "images_for",
     "load_data",
     "mean_curve",

@@ -18,6 +18,29 @@ from cnnjax.metrics import quality
 from cnnjax.training import Run
 
 AnyOptions = TypeVar("AnyOptions", bound=Options)
+Outcome = TypeVar("Outcome")
+
+
+def for_every_seed(options: AnyOptions, train: Callable[[AnyOptions], Outcome]) -> list[Outcome]:
+    """What a training of one seed returns, for each of the options' seeds.
+
+    Args:
+        options: of the command line.
+        train: called with the options of each seed, whose `out` is a folder of its own among
+            several.
+
+    Raises:
+        ValueError: for less than one seed.
+    """
+    if options.seeds < 1:
+        raise ValueError(f"seeds must be at least 1, got {options.seeds}")
+    results = []
+    for seed in range(options.seed, options.seed + options.seeds):
+        out = options.out
+        if out and options.seeds > 1:
+            out = str(Path(out) / f"seed{seed}")
+        results.append(train(replace(options, seed=seed, seeds=1, out=out)))
+    return results
 
 
 def run_seeds(
@@ -35,16 +58,13 @@ def run_seeds(
     Returns:
         The runs.
     """
-    if options.seeds < 1:
-        raise ValueError(f"seeds must be at least 1, got {options.seeds}")
-    runs = []
-    for seed in range(options.seed, options.seed + options.seeds):
-        experiment = make(replace(options, seed=seed))
-        out = options.out
-        if out and options.seeds > 1:
-            out = str(Path(out) / f"seed{seed}")
-        runs.append(run_experiment(experiment, out, splits=splits))
+
+    def train(one: AnyOptions) -> Run:
+        return run_experiment(make(one), one.out, splits=splits)
+
+    runs = for_every_seed(options, train)
     if len(runs) > 1:
+        experiment = make(options)
         print(f"\n{result_line(experiment, runs)}")
         folder = Path(options.out).expanduser() if options.out else RUNS / experiment.name
         figure = folder / f"{experiment.recipe}-seeds.png".lstrip("-")
