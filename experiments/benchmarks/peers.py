@@ -58,10 +58,25 @@ def others() -> dict[str, Peer]:
     """Keras and PyTorch by the name they are shown with, where they are installed."""
     found: dict[str, Peer] = {}
     if importlib.util.find_spec("keras"):
-        found["keras"] = Peer("keras", {"KERAS_BACKEND": "jax"})
+        # On a GPU JAX would compute in TF32, which cnnjax does not.
+        precise = {"JAX_DEFAULT_MATMUL_PRECISION": "float32"}
+        found["keras"] = Peer("keras", {"KERAS_BACKEND": "jax", **precise})
     if importlib.util.find_spec("torch"):
         found |= {"torch": Peer("torch", {}), "torch, tuned allocator": Peer("torch", TUNED)}
     return found
+
+
+def device() -> str:
+    """What JAX computes on, in words.
+
+    Asked in a process of its own: one that has used a GPU keeps most of its memory.
+    """
+    code = "import jax; print(jax.default_backend(), jax.devices()[0].device_kind)"
+    output = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    backend, _, kind = output.stdout.strip().partition(" ")
+    return f"{os.cpu_count()} cores" if backend == "cpu" else kind
 
 
 def train(

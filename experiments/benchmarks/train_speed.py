@@ -10,7 +10,6 @@ Command:   pip install -e ".[bench]" && python -m experiments.benchmarks.train_s
 
 from __future__ import annotations
 
-import os
 import statistics
 from dataclasses import dataclass
 from typing import Literal
@@ -61,8 +60,9 @@ def measure_model(model: str, rounds: int, steps: int, epochs: int) -> None:
         return statistics.median(measured.rates[1:])
 
     rates = peers.alternate(list(everyone), rounds, rate, _show)
+    where = peers.device()
     optimizer = {"rmsprop": "RMSprop", "adam": "Adam"}[setting.optimizer]
-    print(f"\n{model}, batch {setting.batch}, {optimizer}, {os.cpu_count()} cores, medians:")
+    print(f"\n{model}, batch {setting.batch}, {optimizer}, {where}, medians:")
     for name, values in rates.items():
         ratio = peers.spread(peers.ratios(rates["cnnjax"], values))
         print(

@@ -2,7 +2,8 @@
 
 Data are random. Keras and PyTorch get what their tutorials give them: all images as float32 in
 [0, 1], converted before training; cnnjax gets uint8 and converts on the device. Dropout is active
-everywhere, loss and accuracy are cross-entropy and its hits on the training batches.
+everywhere, loss and accuracy are cross-entropy and its hits on the training batches. On a GPU
+PyTorch gets all images onto the device before it starts, as cnnjax does.
 """
 
 from __future__ import annotations
@@ -100,7 +101,9 @@ def train_torch(model: str, setting: Setting, data: Data, epochs: int) -> list[f
     """Train by a plain loop; images/s of each epoch."""
     import torch
 
-    twin = torch_twin(model)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    torch.backends.cudnn.allow_tf32 = False  # all compute in float32
+    twin = torch_twin(model).to(device)
     parameters = twin.parameters()
     if setting.optimizer == "adam":
         optimizer: Any = torch.optim.Adam(parameters, 1e-3, eps=1e-7)
@@ -110,8 +113,8 @@ def train_torch(model: str, setting: Setting, data: Data, epochs: int) -> list[f
     images, labels = data
     # order="C": PyTorch's default layout; astype would otherwise keep that of the NHWC array.
     inputs = torch.from_numpy(images.transpose(0, 3, 1, 2).astype(np.float32, order="C") / 255)
-    targets = torch.from_numpy(labels.astype(np.int64))
-    rates, correct = [], torch.zeros(())
+    inputs, targets = inputs.to(device), torch.from_numpy(labels.astype(np.int64)).to(device)
+    rates, correct = [], torch.zeros((), device=device)
     for _ in range(epochs):
         began = time.perf_counter()
         for rows in torch.randperm(len(targets)).split(setting.batch):
