@@ -391,6 +391,10 @@ def test_cuts_are_those_of_keras(name: str) -> None:
     for n in {172, 249, 15, 2, len(theirs.layers), -4}:
         if abs(n) <= len(theirs.layers):
             wanted = tuple(layer.name for layer in theirs.layers[:n] if layer.weights)
+            if not wanted:  # resnet50 starts with an input and a padding
+                with pytest.raises(ValueError, match="nothing to freeze"):
+                    layers_before(model, n)
+                continue
             assert layers_before(model, n) == wanted, n
 
 

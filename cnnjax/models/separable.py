@@ -2,13 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 from flax import linen
 from jax import Array
 from jax.nn import relu
 
-from cnnjax.nn import Conv2D, Dense, GlobalAveragePooling2D, MaxPooling2D, SeparableConv2D
+from cnnjax.nn import (
+    Conv2D,
+    Dense,
+    GlobalAveragePooling2D,
+    MaxPooling2D,
+    SeparableConv2D,
+    glorot_uniform,
+    he_uniform,
+    lecun_uniform_depthwise,
+)
+from cnnjax.nn.initializers import Initializer
 
 _BLOCKS = ((32, 64), (64, 128), (64, 128))  # filters; a pooling stands between two blocks
+
+# Of depthwise kernels, and of all others.
+_INITIALIZERS = {
+    "glorot": (glorot_uniform, glorot_uniform),
+    "he": (lecun_uniform_depthwise, he_uniform),
+}
 
 
 class SeparableConvnet(linen.Module):
@@ -20,14 +39,22 @@ class SeparableConvnet(linen.Module):
 
     Args:
         num_classes: size of the output.
+        initializer: of the kernels: "glorot", which is Keras'; with it the logits start at a few
+            millionths and the net hardly learns. "he" keeps the size of the outputs from layer to
+            layer.
     """
 
     num_classes: int = 10
+    initializer: str = "glorot"
 
     @linen.compact
     def __call__(self, inputs: Array, train: bool = False) -> Array:
         """[N, H, W, C] -> [N, num_classes]."""
-        return _net(SeparableConv2D, "sepconv", inputs, self.num_classes)
+        depthwise, pointwise = _initializers(self.initializer)
+        kind = partial(
+            SeparableConv2D, depthwise_initializer=depthwise, pointwise_initializer=pointwise
+        )
+        return _net(kind, "sepconv", inputs, self.num_classes, pointwise)
 
 
 class SeparableTwin(linen.Module):
@@ -35,18 +62,34 @@ class SeparableTwin(linen.Module):
 
     Args:
         num_classes: size of the output.
+        initializer: of the kernels, "glorot" or "he".
     """
 
     num_classes: int = 10
+    initializer: str = "glorot"
 
     @linen.compact
     def __call__(self, inputs: Array, train: bool = False) -> Array:
         """[N, H, W, C] -> [N, num_classes]."""
-        return _net(Conv2D, "conv", inputs, self.num_classes)
+        _, kernel = _initializers(self.initializer)
+        kind = partial(Conv2D, kernel_initializer=kernel)
+        return _net(kind, "conv", inputs, self.num_classes, kernel)
+
+
+def _initializers(name: str) -> tuple[Initializer, Initializer]:
+    """Of depthwise kernels, and of all others."""
+    if name not in _INITIALIZERS:
+        known = ", ".join(map(repr, _INITIALIZERS))
+        raise ValueError(f"initializer must be one of {known}, got {name!r}")
+    return _INITIALIZERS[name]
 
 
 def _net(
-    kind: type[SeparableConv2D] | type[Conv2D], name: str, inputs: Array, num_classes: int
+    kind: Callable[..., linen.Module],
+    name: str,
+    inputs: Array,
+    num_classes: int,
+    initializer: Initializer,
 ) -> Array:
     """Inside a compact module: the net with convolutions of one kind, called name1, name2, ..."""
     x, number = inputs, 0
@@ -57,5 +100,5 @@ def _net(
             number += 1
             x = kind(filters, 3, activation=relu, name=f"{name}{number}")(x)
     x = GlobalAveragePooling2D(name="global_average_pooling")(x)
-    x = Dense(32, activation=relu, name="dense1")(x)
-    return Dense(num_classes, name="logits")(x)
+    x = Dense(32, activation=relu, kernel_initializer=initializer, name="dense1")(x)
+    return Dense(num_classes, kernel_initializer=initializer, name="logits")(x)

@@ -1,7 +1,13 @@
 """Layers: convolution, pooling, normalisation, dense ones, and those of sequences."""
 
 from cnnjax.nn.conv import Conv2D, conv2d, conv_engine, current_conv_engine
-from cnnjax.nn.initializers import glorot_uniform, ones, zeros
+from cnnjax.nn.initializers import (
+    glorot_uniform,
+    he_uniform,
+    lecun_uniform_depthwise,
+    ones,
+    zeros,
+)
 from cnnjax.nn.kernels import KERNELS, apply_kernel
 from cnnjax.nn.layers import (
     Activation,
@@ -70,6 +76,8 @@ __all__ = [
     "current_conv_engine",
     "depthwise_conv2d",
     "glorot_uniform",
+    "he_uniform",
+    "lecun_uniform_depthwise",
     "max_pool",
     "ones",
     "zeros",

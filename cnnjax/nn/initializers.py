@@ -27,6 +27,41 @@ def glorot_uniform(key: Array, shape: Sequence[int], dtype: jnp.dtype = jnp.floa
     return _glorot_uniform(key, tuple(shape), dtype)
 
 
+def he_uniform(key: Array, shape: Sequence[int], dtype: jnp.dtype = jnp.float32) -> Array:
+    """Uniform in [-a, a] with a = sqrt(6 / fan_in), for layers with ReLU (He et al. 2015, eq. 10).
+
+    Args:
+        key: a random key.
+        shape: of the parameter, input axis second to last, output axis last; of [kh, kw, C, F]
+            fan_in = kh kw C.
+        dtype: floating.
+
+    Returns:
+        An array of the shape and dtype.
+    """
+    return _he_uniform(key, tuple(shape), dtype)
+
+
+def lecun_uniform_depthwise(
+    key: Array, shape: Sequence[int], dtype: jnp.dtype = jnp.float32
+) -> Array:
+    """Uniform in [-a, a] with a = sqrt(3 / (kh kw)), by which a depthwise layer keeps the variance.
+
+    An output of a depthwise convolution is a sum over its window in one channel alone. The fans of
+    `glorot_uniform` and `he_uniform` count all channels, as Keras' do, so that without
+    normalisation every such layer shrinks its inputs, the more the more channels there are.
+
+    Args:
+        key: a random key.
+        shape: (kh, kw, C, M) of the parameter.
+        dtype: floating.
+
+    Returns:
+        An array of the shape and dtype.
+    """
+    return _lecun_uniform(key, (*shape[:2], 1, shape[2] * shape[3]), dtype).reshape(shape)
+
+
 def zeros(key: Array, shape: Sequence[int], dtype: jnp.dtype = jnp.float32) -> Array:
     """All zeros; the key is not used."""
     return jnp.zeros(tuple(shape), dtype)
@@ -38,3 +73,5 @@ def ones(key: Array, shape: Sequence[int], dtype: jnp.dtype = jnp.float32) -> Ar
 
 
 _glorot_uniform = jax.nn.initializers.glorot_uniform()
+_he_uniform = jax.nn.initializers.he_uniform()
+_lecun_uniform = jax.nn.initializers.lecun_uniform()

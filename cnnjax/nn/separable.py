@@ -176,7 +176,10 @@ class SeparableConv2D(linen.Module):
     Args:
         filters: number of output channels.
         kernel_size, strides, padding, depth_multiplier, dilation_rate: of the depthwise part.
-        activation, use_bias, kernel_initializer: as in `Conv2D`.
+        activation, use_bias: as in `Conv2D`.
+        depthwise_initializer, pointwise_initializer: glorot uniform by default, as in Keras. Where
+            several such layers follow each other without normalisation, `lecun_uniform_depthwise`
+            and `he_uniform` keep the size of the outputs.
 
     Parameters: depthwise_kernel [kh, kw, C, M], pointwise_kernel [1, 1, C M, F] and bias [F],
     float32. Call: [N, H, W, C] -> [N, H', W', F].
@@ -190,7 +193,8 @@ class SeparableConv2D(linen.Module):
     dilation_rate: int | tuple[int, int] = 1
     activation: Callable[[Array], Array] | None = None
     use_bias: bool = True
-    kernel_initializer: Initializer = glorot_uniform
+    depthwise_initializer: Initializer = glorot_uniform
+    pointwise_initializer: Initializer = glorot_uniform
 
     @linen.compact
     def __call__(self, inputs: Array) -> Array:
@@ -198,12 +202,12 @@ class SeparableConv2D(linen.Module):
         window, channels = as_pair(self.kernel_size, "kernel_size"), inputs.shape[-1]
         depthwise = self.param(
             "depthwise_kernel",
-            self.kernel_initializer,
+            self.depthwise_initializer,
             (*window, channels, self.depth_multiplier),
         )
         pointwise = self.param(
             "pointwise_kernel",
-            self.kernel_initializer,
+            self.pointwise_initializer,
             (1, 1, channels * self.depth_multiplier, self.filters),
         )
         outputs = depthwise_conv2d(

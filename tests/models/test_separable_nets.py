@@ -114,3 +114,20 @@ def test_the_default_size_is_the_smallest_and_leaves_one_pixel(name):
 def test_both_nets_differ_in_their_convolutions_only(name):
     rows = {row.name.removeprefix("sep"): row.output_shape for row in table(name).rows}
     assert rows == {row.name: row.output_shape for row in table("separable_twin").rows}
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_he_keeps_the_scale_that_keras_initial_values_lose(name):
+    images = np.random.default_rng(0).random((16, 32, 32, 3), np.float32)
+
+    def scale(initializer):
+        model = create_model(name, initializer=initializer, seed=3)
+        return float(jnp.std(model(images)))
+
+    assert scale("he") > 0.02
+    assert scale("glorot") < (1e-4 if name == "separable_convnet" else 0.1)
+
+
+def test_an_unknown_initializer_is_named():
+    with pytest.raises(ValueError, match="initializer must be one of 'glorot', 'he', got 'hee'"):
+        create_model("separable_twin", initializer="hee")

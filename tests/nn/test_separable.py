@@ -9,7 +9,14 @@ from hypothesis import Phase, assume, given, settings
 from hypothesis import strategies as st
 from jax import lax
 
-from cnnjax.nn import DepthwiseConv2D, SeparableConv2D, conv_engine, depthwise_conv2d
+from cnnjax.nn import (
+    DepthwiseConv2D,
+    SeparableConv2D,
+    conv_engine,
+    depthwise_conv2d,
+    he_uniform,
+    lecun_uniform_depthwise,
+)
 
 # A failing example is not made smaller, since every try would compile a program.
 SETTINGS = settings(deadline=None, derandomize=True, phases=[Phase.explicit, Phase.generate])
@@ -109,6 +116,22 @@ def test_the_kernels_start_as_keras_starts_them():
     assert np.abs(kernel).max() == pytest.approx(bound, rel=0.05)
     theirs = keras.initializers.GlorotUniform(seed=0)((3, 3, 64, 1))
     assert np.abs(theirs).max() == pytest.approx(bound, rel=0.05)
+
+
+def test_initial_values_of_choice():
+    """He's bound is Keras'; that of a depthwise kernel keeps the variance of what comes in."""
+    sharp = np.asarray(he_uniform(jax.random.key(0), (3, 3, 16, 32)))
+    theirs = np.asarray(keras.initializers.HeUniform(seed=0)((3, 3, 16, 32)))
+    assert np.abs(sharp).max() == pytest.approx(np.abs(theirs).max(), rel=0.01)
+    layer = SeparableConv2D(
+        256, 3, depthwise_initializer=lecun_uniform_depthwise, pointwise_initializer=he_uniform
+    )
+    x = normal(4, 12, 12, 128)
+    params = layer.init(jax.random.key(1), x)["params"]
+    middle = depthwise_conv2d(x, params["depthwise_kernel"])
+    assert float(jnp.std(middle)) == pytest.approx(float(jnp.std(x)), rel=0.05)
+    # ReLU halves the power, for which He's kernels are larger by sqrt(2).
+    assert float(jnp.std(layer.apply({"params": params}, x))) == pytest.approx(np.sqrt(2), rel=0.1)
 
 
 def test_the_engine_of_xla_can_be_asked_for():
