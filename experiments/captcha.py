@@ -10,7 +10,8 @@ Command:   python -m experiments.captcha [--renderer captcha] [--train-pictures 
 
 Reported:  no figure; at least 95 % of the whole CAPTCHAs is the bar.
 
-Ours:      98.80 % of the 1,000 (1 seed); after three epochs 95.8 % of as many validation pictures.
+Ours:      98.40 ± 0.10 % of the 1,000 (3 seeds), on an H200 in half a minute. Of as many validation
+           pictures 63.8, 74.8, 96.6 % after one, two, three epochs, 99.0 % after ten (seed 0).
 """
 
 from dataclasses import dataclass

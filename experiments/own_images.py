@@ -8,6 +8,9 @@ Command:   python -m experiments.own_images FOLDER [--weights FILE --backbone mo
            cnnjax predict RUN PHOTO ...
 
 Reported:  no figure; yours.
+
+Ours:      four classes of CIFAR-10 written out as folders (bird, cat, dog, horse, 1,500 each), on
+           features of MobileNet at 96x96: 77.15 ± 0.61 % of the pictures set aside (3 seeds).
 """
 
 from dataclasses import dataclass, replace

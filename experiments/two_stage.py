@@ -8,6 +8,10 @@ top two inception blocks; 172, which is often seen, cuts inside the block that e
 Command:   python -m experiments.two_stage --data FOLDER [--weights FILE] [--cut 172]
 
 Reported:  no figure; 200 classes.
+
+Ours:      MobileNet with ImageNet weights on dogs and cats (--backbone mobilenet --cut conv_dw_12),
+           3 seeds: 98.23 ± 0.46 % test accuracy after stage 1, 96.90 ± 0.78 % after stage 2, which
+           also trains the batch normalisation of the top.
 """
 
 from dataclasses import dataclass
