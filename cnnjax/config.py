@@ -42,7 +42,7 @@ class AugmentConfig:
         _plain_numbers(self)
         amounts = ("rotation", "shear", "channel_shift", "mixup", "cutmix")
         _at_least(self, 0, "width_shift", "height_shift", "crop_padding", *amounts)
-        _finite(self, "width_shift", "height_shift", "fill_value", "rescale", *amounts)
+        _numbers(self, "fill_value", "rescale")
         _one_of(self, "fill_mode", FILL_MODES)
         if self.shear >= 90:
             raise ValueError(f"shear must be below 90 degrees, got {self.shear!r}")
@@ -142,17 +142,14 @@ class TrainingConfig:
                 _at_least(self, 1, name)
         _at_least(self, 0, "weight_decay", "seed")
         fractions = ("momentum", "average", "label_smoothing")
-        for name in ("learning_rate", "warmup", *fractions):
-            if not isinstance(getattr(self, name), int | float):
-                raise ValueError(f"{name} must be a number, got {getattr(self, name)!r}")
+        _numbers(self, "warmup", *fractions)
         for name in fractions:
             value = getattr(self, name)
             if not 0 <= value < 1:
                 raise ValueError(f"{name} must lie in [0, 1), got {value!r}")
         if not 0 < self.warmup < 1:
             raise ValueError(f"warmup must lie in (0, 1), got {self.warmup!r}")
-        if not (self.learning_rate > 0 and math.isfinite(self.learning_rate)):
-            raise ValueError(f"learning_rate must be positive, got {self.learning_rate!r}")
+        _positive(self, "learning_rate")
         if self.seed >= 2**32:
             raise ValueError(f"seed must be below 2^32, got {self.seed}")
         if isinstance(self.frozen, str):
@@ -239,23 +236,27 @@ def _plain_numbers(config: Any) -> None:
             object.__setattr__(config, field.name, value.item())
 
 
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _numbers(config: Any, *names: str) -> None:
+    for name in names:
+        value = getattr(config, name)
+        if not _is_number(value):
+            raise ValueError(f"{name} must be a finite number, got {value!r}")
+
+
 def _at_least(config: Any, least: int, *names: str) -> None:
     for name in names:
         value = getattr(config, name)
-        # `not >=` also refuses NaN.
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= least:
+        if value == math.inf:
+            raise ValueError(f"{name} must be a finite number, got {value!r}")
+        if not (_is_number(value) and value >= least):
             raise ValueError(f"{name} must be at least {least}, got {value!r}")
         whole = type(config).__dataclass_fields__[name].type
         if "float" not in str(whole) and not isinstance(value, int):
             raise ValueError(f"{name} must be a whole number, got {value!r}")
-
-
-def _finite(config: Any, *names: str) -> None:
-    for name in names:
-        value = getattr(config, name)
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not (number and math.isfinite(value)):
-            raise ValueError(f"{name} must be a finite number, got {value!r}")
 
 
 def _factors(config: Any, name: str) -> None:
@@ -263,8 +264,7 @@ def _factors(config: Any, name: str) -> None:
     value = getattr(config, name)
     items = value if isinstance(value, list | tuple) else ()
     pair = tuple(v.item() if isinstance(v, np.generic) else v for v in items)
-    numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in pair)
-    if not (len(pair) == 2 and numbers and 0 < pair[0] <= pair[1] < math.inf):
+    if not (len(pair) == 2 and all(map(_is_number, pair)) and 0 < pair[0] <= pair[1]):
         raise ValueError(
             f"{name} must be a pair of factors (low, high) with 0 < low <= high, got {value!r}"
         )
@@ -273,8 +273,7 @@ def _factors(config: Any, name: str) -> None:
 
 def _positive(config: Any, name: str) -> None:
     value = getattr(config, name)
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not (number and 0 < value < math.inf):
+    if not (_is_number(value) and value > 0):
         raise ValueError(f"{name} must be a positive number, got {value!r}")
 
 
@@ -289,8 +288,7 @@ def _rate_factors(pairs: Any) -> tuple[tuple[str, float], ...]:
         if not isinstance(pair, list | tuple) or len(pair) != 2 or not isinstance(pair[0], str):
             raise ValueError(f"{wanted}, got {pair!r}")
         factor = pair[1].item() if isinstance(pair[1], np.generic) else pair[1]
-        number = isinstance(factor, int | float) and not isinstance(factor, bool)
-        if not (number and 0 < factor < math.inf):
+        if not (_is_number(factor) and factor > 0):
             raise ValueError(
                 f"rate_factors: the factor of {pair[0]!r} must be positive, got {factor!r}: what "
                 "is to stay as it is belongs to frozen"
