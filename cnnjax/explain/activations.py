@@ -16,7 +16,7 @@ from jax import Array
 from cnnjax import paths
 from cnnjax.explain.targets import check_preprocessed
 from cnnjax.models import Model
-from cnnjax.models.model import Static, Variables, train_kwargs
+from cnnjax.models.model import Static, Variables, forward
 
 _BATCH = 32  # images of `sparsity` at once
 
@@ -212,7 +212,6 @@ def layer_outputs(
             outputs[name] = output
         return output
 
-    with linen.intercept_methods(interceptor), jax.default_matmul_precision("float32"):
-        module = static.module
-        module.apply(variables, inputs, **train_kwargs(module, train=False))
+    with linen.intercept_methods(interceptor):
+        forward(static.module, variables, inputs)
     return outputs

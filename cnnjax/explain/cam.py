@@ -22,7 +22,7 @@ from cnnjax.explain.targets import (
     class_weights,
 )
 from cnnjax.models import Model, ModelSpec
-from cnnjax.models.model import Static, Variables, train_kwargs
+from cnnjax.models.model import Static, Variables, forward
 
 # (maps [N, h, w, C], their gradients) -> weighted sum over the channels [N, h, w].
 Combine: TypeAlias = Callable[[Array, Array], Array]
@@ -218,7 +218,7 @@ def maps_and_gradients(
     """
     module = static.module
 
-    def forward(delta: Array) -> tuple[Any, Array]:
+    def with_delta(delta: Array) -> tuple[Any, Array]:
         outputs: list[Array] = []
 
         def interceptor(next_function: Any, args: Any, kwargs: Any, context: Any) -> Any:
@@ -229,8 +229,8 @@ def maps_and_gradients(
             outputs.append(output)
             return output + delta
 
-        with linen.intercept_methods(interceptor), jax.default_matmul_precision("float32"):
-            logits = module.apply(variables, inputs, **train_kwargs(module, train=False))
+        with linen.intercept_methods(interceptor):
+            logits = forward(module, variables, inputs)
         if len(outputs) > 1:
             raise ValueError(
                 f"layer={layer!r} is called {len(outputs)} times, so it has no single map: take "
@@ -242,6 +242,6 @@ def maps_and_gradients(
         functools.partial(layer_outputs, static, root, (layer,)), variables, inputs
     )
     delta = jnp.zeros(found[layer].shape, found[layer].dtype)
-    logits, pullback, maps = jax.vjp(forward, delta, has_aux=True)
+    logits, pullback, maps = jax.vjp(with_delta, delta, has_aux=True)
     (gradients,) = pullback(class_weights(logits, labels))
     return maps, gradients, logits

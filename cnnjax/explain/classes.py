@@ -5,9 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -17,7 +15,7 @@ from cnnjax.explain.ascent import Patterns, check_ascent, climb
 from cnnjax.explain.filters import DeadFilters, describe_dead
 from cnnjax.explain.targets import check_classifier, class_numbers, class_weights
 from cnnjax.models import Model
-from cnnjax.models.model import Static, Variables, train_kwargs
+from cnnjax.models.model import Static, Variables, forward
 
 
 def class_patterns(
@@ -94,7 +92,5 @@ class _Logit:
     static: Static
 
     def __call__(self, variables: Variables, inputs: Array, labels: Array) -> Array:
-        module = self.static.module
-        with jax.default_matmul_precision("float32"):
-            logits: Any = module.apply(variables, inputs, **train_kwargs(module, train=False))
+        logits = forward(self.static.module, variables, inputs)
         return jnp.sum(class_weights(logits, labels) * logits, axis=1).reshape(-1, 1, 1, 1)

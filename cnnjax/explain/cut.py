@@ -15,7 +15,7 @@ from jax import Array
 from cnnjax import nn
 from cnnjax.explain.targets import check_layer, check_pictures
 from cnnjax.models import Model
-from cnnjax.models.model import Static, Variables, train_kwargs
+from cnnjax.models.model import Static, Variables, forward
 from cnnjax.nn.conv import as_pair, resolve_padding
 from cnnjax.nn.matmul import shifted_slices
 
@@ -74,10 +74,9 @@ class Cut:
                 raise _Reached
             return output
 
-        module = self.static.module
         try:
-            with linen.intercept_methods(interceptor), jax.default_matmul_precision("float32"):
-                module.apply(variables, inputs, **train_kwargs(module, train=False))
+            with linen.intercept_methods(interceptor):
+                forward(self.static.module, variables, inputs)
         except _Reached:
             pass
         output = outputs[0]

@@ -20,7 +20,7 @@ from cnnjax.explain.targets import (
     with_predictions,
 )
 from cnnjax.models import Model
-from cnnjax.models.model import Static, Variables, train_kwargs
+from cnnjax.models.model import Static, Variables, forward
 from cnnjax.nn import Activation
 
 # Whose gradient guided backpropagation overrides.
@@ -205,14 +205,13 @@ def _gradient(
             return _guided(layer.function, *args)
         return next_function(*args, **kwargs)
 
-    def forward(x: Array) -> Any:
-        with jax.default_matmul_precision("float32"):
-            if not guided:
-                return module.apply(variables, x, **train_kwargs(module, train=False))
-            with linen.intercept_methods(interceptor):
-                return module.apply(variables, x, **train_kwargs(module, train=False))
+    def logits_of(x: Array) -> Any:
+        if not guided:
+            return forward(module, variables, x)
+        with linen.intercept_methods(interceptor):
+            return forward(module, variables, x)
 
-    logits, pullback = jax.vjp(forward, inputs)
+    logits, pullback = jax.vjp(logits_of, inputs)
     if guided and not overridden:
         raise ValueError(
             f"{type(module).__name__} has no ReLU that guided backpropagation could override: they "

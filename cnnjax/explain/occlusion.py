@@ -12,7 +12,7 @@ from jax import Array
 
 from cnnjax.explain.targets import Target, checked_images, class_numbers, class_weights
 from cnnjax.models import Model
-from cnnjax.models.model import Static, Variables, train_kwargs
+from cnnjax.models.model import Static, Variables, forward
 
 _BATCH = 32
 
@@ -102,7 +102,5 @@ def masked_logits(model: Model, image: Array, other: Array, masks: np.ndarray) -
 
 @functools.partial(jax.jit, static_argnums=0)
 def _masked(static: Static, variables: Variables, image: Array, other: Array, masks: Array) -> Any:
-    module = static.module
-    with jax.default_matmul_precision("float32"):
-        mixed = jnp.where(masks[..., None], other[None], image[None])
-        return module.apply(variables, mixed, **train_kwargs(module, train=False))
+    mixed = jnp.where(masks[..., None], other[None], image[None])
+    return forward(static.module, variables, mixed)

@@ -16,7 +16,7 @@ from cnnjax import paths
 from cnnjax.explain.targets import check_layer, check_pictures
 from cnnjax.models import Model
 from cnnjax.models.graph import trace
-from cnnjax.models.model import Static, Variables, train_kwargs
+from cnnjax.models.model import Static, Variables, forward
 from cnnjax.nn import (
     Activation,
     BatchNormalization,
@@ -162,7 +162,7 @@ def _reached(
             return result
 
         with linen.intercept_methods(interceptor), conv_engine("lax"):
-            static.module.apply(variables, x, **train_kwargs(static.module, train=False))
+            forward(static.module, variables, x)
         maps = found[layer]
         return (maps if place is None else maps[:, place[0], place[1]]).sum()
 

@@ -11,7 +11,7 @@ import jax
 from flax import linen
 
 from cnnjax import paths
-from cnnjax.models.model import Model, Static, train_kwargs
+from cnnjax.models.model import Model, Static, forward
 from cnnjax.models.spec import ModelSpec
 from cnnjax.nn import Activation, Conv1D, Conv2D, Dense, DepthwiseConv2D, SeparableConv2D
 
@@ -85,14 +85,14 @@ def trace(model: Model) -> list[Call]:
             calls.append(Call(name, module, leaf, sources, shapes, tuple(arrays[0].shape)))
         return output
 
-    def forward(variables: Any, inputs: Any) -> Any:
+    def note(variables: Any, inputs: Any) -> Any:
         source[id(inputs)] = INPUT
         alive.append(inputs)
         with linen.intercept_methods(interceptor):
-            return model.module.apply(variables, inputs, **train_kwargs(model.module, train=False))
+            return forward(model.module, variables, inputs)
 
     sample = model.spec.sample()
-    jax.eval_shape(forward, model.variables, sample)
+    jax.eval_shape(note, model.variables, sample)
     return calls
 
 

@@ -301,11 +301,22 @@ def _initialised(
     return paths.unflatten({k: v for k, v in paths.flatten(variables).items() if k in only})
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _apply(static: Static, variables: Variables, inputs: Array) -> Any:
+def forward(module: linen.Module, variables: Variables, inputs: Array) -> Any:
+    """What a module makes of inputs outside of training, in float32.
+
+    Args:
+        module: with or without an argument `train`.
+        variables: collection -> tree.
+        inputs: [N, ...], preprocessed.
+    """
     # Accelerators would otherwise multiply in TF32 or bfloat16 unasked.
     with jax.default_matmul_precision("float32"):
-        return static.module.apply(variables, inputs, **train_kwargs(static.module, train=False))
+        return module.apply(variables, inputs, **train_kwargs(module, train=False))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _apply(static: Static, variables: Variables, inputs: Array) -> Any:
+    return forward(static.module, variables, inputs)
 
 
 def _frozen_norm(

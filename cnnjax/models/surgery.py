@@ -14,7 +14,7 @@ from jax import Array
 from cnnjax import paths
 from cnnjax.models.convolutional import FullyConvolutional, Part
 from cnnjax.models.graph import INPUT, Call, trace
-from cnnjax.models.model import Model, Variables, train_kwargs
+from cnnjax.models.model import Model, Variables, forward
 from cnnjax.nn import (
     Activation,
     AveragePooling2D,
@@ -162,17 +162,15 @@ def _last(model: Model, calls: Sequence[Call]) -> int:
         outputs["/".join(context.module.path)] = output = next_function(*args, **kwargs)
         return output
 
-    def forward(variables: Variables, inputs: Array) -> Array:
+    def note(variables: Variables, inputs: Array) -> Array:
         with linen.intercept_methods(interceptor):
-            result = model.module.apply(
-                variables, inputs, **train_kwargs(model.module, train=False)
-            )
+            result = forward(model.module, variables, inputs)
         names.extend(name for name, output in outputs.items() if name and output is result)
         return jnp.zeros(())
 
     names: list[str] = []
     sample = model.spec.sample()
-    jax.eval_shape(forward, model.variables, sample)
+    jax.eval_shape(note, model.variables, sample)
     ends = [i for i, call in enumerate(calls) if call.leaf and call.name in names]
     if not ends:
         _refuse(model, "its output is made by an operation that is no named layer")
