@@ -57,6 +57,11 @@ class AugmentConfig:
                 f"zoom must lie in [0, 1), or be a pair of factors (low, high), got {self.zoom!r}"
             )
 
+    @property
+    def mixes(self) -> bool:
+        """Whether examples of a batch are mixed with each other."""
+        return self.mixup > 0 or self.cutmix > 0
+
 
 @dataclass(frozen=True)
 class TrainingConfig:

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cnnjax import augment, paths, plot, rng
-from cnnjax.config import TrainingConfig
+from cnnjax.config import AugmentConfig, TrainingConfig
 from cnnjax.data import Dataset
 from cnnjax.metrics import quality
 from cnnjax.models import Model, predict, summary
@@ -132,15 +132,18 @@ def draw_augmentation(train: Dataset, config: TrainingConfig, folder: Path) -> N
     rows = np.arange(0, len(train), max(len(train) // _ORIGINALS, 1))[:_ORIGINALS]
     originals = np.asarray(train.images[rows])
     key = rng.named(jax.random.key(config.seed), "augment")
-    copies = [
-        augment.for_batch(
-            config.augment, key, jnp.int32(epoch), jnp.asarray(rows, jnp.int32),
-            jnp.asarray(originals, jnp.float32),
-        )
-        for epoch in range(_COPIES)
-    ]  # fmt: skip
+    index = jnp.asarray(rows, jnp.int32)
+    copies = []
+    for epoch in map(jnp.int32, range(_COPIES)):
+        which = (key, epoch, index)
+        changed = augment.for_batch(config.augment, *which, jnp.asarray(originals, jnp.float32))
+        if isinstance(config.augment, AugmentConfig):
+            if config.augment.mixes:  # with each other here, in training with those of the batch
+                changed, *_ = augment.mix(config.augment, *which, changed, index)
+            changed = changed / config.augment.rescale
+        copies.append(np.asarray(changed))
     folder.mkdir(parents=True, exist_ok=True)
-    figure = plot.augmentation(originals, np.stack([np.asarray(c) for c in copies], axis=1))
+    figure = plot.augmentation(originals, np.stack(copies, axis=1))
     figure.savefig(folder / "augmentation.png")
 
 

@@ -12,11 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from modules import Convnet
 from PIL import Image
 
 import cnnjax as cj
-from cnnjax.report import percent, write_report
+from cnnjax import plot
+from cnnjax.report import draw_augmentation, percent, write_report
 from cnnjax.training import RunError
 
 Arrays = tuple[np.ndarray, np.ndarray]
@@ -170,3 +172,24 @@ def test_percent() -> None:
         "99.18 %",
         "100.00 %",
     ]
+
+
+def test_the_pictures_of_an_augmentation_show_what_is_mixed_at_their_own_scale(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[np.ndarray] = []
+    draw = plot.augmentation
+
+    def keep(originals: np.ndarray, copies: np.ndarray) -> Figure:
+        drawn.append(copies)
+        return draw(originals, copies)
+
+    monkeypatch.setattr(plot, "augmentation", keep)
+    grey = np.arange(6, dtype=np.uint8)[:, None, None, None] * np.full((6, 8, 8, 3), 40, np.uint8)
+    train = cj.data.from_arrays(grey, np.arange(6))
+    config = cj.TrainingConfig(augment=cj.augment.Augment(cutmix=1.0, rescale=1 / 255))
+    draw_augmentation(train, config, tmp_path)
+    assert (tmp_path / "augmentation.png").is_file()
+    (copies,) = drawn
+    assert np.isin(np.round(copies), grey).all()  # of one picture or of its partner
+    assert max(len(np.unique(np.round(copy))) for row in copies for copy in row) == 2

@@ -130,5 +130,4 @@ def _stands_alone(config: AugmentConfig) -> bool:
     shifts = (config.width_shift, config.height_shift)
     resampled = config.rotation or config.shear or config.zoom
     resampled = resampled or any(isinstance(s, float) and s for s in shifts)
-    mixed = config.mixup or config.cutmix
-    return bool(resampled or mixed) and jax.default_backend() == "cpu"
+    return bool(resampled or config.mixes) and jax.default_backend() == "cpu"

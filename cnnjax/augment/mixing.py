@@ -42,7 +42,7 @@ def mix(
     >>> partners.tolist(), share.shape
     ([1, 2, 3, 0], (4,))
     """
-    if not (config.mixup or config.cutmix):
+    if not config.mixes:
         raise ValueError("mix needs mixup or cutmix above 0, got 0 for both")
     partners, partner_labels = jnp.roll(images, -1, axis=0), jnp.roll(labels, -1, axis=0)
 

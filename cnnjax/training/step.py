@@ -123,7 +123,7 @@ def make_train_step(
             key = rng.named(_key(state), "augment")
             which = (key, batch["epoch"], batch["index"])
             images = augmentation.for_batch(augment, *which, images)
-            if isinstance(augment, AugmentConfig) and (augment.mixup or augment.cutmix):
+            if isinstance(augment, AugmentConfig) and augment.mixes:
                 images, partners, share = augmentation.mix(augment, *which, images, labels)
                 mixed = (partners, share)
         inputs = model.spec.preprocess(images.astype(model.spec.input_dtype))
