@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from cnnjax.checks import is_number
+
 OPTIMIZERS = ("rmsprop", "adam", "adamw", "sgd")
 SCHEDULES = ("constant", "cosine", "one_cycle")
 PRECISIONS = ("float32", "bfloat16")
@@ -241,14 +243,10 @@ def _plain_numbers(config: Any) -> None:
             object.__setattr__(config, field.name, value.item())
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
 def _numbers(config: Any, *names: str) -> None:
     for name in names:
         value = getattr(config, name)
-        if not _is_number(value):
+        if not is_number(value):
             raise ValueError(f"{name} must be a finite number, got {value!r}")
 
 
@@ -257,7 +255,7 @@ def _at_least(config: Any, least: int, *names: str) -> None:
         value = getattr(config, name)
         if value == math.inf:
             raise ValueError(f"{name} must be a finite number, got {value!r}")
-        if not (_is_number(value) and value >= least):
+        if not (is_number(value) and value >= least):
             raise ValueError(f"{name} must be at least {least}, got {value!r}")
         whole = type(config).__dataclass_fields__[name].type
         if "float" not in str(whole) and not isinstance(value, int):
@@ -269,7 +267,7 @@ def _factors(config: Any, name: str) -> None:
     value = getattr(config, name)
     items = value if isinstance(value, list | tuple) else ()
     pair = tuple(v.item() if isinstance(v, np.generic) else v for v in items)
-    if not (len(pair) == 2 and all(map(_is_number, pair)) and 0 < pair[0] <= pair[1]):
+    if not (len(pair) == 2 and all(map(is_number, pair)) and 0 < pair[0] <= pair[1]):
         raise ValueError(
             f"{name} must be a pair of factors (low, high) with 0 < low <= high, got {value!r}"
         )
@@ -278,7 +276,7 @@ def _factors(config: Any, name: str) -> None:
 
 def _positive(config: Any, name: str) -> None:
     value = getattr(config, name)
-    if not (_is_number(value) and value > 0):
+    if not (is_number(value) and value > 0):
         raise ValueError(f"{name} must be a positive number, got {value!r}")
 
 
@@ -293,7 +291,7 @@ def _rate_factors(pairs: Any) -> tuple[tuple[str, float], ...]:
         if not isinstance(pair, list | tuple) or len(pair) != 2 or not isinstance(pair[0], str):
             raise ValueError(f"{wanted}, got {pair!r}")
         factor = pair[1].item() if isinstance(pair[1], np.generic) else pair[1]
-        if not (_is_number(factor) and factor > 0):
+        if not (is_number(factor) and factor > 0):
             raise ValueError(
                 f"rate_factors: the factor of {pair[0]!r} must be positive, got {factor!r}: what "
                 "is to stay as it is belongs to frozen"
