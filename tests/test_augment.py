@@ -480,3 +480,12 @@ def test_a_subclass_may_augment_in_its_own_way():
     found = augment.for_batch(Inverted(horizontal_flip=True), KEY, *arrays)
     flipped = augment.for_batch(Augment(horizontal_flip=True), KEY, *arrays)
     np.testing.assert_array_equal(found, 255 - np.asarray(flipped))
+
+
+@pytest.mark.parametrize("setting", [{"rotation": 40}, {"width_shift": 2}, {"crop_padding": 1}])
+def test_one_picture_as_it_was_read_is_changed_like_an_array_of_jax(setting):
+    photo = np.random.default_rng(0).integers(0, 256, (9, 7, 3), dtype=np.uint8)
+    expected = Augment(**setting)(KEY, jnp.asarray(photo))
+    np.testing.assert_array_equal(Augment(**setting)(KEY, photo), expected)
+    turned = augment.transform(Augment(), photo, augment.Parameters(theta=10.0))
+    assert turned.shape == photo.shape

@@ -82,6 +82,7 @@ class Augment(AugmentConfig):
 
 def apply(config: AugmentConfig, key: Array, images: Array) -> Array:
     """`Augment.__call__` for any `AugmentConfig`."""
+    images = jnp.asarray(images)
     if images.ndim == 4:
         keys = jax.vmap(rng.at, in_axes=(None, 0))(key, jnp.arange(images.shape[0]))
         return jax.vmap(lambda k, image: apply(config, k, image))(keys, images)

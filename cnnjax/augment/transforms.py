@@ -33,6 +33,7 @@ def transform(config: AugmentConfig, image: Array, parameters: Parameters) -> Ar
     >>> shifted.ravel().tolist()
     [40.0, 30.0, 15.0]
     """
+    image = jnp.asarray(image)
     if image.ndim != 3:
         raise ValueError(f"image must be [H, W, C], got shape {image.shape}")
     floating = jnp.issubdtype(image.dtype, jnp.floating)

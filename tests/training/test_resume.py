@@ -432,6 +432,17 @@ def test_a_run_that_stopped_early_stays_stopped(squares: Arrays, tmp_path: Path)
     assert_same_run(fit(squares, tmp_path / "run", **own, resume=True), first)
 
 
+def test_weights_that_are_not_those_it_began_with_are_not_passed_over(
+    squares: Arrays, tmp_path: Path
+) -> None:
+    first = fit(squares, tmp_path / "run", epochs=1)
+    config = cj.TrainingConfig(**{**LOOP, "epochs": 1, "resume": True})
+    other = cj.create_model("mlp", input_shape=(12, 12, 1), num_classes=3, units=(16,), seed=5)
+    with pytest.warns(UserWarning, match="run began with other weights than those of the model"):
+        again = cj.fit(other, splits(squares), config, directory=tmp_path / "run", verbose=False)
+    assert again.parameter_hash == first.parameter_hash
+
+
 @pytest.mark.parametrize("monitor", ["loss", None])
 def test_resuming_a_finished_run_returns_its_result(
     squares: Arrays, tmp_path: Path, capsys: pytest.CaptureFixture[str], monitor: str | None
