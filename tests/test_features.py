@@ -388,6 +388,19 @@ def test_a_full_disk_is_one_clear_line_and_what_was_written_is_kept(
     np.testing.assert_allclose(found.images, expected(data, "pool2"), rtol=1e-5)
 
 
+def test_a_slower_process_does_not_undo_what_another_finished(tmp_path: Path) -> None:
+    file = feature_store.FeatureFile(tmp_path, "train", (6, 1, 1, 2))
+    rows = np.arange(12, dtype=np.float32).reshape(6, 1, 1, 2)
+    arguments = (np.zeros(6, np.int32), {"weights": "w"}, "pool2")
+    with file.writing(*arguments) as slow:
+        slow.write(0, rows[:2])
+        with file.writing(*arguments) as quick:
+            quick.write(0, rows)
+    found = file.open()
+    assert found is not None
+    np.testing.assert_array_equal(found, rows)
+
+
 def test_too_little_space_is_said_before_the_work(
     tmp_path: Path, batches: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -180,7 +180,8 @@ class RowWriter:
         """Bring all rows to the disk, and only then note how many there are."""
         self._file.flush()
         os.fsync(self._file.fileno())
-        self._target.record(self.done)
+        # Another process may be further on; its rows are on the disk too.
+        self._target.record(max(self.done, self._target._done()))
         self._recorded = time.perf_counter()
 
 
