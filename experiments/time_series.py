@@ -38,7 +38,7 @@ from cnnjax.data.forecasts import (
     naive,
     seasonal_naive,
 )
-from cnnjax.experiment import Experiment, Options, run_variants
+from cnnjax.experiment import Experiment, Options, build_model, run_variants
 from cnnjax.gallery import save_picture
 from cnnjax.report import write_report
 from experiments._series_pictures import draw_forecasts
@@ -191,6 +191,8 @@ def _figures(run: cj.Run) -> Path:
 def main(options: SeriesOptions) -> dict[str, list[cj.Run]]:
     """Train all nets, compare, shuffle, draw."""
     series = load(options)
+    for net in NETS:  # a net that the options do not fit is to be refused before any is trained
+        build_model(experiment(net, options), series.splits)
     variants = {net: partial(experiment, net) for net in NETS}
     runs = run_variants(variants, options, series.splits)
     report(options, series, runs)

@@ -191,6 +191,23 @@ def test_options_that_cannot_be_are_named(file: Path, change: dict[str, Any], me
         time_series.load(time_series.SeriesOptions(**options))
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"length": 12}, r"\(12, 1\) is too small for 'series_windows': at least 24 is needed"),
+        ({"length": 48, "seasons": (100,)}, "a window of 100x1 does not fit into an input of 48x1"),
+    ],
+)
+def test_options_that_one_net_cannot_take_are_refused_before_any_is_trained(
+    file: Path, tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
+    options = {"data": str(file), "column": "load", "seasons": (24,), "horizon": 6, **change}
+    out = tmp_path / "out"
+    with pytest.raises(ValueError, match=message):
+        time_series.main(time_series.SeriesOptions(**options, out=str(out)))
+    assert not out.exists()
+
+
 @pytest.mark.slow
 def test_the_convnet_beats_the_simple_forecasts(tmp_path: Path) -> None:
     options = time_series.SeriesOptions(out=str(tmp_path))

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from cnnjax import paths
+from cnnjax.checks import whole_number
 from cnnjax.data.captcha_drawing import (
     Draws,
     captcha_package,
@@ -61,10 +62,10 @@ class CaptchaRendering:
         if self.renderer not in RENDERERS:
             hint = paths.suggest(str(self.renderer), RENDERERS, "renderers")
             raise ValueError(f"there is no renderer {self.renderer!r}. {hint}")
-        if not isinstance(self.length, int) or isinstance(self.length, bool) or self.length < 1:
-            raise ValueError(f"length must be a whole number >= 1, got {self.length!r}")
+        object.__setattr__(self, "length", whole_number("length", self.length))
         _check_symbols(self.symbols)
         size = tuple(self.size) if isinstance(self.size, Sequence) else (self.size,)
+        size = tuple(n.item() if isinstance(n, np.integer) else n for n in size)
         least = (_SMALLEST[0], _SMALLEST[1] * self.length)
         whole = len(size) == 2 and all(isinstance(n, int) for n in size)
         if not whole or size[0] < least[0] or size[1] < least[1]:
@@ -75,6 +76,7 @@ class CaptchaRendering:
         object.__setattr__(self, "size", size)
         if self.channels not in (1, 3):
             raise ValueError(f"channels must be 1 (grey) or 3 (RGB), got {self.channels!r}")
+        object.__setattr__(self, "channels", int(self.channels))
         if self.renderer == "captcha":
             captcha_package()
 
@@ -125,7 +127,7 @@ def load_captchas(
         train, test, validation: number of pictures of each part; train >= 1, the others >= 0.
         seed: of texts and pictures; no two pictures share a key, so those of the test are new.
         rendering: how they are drawn; None takes the further settings, those of
-            `CaptchaRendering`.
+            `CaptchaRendering`, which are refused beside a rendering.
         progress: told in a sentence before something takes long.
 
     Returns:
@@ -140,12 +142,18 @@ def load_captchas(
     >>> splits.train.images.shape, splits.train.labels.shape, splits.test.label_names
     ((3, 64, 160, 1), (3, 2), ('A', 'B'))
     """
+    if rendering is not None and settings:
+        raise ValueError(
+            f"rendering is given, and {', '.join(settings)} beside it: give the settings to "
+            "CaptchaRendering, or no rendering"
+        )
     rendering = rendering or CaptchaRendering(**settings)
-    counts = {"train": train, "validation": validation, "test": test}
-    for name, count in counts.items():
-        least = 1 if name == "train" else 0
-        if not isinstance(count, int) or isinstance(count, bool) or count < least:
-            raise ValueError(f"{name} must be a whole number >= {least}, got {count!r}")
+    counts = {
+        "train": whole_number("train", train),
+        "validation": whole_number("validation", validation, 0),
+        "test": whole_number("test", test, 0),
+    }
+    seed = seed.item() if isinstance(seed, np.integer) else seed
     parts = {
         name: _part(rendering, name, count, seed, progress)
         for name, count in counts.items()

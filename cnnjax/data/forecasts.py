@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cnnjax.checks import whole_number
 from cnnjax.data.series import Series
 
 
@@ -54,7 +55,9 @@ def seasonal_naive(series: Series, part: str, season: int) -> np.ndarray:
     ([8.0, 9.0, 8.0], [10.0, 11.0, 12.0])
     """
     origins = series.origins(part)
-    check_season(season, origins.start, f"the {origins.start} values before the first window")
+    season = check_season(
+        season, origins.start, f"the {origins.start} values before the first window"
+    )
     ahead = np.arange(series.horizon)
     back = season * (ahead // season + 1)
     return series.values[np.arange(origins.start, origins.stop)[:, None] + (ahead - back)[None]]
@@ -69,8 +72,12 @@ def moving_average(series: Series, part: str, steps: int) -> np.ndarray:
 
     Returns:
         float64 [N, horizon], in own units.
+
+    Raises:
+        ValueError: for steps that are no such number.
     """
-    if not 1 <= steps <= series.length:
+    steps = whole_number("steps", steps)
+    if steps > series.length:
         raise ValueError(f"steps must lie in [1, {series.length}], the window, got {steps}")
     mean = series.past(part)[:, -steps:].mean(axis=1)
     return np.repeat(mean[:, None], series.horizon, axis=1)
@@ -109,7 +116,7 @@ def forecast_errors(
             f"{list(forecast.shape)}"
         )
     train = series.values[: series.ends[0]]
-    check_season(season, len(train) - 1, f"the {len(train)} values of the training part")
+    season = check_season(season, len(train) - 1, f"the {len(train)} values of the training part")
     off = np.abs(forecast - truth)
     scale = np.abs(train[season:] - train[:-season]).mean()
     mae = float(off.mean())
@@ -117,9 +124,9 @@ def forecast_errors(
     return ForecastErrors(mae, float(np.sqrt((off**2).mean())), mase)
 
 
-def check_season(season: int, longest: int, what: str) -> None:
-    """Refuse a season that is none, or longer than what is known."""
-    if not isinstance(season, int) or isinstance(season, bool) or season < 1:
-        raise ValueError(f"season must be a whole number >= 1, got {season!r}")
+def check_season(season: int, longest: int, what: str) -> int:
+    """The season as Python's number; refuses one that is none, or longer than what is known."""
+    season = whole_number("season", season)
     if season > longest:
         raise ValueError(f"season={season} is longer than {what}")
+    return season

@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 
 from cnnjax import paths
+from cnnjax.checks import is_number, whole_number
 from cnnjax.data.dataset import Dataset, Splits
+from cnnjax.data.tables import header_of
 from cnnjax.data.tfds import DataNotFound
 
 DAY, WEEK = 24, 168  # the seasons of a generated series, in steps
@@ -38,7 +40,8 @@ class Series:
         source: for records, as in `Splits`.
 
     Raises:
-        ValueError: if a part is too short for a window, or the training part is constant.
+        ValueError: if a part is too short for a window, the training part is constant, or values
+            are too large or too small to scale.
     """
 
     values: np.ndarray
@@ -59,8 +62,18 @@ class Series:
                     f"{steps}; length={self.length} and horizon={self.horizon} need {needed}: take "
                     "a longer series or smaller windows"
                 )
-        if not self.deviation > 0:
-            raise ValueError(f"{self.name}: all values of the training part are {self.mean:g}")
+        train = self.values[: self.ends[0]]
+        low, high = float(train.min()), float(train.max())
+        # Not by the deviation: that of equal values is above 0 where their mean is rounded.
+        if not high - low > 4 * np.finfo(np.float64).eps * max(abs(low), abs(high)):
+            raise ValueError(f"{self.name}: all values of the training part are {low:g}")
+        with np.errstate(all="ignore"):
+            scaled = self.scaled(self.values) if 0 < self.deviation < math.inf else None
+        if scaled is None or np.isinf(scaled).any():
+            raise ValueError(
+                f"{self.name}: values from {self.values.min():g} to {self.values.max():g} are too "
+                "large or too small to scale: give them in another unit"
+            )
 
     @functools.cached_property
     def mean(self) -> float:
@@ -140,20 +153,21 @@ def load_series(
     >>> {name: len(part) for name, part in series.splits.parts.items()}
     {'train': 641, 'validation': 89, 'test': 189}
     """
-    for name, number in (("length", length), ("horizon", horizon)):
-        if not isinstance(number, int) or isinstance(number, bool) or number < 1:
-            raise ValueError(f"{name} must be a whole number >= 1, got {number!r}")
-    if not (validation >= 0 and test > 0 and validation + test < 1):
+    length, horizon = whole_number("length", length), whole_number("horizon", horizon)
+    numbers = is_number(validation) and is_number(test)
+    if not (numbers and validation >= 0 and test > 0 and validation + test < 1):
         raise ValueError(
             "validation and test must be fractions of the series, >= 0 and > 0 and below 1 "
-            f"together, got {validation} and {test}"
+            f"together, got {validation!r} and {test!r}"
         )
     cut: dict[str, Any] = {
-        "length": length, "horizon": horizon, "validation": validation, "test": test,
+        "length": length, "horizon": horizon,
+        "validation": float(validation), "test": float(test),
     }  # fmt: skip
     if file is None:
         if column is not None:
             raise ValueError(f"column={column!r} is for a file, and none is given")
+        steps, seed = whole_number("steps", steps), whole_number("seed", seed, 0)
         values, name = generate_series(steps, seed), "generated series"
         made: dict[str, Any] = {"steps": steps, "seed": seed}
     else:
@@ -182,11 +196,13 @@ def generate_series(steps: int = 365 * DAY, seed: int = 0) -> np.ndarray:
     Returns:
         float64 [steps].
 
+    Raises:
+        ValueError: for steps or a seed that are no such numbers.
+
     >>> bool((generate_series(50, seed=1) == generate_series(100, seed=1)[:50]).all())
     True
     """
-    if not isinstance(steps, int) or steps < 1:
-        raise ValueError(f"steps must be a whole number >= 1, got {steps!r}")
+    steps, seed = whole_number("steps", steps), whole_number("seed", seed, 0)
     t = np.arange(steps)
     angle = 2 * math.pi * t / DAY
     day = 60 * np.sin(angle - 2.0) + 25 * np.sin(2 * angle - 1.0)
@@ -219,8 +235,8 @@ def read_column(file: str | Path, column: str | None) -> np.ndarray:
 
     Raises:
         DataNotFound: if there is no such file.
-        ValueError: if it has no such column (offers the nearest), or a value is missing or no
-            finite number (names the line).
+        ValueError: if it has no such column (offers the nearest) or more than one, is not separated
+            by commas, or a value is missing or no finite number (names the line).
     """
     file = Path(file)
     if not file.is_file():
@@ -230,7 +246,11 @@ def read_column(file: str | Path, column: str | None) -> np.ndarray:
             reader = csv.reader(text)
             names = [name.strip() for name in next(reader, [])]
             rows = [(reader.line_num, row) for row in reader]
-            if column not in names:
+            places = [place for place, name in enumerate(names) if name == column]
+            if len(places) > 1:
+                raise ValueError(f"{file} has {len(places)} columns {column!r}: one is needed")
+            if not places:
+                header_of(file)  # which says so where the file is not separated by commas
                 known = paths.suggest(str(column), names, "columns")
                 what = f"no column {column!r}" if column is not None else "columns: name one"
                 raise ValueError(f"{file} has {what}. {known}")
@@ -240,7 +260,7 @@ def read_column(file: str | Path, column: str | None) -> np.ndarray:
         rows.pop()
     if not rows:
         raise ValueError(f"{file} has no values below its column names")
-    place = names.index(column)
+    place = places[0]
     return np.array(
         [_number(row[place] if place < len(row) else "", file, column, line) for line, row in rows]
     )

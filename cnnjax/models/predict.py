@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from cnnjax.checks import whole_number
 from cnnjax.data import Dataset, FileImages, Splits, resize_image
 from cnnjax.data.text.vocabulary import UNKNOWN
 from cnnjax.models.imagenet import IMAGENET_CLASSES, class_names
@@ -41,7 +42,7 @@ def predict(
         values the values, [N, num_classes].
 
     Raises:
-        ValueError: for another number of channels, or values that are no pixels; for an empty
+        ValueError: for another number of channels, no pixels, or values that are none; for an empty
             text, or one that the model has no vocabulary for. A text of unknown words only is an
             `UnknownWords` warning.
     """
@@ -129,7 +130,7 @@ def decode_predictions(
         synset ("n02123045"), or else the number of the class.
 
     Raises:
-        ValueError: if probs is not two-dimensional, top < 1, or the names do not fit.
+        ValueError: if probs is not two-dimensional, top is no such number, or the names do not fit.
         DownloadError: if ImageNet's names are needed and cannot be had.
 
     >>> decode_predictions(np.array([[0.1, 0.9]]), top=1, label_names=("cat", "dog"))
@@ -138,8 +139,7 @@ def decode_predictions(
     probs = np.asarray(probs)
     if probs.ndim != 2:
         raise ValueError(f"probs must be [N, num_classes], got shape {list(probs.shape)}")
-    if top < 1:
-        raise ValueError(f"top must be at least 1, got {top}")
+    top = whole_number("top", top)
     if probs.shape[1] == 1:
         probs = np.concatenate([1 - probs, probs], axis=1)
     if label_names and len(label_names) != probs.shape[1]:
@@ -236,6 +236,8 @@ def _checked(image: np.ndarray, index: int, spec: ModelSpec) -> np.ndarray:
             f"images[{index}] must be [H, W, {channels}], got shape {list(image.shape)}; a single "
             "picture needs a batch axis: images[None]"
         )
+    if image.size == 0:
+        raise ValueError(f"images[{index}] of shape {list(image.shape)} has no pixels")
     if image.dtype == np.uint8:
         return image
     if not np.issubdtype(image.dtype, np.floating):

@@ -19,6 +19,7 @@ the product the pictures, by a mere reshape. The two are `x.transpose(0, 2, 3, 1
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -95,7 +96,7 @@ def im2col(
         # Pixel (a, b) of window (i, j) is (s i + a, s j + b): for all windows together a slice.
         down, across = slice(a, a + sh * rows, sh), slice(b, b + sw * columns, sw)
         matrix[:, :, :, a, b] = padded[:, down, across]
-    return matrix.reshape(len(x) * rows * columns, -1)
+    return matrix.reshape(len(x) * rows * columns, kh * kw * x.shape[3])
 
 
 def col2im(
@@ -216,31 +217,47 @@ def max_pool(
 
     Args:
         x: [N, H, W, C], floating.
-        size, padding: as in `output_size`; padding never wins.
+        size, padding: as in `output_size`; padding never wins, so every window must hold a pixel.
         strides: None takes size.
 
     Returns:
         Outputs [N, H', W', C], and backward: dy -> (dx,).
 
     Raises:
-        ValueError: if the window is larger than the padded pictures.
+        ValueError: if the window is larger than the padded pictures, one holds padding alone, or x
+            is not floating.
 
     >>> y, backward = max_pool(np.array([[1.0, 7.0], [7.0, 5.0]]).reshape(1, 2, 2, 1))
     >>> y.item(), backward(np.ones_like(y))[0].ravel().tolist()
     (7.0, [0.0, 1.0, 0.0, 0.0])
     """
     strides = size if strides is None else strides
+    if x.dtype.kind in "biu":
+        raise ValueError(f"max_pool needs floating pictures, got {x.dtype}: x.astype(np.float32)")
     channels = x.shape[-1]
-    out_shape = (len(x), *output_size(x.shape, size, strides, padding), channels)
+    windows = output_size(x.shape, size, strides, padding)
+    pair = _pair(size, "size")
+    for n, k, s, (before, _), count in zip(
+        x.shape[1:3], pair, _pair(strides, "strides"), _pads(padding), windows, strict=True
+    ):
+        # The first window ends before the pixels, or the last one begins behind them.
+        if min(n, k - before) <= 0 or (count - 1) * s - before >= n:
+            raise ValueError(
+                f"padding={padding!r} is too large: a window of {pair[0]}x{pair[1]} would hold "
+                "padding alone, which has no maximum; use less than the size of a window"
+            )
+    out_shape = (len(x), *windows, channels)
     rows = im2col(x, size, strides, padding, fill=-np.inf)
-    rows = rows.reshape(len(rows), -1, channels)  # [N H' W', kh kw, C]: one maximum a channel
+    # [N H' W', kh kw, C]: one maximum a channel.
+    rows = rows.reshape(len(rows), pair[0] * pair[1], channels)
     first = rows.argmax(axis=1, keepdims=True)
     y = np.take_along_axis(rows, first, axis=1)
 
     def backward(dy: np.ndarray) -> tuple[np.ndarray, ...]:
         drows = np.zeros(rows.shape, dy.dtype)
         np.put_along_axis(drows, first, dy.reshape(first.shape), axis=1)
-        return (col2im(drows.reshape(len(rows), -1), x.shape, size, strides, padding),)
+        matrix = drows.reshape(len(rows), pair[0] * pair[1] * channels)
+        return (col2im(matrix, x.shape, size, strides, padding),)
 
     return y.reshape(out_shape), backward
 
@@ -298,7 +315,8 @@ def softmax_cross_entropy(
         The loss L itself, and backward: () -> (dlogits,), since dL/dL is 1.
 
     Raises:
-        ValueError: if the shapes do not fit, or a label is no whole number in [0, K).
+        ValueError: if the shapes do not fit, there are no examples, or a label is no whole number
+            in [0, K).
 
     >>> loss, backward = softmax_cross_entropy(np.zeros((1, 4)), np.array([2]))
     >>> round(loss, 4), backward()[0].tolist()
@@ -310,6 +328,11 @@ def softmax_cross_entropy(
             f"{list(logits.shape)} and labels {list(labels.shape)}"
         )
     count, classes = logits.shape
+    if count == 0:
+        raise ValueError(
+            f"softmax_cross_entropy is a mean over examples, and logits {list(logits.shape)} hold "
+            "none: give at least one"
+        )
     whole = np.issubdtype(labels.dtype, np.integer)
     if not whole or labels.min() < 0 or labels.max() >= classes:
         raise ValueError(
@@ -364,17 +387,28 @@ def numerical_gradient(
 
 def _pair(value: int | Pair, name: str) -> Pair:
     """`2` or `(2, 2)` to `(2, 2)`."""
-    pair = (value, value) if isinstance(value, int) else value
-    if len(pair) != 2 or not all(isinstance(v, int) and v >= 1 for v in pair):
+    pair = _whole_numbers(value, (2,), least=1)
+    if pair is None:
         raise ValueError(f"{name} must be a whole number >= 1 or a pair of them, got {value!r}")
-    return pair
+    return pair[0], pair[1]
 
 
 def _pads(padding: Padding) -> tuple[Pair, Pair]:
     """`1` or `((1, 1), (1, 1))` to `((1, 1), (1, 1))`."""
-    pads = ((padding, padding), (padding, padding)) if isinstance(padding, int) else padding
-    if np.shape(pads) != (2, 2) or min(*pads[0], *pads[1]) < 0:
+    pads = _whole_numbers(padding, (2, 2), least=0)
+    if pads is None:
         raise ValueError(
             f"padding must be pixels >= 0 or ((top, bottom), (left, right)), got {padding!r}"
         )
-    return pads
+    (top, bottom), (left, right) = pads
+    return (top, bottom), (left, right)
+
+
+def _whole_numbers(value: Any, shape: tuple[int, ...], least: int) -> Any:
+    """One whole number for all places of a shape, or one for each, as lists; None if it is not."""
+    given = np.array(value, object)
+    fits = given.shape in ((), shape) and all(
+        isinstance(v, int | np.integer) and not isinstance(v, bool) and v >= least
+        for v in given.flat
+    )
+    return np.broadcast_to(given, shape).astype(int).tolist() if fits else None

@@ -219,7 +219,26 @@ def test_a_record_makes_them_again(renderer: str) -> None:
     assert again.source == json.loads(json.dumps(splits.source))
 
 
+def test_numpys_whole_numbers_are_pythons() -> None:
+    given: dict[str, Any] = {
+        "train": np.int64(2), "test": np.int32(1), "validation": np.uint8(0), "seed": np.int64(3),
+        "length": np.int64(3), "size": (np.int64(32), np.uint8(64)), "channels": np.int64(1),
+    }  # fmt: skip
+    told: list[str] = []
+    plain = load_captchas(2, 1, seed=3, length=3, size=(32, 64))
+    splits = load_captchas(**given, progress=told.append)
+    assert told == []  # the same cache
+    assert json.dumps(splits.source) == json.dumps(plain.source)
+
+
 # What cannot be
+
+
+@pytest.mark.parametrize("setting", [{"length": 6}, {"bogus": 1, "size": (32, 64)}])
+def test_settings_beside_a_rendering_are_refused(setting: dict[str, Any]) -> None:
+    message = f"rendering is given, and {', '.join(setting)} beside it: give the settings to"
+    with pytest.raises(ValueError, match=message):
+        load_captchas(2, 0, rendering=CaptchaRendering(), **setting)
 
 
 @pytest.mark.parametrize(

@@ -88,6 +88,9 @@ def test_a_column_is_numpys(tmp_path: Path) -> None:
         ("day,load\n1,1\n2\n", "load", "line 3: column 'load' has no value"),
         ("day,load\n1,1\n2, \n", "load", "line 3: column 'load' has no value"),
         ("load\n\n\n", "load", "has no values below its column names"),
+        ("y,y\n1,2\n", "y", "has 2 columns 'y': one is needed"),
+        ("day;load\n1;2\n", "load", r"a\.csv is separated by ';'\? Commas are needed"),
+        ("day;load\n1;2\n", None, r"a\.csv is separated by ';'\? Commas are needed"),
     ],
 )
 def test_a_column_that_cannot_be_read_is_named(
@@ -95,6 +98,11 @@ def test_a_column_that_cannot_be_read_is_named(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         read_column(write(tmp_path / "a.csv", text), column)
+
+
+def test_a_semicolon_in_the_name_of_a_column_is_no_separator(tmp_path: Path) -> None:
+    file = write(tmp_path / "a.csv", "load; MW\n1\n2\n")
+    assert read_column(file, "load; MW").tolist() == [1, 2]
 
 
 def test_files_that_are_none(tmp_path: Path) -> None:
@@ -174,6 +182,10 @@ def test_a_record_makes_them_again(tmp_path: Path) -> None:
         ({"test": 0.0}, r"validation and test must be fractions .* got 0\.1 and 0\.0"),
         ({"test": 0.9}, r"validation and test must be fractions .* got 0\.1 and 0\.9"),
         ({"validation": -0.1}, r"validation and test must be fractions .* got -0\.1"),
+        ({"validation": "0.1"}, r"validation and test must be fractions .* got '0\.1' and 0\.2"),
+        ({"test": None}, r"validation and test must be fractions .* got 0\.1 and None"),
+        ({"seed": -1}, "seed must be a whole number >= 0, got -1"),
+        ({"seed": 0.5}, r"seed must be a whole number >= 0, got 0\.5"),
         ({"column": "load"}, "column='load' is for a file, and none is given"),
         ({"steps": 50}, "has 50 values, of which its train part gets 35; .* need 36"),
         ({"steps": 100, "validation": 0.05}, "its validation part gets 5; .* need 6"),
@@ -188,6 +200,45 @@ def test_what_cannot_be_cut_is_named(arguments: dict[str, Any], message: str) ->
 def test_a_constant_training_part_has_no_scale() -> None:
     with pytest.raises(ValueError, match="all values of the training part are 3"):
         series_of([3.0] * 10 + [4.0] * 10)
+
+
+def test_equal_values_are_constant_where_their_mean_is_rounded(tmp_path: Path) -> None:
+    values = np.full(1000, 0.1)
+    assert values[:700].std() > 0
+    file = write(tmp_path / "a.csv", "\n".join(["load", *["0.1"] * 1000]))
+    with pytest.raises(ValueError, match=r"all values of the training part are 0\.1"):
+        load_series(file, "load", length=9, horizon=2)
+    values[::2] = np.nextafter(0.1, 1)
+    with pytest.raises(ValueError, match=r"all values of the training part are 0\.1"):
+        series_of(values)
+    values[::2] += 1e-12  # which is small, and no rounding
+    assert np.abs(series_of(values).splits.train.images).max() < 2
+
+
+@pytest.mark.parametrize("unit", [1e202, 1e306, 1e-202])
+def test_values_that_cannot_be_scaled_are_named(unit: float) -> None:
+    values = np.random.default_rng(0).uniform(size=40)
+    with pytest.raises(ValueError, match=r"values from .* are too large or too small to scale"):
+        series_of(values * unit)
+    later = np.where(np.arange(40) < 20, values, values * 1e202)
+    with pytest.raises(ValueError, match=r"to .*e\+20. are too large or too small to scale: give"):
+        series_of(later)
+
+
+def test_numpys_whole_numbers_are_pythons() -> None:
+    plain = load_series(steps=600, length=30, horizon=6, validation=0.125, test=0.25, seed=3)
+    numpys: dict[str, Any] = {
+        "steps": np.int64(600), "length": np.int32(30), "horizon": np.uint8(6),
+        "validation": np.float32(0.125), "test": np.float64(0.25), "seed": np.int64(3),
+    }  # fmt: skip
+    source = load_series(**numpys).splits.source
+    assert json.dumps(source) == json.dumps(plain.splits.source)
+    season: Any = np.uint8(24)  # whose negative is 232
+    errors = forecast_errors(plain, "test", naive(plain, "test"), 24)
+    assert forecast_errors(plain, "test", naive(plain, "test"), season) == errors
+    np.testing.assert_array_equal(
+        moving_average(plain, "test", season), moving_average(plain, "test", 24)
+    )
 
 
 # Forecasts without a net
@@ -249,5 +300,7 @@ def test_forecasts_that_cannot_be_are_named() -> None:
         forecast_errors(series, "test", naive(series, "test"), 10)
     with pytest.raises(ValueError, match=r"steps must lie in \[1, 4\], the window, got 5"):
         moving_average(series, "test", 5)
+    with pytest.raises(ValueError, match=r"steps must be a whole number >= 1, got 1\.5"):
+        moving_average(series, "test", 1.5)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"forecast must be \[8, 3\], .* got \[7, 3\]"):
         forecast_errors(series, "test", naive(series, "test")[1:])

@@ -99,6 +99,10 @@ def test_numbers_become_words_again():
         small.decode([6])
 
 
+def test_a_vocabulary_may_be_made_of_texts_read_one_by_one():
+    assert Vocabulary.of(text for text in TEXTS) == Vocabulary.of(TEXTS)
+
+
 def test_a_vocabulary_is_kept_in_a_file(tmp_path):
     vocabulary = Vocabulary.of(TEXTS)
     again = Vocabulary.load(vocabulary.save(tmp_path / "words.json"))
@@ -130,6 +134,9 @@ def test_a_file_of_something_else_is_refused(tmp_path, content):
             "have 15 different words, so .* between 5 and 19 numbers, got 10,000",
         ),
         (lambda: Vocabulary.of(TEXTS, 4), "between 5 and 19 numbers, got 4"),
+        (lambda: Vocabulary.of(TEXTS, 6.0), "size must be a whole number >= 1, got 6.0"),
+        (lambda: Vocabulary.of("a good film"), r"list of texts, got a single one: \['a good film"),
+        (lambda: Vocabulary.of(["a", b"film"]), r"texts\[1\] must be a text, got bytes"),
         (lambda: Vocabulary.of(TEXTS).encode_all("a", 3), r"a list of texts, got a single one"),
         (lambda: Vocabulary.of(TEXTS).encode_all(["a", 3], 3), r"texts\[1\] must be a text, got i"),
         (lambda: Vocabulary.of(TEXTS).encode_all(["a", " "], 3), r"texts\[1\] is empty: ' '"),
@@ -221,6 +228,13 @@ def test_templates_are_loaded_without_files():
     assert (splits.train.images[:, 0] == 0).all()  # none is longer
     assert (splits.test.images != 2).all()
     assert splits.source["data"] == "templates"
+
+
+def test_numpys_whole_numbers_are_pythons():
+    splits = load_texts("templates", length=np.int64(64), vocabulary_size=np.int32(50))
+    plain = load_texts("templates", length=64, vocabulary_size=50)
+    assert splits.train.fingerprint == plain.train.fingerprint
+    assert json.dumps(splits.source) == json.dumps(plain.source)
 
 
 # Files.
@@ -379,6 +393,8 @@ def test_what_is_no_source_is_refused():
         load_texts(["a film"])
     with pytest.raises(ValueError, match="length must be a whole number >= 1, got 0"):
         load_texts("templates", length=0)
+    with pytest.raises(ValueError, match=r"vocabulary_size must be a whole number >= 1, got 50\.0"):
+        load_texts("templates", vocabulary_size=50.0)
     with pytest.raises(ValueError, match=r"have 102 different words, .* got 10,000"):
         load_texts("templates", vocabulary_size=10_000)
 
@@ -412,6 +428,24 @@ def test_a_damaged_cache_is_made_again(folder):
     assert load_texts(folder, length=9).train.fingerprint == before
     assert json.loads((cached / "vocabulary.json").read_text())["words"]
     assert [p.name for p in cached.parent.iterdir() if p.name.startswith(".")] == []
+
+
+@pytest.mark.parametrize("file", ["train.npy", "test-labels.npy", "vocabulary.json"])
+def test_a_cache_with_other_bits_is_made_again_with_a_word(folder, file):
+    first = load_texts(folder, length=9)
+    cached = Path(first.train.images.filename).parent
+    expected = [first.train.fingerprint, first.test.fingerprint]
+    content = (cached / file).read_bytes()
+    (cached / file).unlink()  # what is mapped stays as it is
+    # Neither a shape nor the form of a file changes.
+    zeroed, misspelt = content[:-6] + bytes(6), content.replace(b"film", b"flim")
+    (cached / file).write_bytes(zeroed if file.endswith(".npy") else misspelt)
+    said = []
+    for _ in range(2):
+        again = load_texts(folder, length=9, progress=said.append)
+        assert [again.train.fingerprint, again.test.fingerprint] == expected
+    notice = f"{cached} is damaged, or of an older cnnjax: it is made anew"
+    assert [line for line in said if "anew" in line] == [notice]
 
 
 def test_a_cache_that_cannot_be_written_is_said(folder, tmp_path, monkeypatch):

@@ -156,6 +156,8 @@ def changed(value, dtype=np.float32):
         (PIXELS / 255, r"images: floating .* use a model with preprocessing='none'"),
         (from_arrays(PIXELS, range(5)), r"images must be arrays, got Dataset: give its \.images"),
         (PIXELS.astype(np.int32), r"images\[0\] must be uint8 or floating, got int32"),
+        (PIXELS[:, :0], r"images\[0\] of shape \[0, 8, 3\] has no pixels"),
+        ([PIXELS[0], np.zeros((5, 0, 3))], r"images\[1\] of shape \[5, 0, 3\] has no pixels"),
     ],
 )
 def test_what_is_no_picture_is_named(model, images, message):
@@ -198,7 +200,8 @@ def test_predictions_of_a_model_are_decoded(model):
     ("arguments", "message"),
     [
         ({"probs": np.ones(3)}, r"probs must be \[N, num_classes\], got shape \[3\]"),
-        ({"top": 0}, "top must be at least 1, got 0"),
+        ({"top": 0}, "top must be a whole number >= 1, got 0"),
+        ({"top": 1.5}, r"top must be a whole number >= 1, got 1\.5"),
         ({"label_names": ("a", "b")}, "2 label_names for 3 classes"),
     ],
 )

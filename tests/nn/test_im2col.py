@@ -215,6 +215,41 @@ def test_padding_never_wins_and_nan_always_does():
     assert np.isnan(max_pool(x)[0]).all()
 
 
+def test_padding_as_large_as_the_window_is_taken_where_no_window_holds_it_alone():
+    # One window of a row, and the padding below is in none.
+    x = np.full((1, 1, 1, 1), -7.0)
+    assert max_pool(x, 1, strides=5, padding=((0, 1), (0, 0)))[0].item() == -7
+
+
+# Sizes and batches
+
+
+def test_numpys_whole_numbers_are_taken():
+    n, x = np.int64, normal(2, 6, 6, 3)
+    expected = im2col(x, 2, 2, 1)
+    for size, strides, padding in (
+        (n(2), np.uint8(2), n(1)),
+        ((n(2), 2), [2, n(2)], np.ones((2, 2), int)),
+        ([2, 2], (2, 2), [(1, n(1)), [n(1), 1]]),
+    ):
+        np.testing.assert_array_equal(im2col(x, size, strides, padding), expected)
+        np.testing.assert_array_equal(
+            col2im(expected, x.shape, size, strides, padding), col2im(expected, x.shape, 2, 2, 1)
+        )
+
+
+def test_an_empty_batch_has_empty_outputs_and_gradients():
+    x = np.zeros((0, 5, 4, 3))
+    y, backward = conv2d(x, K, B, padding=1)
+    assert y.shape == (0, 5, 4, 2)
+    dx, dkernel, dbias = backward(y)
+    assert dx.shape == x.shape
+    assert (dkernel.tolist(), dbias.tolist()) == (np.zeros_like(K).tolist(), [0, 0])
+    y, backward = max_pool(x, 2, padding=1)
+    assert y.shape == (0, 3, 3, 3)
+    assert backward(y)[0].shape == x.shape
+
+
 # Dense layer, ReLU, loss
 
 
@@ -315,7 +350,28 @@ X, K, B = np.ones((2, 5, 4, 3)), np.ones((3, 3, 3, 2)), np.ones(2)
         (lambda: im2col(X[0], 2), r"pictures must be \[N, H, W, C\], got \[5, 4, 3\]"),
         (lambda: conv2d(X, K, B, strides=0), "strides must be a whole number >= 1 .* got 0"),
         (lambda: max_pool(X, (2, 2, 2)), r"size must be .* a pair of them, got \(2, 2, 2\)"),
+        (lambda: im2col(X, 2.0), r"size must be a whole number >= 1 .* got 2\.0"),
+        (lambda: im2col(X, True), "size must be a whole number >= 1 .* got True"),
+        (lambda: im2col(X, None), "size must be a whole number >= 1 .* got None"),
+        (lambda: im2col(X, (2, True)), r"size must be .* got \(2, True\)"),
+        (lambda: im2col(X, 2, (1, (2, 2))), r"strides must be .* got \(1, \(2, 2\)\)"),
+        (lambda: conv2d(X, K, B, padding=True), "padding must be pixels >= 0 .*got True"),
+        (lambda: conv2d(X, K, B, padding=(1, (1, 1))), r"padding must be .*got \(1, \(1, 1"),
+        (lambda: conv2d(X, K, B, padding=((1, 0.5), (1, 1))), r"padding must be .*got \(\(1, 0\.5"),
         (lambda: conv2d(X, K, B, padding=-1), "padding must be pixels >= 0 .*got -1"),
+        (
+            lambda: max_pool(X, 2, 2, 2),
+            "padding=2 is too large: a window of 2x2 would hold padding alone, which has no max",
+        ),
+        (
+            lambda: max_pool(X, (1, 3), 1, ((0, 0), (0, 3))),
+            r"padding=\(\(0, 0\), \(0, 3\)\) is too large: a window of 1x3",
+        ),
+        (lambda: max_pool(X[:, :0], 2, padding=1), "padding=1 is too large: a window of 2x2"),
+        (
+            lambda: max_pool(np.ones((1, 4, 4, 1), np.uint8)),
+            r"max_pool needs floating pictures, got uint8: x\.astype\(np\.float32\)",
+        ),
         (
             lambda: conv2d(X, K, B, padding="same"),
             r"padding must be .*\(left, right\)\), got 'same",
@@ -331,6 +387,10 @@ X, K, B = np.ones((2, 5, 4, 3)), np.ones((3, 3, 3, 2)), np.ones(2)
         ),
         (lambda: softmax_cross_entropy(np.ones((2, 3)), np.array([-1, 0])), "from -1 to 0"),
         (lambda: softmax_cross_entropy(np.ones((2, 3)), np.array([0.0, 1])), "got float64 from"),
+        (
+            lambda: softmax_cross_entropy(np.ones((0, 3)), np.array([], int)),
+            r"a mean over examples, and logits \[0, 3\] hold none: give at least one",
+        ),
         (
             lambda: softmax_cross_entropy(np.ones((2, 3)), np.array([1])),
             r"logits \[2, 3\] and labels \[1\]",
@@ -350,4 +410,4 @@ def test_the_file_needs_numpy_alone():
     tree = ast.parse(Path(reference.__file__).read_text(encoding="utf-8"))
     names = {n.names[0].name for n in ast.walk(tree) if isinstance(n, ast.Import)}
     names |= {str(n.module) for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)}
-    assert names == {"__future__", "collections.abc", "numpy"}
+    assert names == {"__future__", "collections.abc", "numpy", "typing"}

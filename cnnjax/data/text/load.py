@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from cnnjax.checks import whole_number
 from cnnjax.data.dataset import Dataset, Splits, checked_labels
 from cnnjax.data.names import is_folder, is_prepared, not_found
 from cnnjax.data.sources import set_aside
 from cnnjax.data.text import sources
-from cnnjax.data.text.vocabulary import RESERVED, Vocabulary, check_length
+from cnnjax.data.text.vocabulary import RESERVED, Vocabulary
 from cnnjax.data.tfds import DataNotFound, tfds_directory
 from cnnjax.runtime import cache_directory
 from cnnjax.storage import write_directory
@@ -66,19 +68,23 @@ def load_texts(
 
     Raises:
         DataNotFound: with what was looked for, where, and how to get it.
-        ValueError: for a file that does not hold what it should, a text without words, or a
-            vocabulary of more words than there are.
+        ValueError: for a file that does not hold what it should, a text without words, a vocabulary
+            of more words than there are, or a size or length that is no whole number.
 
     >>> train = load_texts("templates", length=64).train
     >>> train.vocabulary.decode(train.images[0])[-40:]
     'the director has made three films before'
     """
-    check_length(length)
+    length = whole_number("length", length)
+    if vocabulary_size is not None:
+        vocabulary_size = whole_number("vocabulary_size", vocabulary_size)
     found = find_texts(source, data_dir, class_names, text_column, label_column, progress)
     name = f"{found.cache_name}-{vocabulary_size}-{length}-{_CACHE_FORMAT}"
     folder = cache_directory() / "texts" / name
     parts = _open(folder, found.name) if found.key else None
     if parts is None:
+        if progress and found.key and folder.exists():
+            progress(f"{folder} is damaged, or of an older cnnjax: it is made anew")
         if progress and found.key:
             progress(f"encoding the texts of {found.name} once, into {folder}")
         parts = _encode(found, vocabulary_size, length)
@@ -193,7 +199,11 @@ def _kept(
         train = parts["train"]
         if train.vocabulary is not None:
             train.vocabulary.save(beside / "vocabulary.json")
-        facts = {"parts": list(parts), "label_names": train.label_names}
+        facts = {
+            "parts": list(parts),
+            "label_names": train.label_names,
+            "hashes": {file.name: _hash(file) for file in sorted(beside.iterdir())},
+        }
         (beside / "facts.json").write_text(json.dumps(facts), encoding="utf-8")
 
     try:
@@ -209,6 +219,8 @@ def _open(folder: Path, name: str) -> dict[str, Dataset] | None:
     """What `_kept` wrote; None where it is absent or damaged."""
     try:
         facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
+        if any(_hash(folder / file) != known for file, known in facts["hashes"].items()):
+            return None
         vocabulary = Vocabulary.load(folder / "vocabulary.json")
         found = {
             part: Dataset(
@@ -220,7 +232,12 @@ def _open(folder: Path, name: str) -> dict[str, Dataset] | None:
             )
             for part in facts["parts"]
         }
-    except (OSError, ValueError, EOFError, KeyError, TypeError):
+    except (OSError, ValueError, EOFError, KeyError, TypeError, AttributeError):
         return None
-    whole = all(len(data.images) == len(data.labels) for data in found.values())
-    return found if whole else None
+    return found
+
+
+def _hash(file: Path) -> str:
+    """SHA-256 of a file."""
+    with open(file, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

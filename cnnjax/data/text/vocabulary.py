@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from cnnjax.checks import whole_number
 from cnnjax.storage import text_hash, write_text
 
 # What the first numbers stand for. 3 stands for nothing, as in Keras' IMDB: the most frequent word
@@ -77,19 +78,21 @@ class Vocabulary:
             size: how many numbers there are to be, four of them for no word; None takes all words.
 
         Raises:
-            ValueError: if the texts have too few words, or none.
+            ValueError: for what are no texts; if they have too few words, or none; for a size that
+                is no whole number.
 
         >>> Vocabulary.of(["a film, a film", "a dog"]).words
         ('a', 'film', 'dog')
         """
         counts: Counter[str] = Counter()
-        for text in texts:
+        for text in _each_checked(texts):
             counts.update(words_of(text))
         if not counts:
             raise ValueError("the texts hold no words")
         largest = len(counts) + RESERVED
         if size is None:
             size = largest
+        size = whole_number("size", size)
         if not RESERVED < size <= largest:
             raise ValueError(
                 f"the texts have {len(counts):,} different words, so a vocabulary of them has "
@@ -139,7 +142,7 @@ class Vocabulary:
         [[0, 1, 5], [4, 2, 5]]
         """
         check_texts(texts)
-        check_length(length)
+        length = whole_number("length", length)
         numbers = np.full((len(texts), length), PADDING, np.int32)
         for i, text in enumerate(texts):
             found = self.encode(text)
@@ -200,14 +203,15 @@ def check_texts(texts: Sequence[str]) -> None:
     Raises:
         ValueError: for a single text, or something else than texts.
     """
+    for _ in _each_checked(texts):
+        pass
+
+
+def _each_checked(texts: Iterable[str]) -> Iterator[str]:
+    """Texts one by one, as they may be too many for memory; errors as in `check_texts`."""
     if isinstance(texts, str | bytes):
         raise ValueError(f"texts must be a list of texts, got a single one: [{str(texts)[:40]!r}]")
     for number, text in enumerate(texts):
         if not isinstance(text, str):
             raise ValueError(f"texts[{number}] must be a text, got {type(text).__name__}")
-
-
-def check_length(length: int) -> None:
-    """Refuse a length of texts that is no whole number >= 1."""
-    if isinstance(length, bool) or not isinstance(length, int) or length < 1:
-        raise ValueError(f"length must be a whole number >= 1, got {length!r}")
+        yield text
