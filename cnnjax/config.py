@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +20,8 @@ SCHEDULES = ("constant", "cosine", "one_cycle")
 PRECISIONS = ("float32", "bfloat16")
 MONITORS = ("loss", "accuracy")
 FILL_MODES = ("nearest", "constant", "reflect", "wrap")
+
+_MOST_PIXELS = 2**24  # float32, in which pixels are placed, has every whole number up to it
 
 
 @dataclass(frozen=True)
@@ -42,8 +46,14 @@ class AugmentConfig:
 
     def __post_init__(self) -> None:
         _plain_numbers(self)
+        _flags(self)
         amounts = ("rotation", "shear", "channel_shift", "mixup", "cutmix")
         _at_least(self, 0, "width_shift", "height_shift", "crop_padding", *amounts)
+        for name in ("width_shift", "height_shift", "crop_padding"):
+            if getattr(self, name) > _MOST_PIXELS:
+                raise ValueError(
+                    f"{name} must be at most {_MOST_PIXELS} pixels, got {getattr(self, name)!r}"
+                )
         _numbers(self, "fill_value", "rescale")
         _one_of(self, "fill_mode", FILL_MODES)
         if self.shear >= 90:
@@ -143,6 +153,7 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         _plain_numbers(self)
+        _flags(self)
         _at_least(self, 1, "epochs", "batch_size", "keep")
         for name in ("steps_per_dispatch", "early_stopping", "checkpoint_every"):
             if getattr(self, name) is not None:
@@ -168,8 +179,6 @@ class TrainingConfig:
             raise ValueError(f"layer_decay must lie in (0, 1], got {self.layer_decay!r}")
         if self.clip_norm is not None:
             _positive(self, "clip_norm")
-        if not isinstance(self.log_gradients, bool):
-            raise ValueError(f"log_gradients must be True or False, got {self.log_gradients!r}")
         if isinstance(self.augment, Mapping):
             object.__setattr__(self, "augment", from_dict(AugmentConfig, self.augment))
         if not (
@@ -212,10 +221,33 @@ def to_dict(config: Any) -> dict[str, Any]:
 
 
 def qualified_name(function: Callable) -> str:
-    """The module and name of a function, for records; of a dataclass also its settings."""
+    """The module and name of a function, for records.
+
+    Of a dataclass also its settings, of a `functools.partial` the function and its arguments.
+
+    >>> qualified_name(functools.partial(math.pow, 2.0))
+    'functools.partial(math.pow, 2.0)'
+    """
+    if isinstance(function, functools.partial):
+        given = [_said(value) for value in function.args]
+        given += [f"{name}={_said(value)}" for name, value in function.keywords.items()]
+        return f"functools.partial({', '.join([qualified_name(function.func), *given])})"
     if dataclasses.is_dataclass(function) and not isinstance(function, type):
         return f"{function.__module__}.{function!r}"
     return f"{function.__module__}.{getattr(function, '__qualname__', type(function).__name__)}"
+
+
+def without_address(text: str) -> str:
+    """The text of an object without its place in memory, which is another one in every process.
+
+    >>> without_address("<function f at 0x7f00>")
+    '<function f>'
+    """
+    return re.sub(r" at 0x[0-9a-f]+", "", text)
+
+
+def _said(value: Any) -> str:
+    return qualified_name(value) if callable(value) else without_address(repr(value))
 
 
 def from_dict(kind: type, values: Mapping[str, Any]) -> Any:
@@ -241,6 +273,14 @@ def _plain_numbers(config: Any) -> None:
         value = getattr(config, field.name)
         if isinstance(value, np.generic):
             object.__setattr__(config, field.name, value.item())
+
+
+def _flags(config: Any) -> None:
+    """Every field that is a bool: a text that is not empty would count as True."""
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if field.type in (bool, "bool") and not isinstance(value, bool):
+            raise ValueError(f"{field.name} must be True or False, got {value!r}")
 
 
 def _numbers(config: Any, *names: str) -> None:

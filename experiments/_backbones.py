@@ -16,6 +16,7 @@ from cnnjax.experiment import (
     Options,
     PictureData,
     load_data,
+    report_seeds,
     result_line,
     run_experiment,
 )
@@ -138,8 +139,15 @@ def train_in_stages(
     return runs
 
 
-def print_stages(task: Experiment, results: Sequence[Mapping[str, cj.Run]]) -> None:
-    """Mean and spread over several seeds of what `train_in_stages` returned, a line a stage."""
-    if len(results) > 1:
-        for stage in results[0]:
-            print(f"{stage}: {result_line(task, [runs[stage] for runs in results])}")
+def report_stages(
+    task: Experiment, results: Sequence[Mapping[str, cj.Run]], out: str | None
+) -> None:
+    """Mean, spread and curves over several seeds of what `train_in_stages` returned.
+
+    Args:
+        task: what the stages have in common.
+        results: stage -> run, one a seed; of a single one nothing is printed or drawn.
+        out: as in `report_seeds`.
+    """
+    for stage in results[0]:
+        report_seeds(task, [runs[stage] for runs in results], out, stage)

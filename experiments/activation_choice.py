@@ -26,6 +26,8 @@ from experiments.mnist_convnet import RECIPES
 ACTIVATIONS = ("relu", "sigmoid", "tanh")
 
 COLUMNS = {
+    "parameters": _studies.parameters,
+    "ms a step": _studies.step_milliseconds,
     "validation": _studies.accuracy("val"),
     "test": _studies.accuracy("test"),
     "epochs to 98 %": _studies.epochs_to(0.98),

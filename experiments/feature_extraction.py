@@ -20,7 +20,7 @@ import tyro
 
 import cnnjax as cj
 from cnnjax.cli import command
-from cnnjax.experiment import Experiment, for_every_seed, load_data, result_line, run_experiment
+from cnnjax.experiment import Experiment, for_every_seed, load_data, report_seeds, run_experiment
 from cnnjax.runtime import cache_directory
 from experiments._backbones import BackboneOptions, build_base
 
@@ -59,8 +59,7 @@ def experiment(options: FeatureOptions) -> Experiment:
 def main(options: FeatureOptions) -> list[cj.Run]:
     """Extract, train, join, report, for every seed."""
     runs = for_every_seed(options, lambda chosen: run(chosen, experiment(chosen)))
-    if len(runs) > 1:
-        print(f"\n{result_line(experiment(options), runs)}")
+    report_seeds(experiment(options), runs, options.out)
     return runs
 
 

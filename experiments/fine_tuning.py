@@ -25,7 +25,7 @@ from cnnjax.experiment import Experiment, RecipeOptions, for_every_seed
 from experiments._backbones import (
     TOP_BLOCKS,
     BackboneOptions,
-    print_stages,
+    report_stages,
     train_in_stages,
 )
 from experiments.cats_vs_dogs import AUGMENT
@@ -91,7 +91,7 @@ def experiment(options: FineTuningOptions) -> Experiment:
 def main(options: FineTuningOptions) -> list[dict[str, cj.Run]]:
     """Both stages, for every seed."""
     results = for_every_seed(options, run)
-    print_stages(experiment(options), results)
+    report_stages(experiment(options), results, options.out)
     return results
 
 

@@ -20,7 +20,7 @@ import tyro
 
 import cnnjax as cj
 from cnnjax.cli import command
-from cnnjax.experiment import Experiment, for_every_seed, result_line, run_seeds
+from cnnjax.experiment import Experiment, for_every_seed, report_seeds, run_seeds
 from experiments import feature_extraction
 from experiments._backbones import BackboneOptions
 from experiments.cats_vs_dogs import AUGMENT
@@ -80,8 +80,7 @@ def main(options: OwnOptions) -> list[cj.Run]:
                 )
         return run_seeds(experiment, options)
     runs = for_every_seed(options, on_features)
-    if len(runs) > 1:
-        print(f"\n{result_line(features_task(options), runs)}")
+    report_seeds(features_task(options), runs, options.out)
     return runs
 
 

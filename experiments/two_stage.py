@@ -22,7 +22,7 @@ from cnnjax.experiment import Experiment, for_every_seed
 from experiments._backbones import (
     Backbone,
     BackboneOptions,
-    print_stages,
+    report_stages,
     train_in_stages,
 )
 
@@ -58,7 +58,7 @@ def experiment(options: TwoStageOptions) -> Experiment:
 def main(options: TwoStageOptions) -> list[dict[str, cj.Run]]:
     """Both stages, for every seed."""
     results = for_every_seed(options, run)
-    print_stages(experiment(options), results)
+    report_stages(experiment(options), results, options.out)
     return results
 
 

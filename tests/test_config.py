@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from functools import partial
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from cnnjax.config import (
     AugmentConfig,
     TrainingConfig,
     from_dict,
+    qualified_name,
     to_dict,
 )
 
@@ -71,6 +73,8 @@ def test_numpy_numbers_become_pythons():
         to_dict(TrainingConfig(epochs=3, learning_rate=0.5, seed=7))
     )
     assert type(Augment(width_shift=np.float64(0.25)).width_shift) is float
+    assert TrainingConfig(resume=np.True_).resume is True
+    assert Augment(vertical_flip=np.bool_(False)).vertical_flip is False
 
 
 def test_defaults_are_the_documented_ones():
@@ -126,6 +130,9 @@ def test_configs_are_frozen():
         ({"clip_norm": float("inf")}, "clip_norm must be a positive number, got inf"),
         ({"clip_norm": True}, "clip_norm must be a positive number, got True"),
         ({"log_gradients": 1}, "log_gradients must be True or False, got 1"),
+        ({"resume": "no"}, "resume must be True or False, got 'no'"),
+        ({"deterministic": "false"}, "deterministic must be True or False, got 'false'"),
+        ({"deterministic": None}, "deterministic must be True or False, got None"),
         (
             {"optimizer": "adm"},
             "optimizer must be one of .*, got 'adm'; did you mean 'adam'",
@@ -150,6 +157,11 @@ def test_a_bad_training_setting_is_named_with_its_value(changes, message):
         ({"width_shift": -1}, "width_shift must be at least 0, got -1"),
         ({"height_shift": NAN}, "height_shift must be at least 0, got nan"),
         ({"crop_padding": 1.5}, "crop_padding must be a whole number, got 1.5"),
+        ({"width_shift": 10**10}, "width_shift must be at most 16777216 pixels, got 10000000000"),
+        ({"height_shift": 2**24 + 1}, "height_shift must be at most 16777216 pixels, got 16777217"),
+        ({"crop_padding": 10**10}, "crop_padding must be at most 16777216 pixels, got 10000000000"),
+        ({"horizontal_flip": "no"}, "horizontal_flip must be True or False, got 'no'"),
+        ({"vertical_flip": 0.3}, "vertical_flip must be True or False, got 0.3"),
         ({"fill_mode": "reflct"}, "fill_mode must be one of .*; did you mean 'reflect'"),
     ],
 )
@@ -178,6 +190,22 @@ def test_from_dict_checks_the_values():
 
 def test_a_function_is_stored_as_its_name():
     assert to_dict(TrainingConfig(augment=json.dumps))["augment"] == "json.dumps"
+
+
+def brighter(key, image, by=0.0, then=None):
+    return image + by
+
+
+def test_a_partial_is_stored_with_its_function_and_arguments():
+    stored = [
+        to_dict(TrainingConfig(augment=partial(brighter, by=by)))["augment"] for by in (1.0, 0.0)
+    ]
+    begin = f"functools.partial({__name__}.brighter, "
+    assert stored == [f"{begin}by=1.0)", f"{begin}by=0.0)"]
+    # Where an object lies in memory is no part of it: a run goes on in another process.
+    assert qualified_name(partial(brighter, object(), then=json.dumps)) == (
+        f"{begin}<object object>, then=json.dumps)"
+    )
 
 
 def test_an_augment_is_stored_as_its_settings():

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -22,7 +24,7 @@ from experiments import (
     own_images,
     two_stage,
 )
-from experiments._backbones import print_stages
+from experiments._backbones import BackboneOptions, report_stages
 
 TINY = {"weights": "random", "alpha": 0.25, "image_size": 32, "epochs": 2}
 
@@ -232,8 +234,8 @@ def test_own_pictures_are_divided_and_trained_as_the_options_say(weights: str | 
     assert task.images["image_size"] == ((224, 224) if weights else (150, 150))
 
 
-def test_every_seed_has_a_folder_and_the_mean_of_each_stage_is_printed(
-    capsys: pytest.CaptureFixture[str],
+def test_every_seed_has_a_folder_and_the_mean_of_each_stage_is_printed_and_drawn(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     options = fine_tuning.FineTuningOptions(seed=3, seeds=2, out="runs")
     chosen = for_every_seed(options, lambda one: (one.seed, one.seeds, one.out))
@@ -241,16 +243,40 @@ def test_every_seed_has_a_folder_and_the_mean_of_each_stage_is_printed(
     assert for_every_seed(replace(options, seeds=1), lambda one: one.out) == ["runs"]
 
     def run(accuracy: float) -> cj.Run:
-        history = {"accuracy": np.ones(1), "loss": np.zeros(1)}
+        history = {"epoch": np.ones(1), "accuracy": np.ones(1), "loss": np.zeros(1)}
         return cj.Run(None, history, {"test_accuracy": accuracy}, None, "", 1, 2.0)  # type: ignore[arg-type]
 
     results = [{"head": run(0.5), "top": run(0.7)}, {"head": run(0.6), "top": run(0.7)}]
-    print_stages(fine_tuning.experiment(options), results)
-    head, top = capsys.readouterr().out.splitlines()
+    report_stages(fine_tuning.experiment(options), results, str(tmp_path))
+    head, *curves, top, _ = capsys.readouterr().out.splitlines()
     assert head.startswith("head: mobilenet test accuracy: 55.00 % (standard deviation 7.07 %")
     assert top.startswith("top: mobilenet test accuracy: 70.00 % (standard deviation 0.00 %")
-    print_stages(fine_tuning.experiment(options), results[:1])
+    assert curves == [f"curves: {tmp_path / 'reported-head-seeds.png'}"]
+    figures = ["reported-head-seeds.png", "reported-top-seeds.png"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == figures
+    report_stages(fine_tuning.experiment(options), results[:1], str(tmp_path))
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("module", [feature_extraction, own_images])
+def test_classifiers_on_features_are_drawn_over_their_seeds(
+    module: ModuleType,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def run(options: BackboneOptions, task: cj.experiment.Experiment) -> cj.Run:
+        history = {"epoch": np.ones(1), "accuracy": np.ones(1), "loss": np.zeros(1)}
+        metrics = {"test_accuracy": 0.5 + options.seed / 10}
+        return cj.Run(None, history, metrics, None, "", 1, 2.0)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(feature_extraction, "run", run)
+    options = own_images.OwnOptions if module is own_images else feature_extraction.FeatureOptions
+    module.main(options(data="mine", weights="imagenet", seeds=2, out=str(tmp_path)))
+    *_, line, curves = capsys.readouterr().out.splitlines()
+    assert line.startswith("mlp test accuracy: 55.00 % (standard deviation 7.07 % over 2 seeds)")
+    assert curves == f"curves: {tmp_path / 'seeds.png'}"
+    assert (tmp_path / "seeds.png").is_file()
 
 
 def test_dogs_against_cats_is_as_reported() -> None:
@@ -300,5 +326,9 @@ def test_a_scan_from_the_command_line(photos: Path, tmp_path: Path) -> None:
     said = python("-m", "cnnjax.cli", "data", "scan", root).stdout
     assert "train: 45 pictures" in said
     assert "red/empty.jpg: empty" in said
+    (root / "red" / os.fsdecode(b"b\xff.png")).touch()
+    strict = {"PYTHONIOENCODING": "utf-8:strict"}
+    said = python("-m", "cnnjax.cli", "data", "scan", root, **strict).stdout
+    assert r"red/b\udcff.png: empty" in said
     wrong = python("-m", "cnnjax.cli", "data", "scan", tmp_path / "absent", status=1).stderr
     assert wrong.startswith("error: folder ")

@@ -317,11 +317,24 @@ def test_a_small_net_gets_another_number_of_classes(name: str) -> None:
         replace_head(model, Head(7, units=(3,)))
 
 
+def test_numpy_numbers_make_a_head_and_a_cut() -> None:
+    head = Head(np.int64(3), units=(np.int32(8),))
+    assert (type(head.num_classes), type(head.units[0])) == (int, int)
+    assert head == Head(3, units=(8,))
+    model = cj.create_model("lenet")
+    assert same(replace_head(model, np.int64(3)).variables, replace_head(model, 3).variables)
+    assert layers_before(model, np.int64(3)) == layers_before(model, 3)
+    with pytest.raises(ValueError, match="layer=99 is out of range"):
+        layers_before(model, np.int64(99))
+
+
 @pytest.mark.parametrize(
     ("head", "message"),
     [
         ({"units": 256}, r"units must be whole numbers >= 1, e\.g\. \(256,\), got 256"),
-        ({"units": (0,)}, r"units must be whole numbers >= 1, .*got \(0,\)"),
+        ({"units": (8, 0)}, "units must be a whole number >= 1, got 0"),
+        ({"units": (True,)}, "units must be a whole number >= 1, got True"),
+        ({"num_classes": 2.0}, "num_classes must be a whole number >= 1, got 2.0"),
         ({"dropout": 1}, r"dropout must lie in \[0, 1\), got 1"),
         ({"pooling": "mean"}, "pooling must be None, 'flatten', 'avg' or 'max', got 'mean'"),
         ({"num_classes": 0}, "num_classes must be a whole number >= 1, got 0"),

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cnnjax import rng
+from cnnjax.checks import is_number, whole_number
 from cnnjax.data.files import FileImages
 
 if TYPE_CHECKING:
     from cnnjax.data.text import Vocabulary
 
 _MOST_CLASSES = 1_000_000
+_SHOWN = 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,11 +90,19 @@ class Dataset:
         Raises:
             ValueError: if either part would be empty.
         """
-        part = round(len(self) * fraction)
-        if not 0 < part < len(self):
+        if not is_number(fraction):
+            raise ValueError(f"fraction must be a number between 0 and 1, got {fraction!r}")
+        count = len(self)
+        part = round(count * fraction)
+        if not 0 < part < count:
+            remedy = "choose one between 0 and 1"
+            if count < 2:
+                remedy = "two are needed at least"
+            elif 0 < fraction < 1:
+                enough = f"{1 / count:.2g} or more" if part == 0 else f"{1 - 1 / count:.6g} or less"
+                remedy = f"{count} are too few for it, {enough} would do"
             raise ValueError(
-                f"a fraction of {fraction} of {len(self)} examples leaves one part empty: "
-                "choose one between 0 and 1"
+                f"a fraction of {fraction} of {count} examples leaves one part empty: {remedy}"
             )
         order = rng.permutation(len(self), seed, "split")
         rest, aside = np.sort(order[part:]), np.sort(order[:part])
@@ -133,13 +143,14 @@ class Splits:
             seed: of the choice.
 
         Raises:
-            ValueError: if there is a validation part already, or a part would be empty.
+            ValueError: if there is a validation part already, a part would be empty, or a class
+                that has a name would be left without an example to train on.
         """
         if self.validation is not None:
             raise ValueError(
                 f"there is a validation part already, of {len(self.validation)} examples"
             )
-        train, validation = self.train.split(fraction, seed)
+        train, validation = self._set_aside(fraction, seed)
         source = self._then("with_validation", fraction, seed)
         return replace(self, train=train, validation=validation, source=source)
 
@@ -151,11 +162,12 @@ class Splits:
             seed: of the choice.
 
         Raises:
-            ValueError: if there is a test part already, or a part would be empty.
+            ValueError: if there is a test part already, a part would be empty, or a class that has
+                a name would be left without an example to train on.
         """
         if self.test is not None:
             raise ValueError(f"there is a test part already, of {len(self.test)} examples")
-        train, test = self.train.split(fraction, seed)
+        train, test = self._set_aside(fraction, seed)
         source = self._then("with_test", fraction, seed)
         return replace(self, train=train, test=test, source=source)
 
@@ -169,14 +181,32 @@ class Splits:
         Raises:
             ValueError: if there are fewer.
         """
-        if not isinstance(count, int) or not 1 <= count <= len(self.train):
+        try:
+            number = whole_number("train_examples", count)
+        except ValueError:
+            number = 0  # refused below, where the largest is named too
+        if not 1 <= number <= len(self.train):
             raise ValueError(
                 f"train_examples must be a whole number between 1 and {len(self.train)}, as many "
-                f"as {self.train.name} has, got {count}"
+                f"as {self.train.name} has, got {count!r}"
             )
-        chosen = np.sort(rng.permutation(len(self.train), seed, "train_examples")[:count])
-        train = self.train.subset(chosen, f"{self.train.name}, {count:,} of {len(self.train):,}")
-        return replace(self, train=train, source=self._then("with_train_examples", count, seed))
+        chosen = np.sort(rng.permutation(len(self.train), seed, "train_examples")[:number])
+        train = self.train.subset(chosen, f"{self.train.name}, {number:,} of {len(self.train):,}")
+        return replace(self, train=train, source=self._then("with_train_examples", number, seed))
+
+    def _set_aside(self, fraction: float, seed: int) -> tuple[Dataset, Dataset]:
+        """The training data split; errors as in `with_validation`."""
+        names, labels = self.train.label_names, self.train.labels
+        train, aside = self.train.split(fraction, seed)
+        if names and labels.ndim == 1 and len(lost := np.setdiff1d(labels, train.labels)):
+            found = [f"{names[k]!r} (it has {(labels == k).sum()})" for k in lost[:_SHOWN]]
+            more = " and more" if len(lost) > _SHOWN else ""
+            raise ValueError(
+                f"{self.train.name}: a random part of {fraction} set aside leaves no example to "
+                f"train on of the class {', '.join(found)}{more}: add examples of it, or leave it "
+                "out"
+            )
+        return train, aside
 
     def _then(self, step: str, *arguments: float) -> Mapping[str, Any] | None:
         """The source with a step more."""

@@ -13,11 +13,13 @@ from typing import Any
 
 import numpy as np
 
+from cnnjax.checks import whole_number
 from cnnjax.data.images import (
     INTERPOLATIONS,
     RESIZE_POLICIES,
     UnreadableImage,
     decode_image,
+    orientation_of,
     resize_image,
 )
 from cnnjax.data.pixel_cache import kept_pixels, open_pixels
@@ -30,7 +32,6 @@ MEMORY_BUDGET = 4 * 2**30
 
 _CACHE_FORMAT = 1
 _FILES_AT_ONCE = 256
-_EXIF_ORIENTATION = 0x0112
 
 
 @dataclass(frozen=True)
@@ -59,10 +60,14 @@ class Decoding:
     decoder: str = "pillow"
 
     def __post_init__(self) -> None:
-        size = tuple(self.size) if isinstance(self.size, Sequence) else (self.size,)
-        if len(size) != 2 or not all(isinstance(n, int) and n >= 1 for n in size):
-            raise ValueError(f"image_size must be (height, width), each >= 1, got {self.size!r}")
-        object.__setattr__(self, "size", size)
+        given = self.size if isinstance(self.size, Sequence | np.ndarray) else ()
+        try:
+            height, width = (whole_number("image_size", n) for n in given)
+        except (TypeError, ValueError):
+            raise ValueError(
+                f"image_size must be (height, width), each >= 1 and whole, got {self.size!r}"
+            ) from None
+        object.__setattr__(self, "size", (height, width))
         if self.channels not in (1, 3):
             raise ValueError(f"channels must be 1 (grey) or 3 (RGB), got {self.channels!r}")
         for name, known in (
@@ -206,7 +211,8 @@ class FileImages:
         folder = self.cache_folder
         pixels = open_pixels(folder, self.shape)
         if pixels is None:
-            say(f"decoding {len(self):,} pictures of {self.root} once, into {folder}")
+            once = "anew, since the cache is damaged" if folder.exists() else "once"
+            say(f"decoding {len(self):,} pictures of {self.root} {once}, into {folder}")
             pixels = kept_pixels(folder, self.shape, self._batches())
         return replace(self, pixels=pixels, rows=None)
 
@@ -255,7 +261,7 @@ def _fast(encoded: bytes, size: tuple[int, int]) -> np.ndarray | None:
         with Image.open(io.BytesIO(encoded)) as header:
             if header.format != "JPEG" or header.mode != "RGB":
                 return None
-            if header.getexif().get(_EXIF_ORIENTATION, 1) != 1:
+            if orientation_of(header) != 1:
                 return None
         # Scaled while it is decoded, to not less than the size.
         pixels = simplejpeg.decode_jpeg(encoded, "RGB", min_height=size[0], min_width=size[1])

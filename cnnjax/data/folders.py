@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from cnnjax import paths
-from cnnjax.data.scan import PART_OF, PARTS, SUFFIXES, Candidate, Scan, examine
+from cnnjax.data.scan import PART_OF, PARTS, SUFFIXES, Candidate, Scan, checked_names, examine
 from cnnjax.data.tfds import DataNotFound
 
 
@@ -23,7 +23,7 @@ def scan_folder(
     Args:
         folder: holds a folder per class, or train/, validation/ (valid/, val/) and test/, in any
             case, with the same class folders in each; a class folder may have folders of its own.
-            Hidden files are passed over.
+            Hidden files are passed over, and links to folders in there are not followed.
         class_names: the class folders to use, in the order of their labels, two at least; None
             takes all, sorted.
         progress: told in a sentence when it takes long.
@@ -32,13 +32,14 @@ def scan_folder(
     Returns:
         A Scan. Every file was read and decoded once, one picture at a time; the result is kept, and
         used again as long as no file's name, size or time changes. Of files with one content one is
-        kept; pictures in no class folder, and folders beside train/, are set aside.
+        kept; pictures in no class folder, folders beside train/, and links to folders within class
+        folders are set aside.
 
     Raises:
         DataNotFound: if there is no such folder, or no class folder with pictures in it.
         OSError: for a folder that cannot be read.
         ValueError: for an unknown class name, a single or an empty class, one that only some parts
-            have, or parts that are ambiguous.
+            have, parts that are ambiguous, or class_names that are no list.
     """
     root = Path(folder).expanduser().absolute()
     if not root.is_dir():
@@ -88,13 +89,16 @@ def class_folders(
     root: Path, roots: dict[str, Path], class_names: Sequence[str] | None
 ) -> tuple[str, ...]:
     """The classes that every part of a folder has a folder of; errors as in `scan_folder`."""
+    class_names = checked_names(class_names)
     there = {part: sorted(_folders_in(base)) for part, base in roots.items()}
-    names = list(class_names) if class_names is not None else there["train"]
+    names = class_names if class_names is not None else there["train"]
     if not names:
         raise DataNotFound(
             f"{root} holds no class folders: expected a folder of files for every class, or "
             "train/, validation/ and test/ with these in each"
         )
+    if class_names is None and roots["train"] == root and len(names) > 1:
+        _refuse_parts_among(root, names)
     if len(set(names)) < len(names):
         raise ValueError(f"class_names holds a name twice: {', '.join(names)}")
     for part, base in roots.items():
@@ -110,10 +114,20 @@ def class_folders(
     return tuple(names)
 
 
+def _refuse_parts_among(root: Path, names: Sequence[str]) -> None:
+    """A folder test/ with class folders beside class folders would be trained on as a class."""
+    for name in names:
+        if name.lower() in PART_OF and (held := sorted(_folders_in(root / name))):
+            raise ValueError(
+                f"{root} has {name}/ with folders in it ({held[0]}/) beside class folders: put "
+                f"these into train/, beside {name}/; or, if {name!r} is a class, give class_names"
+            )
+
+
 def outside(
     root: Path, roots: Mapping[str, Path], suffixes: Collection[str]
 ) -> list[tuple[str, str]]:
-    """What lies in no class folder, and is not read.
+    """What lies in no class folder, or in a link to a folder within one, and is not read.
 
     Args:
         root: a folder.
@@ -121,7 +135,8 @@ def outside(
         suffixes: of the files that matter.
 
     Returns:
-        (path below the root, why): of files, and of folders beside those of the parts, with a "/".
+        (path below the root, why): of files, and with a "/" of folders beside those of the parts
+        and of links to folders.
     """
     found = []
     for base in (root, *(base for base in roots.values() if base != root)):
@@ -129,6 +144,11 @@ def outside(
             hidden = file.name.startswith(".")
             if file.suffix.lower() in suffixes and not hidden and file.is_file():
                 found.append((file.relative_to(root).as_posix(), "in no class folder"))
+    for base in roots.values():
+        for name in sorted(_folders_in(base)):
+            for link in _links_below(base / name):
+                place = link.relative_to(root).as_posix()
+                found.append((f"{place}/", "a link to a folder is not followed"))
     if roots["train"] != root:
         for name in sorted(_folders_in(root)):
             count = sum(1 for _ in files_below(root / name))
@@ -143,8 +163,17 @@ def _folders_in(folder: Path) -> Iterator[str]:
         yield from (e.name for e in entries if e.is_dir() and not e.name.startswith("."))
 
 
+def _links_below(folder: Path) -> Iterator[Path]:
+    """Links to folders that `files_below` passes over."""
+    for base, folders, _ in os.walk(folder):
+        folders[:] = sorted(f for f in folders if not f.startswith("."))
+        yield from (link for link in (Path(base) / f for f in folders) if link.is_symlink())
+
+
 def files_below(folder: Path) -> Iterator[Path]:
     """Files in a folder and in those below it, in alphabetical order; not the hidden ones.
+
+    Links to folders are not followed, which may lead in circles.
 
     Raises:
         OSError: for a folder that cannot be read.

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as Picture
 
 RESIZE_POLICIES = {
     "crop": "cutting out the largest centred part of these proportions",
@@ -14,6 +17,8 @@ RESIZE_POLICIES = {
 }
 
 INTERPOLATIONS = ("bilinear", "nearest")
+
+_EXIF_ORIENTATION = 0x0112
 
 
 class UnreadableImage(ValueError):
@@ -25,7 +30,7 @@ def read_image(path: str | Path, channels: int = 3) -> np.ndarray:
 
     Args:
         path: of a JPEG, PNG, WebP, GIF (first frame), BMP or TIFF file, of any mode; the EXIF
-            orientation is applied and transparency is laid on white.
+            orientation is applied, where it can be read, and transparency is laid on white.
         channels: 1 for grey, 3 for RGB.
 
     Returns:
@@ -39,13 +44,13 @@ def read_image(path: str | Path, channels: int = 3) -> np.ndarray:
 
 def decode_image(file: str | Path | BinaryIO, channels: int, name: str) -> np.ndarray:
     """`read_image` for a path or an open file; `name` stands for it in the error."""
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    from PIL import Image
 
     if channels not in (1, 3):
         raise ValueError(f"channels must be 1 or 3, got {channels}")
     try:
         with Image.open(file) as opened:
-            image = ImageOps.exif_transpose(opened)
+            image = _upright(opened)
             if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
                 image = image.convert("RGBA")
                 white = Image.new("RGBA", image.size, "white")
@@ -55,15 +60,38 @@ def decode_image(file: str | Path | BinaryIO, channels: int, name: str) -> np.nd
             pixels = np.asarray(image.convert("L" if channels == 1 else "RGB"))
     except FileNotFoundError:
         raise UnreadableImage(f"{name}: no such file") from None
-    except (
-        UnidentifiedImageError,
-        Image.DecompressionBombError,
-        OSError,
-        ValueError,
-        SyntaxError,
-    ) as error:
+    except (MemoryError, Warning):  # not the file's fault, or turned into an error on purpose
+        raise
+    except Exception as error:  # of damaged files Pillow raises nearly anything
         raise UnreadableImage(f"{name}: not a readable image ({error})") from None
     return pixels[..., None] if channels == 1 else pixels
+
+
+def orientation_of(image: Picture) -> int:
+    """How a picture lies by its EXIF, 1 (upright) to 8; 0 where that cannot be read."""
+    try:
+        orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
+    except Exception:  # damaged; the pixels may be whole
+        return 0
+    return int(orientation) if orientation in range(1, 9) else 0
+
+
+def _upright(image: Picture) -> Picture:
+    """An image turned as its EXIF says; as it is where that cannot be read."""
+    from PIL import Image
+
+    image.load()
+    # Not `ImageOps.exif_transpose`, which writes the EXIF anew and fails at any damaged entry.
+    method = {
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_270,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_90,
+    }.get(orientation_of(image))
+    return image if method is None else image.transpose(method)
 
 
 def _from_16_bits(values: np.ndarray) -> np.ndarray:

@@ -15,13 +15,13 @@ import numpy as np
 from cnnjax.data.dataset import Dataset, Splits
 from cnnjax.data.examples import class_names_of
 from cnnjax.data.files import FileImages
+from cnnjax.data.images import orientation_of
 from cnnjax.data.scan import Scan
 
 _VALUES_AT_ONCE = 2**21
 _MOST_CLASSES = 20  # in a table with a line for each
 _EXTREMES = 3
 _TURNED = 5  # from this EXIF orientation on, height and width are swapped
-_EXIF_ORIENTATION = 0x0112
 
 
 @dataclass(frozen=True)
@@ -270,7 +270,7 @@ def _size(file: Path) -> tuple[int, int]:
 
     with Image.open(file) as image:
         width, height = image.size
-        turned = image.getexif().get(_EXIF_ORIENTATION, 1) >= _TURNED
+        turned = orientation_of(image) >= _TURNED
     return (width, height) if turned else (height, width)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from cnnjax.data.scan import PARTS, Candidate, Scan, examine
+from cnnjax.data.scan import PARTS, Candidate, Scan, checked_names, examine
 from cnnjax.data.tables import (
     LABEL_COLUMNS,
     PATH_COLUMNS,
@@ -48,8 +48,10 @@ def scan_table(
     Raises:
         DataNotFound: if there is no such table, or a file that it names is missing.
         ValueError: for a column that is missing or there twice, a row that is cut off or too long,
-            a part or class that is unknown, a single class, or one without a picture to train on.
+            a part or class that is unknown, a single class, one without a picture to train on, or
+            class_names that are no list.
     """
+    class_names = checked_names(class_names)
     table = existing(table)
     names, rows = labelled_rows(table, *_columns(table, path_column, label_column), class_names)
     found: dict[str, list[Candidate]] = {part: [] for part in PARTS}

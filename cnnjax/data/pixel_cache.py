@@ -1,8 +1,13 @@
-"""Decoded pixels on disk: written batch by batch, complete or absent, opened memory-mapped."""
+"""Decoded pixels on disk: written batch by batch, complete or absent, opened memory-mapped.
+
+Beside them lies their checksum. It is compared at every opening of up to `CHECKED` bytes: reading
+more than that would make every start slow, so of a larger cache only shape and size are looked at.
+"""
 
 from __future__ import annotations
 
 import os
+import zlib
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -11,6 +16,10 @@ import numpy as np
 from cnnjax.storage import write_directory
 
 _FILE = "images.npy"
+_CHECKSUM = "images.crc32"
+
+# About a tenth of a second.
+CHECKED = 256 * 2**20
 
 
 def kept_pixels(folder: Path, shape: tuple[int, ...], batches: Iterable[np.ndarray]) -> np.ndarray:
@@ -53,22 +62,44 @@ def write_pixels(folder: Path, shape: tuple[int, ...], batches: Iterable[np.ndar
     head = {"descr": "|u1", "fortran_order": False, "shape": shape}
     with open(folder / _FILE, "wb") as file:
         np.lib.format.write_array_header_1_0(file, head)
+        checksum = 0
         for batch in batches:
-            file.write(np.ascontiguousarray(batch).data)
+            pixels = np.ascontiguousarray(batch).data
+            checksum = zlib.crc32(pixels, checksum)
+            file.write(pixels)
+    (folder / _CHECKSUM).write_text(f"{checksum}\n", encoding="ascii")
 
 
 def open_pixels(folder: Path, shape: tuple[int, ...] | None = None) -> np.ndarray | None:
     """The pixels in a folder, memory-mapped; None where they are absent, damaged or others.
 
+    A checksum is looked at as the module says.
+
     Args:
-        folder: as `write_pixels` fills it.
+        folder: as `write_pixels` fills it; without a checksum, as older versions left it, the
+            pixels are taken as they are.
         shape: that they should have; None: any.
     """
     try:
         pixels = np.load(folder / _FILE, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError):  # absent, or cut off by a full disk
         return None
-    return pixels if pixels.shape == (shape or pixels.shape) and pixels.dtype == np.uint8 else None
+    if pixels.shape != (shape or pixels.shape) or pixels.dtype != np.uint8:
+        return None
+    return pixels if _as_written(folder, pixels) else None
+
+
+def _as_written(folder: Path, pixels: np.ndarray) -> bool:
+    """Whether pixels have their checksum, as far as it is looked at."""
+    if pixels.nbytes > CHECKED:
+        return True
+    try:
+        kept = (folder / _CHECKSUM).read_bytes()
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return kept.strip() == b"%d" % zlib.crc32(np.ascontiguousarray(pixels).data)
 
 
 def is_writable(folder: Path) -> bool:

@@ -34,7 +34,7 @@ SUFFIXES = (
     ".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp",
 )  # fmt: skip
 _ADDRESS = re.compile(" ?<_io.BytesIO[^>]*>")
-_SCAN_FORMAT = 1
+_SCAN_FORMAT = 2
 _READ_AHEAD = 256
 _SHOWN = 10
 
@@ -99,7 +99,7 @@ class Scan:
             ]
         lines.append(f"set aside: {len(self.set_aside):,} files")
         lines += [f"  {file}: {reason}" for file, reason in self.set_aside]
-        return "\n".join(lines)
+        return _printable("\n".join(lines))
 
     def remarks(self) -> list[str]:
         """A few lines on what was set aside; none where all is good."""
@@ -109,7 +109,7 @@ class Scan:
         lines += [f"  {file}: {reason}" for file, reason in self.set_aside[:_SHOWN]]
         if len(self.set_aside) > _SHOWN:
             lines.append(f"  and more: cnnjax data scan {self.source}")
-        return lines
+        return [_printable(line) for line in lines]
 
     def lacking(self, part: str) -> list[str]:
         """The classes that a part has no picture of."""
@@ -133,6 +133,24 @@ class Scan:
             title = f"{self.source.name} {name}"
             parts[name] = Dataset(images, part.labels, self.class_names, title)
         return Splits(parts["train"], parts.get("validation"), parts.get("test"))
+
+
+def checked_names(class_names: Sequence[str] | None) -> list[str] | None:
+    """The names of classes that were given, as a list; None where none were.
+
+    Raises:
+        ValueError: if it is no list of names.
+    """
+    if class_names is None:
+        return None
+    if isinstance(class_names, str) or not all(isinstance(name, str) for name in class_names):
+        raise ValueError(f"class_names must be a list of names, got {class_names!r}")
+    return list(class_names)
+
+
+def _printable(text: str) -> str:
+    """A text with backslash escapes for the bytes of file names that are not UTF-8."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def examine(
@@ -248,7 +266,7 @@ def _sorted_out(
 
 def _memory_of(root: Path, candidates: Sequence[Candidate]) -> Path:
     """Where the outcome of a scan is kept: it depends on every file's name, size and time."""
-    digest = hashlib.sha256(f"{_SCAN_FORMAT}{root}".encode())
+    digest = hashlib.sha256(f"{_SCAN_FORMAT}{root}".encode("utf-8", "surrogateescape"))
     for *_, file in candidates:
         state = file.stat() if file.exists() else None  # a link may lead nowhere
         known = (state.st_size, state.st_mtime_ns) if state else None

@@ -7,6 +7,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from cnnjax.checks import is_number
 from cnnjax.data.captcha import load_captchas
 from cnnjax.data.dataset import Splits
 from cnnjax.data.digits import load_digits
@@ -76,7 +77,7 @@ def load(
 
     Raises:
         DataNotFound: at once, with what was looked for, where, and how to get it.
-        ValueError: if a file does not hold what it should.
+        ValueError: if a file does not hold what it should, or for an argument that cannot be.
 
     >>> load("digits").train.image_shape
     (28, 28, 1)
@@ -114,8 +115,14 @@ def load(
 
 
 def set_aside(splits: Splits, validation: float, train_examples: int | None, seed: int) -> Splits:
-    """Splits with a part for validation and so many to train on; arguments as in `load`."""
+    """Splits with a part for validation and so many to train on; arguments as in `load`.
+
+    Raises:
+        ValueError: for a fraction or number that cannot be.
+    """
     if validation:
+        if not is_number(validation):
+            raise ValueError(f"validation must be a number in [0, 1), got {validation!r}")
         splits = splits.with_validation(validation, seed)
     if train_examples is not None:
         splits = splits.with_train_examples(train_examples, seed)

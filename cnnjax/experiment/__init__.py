@@ -1,6 +1,13 @@
 """Experiments: from a configuration to trained, drawn, reported and compared runs."""
 
-from cnnjax.experiment.many import draw_seeds, for_every_seed, mean_curve, run_seeds, run_variants
+from cnnjax.experiment.many import (
+    draw_seeds,
+    for_every_seed,
+    mean_curve,
+    report_seeds,
+    run_seeds,
+    run_variants,
+)
 from cnnjax.experiment.options import Experiment, Options, PictureData, RecipeOptions
 from cnnjax.experiment.run import RUNS, build_model, images_for, load_data, run_experiment
 from cnnjax.experiment.tables import comparison, result_line
@@ -18,6 +25,7 @@ __all__ = [
     "images_for",
     "load_data",
     "mean_curve",
+    "report_seeds",
     "result_line",
     "run_experiment",
     "run_seeds",

@@ -63,14 +63,29 @@ def run_seeds(
         return run_experiment(make(one), one.out, splits=splits)
 
     runs = for_every_seed(options, train)
-    if len(runs) > 1:
-        experiment = make(options)
-        print(f"\n{result_line(experiment, runs)}")
-        folder = Path(options.out).expanduser() if options.out else RUNS / experiment.name
-        figure = folder / f"{experiment.recipe}-seeds.png".lstrip("-")
-        draw_seeds(runs).savefig(figure)
-        print(f"curves: {figure}")
+    report_seeds(make(options), runs, options.out)
     return runs
+
+
+def report_seeds(
+    experiment: Experiment, runs: Sequence[Run], out: str | None = None, stage: str = ""
+) -> None:
+    """Print mean and spread of an experiment over several seeds, and draw its curves.
+
+    Args:
+        experiment: whose runs they are.
+        runs: one a seed; of a single one nothing is printed or drawn.
+        out: folder of all runs, which gets the figure; None: checkpoints/NAME.
+        stage: of a training in several stages this one.
+    """
+    if len(runs) < 2:
+        return
+    line = result_line(experiment, runs)
+    print(f"{stage}: {line}" if stage else f"\n{line}")
+    folder = Path(out).expanduser() if out else RUNS / experiment.name
+    figure = folder / "-".join(filter(None, (experiment.recipe, stage, "seeds.png")))
+    draw_seeds(runs).savefig(figure)
+    print(f"curves: {figure}")
 
 
 def draw_seeds(runs: Sequence[Run]) -> Any:

@@ -258,9 +258,8 @@ class _Training:
         self.checkpoints = Checkpoints(directory.checkpoints, self.config.keep)
         if self.config.resume and self.checkpoints.steps():
             self._restore(directory, self.checkpoints)
-            began = directory.read(RUN_FILE).get("initial_hash")
             # No error: another machine may round the same seed's values differently.
-            if began not in (None, facts["initial_hash"]):
+            if directory.initial_hash() not in (None, facts["initial_hash"]):
                 warnings.warn(
                     f"the run in {directory.path} began with other weights than those of the model "
                     "given, which are not used: it goes on from its checkpoint",

@@ -133,6 +133,12 @@ class RunDirectory:
         for name, text in texts.items():
             self._write(name, text)
 
+    def initial_hash(self) -> str | None:
+        """Of the weights that the run began with; None where the record is lost."""
+        if not (self.path / RUN_FILE).is_file():
+            return None
+        return self.read(RUN_FILE).get("initial_hash")
+
     def release(self) -> None:
         """Let other processes use the directory."""
         if self._locked is not None:

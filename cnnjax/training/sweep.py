@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from cnnjax import metrics, paths
-from cnnjax.config import TrainingConfig
+from cnnjax.checks import whole_number
+from cnnjax.config import TrainingConfig, qualified_name, without_address
 from cnnjax.data import Dataset, Splits, as_splits
 from cnnjax.models import Model
 from cnnjax.storage import text_hash
@@ -117,11 +122,11 @@ def sweep(
     data: Splits | Dataset | tuple[np.ndarray, np.ndarray],
     config: TrainingConfig | None = None,
     *,
-    seeds: int | Sequence[int] = 3,
+    seeds: int | Iterable[int] = 3,
     directory: str | Path | None = None,
     resume: bool = False,
     verbose: bool = True,
-    **lists: Sequence[Any],
+    **lists: Sequence[Any] | np.ndarray | jax.Array,
 ) -> Sweep:
     """Train a model for several seeds and every combination of listed settings.
 
@@ -136,16 +141,19 @@ def sweep(
         config: of all runs but for the seed and what is listed.
         seeds: a number of seeds, counted from `config.seed`, or the seeds.
         directory: gets a run directory per run, e.g. learning_rate=0.001/seed0; None keeps nothing.
+            Folders that would have the same name have a hash of their settings behind it.
         resume: take finished runs in the directory as they are and go on with the others.
         verbose: print a line for every run.
-        lists: name -> values to try. Fields of `TrainingConfig` (learning_rate=(1e-3, 1e-4)) are
-            set there, all others are arguments of make_model (dropout=(0.0, 0.5)).
+        lists: name -> values to try, a sequence or an array [values]. Fields of `TrainingConfig`
+            (learning_rate=(1e-3, 1e-4)) are set there, all others are arguments of make_model
+            (dropout=(0.0, 0.5)).
 
     Returns:
         A Sweep; print it.
 
     Raises:
-        ValueError: for no or repeated seeds, an empty list, a setting that belongs to the sweep.
+        ValueError: for no or repeated seeds, an empty list, a setting that belongs to the sweep;
+            with a directory also for different functions of one name.
         NonFiniteLoss: if every run diverged; of some it is a line, and the others go on.
 
     >>> import cnnjax as cj
@@ -159,15 +167,18 @@ def sweep(
     config, splits = config or TrainingConfig(), as_splits(data)
     chosen = _seeds(seeds, config.seed)
     combinations = _combinations(lists)
+    folders: Sequence[Path | None] = [None] * len(combinations)
+    if directory is not None:
+        folders = [Path(directory).expanduser() / name for name in _folders(combinations)]
     fields = {field.name for field in dataclasses.fields(TrainingConfig)}
     diverged: NonFiniteLoss | None = None
     rows: list[tuple[Run | None, ...]] = []
-    for settings in combinations:
+    for settings, folder in zip(combinations, folders, strict=True):
         arguments = {k: v for k, v in settings.items() if k not in fields}
         trained = {k: v for k, v in settings.items() if k in fields}
         row: list[Run | None] = []
         for seed in chosen:
-            place = None if directory is None else _place(Path(directory), settings, seed)
+            place = folder / f"seed{seed}" if folder else None
             one = replace(config, **trained, seed=seed, resume=resume)
             model = make_model(seed=seed, **arguments)
             try:
@@ -184,20 +195,30 @@ def sweep(
     return Sweep(chosen, tuple(combinations), tuple(rows))
 
 
-def _seeds(seeds: int | Sequence[int], first: int) -> tuple[int, ...]:
-    chosen = tuple(range(first, first + seeds)) if isinstance(seeds, int) else tuple(seeds)
+def _seeds(seeds: int | Iterable[int], first: int) -> tuple[int, ...]:
+    if isinstance(seeds, np.ndarray | jax.Array):
+        seeds = seeds.tolist()
+    if isinstance(seeds, Iterable) and not isinstance(seeds, str):
+        chosen = tuple(whole_number("seeds", seed, least=0) for seed in seeds)
+    else:
+        chosen = tuple(range(first, first + whole_number("seeds", seeds)))
     if not chosen or len(set(chosen)) < len(chosen):
         raise ValueError(f"seeds must be a number >= 1, or different seeds, got {seeds!r}")
     return chosen
 
 
-def _combinations(lists: Mapping[str, Sequence[Any]]) -> list[Settings]:
-    for name, values in lists.items():
+def _combinations(lists: Mapping[str, Sequence[Any] | np.ndarray | jax.Array]) -> list[Settings]:
+    found: dict[str, Sequence[Any]] = {}
+    for name, given in lists.items():
         if name in _OWN:
             raise ValueError(f"{name} is no list of a sweep: give {name}= itself, or seeds=")
+        values: Any = given
+        if isinstance(given, np.ndarray | jax.Array) and given.ndim == 1:
+            values = given.tolist()
         if isinstance(values, str) or not isinstance(values, Sequence) or not values:
             raise ValueError(f"{name} must be a list of values to try, got {values!r}")
-    return [dict(zip(lists, one, strict=True)) for one in itertools.product(*lists.values())]
+        found[name] = values
+    return [dict(zip(found, one, strict=True)) for one in itertools.product(*found.values())]
 
 
 def _value(run: Run, metric: str) -> float:
@@ -218,13 +239,57 @@ def _text(settings: Settings) -> str:
     return ",".join(f"{name}={value}" for name, value in settings.items())
 
 
-def _place(directory: Path, settings: Settings, seed: int) -> Path:
+def _folders(combinations: Sequence[Settings]) -> list[str]:
+    """A folder's name for every combination, the same in every process.
+
+    Raises:
+        ValueError: if different ones cannot be told apart.
+    """
+    names = [_folder(settings) for settings in combinations]
+    for name in [name for name, count in Counter(names).items() if count > 1]:
+        alike = [i for i, other in enumerate(names) if other == name]
+        written = [_as_json(combinations[i]) for i in alike]
+        known: dict[str, dict[str, list[Any]]] = {}
+        for text, named in written:
+            before = known.setdefault(text, named)
+            if before != named:
+                argument = next(k for k in named if before[k] != named[k])
+                called = _name(named[argument][0])
+                raise ValueError(
+                    f"{argument} has different values that are all called {called}, so their "
+                    "runs cannot have folders of their own: give the functions names of their own "
+                    "(def at the top of a module, or a dataclass with its settings), or no "
+                    "directory"
+                )
+        if len(known) > 1:
+            for i, (text, _) in zip(alike, written, strict=True):
+                names[i] = f"{name}-{text_hash(text)[:12]}"
+    return names
+
+
+def _folder(settings: Settings) -> str:
     # Where a function lies in memory is another place in the next process.
-    said = re.sub(r" at 0x[0-9a-f]+", "", _text(settings))
+    said = without_address(_text(settings))
     name = re.sub(r"[^\w.=,+-]+", "_", said)
-    if len(name) > _LONGEST:
-        name = f"{name[:_LONGEST]}-{text_hash(said)[:12]}"
-    return directory.expanduser() / name / f"seed{seed}"
+    return name if len(name) <= _LONGEST else f"{name[:_LONGEST]}-{text_hash(said)[:12]}"
+
+
+def _as_json(settings: Settings) -> tuple[str, dict[str, list[Any]]]:
+    """Settings as JSON, and for each what stands there by its name alone."""
+    named: dict[str, list[Any]] = {name: [] for name in settings}
+    texts = {k: json.dumps(v, default=partial(_plain, named[k])) for k, v in settings.items()}
+    return json.dumps(texts), named
+
+
+def _plain(named: list[Any], value: Any) -> Any:
+    if isinstance(value, np.generic | np.ndarray | jax.Array):
+        return value.tolist()
+    named.append(value)
+    return [_name(value), without_address(str(value))]
+
+
+def _name(value: Any) -> str:
+    return without_address(qualified_name(value) if callable(value) else str(value))
 
 
 def _mean_and_deviation(values: np.ndarray) -> str:

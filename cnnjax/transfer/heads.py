@@ -9,6 +9,7 @@ from typing import Any
 import jax
 
 from cnnjax import paths
+from cnnjax.checks import whole_number
 from cnnjax.models import Model, ModelSpec
 from cnnjax.models.backbone import Backbone
 from cnnjax.models.graph import trace
@@ -43,18 +44,14 @@ class Head:
                 f"pooling must be None, 'flatten', 'avg' or 'max', got {self.pooling!r}"
             )
         units = self.units
-        if not isinstance(units, tuple | list) or not all(map(_is_size, units)):
+        if not isinstance(units, tuple | list):
             raise ValueError(f"units must be whole numbers >= 1, e.g. (256,), got {units!r}")
         if not isinstance(self.dropout, int | float) or not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must lie in [0, 1), got {self.dropout!r}")
-        if not _is_size(self.num_classes):
-            raise ValueError(f"num_classes must be a whole number >= 1, got {self.num_classes!r}")
-        object.__setattr__(self, "units", tuple(units))
+        classes = whole_number("num_classes", self.num_classes)
+        object.__setattr__(self, "num_classes", classes)
+        object.__setattr__(self, "units", tuple(whole_number("units", width) for width in units))
         object.__setattr__(self, "label_names", tuple(self.label_names))
-
-
-def _is_size(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
 def replace_head(model: Model, head: Head | int, seed: int = 0) -> Model:

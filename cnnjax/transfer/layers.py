@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from cnnjax import paths
 from cnnjax.models import Model
 from cnnjax.models.graph import weighted_layers
@@ -34,6 +36,7 @@ def layers_before(model: Model, layer: str | int) -> tuple[str, ...]:
     True
     """
     names = model.layer_names
+    layer = layer.item() if isinstance(layer, np.integer) else layer
     if isinstance(layer, str):
         if layer not in names:
             raise ValueError(

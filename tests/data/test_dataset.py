@@ -1,6 +1,8 @@
 """Data sets of arrays: what is accepted, what is refused, how they are split."""
 
 import hashlib
+import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -160,6 +162,73 @@ def test_every_example_is_as_likely_to_be_set_aside():
 def test_a_split_that_leaves_a_part_empty_is_refused(fraction):
     with pytest.raises(ValueError, match=f"a fraction of {fraction} of 4 examples leaves one part"):
         numbered(4).split(fraction)
+
+
+@pytest.mark.parametrize(
+    ("count", "fraction", "would_do"),
+    [(3, 0.15, 0.33), (3, 0.9, 0.666667), (1438, 1e-4, 0.0007), (7, 0.999, 0.857143)],
+)
+def test_of_too_few_examples_the_fraction_that_would_do_is_named(count, fraction, would_do):
+    message = f"a fraction of {fraction} of {count} examples leaves one part empty: {count} are too"
+    with pytest.raises(ValueError, match=f"{message} few for it, {would_do} or (more|less) would"):
+        numbered(count).split(fraction)
+    parts = numbered(count).split(would_do)
+    assert sorted(map(len, parts)) == [1, count - 1]
+
+
+def test_a_single_example_cannot_be_split():
+    with pytest.raises(ValueError, match="1 examples leaves one part empty: two are needed"):
+        numbered(1).split(0.5)
+
+
+@pytest.mark.parametrize("fraction", ["0.1", True, None, np.nan])
+def test_a_fraction_that_is_no_number_is_refused(fraction):
+    with pytest.raises(
+        ValueError, match=f"fraction must be a number between 0 and 1, got {fraction!r}"
+    ):
+        numbered(4).split(fraction)
+
+
+def classes(*labels, names=("cat", "dog", "emu", "fox")):
+    images = np.zeros((len(labels), 2, 2, 1), np.uint8)
+    return Splits(from_arrays(images, labels, names, "pets"))
+
+
+def test_no_class_loses_all_its_examples_to_another_part():
+    message = (
+        "pets: a random part of 0.3 set aside leaves no example to train on of the class 'emu' "
+        r"\(it has 1\): add examples of it, or leave it out"
+    )
+    whole = classes(*[0] * 12, *[1] * 12, 2)  # and no fox, from the start
+    lost = [seed for seed in range(20) if 2 in whole.train.split(0.3, seed)[1].labels]
+    assert 0 < len(lost) < 20
+    for seed in range(20):
+        for part in (whole.with_test, whole.with_validation):
+            if seed in lost:
+                with pytest.raises(ValueError, match=message):
+                    part(0.3, seed)
+            else:
+                assert 2 in part(0.3, seed).train.labels
+    # Classes without names may be anything, numbers of examples even.
+    unnamed = classes(*range(20), names=()).with_test(0.3)
+    assert len(unnamed.train) == 14
+
+
+def test_of_many_lost_classes_some_are_named():
+    with pytest.raises(
+        ValueError, match=r"^pets: .* of the class ('\d+' \(it has 1\), ){4}.* and more:"
+    ):
+        classes(*range(40), names=list(map(str, range(40)))).with_test(0.5)
+
+
+def test_numbers_of_numpy_are_numbers():
+    splits = classes(0, 0, 1, 1)
+    few = replace(splits, source={"data": "x"}).with_train_examples(np.int64(3))
+    assert len(few.train) == 3
+    assert json.dumps(few.source["steps"]) == '[["with_train_examples", 3, 0]]'
+    for wrong in (True, 2.0, "2", np.int64(5)):
+        with pytest.raises(ValueError, match=r"train_examples must be .* between 1 and 4, .* got "):
+            splits.with_train_examples(wrong)
 
 
 def test_splits_set_validation_aside_from_training():

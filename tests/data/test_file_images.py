@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from cnnjax.data import Decoding, FileImages, Loader, UnreadableImage, load, prefetch
+from cnnjax.data import Decoding, FileImages, Loader, UnreadableImage, load, pixel_cache, prefetch
 from cnnjax.data.dataset import Dataset
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
@@ -102,6 +102,40 @@ def test_a_damaged_cache_is_made_again(folder):
     np.testing.assert_array_equal(load(folder, image_size=(4, 4)).train.images[:], pixels)
 
 
+@pytest.mark.parametrize("file", ["images.npy", "images.crc32"])
+def test_a_cache_of_other_pixels_is_made_again(folder, tmp_path, monkeypatch, file):
+    monkeypatch.setenv("CNNJAX_CACHE_DIR", str(tmp_path))
+    first = load(folder, image_size=(4, 4)).train.images
+    pixels = first[:].copy()
+    content = bytearray((first.cache_folder / file).read_bytes())
+    content[-8:] = bytes(8)
+    (first.cache_folder / file).write_bytes(content)
+    told: list[str] = []
+    again = load(folder, image_size=(4, 4), progress=told.append).train.images
+    np.testing.assert_array_equal(again[:], pixels)
+    assert [line.partition(", into")[0] for line in told] == [
+        f"decoding 11 pictures of {folder} anew, since the cache is damaged"
+    ]
+    told.clear()
+    load(folder, image_size=(4, 4), progress=told.append)
+    assert told == []
+
+
+def test_a_large_cache_and_one_of_an_older_version_are_taken_as_they_are(
+    folder, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("CNNJAX_CACHE_DIR", str(tmp_path))
+    kept = load(folder, image_size=(4, 4)).train.images.cache_folder
+    content = (kept / "images.npy").read_bytes()
+    (kept / "images.npy").write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    assert pixel_cache.open_pixels(kept) is None
+    monkeypatch.setattr(pixel_cache, "CHECKED", 11 * 4 * 4 * 3 - 1)
+    assert pixel_cache.open_pixels(kept) is not None
+    monkeypatch.undo()
+    (kept / "images.crc32").unlink()
+    assert pixel_cache.open_pixels(kept) is not None
+
+
 def test_a_full_disk_leaves_nothing_half_written(folder, tmp_path, monkeypatch):
     monkeypatch.setenv("CNNJAX_CACHE_DIR", str(tmp_path))
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -147,7 +181,15 @@ def test_without_a_writable_cache_the_pictures_are_in_memory(folder, tmp_path, m
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"size": (0, 5)}, r"image_size must be \(height, width\), each >= 1, got \(0, 5\)"),
+        (
+            {"size": (0, 5)},
+            r"image_size must be \(height, width\), each >= 1 and whole, got \(0, 5\)",
+        ),
+        ({"size": (True, True)}, r"image_size must be .* each >= 1 and whole, got \(True, True\)"),
+        ({"size": (5.0, 5.0)}, r"image_size must be .* each >= 1 and whole, got \(5.0, 5.0\)"),
+        ({"size": (5, 5, 3)}, r"image_size must be \(height, width\), .* got \(5, 5, 3\)"),
+        ({"size": "55"}, r"image_size must be \(height, width\), .* got '55'"),
+        ({"size": np.array(5)}, r"image_size must be \(height, width\), .* got array\(5\)"),
         ({"size": 5}, r"image_size must be \(height, width\)"),
         ({"channels": 4}, r"channels must be 1 \(grey\) or 3 \(RGB\), got 4"),
         ({"resize": "squeeze"}, "resize must be one of crop, stretch, pad, got 'squeeze'"),
@@ -159,6 +201,13 @@ def test_without_a_writable_cache_the_pictures_are_in_memory(folder, tmp_path, m
 def test_wrong_settings(options, message):
     with pytest.raises(ValueError, match=message):
         Decoding(**{"size": (5, 5), **options})
+
+
+@pytest.mark.parametrize("size", [[4, 5], np.array([4, 5]), (np.int32(4), np.uint8(5))])
+def test_a_size_may_be_of_numpy(size):
+    decoding = Decoding(size)
+    assert decoding.size == (4, 5)
+    assert repr(decoding) == repr(Decoding((4, 5)))  # of which the name of the cache is made
 
 
 def test_batches_of_streamed_pictures_are_those_of_kept_ones(kept, streamed):

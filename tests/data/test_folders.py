@@ -203,6 +203,65 @@ def test_what_is_in_no_class_folder_is_listed(folder, tmp_path):
     )
 
 
+def test_a_link_to_a_folder_is_named(folder, tmp_path):
+    picture(tmp_path / "elsewhere" / "a.png")
+    picture(tmp_path / "birds" / "a.png")
+    (folder / "cat" / "more").symlink_to(tmp_path / "elsewhere")
+    (folder / "dog" / "round").symlink_to(folder)
+    (folder / "dog" / ".hidden").symlink_to(folder)
+    (folder / "bird").symlink_to(tmp_path / "birds")  # of a class: read as ever
+    scan = scan_folder(folder)
+    assert scan.class_names == ("bird", "cat", "dog")
+    assert len(scan.parts["train"].files) == 8
+    assert scan.set_aside == (
+        ("cat/more/", "a link to a folder is not followed"),
+        ("dog/round/", "a link to a folder is not followed"),
+    )
+    divided = tmp_path / "divided"
+    divided.mkdir()
+    folder.rename(divided / "train")
+    assert ("train/cat/more/", scan.set_aside[0][1]) in scan_folder(divided).set_aside
+
+
+@pytest.mark.parametrize("name", ["test", "Validation", "val"])
+def test_a_part_beside_class_folders_is_no_class(folder, name):
+    for label in ("cat", "dog"):
+        picture(folder / name / label / "a.png")
+    with pytest.raises(ValueError, match=rf"has {name}/ with folders in it \(cat/\) beside class"):
+        scan_folder(folder)
+    with pytest.raises(
+        ValueError, match=rf"put these into train/, beside {name}/; or, if '{name}'"
+    ):
+        load_texts(folder)
+    assert scan_folder(folder, ["cat", "dog"]).class_names == ("cat", "dog")
+    assert scan_folder(folder, ["cat", "dog", name]).class_names == ("cat", "dog", name)
+
+
+def test_names_that_are_not_utf8_are_printed_with_escapes(folder, tmp_path):
+    root = os.fsencode(tmp_path / "p") + b"\xff"
+    os.rename(folder, root)
+    Path(os.fsdecode(root), "cat", os.fsdecode(b"b\xff.png")).touch()
+    scan = scan_folder(os.fsdecode(root))
+    for text in (str(scan), "\n".join(scan.remarks())):
+        assert r"p\udcff: " in text
+        assert r"  cat/b\udcff.png: empty" in text
+        text.encode()
+
+
+def test_class_names_are_a_list(folder):
+    for wrong in ("cat", [0, 1]):
+        with pytest.raises(ValueError, match=r"class_names must be a list of names, got "):
+            load(folder, image_size=(6, 5), class_names=wrong)
+
+
+def test_a_class_of_one_picture_stays_for_training_or_is_refused(folder):
+    picture(folder / "emu" / "only.png")
+    splits = load(folder, image_size=(6, 5))
+    seed = next(s for s in range(20) if 7 in splits.train.split(0.4, s)[1].images.rows)
+    with pytest.raises(ValueError, match=r"train on of the class 'emu' \(it has 1\)"):
+        splits.with_test(0.4, seed)
+
+
 def test_a_folder_that_cannot_be_read_is_named(folder, monkeypatch):
     picture(folder / "cat" / "locked" / "a.png")
     scandir = os.scandir

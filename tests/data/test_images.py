@@ -1,10 +1,13 @@
 """Image files of every kind, and sizes against Pillow by hand."""
 
+import struct
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
 
 from cnnjax.data import UnreadableImage, read_image, resize_image
 
@@ -107,6 +110,55 @@ def test_the_exif_orientation_is_applied(tmp_path, orientation, upright):
     exif[0x0112] = orientation
     path = saved(RGB, tmp_path / "a.png", exif=exif)
     assert read_image(path).tolist() == upright(RGB).tolist()
+
+
+def test_a_damaged_exif_does_not_spoil_the_picture(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112], exif[0x011A] = 6, 72.5
+    path = saved(RGB, tmp_path / "a.jpg", exif=exif)
+    whole = path.read_bytes()
+    wanted = read_image(path)
+    # A rational number where the standard has a whole one: the orientation is legible still.
+    path.write_bytes(whole.replace(b"\x01\x1a", b"\x01\x01"))
+    assert read_image(path).tolist() == wanted.tolist()
+    # A TIFF header that is none, within: nothing is legible.
+    assert whole.count(b"Exif\0\0MM\0*") == 1
+    path.write_bytes(whole.replace(b"Exif\0\0MM\0*", b"Exif\0\0MMMM"))
+    assert read_image(path).tolist() == np.rot90(wanted).tolist()
+
+
+@pytest.mark.parametrize(
+    "error", [struct.error("required argument"), NotImplementedError("format"), AttributeError("x")]
+)
+def test_whatever_pillow_raises_the_file_is_called_unreadable(tmp_path, monkeypatch, error):
+    def fail(image):
+        raise error
+
+    path = saved(RGB, tmp_path / "a.png")
+    monkeypatch.setattr(Image.Image, "getexif", fail)  # the pixels are whole
+    assert read_image(path).tolist() == RGB.tolist()
+    monkeypatch.setattr(PngImageFile, "load", fail)
+    with pytest.raises(UnreadableImage, match=rf"a\.png: not a readable image \({error}\)"):
+        read_image(path)
+
+
+def test_content_that_pillow_does_not_know_is_named(tmp_path):
+    path = saved(RGB, tmp_path / "a.png", format="DDS")
+    content = bytearray(path.read_bytes())
+    content[80:84] = (1).to_bytes(4, "little")  # flags of a pixel format that nobody has
+    path.write_bytes(content)
+    with pytest.raises(UnreadableImage, match=r"not a readable image \(Unknown pixel format"):
+        read_image(path)
+
+
+def test_lack_of_memory_is_not_the_files_fault(tmp_path, monkeypatch):
+    def fail(image):
+        raise MemoryError
+
+    path = saved(RGB, tmp_path / "a.png")
+    monkeypatch.setattr(PngImageFile, "load", fail)
+    with pytest.raises(MemoryError):
+        read_image(path)
 
 
 def test_the_first_frame_of_a_gif(tmp_path):

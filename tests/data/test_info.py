@@ -357,3 +357,16 @@ def test_examples_that_cannot_be() -> None:
         choose_examples(labels, ("cat", "dog"), 1, classes=["dgo"])
     with pytest.raises(ValueError, match="a class is named twice: cat, cat"):
         choose_examples(labels, ("cat", "dog"), 1, classes=["cat", "cat"])
+
+
+def test_a_picture_with_illegible_exif_has_a_size(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+        file = tmp_path / name / "a.jpg"
+        grey = 90 if name == "cat" else 160
+        Image.fromarray(np.full((12, 20, 3), grey, np.uint8)).save(file, exif=exif)
+        file.write_bytes(file.read_bytes().replace(b"Exif\0\0MM\0*", b"Exif\0\0MMMM"))
+    part = describe(load(tmp_path, image_size=(8, 8), memory_budget=0)).parts["train"]
+    assert (part.heights, part.widths) == ((12, 12, 12), (20, 20, 20))

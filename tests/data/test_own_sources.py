@@ -241,9 +241,11 @@ def test_the_number_of_classes_does_not_depend_on_who_is_set_aside(tmp_path):
     write_idx(tmp_path / "train-images-idx3-ubyte", IMAGES)
     write_idx(tmp_path / "train-labels-idx1-ubyte", labels)
     for source in (tmp_path / "rare.npz", tmp_path):
-        found = [load(source, validation=0.3, train_examples=3, seed=seed) for seed in range(9)]
+        found = [load(source, train_examples=3, seed=seed) for seed in range(9)]
         assert min(splits.train.labels.max() for splits in found) < 5
         assert {splits.train.label_names for splits in found} == {tuple("012345")}
+        with pytest.raises(ValueError, match=r"to train on of the class '5' \(it has 1\)"):
+            load(source, validation=0.3, seed=5)
     np.savez(tmp_path / "one.npz", x=IMAGES, y=LABELS * 0)
     assert load(tmp_path / "one.npz").train.label_names == ("0", "1")
     np.savez(tmp_path / "numbers.npz", x=IMAGES, y=LABELS + np.int64(2**30))
@@ -317,7 +319,7 @@ def test_a_table_is_found_again_by_its_record(pictures):
             **{"path_column": "where", "label_column": "what", "files_set_aside": 0},
         },
     }
-    splits = splits.with_test(0.3, 1).with_validation(0.3, 2)
+    splits = splits.with_test(0.3, 1).with_validation(0.3, 4)
     assert same(again(splits), splits)
     np.testing.assert_array_equal(again(splits).train.images[:], splits.train.images[:])
 
@@ -457,6 +459,12 @@ def test_columns_and_classes_that_are_not_there(pictures):
     (pictures / "b.csv").write_bytes(b"path,label\n\xff.png,a\n")
     with pytest.raises(ValueError, match=r"b\.csv is not UTF-8 text \(byte 0xff"):
         load(pictures / "b.csv", image_size=(7, 6))
+
+
+@pytest.mark.parametrize("wrong", ["cat", [0, 1]])
+def test_class_names_of_a_table_are_a_list(pictures, wrong):
+    with pytest.raises(ValueError, match=r"class_names must be a list of names, got "):
+        scan_table(table(pictures / "t.csv", [HEAD, *names(0, 1)]), wrong)
 
 
 def test_a_table_of_pictures_is_none_of_texts(pictures):

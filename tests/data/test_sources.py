@@ -65,6 +65,12 @@ def test_a_validation_part_that_cannot_be_is_refused():
         load("digits", validation=1.5)
 
 
+@pytest.mark.parametrize("validation", ["0.1", True, np.nan])
+def test_a_validation_part_that_is_no_number_is_refused(validation):
+    with pytest.raises(ValueError, match=r"validation must be a number in \[0, 1\), got "):
+        load("digits", validation=validation)
+
+
 def test_a_part_of_the_training_data_leaves_the_others_as_they_are():
     whole = load("digits", validation=0.2, seed=5)
     few, more = (load("digits", validation=0.2, train_examples=n, seed=5) for n in (50, 200))

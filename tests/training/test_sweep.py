@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import cnnjax as cj
-from cnnjax.training.sweep import _place
+from cnnjax.training.sweep import _folder, _folders
 
 CONFIG = cj.TrainingConfig(epochs=2, batch_size=32, optimizer="adam", monitor=None)
 net = partial(cj.create_model, "mlp", input_shape=(12, 12, 1), num_classes=3, units=(8,))
@@ -89,7 +89,13 @@ def test_run_directories_and_going_on(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"seeds": 0}, r"seeds must be a number >= 1, or different seeds, got 0"),
+        ({"seeds": 0}, r"seeds must be a whole number >= 1, got 0"),
+        ({"seeds": 2.0}, r"seeds must be a whole number >= 1, got 2.0"),
+        ({"seeds": "2"}, r"seeds must be a whole number >= 1, got '2'"),
+        ({"seeds": (0, 1.5)}, r"seeds must be a whole number >= 0, got 1.5"),
+        ({"seeds": ()}, r"seeds must be a number >= 1, or different seeds, got \(\)"),
+        ({"learning_rate": np.ones((1, 2))}, r"learning_rate must be a list of values to try"),
+        ({"learning_rate": np.ones(0)}, r"learning_rate must be a list of values to try"),
         ({"seeds": (1, 1)}, r"seeds must be .*, got \(1, 1\)"),
         ({"learning_rate": ()}, r"learning_rate must be a list of values to try, got \(\)"),
         ({"learning_rate": 0.1}, r"learning_rate must be a list of values to try, got 0.1"),
@@ -131,16 +137,107 @@ def test_a_run_that_diverges_is_a_line_and_the_others_go_on(
         cj.sweep(net, splits, config, seeds=1, learning_rate=(1e30,), verbose=False)
 
 
-def test_names_of_directories_are_short_and_those_of_the_next_process(tmp_path: Path) -> None:
+def test_names_of_directories_are_short_and_those_of_the_next_process() -> None:
     def own(key: Any, image: Any) -> Any:
         return image
 
     other = cj.augment.Augment(rotation=10)
     settings = [{"augment": other, "weight_decay": 0.1}, {"augment": own}, {"augment": other}]
-    names = [_place(tmp_path, one, 0).parent.name for one in settings]
+    names = [_folder(one) for one in settings]
     assert len(set(names)) == 3
     assert max(map(len, names)) < 150
     assert "0x" not in names[1]
-    assert (
-        _place(tmp_path, {"learning_rate": 1e-3}, 2) == tmp_path / "learning_rate=0.001" / "seed2"
-    )
+    assert _folder({"learning_rate": 1e-3}) == "learning_rate=0.001"
+    assert _folders(settings) == names
+
+
+def test_folders_that_would_have_one_name_have_a_hash_each() -> None:
+    alike = [{"frozen": ("dense*",)}, {"frozen": ("dense?",)}, {"frozen": ("conv*",)}]
+    first, second, other = _folders(alike)
+    assert (first, second) == ("frozen=_dense_,_-fc1ff8b13475", "frozen=_dense_,_-10e2ddc178c3")
+    assert other == "frozen=_conv_,_"
+    assert _folders(alike[::-1]) == [other, second, first]
+    # One and the same setting twice is no clash.
+    assert _folders(alike[:1] * 2) == ["frozen=_dense_,_"] * 2
+    same = {"name": ("a,b=c", "a"), "b": ("d", "c,b=d")}
+    pair = [{k: v[i] for k, v in same.items()} for i in (0, 1)]
+    assert pair == [{"name": "a,b=c", "b": "d"}, {"name": "a", "b": "c,b=d"}]
+    assert len(set(_folders(pair))) == 2
+    assert len(set(_folders([{"dropout": 0.5}, {"dropout": "0.5"}]))) == 2
+    assert len(set(_folders([{"augment": json.dumps}, {"augment": other_module()}]))) == 2
+
+
+def other_module() -> Any:
+    """Another function that is called dumps."""
+
+    def dumps() -> None: ...
+
+    dumps.__qualname__ = "dumps"
+    return dumps
+
+
+@dataclass(frozen=True)
+class Darker:
+    factor: float
+
+    def __call__(self, key: Any, image: Any) -> Any:
+        return image * self.factor
+
+
+def darker(factor: float) -> Any:
+    return lambda key, image: image * factor
+
+
+def test_settings_whose_names_are_alike_have_runs_of_their_own(
+    splits: cj.data.Splits, tmp_path: Path
+) -> None:
+    config = replace(CONFIG, epochs=1)
+    arguments: dict[str, Any] = {"frozen": (("dense*",), ("dense?",), ("den*",)), "seeds": 1}
+    plain = cj.sweep(net, splits, config, **arguments, verbose=False)
+    for resume in (False, True):
+        kept = cj.sweep(
+            net, splits, config, **arguments, directory=tmp_path, resume=resume, verbose=False
+        )
+        assert np.array_equal(kept.values("test_loss"), plain.values("test_loss"))
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_functions_of_one_name_are_refused_where_runs_are_kept(
+    splits: cj.data.Splits, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = replace(CONFIG, epochs=1)
+    functions = (darker(1.0), darker(0.0))
+    with pytest.raises(ValueError, match=r"augment has different values that are all called .*def"):
+        cj.sweep(net, splits, config, seeds=1, augment=functions, directory=tmp_path, resume=True)
+    with pytest.raises(ValueError, match=r"augment has different values"):
+        _folders([{"augment": (one,), "frozen": ()} for one in functions])
+    assert (capsys.readouterr().out, list(tmp_path.iterdir())) == ("", [])
+    found = cj.sweep(net, splits, config, seeds=1, augment=functions, verbose=False)
+    named = (Darker(1.0), Darker(0.0))
+    kept = cj.sweep(net, splits, config, seeds=1, augment=named, directory=tmp_path, verbose=False)
+    assert np.array_equal(kept.values("test_loss"), found.values("test_loss"))
+    assert kept.values("test_loss")[0] != kept.values("test_loss")[1]
+
+
+def test_a_partial_with_other_arguments_is_another_run(
+    splits: cj.data.Splits, tmp_path: Path
+) -> None:
+    def dark(key: Any, image: Any, k: float) -> Any:
+        return image * k
+
+    config = replace(CONFIG, epochs=1, resume=True)
+    before = replace(config, augment=partial(dark, k=1.0))
+    cj.fit(net(seed=0), splits, before, directory=tmp_path, verbose=False)
+    after = replace(config, augment=partial(dark, k=0.0))
+    with pytest.raises(cj.training.RunError, match=r"augment.*k=1\.0.*k=0\.0"):
+        cj.fit(net(seed=0), splits, after, directory=tmp_path, verbose=False)
+
+
+def test_numpy_numbers_and_arrays_are_seeds_and_lists(splits: cj.data.Splits) -> None:
+    config, rates = replace(CONFIG, epochs=1), np.logspace(-3, -2, 2)
+    one = cj.sweep(net, splits, config, seeds=np.int64(2), learning_rate=rates, verbose=False)
+    other = cj.sweep(net, splits, config, seeds=np.arange(2), learning_rate=rates, verbose=False)
+    assert one.seeds == other.seeds == (0, 1)
+    assert one.settings == ({"learning_rate": 1e-3}, {"learning_rate": 1e-2})
+    assert {type(value) for s in one.settings for value in s.values()} == {float}
+    assert np.array_equal(one.values("loss"), other.values("loss"))
