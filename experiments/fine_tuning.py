@@ -2,7 +2,8 @@
 
 Five steps: put a head on a trained base, freeze the base, train the head, set the last block free,
 train both at a low rate. The first three are a stage with a run of its own, the last two another.
-The tuned recipe alters the photos less, and lets higher rates fall along a cosine (Adam).
+The tuned recipe alters the photos less, trains the head at a higher rate, and lets both rates fall
+along a cosine (Adam).
 
 Command:   python -m experiments.fine_tuning --data FOLDER [--backbone mobilenet] [--weights FILE]
            [--recipe tuned]
@@ -61,8 +62,8 @@ class FineTuningOptions(BackboneOptions, RecipeOptions):
     """Of the head while the base is frozen; default: 1e-4, of the tuned recipe 1e-3."""
     free_from: Annotated[str | None, tyro.conf.arg(metavar="LAYER")] = None
     """First layer that the second stage trains; default: that of the last block."""
-    fine_rate: Annotated[float | None, tyro.conf.arg(metavar="FLOAT")] = None
-    """Learning rate of the second stage; default: a tenth of the first's."""
+    fine_rate: float = 1e-5
+    """Learning rate of the second stage."""
     train_norm: bool = False
     """Whether the second stage also trains batch normalisation, on the statistics of its batches;
     by default it stays as it is."""
@@ -102,8 +103,7 @@ def run(options: FineTuningOptions) -> dict[str, cj.Run]:
     head = {"units": (256,), "pooling": pooling}
     free_from = options.free_from or TOP_BLOCKS[options.backbone]
     epochs = options.fine_epochs or task.training.epochs
-    rate = options.fine_rate or task.training.learning_rate / 10
-    fine = {"learning_rate": rate, "epochs": epochs}
+    fine = {"learning_rate": options.fine_rate, "epochs": epochs}
     return train_in_stages(options, task, head, free_from, fine, not options.train_norm)
 
 
