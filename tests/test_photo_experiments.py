@@ -7,6 +7,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -332,3 +333,14 @@ def test_a_scan_from_the_command_line(photos: Path, tmp_path: Path) -> None:
     assert r"red/b\udcff.png: empty" in said
     wrong = python("-m", "cnnjax.cli", "data", "scan", tmp_path / "absent", status=1).stderr
     assert wrong.startswith("error: folder ")
+
+
+def test_recipes_of_fine_tuning() -> None:
+    def training(**options: Any) -> cj.TrainingConfig:
+        return fine_tuning.experiment(fine_tuning.FineTuningOptions(**options)).training
+
+    reported, tuned = training(), training(recipe="tuned")
+    assert (reported.optimizer, reported.learning_rate, reported.epochs) == ("rmsprop", 1e-4, 10)
+    assert (tuned.optimizer, tuned.learning_rate, tuned.schedule) == ("adam", 1e-3, "cosine")
+    assert training(recipe="tuned", learning_rate=0.5, epochs=2).learning_rate == 0.5
+    assert training(learning_rate=0.5).augment == reported.augment != tuned.augment
