@@ -11,6 +11,7 @@ Reported:  VGG16 at 150x150, about 90 % of the validation photos of dogs and cat
 
 Ours:      MobileNet at 224x224 with ImageNet weights, 2,000 photos, 3 seeds: 98.50 ± 0.26 % test
            accuracy on its last map, 88.80 ± 0.20 % on that of conv_pw_9_relu; 25 s of training.
+           Features of all 4,000 photos and the classifier take 2.5 minutes on two cores.
 """
 
 from dataclasses import dataclass, replace
