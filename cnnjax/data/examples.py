@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from cnnjax import paths, rng
+from cnnjax.checks import whole_number
 from cnnjax.data.dataset import Dataset
 
 
@@ -36,8 +37,7 @@ def choose_examples(
     >>> sorted(chosen["cat"].tolist()), len(chosen["dog"])
     ([0, 2], 2)
     """
-    if isinstance(per_class, bool) or not isinstance(per_class, int) or per_class < 1:
-        raise ValueError(f"per_class must be a whole number >= 1, got {per_class!r}")
+    per_class = whole_number("per_class", per_class)
     if not 0 <= seed < 2**32:
         raise ValueError(f"seed must lie in [0, 2^32), got {seed}")
     wanted = list(names if classes is None else classes)

@@ -13,6 +13,7 @@ import numpy as np
 from jax import Array
 
 from cnnjax import paths, rng
+from cnnjax.checks import whole_number
 from cnnjax.explain.recipes import RECIPES
 from cnnjax.models import Model
 from cnnjax.models.model import Variables
@@ -67,14 +68,7 @@ def check_ascent(recipe: str, steps: int) -> None:
         raise ValueError(
             f"there is no recipe {recipe!r}. {paths.suggest(recipe, RECIPES, 'recipes')}"
         )
-    at_least_one(steps, "steps")
-
-
-def at_least_one(value: int, name: str) -> int:
-    """The value, if it is a whole number >= 1."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-        raise ValueError(f"{name} must be a whole number >= 1, got {value!r}")
-    return int(value)
+    whole_number("steps", steps)
 
 
 def climb(

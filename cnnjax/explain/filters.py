@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from cnnjax import rng
-from cnnjax.explain.ascent import Patterns, at_least_one, check_ascent, climb
+from cnnjax.checks import whole_number
+from cnnjax.explain.ascent import Patterns, check_ascent, climb
 from cnnjax.explain.cut import cut_at, map_shape
 from cnnjax.explain.recipes import RECIPES
 from cnnjax.models import Model
@@ -125,7 +126,7 @@ def find_patterns(
 ) -> Patterns:
     """`filter_patterns` with the numbers of the filters, and the dead ones instead of a warning."""
     check_ascent(recipe, steps)
-    size = at_least_one(size, "size")
+    size = whole_number("size", size)
     count = map_shape(model, layer, size)[2]
     numbers = _checked_filters(filters, layer, count)
     cut = cut_at(model, layer, RECIPES[recipe].before_activation)

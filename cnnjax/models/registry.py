@@ -6,10 +6,10 @@ import contextlib
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from flax import linen
 
 from cnnjax import paths
+from cnnjax.checks import whole_number
 from cnnjax.data import Vocabulary
 from cnnjax.download import DownloadError
 from cnnjax.models import imagenet
@@ -223,9 +223,7 @@ def build(
         arguments = {"vocabulary_size": size, **arguments}
     shape = checked_shape(name, builder, input_shape)
     num_classes = builder.num_classes if num_classes is None else num_classes
-    num_classes = int(num_classes) if isinstance(num_classes, np.integer) else num_classes
-    if isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 1:
-        raise ValueError(f"num_classes must be a whole number >= 1, got {num_classes!r}")
+    num_classes = whole_number("num_classes", num_classes)
     head = _head(builder, arguments)
     module = builder.module(num_classes=num_classes, **arguments)
     spec = ModelSpec(

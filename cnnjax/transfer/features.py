@@ -17,6 +17,7 @@ import numpy as np
 from jax import Array
 
 from cnnjax import paths
+from cnnjax.checks import whole_number
 from cnnjax.data import Dataset, Loader, Splits, prefetch
 from cnnjax.explain.activations import layer_outputs
 from cnnjax.models import Model
@@ -79,8 +80,7 @@ def extract_features(
             f"data must be Splits or a Dataset, got {type(data).__name__}: "
             "cj.data.from_arrays(images, labels) makes one"
         )
-    if not isinstance(batch_size, int) or batch_size < 1:
-        raise ValueError(f"batch_size must be a whole number >= 1, got {batch_size!r}")
+    batch_size = whole_number("batch_size", batch_size)
     work = _planned(model, layer, pooling, Path(directory))
 
     def features(part: Dataset) -> Dataset:
