@@ -78,7 +78,7 @@ class Config:
     """Of both nets."""
     learning_rate: float = 1e-3
     """The same all along."""
-    epochs: int = 10
+    epochs: int = 20
     """Passes over the training data."""
     batch_size: int = 100
     """Images a step."""
