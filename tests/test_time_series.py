@@ -71,6 +71,48 @@ def test_outputs_equal_kerass(name: str) -> None:
     np.testing.assert_allclose(model(inputs), wanted, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("length", "dilations", "kernel_size"),
+    [
+        (300, (1, 2, 4, 8, 16, 32, 64, 128), 2),
+        (40, (1, 2, 4, 8, 16, 32, 64, 128), 2),  # shorter than what is seen
+        (11, (1, 3, 9), 3),
+        (30, (4, 1, 3), 3),  # not evenly spaced
+        (9, (2, 2, 5), 2),
+        (1, (1, 2), 2),
+        (5, (3,), 4),
+    ],
+)
+def test_causal_convolutions_over_all_steps_end_the_same(
+    length: int, dilations: tuple[int, ...], kernel_size: int
+) -> None:
+    model = cj.create_model(
+        "series_conv1d", input_shape=(length, 2), num_classes=3, filters=5,
+        dilations=dilations, kernel_size=kernel_size,
+    )  # fmt: skip
+    rng = np.random.default_rng(3)
+    model = model.replace(
+        variables=paths.map_flat(
+            lambda path, leaf: jnp.asarray(rng.normal(size=leaf.shape) / 3, jnp.float32),
+            model.variables,
+        )
+    )
+    inputs = rng.normal(size=(4, length, 2)).astype(np.float32)
+    x: Any = inputs
+    for i, dilation in enumerate(dilations, start=1):
+        weights = [np.asarray(model.params[f"conv{i}"][name]) for name in ("kernel", "bias")]
+        layer = layers.Conv1D(
+            5, kernel_size, padding="causal", dilation_rate=dilation, activation="relu"
+        )
+        layer.build(x.shape)
+        layer.set_weights(weights)
+        y = layer(x)
+        x = y if i == 1 else x + y
+    forecast = model.params["forecast"]
+    wanted = np.asarray(x)[:, -1] @ np.asarray(forecast["kernel"]) + np.asarray(forecast["bias"])
+    np.testing.assert_allclose(model(inputs), wanted, rtol=1e-4, atol=1e-4)
+
+
 def test_the_defaults_are_of_like_size() -> None:
     conv, gru = (cj.Model.abstract(*build(name)) for name in ("series_conv1d", "series_gru"))
     assert 0.9 < cj.summary(conv).parameters / cj.summary(gru).parameters < 1.1
