@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from flax import linen
@@ -10,6 +10,8 @@ from jax import Array
 from jax.nn import relu
 
 from cnnjax.nn import (
+    Activation,
+    BatchNormalization,
     Conv2D,
     Dense,
     GlobalAveragePooling2D,
@@ -22,6 +24,8 @@ from cnnjax.nn import (
 from cnnjax.nn.initializers import Initializer
 
 _BLOCKS = ((32, 64), (64, 128), (64, 128))  # filters; a pooling stands between two blocks
+
+_STEMS = ("separable", "full")
 
 # Of depthwise kernels, and of all others.
 _INITIALIZERS = {
@@ -42,19 +46,31 @@ class SeparableConvnet(linen.Module):
         initializer: of the kernels: "glorot", which is Keras'; with it the logits start at a few
             millionths and the net hardly learns. "he" keeps the size of the outputs from layer to
             layer.
+        stem: kind of the first convolution: "separable", or "full", because three colours leave a
+            depthwise convolution three filters, and are far from independent (Chollet 2021, Deep
+            Learning with Python, 2nd ed., 9.3.4).
+        batch_norm: normalise behind every convolution, which then has no bias.
     """
 
     num_classes: int = 10
     initializer: str = "glorot"
+    stem: str = "separable"
+    batch_norm: bool = False
 
     @linen.compact
     def __call__(self, inputs: Array, train: bool = False) -> Array:
         """[N, H, W, C] -> [N, num_classes]."""
-        depthwise, pointwise = _initializers(self.initializer)
-        kind = partial(
-            SeparableConv2D, depthwise_initializer=depthwise, pointwise_initializer=pointwise
+        if self.stem not in _STEMS:
+            known = " or ".join(map(repr, _STEMS))
+            raise ValueError(f"stem must be {known}, got {self.stem!r}")
+        depthwise, kernel = _initializers(self.initializer)
+        separable = partial(
+            SeparableConv2D, depthwise_initializer=depthwise, pointwise_initializer=kernel
         )
-        return _net(kind, "sepconv", inputs, self.num_classes, pointwise)
+        kinds = [("sepconv", separable)] * sum(map(len, _BLOCKS))
+        if self.stem == "full":
+            kinds[0] = ("conv", partial(Conv2D, kernel_initializer=kernel))
+        return _net(kinds, inputs, train, self.num_classes, self.batch_norm, kernel)
 
 
 class SeparableTwin(linen.Module):
@@ -63,17 +79,19 @@ class SeparableTwin(linen.Module):
     Args:
         num_classes: size of the output.
         initializer: of the kernels, "glorot" or "he".
+        batch_norm: normalise behind every convolution, which then has no bias.
     """
 
     num_classes: int = 10
     initializer: str = "glorot"
+    batch_norm: bool = False
 
     @linen.compact
     def __call__(self, inputs: Array, train: bool = False) -> Array:
         """[N, H, W, C] -> [N, num_classes]."""
         _, kernel = _initializers(self.initializer)
-        kind = partial(Conv2D, kernel_initializer=kernel)
-        return _net(kind, "conv", inputs, self.num_classes, kernel)
+        kinds = [("conv", partial(Conv2D, kernel_initializer=kernel))] * sum(map(len, _BLOCKS))
+        return _net(kinds, inputs, train, self.num_classes, self.batch_norm, kernel)
 
 
 def _initializers(name: str) -> tuple[Initializer, Initializer]:
@@ -85,20 +103,28 @@ def _initializers(name: str) -> tuple[Initializer, Initializer]:
 
 
 def _net(
-    kind: Callable[..., linen.Module],
-    name: str,
+    kinds: Sequence[tuple[str, Callable[..., linen.Module]]],
     inputs: Array,
+    train: bool,
     num_classes: int,
+    batch_norm: bool,
     initializer: Initializer,
 ) -> Array:
-    """Inside a compact module: the net with convolutions of one kind, called name1, name2, ..."""
+    """Inside a compact module: the net with a convolution of each kind, called name1, name2, ..."""
     x, number = inputs, 0
     for block, widths in enumerate(_BLOCKS):
         if block:
             x = MaxPooling2D(2, name=f"pool{block}")(x)
         for filters in widths:
+            kind_name, kind = kinds[number]
             number += 1
-            x = kind(filters, 3, activation=relu, name=f"{name}{number}")(x)
+            name = f"{kind_name}{number}"
+            if batch_norm:
+                x = kind(filters, 3, use_bias=False, name=name)(x)
+                x = BatchNormalization(name=f"{name}_bn")(x, train)
+                x = Activation(relu, name=f"{name}_relu")(x)
+            else:
+                x = kind(filters, 3, activation=relu, name=name)(x)
     x = GlobalAveragePooling2D(name="global_average_pooling")(x)
     x = Dense(32, activation=relu, kernel_initializer=initializer, name="dense1")(x)
     return Dense(num_classes, kernel_initializer=initializer, name="logits")(x)
