@@ -83,27 +83,24 @@ def logits_of(params: Parameters, data: cj.data.Dataset) -> np.ndarray:
 class Sgd:
     """`w <- w - rate g`, in place."""
 
-    def __init__(self, rate: float):
-        self.rate = rate
-
-    def update(self, params: Parameters, gradients: Parameters) -> None:
-        """One step."""
+    def update(self, params: Parameters, gradients: Parameters, rate: float) -> None:
+        """One step at a learning rate."""
         for path, g in gradients.items():
-            params[path] -= self.rate * g
+            params[path] -= rate * g
 
 
 class Adam:
     """Adam with Keras' constants, in place (Kingma & Ba 2015, in the form at the end of sec. 2)."""
 
-    def __init__(self, rate: float):
-        self.rate, self.steps = rate, 0
+    def __init__(self) -> None:
+        self.steps = 0
         self.mean: Parameters = {}
         self.square: Parameters = {}
 
-    def update(self, params: Parameters, gradients: Parameters) -> None:
-        """One step."""
+    def update(self, params: Parameters, gradients: Parameters, rate: float) -> None:
+        """One step at a learning rate."""
         self.steps += 1
-        rate = self.rate * math.sqrt(1 - 0.999**self.steps) / (1 - 0.9**self.steps)
+        rate *= math.sqrt(1 - 0.999**self.steps) / (1 - 0.9**self.steps)
         for path, g in gradients.items():
             self.mean[path] = 0.9 * self.mean.get(path, 0) + 0.1 * g
             self.square[path] = 0.999 * self.square.get(path, 0) + 0.001 * g * g

@@ -45,6 +45,7 @@ from cnnjax.plot import smooth
 from cnnjax.results import spread
 from cnnjax.storage import write_text
 from cnnjax.training import NonFiniteLoss
+from cnnjax.training.optim import make_schedule
 from cnnjax.weights import save_npz
 from cnnjax.weights.arrays import load_npz
 from experiments._numpy_net import (
@@ -77,8 +78,10 @@ class Config:
     optimizer: Literal["adam", "sgd"] = "adam"
     """Of both nets."""
     learning_rate: float = 1e-3
-    """The same all along."""
-    epochs: int = 20
+    """At the beginning."""
+    schedule: Literal["cosine", "constant"] = "cosine"
+    """How the learning rate falls, to zero at the end, or does not."""
+    epochs: int = 10
     """Passes over the training data."""
     batch_size: int = 100
     """Images a step."""
@@ -111,10 +114,11 @@ def experiment(config: Config) -> Experiment:
         batch_size=config.batch_size,
         optimizer=config.optimizer,
         learning_rate=config.learning_rate,
+        schedule=config.schedule,
         monitor=None,
         seed=config.seed,
     )
-    settings = ("epochs", "batch_size", "optimizer", "learning_rate")
+    settings = ("epochs", "batch_size", "optimizer", "learning_rate", "schedule")
     default = Config()
     changed = {k: v for k in settings if (v := getattr(config, k)) != getattr(default, k)}
     return Experiment(
@@ -135,8 +139,10 @@ def train(
 ) -> tuple[list[dict[str, float]], list[float]]:
     """Train in place, on the batches that `cj.fit` takes; returns epochs and losses of steps."""
     loader = cj.data.Loader(splits.train, config.batch_size, shuffle=True, seed=config.seed)
-    optimizer = OPTIMIZERS[config.optimizer](config.learning_rate)
-    epochs, losses = [], []
+    optimizer = OPTIMIZERS[config.optimizer]()
+    rate = make_schedule(experiment(config).training, config.epochs * loader.steps)
+    epochs: list[dict[str, float]] = []
+    losses: list[float] = []
     for epoch in range(config.epochs):
         began, total, right = time.perf_counter(), 0.0, 0
         for step, batch in enumerate(loader.epoch(epoch), start=1):
@@ -148,7 +154,7 @@ def train(
                     f"loss became {loss} in epoch {epoch + 1}, step {step} of {loader.steps}. Try "
                     f"a smaller learning_rate (it was {config.learning_rate:g})"
                 )
-            optimizer.update(params, gradients)
+            optimizer.update(params, gradients, float(rate(len(losses))))
             losses.append(loss)
             total += loss * len(labels)
             right += int((logits.argmax(axis=1) == labels).sum())

@@ -64,7 +64,7 @@ class SeparableConvnet(linen.Module):
             known = " or ".join(map(repr, _STEMS))
             raise ValueError(f"stem must be {known}, got {self.stem!r}")
         depthwise, kernel = _initializers(self.initializer)
-        separable = partial(
+        separable: Callable[..., linen.Module] = partial(
             SeparableConv2D, depthwise_initializer=depthwise, pointwise_initializer=kernel
         )
         kinds = [("sepconv", separable)] * sum(map(len, _BLOCKS))
