@@ -33,8 +33,9 @@ from cnnjax.cli import command
 from cnnjax.experiment import Experiment, PictureData, RecipeOptions, run_variants
 from experiments import _studies
 
-MODELS = {
+NETS = {
     "separable_convnet": "depthwise separable convolutions",
+    "separable_wide": "depthwise separable convolutions, twice as many filters",
     "separable_twin": "full convolutions",
 }
 
@@ -54,9 +55,16 @@ TRAINING = {
     ),
 }
 
-TUNED_NETS: dict[str, dict[str, Any]] = {
-    "separable_convnet": {"initializer": "he", "batch_norm": True, "stem": "full"},
-    "separable_twin": {"initializer": "he", "batch_norm": True},
+_SEPARABLE = {"initializer": "he", "batch_norm": True, "stem": "full"}
+
+# By recipe and net: the model and its arguments.
+MODELS: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
+    "reported": {name: (name, {}) for name in ("separable_convnet", "separable_twin")},
+    "tuned": {
+        "separable_convnet": ("separable_convnet", _SEPARABLE),
+        "separable_wide": ("separable_convnet", {**_SEPARABLE, "alpha": 2}),
+        "separable_twin": ("separable_twin", {"initializer": "he", "batch_norm": True}),
+    },
 }
 
 COLUMNS = {
@@ -76,6 +84,8 @@ class SeparableOptions(RecipeOptions):
     recipe: Literal["reported", "tuned"] = "tuned"
     """reported: Keras' initial values, with which the separable net hardly learns; tuned: initial
     values that keep the scale from layer to layer, for both nets."""
+    nets: tuple[Literal["separable_convnet", "separable_wide", "separable_twin"], ...] = ()
+    """Which to train; default: all that the recipe has."""
     data: PictureData = "cifar10"
     image_size: int = 64
     """Height and width to which pictures of any size are brought."""
@@ -83,13 +93,17 @@ class SeparableOptions(RecipeOptions):
     """Images to train on; default: all."""
 
 
-def experiment(model: str, options: SeparableOptions) -> Experiment:
-    """The training of one of the two nets."""
+def experiment(net: str, options: SeparableOptions) -> Experiment:
+    """The training of one of the nets."""
+    nets = MODELS[options.recipe]
+    if net not in nets:
+        raise ValueError(f"--recipe {options.recipe} has no {net}, only {', '.join(nets)}")
+    model, arguments = nets[net]
     return Experiment(
-        name=f"separable/{model}",
-        description=f"six layers of {MODELS[model]}",
+        name=f"separable/{net}",
+        description=f"six layers of {NETS[net]}",
         model=model,
-        arguments=TUNED_NETS[model] if options.recipe == "tuned" else {},
+        arguments=arguments,
         recipe=options.recipe,
         training=TRAINING[options.recipe],
         images={"image_size": (options.image_size, options.image_size)},
@@ -100,8 +114,9 @@ def experiment(model: str, options: SeparableOptions) -> Experiment:
 
 
 def main(options: SeparableOptions) -> dict[str, list[cj.Run]]:
-    """Train both and compare them."""
-    runs = run_variants({model: partial(experiment, model) for model in MODELS}, options)
+    """Train them and compare them."""
+    nets = options.nets or MODELS[options.recipe]
+    runs = run_variants({net: partial(experiment, net) for net in nets}, options)
     _studies.compare(_studies.folder_of(options, "separable") / "separable.md", runs, COLUMNS)
     return runs
 

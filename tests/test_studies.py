@@ -258,7 +258,7 @@ def settings(run: Run) -> dict:
 STUDIES = {
     "activation_choice": (activation_choice, activation_choice.ACTIVATIONS, Options()),
     "pooling_head": (pooling_head, pooling_head.HEADS, pooling_head.HeadOptions()),
-    "separable": (separable, separable.MODELS, separable.SeparableOptions()),
+    "separable": (separable, separable.MODELS["tuned"], separable.SeparableOptions()),
 }
 
 
@@ -359,11 +359,33 @@ def test_separable_and_full_convolutions_are_compared(tmp_path: Path) -> None:
     assert settings(runs["separable_convnet"][0]) == settings(runs["separable_twin"][0])
     head, _, *rows = cells(tmp_path / "runs" / "separable.md")
     assert head[1:4] == ["parameters", "FLOPs an image", "ms a step"]
-    assert [row[1] for row in rows] == ["38,718", "282,051"]
+    assert [row[0] for row in rows] == list(separable.MODELS["tuned"])
+    assert [row[1] for row in rows] == ["39,939", "140,931", "282,531"]
     for row, (run,) in zip(rows, runs.values(), strict=True):
         assert row[2] == f"{cj.summary(run.model).flops:,}"
         milliseconds = 1000 * run.history["seconds"][0]  # one step
         assert float(row[3]) == pytest.approx(milliseconds, abs=0.05)
+
+
+def test_the_reported_recipe_has_kerass_initial_values_and_no_normalisation() -> None:
+    options = separable.SeparableOptions(recipe="reported")
+    made = [separable.experiment(net, options) for net in separable.MODELS["reported"]]
+    assert [(e.model, dict(e.arguments), e.recipe) for e in made] == [
+        ("separable_convnet", {}, "reported"),
+        ("separable_twin", {}, "reported"),
+    ]
+    assert {(e.training.optimizer, e.training.augment) for e in made} == {("rmsprop", None)}
+
+
+def test_nets_that_a_recipe_has_not_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    options = separable.SeparableOptions(recipe="reported", nets=("separable_wide",))
+    with pytest.raises(ValueError, match="--recipe reported has no separable_wide, only separable"):
+        separable.main(options)
+    asked = []
+    monkeypatch.setattr(separable, "run_variants", lambda found, _: asked.extend(found) or {})
+    monkeypatch.setattr(separable._studies, "compare", lambda *_: None)
+    separable.main(replace(options, recipe="tuned"))
+    assert asked == ["separable_wide"]
 
 
 def test_a_folder_is_read_at_the_size_that_is_asked_for() -> None:

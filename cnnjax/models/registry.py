@@ -151,12 +151,14 @@ def create_model(
             "max") and a head of one's own on the features, `classifier=(256,)` (widths of hidden
             layers; () for logits alone) with `classifier_dropout`; for mobilenet `alpha` (0.25,
             0.5, 0.75 or 1) and `dropout`; for simple_convnet `initializer` ("normal", "he" or
-            "xavier"); for layers_walk `activation` ("relu", "sigmoid", "tanh"), `first_pool` and
-            `until`, the last layer of a prefix of the net; for captcha `positions`, `filters` and
-            `dropout`; for series_conv1d `filters`, `dilations` and `kernel_size`; for series_gru
-            `units`; for series_windows `filters`, `window` and `units`; for imdb_conv1d and
-            imdb_gru `vocabulary_size` and `embedding_size`, for the latter also `cell` ("gru" or
-            "lstm") and `units`.
+            "xavier"); for separable_convnet and separable_twin `initializer` ("glorot" or "he"),
+            `batch_norm` and `alpha` (1, 2, ... times as many filters), for the former also `stem`
+            ("separable" or "full"); for layers_walk `activation` ("relu", "sigmoid", "tanh"),
+            `first_pool` and `until`, the last layer of a prefix of the net; for captcha
+            `positions`, `filters` and `dropout`; for series_conv1d `filters`, `dilations` and
+            `kernel_size`; for series_gru `units`; for series_windows `filters`, `window` and
+            `units`; for imdb_conv1d and imdb_gru `vocabulary_size` and `embedding_size`, for the
+            latter also `cell` ("gru" or "lstm") and `units`.
 
     Returns:
         A Model. Its call takes preprocessed NHWC float32 and returns logits.

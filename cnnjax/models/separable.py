@@ -50,12 +50,14 @@ class SeparableConvnet(linen.Module):
             depthwise convolution three filters, and are far from independent (Chollet 2021, Deep
             Learning with Python, 2nd ed., 9.3.4).
         batch_norm: normalise behind every convolution, which then has no bias.
+        alpha: multiplies the filters of every convolution, a whole number >= 1.
     """
 
     num_classes: int = 10
     initializer: str = "glorot"
     stem: str = "separable"
     batch_norm: bool = False
+    alpha: int = 1
 
     @linen.compact
     def __call__(self, inputs: Array, train: bool = False) -> Array:
@@ -70,7 +72,7 @@ class SeparableConvnet(linen.Module):
         kinds = [("sepconv", separable)] * sum(map(len, _BLOCKS))
         if self.stem == "full":
             kinds[0] = ("conv", partial(Conv2D, kernel_initializer=kernel))
-        return _net(kinds, inputs, train, self.num_classes, self.batch_norm, kernel)
+        return _net(self, kinds, inputs, train, kernel)
 
 
 class SeparableTwin(linen.Module):
@@ -80,18 +82,20 @@ class SeparableTwin(linen.Module):
         num_classes: size of the output.
         initializer: of the kernels, "glorot" or "he".
         batch_norm: normalise behind every convolution, which then has no bias.
+        alpha: multiplies the filters of every convolution, a whole number >= 1.
     """
 
     num_classes: int = 10
     initializer: str = "glorot"
     batch_norm: bool = False
+    alpha: int = 1
 
     @linen.compact
     def __call__(self, inputs: Array, train: bool = False) -> Array:
         """[N, H, W, C] -> [N, num_classes]."""
         _, kernel = _initializers(self.initializer)
         kinds = [("conv", partial(Conv2D, kernel_initializer=kernel))] * sum(map(len, _BLOCKS))
-        return _net(kinds, inputs, train, self.num_classes, self.batch_norm, kernel)
+        return _net(self, kinds, inputs, train, kernel)
 
 
 def _initializers(name: str) -> tuple[Initializer, Initializer]:
@@ -103,11 +107,10 @@ def _initializers(name: str) -> tuple[Initializer, Initializer]:
 
 
 def _net(
+    net: SeparableConvnet | SeparableTwin,
     kinds: Sequence[tuple[str, Callable[..., linen.Module]]],
     inputs: Array,
     train: bool,
-    num_classes: int,
-    batch_norm: bool,
     initializer: Initializer,
 ) -> Array:
     """Inside a compact module: the net with a convolution of each kind, called name1, name2, ..."""
@@ -119,12 +122,12 @@ def _net(
             kind_name, kind = kinds[number]
             number += 1
             name = f"{kind_name}{number}"
-            if batch_norm:
-                x = kind(filters, 3, use_bias=False, name=name)(x)
+            if net.batch_norm:
+                x = kind(net.alpha * filters, 3, use_bias=False, name=name)(x)
                 x = BatchNormalization(name=f"{name}_bn")(x, train)
                 x = Activation(relu, name=f"{name}_relu")(x)
             else:
-                x = kind(filters, 3, activation=relu, name=name)(x)
+                x = kind(net.alpha * filters, 3, activation=relu, name=name)(x)
     x = GlobalAveragePooling2D(name="global_average_pooling")(x)
     x = Dense(32, activation=relu, kernel_initializer=initializer, name="dense1")(x)
-    return Dense(num_classes, kernel_initializer=initializer, name="logits")(x)
+    return Dense(net.num_classes, kernel_initializer=initializer, name="logits")(x)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from keras import layers
 
-from cnnjax import metrics
+from cnnjax import metrics, paths
 from cnnjax.models import Model, create_model, summary
 from cnnjax.models.registry import build
 
@@ -76,6 +76,52 @@ def test_outputs_and_gradients_are_kerass():
             np.testing.assert_allclose(found[path][weight.name], gradient, rtol=0, atol=bound)
 
 
+def test_normalised_nets_with_a_full_first_convolution_are_kerass():
+    arguments = {"initializer": "he", "batch_norm": True, "stem": "full", "alpha": 2}
+    model = create_model(
+        "separable_convnet", input_shape=(32, 32, 3), num_classes=3, seed=1, **arguments
+    )
+    rng = np.random.default_rng(0)
+    model = model.replace(
+        variables=paths.map_flat(
+            lambda path, leaf: leaf + jnp.asarray(rng.random(leaf.shape) / 10, jnp.float32),
+            model.variables,
+        )
+    )
+    x = rng.random((2, 32, 32, 3), np.float32)
+    parts = [keras.Input((32, 32, 3))]
+    for number, filters in enumerate(FILTERS):
+        kind = layers.SeparableConv2D if number else layers.Conv2D
+        parts += [kind(2 * filters, 3, use_bias=False), layers.BatchNormalization()]
+        parts += [layers.ReLU()] + [layers.MaxPooling2D(2)] * (number in (1, 3))
+    parts += [layers.GlobalAveragePooling2D(), layers.Dense(32, "relu"), layers.Dense(3)]
+    owners = [path for path in model.layer_names if path in model.params]
+    with jax.numpy_rank_promotion("allow"):
+        net = keras.Sequential(parts)
+        weighted = [layer for layer in net.layers if layer.weights]
+        for layer, path in zip(weighted, owners, strict=True):
+            known = {**model.params[path], **model.variables["batch_stats"].get(path, {})}
+            layer.set_weights([known[w.name] for w in layer.weights])
+        expected = net(x, training=False)
+    np.testing.assert_allclose(model(x), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_wider_and_normalised_nets_by_hand():
+    """Without biases of convolutions; gamma and beta, moving mean and variance of each filter."""
+    head = 256 * 32 + 32 + 32 * 10 + 10
+    filters = [2 * f for f in FILTERS]
+    inputs = [3, *filters[:-1]]
+    full = [9 * c * f for c, f in zip(inputs, filters, strict=True)]
+    separable = [9 * c + c * f for c, f in zip(inputs, filters, strict=True)]
+    norms = 4 * sum(filters)
+    wide = table("separable_convnet", batch_norm=True, stem="full", alpha=2)
+    assert wide.parameters == full[0] + sum(separable[1:]) + norms + head
+    assert table("separable_twin", batch_norm=True, alpha=2).parameters == sum(full) + norms + head
+    half = table("separable_twin", batch_norm=True)
+    assert wide.parameters / half.parameters < 0.51
+    assert wide.flops / half.flops < 0.52
+
+
 def test_parameters_by_hand():
     """9 C + C F + F of a separable convolution, 9 C F + F of a full one."""
     inputs = (3, *FILTERS[:-1])
@@ -131,3 +177,10 @@ def test_he_keeps_the_scale_that_keras_initial_values_lose(name):
 def test_an_unknown_initializer_is_named():
     with pytest.raises(ValueError, match="initializer must be one of 'glorot', 'he', got 'hee'"):
         create_model("separable_twin", initializer="hee")
+
+
+def test_an_unknown_stem_is_named():
+    with pytest.raises(ValueError, match="stem must be 'separable' or 'full', got 'dense'"):
+        create_model("separable_convnet", stem="dense")
+    with pytest.raises(ValueError, match="'separable_twin' has no argument 'stem'"):
+        create_model("separable_twin", stem="full")
