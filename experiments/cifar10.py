@@ -17,7 +17,7 @@ Ours:      3 seeds, on pictures that had been stored as JPEG: reported recipe pl
            deep 75.48 ± 0.93 %; tuned plain 72.27 ± 0.10 %, deep 82.16 ± 0.14 %. On two cores 7 to 9
            minutes a run for plain, 27 to 36 for deep; for deep less than one on an H200. Deep with
            the augmentation of the notes 64.06 ± 3.19 %, at 59.2 % on the training pictures instead
-           of 85.4 %: too strong for 20 epochs. With the mild one 75.90 % (1), at 73.4 %.
+           of 85.4 %: too strong for 20 epochs. With the mild one 74.66 ± 1.50 %, at 73.7 %.
 """
 
 from dataclasses import dataclass, replace

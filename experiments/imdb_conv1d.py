@@ -15,7 +15,7 @@ Reported:  about 85 % validation accuracy with Keras (RMSprop, batch 128, 10 epo
 
 Ours:      recipe reported, 3 seeds: 84.10 ± 0.43 % validation, 83.89 ± 0.49 % test, still rising
            after 10 epochs; tuned 88.03 ± 0.39 and 86.93 ± 0.41 %. By the reported recipe the GRU
-           gets 87.32 ± 0.91 and 87.10 ± 1.14 % (2 seeds), the LSTM 88.04 and 88.06 % (1). At the
+           gets 87.71 ± 0.93 and 87.27 ± 0.86 %, the LSTM 88.01 ± 0.09 and 87.50 ± 0.56 %. At the
            rate of `python -m experiments.benchmarks.sequence_speed` (two cores, one round) an epoch
            takes 49 s, of the GRU 100 and of the LSTM 105.
 """
