@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -165,3 +165,24 @@ def divide(totals: Mapping[str, float]) -> dict[str, float]:
     """
     count = totals["count"]
     return {key: value / count for key, value in totals.items() if key != "count"}
+
+
+def deviation(values: Sequence[float] | Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
+    """Standard deviation of a sample (divided by N - 1) over the first axis; of a single value 0.
+
+    >>> deviation([1.0, 3.0]).round(2), deviation([1.0])
+    (np.float64(1.41), np.float64(0.0))
+    """
+    return np.std(values, axis=0, ddof=1 if len(values) > 1 else 0)
+
+
+def mean_and_deviation(values: Sequence[float] | np.ndarray, digits: int = 4) -> str:
+    """Mean and, of several values, standard deviation; nothing of none.
+
+    >>> mean_and_deviation([1.0, 3.0], 2), mean_and_deviation([1.0], 1)
+    ('2.00 ± 1.41', '1.0')
+    """
+    if not len(values):
+        return ""
+    mean = f"{np.mean(values):.{digits}f}"
+    return mean if len(values) == 1 else f"{mean} ± {deviation(values):.{digits}f}"

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from cnnjax import paths
-from cnnjax.metrics import quality
+from cnnjax.metrics import mean_and_deviation, quality
 from cnnjax.storage import write_text
 from cnnjax.training import RunDirectory, RunError
 from cnnjax.training.record import CONFIG_FILE, FREE_TO_CHANGE, RUN_FILE, with_defaults
@@ -169,18 +169,12 @@ def spread(values: Sequence[float]) -> str:
     >>> spread([0.99, 0.98])
     '98.50 ± 0.71'
     """
-    if not values:
-        return ""
-    mean = f"{100 * np.mean(values):.2f}"
-    return mean if len(values) == 1 else f"{mean} ± {100 * np.std(values, ddof=1):.2f}"
+    return mean_and_deviation(100 * np.asarray(values), 2)
 
 
 def _errors(values: Sequence[float]) -> str:
     """Absolute errors as they are, in the same form."""
-    if not values:
-        return ""
-    deviation = f" ± {np.std(values, ddof=1):.4f}" if len(values) > 1 else ""
-    return f"{np.mean(values):.4f}{deviation} (error)"
+    return f"{mean_and_deviation(values)} (error)" if values else ""
 
 
 def _figures(result: Result) -> list[str]:

@@ -10,6 +10,7 @@ import numpy as np
 
 import cnnjax as cj
 from cnnjax.experiment import RUNS, Options
+from cnnjax.metrics import mean_and_deviation
 from cnnjax.results import spread
 from cnnjax.storage import write_text
 
@@ -95,11 +96,6 @@ def epochs_to(target: float) -> Column:
     return partial(_epochs_to, target)
 
 
-def deviation(values: Sequence[float] | Sequence[np.ndarray]) -> np.ndarray:
-    """Standard deviation over the first axis; of a single one zero, which draws no band."""
-    return np.std(values, axis=0, ddof=1 if len(values) > 1 else 0)
-
-
 def _steady(run: cj.Run, key: str) -> np.ndarray:
     values = run.history[key]
     return values[1:] if len(values) > 1 else values
@@ -114,8 +110,6 @@ def _epochs_to(target: float, runs: Sequence[cj.Run]) -> str:
     epochs = [int(np.argmax(hits)) + 1 for hits in reached if hits.any()]
     if not epochs:
         return "never"
-    text = f"{np.mean(epochs):.1f}"
-    if len(epochs) > 1:
-        text += f" ± {deviation(epochs):.1f}"
+    text = mean_and_deviation(epochs, 1)
     missing = len(runs) - len(epochs)
     return f"{text}, never in {missing} of {len(runs)}" if missing else text

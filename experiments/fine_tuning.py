@@ -13,8 +13,8 @@ Reported:  VGG16 at 150x150 on dogs and cats: about 90 % validation accuracy wit
 
 Ours:      MobileNet at 224x224 with ImageNet weights, 8 epochs a stage, 3 seeds: 97.80 ± 0.44 %
            test accuracy with the base frozen, 97.87 ± 0.32 % after fine-tuning. Tuned recipe:
-           98.30 ± 0.36, then 98.47 ± 0.12 %. A dense layer on features: 98.50 ± 0.26 %. On two cores at
-           most 0.4 % of the time was spent waiting for photos.
+           98.30 ± 0.36, then 98.47 ± 0.12 %. A dense layer on features: 98.50 ± 0.26 %. On two
+           cores at most 0.4 % of the time was spent waiting for photos.
 """
 
 from dataclasses import dataclass, replace

@@ -40,6 +40,7 @@ from cnnjax.data.forecasts import (
 )
 from cnnjax.experiment import Experiment, Options, build_model, run_variants
 from cnnjax.gallery import save_picture
+from cnnjax.metrics import mean_and_deviation
 from cnnjax.report import write_report
 from experiments._series_pictures import draw_forecasts
 from experiments._shuffling import Shuffling, draw_shuffled, shufflings
@@ -137,17 +138,12 @@ def error_rows(
         errors = [forecast_errors(series, "test", f, season) for f in forecasts]
         row = [name]
         for measure, digits in (("mae", 2), ("rmse", 2), ("mase", 3)):
-            row.append(_spread([getattr(e, measure) for e in errors], digits))
+            row.append(mean_and_deviation([getattr(e, measure) for e in errors], digits))
         if name in runs:
             seconds = np.mean([np.median(run.history["seconds"]) for run in runs[name]])
             row += [f"{cj.summary(runs[name][0].model).trainable:,}", f"{seconds:.1f}"]
         rows.append(row + [""] * (6 - len(row)))
     return rows
-
-
-def _spread(values: list[float], digits: int) -> str:
-    mean = f"{np.mean(values):.{digits}f}"
-    return mean if len(values) == 1 else f"{mean} ± {np.std(values, ddof=1):.{digits}f}"
 
 
 def report(

@@ -30,6 +30,7 @@ import cnnjax as cj
 from cnnjax import plot
 from cnnjax.cli import command
 from cnnjax.experiment import Experiment, Options, load_data, run_variants
+from cnnjax.metrics import deviation
 from cnnjax.results import Result, collect, spread
 from experiments import _studies
 
@@ -122,7 +123,7 @@ def draw(results: Sequence[Result], folder: Path) -> Path:
 def _curve(by_size: dict[int, Result]) -> np.ndarray:
     """[3, sizes]: number of images, mean accuracy and its deviation."""
     values = {size: by_size[size].values("test_accuracy") for size in sorted(by_size)}
-    return np.array([[size, np.mean(v), _studies.deviation(v)] for size, v in values.items()]).T
+    return np.array([[size, np.mean(v), deviation(v)] for size, v in values.items()]).T
 
 
 def _row(size: int, found: dict[str, dict[int, Result]]) -> list[str]:

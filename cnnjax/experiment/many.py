@@ -14,7 +14,7 @@ from cnnjax import plot
 from cnnjax.experiment.options import Experiment, Options
 from cnnjax.experiment.run import RUNS, run_experiment
 from cnnjax.experiment.tables import comparison, result_line
-from cnnjax.metrics import quality
+from cnnjax.metrics import deviation, quality
 from cnnjax.training import Run
 
 AnyOptions = TypeVar("AnyOptions", bound=Options)
@@ -118,8 +118,8 @@ def mean_curve(runs: Sequence[Run], metric: str) -> np.ndarray:
     """
     length = min(len(run.history["epoch"]) for run in runs)
     values = np.stack([run.history[metric][:length] for run in runs])
-    deviation = values.std(axis=0, ddof=1 if len(runs) > 1 else 0)
-    return np.stack([runs[0].history["epoch"][:length], values.mean(axis=0), deviation])
+    epochs = runs[0].history["epoch"][:length]
+    return np.stack([epochs, values.mean(axis=0), deviation(values)])
 
 
 def run_variants(

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from cnnjax.experiment.options import Experiment
-from cnnjax.metrics import quality
+from cnnjax.metrics import deviation, mean_and_deviation, quality
 from cnnjax.report import percent
 from cnnjax.results import spread
 from cnnjax.training import Run
@@ -27,7 +27,7 @@ def comparison(runs: Mapping[str, Sequence[Run]]) -> str:
     for name, group in runs.items():
         count = sum(leaf.size for leaf in jax.tree.leaves(group[0].model.params))
         metric = quality(group[0].history)
-        show = spread if metric == "accuracy" else _spread_of_values
+        show = spread if metric == "accuracy" else mean_and_deviation
         cells = [show([run.history[metric][run.best_epoch - 1] for run in group])]
         for part in ("val", "test"):
             key = f"{part}_{metric}"
@@ -41,11 +41,6 @@ def comparison(runs: Mapping[str, Sequence[Run]]) -> str:
     return "\n".join(lines)
 
 
-def _spread_of_values(values: Sequence[float]) -> str:
-    mean = f"{np.mean(values):.4f}"
-    return mean if len(values) == 1 else f"{mean} ± {np.std(values, ddof=1):.4f}"
-
-
 def result_line(experiment: Experiment, runs: Sequence[Run]) -> str:
     """The result beside the reported figure: mean and standard deviation over the seeds."""
     metric = quality(runs[0].history)
@@ -56,8 +51,8 @@ def result_line(experiment: Experiment, runs: Sequence[Run]) -> str:
     show: Callable[[float], str] = percent if metric == "accuracy" else "{:.4f}".format
     text = f"{experiment.model} {key.replace('_', ' ')}: {show(float(values.mean()))}"
     if len(runs) > 1:
-        deviation = show(float(values.std(ddof=1)))
-        text += f" (standard deviation {deviation} over {len(runs)} seeds)"
+        spread_out = show(float(deviation(values)))
+        text += f" (standard deviation {spread_out} over {len(runs)} seeds)"
     if key in experiment.reported:
         text += f"; reported with Keras: {show(experiment.reported[key])}"
     seconds = float(np.mean([run.seconds for run in runs]))

@@ -20,6 +20,7 @@ from cnnjax import metrics, paths
 from cnnjax.checks import whole_number
 from cnnjax.config import TrainingConfig, qualified_name, without_address
 from cnnjax.data import Dataset, Splits, as_splits
+from cnnjax.metrics import mean_and_deviation
 from cnnjax.models import Model
 from cnnjax.storage import text_hash
 from cnnjax.training.loop import Run, fit
@@ -106,7 +107,7 @@ class Sweep:
         names = ["loss", metric]
         names += [k for k in (f"val_{metric}", f"test_{metric}") if k in first.metrics]
         rows = [[_text(settings) for settings in self.settings]]
-        rows += [[_mean_and_deviation(row) for row in self.values(name)] for name in names]
+        rows += [[_cell(row) for row in self.values(name)] for name in names]
         heads = ["", *(name.replace("_", " ") for name in names)]
         widths = [
             max(len(h), *(len(cell) for cell in row)) for h, row in zip(heads, rows, strict=True)
@@ -292,11 +293,8 @@ def _name(value: Any) -> str:
     return without_address(qualified_name(value) if callable(value) else str(value))
 
 
-def _mean_and_deviation(values: np.ndarray) -> str:
-    if np.isnan(values).any():
-        return "diverged"
-    mean = f"{values.mean():.4f}"
-    return mean if len(values) == 1 else f"{mean} ± {values.std(ddof=1):.4f}"
+def _cell(values: np.ndarray) -> str:
+    return "diverged" if np.isnan(values).any() else mean_and_deviation(values)
 
 
 def _line(settings: Settings, seed: int, run: Run) -> str:
