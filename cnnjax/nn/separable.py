@@ -21,6 +21,13 @@ from cnnjax.nn.initializers import Initializer, glorot_uniform
 from cnnjax.nn.layers import finished
 from cnnjax.nn.matmul import Pairs, shifted_slices
 
+# Images whose products are added up before they join the sums of those before: more of them is
+# faster, and takes longer to compile.
+_IMAGES_TOGETHER = 16
+
+# Below so many products a tap one sum over all of them is as fast.
+_FEW_PRODUCTS = 1 << 18
+
 
 def depthwise_conv2d(
     inputs: Array,
@@ -103,9 +110,7 @@ def _backward(
     x, kernel = residuals
     kh, kw, channels, multiplier = kernel.shape
     split = cotangent.reshape(*cotangent.shape[:3], channels, multiplier)
-    slices = shifted_slices(x, (kh, kw), strides, pads, dilation)
-    taps = [jnp.sum(s[..., None] * split, (0, 1, 2)) for s in slices]
-    kernel_gradient = jnp.stack(taps).reshape(kernel.shape)
+    kernel_gradient = _kernel_gradient(x, split, (kh, kw), strides, pads, dilation)
     # The transpose: the same sum over the cotangent, spread by the strides, with flipped weights.
     spread = []
     for axis, (low, high) in enumerate(pads):
@@ -127,6 +132,40 @@ def _backward(
         shifted = shifted_slices(padded, (kh, kw), (1, 1), ((0, 0), (0, 0)), dilation)
         gradient = gradient + _weighted_sum(shifted, flipped[..., m : m + 1])
     return gradient, kernel_gradient
+
+
+def _kernel_gradient(
+    x: Array, cotangent: Array, window: tuple, strides: tuple, pads: Pairs, dilation: tuple
+) -> Array:
+    """x [N, H, W, C] times the cotangent [N, H', W', C, M] under every tap: [kh, kw, C, M].
+
+    A sum over the first three axes XLA takes channel by channel, each time through all of memory.
+    Instead the products of a few images at a time are added up as they lie there, which leaves a
+    map [H', W', C, M] per tap to be summed over its pixels.
+    """
+    count, dtype = len(x), jnp.promote_types(x.dtype, jnp.float32)
+    if count == 1 or cotangent.size < _FEW_PRODUCTS:
+        slices = shifted_slices(x, window, strides, pads, dilation)
+        taps = jnp.stack([jnp.sum(s[..., None] * cotangent, (0, 1, 2)) for s in slices])
+        return taps.reshape(*window, *taps.shape[1:])
+    # Half of the images at most: XLA dissolves a loop of one round, and all is one sum again.
+    together = next(m for m in range(min(_IMAGES_TOGETHER, count // 2), 0, -1) if count % m == 0)
+    zero = jnp.zeros((), x.dtype)
+    x = lax.pad(x, zero, ((0, 0, 0), *((low, high, 0) for low, high in pads), (0, 0, 0)))
+
+    def add(sums: list[Array], images: tuple[Array, ...]) -> tuple[list[Array], None]:
+        values, gradients = (a.astype(dtype) for a in images)
+        slices = shifted_slices(values, window, strides, ((0, 0), (0, 0)), dilation)
+        return [
+            functools.reduce(jnp.add, (s[i, ..., None] * gradients[i] for i in range(together)), t)
+            for t, s in zip(sums, slices, strict=True)
+        ], None
+
+    sums = [jnp.zeros(cotangent.shape[1:], dtype)] * (window[0] * window[1])
+    groups = tuple(a.reshape(-1, together, *a.shape[1:]) for a in (x, cotangent))
+    sums, _ = lax.scan(add, sums, groups)
+    taps = jnp.stack([jnp.sum(t, (0, 1)) for t in sums]).astype(x.dtype)
+    return taps.reshape(*window, *taps.shape[1:])
 
 
 _by_taps.defvjp(_forward, _backward)

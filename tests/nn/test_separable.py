@@ -16,6 +16,7 @@ from cnnjax.nn import (
     depthwise_conv2d,
     he_uniform,
     lecun_uniform_depthwise,
+    separable,
 )
 
 # A failing example is not made smaller, since every try would compile a program.
@@ -80,6 +81,49 @@ def test_values_and_gradients_equal_xlas(
     for value, reference in zip(ours, theirs, strict=True):
         assert value.shape == reference.shape
         np.testing.assert_allclose(value, reference, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 12, 31, 48])
+@pytest.mark.parametrize(
+    ("strides", "padding", "dilation", "multiplier"),
+    [
+        ((1, 1), "valid", (1, 1), 1),
+        ((2, 1), "same", (1, 1), 2),
+        ((1, 1), ((2, 0), (1, 3)), (1, 2), 1),
+    ],
+)
+def test_kernel_gradients_of_many_products(count, strides, padding, dilation, multiplier):
+    """Large enough a cotangent for sums over a few images at a time, whatever their number."""
+    height = 1 + separable._FEW_PRODUCTS // (count * 20 * 8)
+    x = jnp.asarray(RNG.random((count, 2 * height, 22, 8)), jnp.float32)
+    kernel = normal(3, 2, 8, multiplier)
+
+    @jax.jit
+    def both(x, kernel):
+        y, pullback = jax.vjp(
+            lambda k: depthwise_conv2d(
+                x, k, strides=strides, padding=padding, dilation_rate=dilation
+            ),
+            kernel,
+        )
+        cotangent = 1 + jnp.cos(jnp.arange(y.size, dtype=jnp.float32)).reshape(y.shape)
+        _, reference = jax.vjp(lambda k: xla(x, k, strides, padding, dilation), kernel)
+        return y.size, pullback(cotangent)[0], reference(cotangent)[0]
+
+    size, ours, theirs = both(x, kernel)
+    assert size >= separable._FEW_PRODUCTS
+    np.testing.assert_allclose(ours, theirs, rtol=1e-4)
+
+
+def test_half_precision_sums_kernel_gradients_in_single():
+    x = jnp.ones((32, 40, 40, 16), jnp.bfloat16)
+    kernel = jnp.ones((3, 3, 16, 1), jnp.bfloat16)
+    y, pullback = jax.vjp(lambda k: depthwise_conv2d(x, k), kernel)
+    assert y.size >= separable._FEW_PRODUCTS
+    (gradient,) = pullback(jnp.ones_like(y))
+    assert gradient.dtype == jnp.bfloat16
+    # In half precision a sum of ones would stop at 256.
+    np.testing.assert_allclose(gradient.astype(jnp.float32), 32 * 38 * 38, rtol=0.005)
 
 
 @pytest.mark.parametrize(
