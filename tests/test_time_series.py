@@ -15,6 +15,7 @@ from keras import layers
 import cnnjax as cj
 from cnnjax import paths
 from cnnjax.data.series import generate_series
+from cnnjax.models import receptive_fields
 from cnnjax.models.registry import build
 from experiments import _shuffling, time_series
 
@@ -117,6 +118,16 @@ def test_the_defaults_are_of_like_size() -> None:
     conv, gru = (cj.Model.abstract(*build(name)) for name in ("series_conv1d", "series_gru"))
     assert 0.9 < cj.summary(conv).parameters / cj.summary(gru).parameters < 1.1
     assert _shuffling.receptive_field(conv) == 256
+
+
+def test_receptive_fields_double_and_end_at_the_last_step() -> None:
+    fields = receptive_fields(cj.Model.abstract(*build("series_conv1d")))
+    assert [fields[f"conv{i}"].extent[0] for i in range(1, 9)] == [2**i for i in range(1, 9)]
+    assert [fields[f"add{i}"].extent[0] for i in range(2, 9)] == [2**i for i in range(2, 9)]
+    assert fields["conv1"].box((0, 0)) == (80, 0, 82, 1)
+    assert fields["conv1"].box((127, 0)) == (334, 0, 336, 1)
+    assert fields["add3"].box((31, 0)) == (328, 0, 336, 1)
+    assert fields["forecast"].box((0, 0)) == (80, 0, 336, 1)
 
 
 def seen(model: cj.Model) -> np.ndarray:

@@ -31,9 +31,11 @@ from cnnjax.nn import (
     GlobalMaxPooling1D,
     GlobalMaxPooling2D,
     InputLayer,
+    LastStep,
     MaxPooling1D,
     MaxPooling2D,
     SeparableConv2D,
+    Slice1D,
     ZeroPadding2D,
 )
 from cnnjax.nn.conv import resolve_padding
@@ -144,6 +146,10 @@ def _after(call: Call, incoming: list[ReceptiveField | None]) -> ReceptiveField 
             (top, _), (left, _) = module.padding
             start = (field.start[0] - top * field.jump[0], field.start[1] - left * field.jump[1])
             return ReceptiveField(field.extent, field.jump, start)
+        case Slice1D():
+            return _from(field, module.start, module.strides)
+        case LastStep():
+            return _from(field, call.input_shapes[0][1] - 1, 1)
         case GRU() | LSTM() if module.return_sequences:  # all steps before: of no one size
             return None
         case Flatten() | GlobalAveragePooling2D() | GlobalMaxPooling2D() | GRU() | LSTM():
@@ -188,6 +194,12 @@ def _window(
     start = [field.start[a] - before[a] * field.jump[a] for a in axes]
     jump = [field.jump[a] * strides[a] for a in axes]
     return ReceptiveField(_pair(extent), _pair(jump), _pair(start))
+
+
+def _from(field: ReceptiveField, first: int, strides: int) -> ReceptiveField:
+    """Behind a layer that takes one row and every `strides`-th after it."""
+    start = (field.start[0] + first * field.jump[0], field.start[1])
+    return ReceptiveField(field.extent, (strides * field.jump[0], field.jump[1]), start)
 
 
 def _pads_before(call: Call, size: Pair, strides: Pair, dilation: Pair) -> Pair:

@@ -8,16 +8,7 @@ from flax import linen
 from jax import Array
 from jax.nn import relu
 
-from cnnjax.nn import GRU, Add, Conv1D, Dense, GlobalAveragePooling1D
-
-
-class LastStep(linen.Module):
-    """The last of the steps: [N, T, C] -> [N, C]."""
-
-    @linen.compact
-    def __call__(self, inputs: Array) -> Array:
-        """Apply to [N, T, C]."""
-        return inputs[:, -1]
+from cnnjax.nn import GRU, Add, Conv1D, Dense, GlobalAveragePooling1D, LastStep, Slice1D
 
 
 class SeriesConv1D(linen.Module):
@@ -53,8 +44,8 @@ class SeriesConv1D(linen.Module):
             steps = needed[i][needed[i] >= -length]
             windows = steps[:, None] - dilation * np.arange(size)[::-1]
             conv = Conv1D(self.filters, size, strides=size, activation=relu, name=f"conv{i}")
-            y = conv(_at(x, known, windows.ravel()))
-            x = y if i == 1 else Add(name=f"add{i}")([_at(x, known, steps), y])
+            y = conv(_at(x, known, windows.ravel(), f"windows{i}"))
+            x = y if i == 1 else Add(name=f"add{i}")([_at(x, known, steps, f"skip{i}"), y])
             known = steps
         x = LastStep(name="last_step")(x)
         return Dense(self.num_classes, name="forecast")(x)
@@ -72,17 +63,23 @@ def _needed_steps(dilations: tuple[int, ...], kernel_size: int) -> list[np.ndarr
     return needed
 
 
-def _at(x: Array, known: np.ndarray, steps: np.ndarray) -> Array:
-    """[N, len(steps), C] of a sequence of which some steps are known; zeros before its first."""
+def _at(x: Array, known: np.ndarray, steps: np.ndarray, name: str) -> Array:
+    """Inside a compact module: [N, len(steps), C] of a sequence of which some steps are known.
+
+    Those before the first known one are zeros. Evenly spaced ones are taken by a layer of that
+    name, if it is not all of them.
+    """
     index, before = np.searchsorted(known, steps), steps < known[0]
     if before.any():
         x = jnp.pad(x, ((0, 0), (1, 0), (0, 0)))
         index = np.where(before, 0, index + 1)
-    strides = np.diff(index) if len(index) > 1 else np.ones(1, int)
-    if (strides == strides[0]).all() and strides[0] > 0:
-        # A gather has a slow gradient.
-        return x[:, index[0] : index[-1] + 1 : int(strides[0])]
-    return x[:, index]
+    strides = np.diff(index) if len(index) > 1 else np.array([x.shape[1]])
+    if (strides != strides[0]).any() or strides[0] < 1:
+        return x[:, index]  # with a slower gradient
+    start, stop = int(index[0]), int(index[-1]) + 1
+    if (start, stop, strides[0]) == (0, x.shape[1], 1):
+        return x
+    return Slice1D(start, stop, int(strides[0]), name=name)(x)
 
 
 class SeriesGRU(linen.Module):

@@ -37,7 +37,9 @@ from cnnjax.nn.sequence import (
     Embedding,
     GlobalAveragePooling1D,
     GlobalMaxPooling1D,
+    LastStep,
     MaxPooling1D,
+    Slice1D,
     conv1d,
 )
 
@@ -62,10 +64,12 @@ __all__ = [
     "GlobalMaxPooling1D",
     "GlobalMaxPooling2D",
     "InputLayer",
+    "LastStep",
     "MaxPooling1D",
     "MaxPooling2D",
     "Reshape",
     "SeparableConv2D",
+    "Slice1D",
     "ZeroPadding2D",
     "apply_kernel",
     "average_pool",

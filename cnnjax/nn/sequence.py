@@ -199,6 +199,41 @@ class GlobalAveragePooling1D(linen.Module):
         return jnp.mean(inputs, axis=1, dtype=dtype).astype(inputs.dtype)
 
 
+class Slice1D(linen.Module):
+    """Some of the steps, evenly spaced: [N, T, C] -> [N, T', C].
+
+    Args:
+        start: the first of them, in [0, T).
+        stop: where they end, > start; it is excluded, as in `inputs[:, start:stop:strides]`.
+        strides: from one to the next, >= 1.
+    """
+
+    start: int
+    stop: int
+    strides: int = 1
+
+    @linen.compact
+    def __call__(self, inputs: Array) -> Array:
+        """Apply to [N, T, C]."""
+        check_sequence(inputs, "Slice1D")
+        if not 0 <= self.start < self.stop <= inputs.shape[1] or self.strides < 1:
+            raise ValueError(
+                f"Slice1D needs 0 <= start < stop <= {inputs.shape[1]} and strides >= 1, got start "
+                f"{self.start}, stop {self.stop} and strides {self.strides}"
+            )
+        return inputs[:, self.start : self.stop : self.strides]
+
+
+class LastStep(linen.Module):
+    """The last of the steps: [N, T, C] -> [N, C]."""
+
+    @linen.compact
+    def __call__(self, inputs: Array) -> Array:
+        """Apply to [N, T, C]."""
+        check_sequence(inputs, "LastStep")
+        return inputs[:, -1]
+
+
 def check_sequence(inputs: Array, what: str) -> None:
     """Refuse what is no sequence of vectors.
 

@@ -174,6 +174,23 @@ def test_pooling_equals_keras(kind, arguments):
     assert_equal_to_keras(kind, arguments, normal(2, 11, 3))
 
 
+def test_slices_and_the_last_step():
+    x = normal(2, 7, 3)
+    np.testing.assert_array_equal(nn.Slice1D(1, 6, 2).apply({}, x), x[:, 1:6:2])
+    np.testing.assert_array_equal(nn.LastStep().apply({}, x), x[:, 6])
+
+
+@pytest.mark.parametrize("given", [(-1, 3, 1), (3, 3, 1), (0, 8, 1), (0, 7, 0)])
+def test_a_slice_lies_within_the_sequence(given):
+    start, stop, strides = given
+    with pytest.raises(
+        ValueError,
+        match=rf"0 <= start < stop <= 7 and strides >= 1, got start {start}, stop {stop} and "
+        rf"strides {strides}",
+    ):
+        nn.Slice1D(*given).apply({}, normal(2, 7, 3))
+
+
 def test_embedding_equals_keras():
     numbers = jnp.asarray(RNG.integers(0, 9, (3, 7)), jnp.int32)
     assert_equal_to_keras("Embedding", {"input_dim": 9, "output_dim": 4}, numbers)
