@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -167,7 +168,7 @@ def divide(totals: Mapping[str, float]) -> dict[str, float]:
     return {key: value / count for key, value in totals.items() if key != "count"}
 
 
-def deviation(values: Sequence[float] | Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
+def deviation(values: Sequence[float] | Sequence[np.ndarray] | np.ndarray) -> Any:
     """Standard deviation of a sample (divided by N - 1) over the first axis; of a single value 0.
 
     >>> deviation([1.0, 3.0]).round(2), deviation([1.0])
@@ -179,8 +180,8 @@ def deviation(values: Sequence[float] | Sequence[np.ndarray] | np.ndarray) -> np
 def mean_and_deviation(values: Sequence[float] | np.ndarray, digits: int = 4) -> str:
     """Mean and, of several values, standard deviation; nothing of none.
 
-    >>> mean_and_deviation([1.0, 3.0], 2), mean_and_deviation([1.0], 1)
-    ('2.00 ± 1.41', '1.0')
+    >>> mean_and_deviation([1.0, 3.0], 2), mean_and_deviation([1.0], 1), mean_and_deviation([])
+    ('2.00 ± 1.41', '1.0', '')
     """
     if not len(values):
         return ""

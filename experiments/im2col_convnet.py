@@ -2,11 +2,12 @@
 
 The layers of `cnnjax.nn.im2col`, whose backward passes are derived by hand, are put together to
 simple_convnet (C(30,5) relu MP2 D100 relu D10, kernels ~ 0.01 N(0,1), or He's or Xavier's) and
-trained by a plain loop. Before that, its gradients are compared with central differences and with
-the JAX model's. The JAX model is trained beside it, from the same weights, on the same batches, by
-the same optimiser; into its run directory comes a folder numpy/ with figures, results.json, and
-weights.npz, which `cj.create_model("simple_convnet", weights=FILE)` loads. On a busy machine NumPy
-is faster on one core: OPENBLAS_NUM_THREADS=1.
+trained by a plain loop, the learning rate falling along a cosine. Before that, its gradients are
+compared with central differences and with the JAX model's. The JAX model is trained beside it, from
+the same weights, on the same batches, by the same optimiser; into its run directory comes a folder
+numpy/ with figures, results.json, and weights.npz, which
+`cj.create_model("simple_convnet", weights=FILE)` loads. On a busy machine NumPy is faster on one
+core: OPENBLAS_NUM_THREADS=1.
 
 Command:   python -m experiments.im2col_convnet --data-dir DIR [--seeds 3] [--init he]
            python -m experiments.im2col_convnet --data-dir DIR --init all --epochs 1

@@ -378,14 +378,17 @@ def test_the_reported_recipe_has_kerass_initial_values_and_no_normalisation() ->
 
 
 def test_nets_that_a_recipe_has_not_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    options = separable.SeparableOptions(recipe="reported", nets=("separable_wide",))
+    asked, tables = [], []
+    monkeypatch.setattr(separable, "run_variants", lambda nets, _: asked.extend(nets) or nets)
+    monkeypatch.setattr(separable._studies, "compare", lambda file, *_: tables.append(file.name))
+    options = separable.SeparableOptions(recipe="reported")
     with pytest.raises(ValueError, match="--recipe reported has no separable_wide, only separable"):
-        separable.main(options)
-    asked = []
-    monkeypatch.setattr(separable, "run_variants", lambda found, _: asked.extend(found) or {})
-    monkeypatch.setattr(separable._studies, "compare", lambda *_: None)
-    separable.main(replace(options, recipe="tuned"))
-    assert asked == ["separable_wide"]
+        separable.main(replace(options, nets=("separable_twin", "separable_wide")))
+    assert asked == []
+    separable.main(replace(options, recipe="tuned", nets=("separable_wide",)))
+    separable.main(options)
+    assert asked == ["separable_wide", "separable_convnet", "separable_twin"]
+    assert tables == ["separable_wide.md", "separable.md"]
 
 
 def test_a_folder_is_read_at_the_size_that_is_asked_for() -> None:

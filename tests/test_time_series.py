@@ -80,6 +80,11 @@ def test_outputs_equal_kerass(name: str) -> None:
         (11, (1, 3, 9), 3),
         (30, (4, 1, 3), 3),  # not evenly spaced
         (9, (2, 2, 5), 2),
+        (23, (2, 6, 4), 3),  # every other step
+        (23, (1, 7), 2),
+        (8, (1, 7), 2),
+        (7, (1, 7, 7), 2),
+        (3, (), 2),
         (1, (1, 2), 2),
         (5, (3,), 4),
     ],
@@ -109,9 +114,36 @@ def test_causal_convolutions_over_all_steps_end_the_same(
         layer.set_weights(weights)
         y = layer(x)
         x = y if i == 1 else x + y
+    check_fields(model, length, dilations, kernel_size)
     forecast = model.params["forecast"]
     wanted = np.asarray(x)[:, -1] @ np.asarray(forecast["kernel"]) + np.asarray(forecast["bias"])
     np.testing.assert_allclose(model(inputs), wanted, rtol=1e-4, atol=1e-4)
+
+
+def check_fields(
+    model: cj.Model, length: int, dilations: tuple[int, ...], kernel_size: int
+) -> None:
+    """Of every convolution its field's size, and where that of the forecast lies."""
+    fields = receptive_fields(model)
+    sizes = 1 + (kernel_size - 1) * np.cumsum([*dilations])
+    found = [fields[f"conv{i}"] for i in range(1, len(dilations) + 1)]
+    assert [field and field.extent[0] for field in found] == sizes.tolist()
+    last = fields["forecast"]
+    assert last is not None
+    seen = 1 + (kernel_size - 1) * sum(dilations)
+    assert last.box((0, 0)) == (length - seen, 0, length, 1)
+
+
+@pytest.mark.parametrize("arguments", [{}, {"dilations": (4, 1, 3), "kernel_size": 3}])
+def test_short_and_uneven_nets_can_be_exported(arguments: dict[str, Any], tmp_path: Path) -> None:
+    model = cj.create_model("series_conv1d", input_shape=(40, 1), **arguments)
+    cj.export_weights(model, tmp_path / "series.weights.h5")
+    again = cj.create_model(
+        "series_conv1d", input_shape=(40, 1), weights=tmp_path / "series.weights.h5", **arguments
+    )
+    assert paths.tree_hash(paths.flatten(again.params)) == paths.tree_hash(
+        paths.flatten(model.params)
+    )
 
 
 def test_the_defaults_are_of_like_size() -> None:

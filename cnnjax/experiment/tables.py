@@ -51,8 +51,7 @@ def result_line(experiment: Experiment, runs: Sequence[Run]) -> str:
     show: Callable[[float], str] = percent if metric == "accuracy" else "{:.4f}".format
     text = f"{experiment.model} {key.replace('_', ' ')}: {show(float(values.mean()))}"
     if len(runs) > 1:
-        spread_out = show(float(deviation(values)))
-        text += f" (standard deviation {spread_out} over {len(runs)} seeds)"
+        text += f" (standard deviation {show(deviation(values))} over {len(runs)} seeds)"
     if key in experiment.reported:
         text += f"; reported with Keras: {show(experiment.reported[key])}"
     seconds = float(np.mean([run.seconds for run in runs]))

@@ -36,6 +36,7 @@ from cnnjax.nn import (
     MaxPooling2D,
     SeparableConv2D,
     Slice1D,
+    ZeroPadding1D,
     ZeroPadding2D,
 )
 from cnnjax.nn.conv import resolve_padding
@@ -148,6 +149,8 @@ def _after(call: Call, incoming: list[ReceptiveField | None]) -> ReceptiveField 
             return ReceptiveField(field.extent, field.jump, start)
         case Slice1D():
             return _from(field, module.start, module.strides)
+        case ZeroPadding1D():
+            return _from(field, -module.padding[0], 1)
         case LastStep():
             return _from(field, call.input_shapes[0][1] - 1, 1)
         case GRU() | LSTM() if module.return_sequences:  # all steps before: of no one size

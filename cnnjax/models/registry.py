@@ -57,9 +57,9 @@ BUILDERS: dict[str, Builder] = {
         CatsConvnet, (150, 150, 3), 46, num_classes=1, cam_layer="conv4", head=("logits",)
     ),
     "separable_convnet": Builder(
-        SeparableConvnet, (32, 32, 3), 32, cam_layer="sepconv5", head=("logits",)
+        SeparableConvnet, (32, 32, 3), 32, head=("logits",)
     ),
-    "separable_twin": Builder(SeparableTwin, (32, 32, 3), 32, cam_layer="conv5", head=("logits",)),
+    "separable_twin": Builder(SeparableTwin, (32, 32, 3), 32, head=("logits",)),
     "layers_walk": Builder(LayersWalk, (128, 128, 3), 38, num_classes=8, head=("dense",)),
     "series_conv1d": Builder(
         SeriesConv1D, (336, 1), 1, _WAVENET, 24, "none", head=("forecast",), task="values"
@@ -238,7 +238,7 @@ def build(
         label_names=tuple(label_names),
         paper=builder.paper,
         min_size=builder.min_size,
-        cam_layer=builder.cam_layer,
+        cam_layer=getattr(module, "cam_layer", builder.cam_layer),
         head=head,
         task=builder.task,
         positions=getattr(module, "positions", 0),

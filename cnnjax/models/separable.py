@@ -59,6 +59,11 @@ class SeparableConvnet(linen.Module):
     batch_norm: bool = False
     alpha: int = 1
 
+    @property
+    def cam_layer(self) -> str:
+        """The last map of more than a pixel at every size, behind its ReLU."""
+        return "sepconv5_relu" if self.batch_norm else "sepconv5"
+
     @linen.compact
     def __call__(self, inputs: Array, train: bool = False) -> Array:
         """[N, H, W, C] -> [N, num_classes]."""
@@ -89,6 +94,11 @@ class SeparableTwin(linen.Module):
     initializer: str = "glorot"
     batch_norm: bool = False
     alpha: int = 1
+
+    @property
+    def cam_layer(self) -> str:
+        """The last map of more than a pixel at every size, behind its ReLU."""
+        return "conv5_relu" if self.batch_norm else "conv5"
 
     @linen.compact
     def __call__(self, inputs: Array, train: bool = False) -> Array:

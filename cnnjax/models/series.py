@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-import jax.numpy as jnp
-import numpy as np
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
 from flax import linen
 from jax import Array
 from jax.nn import relu
 
-from cnnjax.nn import GRU, Add, Conv1D, Dense, GlobalAveragePooling1D, LastStep, Slice1D
+from cnnjax.nn import (
+    GRU,
+    Add,
+    Conv1D,
+    Dense,
+    GlobalAveragePooling1D,
+    LastStep,
+    Slice1D,
+    ZeroPadding1D,
+)
 
 
 class SeriesConv1D(linen.Module):
@@ -18,9 +29,9 @@ class SeriesConv1D(linen.Module):
     convolution but the first adds to what it gets. The last step sees `1 + sum(dilations)` values
     with kernels of 2 taps, and nothing of what is older.
 
-    Only the steps that the last one sees are computed, to the outputs of convolutions over all
-    steps: with doubling dilations half as many from layer to layer, 255 in all for 8 layers,
-    where 8 times the length of the past would be.
+    Only steps that the last one sees are computed, to the outputs of convolutions over all steps:
+    with doubling dilations half as many from layer to layer, 255 in all for 8 layers, where 8 times
+    the length of the past would be.
 
     Args:
         num_classes: how many values to forecast.
@@ -38,48 +49,63 @@ class SeriesConv1D(linen.Module):
     def __call__(self, inputs: Array) -> Array:
         """[N, T, C] -> [N, num_classes]."""
         size, length = self.kernel_size, inputs.shape[1]
-        x, known = inputs, np.arange(-length, 0)
-        needed = _needed_steps(self.dilations, size)
-        for i, dilation in enumerate(self.dilations, start=1):
-            steps = needed[i][needed[i] >= -length]
-            windows = steps[:, None] - dilation * np.arange(size)[::-1]
-            conv = Conv1D(self.filters, size, strides=size, activation=relu, name=f"conv{i}")
-            y = conv(_at(x, known, windows.ravel(), f"windows{i}"))
-            x = y if i == 1 else Add(name=f"add{i}")([_at(x, known, steps, f"skip{i}"), y])
-            known = steps
+        spacing, plan = _plan(self.dilations, size)
+        x = _last(inputs, (length - 1) // spacing + 1, spacing, "every")
+        for i, layer in enumerate(plan, start=1):
+            # What lies before the first step is zeros to every convolution, and is not computed.
+            outputs = min(layer.outputs, (length - 1) // layer.spacing + 1)
+            taken = (outputs - 1) * layer.strides + (size - 1) * layer.dilation + 1
+            x = _last(x, min(taken, x.shape[1]), 1, f"past{i}")
+            if taken > x.shape[1]:
+                x = ZeroPadding1D((taken - x.shape[1], 0), name=f"zeros{i}")(x)
+            conv = Conv1D(
+                self.filters, size, strides=layer.strides, dilation_rate=layer.dilation,
+                activation=relu, name=f"conv{i}",
+            )  # fmt: skip
+            y = conv(x)
+            if i > 1:
+                y = Add(name=f"add{i}")([_last(x, outputs, layer.strides, f"skip{i}"), y])
+            x = y
         x = LastStep(name="last_step")(x)
         return Dense(self.num_classes, name="forecast")(x)
 
 
-def _needed_steps(dilations: tuple[int, ...], kernel_size: int) -> list[np.ndarray]:
-    """Of the inputs and of every convolution: the steps that the last one sees, -1 being the last.
+class _Layer(NamedTuple):
+    """A convolution over some of the steps: which of its inputs it takes, and what comes out."""
 
-    >>> [steps.tolist() for steps in _needed_steps((1, 2), 2)]
-    [[-4, -3, -2, -1], [-3, -1], [-1]]
+    strides: int
+    dilation: int
+    spacing: int  # of its outputs, in steps of the series
+    outputs: int
+
+
+def _plan(dilations: Sequence[int], kernel_size: int) -> tuple[int, list[_Layer]]:
+    """Evenly spaced steps for every convolution, among them all that the last one sees.
+
+    Returns:
+        The spacing of the inputs that are needed, and the convolutions.
+
+    >>> for layer in _plan((1, 2, 4), 2)[1]:
+    ...     layer
+    _Layer(strides=2, dilation=1, spacing=2, outputs=4)
+    _Layer(strides=2, dilation=1, spacing=4, outputs=2)
+    _Layer(strides=1, dilation=1, spacing=4, outputs=1)
     """
-    needed = [np.array([-1])]
+    plan: list[_Layer] = []
+    spacing, outputs = 0, 1
     for dilation in reversed(dilations):
-        needed.insert(0, np.unique(needed[0][:, None] - dilation * np.arange(kernel_size)))
-    return needed
+        inner = math.gcd(dilation, spacing)  # of no spacing, of a single output: the dilation
+        strides = max(spacing // inner, 1)
+        plan.insert(0, _Layer(strides, dilation // inner, spacing or inner, outputs))
+        outputs = ((outputs - 1) * spacing + (kernel_size - 1) * dilation) // inner + 1
+        spacing = inner
+    return max(spacing, 1), plan
 
 
-def _at(x: Array, known: np.ndarray, steps: np.ndarray, name: str) -> Array:
-    """Inside a compact module: [N, len(steps), C] of a sequence of which some steps are known.
-
-    Those before the first known one are zeros. Evenly spaced ones are taken by a layer of that
-    name, if it is not all of them.
-    """
-    index, before = np.searchsorted(known, steps), steps < known[0]
-    if before.any():
-        x = jnp.pad(x, ((0, 0), (1, 0), (0, 0)))
-        index = np.where(before, 0, index + 1)
-    strides = np.diff(index) if len(index) > 1 else np.array([x.shape[1]])
-    if (strides != strides[0]).any() or strides[0] < 1:
-        return x[:, index]  # with a slower gradient
-    start, stop = int(index[0]), int(index[-1]) + 1
-    if (start, stop, strides[0]) == (0, x.shape[1], 1):
-        return x
-    return Slice1D(start, stop, int(strides[0]), name=name)(x)
+def _last(x: Array, count: int, spacing: int, name: str) -> Array:
+    """Inside a compact module: so many steps up to the last, by a layer of that name if not all."""
+    start = x.shape[1] - 1 - (count - 1) * spacing
+    return Slice1D(start, x.shape[1], spacing, name=name)(x) if start or spacing > 1 else x
 
 
 class SeriesGRU(linen.Module):

@@ -40,6 +40,7 @@ from cnnjax.nn.sequence import (
     LastStep,
     MaxPooling1D,
     Slice1D,
+    ZeroPadding1D,
     conv1d,
 )
 
@@ -70,6 +71,7 @@ __all__ = [
     "Reshape",
     "SeparableConv2D",
     "Slice1D",
+    "ZeroPadding1D",
     "ZeroPadding2D",
     "apply_kernel",
     "average_pool",

@@ -111,6 +111,7 @@ def _backward(
     kh, kw, channels, multiplier = kernel.shape
     split = cotangent.reshape(*cotangent.shape[:3], channels, multiplier)
     kernel_gradient = _kernel_gradient(x, split, (kh, kw), strides, pads, dilation)
+    kernel_gradient = kernel_gradient.astype(kernel.dtype)
     # The transpose: the same sum over the cotangent, spread by the strides, with flipped weights.
     spread = []
     for axis, (low, high) in enumerate(pads):
@@ -143,8 +144,11 @@ def _kernel_gradient(
     Instead the products of a few images at a time are added up as they lie there, which leaves a
     map [H', W', C, M] per tap to be summed over its pixels.
     """
-    count, dtype = len(x), jnp.promote_types(x.dtype, jnp.float32)
-    if count == 1 or cotangent.size < _FEW_PRODUCTS:
+    count, dtype = x.shape[0], jnp.promote_types(x.dtype, jnp.float32)
+    # A loop over images would gather those of all devices on each. Sizes may be symbols of an
+    # export.
+    known = all(isinstance(n, int) for n in cotangent.shape) and jax.local_device_count() == 1
+    if not known or count == 1 or cotangent.size < _FEW_PRODUCTS:
         slices = shifted_slices(x, window, strides, pads, dilation)
         taps = jnp.stack([jnp.sum(s[..., None] * cotangent, (0, 1, 2)) for s in slices])
         return taps.reshape(*window, *taps.shape[1:])
@@ -164,7 +168,7 @@ def _kernel_gradient(
     sums = [jnp.zeros(cotangent.shape[1:], dtype)] * (window[0] * window[1])
     groups = tuple(a.reshape(-1, together, *a.shape[1:]) for a in (x, cotangent))
     sums, _ = lax.scan(add, sums, groups)
-    taps = jnp.stack([jnp.sum(t, (0, 1)) for t in sums]).astype(x.dtype)
+    taps = jnp.stack([jnp.sum(t, (0, 1)) for t in sums])
     return taps.reshape(*window, *taps.shape[1:])
 
 

@@ -224,6 +224,22 @@ class Slice1D(linen.Module):
         return inputs[:, self.start : self.stop : self.strides]
 
 
+class ZeroPadding1D(linen.Module):
+    """Steps of zeros around [N, T, C].
+
+    Args:
+        padding: (before, after), each >= 0.
+    """
+
+    padding: tuple[int, int]
+
+    @linen.compact
+    def __call__(self, inputs: Array) -> Array:
+        """Apply to [N, T, C]."""
+        check_sequence(inputs, "ZeroPadding1D")
+        return jnp.pad(inputs, ((0, 0), self.padding, (0, 0)))
+
+
 class LastStep(linen.Module):
     """The last of the steps: [N, T, C] -> [N, C]."""
 

@@ -8,6 +8,7 @@ import pytest
 from keras import layers
 
 from cnnjax import metrics, paths
+from cnnjax.explain import activations
 from cnnjax.models import Model, create_model, summary
 from cnnjax.models.registry import build
 
@@ -104,6 +105,16 @@ def test_normalised_nets_with_a_full_first_convolution_are_kerass():
             layer.set_weights([known[w.name] for w in layer.weights])
         expected = net(x, training=False)
     np.testing.assert_allclose(model(x), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_class_maps_are_of_an_activated_layer(name):
+    for arguments in ({}, {"batch_norm": True}):
+        model = create_model(name, **arguments)
+        layer = model.spec.cam_layer
+        values = activations(model, np.zeros((1, 32, 32, 3), np.float32), [layer])[layer]
+        assert values.shape == (1, 3, 3, 64)
+        assert values.min() >= 0
 
 
 def test_wider_and_normalised_nets_by_hand():

@@ -174,10 +174,12 @@ def test_pooling_equals_keras(kind, arguments):
     assert_equal_to_keras(kind, arguments, normal(2, 11, 3))
 
 
-def test_slices_and_the_last_step():
+def test_slices_the_last_step_and_zeros():
     x = normal(2, 7, 3)
     np.testing.assert_array_equal(nn.Slice1D(1, 6, 2).apply({}, x), x[:, 1:6:2])
     np.testing.assert_array_equal(nn.LastStep().apply({}, x), x[:, 6])
+    padded = nn.ZeroPadding1D((2, 1)).apply({}, x)
+    np.testing.assert_array_equal(padded, keras.layers.ZeroPadding1D((2, 1))(x))
 
 
 @pytest.mark.parametrize("given", [(-1, 3, 1), (3, 3, 1), (0, 8, 1), (0, 7, 0)])
@@ -260,6 +262,7 @@ def test_half_precision_stays_half(kind):
         (nn.Conv1D(4, 2, strides=0), (2, 5, 1), "strides must be a whole number >= 1"),
         (nn.MaxPooling1D(3), (2, 2, 1), "a window of 3x1 does not fit"),
         (nn.GlobalMaxPooling1D(), (2, 3, 4, 5), r"needs inputs \[N, T, C\], got \[2, 3, 4, 5\]"),
+        (nn.LastStep(), (5, 1), r"LastStep needs inputs \[N, T, C\], got \[5, 1\]"),
         (nn.GRU(0), (2, 5, 1), "units must be at least 1, got 0"),
         (nn.LSTM(3), (5, 1), r"LSTM needs inputs \[N, T, C\], got \[5, 1\]"),
         (nn.Embedding(4, 2), (2, 5), "Embedding needs whole numbers, got float32"),
