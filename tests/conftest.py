@@ -34,6 +34,23 @@ def _caches(tmp_path_factory: pytest.TempPathFactory) -> None:
     jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _few_programs() -> Iterator[None]:
+    """Programs are dropped before their memory maps reach what Linux allows a process (65,530).
+
+    With a single worker, which runs all tests, XLA would crash there.
+    """
+    yield
+    maps = Path("/proc/self/maps")
+    if maps.exists() and maps.read_bytes().count(b"\n") > 40_000:
+        import jax
+
+        from cnnjax.training import shared
+
+        shared.forget()
+        jax.clear_caches()
+
+
 @pytest.fixture(scope="session")
 def tfds_dir() -> Path:
     folder = Path(os.environ.get("TFDS_DATA_DIR") or SHARED / "data" / "tfds")
