@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -124,14 +125,18 @@ def test_results_and_pictures_are_in_the_run_directory(trained: im2col_convnet.R
     assert result.values("test_accuracy") == [trained.facts["jax_test_accuracy"]]
 
 
-@pytest.mark.parametrize(("optimizer", "rate"), [("adam", 1e-3), ("sgd", 0.1)])
-def test_it_takes_the_steps_that_fit_takes(optimizer: str, rate: float) -> None:
+@pytest.mark.parametrize(
+    ("optimizer", "rate", "schedule"),
+    [("adam", 1e-3, "cosine"), ("sgd", 0.1, "cosine"), ("adam", 1e-3, "constant")],
+)
+def test_it_takes_the_steps_that_fit_takes(optimizer: Any, rate: float, schedule: Any) -> None:
     digits = cj.data.load("digits")
     few = digits.train.subset(slice(0, 130))
     splits = cj.data.Splits(few, test=few)
     config = im2col_convnet.Config(
-        init="he", seed=3, epochs=1, batch_size=50, optimizer=optimizer, learning_rate=rate
-    )
+        init="he", seed=3, epochs=1, batch_size=50, optimizer=optimizer, learning_rate=rate,
+        schedule=schedule,
+    )  # fmt: skip
     plan = im2col_convnet.experiment(config)
     model = cj.create_model("simple_convnet", initializer="he", seed=3)
     params = numpy_parameters(model)
@@ -199,8 +204,8 @@ def test_help_explains_every_option(kind: type, capsys: pytest.CaptureFixture) -
 
 @pytest.mark.slow
 def test_mnist_is_learned(tfds_dir: Path, tmp_path: Path) -> None:
-    """The last epochs of either net lie between 98.6 and 98.9 %, at a rate that does not fall."""
+    """98.84 and 98.83 % were measured; another order of additions moves that by less than .1."""
     config = im2col_convnet.Config(data_dir=str(tfds_dir), out=str(tmp_path / "run"))
     (result,) = im2col_convnet.main(config)["normal"]
-    assert result.facts["test_accuracy"] >= 0.985
-    assert result.facts["jax_test_accuracy"] >= 0.985
+    assert result.facts["test_accuracy"] >= 0.987
+    assert result.facts["jax_test_accuracy"] >= 0.987

@@ -1,5 +1,7 @@
 """Depthwise and separable convolution against XLA's grouped convolution and Keras."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import keras
@@ -113,6 +115,25 @@ def test_kernel_gradients_of_many_products(count, strides, padding, dilation, mu
     size, ours, theirs = both(x, kernel)
     assert size >= separable._FEW_PRODUCTS
     np.testing.assert_allclose(ours, theirs, rtol=1e-4)
+
+
+def kernel_gradient(x, kernel):
+    y, pullback = jax.vjp(lambda k: depthwise_conv2d(x, k), kernel)
+    return pullback(jnp.ones_like(y))[0]
+
+
+def test_devices_and_exports_get_a_plain_sum(monkeypatch):
+    """A loop over images would gather those of all devices; an export has no number of them."""
+    x, kernel = jnp.ones((32, 40, 40, 16)), jnp.ones((3, 3, 16, 1))
+    assert "scan" in str(jax.make_jaxpr(kernel_gradient)(x, kernel))
+    (count,) = jax.export.symbolic_shape("n")
+    symbolic = jax.ShapeDtypeStruct((count, *x.shape[1:]), x.dtype)
+    exported = jax.export.export(jax.jit(kernel_gradient))(symbolic, kernel)
+    np.testing.assert_allclose(exported.call(x, kernel), 32 * 38 * 38)
+    monkeypatch.setattr(jax, "local_device_count", lambda: 2)
+    # A function of its own: JAX keeps what it has traced.
+    traced = jax.make_jaxpr(functools.partial(kernel_gradient))(x, kernel)
+    assert "scan" not in str(traced)
 
 
 def test_half_precision_sums_kernel_gradients_in_single():
