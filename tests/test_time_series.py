@@ -46,9 +46,8 @@ def keras_net(name: str) -> keras.Model:
     return keras.Model(inputs, layers.Dense(4, name="forecast")(x))
 
 
-def net(name: str) -> cj.Model:
-    """A small one with biases that are not zero."""
-    model = cj.create_model(name, input_shape=SHAPE, num_classes=4, **ARGUMENTS[name])
+def with_biases(model: cj.Model) -> cj.Model:
+    """Other parameters, among them biases that are not zero."""
     rng = np.random.default_rng(0)
     return model.replace(
         variables=paths.map_flat(
@@ -56,6 +55,11 @@ def net(name: str) -> cj.Model:
             model.variables,
         )
     )
+
+
+def net(name: str) -> cj.Model:
+    """A small one."""
+    return with_biases(cj.create_model(name, input_shape=SHAPE, num_classes=4, **ARGUMENTS[name]))
 
 
 @pytest.mark.parametrize("name", ARGUMENTS)
@@ -96,14 +100,8 @@ def test_causal_convolutions_over_all_steps_end_the_same(
         "series_conv1d", input_shape=(length, 2), num_classes=3, filters=5,
         dilations=dilations, kernel_size=kernel_size,
     )  # fmt: skip
-    rng = np.random.default_rng(3)
-    model = model.replace(
-        variables=paths.map_flat(
-            lambda path, leaf: jnp.asarray(rng.normal(size=leaf.shape) / 3, jnp.float32),
-            model.variables,
-        )
-    )
-    inputs = rng.normal(size=(4, length, 2)).astype(np.float32)
+    model = with_biases(model)
+    inputs = np.random.default_rng(3).normal(size=(4, length, 2)).astype(np.float32)
     x: Any = inputs
     for i, dilation in enumerate(dilations, start=1):
         weights = [np.asarray(model.params[f"conv{i}"][name]) for name in ("kernel", "bias")]

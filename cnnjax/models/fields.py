@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from flax import linen
@@ -145,14 +145,13 @@ def _after(call: Call, incoming: list[ReceptiveField | None]) -> ReceptiveField 
             return _window(field, call, module.kernel_size, strides, dilation)
         case ZeroPadding2D():
             (top, _), (left, _) = module.padding
-            start = (field.start[0] - top * field.jump[0], field.start[1] - left * field.jump[1])
-            return ReceptiveField(field.extent, field.jump, start)
-        case Slice1D():
-            return _from(field, module.start, module.strides)
+            return _taking(field, (-top, -left))
         case ZeroPadding1D():
-            return _from(field, -module.padding[0], 1)
+            return _taking(field, (-module.padding[0], 0))
+        case Slice1D():
+            return _taking(field, (module.start, 0), (module.strides, 1))
         case LastStep():
-            return _from(field, call.input_shapes[0][1] - 1, 1)
+            return _taking(field, (call.input_shapes[0][1] - 1, 0))
         case GRU() | LSTM() if module.return_sequences:  # all steps before: of no one size
             return None
         case Flatten() | GlobalAveragePooling2D() | GlobalMaxPooling2D() | GRU() | LSTM():
@@ -191,18 +190,19 @@ def _window(
 ) -> ReceptiveField:
     """Behind a layer that slides a window over the map."""
     size, strides, dilation = _pair(size), _pair(strides), _pair(dilation)
-    before = _pads_before(call, size, strides, dilation)
-    axes = range(2)
-    extent = [field.extent[a] + (size[a] - 1) * dilation[a] * field.jump[a] for a in axes]
-    start = [field.start[a] - before[a] * field.jump[a] for a in axes]
-    jump = [field.jump[a] * strides[a] for a in axes]
-    return ReceptiveField(_pair(extent), _pair(jump), _pair(start))
+    top, left = _pads_before(call, size, strides, dilation)
+    extent = [field.extent[a] + (size[a] - 1) * dilation[a] * field.jump[a] for a in range(2)]
+    return replace(_taking(field, (-top, -left), strides), extent=_pair(extent))
 
 
-def _from(field: ReceptiveField, first: int, strides: int) -> ReceptiveField:
-    """Behind a layer that takes one row and every `strides`-th after it."""
-    start = (field.start[0] + first * field.jump[0], field.start[1])
-    return ReceptiveField(field.extent, (strides * field.jump[0], field.jump[1]), start)
+def _taking(field: ReceptiveField, first: Pair, strides: Pair = (1, 1)) -> ReceptiveField:
+    """Behind a layer whose map begins at a pixel of its input's and goes on in steps.
+
+    A negative first pixel lies in padding.
+    """
+    start = [field.start[a] + first[a] * field.jump[a] for a in range(2)]
+    jump = [field.jump[a] * strides[a] for a in range(2)]
+    return ReceptiveField(field.extent, _pair(jump), _pair(start))
 
 
 def _pads_before(call: Call, size: Pair, strides: Pair, dilation: Pair) -> Pair:

@@ -56,9 +56,7 @@ BUILDERS: dict[str, Builder] = {
     "cats_convnet": Builder(
         CatsConvnet, (150, 150, 3), 46, num_classes=1, cam_layer="conv4", head=("logits",)
     ),
-    "separable_convnet": Builder(
-        SeparableConvnet, (32, 32, 3), 32, head=("logits",)
-    ),
+    "separable_convnet": Builder(SeparableConvnet, (32, 32, 3), 32, head=("logits",)),
     "separable_twin": Builder(SeparableTwin, (32, 32, 3), 32, head=("logits",)),
     "layers_walk": Builder(LayersWalk, (128, 128, 3), 38, num_classes=8, head=("dense",)),
     "series_conv1d": Builder(
