@@ -48,13 +48,14 @@ class Run:
             monitored and there is such data, else the last ones.
         history: float arrays with a value per epoch for epoch, step, loss, accuracy (for a model of
             values absolute_error in its place, here and below), learning_rate,
-            seconds, images_per_second, waiting (the share of the seconds spent waiting for data)
+            seconds, images_per_second, waiting (the share of the seconds spent waiting for data;
+            these three count a broken epoch up to its checkpoint, and from there after resuming)
             and, with validation data, val_loss and val_accuracy.
         metrics: of the model: val_loss, val_accuracy, test_loss, test_accuracy where there is data.
         directory: where it was recorded, or None.
         parameter_hash: SHA-256 of the model's variables; equal if and only if bitwise equal.
         best_epoch: the epoch the model is from, counted from 1.
-        seconds: of this call and, if it resumed a run, of the epochs before it.
+        seconds: of this call and, if it resumed a run, of the training before it.
     """
 
     model: Model
@@ -73,6 +74,8 @@ class _Position:
     epoch: int = 0  # counted from 0
     step: int = 0  # within the epoch
     totals: dict[str, float] = field(default_factory=dict)  # of the epoch so far
+    seconds: float = 0.0  # that the epoch took so far
+    waiting: float = 0.0  # of these, those spent waiting for data
     best: float | None = None  # score, higher is better
     best_epoch: int = 0  # counted from 1
     best_step: int | None = None
@@ -301,7 +304,7 @@ class _Training:
                 f"epochs={begun}, got {self.config.epochs}"
             )
         self.records = directory.truncate(at.epoch)
-        self.seconds_before = sum(r["seconds"] for r in self.records)
+        self.seconds_before = sum(r["seconds"] for r in self.records) + at.seconds
         # A finished training that is prolonged goes on; one stopped early stays stopped.
         at.done = at.epoch >= self.config.epochs or self._patience_over()
         if at.done:
@@ -311,10 +314,15 @@ class _Training:
 
     def _epoch(self, stop: StopSignals) -> None:
         """One epoch, or the rest of it."""
-        at, began = self.at, time.perf_counter()
-        every = self.config.checkpoint_every
+        at, every = self.at, self.config.checkpoint_every
+        # A resumed epoch counts what it took before the break.
+        began, waiting = time.perf_counter() - at.seconds, at.waiting
+
+        def measure() -> None:
+            at.seconds = time.perf_counter() - began
+            at.waiting = waiting + self.dispatcher.waited
+
         self.progress.start_epoch(at.epoch, at.step)
-        seen = at.totals.get("count", 0.0)
         for state, done, sums in self.dispatcher.run(self.state, at.epoch, at.step):
             self.state = state
             crossed = every is not None and done // every > at.step // every
@@ -330,18 +338,21 @@ class _Training:
             if done < self.loader.steps and (crossed or stop.requested):
                 self._collect()
                 self._check_parameters()
+                measure()
                 self._save()
             if stop.requested and done < self.loader.steps:
                 self._interrupt()
         self._collect()
-        self._end_epoch(time.perf_counter() - began, at.totals["count"] - seen)
+        measure()
+        self._end_epoch()
         if stop.requested and not at.done:
             self._interrupt()
 
-    def _end_epoch(self, seconds: float, images: float) -> None:
+    def _end_epoch(self) -> None:
         self._check_parameters()
         at, step = self.at, int(self.state.step)
         record: dict[str, Any] = {"epoch": at.epoch + 1, "step": step, **metrics.divide(at.totals)}
+        images, seconds = at.totals["count"], max(at.seconds, 1e-9)
         if self.schedule:
             record["learning_rate"] = float(self.schedule(step - 1))
         if self.splits.validation:
@@ -352,12 +363,12 @@ class _Training:
                 record[f"val_{name}"] = value
                 if not np.isfinite(value):
                     self._refuse(f"val_{name}", value, self.loader.steps)
-        record["seconds"] = round(seconds, 3)
-        record["images_per_second"] = round(images / max(seconds, 1e-9), 1)
-        record["waiting"] = round(self.dispatcher.waited / max(seconds, 1e-9), 4)
+        record["seconds"] = round(at.seconds, 3)
+        record["images_per_second"] = round(images / seconds, 1)
+        record["waiting"] = round(at.waiting / seconds, 4)
         best = self._judge(record)
         self.records.append(record)
-        at.epoch, at.step, at.totals = at.epoch + 1, 0, {}
+        at.epoch, at.step, at.totals, at.seconds, at.waiting = at.epoch + 1, 0, {}, 0.0, 0.0
         at.done = at.epoch >= self.config.epochs or self._patience_over()
         if self.directory:
             # The epoch's line first: a checkpoint cuts the file back to what it has seen.

@@ -191,6 +191,10 @@ def test_a_run_killed_within_an_epoch_and_resumed_has_the_same_bits(
     resumed = fit(squares, killed, model, **settings, resume=True, say=True)
     assert f"resumed {killed} at epoch 2, step 4" in capsys.readouterr().out
     assert_same_run(resumed, through(squares, model=model, **settings))
+    # Of the whole second epoch: its first four steps took a tenth of a second each.
+    seconds, rate = (resumed.history[key][1] for key in ("seconds", "images_per_second"))
+    assert seconds > 0.3
+    assert rate * seconds == pytest.approx(72, rel=0.01)
     facts = json.loads((killed / "run.json").read_text())
     assert (facts["status"], facts["parameter_hash"]) == ("finished", resumed.parameter_hash)
 
