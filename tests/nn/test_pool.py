@@ -15,6 +15,7 @@ from cnnjax.nn import AveragePooling2D, MaxPooling2D, average_pool, max_pool
 # A failing example is not made smaller, since every try would compile a program.
 SETTINGS = settings(deadline=None, derandomize=True, phases=[Phase.explicit, Phase.generate])
 RNG = np.random.default_rng(0)
+FEW_AND_MANY = pytest.mark.parametrize("channels", [1, 16])  # their gradients differ in kind
 
 
 def distinct(*shape):
@@ -38,8 +39,9 @@ WINDOW = st.tuples(st.integers(1, 4), st.integers(1, 4))
     window=WINDOW,
     strides=st.none() | WINDOW,
     padding=st.sampled_from(["valid", "same", ((0, 1), (1, 0)), ((1, 1), (0, 0))]),
+    channels=st.sampled_from([2, 16]),
 )
-def test_values_and_gradients_equal_reduce_windows(size, window, strides, padding):
+def test_values_and_gradients_equal_reduce_windows(size, window, strides, padding, channels):
     pads = ((0, 0), (0, 0)) if isinstance(padding, str) else padding
     # A window that sees nothing but padding has no maximum.
     assume(
@@ -47,7 +49,7 @@ def test_values_and_gradients_equal_reduce_windows(size, window, strides, paddin
         or all(n + sum(p) >= w for n, p, w in zip(size, pads, window, strict=True))
     )
     assume(all(w > max(p) for w, p in zip(window, pads, strict=True)))
-    x = distinct(2, *size, 2)
+    x = distinct(2, *size, channels)
 
     @jax.jit
     def both(x):
@@ -87,10 +89,11 @@ def test_padding_never_wins(padding):
     assert float(max_pool(jnp.full((1, 3, 3, 1), -7.0), 2, padding=padding).max()) == -7.0
 
 
-def test_an_incomplete_tile_is_cut_off():
-    x = distinct(1, 5, 7, 1).at[:, 4:].set(1e6).at[:, :, 6:].set(1e6)
+@FEW_AND_MANY
+def test_an_incomplete_tile_is_cut_off(channels):
+    x = distinct(1, 5, 7, channels).at[:, 4:].set(1e6).at[:, :, 6:].set(1e6)
     pooled = max_pool(x, 2)
-    assert pooled.shape == (1, 2, 3, 1)
+    assert pooled.shape == (1, 2, 3, channels)
     assert float(pooled.max()) < 1e6
     gradient = jax.grad(lambda x: max_pool(x, 2).sum())(x)
     assert not gradient[:, 4:].any()
@@ -127,15 +130,41 @@ def test_nan_wins_in_large_inputs_too(window, strides, padding):
     assert np.isnan(pooled).tolist() == expected.tolist()
 
 
+@FEW_AND_MANY
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
-def test_a_tie_gives_its_gradient_to_the_first(dtype):
+def test_a_tie_gives_its_gradient_to_the_first(dtype, channels):
     def gradient(strides, ones):
         pulled = jax.grad(lambda x: max_pool(x, 2, strides).astype(jnp.float32).sum())(ones)
+        assert (pulled == pulled[..., :1]).all()
         return pulled[0, ..., 0].tolist()
 
-    tiles = gradient(None, jnp.ones((1, 4, 4, 1), dtype))
+    tiles = gradient(None, jnp.ones((1, 4, 4, channels), dtype))
     assert tiles == [[1, 0, 1, 0], [0, 0, 0, 0], [1, 0, 1, 0], [0, 0, 0, 0]]
-    assert gradient(1, jnp.ones((1, 3, 3, 1), dtype)) == [[1, 1, 0], [1, 1, 0], [0, 0, 0]]
+    assert gradient(1, jnp.ones((1, 3, 3, channels), dtype)) == [[1, 1, 0], [1, 1, 0], [0, 0, 0]]
+
+
+@pytest.mark.parametrize("window", [2, (3, 1)])
+def test_gradients_of_many_channels_are_those_of_few(window):
+    # With ties, NaN and incomplete tiles; forward, backward, and one over the other.
+    x = RNG.integers(-2, 3, (2, 25, 26, 16)).astype(np.float32)
+    x[RNG.random(x.shape) < 0.02] = np.nan
+    tangent = RNG.standard_normal(x.shape, np.float32)
+
+    def pieces(x):
+        halves = jnp.split(x, [8], axis=-1)
+        return jnp.concatenate([max_pool(half, window) for half in halves], -1)
+
+    @jax.jit
+    def results(x, tangent):
+        found = []
+        for pool in (lambda x: max_pool(x, window), pieces):
+            y, pushed = jax.jvp(pool, (x,), (tangent,))
+            pulled = jax.grad(lambda x, p=pool: jnp.nansum(jnp.sin(p(x))))
+            found.append((y, pushed, *jax.jvp(pulled, (x,), (tangent,))))
+        return found
+
+    for ours, expected in zip(*results(x, tangent), strict=True):
+        np.testing.assert_array_equal(ours, expected)
 
 
 def test_tiles_run_no_select_and_scatter():
