@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -10,11 +11,15 @@ import numpy as np
 from flax import linen
 from jax import Array, lax
 
-from cnnjax.nn.conv import Padding, as_pair, resolve_padding
-from cnnjax.nn.matmul import shifted_slices
+from cnnjax.nn.conv import Padding, as_pair, current_conv_engine, resolve_padding
+from cnnjax.nn.matmul import Pairs, shifted_slices
 
-# With fewer, the gradient of the slices is faster than a selection.
+Pair = tuple[int, int]
+
+# With fewer, the gradient of the slices is faster than selections.
 _MANY_CHANNELS = 16
+# Of a window: what is unrolled over so many takes long to compile.
+_MANY_MEMBERS = 64
 
 
 def max_pool(
@@ -25,9 +30,10 @@ def max_pool(
 ) -> Array:
     """Maximum over windows, NHWC.
 
-    Windows that tile the image (strides = pool_size) are compared as strided slices through a
-    reshape, and their gradient goes by which of them won: a fraction of the time of
-    select-and-scatter. Either way the gradient of a tie goes to its first value, and NaN wins.
+    On CPUs the members of the windows are compared as strided slices, and the gradient goes by
+    which of them won: a fraction of the time of XLA's select-and-scatter, which overlapping windows
+    take on accelerators and under `conv_engine("lax")`. Either way the gradient of a tie goes to
+    its first value, and NaN wins.
 
     Args:
         inputs: [N, H, W, C], floating.
@@ -44,24 +50,22 @@ def max_pool(
     """
     window, strides = _window(pool_size, strides)
     pads = resolve_padding(padding, inputs.shape[1:3], window, strides)
-    if all(w <= s for w, s in zip(window, strides, strict=True)):
-        # Not through reduce_window, which on CPUs loses NaN where windows do not overlap.
-        lowest = jnp.array(-jnp.inf, inputs.dtype)
-        padded = lax.pad(inputs, lowest, ((0, 0, 0), *((a, b, 0) for a, b in pads), (0, 0, 0)))
-        if window != strides:
-            slices = shifted_slices(padded, window, strides, ((0, 0), (0, 0)), (1, 1))
-            return functools.reduce(_larger, slices)
-        if inputs.shape[3] < _MANY_CHANNELS:
-            return functools.reduce(_larger, _tiles(padded, window))
-        return _max_of_tiles(padded, window)
-    return lax.reduce_window(
-        inputs,
-        np.array(-np.inf, inputs.dtype),  # a constant: of a traced value no gradient is known
-        lax.max,
-        (1, *window, 1),
-        (1, *strides, 1),
-        ((0, 0), *pads, (0, 0)),
-    )
+    members, apart = math.prod(window), all(w <= s for w, s in zip(window, strides, strict=True))
+    native = jax.default_backend() != "cpu" or current_conv_engine() == "lax"
+    if not apart and (native or members > _MANY_MEMBERS):
+        return lax.reduce_window(
+            inputs,
+            np.array(-np.inf, inputs.dtype),  # a constant: of a traced value no gradient is known
+            lax.max,
+            (1, *window, 1),
+            (1, *strides, 1),
+            ((0, 0), *pads, (0, 0)),
+        )
+    # Not through reduce_window, which on CPUs loses NaN where windows do not overlap.
+    padded = _padded(inputs, pads, -jnp.inf)
+    if apart and (native or inputs.shape[3] < _MANY_CHANNELS):
+        return functools.reduce(_larger, _members(padded, window, strides))
+    return _max_by_winner(padded, window, strides)
 
 
 def average_pool(
@@ -130,42 +134,72 @@ def _wins(first: Array, second: Array) -> Array:
     return (first < second) | jnp.isnan(second)
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
-def _max_of_tiles(x: Array, window: tuple[int, int]) -> Array:
-    return functools.reduce(_larger, _tiles(x, window))
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1, 2))
+def _max_by_winner(x: Array, window: Pair, strides: Pair) -> Array:
+    return functools.reduce(_larger, _members(x, window, strides))
 
 
-@_max_of_tiles.defjvp
-def _tangent_of_the_winners(
-    window: tuple[int, int], primals: tuple[Array], tangents: tuple[Array]
+@_max_by_winner.defjvp
+def _tangent_of_winners(
+    window: Pair, strides: Pair, primals: tuple[Array], tangents: tuple[Array]
 ) -> tuple[Array, Array]:
-    """The maximum, and of each tile the tangent where it stands.
+    """The maximum of each window, and the tangent where it stands.
 
-    Transposed, that is one selection from the cotangent laid over the tiles. The gradient of the
-    slices, a sum of padded ones, CPUs compute a number at a time.
+    Written for its transpose. The image is cut into blocks as large as the strides; a window covers
+    one block or several. A block's gradient is that of each window over it, laid over the block,
+    where the window's winner stands there: a sum of selections, which CPUs compute many numbers at
+    a time. The gradient of shifted slices, a sum of padded ones, they compute one by one.
     """
     (x,), (tangent,) = primals, tangents
-    best, *others = _tiles(x, window)
+    best, *others = _members(x, window, strides)
     winner = jnp.zeros(best.shape, jnp.int32)
     for number, other in enumerate(others, 1):
         wins = _wins(best, other)
         best, winner = jnp.where(wins, other, best), jnp.where(wins, number, winner)
-    numbers = jnp.arange(window[0] * window[1]).reshape(1, 1, window[0], 1, window[1], 1)
-    stands = winner[:, :, None, :, None] == numbers
-    return best, jnp.sum(jnp.where(stands, _tiled(tangent, window), 0), (2, 4))
+
+    (sh, sw), channels = strides, x.shape[3]
+    down, right = (window[0] - 1) // sh, (window[1] - 1) // sw  # blocks of a window, but its first
+    rows, columns = best.shape[1] + down, best.shape[2] + right
+    tangent = _padded(tangent, ((0, rows * sh - x.shape[1]), (0, columns * sw - x.shape[2])), 0)
+    tangent = tangent.reshape(len(x), rows, sh, columns, sw, channels)
+    winner = _padded(winner, ((down, down), (right, right)), -1)
+    total = jnp.zeros((), tangent.dtype)
+    for a, b in np.ndindex(down + 1, right + 1):
+        # Over every block the window that has it as its block (a, b).
+        top, left = down - a, right - b
+        over = winner[:, top : top + rows, None, left : left + columns, None]
+        here = over == _numbers_in_block(window, strides, (a, b))
+        sums = jnp.sum(jnp.where(here, tangent, 0), (2, 4))
+        total += _padded(sums, ((top, a), (left, b)), 0)
+    return best, total[:, down : down + best.shape[1], right : right + best.shape[2]]
 
 
-def _tiles(x: Array, window: tuple[int, int]) -> list[Array]:
-    """The ph * pw members of every tile, each [N, H // ph, W // pw, C]; the rest is cut off."""
-    tiled = _tiled(x, window)
-    return [tiled[:, :, a, :, b] for a in range(window[0]) for b in range(window[1])]
+def _numbers_in_block(window: Pair, strides: Pair, block: Pair) -> np.ndarray:
+    """Which member of its window each place in a block is, or -2: int32 [1, 1, sh, 1, sw, 1]."""
+    row, column = (b * s + np.arange(s) for b, s in zip(block, strides, strict=True))
+    within = (row[:, None] < window[0]) & (column < window[1])
+    numbers = np.where(within, row[:, None] * window[1] + column, -2)
+    return numbers.astype(np.int32).reshape(1, 1, strides[0], 1, strides[1], 1)
 
 
-def _tiled(x: Array, window: tuple[int, int]) -> Array:
-    """[N, H, W, C] -> [N, H // ph, ph, W // pw, pw, C]."""
+def _padded(x: Array, pads: Pairs, value: float) -> Array:
+    rows, columns = pads
+    return lax.pad(x, jnp.array(value, x.dtype), ((0, 0, 0), (*rows, 0), (*columns, 0), (0, 0, 0)))
+
+
+def _members(x: Array, window: Pair, strides: Pair) -> list[Array]:
+    """The ph * pw members of every window, row by row, each [N, H', W', C]."""
+    if window == strides:
+        return _tiles(x, window)
+    return shifted_slices(x, window, strides, ((0, 0), (0, 0)), (1, 1))
+
+
+def _tiles(x: Array, window: Pair) -> list[Array]:
+    """The members of every tile, each [N, H // ph, W // pw, C]; the rest is cut off."""
     (ph, pw), (n, height, width, c) = window, x.shape
     rows, columns = height // ph, width // pw
-    return x[:, : rows * ph, : columns * pw].reshape(n, rows, ph, columns, pw, c)
+    tiled = x[:, : rows * ph, : columns * pw].reshape(n, rows, ph, columns, pw, c)
+    return [tiled[:, :, a, :, b] for a in range(ph) for b in range(pw)]
 
 
 class MaxPooling2D(linen.Module):
