@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -50,20 +51,12 @@ def max_pool(
     """
     window, strides = _window(pool_size, strides)
     pads = resolve_padding(padding, inputs.shape[1:3], window, strides)
-    members, apart = math.prod(window), all(w <= s for w, s in zip(window, strides, strict=True))
-    native = jax.default_backend() != "cpu" or current_conv_engine() == "lax"
-    if not apart and (native or members > _MANY_MEMBERS):
-        return lax.reduce_window(
-            inputs,
-            np.array(-np.inf, inputs.dtype),  # a constant: of a traced value no gradient is known
-            lax.max,
-            (1, *window, 1),
-            (1, *strides, 1),
-            ((0, 0), *pads, (0, 0)),
-        )
+    apart = all(w <= s for w, s in zip(window, strides, strict=True))
+    if not apart and (_native() or math.prod(window) > _MANY_MEMBERS):
+        return _reduce_window(inputs, -np.inf, lax.max, window, strides, pads)
     # Not through reduce_window, which on CPUs loses NaN where windows do not overlap.
     padded = _padded(inputs, pads, -jnp.inf)
-    if apart and (native or inputs.shape[3] < _MANY_CHANNELS):
+    if apart and (_native() or inputs.shape[3] < _MANY_CHANNELS):
         return functools.reduce(_larger, _members(padded, window, strides))
     return _max_by_winner(padded, window, strides)
 
@@ -100,17 +93,30 @@ def average_pool(
         return (sums / (window[0] * window[1])).astype(inputs.dtype)
 
     def sum_of(values: Array) -> Array:
-        return lax.reduce_window(
-            values,
-            np.zeros((), values.dtype),
-            lax.add,
-            (1, *window, 1),
-            (1, *strides, 1),
-            ((0, 0), *pads, (0, 0)),
-        )
+        if _native() or math.prod(window) > _MANY_MEMBERS:
+            return _reduce_window(values, 0, lax.add, window, strides, pads)
+        return functools.reduce(jnp.add, _members(_padded(values, pads, 0), window, strides))
 
     counts = sum_of(jnp.ones((1, *x.shape[1:3], 1), x.dtype))
     return (sum_of(x) / jnp.maximum(counts, 1)).astype(inputs.dtype)
+
+
+def _native() -> bool:
+    """Whether overlapping windows are XLA's own, which CPUs compute slowly."""
+    return jax.default_backend() != "cpu" or current_conv_engine() == "lax"
+
+
+def _reduce_window(
+    x: Array, first: float, operation: Callable, window: Pair, strides: Pair, pads: Pairs
+) -> Array:
+    return lax.reduce_window(
+        x,
+        np.array(first, x.dtype),  # a constant: of a traced value no gradient is known
+        operation,
+        (1, *window, 1),
+        (1, *strides, 1),
+        ((0, 0), *pads, (0, 0)),
+    )
 
 
 def _sum_dtype(inputs: Array) -> jnp.dtype:
@@ -184,6 +190,8 @@ def _numbers_in_block(window: Pair, strides: Pair, block: Pair) -> np.ndarray:
 
 def _padded(x: Array, pads: Pairs, value: float) -> Array:
     rows, columns = pads
+    if not any(rows) and not any(columns):
+        return x
     return lax.pad(x, jnp.array(value, x.dtype), ((0, 0, 0), (*rows, 0), (*columns, 0), (0, 0, 0)))
 
 
