@@ -11,8 +11,7 @@ Command:   python -m experiments.benchmarks.conv_engines [--only vgg16] [--round
 from __future__ import annotations
 
 import statistics
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,8 +39,6 @@ NETS: dict[str, tuple[int, dict[str, Any]]] = {
     "xception": (4, {}),
     "mobilenet": (8, {"input_shape": (128, 128, 3)}),
 }
-
-_AT_LEAST = 0.02  # seconds of one measurement: shorter ones are the clock's
 
 
 @dataclass(frozen=True)
@@ -137,15 +134,7 @@ def milliseconds(conv: Conv, training: bool, rounds: int) -> dict[str, float]:
     if training:
         shape = jax.eval_shape(program(conv, "lax", training=False), *arrays).shape
         arrays.append(jax.device_put(rng.standard_normal(shape, np.float32)))
-    repeats = {}
-    for engine, function in programs.items():
-        jax.block_until_ready(function(*arrays))  # compiles
-        repeats[engine] = 1 + int(_AT_LEAST / _seconds(function, arrays, 1))
-
-    def measure(engine: str, _: int) -> float:
-        return 1e3 * _seconds(programs[engine], arrays, repeats[engine])
-
-    times = peers.alternate(list(programs), rounds, measure)
+    times = peers.milliseconds(programs, arrays, rounds)
     return {engine: statistics.median(found) for engine, found in times.items()}
 
 
@@ -181,14 +170,6 @@ def chosen(conv: Conv, training: bool) -> str:
     if engine == "by differentiation":
         return "im2col" if training else "lax"
     return engine
-
-
-def _seconds(function: Callable[..., Any], arrays: list[jax.Array], repeats: int) -> float:
-    began = time.perf_counter()
-    for _ in range(repeats):
-        result = function(*arrays)
-        jax.block_until_ready(result)
-    return (time.perf_counter() - began) / repeats
 
 
 def _line(words: Iterable[str], cells: Iterable[str]) -> str:

@@ -11,8 +11,7 @@ Command:   python -m experiments.benchmarks.depthwise [--only mobilenet] [--roun
 from __future__ import annotations
 
 import statistics
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,8 +35,6 @@ NETS: dict[str, tuple[int, dict[str, Any]]] = {
 }
 
 ENGINES = {"taps": "auto", "grouped": "lax"}
-
-_AT_LEAST = 0.02  # seconds of one measurement: shorter ones are the clock's
 
 
 @dataclass(frozen=True)
@@ -98,15 +95,7 @@ def milliseconds(conv: Conv, training: bool, rounds: int) -> dict[str, list[floa
         outputs = jax.eval_shape(program(conv, "lax", training=False), *arrays)
         arrays.append(jax.device_put(rng.standard_normal(outputs.shape, np.float32)))
     programs = {name: program(conv, engine, training) for name, engine in ENGINES.items()}
-    repeats = {}
-    for name, function in programs.items():
-        jax.block_until_ready(function(*arrays))  # compiles
-        repeats[name] = 1 + int(_AT_LEAST / _seconds(function, arrays, 1))
-
-    def measure(name: str, _: int) -> float:
-        return 1e3 * _seconds(programs[name], arrays, repeats[name])
-
-    return peers.alternate(list(programs), rounds, measure)
+    return peers.milliseconds(programs, arrays, rounds)
 
 
 def program(conv: Conv, engine: str, training: bool) -> Any:
@@ -124,13 +113,6 @@ def program(conv: Conv, engine: str, training: bool) -> Any:
         return outputs, pullback(cotangent)
 
     return jax.jit(gradients if training else apply)
-
-
-def _seconds(function: Callable[..., Any], arrays: list[jax.Array], repeats: int) -> float:
-    began = time.perf_counter()
-    for _ in range(repeats):
-        jax.block_until_ready(function(*arrays))
-    return (time.perf_counter() - began) / repeats
 
 
 def _line(words: Iterable[str], cells: Iterable[str]) -> str:

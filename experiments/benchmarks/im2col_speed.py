@@ -12,8 +12,8 @@ Command:   python -m experiments.benchmarks.im2col_speed [--rounds 7]
 
 from __future__ import annotations
 
+import functools
 import statistics
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -34,8 +34,6 @@ CONVS = (
     Conv("mnist_convnet", "conv2", (64, 13, 13, 32), (3, 3, 32, 64), padding="valid"),
     Conv("strided", "conv", (32, 32, 32, 16), (3, 3, 16, 32), strides=2, padding="same"),
 )
-
-_AT_LEAST = 0.05  # seconds of one measurement: shorter ones are the clock's
 
 
 @dataclass(frozen=True)
@@ -68,20 +66,12 @@ def report(conv: Conv, rounds: int) -> None:
 
 def milliseconds(conv: Conv, rounds: int) -> dict[str, list[float]]:
     """{"NumPy", "im2col", "lax": the time in each round}."""
-    inputs, kernel, cotangent = arrays(conv)
-    device = [jax.device_put(array) for array in (inputs, kernel, cotangent)]
-    calls: dict[str, Callable[[], Any]] = {
-        "NumPy": lambda: by_hand(conv, inputs, kernel, cotangent)
-    }
+    given = arrays(conv)
+    device = [jax.device_put(array) for array in given]
+    calls: dict[str, Callable[[], Any]] = {"NumPy": lambda: by_hand(conv, *given)}
     for engine in ("im2col", "lax"):
-        calls[engine] = _waiting(program(conv, engine, training=True), device)
-    repeats = {}
-    for name, call in calls.items():
-        call()  # compiles
-        repeats[name] = 1 + int(_AT_LEAST / _seconds(call, 1))
-    return peers.alternate(
-        list(calls), rounds, lambda name, _: 1e3 * _seconds(calls[name], repeats[name])
-    )
+        calls[engine] = functools.partial(program(conv, engine, training=True), *device)
+    return peers.milliseconds(calls, (), rounds)
 
 
 def arrays(conv: Conv) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -101,17 +91,6 @@ def by_hand(
     bias = np.zeros(kernel.shape[3], kernel.dtype)
     outputs, backward = im2col.conv2d(inputs, kernel, bias, strides, pads)
     return outputs, backward(cotangent)
-
-
-def _waiting(function: Callable[..., Any], arguments: list[jax.Array]) -> Callable[[], Any]:
-    return lambda: jax.block_until_ready(function(*arguments))
-
-
-def _seconds(call: Callable[[], Any], repeats: int) -> float:
-    began = time.perf_counter()
-    for _ in range(repeats):
-        call()
-    return (time.perf_counter() - began) / repeats
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
@@ -24,6 +24,8 @@ TUNED = {
     "MALLOC_TRIM_THRESHOLD_": "2147483647",
     "MALLOC_ARENA_MAX": "1",
 }
+
+_AT_LEAST = 0.05  # seconds of one measurement of `milliseconds`: shorter ones are the clock's
 
 
 @dataclass(frozen=True)
@@ -187,6 +189,35 @@ def alternate(
         if show:
             show(number, {name: found[-1] for name, found in values.items()})
     return values
+
+
+def milliseconds(
+    programs: Mapping[str, Callable[..., Any]], arguments: Sequence[Any], rounds: int
+) -> dict[str, list[float]]:
+    """Times of programs in this process, alternately.
+
+    Args:
+        programs: by name; each is called until a measurement has lasted, its compilation not
+            counted.
+        arguments: of all of them.
+        rounds: measurements of each.
+
+    Returns:
+        The times of each name, in the order of the rounds.
+    """
+    import jax
+
+    def seconds(name: str, repeats: int) -> float:
+        began = time.perf_counter()
+        for _ in range(repeats):
+            jax.block_until_ready(programs[name](*arguments))
+        return (time.perf_counter() - began) / repeats
+
+    repeats = {}
+    for name, program in programs.items():
+        jax.block_until_ready(program(*arguments))  # compiles
+        repeats[name] = 1 + int(_AT_LEAST / seconds(name, 1))
+    return alternate(list(programs), rounds, lambda name, _: 1e3 * seconds(name, repeats[name]))
 
 
 def ratios(values: Sequence[float], by: Sequence[float]) -> list[float]:
