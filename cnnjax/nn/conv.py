@@ -36,7 +36,8 @@ def conv_engine(engine: str) -> Iterator[None]:
             3x3 kernels of stride 1 where it pays, else `lax` for values and `im2col` under
             differentiation), "lax", "im2col" or "winograd". Forward-mode differentiation
             (`jax.jvp`, `jax.linearize`, `jax.hessian`) on the CPU needs "lax" or "im2col", because
-            the others are custom reverse-mode rules.
+            the others are custom reverse-mode rules. Under "lax" depthwise convolution and pooling,
+            too, are those of accelerators.
 
     Raises:
         ValueError: if the engine is unknown.
@@ -57,6 +58,11 @@ def conv_engine(engine: str) -> Iterator[None]:
 def current_conv_engine() -> str:
     """The engine that `conv_engine` has set."""
     return str(_engine_context.value)
+
+
+def as_on_accelerators() -> bool:
+    """Whether XLA's own operations are taken: on accelerators, and under `conv_engine("lax")`."""
+    return jax.default_backend() != "cpu" or current_conv_engine() == "lax"
 
 
 def conv2d(

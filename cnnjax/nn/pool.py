@@ -12,14 +12,14 @@ import numpy as np
 from flax import linen
 from jax import Array, lax
 
-from cnnjax.nn.conv import Padding, as_pair, current_conv_engine, resolve_padding
+from cnnjax.nn.conv import Padding, as_on_accelerators, as_pair, resolve_padding
 from cnnjax.nn.matmul import Pairs, shifted_slices
 
 Pair = tuple[int, int]
 
-# With fewer, the gradient of the slices is faster than selections.
+# With fewer, windows that lie apart have a faster gradient by their slices than by selections.
 _MANY_CHANNELS = 16
-# Of a window: what is unrolled over so many takes long to compile.
+# Of a window: a sum, or a gradient, over more slices takes long to compile.
 _MANY_MEMBERS = 64
 
 
@@ -31,10 +31,10 @@ def max_pool(
 ) -> Array:
     """Maximum over windows, NHWC.
 
-    On CPUs the members of the windows are compared as strided slices, and the gradient goes by
+    The members of the windows are compared as strided slices, and on CPUs the gradient goes by
     which of them won: a fraction of the time of XLA's select-and-scatter, which overlapping windows
-    take on accelerators and under `conv_engine("lax")`. Either way the gradient of a tie goes to
-    its first value, and NaN wins.
+    take on accelerators, under `conv_engine("lax")`, and where they have more than 64 members.
+    Either way the gradient of a tie goes to its first value, and NaN wins (of several the last).
 
     Args:
         inputs: [N, H, W, C], floating.
@@ -45,18 +45,23 @@ def max_pool(
     Returns:
         [N, H', W', C].
 
+    Raises:
+        ValueError: if the inputs are not floating, or the window does not fit.
+
     >>> import jax.numpy as jnp
     >>> max_pool(jnp.arange(16.0).reshape(1, 4, 4, 1)).reshape(-1).tolist()
     [5.0, 7.0, 13.0, 15.0]
     """
+    _check_floating(inputs, "max_pool")
     window, strides = _window(pool_size, strides)
     pads = resolve_padding(padding, inputs.shape[1:3], window, strides)
+    few_members = math.prod(window) <= _MANY_MEMBERS
     apart = all(w <= s for w, s in zip(window, strides, strict=True))
-    if not apart and (_native() or math.prod(window) > _MANY_MEMBERS):
+    if not apart and (as_on_accelerators() or not few_members):
         return _reduce_window(inputs, -np.inf, lax.max, window, strides, pads)
     # Not through reduce_window, which on CPUs loses NaN where windows do not overlap.
     padded = _padded(inputs, pads, -jnp.inf)
-    if apart and (_native() or inputs.shape[3] < _MANY_CHANNELS):
+    if few_members and apart and (as_on_accelerators() or inputs.shape[3] < _MANY_CHANNELS):
         return functools.reduce(_larger, _members(padded, window, strides))
     return _max_by_winner(padded, window, strides)
 
@@ -68,6 +73,8 @@ def average_pool(
     padding: Padding = "valid",
 ) -> Array:
     """Mean over windows, NHWC; padding counts neither in the sum nor in the number, as in Keras.
+
+    Shifted slices are added up; where `max_pool` takes XLA's own gradient, it is XLA's own sum.
 
     Args:
         inputs: [N, H, W, C], floating.
@@ -83,8 +90,7 @@ def average_pool(
     >>> average_pool(jnp.arange(16.0).reshape(1, 4, 4, 1)).reshape(-1).tolist()
     [2.5, 4.5, 10.5, 12.5]
     """
-    if not jnp.issubdtype(inputs.dtype, jnp.floating):
-        raise ValueError(f"average_pool needs floating inputs, got {inputs.dtype}")
+    _check_floating(inputs, "average_pool")
     window, strides = _window(pool_size, strides)
     pads = resolve_padding(padding, inputs.shape[1:3], window, strides)
     x = inputs.astype(_sum_dtype(inputs))
@@ -93,7 +99,7 @@ def average_pool(
         return (sums / (window[0] * window[1])).astype(inputs.dtype)
 
     def sum_of(values: Array) -> Array:
-        if _native() or math.prod(window) > _MANY_MEMBERS:
+        if as_on_accelerators() or math.prod(window) > _MANY_MEMBERS:
             return _reduce_window(values, 0, lax.add, window, strides, pads)
         return functools.reduce(jnp.add, _members(_padded(values, pads, 0), window, strides))
 
@@ -101,17 +107,17 @@ def average_pool(
     return (sum_of(x) / jnp.maximum(counts, 1)).astype(inputs.dtype)
 
 
-def _native() -> bool:
-    """Whether overlapping windows are XLA's own, which CPUs compute slowly."""
-    return jax.default_backend() != "cpu" or current_conv_engine() == "lax"
+def _check_floating(inputs: Array, name: str) -> None:
+    if not jnp.issubdtype(inputs.dtype, jnp.floating):
+        raise ValueError(f"{name} needs floating inputs, got {inputs.dtype}")
 
 
 def _reduce_window(
-    x: Array, first: float, operation: Callable, window: Pair, strides: Pair, pads: Pairs
+    x: Array, initial: float, operation: Callable, window: Pair, strides: Pair, pads: Pairs
 ) -> Array:
     return lax.reduce_window(
         x,
-        np.array(first, x.dtype),  # a constant: of a traced value no gradient is known
+        np.array(initial, x.dtype),  # a constant: of a traced value no gradient is known
         operation,
         (1, *window, 1),
         (1, *strides, 1),
@@ -126,7 +132,7 @@ def _sum_dtype(inputs: Array) -> jnp.dtype:
 
 def _window(
     pool_size: int | tuple[int, int], strides: int | tuple[int, int] | None
-) -> tuple[tuple[int, int], tuple[int, int]]:
+) -> tuple[Pair, Pair]:
     window = as_pair(pool_size, "pool_size")
     return window, window if strides is None else as_pair(strides, "strides")
 
@@ -154,7 +160,8 @@ def _tangent_of_winners(
     Written for its transpose. The image is cut into blocks as large as the strides; a window covers
     one block or several. A block's gradient is that of each window over it, laid over the block,
     where the window's winner stands there: a sum of selections, which CPUs compute many numbers at
-    a time. The gradient of shifted slices, a sum of padded ones, they compute one by one.
+    a time. Differentiating the shifted slices gives a sum of padded arrays, which XLA computes one
+    number at a time.
     """
     (x,), (tangent,) = primals, tangents
     best, *others = _members(x, window, strides)
@@ -167,7 +174,7 @@ def _tangent_of_winners(
     down, right = (window[0] - 1) // sh, (window[1] - 1) // sw  # blocks of a window, but its first
     rows, columns = best.shape[1] + down, best.shape[2] + right
     tangent = _padded(tangent, ((0, rows * sh - x.shape[1]), (0, columns * sw - x.shape[2])), 0)
-    tangent = tangent.reshape(len(x), rows, sh, columns, sw, channels)
+    tangent = tangent.reshape(x.shape[0], rows, sh, columns, sw, channels)
     winner = _padded(winner, ((down, down), (right, right)), -1)
     total = jnp.zeros((), tangent.dtype)
     for a, b in np.ndindex(down + 1, right + 1):
@@ -176,6 +183,7 @@ def _tangent_of_winners(
         over = winner[:, top : top + rows, None, left : left + columns, None]
         here = over == _numbers_in_block(window, strides, (a, b))
         sums = jnp.sum(jnp.where(here, tangent, 0), (2, 4))
+        # Padded here and cut below, so that the transpose pads once and cuts here.
         total += _padded(sums, ((top, a), (left, b)), 0)
     return best, total[:, down : down + best.shape[1], right : right + best.shape[2]]
 

@@ -10,13 +10,7 @@ import jax.numpy as jnp
 from flax import linen
 from jax import Array, lax
 
-from cnnjax.nn.conv import (
-    Padding,
-    as_pair,
-    conv2d,
-    current_conv_engine,
-    resolve_padding,
-)
+from cnnjax.nn.conv import Padding, as_on_accelerators, as_pair, conv2d, resolve_padding
 from cnnjax.nn.initializers import Initializer, glorot_uniform
 from cnnjax.nn.layers import finished
 from cnnjax.nn.matmul import Pairs, shifted_slices
@@ -65,7 +59,7 @@ def depthwise_conv2d(
             f"{list(inputs.shape)} and kernel {list(kernel.shape)}"
         )
     pads = resolve_padding(padding, inputs.shape[1:3], kernel.shape[:2], strides, dilation)
-    if jax.default_backend() != "cpu" or current_conv_engine() == "lax":
+    if as_on_accelerators():
         return _grouped(inputs, kernel, strides, pads, dilation)
     return _by_taps(inputs, kernel, strides, pads, dilation)
 

@@ -1,4 +1,4 @@
-"""What the benchmarks share: who takes part, one process a measurement, ratios within a round."""
+"""What the benchmarks share: who takes part, measurements in turn, ratios within a round."""
 
 from __future__ import annotations
 
@@ -197,8 +197,7 @@ def milliseconds(
     """Times of programs in this process, alternately.
 
     Args:
-        programs: by name; each is called until a measurement has lasted, its compilation not
-            counted.
+        programs: by name; called once to compile, then so often that a measurement lasts .05 s.
         arguments: of all of them.
         rounds: measurements of each.
 

@@ -28,6 +28,8 @@ from cnnjax.nn.conv import as_pair, resolve_padding
 from cnnjax.runtime import visible_cores
 from experiments.benchmarks import peers
 
+Layer = MaxPooling2D | AveragePooling2D
+
 # Batch and arguments of each net.
 NETS: dict[str, tuple[int, dict[str, Any]]] = {
     "lenet": (128, {}),
@@ -65,7 +67,7 @@ class Pool:
     net: str
     name: str
     inputs: tuple[int, ...]
-    layer: MaxPooling2D | AveragePooling2D
+    layer: Layer
 
 
 def main(config: Config) -> None:
@@ -84,9 +86,9 @@ def poolings(net: str) -> list[Pool]:
     distinct: dict[tuple, Pool] = {}
     for call in trace(cj.Model.abstract(*build(net, **arguments))):
         layer = call.module
-        if isinstance(layer, MaxPooling2D | AveragePooling2D):
+        if isinstance(layer, Layer):
             shape = (batch, *call.input_shapes[0][1:])
-            key = (shape, type(layer), layer.pool_size, layer.strides, layer.padding)
+            key = (shape, type(layer), *_windows(layer), layer.padding)
             distinct.setdefault(key, Pool(net, call.name, shape, layer))
     return list(distinct.values())
 
@@ -96,7 +98,7 @@ def report(pools: Iterable[Pool], rounds: int) -> None:
     head = ("net", "layer", "inputs", "window", "pass")
     print(_line(head, ("cnnjax", "XLA", "XLA / cnnjax")))
     for pool in pools:
-        window = "x".join(map(str, as_pair(pool.layer.pool_size, "pool_size")))
+        window = "x".join(map(str, _windows(pool.layer)[0]))
         sizes = ("x".join(map(str, pool.inputs)), window)
         for training in (False, True):
             times = milliseconds(pool, training, rounds)
@@ -130,12 +132,16 @@ def program(pool: Pool, name: str, training: bool) -> Callable[..., Any]:
 
 def _flax(pool: Pool) -> Callable[[jax.Array], jax.Array]:
     layer = pool.layer
-    window = as_pair(layer.pool_size, "pool_size")
-    strides = window if layer.strides is None else as_pair(layer.strides, "strides")
+    window, strides = _windows(layer)
     pads = resolve_padding(layer.padding, pool.inputs[1:3], window, strides)
     if isinstance(layer, MaxPooling2D):
         return lambda x: linen.max_pool(x, window, strides, pads)
     return lambda x: linen.avg_pool(x, window, strides, pads, count_include_pad=False)
+
+
+def _windows(layer: Layer) -> tuple[tuple[int, int], tuple[int, int]]:
+    window = as_pair(layer.pool_size, "pool_size")
+    return window, window if layer.strides is None else as_pair(layer.strides, "strides")
 
 
 def _line(words: Iterable[str], cells: Iterable[str]) -> str:

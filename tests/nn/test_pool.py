@@ -1,6 +1,7 @@
 """Pooling against XLA's reduce_window, Keras and SciPy."""
 
 import jax
+import jax.export
 import jax.numpy as jnp
 import keras
 import numpy as np
@@ -15,6 +16,7 @@ from cnnjax.nn import AveragePooling2D, MaxPooling2D, average_pool, conv_engine,
 # A failing example is not made smaller, since every try would compile a program.
 SETTINGS = settings(deadline=None, derandomize=True, phases=[Phase.explicit, Phase.generate])
 RNG = np.random.default_rng(0)
+on_cpu = pytest.mark.skipif(jax.default_backend() != "cpu", reason="XLA's own elsewhere")
 FEW_AND_MANY = pytest.mark.parametrize("channels", [1, 16])  # their gradients differ in kind
 
 
@@ -146,7 +148,7 @@ def test_a_tie_gives_its_gradient_to_the_first(dtype, channels):
 @pytest.mark.parametrize(
     ("window", "strides"), [(2, None), ((3, 1), None), (3, 2), (2, 1), ((3, 5), (1, 3)), (2, 3)]
 )
-def test_derivatives_equal_xlas(window, strides):
+def test_derivatives_equal_those_of_accelerators(window, strides):
     # Forward, backward, and one over the other.
     x = distinct(2, 13, 14, 16) / 1000
     if strides is None:  # of overlapping windows XLA's tangent of a tie is not the first one's
@@ -167,21 +169,49 @@ def test_derivatives_equal_xlas(window, strides):
         np.testing.assert_allclose(found, wanted, rtol=1e-6, atol=1e-6)
 
 
+@on_cpu
 @pytest.mark.parametrize(
     ("engine", "window", "strides", "scatters"),
     [
         ("auto", 2, None, False),
         ("auto", 3, 2, False),
         ("auto", 9, 1, True),  # too large to be unrolled
+        ("auto", 9, 9, False),
         ("lax", 2, None, False),
         ("lax", 3, 2, True),
     ],
 )
-def test_where_select_and_scatter_runs(engine, window, strides, scatters):
+def test_where_xlas_own_pooling_runs(engine, window, strides, scatters):
     gradient = jax.grad(lambda x: max_pool(x, window, strides).sum())
+    x = distinct(1, 12, 12, 1)
     with conv_engine(engine):
-        text = jax.jit(gradient).lower(distinct(1, 12, 12, 1)).as_text()
+        text = jax.jit(gradient).lower(x).as_text()
+        mean = jax.jit(lambda x: average_pool(x, window, strides)).lower(x).as_text()
     assert ("select_and_scatter" in text) is scatters
+    assert ("reduce_window" in mean) is scatters
+
+
+@on_cpu
+@pytest.mark.parametrize(
+    ("channels", "window", "strides", "own"),
+    [(15, 2, 2, False), (16, 2, 2, True), (1, 3, 2, True), (1, 9, 9, True), (16, 9, 1, False)],
+)
+def test_where_the_gradient_goes_by_winners(channels, window, strides, own):
+    jaxpr = jax.make_jaxpr(lambda x: max_pool(x, window, strides))(distinct(1, 12, 12, channels))
+    assert ("custom_jvp_call" in str(jaxpr)) is own
+
+
+@pytest.mark.parametrize(("window", "strides"), [(2, 2), (3, 2)])
+def test_under_vmap_and_in_exports_for_any_batch(window, strides):
+    def gradient(x):
+        return jax.grad(lambda x: (max_pool(x, window, strides) ** 2).sum())(x)
+
+    x = distinct(3, 2, 7, 8, 16)
+    np.testing.assert_array_equal(jax.vmap(gradient)(x), jnp.stack([gradient(part) for part in x]))
+    (batch,) = jax.export.symbolic_shape("batch")
+    shape = jax.ShapeDtypeStruct((batch, 7, 8, 16), jnp.float32)
+    exported = jax.export.export(jax.jit(gradient))(shape)
+    np.testing.assert_array_equal(exported.call(x[0]), gradient(x[0]))
 
 
 @pytest.mark.parametrize("strides", [None, 1])
@@ -241,6 +271,7 @@ def test_average_pooling_sums_in_float32(window, strides, dtype):
     assert (pooled.dtype, float(pooled[0, 0, 0, 0])) == (dtype, 200)
 
 
-def test_average_pooling_of_whole_numbers_is_refused():
-    with pytest.raises(ValueError, match="average_pool needs floating inputs, got uint8"):
-        average_pool(jnp.ones((1, 4, 4, 1), jnp.uint8))
+@pytest.mark.parametrize("pool", [max_pool, average_pool])
+def test_pooling_of_whole_numbers_is_refused(pool):
+    with pytest.raises(ValueError, match=f"{pool.__name__} needs floating inputs, got uint8"):
+        pool(jnp.ones((1, 4, 4, 1), jnp.uint8))
