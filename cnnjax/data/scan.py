@@ -5,9 +5,12 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import re
+import stat
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -15,6 +18,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from cnnjax.core.reading import Unreadable, read_json
+from cnnjax.core.text import plain
 from cnnjax.data.dataset import Dataset, Splits
 from cnnjax.data.files import Decoding, FileImages, decoders
 from cnnjax.data.images import UnreadableImage, decode_image
@@ -22,20 +27,13 @@ from cnnjax.data.tfds import DataNotFound
 from cnnjax.runtime import cache_directory
 from cnnjax.storage import write_text
 
-# Names of the parts of a data set that is divided already; the first of each is ours. The test part
-# stands first, since of two files of one content the first is kept.
-PARTS = {
-    "test": ("test", "testing"),
-    "validation": ("validation", "valid", "val"),
-    "train": ("train", "training"),
-}
-PART_OF = {name: part for part, names in PARTS.items() for name in names}
 SUFFIXES = (
     ".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp",
 )  # fmt: skip
 _ADDRESS = re.compile(" ?<_io.BytesIO[^>]*>")
-_SCAN_FORMAT = 2
+_SCAN_FORMAT = 3
 _READ_AHEAD = 256
+_MOST_BYTES = 1 << 30  # of a picture file, and of the outcomes of a scan
 _SHOWN = 10
 
 
@@ -88,28 +86,29 @@ class Scan:
         return self.table or self.root
 
     def __str__(self) -> str:
-        width = max(map(len, self.class_names), default=0)
-        lines = [f"{self.source}: {len(self.class_names)} classes"]
+        names = [plain(name) for name in self.class_names]
+        width = max(map(len, names), default=0)
+        lines = [f"{plain(self.source)}: {len(names)} classes"]
         for name, part in self.parts.items():
             counts = np.bincount(part.labels, minlength=len(self.class_names))
             lines.append(f"{name}: {len(part.files):,} pictures")
             lines += [
-                f"  {label:{width}}  {count:,}"
-                for label, count in zip(self.class_names, counts, strict=True)
+                f"  {name:{width}}  {count:,}" for name, count in zip(names, counts, strict=True)
             ]
         lines.append(f"set aside: {len(self.set_aside):,} files")
-        lines += [f"  {file}: {reason}" for file, reason in self.set_aside]
-        return _printable("\n".join(lines))
+        lines += [f"  {plain(file)}: {plain(reason)}" for file, reason in self.set_aside]
+        return "\n".join(lines)
 
     def remarks(self) -> list[str]:
         """A few lines on what was set aside; none where all is good."""
         if not self.set_aside:
             return []
-        lines = [f"{self.source}: {len(self.set_aside):,} files were set aside"]
-        lines += [f"  {file}: {reason}" for file, reason in self.set_aside[:_SHOWN]]
+        lines = [f"{plain(self.source)}: {len(self.set_aside):,} files were set aside"]
+        shown = self.set_aside[:_SHOWN]
+        lines += [f"  {plain(file)}: {plain(reason)}" for file, reason in shown]
         if len(self.set_aside) > _SHOWN:
-            lines.append(f"  and more: cnnjax data scan {self.source}")
-        return [_printable(line) for line in lines]
+            lines.append(f"  and more: cnnjax data scan {plain(self.source)}")
+        return lines
 
     def lacking(self, part: str) -> list[str]:
         """The classes that a part has no picture of."""
@@ -148,11 +147,6 @@ def checked_names(class_names: Sequence[str] | None) -> list[str] | None:
     return list(class_names)
 
 
-def _printable(text: str) -> str:
-    """A text with backslash escapes for the bytes of file names that are not UTF-8."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
-
-
 def examine(
     root: Path,
     names: tuple[str, ...],
@@ -182,14 +176,33 @@ def examine(
         if progress:
             progress(f"reading {len(candidates):,} files in {root}: which are pictures?")
         examined = []
-        for outcome in _examine([file for *_, file in candidates]):
-            examined.append(outcome)
-            if tick:
-                tick(len(examined), len(candidates))
+        with _counted_warnings(progress):
+            for outcome in _examine([file for *_, file in candidates]):
+                examined.append(outcome)
+                if tick:
+                    tick(len(examined), len(candidates))
         with suppress(OSError):  # a cache that may not be written: looked at again next time
             memory.parent.mkdir(parents=True, exist_ok=True)
             write_text(memory, json.dumps(examined))
     return _sorted_out(root, names, parts, candidates, examined, table)
+
+
+@contextmanager
+def _counted_warnings(progress: Callable[[str], None] | None) -> Iterator[None]:
+    """What Pillow remarks on thousands of files, as one line with their number.
+
+    Warnings that the caller turned into errors, or ignores, stay so.
+    """
+    with warnings.catch_warnings(record=True) as remarks:
+        yield
+    if not remarks:
+        return
+    first = plain(remarks[0].message)
+    line = f"{len(remarks):,} remarks of the decoder on files that it read, e.g. {first!r}"
+    if progress:
+        progress(line)
+    else:
+        warnings.warn(line, stacklevel=4)
 
 
 def _examine(files: Iterable[Path]) -> Iterator[tuple[str, str]]:
@@ -204,6 +217,11 @@ def _examine_one(file: Path) -> tuple[str, str]:
     if file.suffix.lower() not in SUFFIXES:
         return "", "no picture, by its name"
     try:
+        state = os.stat(file)
+        if not stat.S_ISREG(state.st_mode):  # a pipe, opened, would wait for ever
+            return "", "no regular file (a pipe, a socket or a device)"
+        if state.st_size > _MOST_BYTES:
+            return "", f"too large ({state.st_size:,} bytes)"
         content = file.read_bytes()
     except OSError as error:
         return "", f"cannot be read ({error.strerror})"
@@ -268,19 +286,25 @@ def _memory_of(root: Path, candidates: Sequence[Candidate]) -> Path:
     """Where the outcome of a scan is kept: it depends on every file's name, size and time."""
     digest = hashlib.sha256(f"{_SCAN_FORMAT}{root}".encode("utf-8", "surrogateescape"))
     for *_, file in candidates:
-        state = file.stat() if file.exists() else None  # a link may lead nowhere
-        known = (state.st_size, state.st_mtime_ns) if state else None
+        try:
+            state = file.stat()
+            known = (state.st_size, state.st_mtime_ns, state.st_mode)
+        except OSError:  # a link that leads nowhere
+            known = None
         digest.update(f"{file}\0{known}\n".encode("utf-8", "surrogateescape"))
     return cache_directory() / "scans" / f"{digest.hexdigest()[:32]}.json"
 
 
 def _recall(memory: Path, count: int) -> list[tuple[str, str]] | None:
+    """What a scan found the last time; None where it is not to be had, or of another form."""
     try:
-        kept = json.loads(memory.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        kept = read_json(memory, most=_MOST_BYTES)
+    except (OSError, Unreadable):
         return None
     if not isinstance(kept, list) or len(kept) != count:
         return None
-    if not all(isinstance(pair, list) and len(pair) == 2 for pair in kept):
-        return None
-    return [(str(content), str(wrong)) for content, wrong in kept]
+    for pair in kept:
+        texts = isinstance(pair, list) and all(isinstance(text, str) for text in pair)
+        if not (texts and len(pair) == 2 and bool(pair[0]) != bool(pair[1])):
+            return None
+    return [(content, wrong) for content, wrong in kept]
