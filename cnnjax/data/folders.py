@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cnnjax.data.file_names import is_clutter
 from cnnjax.data.layout import Layout, find_layout, folders_in, leads_up, places_of
-from cnnjax.data.parts import part_named
+from cnnjax.data.parts import part_in
 from cnnjax.data.scan import SUFFIXES, Candidate, Scan, checked_names, examine
 from cnnjax.data.tfds import DataNotFound
 
@@ -88,7 +88,7 @@ def outside(root: Path, layout: Layout, suffixes: Collection[str]) -> list[tuple
         for name, folder in folders_in(layout.top).items():
             count = sum(1 for _ in files_below(folder))
             if count and folder not in places:
-                why = "no folder per class" if part_named(name) else "no part"
+                why = "no folder per class" if part_in(name) else "no part"
                 found.append((folder, f"{why} ({count:,} files)"))
     return [
         (path.relative_to(root).as_posix() + "/" * path.is_dir(), reason) for path, reason in found

@@ -52,7 +52,7 @@ def find_layout(root: Path, class_names: Sequence[str] | None, suffixes: Collect
     parts = _parts(top, given, suffixes)
     parts = {part: _unwrapped(base, base.name, suffixes) for part, base in parts.items()}
     there = {part: folders_in(base) for part, base in parts.items()}
-    names = _class_names(root, top, parts, there, given)
+    names = _class_names(root, top, parts, there, given, suffixes)
     folders = {part: [held[name] for name in names] for part, held in there.items()}
     return Layout(top, parts, names, folders)
 
@@ -178,19 +178,22 @@ def _parts_by_content(
     if class_names is not None and set(class_names) <= set(folders):
         return {}
     held = {
-        name: set(folders_in(folder))
+        name: set(folders_in(_unwrapped(folder, name, suffixes)))
         for name, folder in folders.items()
         if not _holds_files(folder, suffixes)
     }
     alike, shared = _alike(held)
-    if not alike:
-        return {}
+    alike = alike or [name for name in folders if part_in(name)]
     called: dict[str, list[str]] = {}
     for part in PARTS:
         if names := [name for name in alike if part_in(name) == part]:
             called[part] = names
-    if "train" in called and sum(map(len, called.values())) == len(alike):
+    trained = any(held.get(name) for name in called.get("train", ()))
+    # A test part without classes is like no other: then all of the folders have to be parts.
+    if trained and len(called) > 1 and all(map(part_in, alike if shared else folders)):
         return called
+    if not shared:
+        return {}
     those, these = _list(alike), _list(shared)
     if any(part_named(name) for name in shared):
         raise ValueError(
@@ -237,6 +240,7 @@ def _class_names(
     parts: Mapping[str, Path],
     there: Mapping[str, Mapping[str, Path]],
     given: list[str] | None,
+    suffixes: Collection[str],
 ) -> tuple[str, ...]:
     """The classes that every part has a folder of; errors as in `scan_folder`."""
     names = given if given is not None else list(there["train"])
@@ -246,7 +250,7 @@ def _class_names(
             "train/, validation/ and test/ with these in each"
         )
     if given is None and parts["train"] == top and len(names) > 1:
-        _refuse_parts_among(top, there["train"])
+        _refuse_parts_among(top, there["train"], suffixes)
     if len(set(names)) < len(names):
         raise ValueError(f"class_names holds a name twice: {', '.join(names)}")
     for part, base in parts.items():
@@ -275,10 +279,12 @@ def _lacking(name: str, base: Path, there: Mapping[str, Path]) -> str:
     return f"class {name!r} has no folder in {base}. {paths.suggest(name, there)}"
 
 
-def _refuse_parts_among(top: Path, folders: Mapping[str, Path]) -> None:
+def _refuse_parts_among(top: Path, folders: Mapping[str, Path], suffixes: Collection[str]) -> None:
     """A folder test/ with class folders beside class folders would be trained on as a class."""
     for name, folder in folders.items():
-        if part_named(name) and (held := sorted(folders_in(folder))):
+        if not part_in(name) or not (held := sorted(folders_in(folder))):
+            continue
+        if part_named(name) or (len(held) > 1 and not _holds_files(folder, suffixes)):
             raise ValueError(
                 f"{top} has {name}/ with folders in it ({held[0]}/) beside class folders: put "
                 f"these into train/, beside {name}/; or, if {name!r} is a class, give class_names"

@@ -198,7 +198,9 @@ def _counted_warnings(progress: Callable[[str], None] | None) -> Iterator[None]:
     if not remarks:
         return
     first = plain(remarks[0].message)
-    line = f"{len(remarks):,} remarks of the decoder on files that it read, e.g. {first!r}"
+    line = (
+        f"{len(remarks):,} different remarks of the decoder on files that it read, e.g. {first!r}"
+    )
     if progress:
         progress(line)
     else:
