@@ -207,7 +207,7 @@ def layer_outputs(
 
     def interceptor(next_function: Any, args: Any, kwargs: Any, context: Any) -> Any:
         output = next_function(*args, **kwargs)
-        name = "/".join(context.module.path) or root
+        name = paths.join(context.module.path) or root
         if context.method_name == "__call__" and name in wanted:
             outputs[name] = output
         return output

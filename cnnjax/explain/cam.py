@@ -13,6 +13,7 @@ import numpy as np
 from flax import linen
 from jax import Array
 
+from cnnjax import paths
 from cnnjax.explain.activations import activation_shapes, layer_outputs
 from cnnjax.explain.targets import (
     Target,
@@ -223,7 +224,7 @@ def maps_and_gradients(
 
         def interceptor(next_function: Any, args: Any, kwargs: Any, context: Any) -> Any:
             output = next_function(*args, **kwargs)
-            name = "/".join(context.module.path) or root
+            name = paths.join(context.module.path) or root
             if context.method_name != "__call__" or name != layer:
                 return output
             outputs.append(output)

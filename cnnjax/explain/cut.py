@@ -12,7 +12,7 @@ from flax import linen
 from flax.errors import FlaxError
 from jax import Array
 
-from cnnjax import nn
+from cnnjax import nn, paths
 from cnnjax.explain.targets import check_layer, check_pictures
 from cnnjax.models import Model
 from cnnjax.models.model import Static, Variables, forward
@@ -62,7 +62,7 @@ class Cut:
         def interceptor(next_function: Any, args: Any, kwargs: Any, context: Any) -> Any:
             if context.method_name != "__call__":
                 return next_function(*args, **kwargs)
-            here = ("/".join(context.module.path) or self.root) == self.layer
+            here = (paths.join(context.module.path) or self.root) == self.layer
             if here and filters is not None and type(context.module) is nn.Conv2D:
                 outputs.append(_single(context.module, args[0], filters, self.before_activation))
                 raise _Reached

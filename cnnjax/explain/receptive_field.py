@@ -157,7 +157,7 @@ def _reached(
             if context.method_name != "__call__":
                 return next_function(*args, **kwargs)
             result = _linear(context.module, next_function, args, kwargs)
-            if ("/".join(context.module.path) or root) == layer:
+            if (paths.join(context.module.path) or root) == layer:
                 found[layer] = result
             return result
 

@@ -8,6 +8,7 @@ from typing import Any
 from flax import linen
 from jax import Array
 
+from cnnjax import paths
 from cnnjax.models.model import train_kwargs
 
 
@@ -62,7 +63,7 @@ class FullyConvolutional(linen.Module):
         """What the net gives to the layer `cut`; that layer and those after it are not called."""
 
         def interceptor(next_function: Any, args: Any, kwargs: Any, context: Any) -> Any:
-            if "/".join(context.module.path) == self.cut and context.method_name == "__call__":
+            if paths.join(context.module.path) == self.cut and context.method_name == "__call__":
                 raise _Reached(args[0])
             return next_function(*args, **kwargs)
 

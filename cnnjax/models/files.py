@@ -140,14 +140,16 @@ def rebuild(
         raise
     except (ValueError, TypeError, IndexError) as error:
         raise UnreadableModel(f"the model in {origin} cannot be built: {error}") from error
-    wanted = {k: tuple(v.shape) for k, v in paths.flatten(fresh.variables).items()}
-    found = {k: np.shape(v) for k, v in paths.flatten(variables).items()}
+    wanted = {k: tuple(v.shape) for k, v in paths.leaves(fresh.variables).items()}
+    found = {k: np.shape(v) for k, v in paths.leaves(variables).items()}
     if wanted != found:
         raise UnreadableModel(
             f"the weights in {origin} do not fit {spec.name}: "
             + "; ".join(paths.differences(wanted, found))
         )
-    arrays = jax.tree.map(jax.numpy.array, variables)  # copies: files and models share no memory
+    read = paths.leaves(variables)
+    # Copies: files and models share no memory.
+    arrays = paths.map_flat(lambda path, _: jax.numpy.array(read[path]), fresh.variables)
     kept = dataclasses.replace(
         fresh.spec, resize=spec.resize, interpolation=spec.interpolation, weights=spec.weights
     )

@@ -66,7 +66,7 @@ def trace(model: Model) -> list[Call]:
             return next_function(*args, **kwargs)
         if active:
             active[-1] = True
-        module, name = context.module, "/".join(context.module.path) or model.spec.name
+        module, name = context.module, paths.join(context.module.path) or model.spec.name
         active.append(False)
         try:
             output = next_function(*args, **kwargs)
@@ -127,7 +127,7 @@ def _owners(model: Model) -> set[str]:
     return {
         path.rpartition("/")[0] or model.spec.name
         for collection in model.variables.values()
-        for path in paths.flatten(collection)
+        for path in paths.leaves(collection)
     }
 
 

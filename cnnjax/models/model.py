@@ -326,7 +326,7 @@ def _frozen_norm(
     module = context.module
     is_norm = isinstance(module, BatchNormalization | linen.BatchNorm)
     if is_norm and context.method_name == "__call__":
-        path = "/".join(module.path)
+        path = paths.join(module.path)
         if any(paths.matches(path, pattern) for pattern in frozen):
             if isinstance(module, BatchNormalization):
                 return next_function(*args[:1], **{**kwargs, "train": False})

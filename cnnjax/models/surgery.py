@@ -159,7 +159,7 @@ def _last(model: Model, calls: Sequence[Call]) -> int:
     outputs: dict[str, Any] = {}
 
     def interceptor(next_function: Any, args: Any, kwargs: Any, context: Any) -> Any:
-        outputs["/".join(context.module.path)] = output = next_function(*args, **kwargs)
+        outputs[paths.join(context.module.path)] = output = next_function(*args, **kwargs)
         return output
 
     def note(variables: Variables, inputs: Array) -> Array:

@@ -118,7 +118,7 @@ def _rows(model: Model) -> list[LayerRow]:
     """One row a layer, in Keras' order; a layer called twice has one, with the work of both."""
     sizes: dict[str, dict[str, int]] = {}
     for collection in model.variables.values():
-        for path, leaf in paths.flatten(collection).items():
+        for path, leaf in paths.leaves(collection).items():
             owner, _, name = path.rpartition("/")
             sizes.setdefault(owner or model.spec.name, {})[name] = int(np.size(leaf))
     calls = trace(model)

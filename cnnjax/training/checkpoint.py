@@ -91,7 +91,7 @@ class Checkpoints:
         # Copies: the next step donates these buffers while Orbax still writes.
         items = {k: jax.tree.map(_on_host, v) for k, v in _items(state).items()}
         leaves = {
-            item: {k: [paths.leaf_hash(v), v.dtype.str] for k, v in paths.flatten(tree).items()}
+            item: {k: [paths.leaf_hash(v), v.dtype.str] for k, v in paths.leaves(tree).items()}
             for item, tree in items.items()
         }
         if best:
@@ -109,7 +109,11 @@ class Checkpoints:
             self._manager.save(
                 step,
                 args=args.Composite(
-                    **{name: args.StandardSave(tree) for name, tree in items.items() if tree},
+                    **{
+                        name: args.StandardSave(_renamed(tree, _for_orbax))
+                        for name, tree in items.items()
+                        if tree
+                    },
                     meta=args.JsonSave(meta),
                 ),
             )
@@ -213,8 +217,8 @@ class Checkpoints:
         where, leaves = self.directory / str(step), meta["leaves"][name]
         if not leaves:
             return {}
-        tree = self._read(step, name, self._ocp.args.StandardRestore())
-        flat = paths.flatten(tree) if isinstance(tree, dict) else {}
+        tree = _renamed(self._read(step, name, self._ocp.args.StandardRestore()), _from_orbax)
+        flat = paths.leaves(tree) if isinstance(tree, dict) else {}
         if set(flat) != set(leaves):
             lines = "; ".join(paths.differences(dict.fromkeys(leaves), dict.fromkeys(flat)))
             raise CheckpointError(f"checkpoint {where} is damaged: {name} differs: {lines}.")
@@ -331,6 +335,22 @@ def _indexed(tree: Any) -> dict[str, Any]:
     return {f"{i:04d}": leaf for i, leaf in enumerate(jax.tree.leaves(tree))}
 
 
+def _renamed(tree: Any, name: Callable[[str], str]) -> Any:
+    """Nested dictionaries whose names are others."""
+    if not isinstance(tree, dict):
+        return tree
+    return {name(key): _renamed(value, name) for key, value in tree.items()}
+
+
+def _for_orbax(name: str) -> str:
+    """A name without ".", with which Orbax joins names: "a.b" and b below a would be one file."""
+    return name.replace("~", "~0").replace(".", "~3")
+
+
+def _from_orbax(name: str) -> str:
+    return name.replace("~3", ".").replace("~0", "~")
+
+
 def _variables(tree: Tree) -> Tree:
     return {"params": tree["params"], **tree.get("state", {})}
 
@@ -340,12 +360,12 @@ def _into(template: TrainState, trees: dict[str, Tree], where: Path) -> TrainSta
     wanted = {
         f"{item}/{k}": (v.shape, v.dtype.str)
         for item, tree in _items(template).items()
-        for k, v in paths.flatten(jax.tree.map(_on_host, tree)).items()
+        for k, v in paths.leaves(jax.tree.map(_on_host, tree)).items()
     }
     found = {
         f"{item}/{k}": (v.shape, v.dtype.str)
         for item, tree in trees.items()
-        for k, v in paths.flatten(jax.tree.map(np.asarray, tree)).items()
+        for k, v in paths.leaves(jax.tree.map(np.asarray, tree)).items()
     }
     if wanted != found:
         lines = paths.differences(wanted, found)
@@ -355,15 +375,17 @@ def _into(template: TrainState, trees: dict[str, Tree], where: Path) -> TrainSta
         )
     device: Callable[[Any], Any] = lambda tree: jax.tree.map(jax.numpy.array, tree)  # noqa: E731
     model, training = trees["model"], trees["training"]
-    evaluated = paths.flatten(model["params"])
-    trainable, frozen = paths.flatten(template.params), paths.flatten(template.frozen)
-    averaged = paths.unflatten({k: evaluated[k] for k in trainable})
+    evaluated = paths.leaves(model["params"])
+    averaged, frozen = (
+        paths.map_flat(lambda path, _: evaluated[path], tree)
+        for tree in (template.params, template.frozen)
+    )
     treedef = jax.tree.structure(template.opt_state)
     leaves = [training["opt_state"][k] for k in sorted(training.get("opt_state", {}))]
     return TrainState(
         step=device(training["step"]),
         params=device(training.get("params", averaged)),
-        frozen=device(paths.unflatten({k: evaluated[k] for k in frozen})),
+        frozen=device(frozen),
         state=device(model.get("state", {})),
         opt_state=jax.tree.unflatten(
             treedef, map(_like, jax.tree.leaves(template.opt_state), leaves)

@@ -115,7 +115,7 @@ def learning_rate_factors(config: TrainingConfig, model: Model) -> dict[str, flo
     0.00625
     """
     held = frozen_parameters(model, config.frozen)
-    trained = [path for path in paths.flatten(model.params) if path not in held]
+    trained = [path for path in paths.leaves(model.params) if path not in held]
     factors = dict.fromkeys(trained, 1.0)
     if config.layer_decay != 1:
         layers = weighted_layers(model)

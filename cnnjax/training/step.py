@@ -223,7 +223,7 @@ def _keep_frozen(old: Tree, new: Tree, frozen: tuple[str, ...]) -> Tree:
     """New collections, but a frozen layer's statistics as they were; dtypes as they were."""
     result = {}
     for collection, tree in old.items():
-        fresh = paths.flatten(new[collection])
+        fresh = paths.leaves(new[collection])
 
         def pick(path: str, leaf: Array, fresh: Mapping[str, Array] = fresh) -> Array:
             held = any(paths.matches(path, pattern) for pattern in frozen)

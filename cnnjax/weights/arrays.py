@@ -28,7 +28,7 @@ def save_safetensors(tree: Mapping[str, Any], path: str | Path) -> None:
     from safetensors.numpy import save_file
 
     path = Path(path)
-    arrays = {k: np.asarray(v, order="C") for k, v in paths.flatten(tree).items()}
+    arrays = {k: np.asarray(v, order="C") for k, v in paths.leaves(tree).items()}
     hashes = {k: paths.leaf_hash(v) for k, v in arrays.items()}
     write_file(path, lambda beside: save_file(arrays, beside, metadata=hashes or None))
 
@@ -63,7 +63,7 @@ def load_safetensors(path: str | Path) -> dict[str, Any]:
 
 def save_npz(tree: Mapping[str, Any], path: str | Path) -> None:
     """Write nested arrays by their paths, complete or not at all."""
-    arrays: dict[str, Any] = {k: np.asarray(v) for k, v in paths.flatten(tree).items()}
+    arrays: dict[str, Any] = {k: np.asarray(v) for k, v in paths.leaves(tree).items()}
 
     def write(beside: Path) -> None:
         with beside.open("wb") as file:  # a name without .npz would be lengthened
