@@ -102,9 +102,11 @@ class TrainingConfig:
             (("block5_*", 0.1),); of several that match a layer the first counts, others keep the
             rate. A pattern that names nothing that is trained is an error. Factors > 0.
         layer_decay: the learning rate of a layer is multiplied by layer_decay to the power of the
-            number of layers with weights between it and the output (Clark et al. 2020, ELECTRA;
-            Bao et al. 2022, BEiT), in the order of `model.layer_names`, where a convolution and
-            its normalisation are two layers. 1 for one rate. In (0, 1].
+            number of layers with weights by which the deepest one lies deeper (Clark et al. 2020,
+            ELECTRA; Bao et al. 2022, BEiT). How deep a layer lies is counted along the longest way
+            of the data to it, so that parallel branches begin at one depth; a convolution and its
+            normalisation are two layers; position embeddings and class tokens are of the layer
+            whose output they join. 1 for one rate. In (0, 1].
         clip_norm: gradients of a larger global norm, over all that is trained together, are scaled
             down to it, before anything else (Pascanu et al. 2013); None: never. > 0.
         log_gradients: have in every epoch's record a gradient_norm: the global norm of the
