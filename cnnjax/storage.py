@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import shutil
@@ -19,8 +20,11 @@ def write_file(path: Path, write: Callable[[Path], object]) -> None:
         write: gets the path of a temporary file in the same directory.
 
     Raises:
-        OSError: with `path`, not the temporary file's, in its text.
+        OSError: with `path`, not the temporary file's, in its text; also if `path` is a pipe or a
+            device, which a rename would do away with.
     """
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise OSError(errno.EINVAL, "not a regular file, which is not replaced", str(path))
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         write(beside)
@@ -31,6 +35,11 @@ def write_file(path: Path, write: Callable[[Path], object]) -> None:
         raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         beside.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, data: bytes | memoryview) -> None:
+    """`write_file` for bytes: where a library would die of a full disk, it writes into memory."""
+    write_file(path, lambda beside: beside.write_bytes(data))
 
 
 def write_text(path: Path, text: str) -> None:
