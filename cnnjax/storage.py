@@ -20,11 +20,9 @@ def write_file(path: Path, write: Callable[[Path], object]) -> None:
         write: gets the path of a temporary file in the same directory.
 
     Raises:
-        OSError: with `path`, not the temporary file's, in its text; also if `path` is a pipe or a
-            device, which a rename would do away with.
+        OSError: with `path`, not the temporary file's, in its text; for a pipe or a device, too.
     """
-    if path.exists() and not (path.is_file() or path.is_dir()):
-        raise OSError(errno.EINVAL, "not a regular file, which is not replaced", str(path))
+    _check_place(path)
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         write(beside)
@@ -35,11 +33,6 @@ def write_file(path: Path, write: Callable[[Path], object]) -> None:
         raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         beside.unlink(missing_ok=True)
-
-
-def write_bytes(path: Path, data: bytes | memoryview) -> None:
-    """`write_file` for bytes: where a library would die of a full disk, it writes into memory."""
-    write_file(path, lambda beside: beside.write_bytes(data))
 
 
 def write_text(path: Path, text: str) -> None:
@@ -116,6 +109,16 @@ def _locked(path: Path, lock: Callable[[int], object]) -> int:
             os.close(handle)
             raise
         os.close(handle)  # who held the lock before has removed the file: this lock locks nothing
+
+
+def _check_place(path: Path) -> None:
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise OSError(errno.EINVAL, "not a regular file, which is not replaced", str(path))
+
+
+def write_bytes(path: Path, data: bytes | memoryview) -> None:
+    """`write_file` for bytes: where a library would die of a full disk, it writes into memory."""
+    write_file(path, lambda beside: beside.write_bytes(data))
 
 
 def text_hash(text: str) -> str:
