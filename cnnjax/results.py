@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from cnnjax import paths
+from cnnjax.core.text import plain
 from cnnjax.metrics import mean_and_deviation, quality
 from cnnjax.storage import write_text
 from cnnjax.training import RunDirectory, RunError
@@ -288,8 +289,8 @@ def _differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[st
 
 
 def _cell(text: str) -> str:
-    """A text that neither a line break nor a bar makes into several."""
-    return " ".join(text.replace("|", "\\|").split())
+    """A text that neither a line break nor a bar makes into several, nor a tag into a page."""
+    return plain(" ".join(text.split()), 4096).replace("<", "&lt;").replace("|", "\\|")
 
 
 def _renew(

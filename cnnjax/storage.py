@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import shutil
@@ -19,8 +20,9 @@ def write_file(path: Path, write: Callable[[Path], object]) -> None:
         write: gets the path of a temporary file in the same directory.
 
     Raises:
-        OSError: with `path`, not the temporary file's, in its text.
+        OSError: with `path`, not the temporary file's, in its text; for a pipe or a device, too.
     """
+    _check_place(path)
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         write(beside)
@@ -107,6 +109,16 @@ def _locked(path: Path, lock: Callable[[int], object]) -> int:
             os.close(handle)
             raise
         os.close(handle)  # who held the lock before has removed the file: this lock locks nothing
+
+
+def _check_place(path: Path) -> None:
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise OSError(errno.EINVAL, "not a regular file, which is not replaced", str(path))
+
+
+def write_bytes(path: Path, data: bytes | memoryview) -> None:
+    """`write_file` for bytes: where a library would die of a full disk, it writes into memory."""
+    write_file(path, lambda beside: beside.write_bytes(data))
 
 
 def text_hash(text: str) -> str:

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from cnnjax.core.text import plain
 from cnnjax.data.dataset import Dataset, Splits
 from cnnjax.data.examples import class_names_of
 from cnnjax.data.files import FileImages
@@ -21,6 +22,7 @@ from cnnjax.data.scan import Scan
 _VALUES_AT_ONCE = 2**21
 _MOST_CLASSES = 20  # in a table with a line for each
 _EXTREMES = 3
+_LONGEST = 4096  # letters of a line: folders have long paths
 _TURNED = 5  # from this EXIF orientation on, height and width are swapped
 
 
@@ -116,11 +118,11 @@ class Description:
     def __str__(self) -> str:
         lines = []
         for part in self.parts.values():
-            lines.append(part.title)
-            lines += [f"  {name:14}  {value}" for name, value in part.lines()]
+            lines.append(plain(part.title))
+            lines += [f"  {name:14}  {plain(value, _LONGEST)}" for name, value in part.lines()]
         counts = {name: p.counts for name, p in self.parts.items() if p.counts is not None}
         if counts:
-            lines += _balance(counts, self.class_names)
+            lines += _balance(counts, [plain(name) for name in self.class_names])
         for (first, second), count in self.shared.items():
             lines.append(f"duplicates between {first} and {second}: {count:,}")
         return "\n".join(lines)

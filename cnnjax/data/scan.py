@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from cnnjax.core.text import plain
 from cnnjax.data.dataset import Dataset, Splits
 from cnnjax.data.files import Decoding, FileImages, decoders
 from cnnjax.data.images import UnreadableImage, decode_image
@@ -37,6 +38,7 @@ _ADDRESS = re.compile(" ?<_io.BytesIO[^>]*>")
 _SCAN_FORMAT = 2
 _READ_AHEAD = 256
 _SHOWN = 10
+_LONGEST = 4096  # letters of a line: folders have long paths
 
 
 class Candidate(NamedTuple):
@@ -88,18 +90,18 @@ class Scan:
         return self.table or self.root
 
     def __str__(self) -> str:
-        width = max(map(len, self.class_names), default=0)
-        lines = [f"{self.source}: {len(self.class_names)} classes"]
+        names = [plain(name) for name in self.class_names]
+        width = max(map(len, names), default=0)
+        lines = [f"{plain(self.source, _LONGEST)}: {len(names)} classes"]
         for name, part in self.parts.items():
             counts = np.bincount(part.labels, minlength=len(self.class_names))
             lines.append(f"{name}: {len(part.files):,} pictures")
             lines += [
-                f"  {label:{width}}  {count:,}"
-                for label, count in zip(self.class_names, counts, strict=True)
+                f"  {label:{width}}  {count:,}" for label, count in zip(names, counts, strict=True)
             ]
         lines.append(f"set aside: {len(self.set_aside):,} files")
-        lines += [f"  {file}: {reason}" for file, reason in self.set_aside]
-        return _printable("\n".join(lines))
+        lines += [plain(f"  {file}: {reason}", _LONGEST) for file, reason in self.set_aside]
+        return "\n".join(lines)
 
     def remarks(self) -> list[str]:
         """A few lines on what was set aside; none where all is good."""
@@ -109,7 +111,7 @@ class Scan:
         lines += [f"  {file}: {reason}" for file, reason in self.set_aside[:_SHOWN]]
         if len(self.set_aside) > _SHOWN:
             lines.append(f"  and more: cnnjax data scan {self.source}")
-        return [_printable(line) for line in lines]
+        return [plain(line, _LONGEST) for line in lines]
 
     def lacking(self, part: str) -> list[str]:
         """The classes that a part has no picture of."""
@@ -146,11 +148,6 @@ def checked_names(class_names: Sequence[str] | None) -> list[str] | None:
     if isinstance(class_names, str) or not all(isinstance(name, str) for name in class_names):
         raise ValueError(f"class_names must be a list of names, got {class_names!r}")
     return list(class_names)
-
-
-def _printable(text: str) -> str:
-    """A text with backslash escapes for the bytes of file names that are not UTF-8."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def examine(

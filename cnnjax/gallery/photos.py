@@ -14,6 +14,7 @@ from jax import Array
 from cnnjax.data import read_image, resize_image
 from cnnjax.explain.targets import check_pictures
 from cnnjax.models import Model
+from cnnjax.plot import save_figure
 from cnnjax.storage import write_file
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def save_picture(
     name = name.replace("/", "_")
     picture = folder / f"{name}.png"
     about = {"Description": caption} if caption else {}
-    write_file(picture, lambda beside: figure.savefig(beside, format="png", metadata=about))
+    save_figure(figure, picture, about)
     if arrays:
 
         def write(beside: Path) -> None:

@@ -12,7 +12,7 @@ from typing import IO, Any
 import numpy as np
 
 from cnnjax import paths
-from cnnjax.storage import write_file
+from cnnjax.storage import write_bytes, write_file
 from cnnjax.weights.stored import Allowance, DamagedWeights
 
 
@@ -25,12 +25,12 @@ def save_safetensors(tree: Mapping[str, Any], path: str | Path) -> None:
         tree: nested dictionaries of arrays, e.g. {"params": {"conv1": {"kernel": ...}}}.
         path: of the file.
     """
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
-    path = Path(path)
     arrays = {k: np.asarray(v, order="C") for k, v in paths.leaves(tree).items()}
     hashes = {k: paths.leaf_hash(v) for k, v in arrays.items()}
-    write_file(path, lambda beside: save_file(arrays, beside, metadata=hashes or None))
+    # Written by Python, whose errors name the file: safetensors has one of its own for all.
+    write_bytes(Path(path), save(arrays, metadata=hashes or None))
 
 
 def load_safetensors(path: str | Path) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from cnnjax.storage import write_file
+from cnnjax.storage import write_bytes
 from cnnjax.weights.stored import Allowance, DamagedWeights, StoredLayer, StoredWeights, as_weight
 
 KERAS_MEMBER = "model.weights.h5"
@@ -61,21 +61,22 @@ def write_weights_h5(
     """
     import h5py
 
-    def write(beside: Path) -> None:
-        used: Counter[str] = Counter()
-        with h5py.File(beside, "w") as file:
-            file.create_group("vars")
-            for name, kind, arrays in layers:
-                number = used[kind]
-                used[kind] += 1
-                layer, slash, below = kind.partition("/")
-                layer = f"{layer}_{number}" if number else layer
-                variables = file.create_group(f"layers/{layer}{slash}{below}/vars")
-                variables.attrs["name"] = name
-                for i, array in enumerate(arrays.values()):
-                    variables[str(i)] = array
-
-    write_file(path, write)
+    used: Counter[str] = Counter()
+    # HDF5 ends the process where it cannot write what is left to write, as on a full disk.
+    with h5py.File(path.name, "w", driver="core", backing_store=False) as file:
+        file.create_group("vars")
+        for name, kind, arrays in layers:
+            number = used[kind]
+            used[kind] += 1
+            layer, slash, below = kind.partition("/")
+            layer = f"{layer}_{number}" if number else layer
+            variables = file.create_group(f"layers/{layer}{slash}{below}/vars")
+            variables.attrs["name"] = name
+            for i, array in enumerate(arrays.values()):
+                variables[str(i)] = array
+        file.flush()
+        image = file.id.get_file_image()
+    write_bytes(path, image)
 
 
 def _read(source: Any, path: Path, size: int) -> StoredWeights:
