@@ -13,8 +13,9 @@ from flax import linen
 
 from cnnjax import paths
 from cnnjax.models.imagenet import IMAGENET_CLASSES, names_beside
-from cnnjax.models.matching import Arrays, Target, WeightsDoNotFit, match
+from cnnjax.models.matching import Arrays, Target, match
 from cnnjax.models.model import Model
+from cnnjax.models.order import WeightsDoNotFit
 from cnnjax.models.spec import ModelSpec
 from cnnjax.weights import StoredWeights, read_weights
 
