@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cnnjax.metrics import quality
+from cnnjax.storage import write_file
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -292,6 +294,21 @@ def pattern_grid(
 
 def _short(names: Sequence[str]) -> bool:
     return max(map(len, names), default=0) <= 3
+
+
+def save(figure: Figure, path: Path, **options: Any) -> None:
+    """Write a figure as a PNG file that is complete or absent; its folder is made if needed.
+
+    Args:
+        figure: to draw.
+        path: of the file.
+        options: of `Figure.savefig`.
+
+    Raises:
+        OSError: if it cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_file(path, lambda beside: figure.savefig(beside, format="png", **options))
 
 
 def _figure(width: float, height: float) -> Any:

@@ -84,7 +84,7 @@ def report_seeds(
     print(f"{stage}: {line}" if stage else f"\n{line}")
     folder = Path(out).expanduser() if out else RUNS / experiment.name
     figure = folder / "-".join(filter(None, (experiment.recipe, stage, "seeds.png")))
-    draw_seeds(runs).savefig(figure)
+    plot.save(draw_seeds(runs), figure)
     print(f"curves: {figure}")
 
 
