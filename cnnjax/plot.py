@@ -18,17 +18,18 @@ if TYPE_CHECKING:
 _TRAIN, _VALIDATION = "#1f77b4", "#d95f02"
 
 
-def save_figure(figure: Figure, path: Path, about: Mapping[str, str] | None = None) -> None:
+def save(figure: Figure, path: Path, about: Mapping[str, str] | None = None) -> None:
     """Write a figure as a PNG file, complete or not at all.
 
     Args:
         figure: to draw.
-        path: of the file; its directory exists.
+        path: of the file; its folder is made if needed.
         about: texts that the file keeps, by name.
 
     Raises:
         OSError: with the path in its text, as on a full disk.
     """
+    path.parent.mkdir(parents=True, exist_ok=True)
     buffer = io.BytesIO()  # of a file that cannot be written Pillow says neither name nor reason
     figure.savefig(buffer, format="png", metadata=dict(about or {}))
     write_bytes(path, buffer.getbuffer())

@@ -14,12 +14,12 @@ import optax
 from cnnjax import data as data_sources
 from cnnjax import metrics, paths
 from cnnjax.config import TrainingConfig, from_dict
+from cnnjax.core.text import plain
 from cnnjax.data import DataNotFound
 from cnnjax.models import Model
 from cnnjax.models.files import from_spec, read_spec
 from cnnjax.nn import current_conv_engine
 from cnnjax.runtime import code_version, machine, versions
-from cnnjax.storage import text_hash
 from cnnjax.training import Run, RunDirectory, RunError, fit
 from cnnjax.training.loop import loss_name, recorded_settings
 from cnnjax.training.optim import OPTIMIZER_SETTINGS
@@ -95,7 +95,7 @@ def reproduce(
             not recorded.
     """
     run = RunDirectory(directory)
-    record, config = run.read(RUN_FILE), run.read(CONFIG_FILE)
+    record, config, epochs = run.read(RUN_FILE), run.read(CONFIG_FILE), run.epochs()
     if record.get("status") != "finished":
         raise RunError(
             f"{run.path} is not finished (status: {record.get('status')}): there is no result to "
@@ -124,7 +124,7 @@ def reproduce(
         model, splits, training, loss, optimizer, out, verbose=verbose,
         record={"reproduces": str(run.path)},
     )  # fmt: skip
-    return Reproduction(again, _results(record, run.epochs(), again), circumstances)
+    return Reproduction(again, _results(record, epochs, again), circumstances)
 
 
 def _data(
@@ -162,7 +162,12 @@ def _training(
             raise _needs(run, "optimizer", "an optax transformation")
         defaults = vars(TrainingConfig())
         settings.update({name: defaults[name] for name in ("optimizer", *OPTIMIZER_SETTINGS)})
-    training: TrainingConfig = from_dict(TrainingConfig, settings)
+    try:
+        training: TrainingConfig = from_dict(TrainingConfig, settings)
+    except (ValueError, OverflowError) as error:
+        raise RunError(
+            f"{run.path / CONFIG_FILE} holds no training that there can be: {plain(error)}"
+        ) from None
     return training
 
 
@@ -189,8 +194,10 @@ def _circumstances(
     settings: Mapping[str, Any],
 ) -> list[str]:
     lines = []
-    if text_hash((run.path / CONFIG_FILE).read_text(encoding="utf-8")) != record["config_hash"]:
+    if run.config_changed(record):
         lines.append("config.json is not the one that the run was started with")
+    for change in run.model_changes():
+        lines.append(f"model.json is not that of the run: {change}")
     seed = config["training"]["seed"]
     if seed != record["seed"]:
         lines.append(f"seed: {record['seed']} then, {seed} in config.json now")

@@ -50,7 +50,7 @@ WRITERS: dict[str, Callable[[cj.Model, Path], object]] = {
     "export.safetensors": cj.export_weights,
     "export.npz": cj.export_weights,
     "saved": cj.save,
-    "figure.png": lambda model, path: plot.save_figure(picture(), path),
+    "figure.png": lambda model, path: plot.save(picture(), path),
     "gallery.png": lambda model, path: gallery.save_picture(path.parent, path.stem, picture()),
     "text.json": lambda model, path: storage.write_text(path, "a" * 5000),
 }

@@ -20,6 +20,7 @@ import cnnjax as cj
 from cnnjax.models.small import MLP
 from cnnjax.storage import text_hash
 from cnnjax.training import RunError, shared
+from cnnjax.training.seal import sealed
 
 Arrays = tuple[np.ndarray, np.ndarray]
 CONFIG = cj.TrainingConfig(epochs=2, batch_size=16, monitor=None)
@@ -47,7 +48,7 @@ def run(finished: Path, tmp_path: Path) -> Path:
 def edit(file: Path, change: Callable[[dict], object]) -> None:
     content = json.loads(file.read_text())
     change(content)
-    file.write_text(json.dumps(content))
+    file.write_text(sealed(content) if file.name == "run.json" else json.dumps(content))
 
 
 def test_the_command_succeeds_on_a_run_of_another_process(

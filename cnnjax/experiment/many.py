@@ -86,7 +86,7 @@ def report_seeds(
     print(f"{stage}: {line}" if stage else f"\n{line}")
     folder = expanded(out) if out else RUNS / experiment.name
     figure = folder / "-".join(filter(None, (experiment.recipe, stage, "seeds.png")))
-    plot.save_figure(draw_seeds(runs), figure)
+    plot.save(draw_seeds(runs), figure)
     print(f"curves: {plain(figure, 4096)}")
 
 

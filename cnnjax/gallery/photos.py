@@ -11,10 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from cnnjax import plot
 from cnnjax.data import read_image, resize_image
 from cnnjax.explain.targets import check_pictures
 from cnnjax.models import Model
-from cnnjax.plot import save_figure
 from cnnjax.storage import write_file
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def save_picture(
     name = name.replace("/", "_")
     picture = folder / f"{name}.png"
     about = {"Description": caption} if caption else {}
-    save_figure(figure, picture, about)
+    plot.save(figure, picture, about)
     if arrays:
 
         def write(beside: Path) -> None:

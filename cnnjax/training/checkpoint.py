@@ -8,6 +8,7 @@ import json
 import logging
 import re
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -25,6 +26,12 @@ _OS_ERROR = re.compile(r"([A-Z][a-z]+(?: [a-z]+)*) \[os_error_code|\[Errno \d+\]
 
 _LATEST_KEPT = 2  # a damaged latest one leaves its predecessor
 
+_NO_LIMIT_SECONDS = 10 * 365 * 86_400
+
+# A reader beside a writer, which deletes older checkpoints: how often it starts again, and after
+# which seconds.
+_TRIES, _PAUSE_SECONDS = 6, 0.2
+
 
 class CheckpointError(ValueError):
     """A checkpoint that cannot be used: damaged, incomplete, or of another model."""
@@ -37,9 +44,21 @@ class Checkpoints:
         directory: where they are, one subdirectory a step.
         keep: number of best ones kept beside the latest two.
         read_only: for loading; nothing is made or deleted.
+        run_id: of the run, which its checkpoints must have; "" for a run of a version without
+            such ids, None takes the id of the checkpoint that is resumed.
+
+    Raises:
+        CheckpointError: if there can be none.
     """
 
-    def __init__(self, directory: Path, keep: int = 1, *, read_only: bool = False):
+    def __init__(
+        self,
+        directory: Path,
+        keep: int = 1,
+        *,
+        read_only: bool = False,
+        run_id: str | None = None,
+    ):
         import orbax.checkpoint as ocp
         from orbax.checkpoint import checkpoint_managers as managers
 
@@ -47,19 +66,32 @@ class Checkpoints:
         self.directory = Path(directory).absolute()
         self._ocp = ocp
         self._keep = keep
+        self.run_id = run_id
         self._best: list[int] = []  # steps of the best checkpoints, the best one last
-        self._manager = ocp.CheckpointManager(
-            self.directory,
-            options=ocp.CheckpointManagerOptions(
-                create=not read_only,
-                read_only=read_only,
-                cleanup_tmp_directories=not read_only,
-                # Orbax's own BestN forgets the scores of an earlier process.
-                preservation_policy=managers.AnyPreservationPolicy(
-                    [managers.LatestN(_LATEST_KEPT), _Best(self._best, keep)]
-                ),
+        options = ocp.CheckpointManagerOptions(
+            create=not read_only,
+            read_only=read_only,
+            cleanup_tmp_directories=not read_only,
+            # Orbax's own BestN forgets the scores of an earlier process.
+            preservation_policy=managers.AnyPreservationPolicy(
+                [managers.LatestN(_LATEST_KEPT), _Best(self._best, keep)]
+            ),
+            # Directories made in the background are waited for, for minutes and even when the
+            # process ends, also where they cannot be made. The time limit of a save is by the
+            # clock of the wall: where that is set forward, a whole save would be called too late.
+            async_options=ocp.AsyncOptions(
+                timeout_secs=_NO_LIMIT_SECONDS, create_directories_asynchronously=False
             ),
         )
+        try:
+            self._manager = _patiently(
+                lambda: ocp.CheckpointManager(self.directory, options=options)
+            )
+        except OSError as error:
+            raise CheckpointError(
+                f"checkpoints in {self.directory} cannot be {'read' if read_only else 'written'} "
+                f"({error.strerror or error}): mend that first"
+            ) from None
         if not read_only and self.steps():
             try:
                 self._best.extend(self._meta(self.steps()[-1])["best"])
@@ -71,7 +103,7 @@ class Checkpoints:
         return sorted(
             step
             for step in self._manager.all_steps()
-            if any((self.directory / str(step)).glob("*"))  # a stray empty folder is none
+            if _holds_anything(self.directory / str(step))  # a stray empty folder is none
         )
 
     def save(self, state: TrainState, progress: Mapping[str, Any], *, best: bool = False) -> None:
@@ -99,6 +131,8 @@ class Checkpoints:
             # it be damaged, must leave a directory that knows a best one.
             self._best[:] = [*self._best, step][-self._keep - 1 :]
         meta: dict[str, Any] = {
+            "run_id": self.run_id,
+            "step": step,
             "leaves": leaves,
             "progress": dict(progress),
             "best": list(self._best),
@@ -134,17 +168,31 @@ class Checkpoints:
             trees = {name: self._item(step, name, meta) for name in meta["leaves"]}
         except CheckpointError as error:
             raise CheckpointError(f"{error} {self._offer(step)}") from None
+        self.run_id = meta.get("run_id") or ""
         return _into(template, trees, self.directory / str(step)), meta["progress"]
 
     def load_variables(self, step: int | None = None) -> tuple[Tree, dict[str, Any]]:
         """The variables to evaluate of one checkpoint, without the optimiser, and its progress.
 
         Args:
-            step: None takes the best one, which is the latest where nothing was monitored.
+            step: None takes the best one, which is the latest where nothing was monitored; should
+                a training that goes on delete it meanwhile, the one that is the best then.
 
         Raises:
             CheckpointError: if it is damaged, or there is none of that step.
         """
+        for _ in range(_TRIES):
+            before = self.steps()
+            try:
+                return self._load_variables(step)
+            except CheckpointError:
+                time.sleep(_PAUSE_SECONDS)  # what is being deleted is gone by then
+                _patiently(self._manager.reload)
+                if self.steps() == before or not self.steps():
+                    raise
+        return self._load_variables(step)
+
+    def _load_variables(self, step: int | None) -> tuple[Tree, dict[str, Any]]:
         if step is not None and step not in self.steps():
             known = ", ".join(map(str, self.steps()))
             raise CheckpointError(
@@ -211,6 +259,10 @@ class Checkpoints:
         meta = self._read(step, "meta", self._ocp.args.JsonRestore())
         if not isinstance(meta, dict) or meta.get("digest") != _digest(meta):
             raise CheckpointError(f"checkpoint {where} is damaged: its description was changed.")
+        if meta.get("step", step) != step:
+            raise CheckpointError(f"checkpoint {where} is that of step {meta['step']}, renamed.")
+        if self.run_id not in (None, meta.get("run_id") or ""):
+            raise CheckpointError(f"checkpoint {where} is of another run than the one it lies in.")
         return meta
 
     def _item(self, step: int, name: str, meta: dict[str, Any]) -> Tree:
@@ -260,6 +312,23 @@ class Checkpoints:
         except CheckpointError:
             return False
         return True
+
+
+def _holds_anything(folder: Path) -> bool:
+    try:
+        return any(folder.iterdir())
+    except OSError:  # deleted since it was listed
+        return False
+
+
+def _patiently(make: Callable[[], Any]) -> Any:
+    """Orbax lists a directory, then looks into what is listed: gone where a training deletes it."""
+    for _ in range(_TRIES):
+        try:
+            return make()
+        except FileNotFoundError:
+            time.sleep(_PAUSE_SECONDS)
+    return make()
 
 
 @functools.cache

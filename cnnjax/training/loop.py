@@ -19,7 +19,7 @@ from cnnjax import metrics, paths
 from cnnjax.config import TrainingConfig, qualified_name, to_dict
 from cnnjax.data import Dataset, Loader, Splits, as_splits
 from cnnjax.models import Model
-from cnnjax.models.files import write_spec
+from cnnjax.models.files import MODEL_FILE, write_spec
 from cnnjax.nn import current_conv_engine
 from cnnjax.runtime import compiler_options
 from cnnjax.training.checkpoint import CheckpointError, Checkpoints
@@ -30,7 +30,8 @@ from cnnjax.training.evaluation import evaluate_step
 from cnnjax.training.freezing import FrozenLayersMoved, frozen_hash
 from cnnjax.training.optim import OPTIMIZER_SETTINGS
 from cnnjax.training.progress import Progress, epoch_line
-from cnnjax.training.record import GIVEN, RUN_FILE, RunDirectory, RunError
+from cnnjax.training.record import GIVEN, RUN_FILE, RunDirectory, unwritable
+from cnnjax.training.seal import RunError
 from cnnjax.training.shared import make_steps
 from cnnjax.training.state import TrainState, Tree
 from cnnjax.training.stopping import Interrupted, NonFiniteLoss, StopSignals
@@ -258,7 +259,7 @@ class _Training:
         # is, the directory becomes this run's before anything else is put into it.
         if not directory.checkpoints.is_dir():
             self._claim(directory, config, facts)
-        self.checkpoints = Checkpoints(directory.checkpoints, self.config.keep)
+        self.checkpoints = Checkpoints(directory.checkpoints, self.config.keep, run_id=directory.id)
         if self.config.resume and self.checkpoints.steps():
             self._restore(directory, self.checkpoints)
             # No error: another machine may round the same seed's values differently.
@@ -270,22 +271,25 @@ class _Training:
                 )
             if self.frozen_hash:
                 facts["frozen_hash"] = self.frozen_hash
-        else:
-            directory.truncate(0)
-            if self.config.resume:
-                self._say(f"nothing was saved in {directory.path}: starting from the beginning")
+        elif self.config.resume:
+            self._say(f"nothing was saved in {directory.path}: starting from the beginning")
         if not self.claimed:
             self._claim(directory, config, facts)
+        directory.truncate(len(self.records))
 
     def _claim(
         self, directory: RunDirectory, config: Mapping[str, Any], facts: Mapping[str, Any]
     ) -> None:
         directory.claim(config, facts)
         self.claimed = True
-        write_spec(self.model.spec, directory.path)
+        try:
+            write_spec(self.model.spec, directory.path)
+        except OSError as error:
+            raise unwritable(directory.path / MODEL_FILE, error) from None
 
     def _restore(self, directory: RunDirectory, checkpoints: Checkpoints) -> None:
         self.state, progress = checkpoints.load_state(self.state)
+        directory.id = checkpoints.run_id  # where run.json is lost, they alone know it
         if self.frozen_hash:
             # The checkpoint's, not the given model's, whose weights it takes the place of.
             self.frozen_hash = frozen_hash(self.state.variables(), self.config.frozen)
@@ -303,7 +307,7 @@ class _Training:
                 f"{directory.path} stands in epoch {begun} already: resume with at least "
                 f"epochs={begun}, got {self.config.epochs}"
             )
-        self.records = directory.truncate(at.epoch)
+        self.records = directory.kept(at.epoch)
         self.seconds_before = sum(r["seconds"] for r in self.records) + at.seconds
         # A finished training that is prolonged goes on; one stopped early stays stopped.
         at.done = at.epoch >= self.config.epochs or self._patience_over()
