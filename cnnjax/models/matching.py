@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -15,7 +15,7 @@ from cnnjax.models.export import KERAS_KINDS, by_layer
 from cnnjax.models.graph import Call, in_keras_order, trace
 from cnnjax.models.model import Model
 from cnnjax.models.order import Wanted, Way, WeightsDoNotFit, ways
-from cnnjax.weights import StoredLayer, StoredWeights
+from cnnjax.weights import KerasLayer, StoredLayer, StoredWeights
 
 Shapes = dict[str, dict[str, tuple[int, ...]]]
 Arrays = dict[str, dict[str, np.ndarray]]
@@ -67,6 +67,22 @@ class Target:
 
 
 @dataclass(frozen=True)
+class _Layer:
+    """Arrays by our names, and the layer of the file that they are from."""
+
+    arrays: dict[str, np.ndarray]
+    source: StoredLayer
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Of the arrays."""
+        return {weight: tuple(array.shape) for weight, array in self.arrays.items()}
+
+
+Found = dict[str, _Layer]
+
+
+@dataclass(frozen=True)
 class Match:
     """What a file has for a model.
 
@@ -74,11 +90,13 @@ class Match:
         found: {layer: {weight: array}}, of any shapes.
         new_head: layers of the head for which the file has nothing of their shape.
         differences: lines on all else that is missing (-), extra (+) or of another shape (~).
+        sources: what the file's configuration says of the layers that were found.
     """
 
     found: Arrays
     new_head: tuple[str, ...]
     differences: tuple[str, ...]
+    sources: dict[str, KerasLayer] = field(default_factory=dict)
 
 
 def match(stored: StoredWeights, target: Target) -> Match:
@@ -93,7 +111,7 @@ def match(stored: StoredWeights, target: Target) -> Match:
         WeightsDoNotFit: if two layers of the file have one name that decides, or the file can be
             read in several ways that differ.
     """
-    found: Arrays | None = None
+    found: Found | None = None
     extra: list[StoredLayer] = []
     if stored.positional and not _all_named(stored, target):
         found = _by_position(stored, target)
@@ -114,12 +132,22 @@ def match(stored: StoredWeights, target: Target) -> Match:
         for weight, shape in weights.items()
     }
     have = {
-        f"{layer}/{weight}": list(array.shape)
-        for layer, arrays in found.items()
-        for weight, array in arrays.items()
+        f"{layer}/{weight}": list(shape)
+        for layer, one in found.items()
+        for weight, shape in one.shapes.items()
     }
-    lines = [*paths.differences(wanted, have), *(f"+ {_shown(layer)}" for layer in extra)]
-    return Match(found, new_head, tuple(lines))
+    lines = [
+        f"{line} {wanted[line[2:]]}" if line.startswith("- ") else line
+        for line in paths.differences(wanted, have)
+    ]
+    lines += [f"+ {_shown(layer)}" for layer in extra]
+    sources = {name: one.source.described for name, one in found.items()}
+    return Match(
+        {name: one.arrays for name, one in found.items()},
+        new_head,
+        tuple(lines),
+        {name: described for name, described in sources.items() if described},
+    )
 
 
 def _shown(layer: StoredLayer) -> str:
@@ -146,7 +174,7 @@ def _named(stored: StoredWeights) -> dict[str, StoredLayer]:
     }
 
 
-def _by_position(stored: StoredWeights, target: Target) -> Arrays | None:
+def _by_position(stored: StoredWeights, target: Target) -> Found | None:
     """Layer for layer in Keras' order; None where that does not fit.
 
     Raises:
@@ -159,9 +187,9 @@ def _by_position(stored: StoredWeights, target: Target) -> Arrays | None:
         possible = [*ways(stored, wanted, KERAS_KINDS), *_named_first(stored, wanted)]
     except WeightsDoNotFit as error:
         raise WeightsDoNotFit(f"{stored.path}: {error}") from None
-    found = [arrays for way in possible if (arrays := _with_head(way, stored, target)) is not None]
+    found = [one for way in possible if (one := _with_head(way, stored, target)) is not None]
     # A way that also has the head's weights is better than one that leaves it random.
-    whole = [arrays for arrays in found if not _unfitting_head(arrays, target)]
+    whole = [one for one in found if not _unfitting_head(one, target)]
     found = whole or found
     for other in found[1:]:
         if layer := _differing(found[0], other):
@@ -187,31 +215,32 @@ def _named_first(stored: StoredWeights, wanted: Sequence[Wanted]) -> Iterator[Wa
             yield {w.name: way.get(w.name) or rest[w.name] for w in wanted}
 
 
-def _with_head(way: Way, stored: StoredWeights, target: Target) -> Arrays | None:
+def _with_head(way: Way, stored: StoredWeights, target: Target) -> Found | None:
     """The arrays of the body, and of the head what is left; None where that is no head."""
     taken = {id(layer) for layer in way.values()}
     rest = [layer for layer in stored.layers if id(layer) not in taken]
     if len(rest) > _MAX_HEAD or not all(map(_like_a_head, rest)):
         return None
-    found = {name: _numbered(layer, stored, target, name).arrays for name, layer in way.items()}
+    found = {name: _numbered(layer, stored, target, name) for name, layer in way.items()}
     return found | _head(rest, stored, target)
 
 
-def _head(rest: Sequence[StoredLayer], stored: StoredWeights, target: Target) -> Arrays:
+def _head(rest: Sequence[StoredLayer], stored: StoredWeights, target: Target) -> Found:
     """A head of as many layers is this one, with other sizes perhaps; any other is foreign."""
     if len(rest) != len(target.head):
         return {}
     return {
-        name: _numbered(layer, stored, target, name).arrays
+        name: _numbered(layer, stored, target, name)
         for name, layer in zip(target.head, rest, strict=True)
         if not layer.kind or layer.kind == target.kinds.get(name)
     }
 
 
-def _differing(some: Arrays, other: Arrays) -> str:
+def _differing(some: Found, other: Found) -> str:
     """The first layer whose arrays are not the same; "" where all are."""
     for layer in some.keys() | other.keys():
-        one, two = some.get(layer, {}), other.get(layer, {})
+        one = some[layer].arrays if layer in some else {}
+        two = other[layer].arrays if layer in other else {}
         if one.keys() != two.keys() or any(
             one[w] is not two[w] and not np.array_equal(one[w], two[w]) for w in one
         ):
@@ -219,9 +248,9 @@ def _differing(some: Arrays, other: Arrays) -> str:
     return ""
 
 
-def _by_name(stored: StoredWeights, target: Target) -> tuple[Arrays, list[StoredLayer]]:
+def _by_name(stored: StoredWeights, target: Target) -> tuple[Found, list[StoredLayer]]:
     """By the layers' names, and the layers that have no place."""
-    found: Arrays = {}
+    found: Found = {}
     extra = []
     times = Counter(layer.name for layer in stored.layers)
     for layer in stored.layers:
@@ -235,23 +264,11 @@ def _by_name(stored: StoredWeights, target: Target) -> tuple[Arrays, list[Stored
                 "several nets: save the one that is meant in a file of its own"
             )
         found[layer.name] = (
-            _numbered(layer, stored, target, layer.name).arrays
+            _numbered(layer, stored, target, layer.name)
             if stored.positional
-            else dict(layer.arrays)
+            else _Layer(dict(layer.arrays), layer)
         )
     return found, extra
-
-
-@dataclass(frozen=True)
-class _Layer:
-    """Arrays by our names."""
-
-    arrays: dict[str, np.ndarray]
-
-    @property
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        """By the same names."""
-        return _shapes(self.arrays)
 
 
 def _numbered(layer: StoredLayer, stored: StoredWeights, target: Target, name: str) -> _Layer:
@@ -261,7 +278,7 @@ def _numbered(layer: StoredLayer, stored: StoredWeights, target: Target, name: s
     arrays = dict(zip(names, layer.arrays.values(), strict=False))
     if "kernel" in arrays:
         arrays["kernel"] = _turned(arrays["kernel"], stored, target, name)
-    return _Layer(arrays)
+    return _Layer(arrays, layer)
 
 
 def _turned(kernel: np.ndarray, stored: StoredWeights, target: Target, name: str) -> np.ndarray:
@@ -333,13 +350,9 @@ def _like_a_head(layer: StoredLayer) -> bool:
     return small and len(rest) <= 1 and all(bias.ndim == 1 for bias in rest)
 
 
-def _unfitting_head(found: Arrays, target: Target) -> tuple[str, ...]:
+def _unfitting_head(found: Found, target: Target) -> tuple[str, ...]:
     """The layers of the head from the first one on that the file does not supply."""
     for i, layer in enumerate(target.head):
-        if _shapes(found.get(layer, {})) != target.shapes.get(layer):
+        if layer not in found or found[layer].shapes != target.shapes.get(layer):
             return target.head[i:]
     return ()
-
-
-def _shapes(arrays: Mapping[str, np.ndarray]) -> dict[str, tuple[int, ...]]:
-    return {weight: tuple(array.shape) for weight, array in arrays.items()}
