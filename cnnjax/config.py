@@ -19,6 +19,8 @@ OPTIMIZERS = ("rmsprop", "adam", "adamw", "sgd")
 SCHEDULES = ("constant", "cosine", "one_cycle")
 PRECISIONS = ("float32", "bfloat16")
 MONITORS = ("loss", "accuracy")
+# What a resumed run may be told to go on without: see `TrainingConfig.allow_changed`.
+CHANGEABLE = ("module", "loss", "optimizer", "augment", "code", "step")
 FILL_MODES = ("nearest", "constant", "reflect", "wrap")
 
 _MOST_PIXELS = 2**24  # float32, in which pixels are placed, has every whole number up to it
@@ -125,6 +127,10 @@ class TrainingConfig:
         checkpoint_every: steps between checkpoints within an epoch; None: at its end only.
         keep: number of best checkpoints kept beside the two latest.
         resume: go on from the latest checkpoint in the run directory; start there if there is none.
+        allow_changed: what may differ from what the run was started with, which else is an error:
+            "module", "loss", "optimizer" or "augment"; "code", functions and classes whose code is
+            another one while all that is given to them is the same; "step", a computation that is
+            another one while none of these differ. With resume only.
     """
 
     epochs: int = 5
@@ -152,6 +158,7 @@ class TrainingConfig:
     checkpoint_every: int | None = None
     keep: int = 1
     resume: bool = False
+    allow_changed: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _plain_numbers(self)
@@ -201,6 +208,38 @@ class TrainingConfig:
             _one_of(self, "monitor", MONITORS)
         elif self.early_stopping is not None:
             raise ValueError("early_stopping needs a monitor: 'loss' or 'accuracy', got None")
+        object.__setattr__(self, "allow_changed", changeable(self.allow_changed))
+        if self.allow_changed and not self.resume:
+            raise ValueError(
+                f"allow_changed={self.allow_changed!r} is for a run that is resumed: give "
+                "resume=True with it, or leave it out"
+            )
+
+
+def changeable(names: Any, known: tuple[str, ...] = CHANGEABLE) -> tuple[str, ...]:
+    """The names given as allow_changed, checked; each once.
+
+    Args:
+        names: a tuple or list of them.
+        known: what may be named.
+
+    Raises:
+        ValueError: if they are no tuple of known names.
+
+    >>> changeable(["loss"])
+    ('loss',)
+    """
+    if isinstance(names, str) or not isinstance(names, Iterable):
+        raise ValueError(f"allow_changed must be a tuple of names, got {names!r}")
+    found = tuple(names)
+    for name in found:
+        if not isinstance(name, str) or name not in known:
+            near = difflib.get_close_matches(str(name), known, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise ValueError(
+                f"allow_changed must hold names of {', '.join(known)}, got {name!r}{hint}"
+            )
+    return tuple(dict.fromkeys(found))
 
 
 def to_dict(config: Any) -> dict[str, Any]:

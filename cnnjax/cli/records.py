@@ -7,6 +7,7 @@ from typing import Any
 
 from cnnjax.cli.options import place
 from cnnjax.cli.running import show
+from cnnjax.config import CHANGEABLE
 
 
 def add(verbs: Any) -> None:
@@ -35,6 +36,10 @@ def add(verbs: Any) -> None:
     verb.add_argument(
         "--out", metavar="DIR", type=place, help="keep the new run there; default: nowhere"
     )
+    verb.add_argument(
+        "--allow-changed", nargs="+", default=(), choices=CHANGEABLE, metavar="PART",
+        help="what may differ from what the run was started with: " + ", ".join(CHANGEABLE),
+    )  # fmt: skip
     verb.set_defaults(verb=_reproduce)
 
 
@@ -55,7 +60,12 @@ def _reproduce(options: argparse.Namespace) -> None:
     from cnnjax.runtime import configure_runtime
 
     configure_runtime()
-    found = reproduce(options.run, data_dir=options.data_dir, out=options.out)
+    found = reproduce(
+        options.run,
+        data_dir=options.data_dir,
+        out=options.out,
+        allow_changed=options.allow_changed,
+    )
     print(found)
     if not found.same:
         raise SystemExit(1)

@@ -23,6 +23,7 @@ from cnnjax.models import ModelSpec, UnreadableModel
 from cnnjax.models.files import MODEL_FILE, VOCABULARY_FILE
 from cnnjax.runtime import code_version, machine, versions
 from cnnjax.storage import is_remains, sweep, text_hash, write_text
+from cnnjax.training.caller import caller
 from cnnjax.training.optim import OPTIMIZER_SETTINGS
 from cnnjax.training.seal import (
     CONFIG_FORM,
@@ -57,7 +58,15 @@ _CONFIG_HASH, _CONFIG_BEFORE = "config_hash", "config_hash_before"
 _TRIES = 5
 
 # May differ between a run and its resumption.
-FREE_TO_CHANGE = ("resume", "keep", "checkpoint_every")
+FREE_TO_CHANGE = ("resume", "allow_changed", "keep", "checkpoint_every")
+
+# The settings that a name in `TrainingConfig.allow_changed` frees as well.
+_FREED = {
+    "module": ("model/name", "model/arguments"),
+    "loss": ("loss",),
+    "optimizer": tuple(f"training/{name}" for name in ("optimizer", *OPTIMIZER_SETTINGS)),
+    "augment": ("training/augment",),
+}
 
 # What stands as the optimizer in the settings of a run that was given one.
 GIVEN = "given by the caller"
@@ -96,13 +105,21 @@ class RunDirectory:
             self.release()
             raise
 
-    def check(self, config: Mapping[str, Any], facts: Mapping[str, Any], *, resume: bool) -> None:
+    def check(
+        self,
+        config: Mapping[str, Any],
+        facts: Mapping[str, Any],
+        *,
+        resume: bool,
+        allowed: Sequence[str] = (),
+    ) -> None:
         """Check that a run may write here; changes nothing but taking the lock and sweeping.
 
         Args:
             config: everything that decides the result.
             facts: with the data's fingerprints as "data".
             resume: whether the run that is here may be gone on with.
+            allowed: names of `TrainingConfig.allow_changed`, whose settings may differ.
 
         Raises:
             RunError: if the directory holds another run or foreign files, was changed, or is in
@@ -126,13 +143,13 @@ class RunDirectory:
                 self.id = before.get(ID) or ""
                 self._check_config(before)
                 self.check_model()
-                self._check_same(json.loads(config_text))
+                self._check_same(json.loads(config_text), allowed)
                 now = json.loads(facts_text).get("data", {})
                 self._check_same_data(before.get("data", {}), now)
                 self._epochs(before)
             elif self.checkpoints.is_dir():  # the record is lost: as far as it can be checked
                 self.id = None
-                self._check_same(json.loads(config_text))
+                self._check_same(json.loads(config_text), allowed)
         elif self.path.is_dir() and not all(is_remains(p.name, _OWN) for p in self.path.iterdir()):
             raise RunError(f"{self.path} is not empty and holds no run: choose another directory")
         else:
@@ -144,10 +161,19 @@ class RunDirectory:
         for folder in (self.path, self.path / "figures"):
             sweep(folder, _OWN)
 
-    def claim(self, config: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
+    def claim(
+        self,
+        config: Mapping[str, Any],
+        facts: Mapping[str, Any],
+        more: Mapping[str, Any] | None = None,
+    ) -> None:
         """Write config.json and run.json: from here on the directory is this run's.
 
         Of a run that is resumed the record keeps how it began, and adds the process that goes on.
+
+        Args:
+            config, facts: as in `check`.
+            more: facts of the process, where it goes on with a run.
 
         Raises:
             RunError: if they cannot be written.
@@ -157,14 +183,16 @@ class RunDirectory:
             "versions": versions(),
             "machine": machine(),
             "code": code_version(),
+            "caller": caller(),
         }
         history: dict[str, Any] = {"started": _now(), **process}
         resumed = (self.path / RUN_FILE).is_file()
         if resumed:
             before = self.read(RUN_FILE)
-            others = [*(before.get("resumed") or []), {"at": _now(), **process}]
-            history = {k: before.get(k) for k in history} | {"resumed": others}
-            facts = {**facts, "initial_hash": before.get("initial_hash")}
+            again = {"at": _now(), **process, **(more or {})}
+            history = {k: before.get(k) for k in history}
+            history["resumed"] = [*(before.get("resumed") or []), again]
+            facts = {**facts, **{k: before.get(k) for k in ("initial_hash", "identity")}}
         config_text = json_text(config)
         record = {
             "status": "running",
@@ -407,13 +435,15 @@ class RunDirectory:
         except OSError as error:
             raise unwritable(self.path / name, error) from None
 
-    def _check_same(self, config: Mapping[str, Any]) -> None:
+    def _check_same(self, config: Mapping[str, Any], allowed: Sequence[str]) -> None:
         before = paths.flatten(with_defaults(self.read(CONFIG_FILE)))
         now = paths.flatten(with_defaults(config))
         free = {k for k in {*before, *now} if k.rpartition("/")[2] in FREE_TO_CHANGE}
         # A constant rate does not depend on the end, so such a training may be prolonged.
         if now.get("training/schedule") == "constant":
             free.add("training/epochs")
+        freed = [setting for name in allowed for setting in _FREED.get(name, ())]
+        free |= {k for k in {*before, *now} if any(paths.matches(k, s) for s in freed)}
         lines = paths.differences(
             {k: v for k, v in before.items() if k not in free},
             {k: v for k, v in now.items() if k not in free},

@@ -56,7 +56,9 @@ def make_steps(
         total: number of steps that the schedule lasts.
     """
     shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), model)
-    relevant = replace(config, seed=0, epochs=1, keep=1, resume=False, checkpoint_every=None)
+    relevant = replace(
+        config, seed=0, epochs=1, keep=1, resume=False, allow_changed=(), checkpoint_every=None
+    )
     total = 1 if config.schedule == "constant" else total
     kind = _Kind(shapes, loss, optimizer, relevant, total)
     try:
