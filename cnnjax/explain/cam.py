@@ -23,7 +23,8 @@ from cnnjax.explain.targets import (
     class_weights,
 )
 from cnnjax.models import Model, ModelSpec
-from cnnjax.models.model import Static, Variables, forward
+from cnnjax.models.model import Variables, forward
+from cnnjax.models.modes import Static
 
 # (maps [N, h, w, C], their gradients) -> weighted sum over the channels [N, h, w].
 Combine: TypeAlias = Callable[[Array, Array], Array]
@@ -122,7 +123,7 @@ def _cam(
     labels = class_numbers(model, target, len(inputs))
     layer = _spatial_layer(model, layer)
     heatmaps, empty, finite = class_maps(
-        Static(model.module), model.spec.name, layer, combine, model.variables, inputs, labels
+        model.static, model.spec.name, layer, combine, model.variables, inputs, labels
     )
     if not isinstance(empty, jax.core.Tracer):
         _report(np.asarray(empty), np.asarray(finite), model, layer, method)
@@ -133,12 +134,12 @@ def _spatial_layer(model: Model, layer: str | None) -> str:
     """The layer to take; it is one and has a height and a width."""
     name = model.spec.cam_layer if layer is None else layer
     if not name:
-        shapes = _shapes(Static(model.module), model.spec)
+        shapes = _shapes(model.static, model.spec)
         spatial = [n for n, shape in shapes.items() if _is_spatial(shape)]
         example = f"layer={spatial[-1]!r}" if spatial else "but it has none with height and width"
         raise ValueError(f"{model.spec.name} has no default layer: give one, e.g. {example}")
     check_layer(model, name)
-    shape = _shapes(Static(model.module), model.spec, (name,))[name]
+    shape = _shapes(model.static, model.spec, (name,))[name]
     if not _is_spatial(shape):
         wanted = ", ".join(["N", *map(str, shape[1:])])
         raise ValueError(
@@ -217,7 +218,6 @@ def maps_and_gradients(
     Raises:
         ValueError: if the layer is called more than once.
     """
-    module = static.module
 
     def with_delta(delta: Array) -> tuple[Any, Array]:
         outputs: list[Array] = []
@@ -231,7 +231,7 @@ def maps_and_gradients(
             return output + delta
 
         with linen.intercept_methods(interceptor):
-            logits = forward(module, variables, inputs)
+            logits = forward(static, variables, inputs)
         if len(outputs) > 1:
             raise ValueError(
                 f"layer={layer!r} is called {len(outputs)} times, so it has no single map: take "

@@ -15,7 +15,8 @@ from jax import Array
 from cnnjax import nn, paths
 from cnnjax.explain.targets import check_layer, check_pictures
 from cnnjax.models import Model
-from cnnjax.models.model import Static, Variables, forward
+from cnnjax.models.model import Variables, forward
+from cnnjax.models.modes import Static
 from cnnjax.nn.conv import as_pair, resolve_padding
 from cnnjax.nn.matmul import shifted_slices
 
@@ -76,7 +77,7 @@ class Cut:
 
         try:
             with linen.intercept_methods(interceptor):
-                forward(self.static.module, variables, inputs)
+                forward(self.static, variables, inputs)
         except _Reached:
             pass
         output = outputs[0]
@@ -116,7 +117,7 @@ def cut_at(model: Model, layer: str, before_activation: bool = False) -> Cut:
         ValueError: for a name that is no layer (offers the nearest).
     """
     check_layer(model, layer)
-    return Cut(Static(model.module), model.spec.name, layer, before_activation)
+    return Cut(model.static, model.spec.name, layer, before_activation)
 
 
 def map_shape(model: Model, layer: str, size: int | None = None) -> tuple[int, int, int]:

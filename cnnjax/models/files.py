@@ -16,9 +16,10 @@ from flax import linen
 
 from cnnjax import paths
 from cnnjax.data import Vocabulary
-from cnnjax.models.model import Model, output_shape
+from cnnjax.models.model import Model
 from cnnjax.models.registry import build
 from cnnjax.models.spec import ModelSpec
+from cnnjax.models.validation import output_shape
 from cnnjax.storage import write_text
 from cnnjax.weights import load_safetensors, save_safetensors
 
@@ -93,7 +94,8 @@ def read_spec(directory: Path) -> ModelSpec:
         values: dict[str, Any] = json.loads(file.read_text())
         for key in ("input_shape", "label_names"):
             values[key] = tuple(values[key])
-        values["head"] = tuple(values.get("head", ()))
+        for key in ("head", "train_arguments"):  # which older files lack
+            values[key] = tuple(values.get(key, ()))
         if values["arguments"] is not None:
             values["arguments"] = {
                 k: tuple(v) if isinstance(v, list) else v for k, v in values["arguments"].items()
@@ -178,7 +180,7 @@ def _built(spec: ModelSpec) -> tuple[linen.Module, ModelSpec]:
 def _shapes(spec: ModelSpec, module: linen.Module | None, origin: Path) -> Model:
     """A model of a spec whose variables are only shapes."""
     if module is not None:
-        output_shape(module, spec.sample(2), spec.task)  # whether it takes such inputs at all
+        output_shape(module, spec)  # whether it takes such inputs at all
         return Model.abstract(module, spec)
     if spec.arguments is None:
         raise UnreadableModel(

@@ -11,7 +11,8 @@ import jax
 from flax import linen
 
 from cnnjax import paths
-from cnnjax.models.model import Model, Static, forward
+from cnnjax.models.model import Model, forward
+from cnnjax.models.modes import Static
 from cnnjax.models.spec import ModelSpec
 from cnnjax.nn import Activation, Conv1D, Conv2D, Dense, DepthwiseConv2D, SeparableConv2D
 
@@ -89,7 +90,7 @@ def trace(model: Model) -> list[Call]:
         source[id(inputs)] = INPUT
         alive.append(inputs)
         with linen.intercept_methods(interceptor):
-            return forward(model.module, variables, inputs)
+            return forward(model.static, variables, inputs)
 
     sample = model.spec.sample()
     jax.eval_shape(note, model.variables, sample)

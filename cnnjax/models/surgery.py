@@ -102,8 +102,10 @@ def convolutionalize(
         name=f"{model.spec.name}_convolutional",
         input_shape=shape,
         arguments=None,  # no builder makes it
+        train_arguments=(),
     )
-    module = FullyConvolutional(model.module.clone(parent=None), cut.name, tuple(parts))
+    net, switches = model.module.clone(parent=None), model.spec.train_arguments
+    module = FullyConvolutional(net, cut.name, tuple(parts), switches)
     return Model(module, _with_kernels(model.variables, kernels), spec)
 
 
@@ -164,7 +166,7 @@ def _last(model: Model, calls: Sequence[Call]) -> int:
 
     def note(variables: Variables, inputs: Array) -> Array:
         with linen.intercept_methods(interceptor):
-            result = forward(model.module, variables, inputs)
+            result = forward(model.static, variables, inputs)
         names.extend(name for name, output in outputs.items() if name and output is result)
         return jnp.zeros(())
 

@@ -13,7 +13,6 @@ import optax
 from cnnjax import metrics
 from cnnjax.config import TrainingConfig
 from cnnjax.models import Model
-from cnnjax.models.model import Static
 from cnnjax.training.optim import make_optimizer, make_schedule
 from cnnjax.training.step import EvalStep, TrainStep, make_eval_step, make_train_step
 
@@ -86,7 +85,7 @@ class _Kind:
     ):
         self.model, self.loss, self.optimizer = model, loss, optimizer
         self.config, self.total = config, total
-        self._key = (Static(model.module), model.spec, loss, optimizer, config, total)
+        self._key = (model.static, model.spec, loss, optimizer, config, total)
         # A model may have got variables that its module's own `init` does not make.
         self._shapes = jax.tree.structure(model.variables), tuple(jax.tree.leaves(model.variables))
 

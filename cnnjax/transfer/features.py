@@ -22,7 +22,6 @@ from cnnjax.data import Dataset, Loader, Splits, prefetch
 from cnnjax.explain.activations import layer_outputs
 from cnnjax.models import Model
 from cnnjax.models.backbone import POOLINGS
-from cnnjax.models.model import Static
 from cnnjax.storage import text_hash
 from cnnjax.training.checks import check_images
 from cnnjax.transfer.store import FeatureFile, read_facts
@@ -193,7 +192,7 @@ def _shape(model: Model, layer: str, pooling: str | None) -> tuple[int, int, int
 
 def _program(model: Model, layer: str, pooling: str | None = None) -> Program:
     """(variables, pixels [N, H, W, C]) -> the layer's output, float32, its maps pooled."""
-    static, spec = Static(model.module), model.spec
+    static, spec = model.static, model.spec
 
     def program(variables: Any, images: Array) -> Array:
         inputs = spec.preprocess(images)
