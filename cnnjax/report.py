@@ -15,6 +15,7 @@ import numpy as np
 from cnnjax import augment, paths, plot, rng
 from cnnjax.config import AugmentConfig, TrainingConfig
 from cnnjax.data import Dataset
+from cnnjax.data.image_files import opened_image
 from cnnjax.metrics import quality
 from cnnjax.models import Model, predict, summary
 from cnnjax.models.files import read_spec
@@ -209,9 +210,7 @@ def _figures(folder: Path) -> list[str]:
 
 def _description(file: Path) -> str:
     """The caption that `gallery.save_picture` keeps in a PNG file; "" where there is none."""
-    from PIL import Image
-
-    with Image.open(file) as picture:
+    with opened_image(file, str(file)) as picture:
         return str(picture.info.get("Description", ""))
 
 
