@@ -18,7 +18,8 @@ import numpy as np
 from cnnjax.core.text import plain
 from cnnjax.data.dataset import Dataset, Splits
 from cnnjax.data.files import Decoding, FileImages, decoders
-from cnnjax.data.images import UnreadableImage, decode_image
+from cnnjax.data.image_files import UnreadableImage
+from cnnjax.data.images import decode_image
 from cnnjax.data.tfds import DataNotFound
 from cnnjax.runtime import cache_directory
 from cnnjax.storage import write_text

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,7 +11,8 @@ import numpy as np
 
 from cnnjax.data.dataset import Dataset
 from cnnjax.data.files import Decoding, decoders
-from cnnjax.data.images import UnreadableImage
+from cnnjax.data.image_files import opened_image, upright
+from cnnjax.data.image_modes import is_plain
 from cnnjax.data.pixel_cache import is_writable, open_pixels, write_pixels
 from cnnjax.data.tfds import (
     find_split,
@@ -155,28 +154,19 @@ def _decode(source: Path, split: str, decoding: Decoding | None) -> _Pictures:
 
 
 def _encoding(encoded: bytes, name: str) -> str:
-    """The format of a picture, e.g. "PNG" or "JPEG"; `name` stands for it in the error."""
-    with _opened(encoded, name) as image:
+    """The format of an image, e.g. "PNG" or "JPEG"; `name` stands for it in the error."""
+    with opened_image(encoded, name) as image:
         return image.format or "unknown"
 
 
 def _pixels(encoded: bytes, name: str) -> np.ndarray:
-    with _opened(encoded, name) as image:
-        if image.mode not in ("L", "RGB"):  # palette, 16 bit, transparency, ...
-            raise ValueError(f"{name} has the mode {image.mode}, neither 8-bit grey nor RGB")
-        pixels = np.asarray(image)
+    with opened_image(encoded, name) as image:
+        plain, mode = is_plain(image), image.mode
+        pixels = np.asarray(upright(image))
+    if not plain:  # palette, 16 bit, transparency, ...
+        also = " with transparency or 16 bits" if mode in ("L", "RGB") else ""
+        raise ValueError(f"{name} has the mode {mode}{also}, neither 8-bit grey nor RGB")
     return pixels[..., None] if pixels.ndim == 2 else pixels
-
-
-@contextlib.contextmanager
-def _opened(encoded: bytes, name: str) -> Iterator[Any]:
-    from PIL import Image
-
-    try:
-        with Image.open(io.BytesIO(encoded)) as image:
-            yield image
-    except (OSError, SyntaxError) as error:
-        raise UnreadableImage(f"{name} is not readable ({error})") from None
 
 
 def _build_cache(target: Path, pictures: _Pictures) -> None:
