@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from cnnjax import paths
-from cnnjax.data.scan import PART_OF, PARTS, SUFFIXES, Candidate, Scan, checked_names, examine
+from cnnjax.data.file_names import is_clutter
+from cnnjax.data.layout import Layout, find_layout, folders_in, leads_up, places_of
+from cnnjax.data.parts import part_in
+from cnnjax.data.scan import SUFFIXES, Candidate, Scan, checked_names, examine
 from cnnjax.data.tfds import DataNotFound
 
 
@@ -21,9 +24,12 @@ def scan_folder(
     """Find the pictures of a folder, and the files that are no good.
 
     Args:
-        folder: holds a folder per class, or train/, validation/ (valid/, val/) and test/, in any
-            case, with the same class folders in each; a class folder may have folders of its own.
-            Hidden files are passed over, and links to folders in there are not followed.
+        folder: holds a folder per class, or train/, validation/ (valid/, val/, dev/) and test/
+            with the same class folders in each; a class folder may have folders of its own. Parts
+            may have names in any case and with another word (Train, test_set, seg_train), and lie
+            one folder deeper (DATA/DATA/train). Names that are equal up to Unicode's normal form
+            are one. Hidden files and those that systems leave (__MACOSX, @eaDir, Thumbs.db) are
+            passed over, and links to folders in there are not followed.
         class_names: the class folders to use, in the order of their labels, two at least; None
             takes all, sorted.
         progress: told in a sentence when it takes long.
@@ -32,148 +38,96 @@ def scan_folder(
     Returns:
         A Scan. Every file was read and decoded once, one picture at a time; the result is kept, and
         used again as long as no file's name, size or time changes. Of files with one content one is
-        kept; pictures in no class folder, folders beside train/, and links to folders within class
-        folders are set aside.
+        kept; pictures in no class folder, folders beside train/, links to folders within class
+        folders, and what is no regular file are set aside.
 
     Raises:
         DataNotFound: if there is no such folder, or no class folder with pictures in it.
         OSError: for a folder that cannot be read.
         ValueError: for an unknown class name, a single or an empty class, one that only some parts
-            have, parts that are ambiguous, or class_names that are no list.
+            have, parts that are ambiguous, folders that hold the same folders and are parts by no
+            name, or class_names that are no list.
     """
     root = Path(folder).expanduser().absolute()
     if not root.is_dir():
         raise DataNotFound(f"folder {root} does not exist, or is a file")
-    roots = part_folders(root)
-    names = class_folders(root, roots, class_names)
+    layout = find_layout(root, checked_names(class_names), SUFFIXES)
     candidates = [
         Candidate(part, label, file)
-        for part, base in roots.items()
-        for label, name in enumerate(names)
-        for file in files_below(base / name)
+        for part, folders in layout.folders.items()
+        for label, class_folder in enumerate(folders)
+        for file in files_below(class_folder)
     ]
-    scan = examine(root, names, list(roots), candidates, progress=progress, tick=tick)
-    for part in roots:
+    names, parts = layout.class_names, list(layout.parts)
+    scan = examine(root, names, parts, candidates, progress=progress, tick=tick)
+    for part in parts:
         if empty := scan.lacking(part):
             raise ValueError(f"{root}: {part} has no picture of the class {', '.join(empty)}")
-    return replace(scan, set_aside=(*scan.set_aside, *outside(root, roots, SUFFIXES)))
+    return replace(scan, set_aside=(*scan.set_aside, *outside(root, layout, SUFFIXES)))
 
 
-def part_folders(root: Path) -> dict[str, Path]:
-    """The folder of each part, the test part first; the root itself where there are no parts.
-
-    Raises:
-        ValueError: for two folders of one part, or parts of which none can be trained on.
-    """
-    folders = sorted(_folders_in(root))
-    called = {
-        part: [name for name in folders if PART_OF.get(name.lower()) == part] for part in PARTS
-    }
-    called = {part: names for part, names in called.items() if names}
-    divided = any(any(_folders_in(root / name)) for name in called.get("train", ()))
-    if not divided and len(called) < 2:  # none, or a class that is called as parts are
-        return {"train": root}
-    there = " and ".join(name for names in reversed(called.values()) for name in names)
-    if not divided:
-        train = called.get("train")
-        lacking = f"{train[0]}/ holds no folder per class" if train else "none of them is train/"
-        raise ValueError(f"{root} has folders {there}, but {lacking}")
-    for part, names in called.items():
-        if len(names) > 1:
-            raise ValueError(f"{root} has folders {' and '.join(names)}, both for {part}: keep one")
-    bases = {part: root / name for part, (name,) in called.items()}
-    return {part: base for part, base in bases.items() if any(_folders_in(base))}
-
-
-def class_folders(
-    root: Path, roots: dict[str, Path], class_names: Sequence[str] | None
-) -> tuple[str, ...]:
-    """The classes that every part of a folder has a folder of; errors as in `scan_folder`."""
-    class_names = checked_names(class_names)
-    there = {part: sorted(_folders_in(base)) for part, base in roots.items()}
-    names = class_names if class_names is not None else there["train"]
-    if not names:
-        raise DataNotFound(
-            f"{root} holds no class folders: expected a folder of files for every class, or "
-            "train/, validation/ and test/ with these in each"
-        )
-    if class_names is None and roots["train"] == root and len(names) > 1:
-        _refuse_parts_among(root, names)
-    if len(set(names)) < len(names):
-        raise ValueError(f"class_names holds a name twice: {', '.join(names)}")
-    for part, base in roots.items():
-        for name in names:
-            if name not in there[part]:
-                raise ValueError(
-                    f"class {name!r} has no folder in {base}. {paths.suggest(name, there[part])}"
-                )
-        if class_names is None and (more := sorted(set(there[part]) - set(names))):
-            raise ValueError(f"{base} has classes that {roots['train']} lacks: {', '.join(more)}")
-    if len(names) < 2:
-        raise ValueError(f"{root}: all files have the class {names[0]!r}, two classes are needed")
-    return tuple(names)
-
-
-def _refuse_parts_among(root: Path, names: Sequence[str]) -> None:
-    """A folder test/ with class folders beside class folders would be trained on as a class."""
-    for name in names:
-        if name.lower() in PART_OF and (held := sorted(_folders_in(root / name))):
-            raise ValueError(
-                f"{root} has {name}/ with folders in it ({held[0]}/) beside class folders: put "
-                f"these into train/, beside {name}/; or, if {name!r} is a class, give class_names"
-            )
-
-
-def outside(
-    root: Path, roots: Mapping[str, Path], suffixes: Collection[str]
-) -> list[tuple[str, str]]:
+def outside(root: Path, layout: Layout, suffixes: Collection[str]) -> list[tuple[str, str]]:
     """What lies in no class folder, or in a link to a folder within one, and is not read.
 
     Args:
         root: a folder.
-        roots: those of its parts, by `part_folders`.
+        layout: of it, by `find_layout`.
         suffixes: of the files that matter.
 
     Returns:
-        (path below the root, why): of files, and with a "/" of folders beside those of the parts
-        and of links to folders.
+        (path below the root, why): of files, and with a "/" of folders beside those of the parts,
+        of links to folders, and of hidden or system folders that hold such files where classes are.
     """
-    found = []
-    for base in (root, *(base for base in roots.values() if base != root)):
-        for file in sorted(base.iterdir()):
-            hidden = file.name.startswith(".")
-            if file.suffix.lower() in suffixes and not hidden and file.is_file():
-                found.append((file.relative_to(root).as_posix(), "in no class folder"))
-    for base in roots.values():
-        for name in sorted(_folders_in(base)):
-            for link in _links_below(base / name):
-                place = link.relative_to(root).as_posix()
-                found.append((f"{place}/", "a link to a folder is not followed"))
-    if roots["train"] != root:
-        for name in sorted(_folders_in(root)):
-            count = sum(1 for _ in files_below(root / name))
-            if count and root / name not in roots.values():
-                why = "no folder per class" if name.lower() in PART_OF else "no part"
-                found.append((f"{name}/", f"{why} ({count:,} files)"))
-    return found
+    places = list(places_of(root, layout))
+    found = [loose for place in places for loose in _loose_in(place, suffixes)]
+    links = [
+        link for part in layout.parts for f in layout.folders[part] for link in _links_below(f)
+    ]
+    found += [(link, "a link to a folder is not followed") for link in links]
+    if layout.parts["train"] != layout.top:
+        for name, folder in folders_in(layout.top).items():
+            count = sum(1 for _ in files_below(folder))
+            if count and folder not in places:
+                why = "no folder per class" if part_in(name) else "no part"
+                found.append((folder, f"{why} ({count:,} files)"))
+    return [
+        (path.relative_to(root).as_posix() + "/" * path.is_dir(), reason) for path, reason in found
+    ]
 
 
-def _folders_in(folder: Path) -> Iterator[str]:
-    with os.scandir(folder) as entries:
-        yield from (e.name for e in entries if e.is_dir() and not e.name.startswith("."))
+def _loose_in(place: Path, suffixes: Collection[str]) -> Iterator[tuple[Path, str]]:
+    """What lies in a folder that holds classes or parts, and is neither; with the reason."""
+    for path in sorted(place.iterdir()):
+        clutter = is_clutter(path.name)
+        if path.is_dir():
+            if clutter and (count := _count_below(path, suffixes)):
+                yield path, f"of a system or hidden by its name, no class ({count:,} files)"
+            elif not clutter and leads_up(path):
+                yield path, "a link to a folder that it lies in"
+        elif not clutter and path.is_symlink() and not path.exists():
+            yield path, "a link that leads nowhere"
+        elif not clutter and path.suffix.lower() in suffixes:
+            yield path, "in no class folder"
+
+
+def _count_below(folder: Path, suffixes: Collection[str]) -> int:
+    """Files of some endings in a folder that is no class; none that macOS keeps beside others."""
+    names = itertools.chain.from_iterable(names for _, _, names in os.walk(folder))
+    return sum(not n.startswith(".") and Path(n).suffix.lower() in suffixes for n in names)
 
 
 def _links_below(folder: Path) -> Iterator[Path]:
     """Links to folders that `files_below` passes over."""
     for base, folders, _ in os.walk(folder):
-        folders[:] = sorted(f for f in folders if not f.startswith("."))
+        folders[:] = sorted(f for f in folders if not is_clutter(f))
         yield from (link for link in (Path(base) / f for f in folders) if link.is_symlink())
 
 
 def files_below(folder: Path) -> Iterator[Path]:
-    """Files in a folder and in those below it, in alphabetical order; not the hidden ones.
+    """Files in a folder and in those below it, in alphabetical order.
 
-    Links to folders are not followed, which may lead in circles.
+    Hidden ones and those that systems leave are passed over. Links to folders are not followed,
+    which may lead in circles.
 
     Raises:
         OSError: for a folder that cannot be read.
@@ -183,5 +137,5 @@ def files_below(folder: Path) -> Iterator[Path]:
         raise error
 
     for base, folders, files in os.walk(folder, onerror=refuse):
-        folders[:] = sorted(f for f in folders if not f.startswith("."))
-        yield from (Path(base) / name for name in sorted(files) if not name.startswith("."))
+        folders[:] = sorted(f for f in folders if not is_clutter(f))
+        yield from (Path(base) / name for name in sorted(files) if not is_clutter(name))

@@ -101,8 +101,8 @@ def forecast_errors(
         ForecastErrors; mase is infinite where the training part repeats itself exactly.
 
     Raises:
-        ValueError: for a forecast of another shape, or a season that the training part is too short
-            for.
+        ValueError: for a forecast of another shape or not finite, or a season that the training
+            part is too short for.
 
     >>> from cnnjax.data.series import Series
     >>> series = Series(np.arange(20.0), 4, 3, (10, 10, 20))
@@ -115,6 +115,8 @@ def forecast_errors(
             f"forecast must be {list(truth.shape)}, a row for each window of the {part} part, got "
             f"{list(forecast.shape)}"
         )
+    if not np.isfinite(forecast).all():
+        raise ValueError("forecast holds NaN or infinity")
     train = series.values[: series.ends[0]]
     season = check_season(season, len(train) - 1, f"the {len(train)} values of the training part")
     off = np.abs(forecast - truth)

@@ -13,7 +13,10 @@ from typing import IO
 
 import numpy as np
 
+from cnnjax.core.reading import check_regular
 from cnnjax.data.dataset import Dataset, Splits, from_arrays, with_class_names
+from cnnjax.data.file_names import existing
+from cnnjax.data.npz import check_unpacking
 from cnnjax.data.tfds import DataNotFound
 
 # As MNIST's own files are called, or with the name of a data set before that, as EMNIST's are.
@@ -26,6 +29,7 @@ _USUAL = "train-images-idx3-ubyte[.gz], train-labels-idx1-ubyte[.gz] and t10k-..
 _GZIP = b"\x1f\x8b"
 _BYTES = 0x08  # the only type that images and labels have
 _READ_AT_ONCE = 1 << 22
+_MOST_PACKED = 1032  # bytes that a byte of gzip can stand for
 
 
 def read_idx(path: str | Path) -> np.ndarray:
@@ -39,17 +43,19 @@ def read_idx(path: str | Path) -> np.ndarray:
 
     Raises:
         OSError: if the file cannot be read.
-        ValueError: if it is no idx file of bytes, is cut off, or goes on behind its end.
+        ValueError: if it is no regular file, no idx file of bytes, is cut off, or goes on behind
+            its end.
     """
-    path = Path(path).expanduser()
+    path = check_regular(Path(path).expanduser(), "data file")
+    size = path.stat().st_size
     with open(path, "rb") as raw:
         compressed = raw.read(2) == _GZIP
         raw.seek(0)
         try:
             if compressed:
                 with gzip.open(raw) as file:
-                    return _array(file, path)
-            return _array(raw, path)
+                    return _array(file, path, size, _MOST_PACKED)
+            return _array(raw, path, size, 1)
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise ValueError(f"{path} is damaged or cut off: {error}") from None
 
@@ -79,9 +85,7 @@ def load_idx(path: Path) -> Splits:
         DataNotFound: if a file is missing.
         ValueError: for several data sets in a folder, or a file that is no good.
     """
-    folder = path if path.is_dir() else path.parent
-    if not path.exists():
-        raise DataNotFound(f"data file {path} does not exist (looked in {folder})")
+    folder = path if path.is_dir() else existing(path).parent
     sets = _sets(folder)
     if path.is_dir() and len(sets) > 1:
         raise ValueError(
@@ -115,7 +119,7 @@ def _files(folder: Path) -> Iterator[Path]:
     for entry in folder.iterdir():
         if _NAME.fullmatch(entry.name):
             file = entry / entry.name if entry.is_dir() else entry
-            if file.is_file():
+            if file.exists() and not file.is_dir():
                 yield file
 
 
@@ -148,7 +152,8 @@ def _part(
     return from_arrays(images, labels, name=f"{name.rstrip('-') or folder.name} {part}")
 
 
-def _array(file: IO[bytes] | gzip.GzipFile, path: Path) -> np.ndarray:
+def _array(file: IO[bytes] | gzip.GzipFile, path: Path, size: int, ratio: int) -> np.ndarray:
+    """The array in an open file of `size` bytes, each of which unpacks to no more than `ratio`."""
     head = file.read(4)
     if len(head) < 4 or head[:2] != b"\0\0" or not 1 <= head[3] <= 4:
         raise ValueError(f"{path} is no idx file: it begins with {head.hex(' ') or 'nothing'}")
@@ -159,7 +164,15 @@ def _array(file: IO[bytes] | gzip.GzipFile, path: Path) -> np.ndarray:
         raise ValueError(f"{path} is cut off within its head")
     shape = struct.unpack(f">{head[3]}I", sizes)
     count = math.prod(shape)
-    # Read in parts: a damaged head may announce more than the machine's memory.
+    most = max(size * ratio - 4 - 4 * head[3], 0)
+    if count > most:
+        raise ValueError(
+            f"{path} announces {list(shape)}, {count} bytes, and holds only {most} at the most"
+        )
+    try:
+        check_unpacking(count, size)
+    except ValueError as error:
+        raise ValueError(f"{path} announces {list(shape)}: {error}") from None
     content = bytearray()
     while data := file.read(min(_READ_AT_ONCE, count + 1 - len(content))):
         content += data

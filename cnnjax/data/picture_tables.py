@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from cnnjax.data.scan import PARTS, Candidate, Scan, checked_names, examine
+from cnnjax.core.text import plain
+from cnnjax.data.class_labels import labelled_rows
+from cnnjax.data.file_names import existing, found_below
+from cnnjax.data.parts import PARTS
+from cnnjax.data.scan import Candidate, Scan, checked_names, examine
 from cnnjax.data.tables import (
     LABEL_COLUMNS,
     PATH_COLUMNS,
     TEXT_COLUMNS,
+    check_commas,
     column_of,
-    existing,
     find_column,
     header_of,
-    labelled_rows,
 )
 from cnnjax.data.tfds import DataNotFound
 
@@ -48,8 +52,9 @@ def scan_table(
     Raises:
         DataNotFound: if there is no such table, or a file that it names is missing.
         ValueError: for a column that is missing or there twice, a row that is cut off or too long,
-            a part or class that is unknown, a single class, one without a picture to train on, or
-            class_names that are no list.
+            a label that is missing or one number with another one (`labelled_rows`), a part or
+            class that is unknown, a single class, one without a picture to train on, or class_names
+            that are no list.
     """
     class_names = checked_names(class_names)
     table = existing(table)
@@ -57,15 +62,16 @@ def scan_table(
     found: dict[str, list[Candidate]] = {part: [] for part in PARTS}
     missing = []
     for row in rows:
-        file = table.parent / row.value.strip()
-        if not row.value.strip() or not file.is_file():
+        name = row.value.strip()
+        file = found_below(table.parent, name)
+        if not name or not os.path.exists(file) or os.path.isdir(file):
             missing.append((row.line, file))
         found[row.part].append(Candidate(row.part, row.label, file))
     if missing:
         line, file = missing[0]
         raise DataNotFound(
-            f"{table}, line {line}: {file} does not exist ({len(missing):,} of {len(rows):,} files "
-            f"are missing); paths are absolute or start at {table.parent}"
+            f"{table}, line {line}: {plain(file)} does not exist ({len(missing):,} of "
+            f"{len(rows):,} files are missing); paths are absolute or start at {table.parent}"
         )
     parts = {part: candidates for part, candidates in found.items() if candidates}
     scan = examine(
@@ -87,6 +93,7 @@ def _columns(table: Path, path_column: str | None, label_column: str | None) -> 
     ):
         column = find_column(header, known) if given is None else given
         if column is None:
+            check_commas(table, header)
             there = f"it has {', '.join(map(repr, header))}" if header else "it is empty"
             texts = argument == "path_column" and find_column(header, TEXT_COLUMNS)
             hint = "cj.data.load_texts reads texts" if texts else f"give {argument}"

@@ -5,9 +5,12 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import re
+import stat
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -15,6 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from cnnjax.core.reading import Unreadable, read_json
 from cnnjax.core.text import plain
 from cnnjax.data.dataset import Dataset, Splits
 from cnnjax.data.files import Decoding, FileImages, decoders
@@ -24,20 +28,13 @@ from cnnjax.data.tfds import DataNotFound
 from cnnjax.runtime import cache_directory
 from cnnjax.storage import write_text
 
-# Names of the parts of a data set that is divided already; the first of each is ours. The test part
-# stands first, since of two files of one content the first is kept.
-PARTS = {
-    "test": ("test", "testing"),
-    "validation": ("validation", "valid", "val"),
-    "train": ("train", "training"),
-}
-PART_OF = {name: part for part, names in PARTS.items() for name in names}
 SUFFIXES = (
     ".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp",
 )  # fmt: skip
 _ADDRESS = re.compile(" ?<_io.BytesIO[^>]*>")
-_SCAN_FORMAT = 2
+_SCAN_FORMAT = 3
 _READ_AHEAD = 256
+_MOST_BYTES = 1 << 30  # of a picture file, and of the outcomes of a scan
 _SHOWN = 10
 _LONGEST = 4096  # letters of a line: folders have long paths
 
@@ -180,14 +177,35 @@ def examine(
         if progress:
             progress(f"reading {len(candidates):,} files in {root}: which are pictures?")
         examined = []
-        for outcome in _examine([file for *_, file in candidates]):
-            examined.append(outcome)
-            if tick:
-                tick(len(examined), len(candidates))
+        with _counted_warnings(progress):
+            for outcome in _examine([file for *_, file in candidates]):
+                examined.append(outcome)
+                if tick:
+                    tick(len(examined), len(candidates))
         with suppress(OSError):  # a cache that may not be written: looked at again next time
             memory.parent.mkdir(parents=True, exist_ok=True)
             write_text(memory, json.dumps(examined))
     return _sorted_out(root, names, parts, candidates, examined, table)
+
+
+@contextmanager
+def _counted_warnings(progress: Callable[[str], None] | None) -> Iterator[None]:
+    """What Pillow remarks on thousands of files, as one line with their number.
+
+    Warnings that the caller turned into errors, or ignores, stay so.
+    """
+    with warnings.catch_warnings(record=True) as remarks:
+        yield
+    if not remarks:
+        return
+    first = plain(remarks[0].message)
+    line = (
+        f"{len(remarks):,} different remarks of the decoder on files that it read, e.g. {first!r}"
+    )
+    if progress:
+        progress(line)
+    else:
+        warnings.warn(line, stacklevel=4)
 
 
 def _examine(files: Iterable[Path]) -> Iterator[tuple[str, str]]:
@@ -202,6 +220,11 @@ def _examine_one(file: Path) -> tuple[str, str]:
     if file.suffix.lower() not in SUFFIXES:
         return "", "no picture, by its name"
     try:
+        state = os.stat(file)
+        if not stat.S_ISREG(state.st_mode):  # a pipe, opened, would wait for ever
+            return "", "no regular file (a pipe, a socket or a device)"
+        if state.st_size > _MOST_BYTES:
+            return "", f"too large ({state.st_size:,} bytes)"
         content = file.read_bytes()
     except OSError as error:
         return "", f"cannot be read ({error.strerror})"
@@ -266,19 +289,25 @@ def _memory_of(root: Path, candidates: Sequence[Candidate]) -> Path:
     """Where the outcome of a scan is kept: it depends on every file's name, size and time."""
     digest = hashlib.sha256(f"{_SCAN_FORMAT}{root}".encode("utf-8", "surrogateescape"))
     for *_, file in candidates:
-        state = file.stat() if file.exists() else None  # a link may lead nowhere
-        known = (state.st_size, state.st_mtime_ns) if state else None
+        try:
+            state = file.stat()
+            known = (state.st_size, state.st_mtime_ns, state.st_mode)
+        except OSError:  # a link that leads nowhere
+            known = None
         digest.update(f"{file}\0{known}\n".encode("utf-8", "surrogateescape"))
     return cache_directory() / "scans" / f"{digest.hexdigest()[:32]}.json"
 
 
 def _recall(memory: Path, count: int) -> list[tuple[str, str]] | None:
+    """What a scan found the last time; None where it is not to be had, or of another form."""
     try:
-        kept = json.loads(memory.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        kept = read_json(memory, most=_MOST_BYTES)
+    except (OSError, Unreadable):
         return None
     if not isinstance(kept, list) or len(kept) != count:
         return None
-    if not all(isinstance(pair, list) and len(pair) == 2 for pair in kept):
-        return None
-    return [(str(content), str(wrong)) for content, wrong in kept]
+    for pair in kept:
+        texts = isinstance(pair, list) and all(isinstance(text, str) for text in pair)
+        if not (texts and len(pair) == 2 and bool(pair[0]) != bool(pair[1])):
+            return None
+    return [(content, wrong) for content, wrong in kept]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 import functools
 import math
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,8 +15,9 @@ import numpy as np
 from cnnjax import paths
 from cnnjax.checks import is_number, whole_number
 from cnnjax.data.dataset import Dataset, Splits
-from cnnjax.data.tables import header_of
-from cnnjax.data.tfds import DataNotFound
+from cnnjax.data.file_names import existing
+from cnnjax.data.tables import check_commas, column_of, header_of, read_rows
+from cnnjax.data.time_order import time_order
 
 DAY, WEEK = 24, 168  # the seasons of a generated series, in steps
 
@@ -40,8 +41,8 @@ class Series:
         source: for records, as in `Splits`.
 
     Raises:
-        ValueError: if a part is too short for a window, the training part is constant, or values
-            are too large or too small to scale.
+        ValueError: if values are no numbers [T] or not finite, a part is too short for a window,
+            the training part is constant, or values are too large or too small to scale.
     """
 
     values: np.ndarray
@@ -52,6 +53,14 @@ class Series:
     source: Mapping[str, Any] | None = field(default=None)
 
     def __post_init__(self) -> None:
+        if np.ndim(self.values) != 1 or not np.issubdtype(self.values.dtype, np.floating):
+            raise ValueError(
+                f"{self.name}: values must be floating [T], got {np.asarray(self.values).dtype} "
+                f"{list(np.shape(self.values))}"
+            )
+        if not np.isfinite(self.values).all():
+            place = int(np.argmin(np.isfinite(self.values)))
+            raise ValueError(f"{self.name}: values[{place}] is {self.values[place]}, not finite")
         least = {"train": self.length + self.horizon, "validation": self.horizon}
         starts = dict(zip(PARTS, (0, *self.ends), strict=False))
         for part, end in zip(PARTS, self.ends, strict=True):
@@ -134,8 +143,13 @@ def load_series(
     test: float = 0.2,
     steps: int = 365 * DAY,
     seed: int = 0,
+    time_column: str | None = None,
+    date_format: str | None = None,
 ) -> Series:
     """A series, cut by time: the oldest values are trained on, the newest tested on.
+
+    The rows of a file are sorted by time. A warning says what was out of order, and that steps are
+    not equal, as those of markets, which have no weekends; windows take them as equal.
 
     Args:
         file: a CSV file with a line of column names; None generates a series.
@@ -143,11 +157,16 @@ def load_series(
         length, horizon: number of past and of next values of a window, >= 1.
         validation, test: fractions of the series, >= 0 and > 0, below 1 together.
         steps, seed: of a generated series.
+        time_column: of a file, says when each row is; None finds it by its dates or its name; ""
+            takes the rows as they stand.
+        date_format: as `datetime.strptime` takes it, e.g. "%d/%m/%Y"; None finds it by the whole
+            column.
 
     Raises:
         DataNotFound: if there is no such file.
-        ValueError: for a file without that column or with something else than numbers in it, a
-            series that is too short, or an argument out of range.
+        ValueError: for a file without that column or with something else than numbers in it, a date
+            that stands twice, is missing or not readable, dates that two ways of reading order
+            differently, a series that is too short, or an argument out of range.
 
     >>> series = load_series(steps=1000, length=48, horizon=12)
     >>> {name: len(part) for name, part in series.splits.parts.items()}
@@ -164,21 +183,36 @@ def load_series(
         "length": length, "horizon": horizon,
         "validation": float(validation), "test": float(test),
     }  # fmt: skip
+    order = None
     if file is None:
-        if column is not None:
-            raise ValueError(f"column={column!r} is for a file, and none is given")
+        of_file = {"column": column, "time_column": time_column, "date_format": date_format}
+        for argument, given in of_file.items():
+            if given is not None:
+                raise ValueError(f"{argument}={given!r} is for a file, and none is given")
         steps, seed = whole_number("steps", steps), whole_number("seed", seed, 0)
         values, name = generate_series(steps, seed), "generated series"
         made: dict[str, Any] = {"steps": steps, "seed": seed}
     else:
         path = Path(file).expanduser().absolute()
         values, name = read_column(path, column), f"{column} of {path.name}"
-        made = {"file": str(path), "column": column}
+        header = header_of(path)
+        order = time_order(
+            path, header, column_of(path, header, str(column)), time_column, date_format
+        )
+        for remark in order.remarks:
+            warnings.warn(remark, stacklevel=2)
+        values = values[list(order.places)]
+        made = {
+            "file": str(path), "column": column,
+            "time_column": time_column, "date_format": date_format,
+        }  # fmt: skip
     total = len(values)
     ends = (round(total * (1 - validation - test)), round(total * (1 - test)), total)
     if validation == 0:
         ends = (ends[1], ends[1], total)
     source = {"data": "series", "series": {**made, **cut}}
+    if order is not None:
+        source["order"] = order.facts()
     return Series(values, length, horizon, ends, name, source)
 
 
@@ -238,40 +272,24 @@ def read_column(file: str | Path, column: str | None) -> np.ndarray:
         ValueError: if it has no such column (offers the nearest) or more than one, is not separated
             by commas, or a value is missing or no finite number (names the line).
     """
-    file = Path(file)
-    if not file.is_file():
-        raise DataNotFound(f"data file {file} does not exist (looked in {file.absolute().parent})")
-    try:
-        with open(file, newline="", encoding="utf-8-sig") as text:
-            reader = csv.reader(text)
-            names = [name.strip() for name in next(reader, [])]
-            rows = [(reader.line_num, row) for row in reader]
-            places = [place for place, name in enumerate(names) if name == column]
-            if len(places) > 1:
-                raise ValueError(f"{file} has {len(places)} columns {column!r}: one is needed")
-            if not places:
-                header_of(file)  # which says so where the file is not separated by commas
-                known = paths.suggest(str(column), names, "columns")
-                what = f"no column {column!r}" if column is not None else "columns: name one"
-                raise ValueError(f"{file} has {what}. {known}")
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{file} is not a readable CSV file: {error}") from None
-    while rows and not any(rows[-1][1]):  # empty lines at the end
-        rows.pop()
-    if not rows:
-        raise ValueError(f"{file} has no values below its column names")
-    place = places[0]
-    return np.array(
-        [_number(row[place] if place < len(row) else "", file, column, line) for line, row in rows]
-    )
+    file = existing(file)
+    header = header_of(file)
+    if column is None:
+        check_commas(file, header)
+        raise ValueError(f"{file} has columns: name one. {paths.suggest('', header, 'columns')}")
+    name = column_of(file, header, column)
+    rows = read_rows(file, [name], empty_lines=False)
+    return np.array([_number(cell, file, name, line) for line, (cell,) in rows])
 
 
-def _number(text: str, file: Path, column: str | None, line: int) -> float:
+def _number(text: str, file: Path, column: str, line: int) -> float:
+    # Python's own reading takes more: digits of other scripts, and 1_5 for 15.
+    plain_number = text.isascii() and "_" not in text
     try:
-        value = float(text)
+        value = float(text) if plain_number else math.nan
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        what = f"{text.strip()!r}, which is no finite number" if text.strip() else "no value"
+        what = f"{text.strip()[:40]!r}, which is no finite number" if text.strip() else "no value"
         raise ValueError(f"{file}, line {line}: column {column!r} has {what}")
     return value

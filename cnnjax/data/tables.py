@@ -1,18 +1,15 @@
-"""CSV files with a header: columns by name, the classes of the rows and their parts."""
+"""CSV files with a header: the one reader of all that is read from them."""
 
 from __future__ import annotations
 
 import contextlib
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import numpy as np
+from typing import TextIO
 
 from cnnjax import paths
-from cnnjax.data.scan import PART_OF
-from cnnjax.data.tfds import DataNotFound
+from cnnjax.data.file_names import existing, normal
 
 # By these names columns are found, whatever their letters' case.
 PATH_COLUMNS = ("path", "file", "filename", "image")
@@ -20,87 +17,28 @@ LABEL_COLUMNS = ("label", "class")
 TEXT_COLUMNS = ("text",)
 PART_COLUMNS = ("split", "part")
 
-# A column with more different values than this share of the rows holds no classes.
-_MOST_CLASSES = 0.5
-
-_LONGEST = 2**31 - 1  # characters of a value; the csv module allows 131,072
+_LONGEST = 1 << 26  # characters of a value; the csv module allows 131,072
 _WRONG_MARKS = (";", "\t", "|")
-
-
-class Row(NamedTuple):
-    """A row of a CSV file: its line, the value that has a class, the class, the part."""
-
-    line: int
-    value: str
-    label: int
-    part: str
-
-
-def labelled_rows(
-    path: Path,
-    value_column: str,
-    label_column: str,
-    class_names: Sequence[str] | None = None,
-) -> tuple[tuple[str, ...], list[Row]]:
-    """The rows of a CSV file with their classes and, by a column split or part, their parts.
-
-    Args:
-        path: of the file.
-        value_column, label_column: as the header has them.
-        class_names: the classes to use, in the order of their labels, two at least; rows of others
-            are passed over. None takes all, numbers by their size and names by the alphabet.
-
-    Returns:
-        The names of the classes, and the rows in their order; all of "train" without such a column.
-
-    Raises:
-        ValueError: for a row or label that is no good, a part or class that is unknown, or a class
-            without a row to train on.
-    """
-    columns = [value_column, label_column]
-    header = header_of(path)
-    divided = find_column(header, PART_COLUMNS)
-    if divided is not None and divided not in columns:
-        columns.append(column_of(path, header, divided))
-    read = list(read_rows(path, columns))
-    labels = {line: label.strip() for line, (_, label, *_) in read}
-    names = _classes(labels, f"{path}, column {label_column!r}", class_names)
-    numbers = {name: number for number, name in enumerate(names)}
-    rows = [
-        Row(line, value, numbers[labels[line]], _part(path, line, part[0]) if part else "train")
-        for line, (value, _, *part) in read
-        if labels[line] in numbers
-    ]
-    trained = {row.label for row in rows if row.part == "train"}
-    if lacking := [name for name, number in numbers.items() if number not in trained]:
-        raise ValueError(f"{path}: train has no row of the class {', '.join(lacking)}")
-    return names, rows
-
-
-def existing(path: str | Path) -> Path:
-    """The absolute path of a file that is there.
-
-    Raises:
-        DataNotFound: if it is not.
-    """
-    path = Path(path).expanduser().absolute()
-    if not path.is_file():
-        raise DataNotFound(f"data file {path} does not exist (looked in {path.parent})")
-    return path
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 
 
 def header_of(path: Path) -> list[str]:
-    """Names of the columns of a CSV file.
+    """Names of the columns of a CSV file, without blanks around them.
 
     Raises:
-        ValueError: if it is none in UTF-8, or its columns are not separated by commas.
+        DataNotFound: if there is no such file.
+        ValueError: if it is none in UTF-8.
     """
-    with _read(path) as rows:
-        header: list[str] = next(rows, [])
+    with contextlib.closing(_rows(path)) as rows:
+        _, header = next(rows, (1, []))
+        return [normal(name).strip() for name in header]
+
+
+def check_commas(path: Path, header: Sequence[str]) -> None:
+    """Refuse a file whose header seems to be separated by another mark than commas."""
     for mark in _WRONG_MARKS:
         if len(header) == 1 and mark in header[0]:
             raise ValueError(f"{path} is separated by {mark!r}? Commas are needed")
-    return header
 
 
 def find_column(header: Sequence[str], names: Sequence[str]) -> str | None:
@@ -118,99 +56,125 @@ def column_of(path: Path, header: Sequence[str], name: str) -> str:
     Raises:
         ValueError: if there is none, with the nearest, or more than one.
     """
+    name = normal(name).strip()
     found = [column for column in header if column == name]
-    found = found or [column for column in header if column.strip().lower() == name.strip().lower()]
+    found = found or [column for column in header if column.lower() == name.lower()]
     if len(found) > 1:
         raise ValueError(f"{path} has {len(found)} columns {name!r}: one is needed")
     if not found:
+        check_commas(path, header)
         raise ValueError(f"{path} has no column {name!r}. {paths.suggest(name, header, 'columns')}")
     return found[0]
 
 
-def read_rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
+def read_rows(
+    path: Path, columns: Sequence[str], empty_lines: bool = True
+) -> Iterator[tuple[int, list[str]]]:
     """The values of some columns in every row, with the number of its line.
 
     Args:
         path: of the file.
-        columns: names; each must be in the header.
+        columns: names as `header_of` gives them.
+        empty_lines: whether lines without a value may stand between rows; at the end they may.
 
     Raises:
-        ValueError: for a row that has more or fewer values than the header (but for empty ones at
-            the end), no rows at all, or what is no CSV file in UTF-8.
+        DataNotFound: if there is no such file.
+        ValueError: for a row that has more or fewer values than the header, no rows at all, or
+            what is no CSV file in UTF-8. Empty values at the end do not count where the header has
+            no name for them, or where all rows end so.
     """
-    empty = True
-    with _read(path) as rows:
-        header: list[str] = next(rows, [])
-        places = [header.index(column) for column in columns]
-        due = _width(header)
-        for row in rows:
-            if not _width(row):  # an empty line
+    header = header_of(path)
+    places = [header.index(column) for column in columns]
+    width: _Width | None = None
+    empty_line = 0
+    with contextlib.closing(_rows(path)) as rows:
+        next(rows)
+        for line, row in rows:
+            if not _width(row):
+                empty_line = empty_line or line
                 continue
-            if len(row) < due or _width(row) > len(header):
-                hint = ": put texts with commas into quotes" if len(row) > due else ""
+            if empty_line and not empty_lines:
+                raise ValueError(f"{path}, line {empty_line}: the line is empty, and rows follow")
+            width = width or _Width(header, row)
+            if not width.fits(row):
+                named = _width(header)
+                hint = ": put texts with commas into quotes" if len(row) > named else ""
                 raise ValueError(
-                    f"{path}: line {rows.line_num} has {len(row)} values, the header has "
-                    f"{due}{hint}"
+                    f"{path}: line {line} has {len(row)} values, the header has {named}{hint}"
                 )
-            empty = False
-            yield rows.line_num, [row[place] for place in places]
-    if empty:
+            yield line, [row[place] for place in places]
+    if width is None:
         raise ValueError(f"{path} holds no rows below its header")
 
 
-def _classes(
-    labels: dict[int, str], where: str, class_names: Sequence[str] | None
-) -> tuple[str, ...]:
-    """Names of the classes in a column, of {line: label}; `where` stands for it in errors."""
-    if class_names is None:
-        return _all_classes(labels, where)
-    if len(set(class_names)) < len(class_names):
-        raise ValueError(f"class_names holds a name twice: {', '.join(class_names)}")
-    there = sorted(set(labels.values()))
-    for name in class_names:
-        if name not in there:
-            raise ValueError(
-                f"{where}: no row has the label {name!r}. {paths.suggest(name, there)}"
-            )
-    if len(class_names) < 2:
-        raise ValueError(f"{where}: class_names={list(class_names)}, two classes are needed")
-    return tuple(class_names)
+class _Width:
+    """How long the rows of a file may be, by its header and its first row."""
 
+    def __init__(self, header: Sequence[str], first: Sequence[str]) -> None:
+        self.named = _width(header)
+        self.longest = len(header)
+        # Files whose rows all end with a comma are common. A single row that does is shifted.
+        self.all_longer = len(first) if len(first) > self.longest else 0
+        self.nameless = _width(first) > self.named
 
-def _all_classes(labels: dict[int, str], where: str) -> tuple[str, ...]:
-    """Numbers by their size, others by the alphabet."""
-    for line, label in labels.items():
-        if not label:
-            raise ValueError(f"{where}, line {line}: the label is empty")
-    found = sorted(set(labels.values()))
-    if len(found) < 2:
-        raise ValueError(f"{where}: all rows have the label {found[0]!r}, two classes are needed")
-    if len(found) > max(_MOST_CLASSES * len(labels), 2):
-        raise ValueError(
-            f"{where} holds {len(found):,} different values in {len(labels):,} rows: these are no "
-            "classes (if they are, name them: class_names=)"
-        )
-    numbers = [_number(label) for label in found]
-    if None not in numbers:
-        for label, number in zip(found, numbers, strict=True):
-            if number != int(number or 0):
-                raise ValueError(f"{where}: {label} is a number with a fraction, and no class")
-        found.sort(key=float)
-    return tuple(found)
-
-
-def _part(path: Path, line: int, name: str) -> str:
-    try:
-        return PART_OF[name.strip().lower()]
-    except KeyError:
-        raise ValueError(
-            f"{path}, line {line}: {name!r} is no part; expected train, validation or test"
-        ) from None
+    def fits(self, row: Sequence[str]) -> bool:
+        """Whether a row has a value for each column, and none beside them."""
+        if len(row) < self.named or _width(row) > (self.longest if self.nameless else self.named):
+            return False
+        return len(row) == self.all_longer if self.all_longer else len(row) <= self.longest
 
 
 def _width(row: Sequence[str]) -> int:
     """How many values there are without the empty ones at the end."""
     return max((place for place, value in enumerate(row, 1) if value.strip()), default=0)
+
+
+def _rows(path: Path) -> Generator[tuple[int, list[str]]]:
+    """The last line and the values of every row, by the csv module at its strictest."""
+    existing(path)
+    csv.field_size_limit(_LONGEST)  # of the whole process: there is no other
+    last = 0
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(_lines(file), skipinitialspace=True, strict=True)
+            for row in reader:
+                yield reader.line_num, row
+                last = reader.line_num
+    except UnicodeDecodeError:
+        raise _not_utf8_line(path) from None
+    except csv.Error as error:
+        raise ValueError(
+            f"{path} is no readable CSV file: line {last + 1}, {error} (of a text in quotes, "
+            "quotes within are doubled)"
+        ) from None
+
+
+def _lines(file: TextIO) -> Iterator[str]:
+    """The lines of a file of text, of bounded length."""
+    while line := file.readline(_LONGEST + 1):
+        if "\0" in line:
+            raise csv.Error("it holds a null byte, so it is no text in UTF-8")
+        if len(line) > _LONGEST:
+            raise csv.Error(f"it has more than {_LONGEST:,} characters")
+        yield line
+
+
+def _not_utf8_line(path: Path) -> ValueError:
+    """What to say of a file of which a line is no text in UTF-8."""
+    with open(path, "rb") as file:
+        if file.read(2) in _UTF_16:
+            return ValueError(f"{path} is not UTF-8 text, but UTF-16: save it as UTF-8")
+        file.seek(0)
+        for number, line in enumerate(file, 1):
+            try:
+                line.decode("utf-8")
+            except UnicodeDecodeError as error:
+                byte = line[error.start]
+                return ValueError(
+                    f"{path} is not UTF-8 text (byte 0x{byte:02x} in line {number:,}): save it as "
+                    "such"
+                )
+    return ValueError(f"{path} is not UTF-8 text: it changes as it is read")
 
 
 def not_utf8(path: Path, error: UnicodeDecodeError) -> ValueError:
@@ -219,27 +183,3 @@ def not_utf8(path: Path, error: UnicodeDecodeError) -> ValueError:
     return ValueError(
         f"{path} is not UTF-8 text (byte 0x{byte:02x} at position {error.start:,}): save it as such"
     )
-
-
-@contextlib.contextmanager
-def _read(path: Path) -> Iterator[Any]:
-    csv.field_size_limit(_LONGEST)  # of the whole process: there is no other
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            rows = csv.reader(file, skipinitialspace=True, strict=True)
-            yield rows
-    except UnicodeDecodeError as error:
-        raise not_utf8(path, error) from None
-    except csv.Error as error:
-        raise ValueError(
-            f"{path} is no readable CSV file: line {rows.line_num}, {error} (of a text in quotes, "
-            "quotes within are doubled)"
-        ) from None
-
-
-def _number(text: str) -> float | None:
-    try:
-        number = float(text)
-    except ValueError:
-        return None
-    return number if np.isfinite(number) else None

@@ -82,12 +82,20 @@ def test_a_column_is_numpys(tmp_path: Path) -> None:
         ("load,temp\n1,2\n", "lod", r"has no column 'lod'\. Did you mean 'load'\?"),
         ("load,temp\n1,2\n", None, r"has columns: name one\. Known columns: load, temp\."),
         ("", "load", r"has no column 'load'\. There are no known columns"),
-        ("load\n1\n2,5\nx7\n", "load", "line 4: column 'load' has 'x7', which is no finite number"),
+        ("load\n1\n2.5\nx7\n", "load", "line 4: column 'load' has 'x7', which is no finite number"),
+        ("load\n1\n2,5\n3\n", "load", "line 3 has 2 values, the header has 1"),
+        (
+            "load\n1\n1_000\n",
+            "load",
+            "line 3: column 'load' has '1_000', which is no finite number",
+        ),
+        ("load\n1\n$5\n", "load", r"line 3: column 'load' has '\$5', which is no finite number"),
+        ('load\n1\n"1,234"\n', "load", "line 3: column 'load' has '1,234', which is no finite"),
         ("load\n1\nnan\n", "load", "line 3: column 'load' has 'nan', which is no finite number"),
-        ("load\n1\n\n2\n", "load", "line 3: column 'load' has no value"),
-        ("day,load\n1,1\n2\n", "load", "line 3: column 'load' has no value"),
+        ("load\n1\n\n2\n", "load", "line 3: the line is empty, and rows follow"),
+        ("day,load\n1,1\n2\n", "load", "line 3 has 1 values, the header has 2"),
         ("day,load\n1,1\n2, \n", "load", "line 3: column 'load' has no value"),
-        ("load\n\n\n", "load", "has no values below its column names"),
+        ("load\n\n\n", "load", "holds no rows below its header"),
         ("y,y\n1,2\n", "y", "has 2 columns 'y': one is needed"),
         ("day;load\n1;2\n", "load", r"a\.csv is separated by ';'\? Commas are needed"),
         ("day;load\n1;2\n", None, r"a\.csv is separated by ';'\? Commas are needed"),
@@ -109,7 +117,7 @@ def test_files_that_are_none(tmp_path: Path) -> None:
     with pytest.raises(DataNotFound, match=r"data file .*none\.csv does not exist"):
         load_series(tmp_path / "none.csv", "load")
     (tmp_path / "bytes.csv").write_bytes(b"load\n\xff\xfe\n")
-    with pytest.raises(ValueError, match=r"bytes\.csv is not a readable CSV file"):
+    with pytest.raises(ValueError, match=r"bytes\.csv is not UTF-8 text \(byte 0xff in line 2"):
         load_series(tmp_path / "bytes.csv", "load")
 
 

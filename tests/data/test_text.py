@@ -343,7 +343,7 @@ def test_a_csv_file(tmp_path):
         ("text,label,text\na,1,b\n", "has 2 columns 'text': one is needed"),
         ("text;label\na;1\n", r"is separated by ';'\? Commas are needed"),
         ("text,label,split\na,1,train\nb,0,test\n", "train has no row of the class 0"),
-        ("text,label,part\na,1,train\nb,0,dev\n", "line 3: 'dev' is no part; expected train, v"),
+        ("text,label,part\na,1,train\nb,0,half\n", "line 3: 'half' is no part; expected train, v"),
         ("text,label\na,1\n!,0\n", "line 3: the text holds no word"),
         ("text,label\na,1\nb,\n", "column 'label', line 3: the label is empty"),
         ("text,label\na,1\nb,1\n", "all rows have the label '1', two classes are needed"),

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from cnnjax.checks import whole_number
+from cnnjax.core.reading import check_regular, read_json
 from cnnjax.data.dataset import Dataset, Splits, checked_labels
 from cnnjax.data.names import is_folder, is_prepared, not_found
 from cnnjax.data.sources import set_aside
@@ -218,7 +219,7 @@ def _kept(
 def _open(folder: Path, name: str) -> dict[str, Dataset] | None:
     """What `_kept` wrote; None where it is absent or damaged."""
     try:
-        facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
+        facts = read_json(folder / "facts.json")
         if any(_hash(folder / file) != known for file, known in facts["hashes"].items()):
             return None
         vocabulary = Vocabulary.load(folder / "vocabulary.json")
@@ -238,6 +239,6 @@ def _open(folder: Path, name: str) -> dict[str, Dataset] | None:
 
 
 def _hash(file: Path) -> str:
-    """SHA-256 of a file."""
-    with open(file, "rb") as stream:
+    """SHA-256 of a regular file."""
+    with open(check_regular(file), "rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -11,15 +11,18 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cnnjax.data.folders import class_folders, files_below, outside, part_folders
+from cnnjax.core.reading import check_regular, is_regular
+from cnnjax.core.text import plain
+from cnnjax.data.class_labels import Row, labelled_rows
+from cnnjax.data.file_names import existing
+from cnnjax.data.folders import files_below, outside
+from cnnjax.data.layout import find_layout
+from cnnjax.data.scan import checked_names
 from cnnjax.data.tables import (
     PATH_COLUMNS,
-    Row,
     column_of,
-    existing,
     find_column,
     header_of,
-    labelled_rows,
     not_utf8,
 )
 from cnnjax.data.text.templates import LABEL_NAMES, template_samples
@@ -29,6 +32,8 @@ from cnnjax.storage import text_hash
 
 # Of the made-up reviews: how many, and the seeds of the parts.
 _TEMPLATES = {"train": (2000, 0), "test": (500, 1)}
+
+_MOST_BYTES = 1 << 28  # of a text
 
 
 class Texts(NamedTuple):
@@ -104,23 +109,31 @@ def folder_texts(
         ValueError: for an unknown class name, a single one, or one that only some parts have.
     """
     root = folder.expanduser().absolute()
-    roots = part_folders(root)
-    names = class_folders(root, roots, class_names)
-    texts: dict[str, list[tuple[Path, int]]] = {part: [] for part in roots}
+    layout = find_layout(root, checked_names(class_names), (".txt",))
+    names = layout.class_names
+    texts: dict[str, list[tuple[Path, int]]] = {part: [] for part in layout.parts}
     others = 0
-    for part, base in roots.items():
-        for label, name in enumerate(names):
-            files = list(files_below(base / name))
-            found = [file for file in files if file.suffix.lower() == ".txt"]
+    unread: list[Path] = []
+    for part, folders in layout.folders.items():
+        for label, class_folder in enumerate(folders):
+            files = list(files_below(class_folder))
+            named = [file for file in files if file.suffix.lower() == ".txt"]
+            found = [file for file in named if is_regular(file)]
             if not found:
-                raise DataNotFound(f"{root}: {part} has no .txt file of the class {name}")
+                raise DataNotFound(f"{root}: {part} has no .txt file of the class {names[label]}")
             texts[part] += [(file, label) for file in found]
-            others += len(files) - len(found)
+            others += len(files) - len(named)
+            unread += [file for file in named if not is_regular(file)]
     if progress and others:
         progress(f"{root}: {others:,} files are no .txt, and are set aside")
+    if progress and unread:
+        progress(
+            f"{root}: {len(unread):,} are links that lead nowhere, or no regular files, and are "
+            f"set aside, the first: {plain(unread[0])}"
+        )
     if progress:
-        for place, why in outside(root, roots, (".txt",)):
-            progress(f"{root}: {place} is set aside: {why}")
+        for place, why in outside(root, layout, (".txt",)):
+            progress(f"{plain(root)}: {plain(place)} is set aside: {why}")
 
     def read() -> tuple[dict[str, Texts], tuple[str, ...]]:
         parts: dict[str, Texts] = {}
@@ -172,14 +185,19 @@ def read_text(path: Path) -> str:
 
     Raises:
         DataNotFound: if there is no such file.
-        ValueError: if it is not UTF-8 or has no words.
+        ValueError: if it is no regular file, too large, not UTF-8, or has no words.
     """
     try:
+        size = check_regular(path, "text file").stat().st_size
+        if size > _MOST_BYTES:
+            raise ValueError(f"{path} has {size:,} bytes, more than {_MOST_BYTES:,}: no one text")
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise DataNotFound(f"{path}: no such file") from None
     except UnicodeDecodeError as error:
         raise not_utf8(path, error) from None
+    if "\0" in text:
+        raise ValueError(f"{path} holds null bytes: it is no text in UTF-8")
     if not words_of(text):
         raise ValueError(f"{path} is empty: it holds no word")
     return text

@@ -8,11 +8,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from cnnjax.checks import whole_number
+from cnnjax.core.reading import read_json
+from cnnjax.core.text import plain
 from cnnjax.storage import text_hash, write_text
 
 # What the first numbers stand for. 3 stands for nothing, as in Keras' IMDB: the most frequent word
@@ -184,17 +185,17 @@ class Vocabulary:
 
         Raises:
             FileNotFoundError: if there is no such file.
-            ValueError: if it is none of a vocabulary.
+            ValueError: if it is none of a vocabulary, or no regular file.
         """
         path = Path(path).expanduser()
         try:
-            content: Any = json.loads(path.read_text(encoding="utf-8"))
-            words = content["words"]
+            content = read_json(path, "vocabulary")
+            words = content.get("words") if isinstance(content, dict) else None
             if not isinstance(words, list) or not all(isinstance(w, str) for w in words):
-                raise TypeError("words must be a list of words")
+                raise ValueError("it lacks a list of words")
             return cls(tuple(words))
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{path} holds no vocabulary: {error}") from None
+        except ValueError as error:
+            raise ValueError(f"{path} holds no vocabulary: {plain(error)}") from None
 
 
 def check_texts(texts: Sequence[str]) -> None:
