@@ -130,6 +130,8 @@ class Model:
         key = rng.stream(seed, "parameters")
         traced = isinstance(key, jax.core.Tracer)
         initialised = _initialiser(traced)(Static(module), spec.sample(), only, key)
+        if not traced:  # where memory does not suffice that is an error here, not an end later
+            jax.block_until_ready(initialised)
         return cls(module, initialised, spec)
 
     @classmethod
