@@ -7,20 +7,24 @@ from typing import Any
 
 import numpy as np
 
+# Every seed; more examples, pixels a side or classes than anything here has.
+LARGEST = 2**32 - 1
 
-def whole_number(name: str, value: Any, least: int = 1) -> int:
+
+def whole_number(name: str, value: Any, least: int = 1, most: int = LARGEST) -> int:
     """A whole number as Python's, also where it is NumPy's.
 
     Args:
         name: of the argument, for the message.
         value: of it.
         least: the smallest that is right.
+        most: the largest.
 
     Returns:
         The number.
 
     Raises:
-        ValueError: if it is no whole number, or a smaller one.
+        ValueError: if it is no whole number, or a smaller or larger one.
 
     >>> whole_number("count", np.int64(3))
     3
@@ -32,11 +36,18 @@ def whole_number(name: str, value: Any, least: int = 1) -> int:
     plain = value.item() if isinstance(value, np.integer) else value
     if isinstance(plain, bool) or not isinstance(plain, int) or plain < least:
         raise ValueError(f"{name} must be a whole number >= {least}, got {value!r}")
+    if plain > most:
+        raise ValueError(f"{name} must be at most {most}, got {value!r}")
     return plain
 
 
 def is_number(value: Any) -> bool:
-    """Whether a value is one finite number; True and False are none."""
+    """Whether a value is one finite number, as a float has it; True and False are none."""
     if isinstance(value, np.generic):
         value = value.item()
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number beyond every float
+        return False

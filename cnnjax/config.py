@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from cnnjax.checks import is_number
+from cnnjax.checks import LARGEST, is_number, whole_number
 
 OPTIMIZERS = ("rmsprop", "adam", "adamw", "sgd")
 SCHEDULES = ("constant", "cosine", "one_cycle")
@@ -23,6 +23,7 @@ MONITORS = ("loss", "accuracy")
 CHANGEABLE = ("module", "loss", "optimizer", "augment", "code", "step")
 FILL_MODES = ("nearest", "constant", "reflect", "wrap")
 
+_SMALLEST, _GREATEST = (float(edge) for edge in (np.finfo("f4").tiny, np.finfo("f4").max))
 _MOST_PIXELS = 2**24  # float32, in which pixels are placed, has every whole number up to it
 
 
@@ -168,7 +169,7 @@ class TrainingConfig:
         for name in ("steps_per_dispatch", "early_stopping", "checkpoint_every"):
             if getattr(self, name) is not None:
                 _at_least(self, 1, name)
-        _at_least(self, 0, "weight_decay", "seed")
+        _at_least(self, 0, "weight_decay")
         fractions = ("momentum", "average", "label_smoothing")
         _numbers(self, "warmup", *fractions)
         for name in fractions:
@@ -178,11 +179,10 @@ class TrainingConfig:
         if not 0 < self.warmup < 1:
             raise ValueError(f"warmup must lie in (0, 1), got {self.warmup!r}")
         _positive(self, "learning_rate")
-        if self.seed >= 2**32:
+        if is_number(self.seed) and self.seed > LARGEST:
             raise ValueError(f"seed must be below 2^32, got {self.seed}")
-        if isinstance(self.frozen, str):
-            raise ValueError(f"frozen must be a tuple of patterns, got the string {self.frozen!r}")
-        object.__setattr__(self, "frozen", tuple(self.frozen))
+        _at_least(self, 0, "seed")
+        object.__setattr__(self, "frozen", _patterns(self.frozen))
         object.__setattr__(self, "rate_factors", _rate_factors(self.rate_factors))
         _positive(self, "layer_decay")
         if self.layer_decay > 1:
@@ -298,10 +298,12 @@ def from_dict(kind: type, values: Mapping[str, Any]) -> Any:
     Raises:
         ValueError: for an unknown name or a value out of range.
     """
+    if not isinstance(values, Mapping):
+        raise ValueError(f"{kind.__name__} must be settings by name, got {values!r}")
     names = [field.name for field in dataclasses.fields(kind)]
     for key in values:
         if key not in names:
-            near = difflib.get_close_matches(key, names, n=2) or names
+            near = difflib.get_close_matches(str(key), names, n=2) or names
             raise ValueError(
                 f"{kind.__name__} has no setting {key!r}. Did you mean {' or '.join(near)}?"
             )
@@ -340,8 +342,10 @@ def _at_least(config: Any, least: int, *names: str) -> None:
         if not (is_number(value) and value >= least):
             raise ValueError(f"{name} must be at least {least}, got {value!r}")
         whole = type(config).__dataclass_fields__[name].type
-        if "float" not in str(whole) and not isinstance(value, int):
-            raise ValueError(f"{name} must be a whole number, got {value!r}")
+        if "float" not in str(whole):
+            if not isinstance(value, int):
+                raise ValueError(f"{name} must be a whole number, got {value!r}")
+            whole_number(name, value, least)
 
 
 def _factors(config: Any, name: str) -> None:
@@ -360,6 +364,16 @@ def _positive(config: Any, name: str) -> None:
     value = getattr(config, name)
     if not (is_number(value) and value > 0):
         raise ValueError(f"{name} must be a positive number, got {value!r}")
+    if not _SMALLEST <= value <= _GREATEST:  # would be 0 or infinite
+        raise ValueError(f"{name} must be a number that float32 has, got {value!r}")
+
+
+def _patterns(value: Any) -> tuple[str, ...]:
+    if isinstance(value, str):
+        raise ValueError(f"frozen must be a tuple of patterns, got the string {value!r}")
+    if not isinstance(value, Iterable) or not all(isinstance(v, str) for v in (*value,)):
+        raise ValueError(f"frozen must be a tuple of patterns, got {value!r}")
+    return tuple(value)
 
 
 def _rate_factors(pairs: Any) -> tuple[tuple[str, float], ...]:

@@ -142,6 +142,8 @@ class Model:
         initialised = _initialiser(traced)(
             Static(module, spec.train_arguments), spec.sample(), only, key
         )
+        if not traced:  # where memory does not suffice that is an error here, not an end later
+            jax.block_until_ready(initialised)
         return cls(module, initialised, spec)
 
     @classmethod
