@@ -49,7 +49,7 @@ def depths(model: Model) -> dict[str, int]:
         return paths.unflatten(dict(zip(flat, leaves, strict=True)))
 
     def evaluate(leaves: Sequence[Any], x: Any) -> Any:
-        return forward(model.module, rebuilt(leaves), x)
+        return forward(model.static, rebuilt(leaves), x)
 
     def train(leaves: Sequence[Any], x: Any) -> Any:
         variables = rebuilt(leaves)

@@ -71,7 +71,7 @@ def without_axis_names(next_function: Callable, args: Any, kwargs: Any, context:
         return next_function(*args, **kwargs)
     if module.axis_index_groups is not None:
         raise ValueError(
-            f"{'/'.join(module.path) or type(module).__name__} has axis_index_groups, and here "
+            f"{paths.join(module.path) or type(module).__name__} has axis_index_groups, and here "
             "statistics are those of the whole batch, not of groups of devices: leave it out"
         )
     name = module.axis_name
