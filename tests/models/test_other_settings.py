@@ -160,7 +160,7 @@ def test_settings_of_normalisation_and_of_layers_that_are_activations(tmp_path):
     mobilenet().save(tmp_path / "m.keras")
     cj.create_model("mobilenet", **arguments)
     mobilenet(epsilon=1e-5).save(tmp_path / "m.keras")
-    with pytest.raises(WeightsDoNotFit, match="conv_dw_3_bn has epsilon 1e-05 in the file and 0.0"):
+    with pytest.raises(WeightsDoNotFit, match="conv_dw_3_bn has epsilon 1e-05 in the file"):
         cj.create_model("mobilenet", **arguments)
     mobilenet(max_value=None).save(tmp_path / "m.keras")
     with pytest.raises(WeightsDoNotFit, match="conv_dw_3_bn has activation relu in the file and r"):
