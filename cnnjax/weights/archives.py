@@ -53,8 +53,11 @@ def members(path: Path) -> list[zipfile.ZipInfo]:
         raise DamagedWeights(f"{path}: the member {plain(repr(name), 80)} is there {times} times")
     if any(len(name) > MAX_NAME for name in names):
         raise DamagedWeights(f"{path}: names are longer than {MAX_NAME} characters")
-    allowance = Allowance(path, path.stat().st_size)
+    size = path.stat().st_size
+    allowance = Allowance(path, size)
     for entry in entries:
+        if entry.compress_size > size:
+            raise DamagedWeights(f"{path}: {entry.filename!r} claims more bytes than there are")
         allowance.take(entry.file_size, plain(entry.filename, 80))
     return entries
 

@@ -120,7 +120,6 @@ def test_names_of_ours_decide_where_the_order_does_not(tmp_path):
     )
     randomise(net, 2)
     x = np.random.default_rng(0).random((2, 784), np.float32)
-    # Dense "dense1" lists its units; here the automatic kind and number of Keras is "dense_1".
     for file in FORMATS:
         model = cj.create_model("mlp", units=(784,) * 3, weights=saved(net, tmp_path / file))
         np.testing.assert_allclose(
