@@ -15,6 +15,7 @@ import numpy as np
 from flax import linen
 
 from cnnjax import paths
+from cnnjax.core.reading import read_json
 from cnnjax.data import Vocabulary
 from cnnjax.models.model import Model, output_shape
 from cnnjax.models.registry import build
@@ -90,7 +91,7 @@ def read_spec(directory: Path) -> ModelSpec:
     """
     file = directory / MODEL_FILE
     try:
-        values: dict[str, Any] = json.loads(file.read_text())
+        values: dict[str, Any] = read_json(file, "model description")
         for key in ("input_shape", "label_names"):
             values[key] = tuple(values[key])
         values["head"] = tuple(values.get("head", ()))
