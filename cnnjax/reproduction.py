@@ -17,7 +17,7 @@ from cnnjax.config import TrainingConfig, changeable, from_dict
 from cnnjax.core.text import plain
 from cnnjax.data import DataNotFound
 from cnnjax.models import Model
-from cnnjax.models.files import from_spec, read_spec
+from cnnjax.models.files import MODEL_FILE, from_spec, read_spec
 from cnnjax.nn import current_conv_engine
 from cnnjax.runtime import code_version, machine, versions
 from cnnjax.training import Run, RunDirectory, RunError, fit
@@ -153,6 +153,11 @@ def _data(
         raise RunError(
             f"{error}; or give the data in Python, cj.reproduce(run, data=...)"
         ) from None
+    except (ValueError, TypeError, LookupError, ArithmeticError) as error:
+        raise RunError(
+            f"the data of {run.path} cannot be made again from its record ({plain(error)}): give "
+            "them in Python, cj.reproduce(run, data=...)"
+        ) from error
 
 
 def _training(
@@ -188,7 +193,12 @@ def _model(run: RunDirectory, record: Mapping[str, Any], seed: int) -> Model:
         raise _needs(run, "model", f"{spec.name} with the weights of {spec.weights}")
     # An experiment's model has the training's seed; a call of create_model often none.
     for tried in dict.fromkeys((0, seed)):
-        model = from_spec(spec, tried)
+        try:
+            model = from_spec(spec, tried)
+        except (ValueError, TypeError, LookupError, ArithmeticError) as error:
+            raise RunError(
+                f"the model that {run.path / MODEL_FILE} describes cannot be built: {plain(error)}"
+            ) from error
         if paths.tree_hash(model.variables) == record.get("initial_hash"):
             break
     return model
@@ -205,7 +215,7 @@ def _circumstances(
     lines: list[str] = []
     if run.config_changed(record):
         lines.append("config.json is not the one that the run was started with")
-    for change in run.model_changes():
+    for change in run.model_changes(record):
         lines.append(f"model.json is not that of the run: {change}")
     seed = config["training"]["seed"]
     if seed != record["seed"]:

@@ -15,6 +15,7 @@ import numpy as np
 from flax import linen
 
 from cnnjax import paths
+from cnnjax.core.reading import read_json
 from cnnjax.data import Vocabulary
 from cnnjax.models.model import Model
 from cnnjax.models.registry import build
@@ -91,7 +92,7 @@ def read_spec(directory: Path) -> ModelSpec:
     """
     file = directory / MODEL_FILE
     try:
-        values: dict[str, Any] = json.loads(file.read_text())
+        values: dict[str, Any] = read_json(file, "model description")
         for key in ("input_shape", "label_names"):
             values[key] = tuple(values[key])
         for key in ("head", "train_arguments"):  # which older files lack

@@ -67,6 +67,7 @@ class Checkpoints:
         self._ocp = ocp
         self._keep = keep
         self.run_id = run_id
+        self._read_only = read_only
         self._best: list[int] = []  # steps of the best checkpoints, the best one last
         options = ocp.CheckpointManagerOptions(
             create=not read_only,
@@ -99,7 +100,9 @@ class Checkpoints:
                 self._best.extend(self.steps())  # whichever was the best, it stays
 
     def steps(self) -> list[int]:
-        """Steps of the complete checkpoints, in ascending order."""
+        """Steps of the complete checkpoints, in ascending order; a reader looks anew."""
+        if self._read_only:
+            _patiently(self._manager.reload)
         return sorted(
             step
             for step in self._manager.all_steps()
@@ -187,8 +190,7 @@ class Checkpoints:
                 return self._load_variables(step)
             except CheckpointError:
                 time.sleep(_PAUSE_SECONDS)  # what is being deleted is gone by then
-                _patiently(self._manager.reload)
-                if self.steps() == before or not self.steps():
+                if self.steps() in (before, []):
                     raise
         return self._load_variables(step)
 

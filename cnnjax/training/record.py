@@ -51,8 +51,9 @@ CHECKPOINTS = "checkpoints"
 _FORMS: dict[str, dict[str, Any]] = {RUN_FILE: RUN_FORM, CONFIG_FILE: CONFIG_FORM}
 _OWN = (CONFIG_FILE, RUN_FILE, METRICS_FILE, MODEL_FILE, VOCABULARY_FILE, "report.html")
 
-# Hashes of config.json: the present one, and the one before while a resumption replaces it.
-_CONFIG_HASH, _CONFIG_BEFORE = "config_hash", "config_hash_before"
+# Hashes of config.json: the present one, and, from a resumption to the end, the one before it,
+# with the model.json of that time.
+_CONFIG_HASH, _CONFIG_BEFORE, _MODEL_BEFORE = "config_hash", "config_hash_before", "model_before"
 
 # How often a reader starts again where a writer replaced what it had read.
 _TRIES = 5
@@ -142,7 +143,7 @@ class RunDirectory:
                 before = self.read(RUN_FILE)
                 self.id = before.get(ID) or ""
                 self._check_config(before)
-                self.check_model()
+                self._check_model(before)
                 self._check_same(json.loads(config_text), allowed)
                 now = json.loads(facts_text).get("data", {})
                 self._check_same_data(before.get("data", {}), now)
@@ -204,6 +205,7 @@ class RunDirectory:
         if resumed and self._config_hash() != record[_CONFIG_HASH]:
             # Whichever of the two is there when the process is killed, it is known.
             record[_CONFIG_BEFORE] = self._config_hash()
+            record[_MODEL_BEFORE] = self._model()
         texts = {CONFIG_FILE: config_text, RUN_FILE: sealed(record)}
         for name in reversed(texts) if resumed else texts:
             self._write(name, texts[name])
@@ -241,7 +243,8 @@ class RunDirectory:
         """
         try:
             ended = {**self.read(RUN_FILE), "status": status, "ended": _now(), **facts}
-            ended.pop(_CONFIG_BEFORE, None)
+            for name in (_CONFIG_BEFORE, _MODEL_BEFORE):
+                ended.pop(name, None)
             if self.id:
                 records, last = read_epochs(self.path / METRICS_FILE, self.id)
                 ended[ENDED_WITH] = {"epochs": len(records), SEAL: last}
@@ -304,7 +307,7 @@ class RunDirectory:
             record = self.read(RUN_FILE)
             try:
                 self._check_config(record)
-                self.check_model()
+                self._check_model(record)
                 return record, self.read(CONFIG_FILE), self._epochs(record)
             except RunError:
                 # Unless a writer has replaced the record meanwhile, it is as it seems.
@@ -371,37 +374,42 @@ class RunDirectory:
         if self.config_changed(record):
             raise changed(self.path / CONFIG_FILE)
 
-    def model_changes(self) -> list[str]:
-        """In what model.json is not as config.json repeats it, a line each."""
+    def model_changes(self, record: Mapping[str, Any]) -> list[str]:
+        """In what model.json is not as config.json repeats it, a line each.
+
+        Raises:
+            UnreadableModel: if it is not readable.
+        """
         ours = with_defaults(self.read(CONFIG_FILE))["model"]
-        try:
-            theirs = read_json(self.path / MODEL_FILE, "model description")
-        except FileNotFoundError:
+        theirs = self._model()
+        if theirs is None or "name" not in ours:  # a record of before there were models in it
             return []
+        if not isinstance(theirs, dict):
+            return [f"it is {plain(theirs, 60)}"]
+        if theirs == record.get(_MODEL_BEFORE):
+            return []
+        theirs = with_defaults({"model": theirs})["model"]
+        return paths.differences(paths.flatten(ours), paths.flatten(theirs))
+
+    def _model(self) -> Any:
+        """The content of model.json, None where there is none."""
+        try:
+            return read_json(self.path / MODEL_FILE, "model description")
+        except FileNotFoundError:
+            return None
         except Unreadable as error:
             raise UnreadableModel(
                 f"{self.path / MODEL_FILE} is not a model description: {error}"
             ) from None
-        if "name" not in ours:  # a record of before there were models in it
-            return []
-        if not isinstance(theirs, dict):
-            return [f"it is {plain(theirs, 60)}"]
-        theirs = with_defaults({"model": {k: v for k, v in theirs.items() if k in ours}})["model"]
-        return paths.differences(paths.flatten(ours), paths.flatten(theirs))
 
-    def check_model(self) -> None:
-        """Check that model.json describes the model that was trained here.
-
-        Raises:
-            RunError: if it does not.
-        """
-        if lines := self.model_changes():
+    def _check_model(self, record: Mapping[str, Any]) -> None:
+        if lines := self.model_changes(record):
             raise RunError(self._model_changed(lines))
 
     def _model_changed(self, lines: Sequence[str]) -> str:
         return (
             f"{self.path / MODEL_FILE} was changed since the run wrote it "
-            f"({plain('; '.join(lines))}): put back what was there"
+            f"({_some(lines)}): put back what was there"
         )
 
     def check_before_loading(self) -> str | None:
@@ -418,7 +426,7 @@ class RunDirectory:
             record = self.read(RUN_FILE)
             run_id = record.get(ID) or ""
             self._check_config(record)
-            lines = self.model_changes()
+            lines = self.model_changes(record)
         except RunError as error:
             warnings.warn(
                 f"whether the checkpoints and {MODEL_FILE} belong together is not known: {error}",
@@ -450,7 +458,7 @@ class RunDirectory:
         )
         if lines:
             raise RunError(
-                f"{self.path} holds a run with other settings ({'; '.join(lines)}): resume with "
+                f"{self.path} holds a run with other settings ({_some(lines)}): resume with "
                 "the same ones, or choose another directory"
             )
 
@@ -462,7 +470,7 @@ class RunDirectory:
         )
         if lines := paths.differences(old, new):
             raise RunError(
-                f"{self.path} was started on other data ({'; '.join(lines)}): resume with the "
+                f"{self.path} was started on other data ({_some(lines)}): resume with the "
                 "same, or choose another directory"
             )
 
@@ -493,6 +501,11 @@ def with_defaults(config: Mapping[str, Any]) -> dict[str, Any]:
 def unwritable(path: Path, error: OSError) -> RunError:
     """A record that could not be written."""
     return RunError(f"{path} cannot be written ({error.strerror}): mend that and resume")
+
+
+def _some(lines: Sequence[str], most: int = 8) -> str:
+    more = f"; and {len(lines) - most} more" if len(lines) > most else ""
+    return "; ".join(map(plain, lines[:most])) + more
 
 
 def _command() -> str:
