@@ -18,6 +18,7 @@ from flax.errors import FlaxError
 from jax import Array
 
 from cnnjax import paths, rng
+from cnnjax.checks import check_channels_last, check_input_shape
 from cnnjax.data import Vocabulary
 from cnnjax.models.spec import TOKENS, ModelSpec
 from cnnjax.nn import BatchNormalization
@@ -94,6 +95,7 @@ class Model:
         Raises:
             ValueError: if the module does not take such inputs or return such logits.
         """
+        check_input_shape(input_shape)
         spec = ModelSpec(
             name=type(module).__name__,
             input_shape=tuple(int(n) for n in input_shape),
@@ -178,6 +180,8 @@ class Model:
         """Preprocessed inputs as a JAX array, or the error that `__call__` documents."""
         shape = tuple(np.shape(inputs))
         if shape[1:] != self.spec.input_shape:
+            if len(self.spec.input_shape) == 3:
+                check_channels_last("inputs", shape, self.spec.input_shape[2], "inputs")
             wanted = ", ".join(map(str, self.spec.input_shape))
             one = "image" if len(self.spec.input_shape) == 3 else "input"
             raise ValueError(
