@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -51,3 +52,62 @@ def is_number(value: Any) -> bool:
         return math.isfinite(value)
     except OverflowError:  # a whole number beyond every float
         return False
+
+
+# Without a model that says how many, channels are few, and sides not of all lengths.
+_MOST_CHANNELS, _SHORTEST_SIDE, _LONGEST_TO_SHORTEST = 4, 8, 4
+
+
+def channels_first(shape: Sequence[int], channels: int | None = None) -> bool:
+    """Whether an image's shape is (C, H, W), as PyTorch has it, and cannot be (H, W, C).
+
+    Args:
+        shape: of one image.
+        channels: how many a model takes; None where none is known, so that small maps of features
+            may be meant.
+
+    >>> channels_first((3, 32, 32)), channels_first((3, 32, 3)), channels_first((2, 2, 512))
+    (True, False, False)
+    """
+    if len(shape) != 3:
+        return False
+    first, *sides = shape
+    if channels is not None:
+        return first == channels != shape[2]
+    small, large = sorted(sides)
+    few = 1 <= first <= _MOST_CHANNELS
+    return few and small >= _SHORTEST_SIDE and large <= _LONGEST_TO_SHORTEST * small
+
+
+def check_channels_last(
+    what: str, shape: Sequence[int], channels: int | None = None, argument: str = "images"
+) -> None:
+    """Refuse a batch of images whose channels stand second.
+
+    Args:
+        what: the images are, in the message.
+        shape: of the batch, [N, ...].
+        channels: as in `channels_first`.
+        argument: what the images are called in the remedy.
+
+    Raises:
+        ValueError: which says how to put the channels last.
+    """
+    if channels_first(shape[1:], channels):
+        raise ValueError(
+            f"{what} of shape {list(shape)} have their channels second, as PyTorch has them, and "
+            f"cnnjax takes [N, H, W, C]: give np.moveaxis({argument}, 1, -1), which is "
+            f"{argument}.transpose(0, 2, 3, 1)"
+        )
+
+
+def check_input_shape(shape: Sequence[int]) -> None:
+    """Refuse the size of a model's images with the channels first; other faults are not its own."""
+    whole = isinstance(shape, Sequence) and all(isinstance(n, int | np.integer) for n in shape)
+    if whole and channels_first(shape):
+        first, height, width = shape
+        raise ValueError(
+            f"input_shape={tuple(shape)} has the channels first, as PyTorch has them, and cnnjax "
+            f"takes (H, W, C): give input_shape={(height, width, first)}, and images as "
+            "np.moveaxis(images, 1, -1)"
+        )

@@ -13,6 +13,7 @@ from flax.errors import FlaxError
 from jax import Array
 
 from cnnjax import nn, paths
+from cnnjax.explain.maps import is_map
 from cnnjax.explain.targets import check_layer, check_pictures
 from cnnjax.models import Model
 from cnnjax.models.model import Variables, forward
@@ -145,6 +146,8 @@ def map_shape(model: Model, layer: str, size: int | None = None) -> tuple[int, i
             f"layer={layer!r} has no spatial extent, its output is [{output}]: "
             f"choose a layer of maps{_example(model)}"
         )
+    if shape[1] * shape[2] > 1:
+        _check_map(model, cut, shape)
     if size is not None:
         try:
             shape = _shape(model, cut, (size, size, model.spec.input_shape[2]))
@@ -156,6 +159,22 @@ def map_shape(model: Model, layer: str, size: int | None = None) -> tuple[int, i
         if 0 in shape:
             raise ValueError(f"size={size} is too small for layer {layer!r}: nothing is left there")
     return (shape[1], shape[2], shape[3])
+
+
+def _check_map(model: Model, cut: Cut, shape: tuple[int, ...]) -> None:
+    """Refuse an output with height and width on other axes than the second and the third."""
+    height, width, channels = model.spec.input_shape
+    others: list[tuple[int, ...] | None] = []
+    for size in ((2 * height, width, channels), (height, 2 * width, channels)):
+        try:
+            others.append(_shape(model, cut, size))
+        except (TypeError, ValueError, FlaxError):
+            others.append(None)
+    if not is_map(shape, *others, proportions=height / width):
+        raise ValueError(
+            f"layer={cut.layer!r} is no map [N, height, width, channels], its output is "
+            f"[N, {', '.join(map(str, shape[1:]))}]: choose a layer of maps{_example(model)}"
+        )
 
 
 def _shape(model: Model, cut: Cut, input_shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -197,7 +197,7 @@ def _layer_of_steps(model: Model, layer: str | None) -> tuple[str, ReceptiveFiel
     if not name:
         example = f"e.g. layer={fitting[-1]!r}" if fitting else "but it has none with steps"
         raise ValueError(f"{model.spec.name} has no default layer: give one, {example}")
-    check_layer(model, name)
+    check_layer(model, name, fitting)
     field = fields.get(name)
     if name not in fitting or field is None:
         raise ValueError(

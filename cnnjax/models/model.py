@@ -15,6 +15,7 @@ from flax import linen
 from jax import Array
 
 from cnnjax import paths, rng
+from cnnjax.checks import check_channels_last, check_input_shape
 from cnnjax.data import Vocabulary
 from cnnjax.models.modes import Static, training_keys
 from cnnjax.models.spec import TOKENS, ModelSpec
@@ -101,6 +102,7 @@ class Model:
             ValueError: if the module does not take such inputs or return such logits, if a training
                 would not reach its BatchNorm or Dropout, or would ignore a loss of its own.
         """
+        check_input_shape(input_shape)
         spec = ModelSpec(
             name=type(module).__name__,
             input_shape=tuple(int(n) for n in input_shape),
@@ -198,6 +200,8 @@ class Model:
         """Preprocessed inputs as a JAX array, or the error that `__call__` documents."""
         shape = tuple(np.shape(inputs))
         if shape[1:] != self.spec.input_shape:
+            if len(self.spec.input_shape) == 3:
+                check_channels_last("inputs", shape, self.spec.input_shape[2], "inputs")
             wanted = ", ".join(map(str, self.spec.input_shape))
             one = "image" if len(self.spec.input_shape) == 3 else "input"
             raise ValueError(

@@ -9,7 +9,7 @@ from typing import Any
 from flax import linen
 
 from cnnjax import paths
-from cnnjax.checks import whole_number
+from cnnjax.checks import check_input_shape, whole_number
 from cnnjax.data import Vocabulary
 from cnnjax.download import DownloadError
 from cnnjax.models import imagenet
@@ -174,6 +174,8 @@ def create_model(
     >>> cj.summary(model).parameters
     93322
     """
+    if input_shape is not None:
+        check_input_shape(input_shape)
     module, spec = build(
         name,
         input_shape=input_shape,
