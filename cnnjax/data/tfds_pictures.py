@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,6 +25,8 @@ from cnnjax.data.tfds import (
 )
 from cnnjax.runtime import cache_directory
 from cnnjax.storage import text_hash, write_directory
+
+_LABELS, _ENCODING = "labels.npy", "encoding.txt"
 
 _LOSSLESS = ("PNG", "GIF", "BMP")
 
@@ -48,8 +51,8 @@ class _Pictures:
         images, labels = zip(*self.batches, strict=True)
         return np.concatenate(images), np.concatenate(labels), self.encoding
 
-    def write(self, folder: Path) -> None:
-        """Into files that `_open_cache` opens."""
+    def write(self, folder: Path, name: str) -> None:
+        """Into files that `_open_cache` opens, of a folder that will have this name."""
         labels = []
 
         def pixels() -> Iterator[np.ndarray]:
@@ -57,9 +60,12 @@ class _Pictures:
                 labels.append(some)
                 yield images
 
-        write_pixels(folder, self.shape, pixels())
-        np.save(folder / "labels.npy", np.concatenate(labels))
-        (folder / "encoding.txt").write_text(self.encoding, encoding="utf-8")
+        def others() -> dict[str, bytes]:
+            file = io.BytesIO()
+            np.save(file, np.concatenate(labels))
+            return {_LABELS: file.getvalue(), _ENCODING: self.encoding.encode()}
+
+        write_pixels(folder, name, self.shape, pixels(), others)
 
 
 def tfds_split(
@@ -101,7 +107,10 @@ def tfds_split(
             )
         writable = is_writable(cached.parent)
         if progress:
-            into = f"once, into {cached}" if writable else "into memory: the cache is not writable"
+            once = "anew, since the cache is damaged" if cached.exists() else "once"
+            into = (
+                f"{once}, into {cached}" if writable else "into memory: the cache is not writable"
+            )
             progress(f"decoding {name} {split} {into}")
         with readable(source):
             pictures = _decode(source, split, decoding)
@@ -171,16 +180,17 @@ def _pixels(encoded: bytes, name: str) -> np.ndarray:
 
 def _build_cache(target: Path, pictures: _Pictures) -> None:
     """Complete or absent, also if two build at once; a damaged one is replaced."""
-    write_directory(target, pictures.write, lambda folder: _open_cache(folder) is not None)
+    write_directory(
+        target,
+        lambda beside: pictures.write(beside, target.name),
+        lambda there: _open_cache(there) is not None,
+    )
 
 
 def _open_cache(target: Path) -> _Decoded | None:
-    images = open_pixels(target)
-    try:
-        labels = np.load(target / "labels.npy", allow_pickle=False)
-        encoding = (target / "encoding.txt").read_text(encoding="utf-8")
-    except (OSError, ValueError, EOFError):  # absent, or cut off by a full disk
+    images = open_pixels(target, others=(_LABELS, _ENCODING))
+    if images is None:  # absent, damaged, or cut off by a full disk
         return None
-    if images is None or len(images) != len(labels) or not encoding:
-        return None
-    return images, labels, encoding
+    labels = np.load(target / _LABELS, allow_pickle=False)
+    encoding = (target / _ENCODING).read_text(encoding="utf-8")
+    return (images, labels, encoding) if len(images) == len(labels) and encoding else None
