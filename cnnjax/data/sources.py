@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cnnjax.checks import is_number
+from cnnjax.core.text import plain
 from cnnjax.data.captcha import load_captchas
 from cnnjax.data.dataset import Splits
 from cnnjax.data.digits import load_digits
@@ -149,8 +150,28 @@ def reload(
         "with_test": Splits.with_test,
         "with_train_examples": Splits.with_train_examples,
     }
-    if "data" not in source or any(step not in steps for step, *_ in source.get("steps", [])):
-        raise ValueError(f"the record of the data is not one that cj.data.load leaves: {source}")
+    strange = ValueError(
+        f"the record of the data is not one that cj.data.load leaves: {plain(source)}"
+    )
+    made = source.get("steps", [])
+    if "data" not in source or any(step not in steps for step, *_ in made):
+        raise strange
+    try:
+        splits = _recorded(source, data_dir, progress)
+        for step, *arguments in made:
+            splits = steps[step](splits, *arguments)
+    except TypeError:  # for arguments that there are not
+        raise strange from None
+    return splits
+
+
+def _recorded(
+    source: Mapping[str, Any],
+    data_dir: str | Path | None,
+    progress: Callable[[str], None] | None,
+) -> Splits:
+    """The splits as they were loaded, before any were set aside."""
+    splits: Splits
     if "captcha" in source:
         splits = load_captchas(**source["captcha"], progress=progress)
     elif "series" in source:
@@ -162,8 +183,6 @@ def reload(
     else:
         read = {k: v for k, v in pictures_read(source).items() if k in _OF_PICTURES}
         splits = load(source["data"], data_dir=data_dir, progress=progress, **read)
-    for step, *arguments in source.get("steps", []):
-        splits = steps[step](splits, *arguments)
     return splits
 
 

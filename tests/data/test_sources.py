@@ -1,12 +1,16 @@
 """Where data comes from: digits, .npz files, TFDS directories and the cache of decoded ones."""
 
+import gzip
 import io
 import json
 import os
 import re
 import shutil
+import struct
 import subprocess
 import sys
+import warnings
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +23,7 @@ from cnnjax.data import (
     how_to_get,
     load,
     prepared_names,
+    read_idx,
     reload,
     tfds,
     tfds_directory,
@@ -300,6 +305,105 @@ def test_bad_arrays_of_an_npz_file_are_named_with_the_file(tmp_path):
     np.savez(tmp_path / "bad.npz", x=IMAGES, y=LABELS[:3])
     with pytest.raises(ValueError, match=r"bad\.npz train: 6 images but 3 labels"):
         load(tmp_path / "bad.npz")
+
+
+def members(path, entries, method=zipfile.ZIP_DEFLATED):
+    """A zip archive of members in their order, of which names may stand twice."""
+    with warnings.catch_warnings(), zipfile.ZipFile(path, "w", method) as archive:
+        warnings.simplefilter("ignore")
+        for name, content in entries:
+            archive.writestr(name, content)
+
+
+def array_bytes(array):
+    stream = io.BytesIO()
+    np.save(stream, array)
+    return stream.getvalue()
+
+
+def announcing(header):
+    return b"\x93NUMPY\1\0" + struct.pack("<H", len(header)) + header.encode() + b"abc"
+
+
+HUGE = announcing("{'descr': '|u1', 'fortran_order': False, 'shape': (99999999999999,)}")
+IMAGES_NPY, LABELS_NPY = array_bytes(IMAGES), array_bytes(LABELS)
+
+
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        (
+            [("x.npy", IMAGES_NPY), ("y.npy", LABELS_NPY), ("x.npy", IMAGES_NPY)],
+            "the array 'x' is there twice",
+        ),
+        (
+            [("x.npy", IMAGES_NPY), ("y.npy", LABELS_NPY), ("y", LABELS_NPY)],
+            "the array 'y' is there twice",
+        ),
+        (
+            [("x.npy", IMAGES_NPY), ("y.npy", LABELS_NPY), *((f"{i}", b"") for i in range(1000))],
+            "it has 1,002 members, more than 1,000",
+        ),
+        (
+            [("x.npy", HUGE), ("y.npy", LABELS_NPY)],
+            r"'x' announces \|u1 \[99999999999999\], and has",
+        ),
+        (
+            [("x.npy", IMAGES_NPY), ("y.npy", LABELS_NPY), ("label_names.npy", LABELS_NPY[:-3])],
+            "'label_names' announces",
+        ),
+        (
+            [("x.npy", IMAGES_NPY), ("y.npy", LABELS_NPY), ("label_names.npy", array_bytes("ab"))],
+            r"label_names must be \[K\], got \[\]",
+        ),
+        ([("x.npy", announcing("{(,}")), ("y.npy", LABELS_NPY)], "'x' has a damaged header"),
+    ],
+)
+def test_npz_files_with_malformed_members_are_named(tmp_path, entries, message):
+    members(tmp_path / "bad.npz", entries)
+    with pytest.raises(ValueError, match=message) as caught:
+        load(tmp_path / "bad.npz")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_bomb_is_not_unpacked(tmp_path, monkeypatch):
+    monkeypatch.setattr("cnnjax.data.npz._LEAST_BOMB", 1 << 20)
+    zeros = np.zeros((6, 1024, 1024), np.uint8)
+    np.savez_compressed(tmp_path / "a.npz", x=zeros, y=LABELS)
+    with pytest.raises(ValueError, match=r"bytes would unpack to 6,291,.*: it is no data"):
+        load(tmp_path / "a.npz")
+    head = b"\0\0\x08\3" + struct.pack(">3I", *zeros.shape)
+    file = tmp_path / "train-images-idx3-ubyte.gz"
+    file.write_bytes(gzip.compress(head + zeros.tobytes()))
+    with pytest.raises(
+        ValueError, match=r"announces \[6, 1024, 1024\]: its .* would unpack to 6,29"
+    ):
+        read_idx(file)
+    file.write_bytes(gzip.compress(head[:4] + b"\xff" * 12 + zeros.tobytes()))
+    with pytest.raises(ValueError, match=r"announces \[4294967295, .* and holds only"):
+        read_idx(file)
+    file.write_bytes(gzip.compress(head[:4] + struct.pack(">3I", 1, 2, 3) + zeros.tobytes()))
+    with pytest.raises(ValueError, match=r"announces \[1, 2, 3\], 6 bytes, and holds more"):
+        read_idx(file)
+
+
+def test_class_names_of_bytes_are_texts_and_labels_are_whole_numbers(tmp_path):
+    file = tmp_path / "a.npz"
+    names = np.array([b"caf\xc3\xa9", b"b", b"c"])
+    np.savez(file, x=IMAGES, y=LABELS.astype(np.float64), label_names=names)
+    splits = load(file)
+    assert splits.train.label_names == ("caf\u00e9", "b", "c")
+    assert splits.train.labels.tolist() == LABELS.tolist()
+    for labels, message in (
+        (LABELS + 0.5, "labels must be whole numbers, got float64"),
+        (np.where(LABELS > 0, np.nan, 0.0), "labels must be whole numbers, got float64"),
+        (LABELS - 1.0, r"labels must be >= 0, got -1\.0"),
+        (LABELS.astype(str), "labels must be whole numbers, got <U"),
+        (LABELS * 1j, "labels must be whole numbers, got complex"),
+    ):
+        np.savez(file, x=IMAGES, y=labels)
+        with pytest.raises(ValueError, match=message):
+            load(file)
 
 
 # TFDS directories, written by TFDS itself.
