@@ -18,6 +18,7 @@ from jax import Array
 
 from cnnjax import paths
 from cnnjax.checks import whole_number
+from cnnjax.core.places import expanded
 from cnnjax.data import Dataset, Loader, Splits, prefetch
 from cnnjax.explain.activations import layer_outputs
 from cnnjax.models import Model
@@ -46,7 +47,8 @@ def extract_features(
 
     Training a classifier on the result costs a small part of training it behind the model, but
     the images cannot be augmented. What was computed before is opened, not computed again; what
-    was interrupted goes on. A change of weights, model, layer or data gives other files.
+    was interrupted goes on, and what was damaged is computed again, which the checksums tell when
+    the files are opened. A change of weights, model, layer or data gives other files.
 
     Args:
         model: a backbone without a head, or any model with `layer`; what follows that layer is not
@@ -146,7 +148,7 @@ def _planned(model: Model, layer: str | None, pooling: str | None, directory: Pa
         facts["program"] = text_hash(lowered.as_text())
     else:
         facts["code"] = _code_hash()
-    folder = directory.expanduser().absolute() / text_hash(json.dumps(facts, sort_keys=True))
+    folder = expanded(directory).absolute() / text_hash(json.dumps(facts, sort_keys=True))
     # Where these features were made before, layer and shape are known without tracing the model.
     if known := read_facts(folder, facts):
         return _Work(model, known["layer"], pooling, tuple(known["shape"]), folder, facts)
@@ -217,7 +219,13 @@ def _compute(work: _Work, data: Dataset, batch_size: int, say: Callable[[str], N
     file, began = work.file(data), time.perf_counter()
     say(f"{work.what}: {len(data):,} images of {data.name}, into {work.folder}")
     said = began
+    recorded = file.recorded()
     with file.writing(data.labels, work.facts, work.layer) as writer:
+        if writer.done < recorded:
+            say(
+                f"{file.path}: of {recorded:,} rows only the first {writer.done:,} are as they "
+                "were written: the others are computed again"
+            )
         if writer.done:
             say(f"going on at {writer.done:,} of {len(data):,}")
         start = writer.done // batch_size
