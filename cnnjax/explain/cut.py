@@ -164,13 +164,15 @@ def map_shape(model: Model, layer: str, size: int | None = None) -> tuple[int, i
 def _check_map(model: Model, cut: Cut, shape: tuple[int, ...]) -> None:
     """Refuse an output with height and width on other axes than the second and the third."""
     height, width, channels = model.spec.input_shape
-    others: list[tuple[int, ...] | None] = []
-    for size in ((2 * height, width, channels), (height, 2 * width, channels)):
+
+    def other(*size: int) -> tuple[int, ...] | None:
         try:
-            others.append(_shape(model, cut, size))
-        except (TypeError, ValueError, FlaxError):
-            others.append(None)
-    if not is_map(shape, *others, proportions=height / width):
+            return _shape(model, cut, size)
+        except (TypeError, ValueError, FlaxError):  # a size that the model does not take
+            return None
+
+    taller, wider = other(2 * height, width, channels), other(height, 2 * width, channels)
+    if not is_map(shape, taller, wider, height / width):
         raise ValueError(
             f"layer={cut.layer!r} is no map [N, height, width, channels], its output is "
             f"[N, {', '.join(map(str, shape[1:]))}]: choose a layer of maps{_example(model)}"

@@ -13,7 +13,8 @@ from flax.errors import FlaxError
 from cnnjax import paths
 from cnnjax.explain.targets import check_layer
 from cnnjax.models import Model, ModelSpec
-from cnnjax.models.model import Static, forward
+from cnnjax.models.model import forward
+from cnnjax.models.modes import Static
 
 _MOST_STRETCHED = 2  # how far a map's proportions may be from the image's where nothing else tells
 
@@ -35,7 +36,7 @@ def check_map(model: Model, layer: str) -> None:
     check_layer(model, layer, list(known))
     if layer in known:
         return
-    shape = _shapes(Static(model.module), model.spec, model.spec.input_shape).get(layer, ())
+    shape = _shapes(model.static, model.spec, model.spec.input_shape).get(layer, ())
     output = ", ".join(["N", *map(str, shape[1:])])
     example = f", e.g. {list(known)[-1]!r}" if known else ", of which there is none"
     fault = "is no map [N, height, width, channels]"
@@ -57,7 +58,7 @@ def layers_with_maps(model: Model) -> dict[str, Shape]:
     >>> list(layers_with_maps(cj.create_model("mnist_convnet")))
     ['conv1', 'pool1', 'conv2', 'pool2', 'conv3']
     """
-    static, spec = Static(model.module), model.spec
+    static, spec = model.static, model.spec
     height, width, channels = spec.input_shape
     own = _shapes(static, spec, spec.input_shape)
     taller = _shapes(static, spec, (2 * height, width, channels))
@@ -110,7 +111,7 @@ def _shapes(static: Static, spec: ModelSpec, input_shape: Shape) -> dict[str, Sh
 
     def run(variables: Any, inputs: Any) -> Any:
         with linen.intercept_methods(interceptor):
-            return forward(static.module, variables, inputs)
+            return forward(static, variables, inputs)
 
     variables = Model.abstract(static.module, spec).variables
     sample = jax.ShapeDtypeStruct((1, *input_shape), spec.input_dtype)
