@@ -6,6 +6,9 @@ import contextlib
 import sys
 from collections.abc import Callable, Iterator
 
+from cnnjax.core.terminal import drawable, plain_output
+from cnnjax.core.text import plain
+
 # Moves a bar: so much is done, of so much (None: not known).
 Move = Callable[[int, int | None], object]
 
@@ -41,6 +44,8 @@ def progress_bar(name: str, *, wanted: bool = True, of_bytes: bool = False) -> I
         DownloadColumn() if of_bytes else MofNCompleteColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(name, total=None)
+    console = Console(file=drawable(sys.stderr))
+    # What is printed meanwhile goes by way of the bar, which obeys it.
+    with Progress(*columns, console=console, transient=True) as bar, plain_output():
+        task = bar.add_task(plain(name, 60), total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+# Every seed; more examples, pixels a side or classes than anything here has.
+LARGEST = 2**32 - 1
 
-def whole_number(name: str, value: Any, least: int = 1) -> int:
+
+def whole_number(name: str, value: Any, least: int = 1, most: int = LARGEST) -> int:
     """A whole number as Python's, also where it is NumPy's.
 
     Args:
         name: of the argument, for the message.
         value: of it.
         least: the smallest that is right.
+        most: the largest.
 
     Returns:
         The number.
 
     Raises:
-        ValueError: if it is no whole number, or a smaller one.
+        ValueError: if it is no whole number, or a smaller or larger one.
 
     >>> whole_number("count", np.int64(3))
     3
@@ -32,11 +37,77 @@ def whole_number(name: str, value: Any, least: int = 1) -> int:
     plain = value.item() if isinstance(value, np.integer) else value
     if isinstance(plain, bool) or not isinstance(plain, int) or plain < least:
         raise ValueError(f"{name} must be a whole number >= {least}, got {value!r}")
+    if plain > most:
+        raise ValueError(f"{name} must be at most {most}, got {value!r}")
     return plain
 
 
 def is_number(value: Any) -> bool:
-    """Whether a value is one finite number; True and False are none."""
+    """Whether a value is one finite number, as a float has it; True and False are none."""
     if isinstance(value, np.generic):
         value = value.item()
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number beyond every float
+        return False
+
+
+# Without a model that says how many, channels are few, and sides not of all lengths.
+_MOST_CHANNELS, _SHORTEST_SIDE, _LONGEST_TO_SHORTEST = 4, 8, 4
+
+
+def channels_first(shape: Sequence[int], channels: int | None = None) -> bool:
+    """Whether an image's shape is (C, H, W), as PyTorch has it, and cannot be (H, W, C).
+
+    Args:
+        shape: of one image.
+        channels: how many a model takes; None where none is known, so that small maps of features
+            may be meant.
+
+    >>> channels_first((3, 32, 32)), channels_first((3, 32, 3)), channels_first((2, 2, 512))
+    (True, False, False)
+    """
+    if len(shape) != 3:
+        return False
+    first, *sides = shape
+    if channels is not None:
+        return first == channels != shape[2]
+    small, large = sorted(sides)
+    few = 1 <= first <= _MOST_CHANNELS
+    return few and small >= _SHORTEST_SIDE and large <= _LONGEST_TO_SHORTEST * small
+
+
+def check_channels_last(
+    what: str, shape: Sequence[int], channels: int | None = None, argument: str = "images"
+) -> None:
+    """Refuse a batch of images whose channels stand second.
+
+    Args:
+        what: the images are, in the message.
+        shape: of the batch, [N, ...].
+        channels: as in `channels_first`.
+        argument: what the images are called in the remedy.
+
+    Raises:
+        ValueError: which says how to put the channels last.
+    """
+    if channels_first(shape[1:], channels):
+        raise ValueError(
+            f"{what} of shape {list(shape)} have their channels second, as PyTorch has them, and "
+            f"cnnjax takes [N, H, W, C]: give np.moveaxis({argument}, 1, -1), which is "
+            f"{argument}.transpose(0, 2, 3, 1)"
+        )
+
+
+def check_input_shape(shape: Sequence[int]) -> None:
+    """Refuse the size of a model's images with the channels first; other faults are not its own."""
+    whole = isinstance(shape, Sequence) and all(isinstance(n, int | np.integer) for n in shape)
+    if whole and channels_first(shape):
+        first, height, width = shape
+        raise ValueError(
+            f"input_shape={tuple(shape)} has the channels first, as PyTorch has them, and cnnjax "
+            f"takes (H, W, C): give input_shape={(height, width, first)}, and images as "
+            "np.moveaxis(images, 1, -1)"
+        )

@@ -13,14 +13,17 @@ from typing import Any
 
 import numpy as np
 
-from cnnjax.checks import is_number
+from cnnjax.checks import LARGEST, is_number, whole_number
 
 OPTIMIZERS = ("rmsprop", "adam", "adamw", "sgd")
 SCHEDULES = ("constant", "cosine", "one_cycle")
 PRECISIONS = ("float32", "bfloat16")
 MONITORS = ("loss", "accuracy")
+# What a resumed run may be told to go on without: see `TrainingConfig.allow_changed`.
+CHANGEABLE = ("module", "loss", "optimizer", "augment", "code", "step")
 FILL_MODES = ("nearest", "constant", "reflect", "wrap")
 
+_SMALLEST, _GREATEST = (float(edge) for edge in (np.finfo("f4").tiny, np.finfo("f4").max))
 _MOST_PIXELS = 2**24  # float32, in which pixels are placed, has every whole number up to it
 
 
@@ -102,16 +105,19 @@ class TrainingConfig:
             (("block5_*", 0.1),); of several that match a layer the first counts, others keep the
             rate. A pattern that names nothing that is trained is an error. Factors > 0.
         layer_decay: the learning rate of a layer is multiplied by layer_decay to the power of the
-            number of layers with weights between it and the output (Clark et al. 2020, ELECTRA;
-            Bao et al. 2022, BEiT), in the order of `model.layer_names`, where a convolution and
-            its normalisation are two layers. 1 for one rate. In (0, 1].
+            number of layers with weights by which the deepest one lies deeper (Clark et al. 2020,
+            ELECTRA; Bao et al. 2022, BEiT). How deep a layer lies is counted along the longest way
+            of the data to it, so that parallel branches begin at one depth; a convolution and its
+            normalisation are two layers; position embeddings and class tokens are of the layer
+            whose output they join. 1 for one rate. In (0, 1].
         clip_norm: gradients of a larger global norm, over all that is trained together, are scaled
             down to it, before anything else (Pascanu et al. 2013); None: never. > 0.
         log_gradients: have in every epoch's record a gradient_norm: the global norm of the
             gradient of all that is trained, before it is clipped; the mean over the steps, each
             counting with its number of examples.
         augment: random changes of the training images: an `Augment`, or any function
-            (key, images [H, W, C] float32) -> image; None for none.
+            (key, images [H, W, C] float32) -> image; None for none. The labels stay as they are:
+            an `Augment` that moves what they name is refused, a function has to leave them true.
         seed: of everything random, in [0, 2^32).
         steps_per_dispatch: steps in one program on the device; None for 1 on CPUs and where the
             images stay on the host, else an epoch, or checkpoint_every if that is less.
@@ -123,6 +129,10 @@ class TrainingConfig:
         checkpoint_every: steps between checkpoints within an epoch; None: at its end only.
         keep: number of best checkpoints kept beside the two latest.
         resume: go on from the latest checkpoint in the run directory; start there if there is none.
+        allow_changed: what may differ from what the run was started with, which else is an error:
+            "module", "loss", "optimizer" or "augment"; "code", functions and classes whose code is
+            another one while all that is given to them is the same; "step", a computation that is
+            another one while none of these differ. With resume only.
     """
 
     epochs: int = 5
@@ -150,6 +160,7 @@ class TrainingConfig:
     checkpoint_every: int | None = None
     keep: int = 1
     resume: bool = False
+    allow_changed: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _plain_numbers(self)
@@ -158,7 +169,7 @@ class TrainingConfig:
         for name in ("steps_per_dispatch", "early_stopping", "checkpoint_every"):
             if getattr(self, name) is not None:
                 _at_least(self, 1, name)
-        _at_least(self, 0, "weight_decay", "seed")
+        _at_least(self, 0, "weight_decay")
         fractions = ("momentum", "average", "label_smoothing")
         _numbers(self, "warmup", *fractions)
         for name in fractions:
@@ -168,11 +179,10 @@ class TrainingConfig:
         if not 0 < self.warmup < 1:
             raise ValueError(f"warmup must lie in (0, 1), got {self.warmup!r}")
         _positive(self, "learning_rate")
-        if self.seed >= 2**32:
+        if is_number(self.seed) and self.seed > LARGEST:
             raise ValueError(f"seed must be below 2^32, got {self.seed}")
-        if isinstance(self.frozen, str):
-            raise ValueError(f"frozen must be a tuple of patterns, got the string {self.frozen!r}")
-        object.__setattr__(self, "frozen", tuple(self.frozen))
+        _at_least(self, 0, "seed")
+        object.__setattr__(self, "frozen", _patterns(self.frozen))
         object.__setattr__(self, "rate_factors", _rate_factors(self.rate_factors))
         _positive(self, "layer_decay")
         if self.layer_decay > 1:
@@ -199,6 +209,38 @@ class TrainingConfig:
             _one_of(self, "monitor", MONITORS)
         elif self.early_stopping is not None:
             raise ValueError("early_stopping needs a monitor: 'loss' or 'accuracy', got None")
+        object.__setattr__(self, "allow_changed", changeable(self.allow_changed))
+        if self.allow_changed and not self.resume:
+            raise ValueError(
+                f"allow_changed={self.allow_changed!r} is for a run that is resumed: give "
+                "resume=True with it, or leave it out"
+            )
+
+
+def changeable(names: Any, known: tuple[str, ...] = CHANGEABLE) -> tuple[str, ...]:
+    """The names given as allow_changed, checked; each once.
+
+    Args:
+        names: a tuple or list of them.
+        known: what may be named.
+
+    Raises:
+        ValueError: if they are no tuple of known names.
+
+    >>> changeable(["loss"])
+    ('loss',)
+    """
+    if isinstance(names, str) or not isinstance(names, Iterable):
+        raise ValueError(f"allow_changed must be a tuple of names, got {names!r}")
+    found = tuple(names)
+    for name in found:
+        if not isinstance(name, str) or name not in known:
+            near = difflib.get_close_matches(str(name), known, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise ValueError(
+                f"allow_changed must hold names of {', '.join(known)}, got {name!r}{hint}"
+            )
+    return tuple(dict.fromkeys(found))
 
 
 def to_dict(config: Any) -> dict[str, Any]:
@@ -256,10 +298,12 @@ def from_dict(kind: type, values: Mapping[str, Any]) -> Any:
     Raises:
         ValueError: for an unknown name or a value out of range.
     """
+    if not isinstance(values, Mapping):
+        raise ValueError(f"{kind.__name__} must be settings by name, got {values!r}")
     names = [field.name for field in dataclasses.fields(kind)]
     for key in values:
         if key not in names:
-            near = difflib.get_close_matches(key, names, n=2) or names
+            near = difflib.get_close_matches(str(key), names, n=2) or names
             raise ValueError(
                 f"{kind.__name__} has no setting {key!r}. Did you mean {' or '.join(near)}?"
             )
@@ -298,8 +342,10 @@ def _at_least(config: Any, least: int, *names: str) -> None:
         if not (is_number(value) and value >= least):
             raise ValueError(f"{name} must be at least {least}, got {value!r}")
         whole = type(config).__dataclass_fields__[name].type
-        if "float" not in str(whole) and not isinstance(value, int):
-            raise ValueError(f"{name} must be a whole number, got {value!r}")
+        if "float" not in str(whole):
+            if not isinstance(value, int):
+                raise ValueError(f"{name} must be a whole number, got {value!r}")
+            whole_number(name, value, least)
 
 
 def _factors(config: Any, name: str) -> None:
@@ -318,6 +364,16 @@ def _positive(config: Any, name: str) -> None:
     value = getattr(config, name)
     if not (is_number(value) and value > 0):
         raise ValueError(f"{name} must be a positive number, got {value!r}")
+    if not _SMALLEST <= value <= _GREATEST:  # would be 0 or infinite
+        raise ValueError(f"{name} must be a number that float32 has, got {value!r}")
+
+
+def _patterns(value: Any) -> tuple[str, ...]:
+    if isinstance(value, str):
+        raise ValueError(f"frozen must be a tuple of patterns, got the string {value!r}")
+    if not isinstance(value, Iterable) or not all(isinstance(v, str) for v in (*value,)):
+        raise ValueError(f"frozen must be a tuple of patterns, got {value!r}")
+    return tuple(value)
 
 
 def _rate_factors(pairs: Any) -> tuple[tuple[str, float], ...]:

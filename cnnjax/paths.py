@@ -10,21 +10,68 @@ from typing import Any
 
 import numpy as np
 
+# What stands in a path for "~" itself, for what parts two names, and for what ends a line.
+_ESCAPES = {"~": "~0", "/": "~1", "\n": "~2"}
+
+
+def join(names: Iterable[str]) -> str:
+    """The path of nested names as one text, from which `split` gets the same names again.
+
+    It is the names joined with "/". As in a JSON pointer (RFC 6901) a "/" in a name itself, which
+    wrappers like Flax's SpectralNorm put there, is written "~1", and a "~" is "~0"; the end of a
+    line is "~2". So no two variables ever have one path.
+
+    Raises:
+        ValueError: for a name that is no text.
+
+    >>> join(("SpectralNorm_0", "Dense_0/kernel/u"))
+    'SpectralNorm_0/Dense_0~1kernel~1u'
+    """
+    return "/".join(map(_escaped, names))
+
+
+def split(path: str) -> tuple[str, ...]:
+    """The inverse of `join`.
+
+    >>> split("SpectralNorm_0/Dense_0~1kernel~1u")
+    ('SpectralNorm_0', 'Dense_0/kernel/u')
+    """
+    names = path.split("/")
+    if "~" in path:
+        for plain, escape in reversed(_ESCAPES.items()):  # "~" last: "~01" is "~1"
+            names = [name.replace(escape, plain) for name in names]
+    return tuple(names)
+
+
+def _escaped(name: str) -> str:
+    if not isinstance(name, str):
+        raise ValueError(f"names of layers and variables must be texts, got {name!r}")
+    for plain, escape in _ESCAPES.items():
+        name = name.replace(plain, escape)
+    return name
+
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested dictionaries to one, its keys joined with "/", in sorted order.
+    """Nested dictionaries to one, its keys the paths of `join`, in sorted order.
 
-    >>> flatten({"conv1": {"kernel": 1, "bias": 2}})
-    {'conv1/bias': 2, 'conv1/kernel': 1}
+    An empty dictionary in it is kept, as a leaf; `leaves` leaves it out.
+
+    >>> flatten({"conv1": {"kernel": 1, "bias": 2}, "norm": {}})
+    {'conv1/bias': 2, 'conv1/kernel': 1, 'norm': {}}
     """
     flat: dict[str, Any] = {}
     for key in sorted(tree):
-        value = tree[key]
-        if isinstance(value, Mapping):
-            flat.update(flatten(value, f"{prefix}{key}/"))
+        value, path = tree[key], prefix + _escaped(key)
+        if isinstance(value, Mapping) and value:
+            flat.update(flatten(value, f"{path}/"))
         else:
-            flat[f"{prefix}{key}"] = value
+            flat[path] = value
     return flat
+
+
+def leaves(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """What `flatten` makes of a tree, without its empty dictionaries: of variables the arrays."""
+    return {path: leaf for path, leaf in flatten(tree).items() if not isinstance(leaf, Mapping)}
 
 
 def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
@@ -38,25 +85,30 @@ def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
     """
     tree: dict[str, Any] = {}
     for path, value in flat.items():
-        *parents, leaf = path.split("/")
+        *parents, leaf = split(path)
         node = tree
-        for parent in parents:
+        for depth, parent in enumerate(parents):
             node = node.setdefault(parent, {})
-            if not isinstance(node, dict):
+            if join(parents[: depth + 1]) in flat or not isinstance(node, dict):
                 raise ValueError(f"{path!r} lies below {parent!r}, which is a value itself")
         if leaf in node:
             raise ValueError(f"{path!r} is a value, and others lie below it")
-        node[leaf] = value
+        node[leaf] = {} if isinstance(value, Mapping) and not value else value
     return tree
 
 
 def matches(path: str, pattern: str) -> bool:
     """Whether a shell-style pattern names this path or one of its parents.
 
-    `block[1-4]_*` matches `block1_conv1`, `block1_conv1/kernel` and everything below.
+    `block[1-4]_*` matches `block1_conv1`, `block1_conv1/kernel` and everything below. A "/" in a
+    pattern stands for one between two names and for one in a name, "~1" for the latter alone.
     """
-    parts = path.split("/")
-    return any(fnmatch.fnmatchcase("/".join(parts[: i + 1]), pattern) for i in range(len(parts)))
+    plain = "/".join(split(path))
+    return any(
+        fnmatch.fnmatchcase("/".join(parts[: i + 1]), pattern)
+        for parts in {tuple(text.split("/")) for text in (plain, path)}
+        for i in range(len(parts))
+    )
 
 
 def select(
@@ -65,7 +117,7 @@ def select(
     """The paths that any of the patterns names.
 
     Args:
-        paths: slash-joined paths of parameters or layers.
+        paths: of parameters or layers, as `join` makes them.
         patterns: shell-style patterns of layers or parameters.
         argument: what to call the patterns in the error message.
         what: the paths are: "parameter", "trained parameter" or "layer".
@@ -117,7 +169,8 @@ def differences(expected: Mapping[str, Any], found: Mapping[str, Any]) -> list[s
 
 def map_flat(function: Callable[[str, Any], Any], tree: Mapping[str, Any]) -> dict[str, Any]:
     """A tree of the same form with `function(path, leaf)` at every leaf."""
-    return unflatten({path: function(path, leaf) for path, leaf in flatten(tree).items()})
+    mapped = {path: function(path, leaf) for path, leaf in leaves(tree).items()}
+    return unflatten({**flatten(tree), **mapped})
 
 
 def leaf_hash(leaf: Any) -> str:
@@ -130,7 +183,12 @@ def leaf_hash(leaf: Any) -> str:
 
 def tree_hash(tree: Mapping[str, Any]) -> str:
     """SHA-256 over the sorted paths and hashes of all leaves: equal only if bitwise equal."""
+    return flat_hash(leaves(tree))
+
+
+def flat_hash(flat: Mapping[str, Any]) -> str:
+    """What `tree_hash` is of a tree, of its leaves by path, in their order."""
     digest = hashlib.sha256()
-    for path, leaf in flatten(tree).items():
+    for path, leaf in flat.items():
         digest.update(f"{path} {leaf_hash(leaf)}\n".encode())
     return digest.hexdigest()

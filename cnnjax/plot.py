@@ -2,17 +2,37 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cnnjax.metrics import quality
+from cnnjax.storage import write_bytes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _TRAIN, _VALIDATION = "#1f77b4", "#d95f02"
+
+
+def save(figure: Figure, path: Path, about: Mapping[str, str] | None = None) -> None:
+    """Write a figure as a PNG file, complete or not at all.
+
+    Args:
+        figure: to draw.
+        path: of the file; its folder is made if needed.
+        about: texts that the file keeps, by name.
+
+    Raises:
+        OSError: with the path in its text, as on a full disk.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    buffer = io.BytesIO()  # of a file that cannot be written Pillow says neither name nor reason
+    figure.savefig(buffer, format="png", metadata=dict(about or {}))
+    write_bytes(path, buffer.getbuffer())
 
 
 def smooth(values: Sequence[float] | np.ndarray, factor: float = 0.8) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import html
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,15 @@ import numpy as np
 
 from cnnjax import augment, paths, plot, rng
 from cnnjax.config import AugmentConfig, TrainingConfig
+from cnnjax.core.reading import read_bytes
+from cnnjax.core.text import plain
 from cnnjax.data import Dataset
 from cnnjax.metrics import quality
 from cnnjax.models import Model, predict, summary
 from cnnjax.models.files import read_spec
 from cnnjax.storage import write_text
 from cnnjax.training import RunDirectory, RunError, load
+from cnnjax.training.record import unwritable
 
 _CAPTIONS = {
     "curves": "Loss and accuracy (or absolute error) over the epochs",
@@ -27,6 +31,8 @@ _CAPTIONS = {
     "confusion_matrix": "Confusion matrix on the test data: rows are true, columns predicted",
     "mistakes": "The worst mistakes: wrong answers given with the highest probability",
 }
+
+_PNG_END = b"IEND\xaeB`\x82"
 
 _WORST = 16  # mistakes shown
 _ORIGINALS, _COPIES = 4, 7  # of the picture of augmentation
@@ -57,24 +63,40 @@ def write_report(directory: str | Path, smoothing: float = 0.0) -> Path:
         RunError: if it is no run directory, or no epoch was finished yet.
     """
     run = RunDirectory(directory)
-    record, config = run.read("run.json"), run.read("config.json")
-    epochs = run.epochs()
+    record, config, epochs = run.read_whole()
     if not epochs:
         raise RunError(f"the run {run.path} has finished no epoch yet: nothing to report")
-    figures = run.path / "figures"
-    figures.mkdir(exist_ok=True)
-    keys = [k for k, v in epochs[-1].items() if isinstance(v, int | float)]
     # What a later version added, a resumed run's first epochs lack.
-    history = {k: [e.get(k, np.nan) for e in epochs] for k in keys}
-    plot.curves(history, smoothing).savefig(figures / "curves.png")
+    history = {k: [e.get(k, np.nan) for e in epochs] for k in epochs[-1]}
+    target = run.path / "report.html"
+    try:
+        curves = plot.curves(history, smoothing)
+        plot.save(curves, run.path / "figures" / "curves.png")
+        write_text(target, _page(run.path, record, config, epochs))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise RunError(
+            f"the record of {run.path} is damaged, or of another version of cnnjax: "
+            f"{type(error).__name__}: {error}"
+        ) from error
+    except OSError as error:
+        raise unwritable(Path(error.filename or target), error) from None
+    return target
+
+
+def _page(
+    path: Path,
+    record: Mapping[str, Any],
+    config: Mapping[str, Any],
+    epochs: Sequence[Mapping[str, Any]],
+) -> str:
     title = str(record.get("experiment", record.get("model", "run")))
     body = [
         f"<h1>{html.escape(title)}</h1>",
         f'<p class="quiet">{html.escape(_what(record))}</p>',
         _headline(record, epochs),
-        *_figures(figures),
+        *_figures(path / "figures"),
         "<h2>Model</h2>",
-        f"<pre>{html.escape(_model_table(run.path))}</pre>",
+        f"<pre>{html.escape(_model_table(path))}</pre>",
         "<h2>Data</h2>",
         _data_table(record),
         "<h2>Epochs</h2>",
@@ -82,15 +104,12 @@ def write_report(directory: str | Path, smoothing: float = 0.0) -> Path:
         "<h2>Settings</h2>",
         _facts({k: _text(v) for k, v in paths.flatten(config).items()}),
         "<h2>Where and how</h2>",
-        _facts(_environment(record, run.path)),
+        _facts(_environment(record, path)),
     ]
-    page = (
+    return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}'
         f"</title><style>{_STYLE}</style></head><body>\n" + "\n".join(body) + "\n</body></html>\n"
     )
-    target = run.path / "report.html"
-    write_text(target, page)
-    return target
 
 
 def draw_test(model: Model, test: Dataset, folder: Path, pictures: Any = None) -> None:
@@ -110,8 +129,7 @@ def draw_test(model: Model, test: Dataset, folder: Path, pictures: Any = None) -
     matrix = np.zeros((count, count), np.int64)
     np.add.at(matrix, (test.labels, predicted), 1)
     names = [model.spec.label_name(i) for i in range(count)]
-    folder.mkdir(parents=True, exist_ok=True)
-    plot.confusion_matrix(matrix, names).savefig(folder / "confusion_matrix.png")
+    plot.save(plot.confusion_matrix(matrix, names), folder / "confusion_matrix.png")
     wrong = np.flatnonzero(predicted != test.labels)
     worst = wrong[np.argsort(-probs[wrong, predicted[wrong]], kind="stable")][:_WORST]
     if len(worst):
@@ -120,7 +138,7 @@ def draw_test(model: Model, test: Dataset, folder: Path, pictures: Any = None) -
             f"true {names[test.labels[i]]}\nsaid {names[predicted[i]]} ({probs[i].max():.2f})"
             for i in worst
         ]
-        plot.image_grid(shown, titles).savefig(folder / "mistakes.png")
+        plot.save(plot.image_grid(shown, titles), folder / "mistakes.png")
     else:
         (folder / "mistakes.png").unlink(missing_ok=True)
 
@@ -142,9 +160,8 @@ def draw_augmentation(train: Dataset, config: TrainingConfig, folder: Path) -> N
                 changed, *_ = augment.mix(config.augment, *which, changed, index)
             changed = changed / config.augment.rescale
         copies.append(np.asarray(changed))
-    folder.mkdir(parents=True, exist_ok=True)
     figure = plot.augmentation(originals, np.stack(copies, axis=1))
-    figure.savefig(folder / "augmentation.png")
+    plot.save(figure, folder / "augmentation.png")
 
 
 def percent(value: float) -> str:
@@ -201,22 +218,41 @@ def _figures(folder: Path) -> list[str]:
     results: list[str] = []
     inside: list[str] = []
     for file in files:
-        described = "" if file.stem in _CAPTIONS else _description(file)
-        caption = described or _CAPTIONS.get(file.stem, file.stem.replace("_", " "))
-        (inside if described else results).append(_figure(file, caption))
+        try:
+            content = read_bytes(file, "figure")
+            described = _description(content)
+        except FileNotFoundError:  # drawn anew by another process: there is none just now
+            continue
+        except ValueError as error:  # cut off, or no picture
+            results.append(f"<p>{html.escape(plain(file.name))} is not shown: {error}</p>")
+            continue
+        caption = _CAPTIONS.get(file.stem) or described or file.stem.replace("_", " ")
+        inside_it = described and file.stem not in _CAPTIONS
+        (inside if inside_it else results).append(_figure(content, caption))
     return [*results, "<h2>Looking inside</h2>", *inside] if inside else results
 
 
-def _description(file: Path) -> str:
-    """The caption that `gallery.save_picture` keeps in a PNG file; "" where there is none."""
+def _description(content: bytes) -> str:
+    """The caption that `gallery.save_picture` keeps in a PNG file; "" where there is none.
+
+    Raises:
+        ValueError: if it is no whole PNG file.
+    """
     from PIL import Image
 
-    with Image.open(file) as picture:
-        return str(picture.info.get("Description", ""))
+    try:
+        with Image.open(io.BytesIO(content), formats=("PNG",)) as picture:
+            caption = str(picture.info.get("Description", ""))
+            picture.verify()
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise ValueError("it is not a whole PNG file") from error
+    if not content.rstrip(b"\0").endswith(_PNG_END):
+        raise ValueError("it is not a whole PNG file")
+    return caption
 
 
-def _figure(file: Path, caption: str) -> str:
-    data, text = base64.b64encode(file.read_bytes()).decode(), html.escape(caption)
+def _figure(content: bytes, caption: str) -> str:
+    data, text = base64.b64encode(content).decode(), html.escape(caption)
     return (
         f'<figure><img alt="{text}" src="data:image/png;base64,{data}">'
         f"<figcaption>{text}</figcaption></figure>"

@@ -13,15 +13,17 @@ import optax
 
 from cnnjax import data as data_sources
 from cnnjax import metrics, paths
-from cnnjax.config import TrainingConfig, from_dict
+from cnnjax.config import TrainingConfig, changeable, from_dict
+from cnnjax.core.text import plain
 from cnnjax.data import DataNotFound
 from cnnjax.models import Model
-from cnnjax.models.files import from_spec, read_spec
+from cnnjax.models.files import MODEL_FILE, from_spec, read_spec
 from cnnjax.nn import current_conv_engine
 from cnnjax.runtime import code_version, machine, versions
-from cnnjax.storage import text_hash
 from cnnjax.training import Run, RunDirectory, RunError, fit
-from cnnjax.training.loop import loss_name, recorded_settings
+from cnnjax.training.caller import state_of
+from cnnjax.training.identity import changes, recorded, refusal
+from cnnjax.training.loop import identity_of, loss_name, recorded_settings
 from cnnjax.training.optim import OPTIMIZER_SETTINGS
 from cnnjax.training.record import CONFIG_FILE, FREE_TO_CHANGE, RUN_FILE, with_default_settings
 
@@ -75,6 +77,7 @@ def reproduce(
     augment: Callable | None = None,
     data_dir: str | Path | None = None,
     out: str | Path | None = None,
+    allow_changed: Sequence[str] = (),
     verbose: bool = True,
 ) -> Reproduction:
     """Train again as a run directory records it, and compare.
@@ -85,6 +88,8 @@ def reproduce(
             cannot tell: arrays, a module of one's own, functions.
         data_dir: where TFDS keeps its data, as in `data.load`.
         out: a directory for the new run; None keeps nothing on disk.
+        allow_changed: what may differ from what the run was started with, which else is an error;
+            names as in `TrainingConfig`.
         verbose: show progress.
 
     Returns:
@@ -92,10 +97,12 @@ def reproduce(
 
     Raises:
         RunError: if the directory is no finished run or damaged, or something is needed that was
-            not recorded.
+            not recorded, or module, loss, optimiser, augmentation or the computation of a step is
+            another one and not in allow_changed.
     """
+    allowed = changeable(allow_changed)
     run = RunDirectory(directory)
-    record, config = run.read(RUN_FILE), run.read(CONFIG_FILE)
+    record, config, epochs = run.read(RUN_FILE), run.read(CONFIG_FILE), run.epochs()
     if record.get("status") != "finished":
         raise RunError(
             f"{run.path} is not finished (status: {record.get('status')}): there is no result to "
@@ -113,6 +120,8 @@ def reproduce(
             "conv_engine": current_conv_engine(),
         }
         circumstances = _circumstances(run, record, config, splits, model, now)
+        identity = identity_of(model, splits, training, loss, optimizer)
+        circumstances += _compared(run, record, identity, allowed)
     except (KeyError, TypeError, AttributeError) as error:
         raise RunError(
             f"the record of {run.path} is damaged, or of another version of cnnjax: "
@@ -124,7 +133,7 @@ def reproduce(
         model, splits, training, loss, optimizer, out, verbose=verbose,
         record={"reproduces": str(run.path)},
     )  # fmt: skip
-    return Reproduction(again, _results(record, run.epochs(), again), circumstances)
+    return Reproduction(again, _results(record, epochs, again), circumstances)
 
 
 def _data(
@@ -144,6 +153,11 @@ def _data(
         raise RunError(
             f"{error}; or give the data in Python, cj.reproduce(run, data=...)"
         ) from None
+    except (ValueError, TypeError, LookupError, ArithmeticError) as error:
+        raise RunError(
+            f"the data of {run.path} cannot be made again from its record ({plain(error)}): give "
+            "them in Python, cj.reproduce(run, data=...)"
+        ) from error
 
 
 def _training(
@@ -152,7 +166,7 @@ def _training(
     optimizer: optax.GradientTransformation | None,
     augment: Callable | None,
 ) -> TrainingConfig:
-    settings = {**config["training"], "resume": False}
+    settings = {**config["training"], "resume": False, "allow_changed": ()}
     if isinstance(settings["augment"], str) and augment is None:
         raise _needs(run, "augment", f"the function {settings['augment']}")
     if augment is not None:
@@ -162,7 +176,12 @@ def _training(
             raise _needs(run, "optimizer", "an optax transformation")
         defaults = vars(TrainingConfig())
         settings.update({name: defaults[name] for name in ("optimizer", *OPTIMIZER_SETTINGS)})
-    training: TrainingConfig = from_dict(TrainingConfig, settings)
+    try:
+        training: TrainingConfig = from_dict(TrainingConfig, settings)
+    except (ValueError, OverflowError) as error:
+        raise RunError(
+            f"{run.path / CONFIG_FILE} holds no training that there can be: {plain(error)}"
+        ) from None
     return training
 
 
@@ -174,7 +193,12 @@ def _model(run: RunDirectory, record: Mapping[str, Any], seed: int) -> Model:
         raise _needs(run, "model", f"{spec.name} with the weights of {spec.weights}")
     # An experiment's model has the training's seed; a call of create_model often none.
     for tried in dict.fromkeys((0, seed)):
-        model = from_spec(spec, tried)
+        try:
+            model = from_spec(spec, tried)
+        except (ValueError, TypeError, LookupError, ArithmeticError) as error:
+            raise RunError(
+                f"the model that {run.path / MODEL_FILE} describes cannot be built: {plain(error)}"
+            ) from error
         if paths.tree_hash(model.variables) == record.get("initial_hash"):
             break
     return model
@@ -188,9 +212,11 @@ def _circumstances(
     model: Model,
     settings: Mapping[str, Any],
 ) -> list[str]:
-    lines = []
-    if text_hash((run.path / CONFIG_FILE).read_text(encoding="utf-8")) != record["config_hash"]:
+    lines: list[str] = []
+    if run.config_changed(record):
         lines.append("config.json is not the one that the run was started with")
+    for change in run.model_changes(record):
+        lines.append(f"model.json is not that of the run: {change}")
     seed = config["training"]["seed"]
     if seed != record["seed"]:
         lines.append(f"seed: {record['seed']} then, {seed} in config.json now")
@@ -204,6 +230,9 @@ def _circumstances(
         for change in _changes(then, {k: other[k] for k in then}):
             lines.append(f"the run was resumed elsewhere: {change}")
     now: dict[str, Any] = {"versions": versions(), "machine": machine(), "code": code_version()}
+    if caller := record.get("caller"):
+        then |= {"caller": caller}
+        now |= {"caller": state_of(caller["file"]) if "file" in caller else caller}
     free = ("seed", *FREE_TO_CHANGE)
     then |= {"settings": with_default_settings(config["training"]), "loss": config["loss"]}
     then["conv_engine"] = config["conv_engine"]
@@ -220,6 +249,26 @@ def _circumstances(
             "fingerprint": part.fingerprint if part else None,
         }
     return lines + _changes(then, now)
+
+
+def _compared(
+    run: RunDirectory, record: Mapping[str, Any], now: Mapping[str, Any], allowed: tuple[str, ...]
+) -> list[str]:
+    """What is computed otherwise and may be, and what could not be compared.
+
+    Raises:
+        RunError: for what may not.
+    """
+    lines = []
+    for other in record.get("resumed", []):
+        lines += [f"the run was resumed with a change: {text}" for text in other.get("changed", [])]
+    then = recorded({k: v for k, v in record.items() if k != "resumed"}, run.path)
+    if then is None:
+        return [*lines, "the computation of a step was not recorded, so it could not be compared"]
+    found, remarks = changes(then, now)
+    if refused := [change for change in found if not change.allowed_by(allowed)]:
+        raise RunError(f"this is not the run of {run.path}: {refusal(refused)}")
+    return [*lines, *(change.text for change in found), *remarks]
 
 
 def _results(record: Mapping[str, Any], epochs: Sequence[Mapping[str, Any]], run: Run) -> list[str]:

@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 
 from cnnjax import paths
+from cnnjax.core.text import plain
 from cnnjax.metrics import mean_and_deviation, quality
 from cnnjax.storage import write_text
 from cnnjax.training import RunDirectory, RunError
-from cnnjax.training.record import CONFIG_FILE, FREE_TO_CHANGE, RUN_FILE, with_defaults
+from cnnjax.training.record import FREE_TO_CHANGE, RUN_FILE, with_defaults
 
 _HEADING = """# Results
 
@@ -120,7 +121,8 @@ def collect(folders: Iterable[str | Path]) -> list[Result]:
             record = directory.read(RUN_FILE)
             if record.get("status") != "finished" or not record.get("experiment"):
                 continue
-            key, same = _checked(directory, record)
+            record, config, epochs = directory.read_whole()
+            key, same = _checked(directory, record, config, epochs)
             if lines := _differences(alike.setdefault(key, same), same):
                 raise RunError(
                     f"{directory.path} is a run of {' '.join(key)} like others there, but differs "
@@ -128,7 +130,7 @@ def collect(folders: Iterable[str | Path]) -> list[Result]:
                     "only"
                 )
             before = groups[key].get(record["seed"])
-            if before is None or before["ended"] < record["ended"]:
+            if before is None or before.get("ended", "") < record.get("ended", ""):
                 groups[key][record["seed"]] = record
     return [Result([runs[seed] for seed in sorted(runs)]) for _, runs in sorted(groups.items())]
 
@@ -257,10 +259,15 @@ def _seeds(seeds: Sequence[int]) -> str:
     return f"{len(seeds)} ({', '.join(map(str, seeds))})"
 
 
-def _checked(directory: RunDirectory, record: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
+def _checked(
+    directory: RunDirectory,
+    record: dict[str, Any],
+    config: Mapping[str, Any],
+    epochs: Sequence[Mapping[str, Any]],
+) -> tuple[tuple, dict[str, Any]]:
     """The row of a run, and what all runs of the row have in common; completes the record."""
     try:
-        epochs, config = directory.epochs(), with_defaults(directory.read(CONFIG_FILE))
+        config = with_defaults(config)
         record["epoch"] = epochs[record["best_epoch"] - 1]
         record["epochs"] = len(epochs)
         free = ("seed", *FREE_TO_CHANGE)
@@ -276,7 +283,7 @@ def _checked(directory: RunDirectory, record: dict[str, Any]) -> tuple[tuple, di
         for row in (_figures, _provenance):
             row(result)
         return result.key, same
-    except (KeyError, TypeError, AttributeError, IndexError) as error:
+    except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
         raise RunError(
             f"the record of {directory.path} is damaged, or of another version of cnnjax: "
             f"{type(error).__name__}: {error}"
@@ -288,8 +295,8 @@ def _differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[st
 
 
 def _cell(text: str) -> str:
-    """A text that neither a line break nor a bar makes into several."""
-    return " ".join(text.replace("|", "\\|").split())
+    """A text that neither a line break nor a bar makes into several, nor a tag into a page."""
+    return plain(" ".join(text.split()), 4096).replace("<", "&lt;").replace("|", "\\|")
 
 
 def _renew(

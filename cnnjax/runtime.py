@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import atexit
 import ctypes
+import difflib
 import functools
 import hashlib
 import os
 import platform
+import re
+import shutil
+import stat
 import subprocess
 import sys
 import tempfile
@@ -18,7 +23,16 @@ from typing import Any
 
 import jax
 
+from cnnjax.compiled import keep_checked
+from cnnjax.core.places import expanded
+from cnnjax.core.text import plain
 from cnnjax.storage import text_hash
+
+_SWITCHES = ("CNNJAX_ALLOCATOR", "CNNJAX_COMPILATION_CACHE", "CNNJAX_TRACEBACK")
+_VARIABLES = (*_SWITCHES, "CNNJAX_CACHE_DIR")
+
+# XLA starts so many threads.
+_MOST_CORES = 4096
 
 # glibc's mallopt parameters (malloc.h).
 _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
@@ -42,6 +56,9 @@ def configure_runtime(
     Importing cnnjax changes nothing: the experiments and the command line call this, and a
     notebook may. CNNJAX_ALLOCATOR=0 and CNNJAX_COMPILATION_CACHE=0 opt out from outside.
 
+    Compiled programs are code, and JAX runs what lies under their name: the cache belongs to this
+    user alone. One that somebody else owns or may write to is not used, which is said.
+
     Args:
         allocator: on glibc, keep freed memory in the process (mallopt: one arena, no mmap, no
             trimming). XLA's large temporaries are otherwise mapped and unmapped at every step,
@@ -52,16 +69,23 @@ def configure_runtime(
 
     Returns:
         What was set.
+
+    Raises:
+        ValueError: for a variable of the environment that cannot be meant.
     """
+    _check_environment()
     code_version()  # now, before somebody edits what is still to be imported
     allocator = allocator and os.environ.get("CNNJAX_ALLOCATOR", "1") != "0"
     if os.environ.get("CNNJAX_COMPILATION_CACHE", "1") == "0":
         compilation_cache = False
     cache = None
     if compilation_cache:
-        root = cache_directory() / "xla" if compilation_cache is True else Path(compilation_cache)
-        cache = _made(root / _machine_key())
+        if compilation_cache is True:
+            cache = _made(cache_directory(), "xla", _machine_key())
+        else:
+            cache = _made(expanded(compilation_cache), _machine_key())
     if cache:
+        _check_programs(cache)
         jax.config.update("jax_compilation_cache_dir", str(cache))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
@@ -96,15 +120,55 @@ def quick_compilation() -> dict[str, int] | None:
 def cache_directory() -> Path:
     """Where decoded data and compiled programs are kept.
 
-    CNNJAX_CACHE_DIR, else XDG_CACHE_HOME/cnnjax, else ~/.cache/cnnjax, else a temporary directory.
+    CNNJAX_CACHE_DIR, else XDG_CACHE_HOME/cnnjax, else ~/.cache/cnnjax. Where there is no home, or
+    that folder belongs to somebody else or anybody may write to it, a temporary directory of this
+    process, which goes away with it.
     """
     if own := os.environ.get("CNNJAX_CACHE_DIR"):
-        return Path(own).expanduser()
+        root = expanded(own)
+    else:
+        try:
+            root = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "cnnjax"
+        except RuntimeError:  # no home directory, as in some containers
+            return _cache_of_this_process()
+    if reason := distrusted(root):
+        _warn_of_cache(str(root), reason)
+        return _cache_of_this_process()
+    return root
+
+
+def distrusted(folder: Path) -> str | None:
+    """Why what lies in a folder may be somebody else's doing; None where it is our own, or absent.
+
+    Args:
+        folder: in which programs or data are kept.
+
+    >>> distrusted(Path("/nowhere"))
+    """
+    if not hasattr(os, "geteuid"):  # Windows: folders of a user are private there
+        return None
     try:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
-    except RuntimeError:  # no home directory, as in some containers
-        base = Path(tempfile.gettempdir())
-    return base / "cnnjax"
+        facts = [os.stat(folder), os.lstat(folder)]
+    except (OSError, ValueError):
+        return None
+    if any(fact.st_uid not in (0, os.geteuid()) for fact in facts):
+        return "it belongs to another user"
+    return "anybody may write to it" if facts[0].st_mode & stat.S_IWOTH else None
+
+
+@functools.cache
+def _warn_of_cache(root: str, reason: str) -> None:
+    warnings.warn(
+        f"the cache {plain(root)} is not used, as {reason}: mend that, or set CNNJAX_CACHE_DIR",
+        stacklevel=4,
+    )
+
+
+@functools.cache
+def _cache_of_this_process() -> Path:
+    folder = tempfile.mkdtemp(prefix="cnnjax-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)
 
 
 def visible_cores() -> int:
@@ -112,8 +176,8 @@ def visible_cores() -> int:
 
     Part of what a result's bits depend on.
     """
-    if (nproc := os.environ.get("NPROC", "")).isdigit() and int(nproc) > 0:
-        return int(nproc)
+    if (nproc := _number_of_cores(os.environ.get("NPROC", ""))) is not None:
+        return nproc
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -195,17 +259,59 @@ def _keep_memory() -> bool:
     return all([mallopt(parameter, value) == 1 for parameter, value in settings])
 
 
-def _made(folder: Path) -> Path | None:
-    """The folder, or None with a warning where it cannot be."""
+def _check_environment() -> None:
+    """Refuse variables that cannot be meant: what is ignored would go unnoticed."""
+    for name in _SWITCHES:
+        value = os.environ.get(name, "")
+        if value not in ("", "0", "1"):
+            raise ValueError(f"{name} must be 0 or 1, got {value!r}")
+    for name in os.environ:
+        near = difflib.get_close_matches(name, _VARIABLES, n=1, cutoff=0.85)
+        if name.startswith("CNNJAX_") and name not in _VARIABLES and near:
+            raise ValueError(f"there is no variable {name}: did you mean {near[0]}?")
+    cores = os.environ.get("NPROC", "")
+    if cores and _number_of_cores(cores) is None:
+        raise ValueError(f"NPROC must be a whole number from 1 to {_MOST_CORES}, got {cores!r}")
+
+
+def _number_of_cores(text: str) -> int | None:
+    """What NPROC says; None where it says nothing."""
+    if not re.fullmatch("[0-9]{1,9}", text):
+        return None
+    return int(text) if 1 <= int(text) <= _MOST_CORES else None
+
+
+def _made(root: Path, *below: str) -> Path | None:
+    """A folder, private where it is new, or None with a warning where it cannot be."""
+    folder, reason = root, None
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        for part in ("", *below):
+            folder = folder / part
+            folder.mkdir(0o700, parents=True, exist_ok=True)
+            reason = reason or distrusted(folder)
     except OSError as error:
+        reason = str(error)
+    if reason is None:
+        return folder
+    warnings.warn(
+        f"compiled programs are not kept in {plain(folder)}: {plain(reason)}; set CNNJAX_CACHE_DIR "
+        "to a writable folder of your own",
+        stacklevel=3,
+    )
+    return None
+
+
+def _check_programs(folder: Path) -> None:
+    try:
+        wrong = keep_checked(folder)
+    except OSError:  # a cache that is read only
+        return
+    if wrong:
         warnings.warn(
-            f"compiled programs are not kept: {error}; set CNNJAX_CACHE_DIR to a writable folder",
+            f"{len(wrong)} compiled programs in {plain(folder)} were others than those written: "
+            "they were deleted and are compiled again",
             stacklevel=3,
         )
-        return None
-    return folder
 
 
 def _machine_key() -> str:

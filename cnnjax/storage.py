@@ -1,14 +1,29 @@
-"""Files and directories that are complete or absent, whatever interrupts their writing."""
+"""Files and directories that are complete or absent, whatever interrupts their writing.
+
+What a killed process leaves half written is called `.NAME.PLACE-PID-CHANCE.tmp`, by which it is
+known for what it is, and goes when its directory is next written to.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import errno
+import functools
 import hashlib
 import os
+import re
+import secrets
 import shutil
-import tempfile
-from collections.abc import Callable, Iterator
+import socket
+import time
+from collections.abc import Callable, Container, Iterator
 from pathlib import Path
+
+_REMAINS = re.compile(r"\..+\.(?P<place>[0-9a-f]{8})-(?P<pid>\d+)-[0-9a-f]{8}\.tmp")
+_OLD_REMAINS = re.compile(r"\.(?P<name>.+)\.(?P<pid>\d+)")  # of versions before there was a rule
+
+# Another machine's processes cannot be asked whether they live: so long none of them writes.
+_ABANDONED_SECONDS = 7 * 86_400
 
 
 def write_file(path: Path, write: Callable[[Path], object]) -> None:
@@ -19,11 +34,14 @@ def write_file(path: Path, write: Callable[[Path], object]) -> None:
         write: gets the path of a temporary file in the same directory.
 
     Raises:
-        OSError: with `path`, not the temporary file's, in its text.
+        OSError: with `path`, not the temporary file's, in its text; for a pipe or a device, too.
     """
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    _check_place(path)
+    _sweep_once(path.parent)
+    beside = _beside(path)
     try:
         write(beside)
+        _to_disk(beside)
         os.replace(beside, path)
     except OSError as error:
         if error.errno is None:
@@ -35,7 +53,7 @@ def write_file(path: Path, write: Callable[[Path], object]) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """`write_file` for text, in UTF-8."""
-    write_file(path, lambda beside: beside.write_text(text, encoding="utf-8"))
+    write_file(path, lambda beside: beside.write_bytes(text.encode()))  # the same everywhere
 
 
 def write_directory(
@@ -50,7 +68,9 @@ def write_directory(
             what is damaged is replaced.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    building = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    _sweep_once(path.parent)
+    building = _beside(path)
+    building.mkdir(0o700)
     try:
         write(building)
         try:
@@ -61,6 +81,95 @@ def write_directory(
                 os.rename(building, path)
     finally:
         shutil.rmtree(building, ignore_errors=True)
+
+
+def is_remains(name: str, known: Container[str] = ()) -> bool:
+    """Whether a file's or directory's name is that of something half written.
+
+    Args:
+        name: of it.
+        known: names of files whose remains older versions left as `.NAME.PID`.
+
+    >>> is_remains(".run.json.0123abcd-77-89abcdef.tmp"), is_remains("run.json")
+    (True, False)
+    >>> is_remains(".run.json.77"), is_remains(".run.json.77", known=("run.json",))
+    (False, True)
+    """
+    return _remains(name, known) is not None
+
+
+def sweep(folder: Path, known: Container[str] = ()) -> None:
+    """Delete what processes that have ended left half written in a folder.
+
+    Args:
+        folder: it may be missing; folders in it are not looked into.
+        known: as for `is_remains`.
+    """
+    try:
+        entries = list(os.scandir(folder))
+    except OSError:  # missing, or not readable: whoever writes there will hear of it
+        return
+    for entry in entries:
+        found = _remains(entry.name, known)
+        if found is None or not _abandoned(entry, found):
+            continue
+        if entry.is_dir(follow_symlinks=False):
+            shutil.rmtree(entry.path, ignore_errors=True)
+        else:
+            with contextlib.suppress(OSError):
+                os.unlink(entry.path)
+
+
+# A directory of thousands of files is not listed for each of them.
+_sweep_once = functools.lru_cache(maxsize=256)(sweep)
+
+
+def _remains(name: str, known: Container[str]) -> re.Match[str] | None:
+    if found := _REMAINS.fullmatch(name):
+        return found
+    old = _OLD_REMAINS.fullmatch(name)
+    return old if old and old["name"] in known else None
+
+
+def _abandoned(entry: os.DirEntry[str], found: re.Match[str]) -> bool:
+    if os.name == "posix" and found.groupdict().get("place", _place()) == _place():
+        return not _lives(int(found["pid"]))
+    with contextlib.suppress(OSError):
+        return time.time() - entry.stat(follow_symlinks=False).st_mtime > _ABANDONED_SECONDS
+    return False
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):  # another user's, or a number that no process has
+        pass
+    return True
+
+
+def _beside(path: Path) -> Path:
+    name = path.name[:50]  # file systems take 255 bytes
+    return path.with_name(f".{name}.{_place()}-{os.getpid()}-{secrets.token_hex(4)}.tmp")
+
+
+@functools.cache
+def _place() -> str:
+    """Where the numbers of processes mean something: this machine, this container."""
+    where = socket.gethostname()
+    with contextlib.suppress(OSError):
+        where += f" {os.stat('/proc/self/ns/pid').st_ino}"
+    return text_hash(where)[:8]
+
+
+def _to_disk(file: Path) -> None:
+    """Without it a cut of power may leave the new name with nothing in it."""
+    handle = os.open(file, os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 @contextlib.contextmanager
@@ -109,6 +218,17 @@ def _locked(path: Path, lock: Callable[[int], object]) -> int:
         os.close(handle)  # who held the lock before has removed the file: this lock locks nothing
 
 
-def text_hash(text: str) -> str:
-    """SHA-256 of a text, the first 16 digits."""
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+def _check_place(path: Path) -> None:
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise OSError(errno.EINVAL, "not a regular file, which is not replaced", str(path))
+
+
+def write_bytes(path: Path, data: bytes | memoryview) -> None:
+    """`write_file` for bytes: where a library would die of a full disk, it writes into memory."""
+    write_file(path, lambda beside: beside.write_bytes(data))
+
+
+def text_hash(text: str | bytes) -> str:
+    """SHA-256 of a text in UTF-8, the first 16 digits."""
+    content = text.encode() if isinstance(text, str) else text
+    return hashlib.sha256(content).hexdigest()[:16]

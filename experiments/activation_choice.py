@@ -58,7 +58,7 @@ def main(options: Options) -> dict[str, list[cj.Run]]:
         for label, metric in (("training loss", "loss"), ("validation accuracy", "val_accuracy"))
     }
     figure = folder / "activation_choice.png"
-    plot.mean_curves(panels, "epoch").savefig(figure)
+    plot.save(plot.mean_curves(panels, "epoch"), figure)
     print(f"figure: {figure}")
     return runs
 

@@ -97,7 +97,7 @@ def main(options: SweepOptions) -> cj.Sweep:
     )
     print(f"\n{found}\n")
     write_text(folder / "sweep.txt", f"{found}\n")
-    draw(found).savefig(folder / "sweep.png")
+    plot.save(draw(found), folder / "sweep.png")
     print(f"table:  {folder / 'sweep.txt'}\nfigure: {folder / 'sweep.png'}")
     return found
 

@@ -115,7 +115,7 @@ def draw(results: Sequence[Result], folder: Path) -> Path:
     head = ["images", "epochs", *(f"{name}, test" for name in MODELS.values()), "difference"]
     _studies.write_table(folder / "training_size.md", head, rows)
     figure = folder / "training_size.png"
-    plot.mean_curves({"test accuracy": curves}, "training images", log=True).savefig(figure)
+    plot.save(plot.mean_curves({"test accuracy": curves}, "training images", log=True), figure)
     print(f"figure: {figure}")
     return figure
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -81,6 +82,16 @@ def after_every_dispatch(hook: Callable[[int], None]) -> Callable[[], None]:
 
     Dispatcher.run = run  # type: ignore[method-assign]
     return undo
+
+
+def reseal(run: Path) -> None:
+    """Make a run whose config.json or run.json a test has changed one that was written so."""
+    from cnnjax.storage import text_hash
+    from cnnjax.training.seal import sealed
+
+    record = json.loads((run / "run.json").read_text())
+    record["config_hash"] = text_hash((run / "config.json").read_bytes())
+    (run / "run.json").write_text(sealed(record))
 
 
 def quickstart_run(factory: pytest.TempPathFactory) -> tuple[Path, str]:

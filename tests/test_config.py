@@ -141,6 +141,19 @@ def test_configs_are_frozen():
         ({"precision": "float16"}, "precision must be one of .* got 'float16'; did you mean"),
         ({"monitor": "acuracy"}, "monitor must be one of .*; did you mean 'accuracy'"),
         ({"monitor": None, "early_stopping": 2}, "early_stopping needs a monitor.*got None"),
+        ({"learning_rate": 10**400}, "learning_rate must be a positive number, got 1000"),
+        ({"learning_rate": 1e-60}, "learning_rate must be a number that float32 has, got 1e-60"),
+        ({"clip_norm": 1e39}, r"clip_norm must be a number that float32 has, got 1e\+39"),
+        ({"weight_decay": 10**400}, "weight_decay must be at least 0, got 1000"),
+        ({"momentum": 10**400, "optimizer": "sgd"}, "momentum must be a finite number, got 1000"),
+        ({"epochs": 10**12}, "epochs must be at most 4294967295, got 1000000000000"),
+        ({"checkpoint_every": 2**63}, "checkpoint_every must be at most 4294967295, got 922337"),
+        ({"seed": 10**400}, r"seed must be at least 0, got 1000"),
+        ({"seed": "1"}, "seed must be at least 0, got '1'"),
+        ({"seed": True}, "seed must be at least 0, got True"),
+        ({"frozen": 5}, "frozen must be a tuple of patterns, got 5"),
+        ({"frozen": ("a", 1)}, r"frozen must be a tuple of patterns, got \('a', 1\)"),
+        ({"frozen": None}, "frozen must be a tuple of patterns, got None"),
         ({"augment": {"width_shft": 2}}, "AugmentConfig has no setting 'width_shft'.*width_shift"),
         ({"augment": "flip"}, "augment .*got 'flip'"),
     ],
@@ -159,7 +172,7 @@ def test_a_bad_training_setting_is_named_with_its_value(changes, message):
         ({"crop_padding": 1.5}, "crop_padding must be a whole number, got 1.5"),
         ({"width_shift": 10**10}, "width_shift must be at most 16777216 pixels, got 10000000000"),
         ({"height_shift": 2**24 + 1}, "height_shift must be at most 16777216 pixels, got 16777217"),
-        ({"crop_padding": 10**10}, "crop_padding must be at most 16777216 pixels, got 10000000000"),
+        ({"crop_padding": 10**9}, "crop_padding must be at most 16777216 pixels, got 1000000000"),
         ({"horizontal_flip": "no"}, "horizontal_flip must be True or False, got 'no'"),
         ({"vertical_flip": 0.3}, "vertical_flip must be True or False, got 0.3"),
         ({"fill_mode": "reflct"}, "fill_mode must be one of .*; did you mean 'reflect'"),
@@ -181,6 +194,24 @@ def test_from_dict_offers_the_nearest_setting():
 def test_from_dict_offers_all_settings_where_none_is_near():
     with pytest.raises(ValueError, match=r"no setting 'zzz'\. Did you mean width_shift or .*flip"):
         from_dict(AugmentConfig, {"zzz": 1})
+
+
+@pytest.mark.parametrize("values", [None, 5, [1], "epochs", [["epochs", 1]]])
+def test_from_dict_takes_settings_by_name_only(values):
+    with pytest.raises(ValueError, match="TrainingConfig must be settings by name, got"):
+        from_dict(TrainingConfig, values)
+
+
+@pytest.mark.parametrize("name", [f.name for f in dataclasses.fields(TrainingConfig)])
+@pytest.mark.parametrize("value", [[], {}, [[]], {"a": 1}, "", "\x1b", -1, 1e400, 10**400, True])
+def test_json_of_any_type_is_a_setting_or_one_sentence(name, value):
+    said = name
+    try:
+        from_dict(TrainingConfig, {name: value})
+    except ValueError as error:
+        said = str(error)
+    assert name.partition("_")[0] in said or "AugmentConfig" in said
+    assert "\x1b" not in said
 
 
 def test_from_dict_checks_the_values():

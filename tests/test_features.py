@@ -356,6 +356,76 @@ def test_complete_features_that_were_cut_off_are_completed(
     np.testing.assert_allclose(found.images, expected(dataset(), "pool2"), rtol=1e-5)
 
 
+ROW = 3 * 3 * 64 * 4  # bytes of one image's features
+
+
+def flipped(file: Path, position: int) -> None:
+    content = bytearray(file.read_bytes())
+    content[position] ^= 1
+    file.write_bytes(content)
+
+
+def swapped_rows(file: Path) -> None:
+    content = file.read_bytes()
+    head, rows = content[:128], content[128:]
+    file.write_bytes(
+        head + rows[:ROW] + rows[2 * ROW : 3 * ROW] + rows[ROW : 2 * ROW] + rows[3 * ROW :]
+    )
+
+
+FLIPS: dict[str, tuple[Callable[[Path], object], int]] = {
+    "the first number": (lambda file: flipped(file, 128), 0),
+    "the sixth row": (lambda file: flipped(file, 128 + 5 * ROW + 7), 1),
+    "the last byte": (lambda file: flipped(file, -1), 2),
+    "rows in another order": (swapped_rows, 0),
+    "a checksum": (lambda file: flipped(file.with_suffix(".checksums"), 8 * 9), 2),
+    "checksums are missing": (lambda file: file.with_suffix(".checksums").unlink(), 0),
+    "checksums are cut off": (
+        lambda file: file.with_suffix(".checksums").write_bytes(bytes(3)), 0,
+    ),
+    "the shape": (lambda file: file.with_name("features.json").write_text('{"of": {}, "x": 1}'), 3),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("flip", FLIPS)
+def test_features_that_changed_on_the_disk_are_computed_again(
+    tmp_path: Path, batches: list[int], flip: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = Path(extract(tmp_path).images.filename)
+    batches.clear()
+    spoil, first = FLIPS[flip]
+    spoil(file)
+    found = extract(tmp_path, verbose=True)
+    assert batches == list(range(first, 3))
+    np.testing.assert_allclose(found.images, expected(dataset(), "pool2"), rtol=1e-5)
+    lines = capsys.readouterr().out.splitlines()
+    damaged = [line for line in lines if "rows only the first" in line]
+    assert len(damaged) == (first < 3)
+    batches.clear()
+    extract(tmp_path)
+    assert batches == []
+
+
+@pytest.mark.parametrize("other", ["weights", "data", "layer"])
+def test_the_features_of_something_else_are_not_taken(
+    tmp_path: Path, batches: list[int], other: str
+) -> None:
+    """Of equal shape, with their own progress and checksums, put into the place of ours."""
+    mine = Path(extract(tmp_path / "mine").images.filename)
+    changed: dict[str, Any] = {
+        "weights": {"model": convnet(seed=1)},
+        "data": {"data": cj.data.from_arrays(pixels(11, seed=7), dataset().labels)},
+        "layer": {"layer": "conv2"},
+    }[other]
+    theirs = Path(extract(tmp_path / "theirs", **changed).images.filename)
+    for suffix in (".npy", ".json", ".checksums"):
+        shutil.copy(theirs.with_suffix(suffix), mine.with_suffix(suffix))
+    batches.clear()
+    found = extract(tmp_path / "mine")
+    assert batches == [0, 1, 2]
+    np.testing.assert_allclose(found.images, expected(dataset(), "pool2"), rtol=1e-5)
+
+
 @contextmanager
 def files_of_at_most(size: int) -> Iterator[None]:
     """Writing more fails, as on a full disk."""

@@ -10,18 +10,78 @@ from hypothesis import strategies as st
 
 from cnnjax import paths
 
-KEYS = st.text("abc123_", min_size=1, max_size=4)
-TREES = st.recursive(
-    st.integers(), lambda inner: st.dictionaries(KEYS, inner, min_size=1), max_leaves=8
-).filter(lambda tree: isinstance(tree, dict))
+# Names that hold what stands between names, and what stands for it.
+NAMES = st.one_of(st.text("a/~.012\n ", max_size=4), st.text(max_size=4))
+INNER = st.recursive(st.integers(), lambda inner: st.dictionaries(NAMES, inner), max_leaves=8)
+TREES = st.dictionaries(NAMES, INNER)
 
 
-@settings(deadline=None, max_examples=60, derandomize=True)
+@settings(deadline=None, max_examples=400, derandomize=True)
 @given(TREES)
 def test_unflatten_inverts_flatten(tree):
     flat = paths.flatten(tree)
     assert paths.unflatten(flat) == tree
-    assert not any(isinstance(leaf, dict) for leaf in flat.values())
+    assert not any(isinstance(leaf, dict) and leaf for leaf in flat.values())
+    assert paths.leaves(tree) == {k: v for k, v in flat.items() if v != {}}
+    assert paths.map_flat(lambda _, leaf: leaf, tree) == tree
+
+
+@settings(deadline=None, max_examples=400, derandomize=True)
+@given(st.lists(NAMES, min_size=1, max_size=4))
+def test_split_inverts_join(names):
+    assert paths.split(paths.join(names)) == tuple(names)
+
+
+@settings(deadline=None, max_examples=400, derandomize=True)
+@given(TREES, TREES)
+def test_other_trees_have_other_texts(one, other):
+    """As one text, line by line, as it is hashed."""
+    texts = [
+        "".join(f"{path} {leaf}\n" for path, leaf in paths.flatten(tree).items())
+        for tree in (one, other)
+    ]
+    assert (texts[0] == texts[1]) == (one == other)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"a/b": 1}, {"a": {"b": 1}}),
+        ({"a~1b": 1}, {"a/b": 1}),
+        ({"a~01b": 1}, {"a~1b": 1}),
+        ({"": {"a": 1}}, {"/a": 1}),
+        ({"a": {"": 1}}, {"a": 1}),
+        ({"a\nb": 1}, {"a": {"b": 1}}),
+    ],
+)
+def test_names_that_look_like_paths_or_escapes_do_not_collide(one, other):
+    assert list(paths.flatten(one)) != list(paths.flatten(other))
+    assert paths.tree_hash(one) != paths.tree_hash(other)
+
+
+def test_a_name_cannot_forge_the_next_line_of_a_hash():
+    first, second = np.float32([1]), np.float32([2])
+    forged = f"a {paths.leaf_hash(first)}\nb"
+    assert paths.tree_hash({forged: second}) != paths.tree_hash({"a": first, "b": second})
+
+
+def test_ordinary_names_are_joined_as_they_are():
+    assert paths.join(("block1", "conv.0", "kernel")) == "block1/conv.0/kernel"
+    assert paths.join(("SpectralNorm_0", "Dense_0/kernel/u")) == "SpectralNorm_0/Dense_0~1kernel~1u"
+
+
+@pytest.mark.parametrize("name", [1, None, ("a", "b")])
+def test_a_name_that_is_no_text_is_refused(name):
+    with pytest.raises(ValueError, match="must be texts, got"):
+        paths.flatten({name: 1})
+
+
+@pytest.mark.parametrize(
+    "flat", [{"a": 1, "a/b": 2}, {"a/b": 2, "a": 1}, {"a": {}, "a/b": 1}, {"a": {"c": 1}, "a/b": 1}]
+)
+def test_a_value_with_values_below_it_is_refused(flat):
+    with pytest.raises(ValueError, match=r"lies below 'a'|others lie below it"):
+        paths.unflatten(flat)
 
 
 def test_flatten_sorts_and_joins():
@@ -43,6 +103,12 @@ def test_flatten_sorts_and_joins():
         ("a/b/c", "b", False),
         ("Conv1", "conv1", False),
         ("anything/at/all", "*", True),
+        # A name that holds a "/": by its parts as before, or as it is written.
+        ("Norm_0/Dense_0~1kernel~1u", "Norm_0/Dense_0", True),
+        ("Norm_0/Dense_0~1kernel~1u", "Norm_0/Dense_0/kernel/u", True),
+        ("Norm_0/Dense_0~1kernel~1u", "Norm_0/Dense_0~1kernel~1u", True),
+        ("Norm_0/Dense_0~1kernel~1u", "Norm_0/*/sigma", False),
+        ("Norm_0/Dense_0/kernel", "Norm_0/Dense_0~1kernel", False),
     ],
 )
 def test_matches_a_path_or_one_of_its_parents(path, pattern, expected):

@@ -20,6 +20,7 @@ import cnnjax as cj
 from cnnjax import plot
 from cnnjax.report import draw_augmentation, percent, write_report
 from cnnjax.training import RunError
+from cnnjax.training.seal import sealed
 
 Arrays = tuple[np.ndarray, np.ndarray]
 
@@ -134,13 +135,16 @@ def test_writing_again_gives_the_same_page(run: Path) -> None:
 def test_an_unfinished_run_says_so(run: Path) -> None:
     facts = json.loads((run / "run.json").read_text())
     facts = {k: v for k, v in facts.items() if k not in ("metrics", "parameter_hash", "ended")}
-    (run / "run.json").write_text(json.dumps({**facts, "status": "interrupted"}))
+    (run / "run.json").write_text(sealed({**facts, "status": "interrupted"}))
     page = Page(write_report(run).read_text(encoding="utf-8"))
     assert "status: interrupted" in page.text
     assert "accuracy on the training data" in page.text
 
 
 def test_a_run_without_an_epoch_says_so(run: Path) -> None:
+    facts = json.loads((run / "run.json").read_text())
+    del facts["ended_with"]
+    (run / "run.json").write_text(sealed({**facts, "status": "running"}))
     (run / "metrics.jsonl").write_text("")
     with pytest.raises(RunError, match=f"the run {run} has finished no epoch yet"):
         write_report(run)

@@ -20,6 +20,7 @@ import cnnjax as cj
 from cnnjax.models.small import MLP
 from cnnjax.storage import text_hash
 from cnnjax.training import RunError, shared
+from cnnjax.training.seal import sealed
 
 Arrays = tuple[np.ndarray, np.ndarray]
 CONFIG = cj.TrainingConfig(epochs=2, batch_size=16, monitor=None)
@@ -47,7 +48,7 @@ def run(finished: Path, tmp_path: Path) -> Path:
 def edit(file: Path, change: Callable[[dict], object]) -> None:
     content = json.loads(file.read_text())
     change(content)
-    file.write_text(json.dumps(content))
+    file.write_text(sealed(content) if file.name == "run.json" else json.dumps(content))
 
 
 def test_the_command_succeeds_on_a_run_of_another_process(
@@ -94,6 +95,7 @@ def test_changed_code_of_the_model_is_named(run: Path, monkeypatch: pytest.Monke
     shared.forget()  # compiled steps know a class by its name, not by its code
     monkeypatch.setattr(MLP, "__call__", lambda *a, **k: original(*a, **k) * jnp.float32(1.001))
     edit(run / "run.json", lambda r: r["code"].update(sources="0123456789abcdef"))
+    edit(run / "run.json", lambda r: r["identity"]["environment"].update(cnnjax="0123456789abcdef"))
     try:
         found = cj.reproduce(run, verbose=False)
     finally:
@@ -102,12 +104,15 @@ def test_changed_code_of_the_model_is_named(run: Path, monkeypatch: pytest.Monke
     assert any(
         line.startswith("code sources: 0123456789abcdef then") for line in found.circumstances
     )
+    assert any("a step could not be compared" in line for line in found.circumstances)
     assert "parameters: " in str(found)
 
 
 def test_an_initialiser_that_changed_is_named(run: Path) -> None:
     edit(run / "model.json", lambda m: m["arguments"].update(units=[17]))
-    found = cj.reproduce(run, verbose=False)
+    with pytest.raises(RunError, match=r"module mlp differs: units\[0\]=16 then, 17 now: "):
+        cj.reproduce(run, verbose=False)
+    found = cj.reproduce(run, verbose=False, allow_changed=("module",))
     assert not found.same
     assert any(line.startswith("initial parameters: ") for line in found.circumstances)
 
@@ -200,13 +205,20 @@ def test_arrays_and_an_augmentation_with_settings_are_given_again(
     with pytest.raises(RunError, match=r"Shift\(width_shift=2\) as its augment"):
         cj.reproduce(tmp_path / "run", data=squares, verbose=False)
     assert cj.reproduce(tmp_path / "run", squares, augment=Shift(2), verbose=False).same
-    other = cj.reproduce(tmp_path / "run", squares, augment=Shift(3), verbose=False)
+    with pytest.raises(RunError, match=r"augment Shift differs: width_shift=2 then, 3 now: "):
+        cj.reproduce(tmp_path / "run", squares, augment=Shift(3), verbose=False)
+    other = cj.reproduce(
+        tmp_path / "run", squares, augment=Shift(3), allow_changed=("augment",), verbose=False
+    )
     assert any("settings augment: " in line for line in other.circumstances)
     assert not other.same
 
 
 def test_settings_that_differ_are_named(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    found = cj.reproduce(finished, loss=square_loss, optimizer=optax.sgd(0.1))
+    given = {"loss": square_loss, "optimizer": optax.sgd(0.1)}
+    with pytest.raises(RunError, match=r"square_loss differs: none was given then; the optimizer"):
+        cj.reproduce(finished, **given)
+    found = cj.reproduce(finished, **given, allow_changed=("loss", "optimizer"))
     told = " ".join(found.circumstances)
     assert "settings optimizer: rmsprop then, given by the caller now" in told
     assert "loss: cross-entropy then, test_reproduction.square_loss now" in told

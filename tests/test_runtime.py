@@ -3,6 +3,8 @@
 import json
 import os
 import platform
+import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -13,7 +15,7 @@ import jax
 import numpy as np
 import pytest
 
-from cnnjax import runtime
+from cnnjax import compiled, runtime
 from cnnjax.nn import glorot_uniform
 
 IMPORTING = """
@@ -42,6 +44,23 @@ from cnnjax import configure_runtime
 found = configure_runtime()
 jax.jit(lambda x: x * 3 + 1)(jnp.ones(5)).block_until_ready()
 print(json.dumps([found.allocator, found.compilation_cache]))
+"""
+
+
+PROGRAMS = """
+import json, warnings
+import jax, jax.numpy as jnp
+from cnnjax import configure_runtime
+
+def plus(x): return x + 2
+def times(x): return x * 2
+
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    found = configure_runtime()
+values = [float(jax.jit(f)(jnp.float32(5))) for f in (plus, times)]
+said = [str(w.message) for w in caught]
+print(json.dumps({"cache": found.compilation_cache, "values": values, "said": said}))
 """
 
 
@@ -118,7 +137,122 @@ def test_without_a_home_the_cache_lies_in_a_temporary_directory(monkeypatch):
     monkeypatch.delenv("CNNJAX_CACHE_DIR", raising=False)
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setattr(Path, "expanduser", expanduser)
-    assert runtime.cache_directory() == Path(tempfile.gettempdir()) / "cnnjax"
+    found = runtime.cache_directory()
+    assert found == runtime.cache_directory()
+    assert found.parent == Path(tempfile.gettempdir())
+    assert found.name.startswith("cnnjax-")  # and goes on by chance: nobody can be there before
+    assert found.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize(
+    ("mode", "owner", "reason"),
+    [
+        (0o777, None, "anybody may write to it"),
+        (0o1777, None, "anybody may write to it"),
+        (0o702, None, "anybody may write to it"),
+        (0o755, 12345, "it belongs to another user"),
+        (0o777, 12345, "it belongs to another user"),
+    ],
+)
+@pytest.mark.parametrize("below", ["", "xla"])
+def test_a_cache_that_others_may_fill_is_not_used(
+    monkeypatch, tmp_path, mode, owner, reason, below
+):
+    """Neither for data nor for programs, which JAX would run."""
+    before = jax.config.jax_compilation_cache_dir
+    root = tmp_path / "cache"
+    folder = root / below
+    folder.mkdir(parents=True)
+    folder.chmod(mode)
+    if owner is not None:
+        if os.geteuid() != 0:
+            pytest.skip("only root gives folders away")
+        os.chown(folder, owner, owner)
+    monkeypatch.setenv("CNNJAX_CACHE_DIR", str(root))
+    monkeypatch.setenv("CNNJAX_COMPILATION_CACHE", "1")
+    try:
+        with pytest.warns(UserWarning, match=reason) as caught:
+            found = runtime.configure_runtime(allocator=False)
+        assert str(folder) in str(caught[0].message)
+        if below:
+            assert found.compilation_cache is None
+        else:
+            assert runtime.cache_directory().parent == Path(tempfile.gettempdir())
+            assert not Path(found.compilation_cache).is_relative_to(root)
+    finally:
+        jax.config.update("jax_compilation_cache_dir", before)
+
+
+@pytest.mark.parametrize("mode", [0o700, 0o755, 0o775, 0o770])
+def test_a_cache_of_ones_own_is_used(monkeypatch, tmp_path, mode):
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache").chmod(mode)
+    monkeypatch.setenv("CNNJAX_CACHE_DIR", str(tmp_path / "cache"))
+    assert runtime.cache_directory() == tmp_path / "cache"
+
+
+def test_a_new_cache_is_private(tmp_path):
+    _, cache = run_python(CONFIGURING, CNNJAX_CACHE_DIR=str(tmp_path / "a" / "b"))
+    for folder in (Path(cache), Path(cache).parent, tmp_path / "a" / "b"):
+        assert folder.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        *[("NPROC", v, "NPROC must be a whole number from 1 to 4096, got") for v in
+          ("²", "0", "-1", "1e3", " 2", "2.0", "9" * 30, "٣", "many")],
+        ("CNNJAX_ALLOCATOR", "no", "CNNJAX_ALLOCATOR must be 0 or 1, got 'no'"),
+        ("CNNJAX_COMPILATION_CACHE", "/tmp/x", "CNNJAX_COMPILATION_CACHE must be 0 or 1, got"),
+        ("CNNJAX_TRACEBACK", "2", "CNNJAX_TRACEBACK must be 0 or 1, got '2'"),
+        ("CNNJAX_CACHEDIR", "x", "no variable CNNJAX_CACHEDIR: did you mean CNNJAX_CACHE_DIR?"),
+        ("CNNJAX_TRACEBAK", "1", "did you mean CNNJAX_TRACEBACK?"),
+        ("CNNJAX_CACHE_DIR", "~no.such.user/x", "~no.such.user/x begins with a user who has no"),
+    ],
+)  # fmt: skip
+def test_a_variable_that_cannot_be_meant_is_an_error(monkeypatch, name, value, message):
+    monkeypatch.setenv(name, value)
+    if name == "CNNJAX_CACHE_DIR":
+        monkeypatch.setenv("CNNJAX_COMPILATION_CACHE", "1")
+    with pytest.raises(ValueError, match=re.escape(message).replace(r"\ ", " ")):
+        runtime.configure_runtime(allocator=False)
+
+
+def test_swapped_programs_are_compiled_again(tmp_path):
+    """JAX itself runs whatever lies under a program's name."""
+    folder = Path(run_python(PROGRAMS, CNNJAX_CACHE_DIR=str(tmp_path))["cache"])
+    entries = sorted(folder.glob("jit_*-cache"))
+    first, second = (next(e for e in entries if name in e.name) for name in ("_plus", "_times"))
+    shutil.move(first, tmp_path / "swapped")
+    shutil.move(second, first)
+    shutil.move(tmp_path / "swapped", second)
+    found = run_python(PROGRAMS, CNNJAX_CACHE_DIR=str(tmp_path))
+    assert found["values"] == [7.0, 10.0]
+    assert found["said"] == [
+        f"2 compiled programs in {folder} were others than those written: they were deleted and "
+        "are compiled again"
+    ]
+    again = run_python(PROGRAMS, CNNJAX_CACHE_DIR=str(tmp_path))
+    assert (again["values"], again["said"]) == ([7.0, 10.0], [])
+
+
+@pytest.mark.parametrize("change", ["flip", "copy", "cut", "list"])
+def test_programs_that_changed_are_deleted(tmp_path, change):
+    (tmp_path / "a-cache").write_bytes(b"a" * 100)
+    (tmp_path / "b-cache").write_bytes(b"b" * 100)
+    assert compiled.keep_checked(tmp_path) == []
+    assert compiled.keep_checked(tmp_path) == []
+    if change == "flip":
+        (tmp_path / "a-cache").write_bytes(b"a" * 99 + b"A")
+    elif change == "copy":
+        shutil.copy2(tmp_path / "b-cache", tmp_path / "a-cache")
+    elif change == "cut":
+        (tmp_path / "a-cache").write_bytes(b"a" * 99)
+    else:  # the list is damaged: what is there is new
+        (tmp_path / "programs.json").write_text('{"a-cache": 5}')
+    wrong = [] if change == "list" else ["a-cache"]
+    assert compiled.keep_checked(tmp_path) == wrong
+    assert (tmp_path / "a-cache").exists() == (change == "list")
 
 
 def test_the_cache_directory_follows_the_environment(monkeypatch):

@@ -27,6 +27,12 @@ class Augment(AugmentConfig):
     The crop goes in front of all. Shifts by whole pixels, flips and crops alone interpolate
     nothing. mixup and cutmix need a batch and its labels: `mix` and the training step apply them.
 
+    Labels do not move with the image: where they name places in it (a class at each position, a
+    value of each pixel), training refuses all that moves it, which is the shifts, flips, crop,
+    rotation, shear, zoom and cutmix. A function of your own, (key, image) -> image, may do
+    anything, and has to leave the labels true: a text of symbols from left to right bears a shift
+    by a few pixels, and no mirror.
+
     Unlike `ImageDataGenerator`'s, `width_shift` moves along the width and `height_shift` along the
     height (Keras swaps the two), pictures that are not square turn about their centre (Keras swaps
     its coordinates), and brightness does not round pixels down to whole numbers.

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from cnnjax.cli import preparing
-from cnnjax.cli.running import say
+from cnnjax.cli.options import place
+from cnnjax.cli.running import say, show
 
 # Of pictures that may have any size, where none is asked for.
 _SIZE = (96, 96)
@@ -35,7 +36,7 @@ def _add_scan(actions: Any) -> None:
         "scan", help="the pictures of a folder of class folders, and the files that are no good"
     )
     action.add_argument(
-        "folder", metavar="FOLDER|FILE.csv",
+        "folder", metavar="FOLDER|FILE.csv", type=place,
         help="holds a folder per class, or train/, validation/, test/; or paths and labels",
     )  # fmt: skip
     action.set_defaults(verb=_scan)
@@ -61,14 +62,18 @@ def _add_show(actions: Any) -> None:
         "--classes", nargs="+", metavar="CLASS", help="default: all, of pictures the first 20"
     )
     action.add_argument("--seed", type=int, default=0, help="of the choice; default: 0")
-    action.add_argument("--out", metavar="FILE.png", help="default: figures/NAME-SPLIT.png")
+    action.add_argument(
+        "--out", metavar="FILE.png", type=place, help="default: figures/NAME-SPLIT.png"
+    )
     action.set_defaults(verb=_show)
 
 
 def _add_source(action: argparse.ArgumentParser) -> None:
     """Which data set, and how it is read."""
-    action.add_argument("data", metavar="NAME|FOLDER|FILE", help="as --data of the experiments")
-    action.add_argument("--data-dir", help="a TensorFlow Datasets directory to look in")
+    action.add_argument(
+        "data", metavar="NAME|FOLDER|FILE", type=place, help="as --data of the experiments"
+    )
+    action.add_argument("--data-dir", type=place, help="a TensorFlow Datasets directory to look in")
     action.add_argument(
         "--image-size", nargs=2, type=int, metavar=("H", "W"), default=_SIZE,
         help=f"of pictures that may have any size; default: {_SIZE[0]} {_SIZE[1]}",
@@ -85,19 +90,21 @@ def _info(options: argparse.Namespace) -> None:
 
     if data.holds_texts(options.data, options.data_dir):
         found = data.describe_texts(options.data, data_dir=options.data_dir, progress=say)
-        print(f"{_place(options)}\n{found}")
+        show(_place(options))
+        print(found)
         return
     splits, aside = _pictures(options)
     with progress_bar("pictures") as move:
         found = data.describe(splits, move)
-    print(f"{_place(options)}\n{found}")
+    show(_place(options))
+    print(found)
     if isinstance(splits.train.images, data.FileImages):
         height, width = options.image_size
         print(f"pixels, fingerprint and cache are those of {height}x{width} (--image-size H W)")
     if aside is not None:
         print(f"files set aside: {sum(aside.values()):,}")
         for reason, count in aside.items():
-            print(f"  {count:,} {reason}")
+            show(f"  {count:,} {reason}")
 
 
 def _show(options: argparse.Namespace) -> None:
@@ -118,7 +125,7 @@ def _show(options: argparse.Namespace) -> None:
     with warnings.catch_warnings():
         # Of a name in a script that the font lacks: the picture has a box for each letter.
         warnings.filterwarnings("ignore", "Glyph", UserWarning)
-        print(gallery.save_picture(target.parent, target.stem, figure))
+        show(gallery.save_picture(target.parent, target.stem, figure))
 
 
 def _print_texts(options: argparse.Namespace) -> None:
@@ -132,11 +139,11 @@ def _print_texts(options: argparse.Namespace) -> None:
     texts, labels = _part(parts, options)
     chosen = choose_examples(labels, names, options.per_class, options.seed, options.classes)
     for name, positions in chosen.items():
-        print(f"{name} ({(labels == names.index(name)).sum():,})")
+        show(f"{name} ({(labels == names.index(name)).sum():,})")
         for position in positions:
             text = " ".join(texts[position].split())
             more = " ..." if len(text) > _BEGINNING else ""
-            print(f"  {text[:_BEGINNING]}{more}")
+            show(f"  {text[:_BEGINNING]}{more}")
 
 
 def _pictures(options: argparse.Namespace) -> tuple[Any, dict[str, int] | None]:

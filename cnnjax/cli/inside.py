@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,10 @@ from cnnjax.cli.options import (
     model_of_a_file,
     model_of_a_run,
     pictures_folder,
+    place,
     warnings_as_lines,
 )
+from cnnjax.cli.running import print_table, say, show
 from cnnjax.cli.texts import add_text_option, draw_answers, takes_texts
 
 
@@ -70,7 +71,7 @@ def add(verbs: Any) -> None:
 def _add_filters(verbs: Any) -> None:
     verb = verbs.add_parser("filters", help="draw patterns that excite filters, or classes")
     verb.add_argument(
-        "run", nargs="?", metavar="RUN",
+        "run", nargs="?", metavar="RUN", type=place,
         help="a run directory or a saved model, unless --model names one",
     )  # fmt: skip
     _add_source_options(verb)
@@ -102,13 +103,16 @@ def _add_source_options(verb: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     add_model_options(verb)
     verb.add_argument(
-        "--out", metavar="DIR", help="default: figures/ in RUN, whose report shows them, or here"
+        "--out",
+        metavar="DIR",
+        type=place,
+        help="default: figures/ in RUN, whose report shows them, or here",
     )
 
 
 def _add_photos(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
-        "files", nargs="+", metavar="[RUN] PHOTO",
+        "files", nargs="+", metavar="[RUN] PHOTO", type=place,
         help="a run directory or a saved model, unless --model names one; then image files",
     )  # fmt: skip
     _add_source_options(verb)
@@ -129,10 +133,8 @@ def _activations(options: argparse.Namespace) -> None:
     folder = pictures_folder(options, options.files[0])
     model, files = model_and_files(options, head=False)
     table, pictures = gallery.draw_activations(model, files, folder, options.layers, options.raw)
-    width = max(map(len, table))
-    print(f"{'layer':{width}}  zeros  dead maps  dead for all photos")
-    for name, row in table.items():
-        print(f"{name:{width}}  {row.zeros:5.3f}  {row.dead_maps:9.3f}  {row.dead_for_all:19.3f}")
+    rows = [f"{r.zeros:5.3f}  {r.dead_maps:9.3f}  {r.dead_for_all:19.3f}" for r in table.values()]
+    print_table(["layer", *table], ["zeros  dead maps  dead for all photos", *rows])
     _show(options, options.files[0], pictures)
 
 
@@ -164,7 +166,7 @@ def _filters(options: argparse.Namespace) -> None:
         found, picture = gallery.draw_filters(model, options.layer, folder, **given)
         dead = describe_dead(options.layer, found.dead)
     if found.dead:
-        print(f"warning: {dead}", file=sys.stderr)
+        say(f"warning: {dead}")
     _show(options, options.run, [picture])
 
 
@@ -192,7 +194,7 @@ def _explain(options: argparse.Namespace) -> None:
     model, files = model_and_files(options)
     target = None if options.target is None else _class(options.target)
     if takes_texts(model, options, ("methods", "sanity", "box")):
-        print(draw_answers(model, files, options, folder, target))
+        show(draw_answers(model, files, options, folder, target))
         return
     if options.box and len(files) != 1:
         raise ValueError(f"--box is for a single photo, got {len(files)}")
@@ -227,6 +229,6 @@ def _show(options: argparse.Namespace, run: str, pictures: Sequence[Path]) -> No
     from cnnjax.report import write_report
 
     for picture in pictures:
-        print(picture)
+        show(picture)
     if not options.model and not options.out and (Path(run) / "report.html").is_file():
-        print(write_report(run))
+        show(write_report(run))

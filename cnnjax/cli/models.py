@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import math
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,10 @@ from cnnjax.cli.options import (
     add_weight_options,
     model_and_files,
     model_arguments,
+    place,
     refuse_model_options,
 )
+from cnnjax.cli.running import print_table, say, show
 from cnnjax.cli.texts import add_text_option, print_answers, takes_texts
 
 
@@ -25,13 +26,13 @@ def add(verbs: Any) -> None:
     verb.set_defaults(verb=_list)
 
     verb = verbs.add_parser("summary", help="layer table of a model, a saved model or a run")
-    verb.add_argument("model", help="a name from `cnnjax list`, or a directory")
+    verb.add_argument("model", type=place, help="a name from `cnnjax list`, or a directory")
     add_model_options(verb)
     verb.set_defaults(verb=_summary)
 
     verb = verbs.add_parser("predict", help="classify image files, or texts")
     verb.add_argument(
-        "files", nargs="+", metavar="[RUN] IMAGE",
+        "files", nargs="+", metavar="[RUN] IMAGE", type=place,
         help="a run directory or a saved model, unless --model names one; then image files: JPEG, "
         "PNG, WebP, GIF, ...; of a run of texts, .txt files",
     )  # fmt: skip
@@ -98,13 +99,11 @@ def _predict(options: argparse.Namespace) -> None:
         found.append(name)
     if pictures:
         answers = _texts if model.spec.task == "positions" else _classes
-        width = max(map(len, found))
-        for name, answer in zip(found, answers(model, pictures, options.top), strict=True):
-            print(f"{name:{width}}  {answer}")
+        print_table(found, answers(model, pictures, options.top))
         size = model.spec.input_shape[:2]
         if any(picture.shape[:2] != size for picture in pictures):
             how = cj.data.RESIZE_POLICIES[model.spec.resize]
-            print(f"# images were brought to {size[0]}x{size[1]} by {how}")
+            show(f"# images were brought to {size[0]}x{size[1]} by {how}")
     if missing:
         raise cj.data.UnreadableImage("; ".join(missing))
 
@@ -144,6 +143,6 @@ def _numbers_without_names(num_classes: int) -> tuple[str, ...]:
         try:
             class_names()
         except OSError as error:
-            print(f"classes have numbers instead of names: {error}", file=sys.stderr)
+            say(f"classes have numbers instead of names: {error}")
             return tuple(map(str, range(num_classes)))
     return ()

@@ -5,11 +5,21 @@ from __future__ import annotations
 import argparse
 import ast
 import contextlib
-import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from cnnjax.cli.running import say
+from cnnjax.core.places import expanded
+
+
+def place(text: str) -> str:
+    """A path on the command line, with the home directory in the place of ~."""
+    try:
+        return str(expanded(text)) if text[:1] in ("", "~") else text
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def add_model_options(verb: argparse.ArgumentParser) -> None:
@@ -29,7 +39,7 @@ def add_weight_options(verb: argparse.ArgumentParser) -> None:
     """Options for a model by name with weights from a file."""
     verb.add_argument("--model", help="a name from `cnnjax list`, with weights of --weights")
     verb.add_argument(
-        "--weights", metavar="FILE",
+        "--weights", metavar="FILE", type=place,
         help="of --model: a Keras, .npz or .safetensors file; default: imagenet, those published",
     )  # fmt: skip
 
@@ -125,7 +135,7 @@ def model_of_a_file(options: argparse.Namespace, head: bool = True) -> Any:
     for warning in caught:
         if head and issubclass(warning.category, NewHead):
             raise ValueError(f"{warning.message}: there is nothing to predict with")
-        print(f"warning: {warning.message}", file=sys.stderr)
+        say(f"warning: {warning.message}")
     return model
 
 
@@ -143,4 +153,4 @@ def warnings_as_lines() -> Iterator[None]:
         warnings.simplefilter("always", UserWarning)
         yield
     for text in dict.fromkeys(str(warning.message) for warning in caught):
-        print(f"warning: {text}", file=sys.stderr)
+        say(f"warning: {text}")

@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from cnnjax.cli.running import say
+from cnnjax.cli.options import place
+from cnnjax.cli.running import say, show
 
 
 def add(actions: Any) -> None:
     """Add the actions of this file to those of `data`."""
     action = actions.add_parser("list", help="data sets by name: which are here, which to prepare")
-    action.add_argument("--data-dir", help="a TensorFlow Datasets directory to look in")
+    action.add_argument("--data-dir", type=place, help="a TensorFlow Datasets directory to look in")
     action.set_defaults(verb=_list)
 
     action = actions.add_parser(
@@ -23,7 +24,9 @@ def add(actions: Any) -> None:
     )
     action.add_argument("names", nargs="+", metavar="NAME", help="from `cnnjax data list`")
     action.add_argument(
-        "--data-dir", help="where to; default: TFDS_DATA_DIR, else ~/tensorflow_datasets"
+        "--data-dir",
+        type=place,
+        help="where to; default: TFDS_DATA_DIR, else ~/tensorflow_datasets",
     )
     action.set_defaults(verb=_prepare)
 
@@ -38,10 +41,10 @@ def _list(options: argparse.Namespace) -> None:
     print("Need no files:")
     print(f"  {'digits':{width}}  1,797 handwritten digits of scikit-learn, 28x28 grey, 10 classes")
     print(f"  {'templates':{width}}  made-up film reviews, 2 classes")
-    print(f"In {root}{'' if root.is_dir() else ' (does not exist)'}:")
+    show(f"In {root}{'' if root.is_dir() else ' (does not exist)'}:")
     for name in here:
         title = data.RECIPES[name].title if name in data.RECIPES else ""
-        print(f"  {name:{width}}  {title}".rstrip())
+        show(f"  {name:{width}}  {title}".rstrip())
     if not here:
         print("  no data sets")
     if absent := [name for name in data.RECIPES if name not in here]:

@@ -5,11 +5,15 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from cnnjax.cli.options import place
+from cnnjax.cli.running import show
+from cnnjax.config import CHANGEABLE
+
 
 def add(verbs: Any) -> None:
     """Add the verbs of this file to the command's."""
     verb = verbs.add_parser("report", help="write a run's report.html again")
-    verb.add_argument("run", help="a run directory")
+    verb.add_argument("run", type=place, help="a run directory")
     verb.add_argument(
         "--smooth", type=float, default=0.0, metavar="FACTOR",
         help="of an exponential moving average through the curves, e.g. 0.8; default: 0, none",
@@ -17,30 +21,38 @@ def add(verbs: Any) -> None:
     verb.set_defaults(verb=_report)
 
     verb = verbs.add_parser("results", help="write the table of results from run records")
-    verb.add_argument("folders", nargs="*", default=["checkpoints"], metavar="DIR",
+    verb.add_argument("folders", nargs="*", default=["checkpoints"], metavar="DIR", type=place,
                       help="run directories or folders of them; default: checkpoints")  # fmt: skip
-    verb.add_argument("--out", default="RESULTS.md", metavar="FILE", help="default: RESULTS.md")
+    verb.add_argument(
+        "--out", default="RESULTS.md", metavar="FILE", type=place, help="default: RESULTS.md"
+    )
     verb.set_defaults(verb=_results)
 
     verb = verbs.add_parser(
         "reproduce", help="run a record once more and compare every bit; exit status 0 if the same"
     )
-    verb.add_argument("run", help="a run directory")
-    verb.add_argument("--data-dir", help="where TensorFlow Datasets keeps its data")
-    verb.add_argument("--out", metavar="DIR", help="keep the new run there; default: nowhere")
+    verb.add_argument("run", type=place, help="a run directory")
+    verb.add_argument("--data-dir", type=place, help="where TensorFlow Datasets keeps its data")
+    verb.add_argument(
+        "--out", metavar="DIR", type=place, help="keep the new run there; default: nowhere"
+    )
+    verb.add_argument(
+        "--allow-changed", nargs="+", default=(), choices=CHANGEABLE, metavar="PART",
+        help="what may differ from what the run was started with: " + ", ".join(CHANGEABLE),
+    )  # fmt: skip
     verb.set_defaults(verb=_reproduce)
 
 
 def _report(options: argparse.Namespace) -> None:
     from cnnjax.report import write_report
 
-    print(write_report(options.run, options.smooth))
+    show(write_report(options.run, options.smooth))
 
 
 def _results(options: argparse.Namespace) -> None:
     from cnnjax.results import write_results
 
-    print(write_results(options.folders, options.out))
+    show(write_results(options.folders, options.out))
 
 
 def _reproduce(options: argparse.Namespace) -> None:
@@ -48,7 +60,12 @@ def _reproduce(options: argparse.Namespace) -> None:
     from cnnjax.runtime import configure_runtime
 
     configure_runtime()
-    found = reproduce(options.run, data_dir=options.data_dir, out=options.out)
+    found = reproduce(
+        options.run,
+        data_dir=options.data_dir,
+        out=options.out,
+        allow_changed=options.allow_changed,
+    )
     print(found)
     if not found.same:
         raise SystemExit(1)

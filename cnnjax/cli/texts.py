@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cnnjax.cli.options import warnings_as_lines
+from cnnjax.cli.running import print_table
 
 _SHOWN = 40  # letters of a text in the place of a file's name
 
@@ -50,11 +51,8 @@ def print_answers(model: Any, files: Sequence[str], options: argparse.Namespace)
     names, texts = _texts(files, options)
     with warnings_as_lines():
         probs = cj.predict(model, texts)
-    width = max(map(len, names))
     decoded = cj.decode_predictions(probs, options.top, model.spec.label_names)
-    for name, best in zip(names, decoded, strict=True):
-        answers = "  ".join(f"{label} {probability:.4f}" for _, label, probability in best)
-        print(f"{name:{width}}  {answers}")
+    print_table(names, ["  ".join(f"{label} {p:.4f}" for _, label, p in best) for best in decoded])
 
 
 def draw_answers(

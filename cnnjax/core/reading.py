@@ -67,15 +67,34 @@ def read_json(path: str | Path, what: str = "file", most: int = _MOST_BYTES) -> 
         Unreadable: if it is no regular file, too large, no JSON in UTF-8, nested too deeply, or
             names a key twice, of which one would be lost.
     """
+    content = read_bytes(path, what, most)
+    try:
+        return parse_json(content)
+    except ValueError as error:
+        raise Unreadable(f"{what} {plain(path)} cannot be read: {plain(error)}") from None
+
+
+def read_bytes(path: str | Path, what: str = "file", most: int = _MOST_BYTES) -> bytes:
+    """The bytes of a regular file that is not larger than it may be.
+
+    Args:
+        path: of the file.
+        what: it should be, for the message.
+        most: bytes that it may have.
+
+    Raises:
+        FileNotFoundError: if there is none.
+        Unreadable: if it is no regular file, too large, or the system cannot read it.
+    """
     path = check_regular(path, what)
     try:
         size = path.stat().st_size
         if size > most:
             raise Unreadable(f"{what} {plain(path)} has {size:,} bytes, more than {most:,}")
-        return parse_json(path.read_bytes())
-    except Unreadable:
+        return path.read_bytes()
+    except FileNotFoundError:
         raise
-    except (OSError, ValueError) as error:
+    except OSError as error:
         raise Unreadable(f"{what} {plain(path)} cannot be read: {plain(error)}") from None
 
 
@@ -96,6 +115,66 @@ def parse_json(text: str | bytes) -> Any:
         return json.loads(text, object_pairs_hook=_once)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+
+
+def check_form(content: Any, form: Any, where: str = "") -> None:
+    """Check the types within what a JSON file holds, before anybody relies on them.
+
+    Args:
+        content: what was read.
+        form: a type or a tuple of types (float takes whole numbers too); a list of one form, that
+            of every entry; or a dictionary of forms by key, where "key?" may be missing or None and
+            "*" stands for every key that is not named.
+        where: the path of the content within the file, for the message.
+
+    Raises:
+        ValueError: naming the path of the first value that is of another type or missing.
+
+    >>> check_form({"epochs": 2, "names": ["a", 7]}, {"epochs": int, "names?": [str]})
+    Traceback (most recent call last):
+        ...
+    ValueError: names/1 is 7, not a text
+    """
+    if isinstance(form, list):
+        _check_type(content, list, where)
+        for number, entry in enumerate(content):
+            check_form(entry, form[0], f"{where}/{number}".lstrip("/"))
+    elif isinstance(form, dict):
+        _check_type(content, dict, where)
+        for key, inner in form.items():
+            optional, name = key.endswith("?"), key.removesuffix("?")
+            if name == "*":
+                continue
+            if name not in content and not optional:
+                raise ValueError(f"it lacks {plain(f'{where}/{name}'.lstrip('/'))}")
+            if not (optional and content.get(name) is None):
+                check_form(content[name], inner, f"{where}/{name}".lstrip("/"))
+        if "*" in form:
+            named = {key.removesuffix("?") for key in form}
+            for key in [key for key in content if key not in named]:
+                check_form(content[key], form["*"], f"{where}/{key}".lstrip("/"))
+    else:
+        _check_type(content, form, where)
+
+
+def _check_type(value: Any, form: Any, where: str) -> None:
+    types = form if isinstance(form, tuple) else (form,)
+    right = isinstance(value, types) or (float in types and isinstance(value, int))
+    if not right or (isinstance(value, bool) and bool not in types):
+        names = " or ".join(_TYPES.get(kind, kind.__name__) for kind in types)
+        shown = plain(json.dumps(value), 60)
+        raise ValueError(f"{plain(where) or 'its content'} is {shown}, not {names}")
+
+
+_TYPES: dict[type, str] = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+    list: "a list",
+    dict: "an object",
+    type(None): "null",
+}
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -5,13 +5,8 @@ from cnnjax.data.dataset import Dataset, Splits, as_splits, from_arrays
 from cnnjax.data.files import Decoding, FileImages
 from cnnjax.data.folders import scan_folder
 from cnnjax.data.idx import read_idx
-from cnnjax.data.images import (
-    INTERPOLATIONS,
-    RESIZE_POLICIES,
-    UnreadableImage,
-    read_image,
-    resize_image,
-)
+from cnnjax.data.image_files import UnreadableImage
+from cnnjax.data.images import INTERPOLATIONS, RESIZE_POLICIES, read_image, resize_image
 from cnnjax.data.info import Description, describe
 from cnnjax.data.loader import Batch, Loader, prefetch
 from cnnjax.data.names import EMBEDDED, KNOWN, how_to_get

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cnnjax import rng
-from cnnjax.checks import is_number, whole_number
+from cnnjax.checks import check_channels_last, is_number, whole_number
 from cnnjax.data.files import FileImages
 
 if TYPE_CHECKING:
@@ -273,7 +273,8 @@ def from_arrays(
         The data set; floating images become float32.
 
     Raises:
-        ValueError: for shapes, dtypes or values that cannot be, each named.
+        ValueError: for shapes, dtypes or values that cannot be, each named; for [N, C, H, W], as
+            PyTorch has it, where 1 to 4 channels stand before two sides of 8 pixels and more.
 
     >>> import numpy as np
     >>> from_arrays(np.zeros((2, 8, 8), np.uint8), [0, 1]).image_shape
@@ -285,6 +286,7 @@ def from_arrays(
     images = images[..., None] if images.ndim == 3 else images
     if images.ndim != 4:
         raise ValueError(f"{name}: images must be [N, H, W, C], got shape {list(images.shape)}")
+    check_channels_last(f"{name}: images", images.shape)
     if images.dtype != np.uint8:
         images = _checked_floats(images, name)
     labels = checked_labels(labels, name)

@@ -4,26 +4,23 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import io
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cnnjax.checks import whole_number
-from cnnjax.data.images import (
-    INTERPOLATIONS,
-    RESIZE_POLICIES,
-    UnreadableImage,
-    decode_image,
-    orientation_of,
-    resize_image,
-)
+from cnnjax.data.image_files import image_bytes, opened_image, orientation_of
+from cnnjax.data.image_modes import pixels_of
+from cnnjax.data.images import INTERPOLATIONS, RESIZE_POLICIES, resize_image
 from cnnjax.data.pixel_cache import kept_pixels, open_pixels
 from cnnjax.runtime import cache_directory, visible_cores
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as Picture
 
 DECODERS = ("pillow", "fast")
 
@@ -88,13 +85,7 @@ class Decoding:
         Raises:
             UnreadableImage: if there is no such file or it cannot be decoded.
         """
-        try:
-            encoded = Path(path).read_bytes()
-        except FileNotFoundError:
-            raise UnreadableImage(f"{path}: no such file") from None
-        except OSError as error:
-            raise UnreadableImage(f"{path}: not a readable image ({error})") from None
-        return self.decoded(encoded, str(path))
+        return self.decoded(image_bytes(path), str(path))
 
     def decoded(self, encoded: bytes, name: str) -> np.ndarray:
         """uint8 [height, width, channels] of a file's content; `name` stands for it in errors.
@@ -102,11 +93,9 @@ class Decoding:
         Raises:
             UnreadableImage: if it cannot be decoded.
         """
-        if self.decoder == "fast":
-            pixels = _fast(encoded, self.size)
-            if pixels is not None:
-                return pixels
-        return self.resized(decode_image(io.BytesIO(encoded), self.channels, name))
+        with opened_image(encoded, name) as image:
+            pixels = _fast(image, encoded, self.size) if self.decoder == "fast" else None
+            return self.resized(pixels_of(image, self.channels)) if pixels is None else pixels
 
     def resized(self, pixels: np.ndarray) -> np.ndarray:
         """Decoded pixels at the size."""
@@ -251,18 +240,14 @@ def _check_fast(decoding: Decoding) -> None:
     cv2.setNumThreads(1)  # the pictures are what is done side by side
 
 
-def _fast(encoded: bytes, size: tuple[int, int]) -> np.ndarray | None:
+def _fast(header: Picture, encoded: bytes, size: tuple[int, int]) -> np.ndarray | None:
     """A plain upright RGB JPEG by the fast libraries; None for any other file."""
     import cv2
     import simplejpeg
-    from PIL import Image
 
+    if (header.format, header.mode, orientation_of(header)) != ("JPEG", "RGB", 1):
+        return None
     try:
-        with Image.open(io.BytesIO(encoded)) as header:
-            if header.format != "JPEG" or header.mode != "RGB":
-                return None
-            if orientation_of(header) != 1:
-                return None
         # Scaled while it is decoded, to not less than the size.
         pixels = simplejpeg.decode_jpeg(encoded, "RGB", min_height=size[0], min_width=size[1])
         pixels = cv2.resize(pixels, (size[1], size[0]), interpolation=cv2.INTER_LINEAR)

@@ -7,8 +7,12 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
+from cnnjax.data.image_files import opened_image
+from cnnjax.data.image_modes import pixels_of
+
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
+    from PIL.Image import Resampling
 
 RESIZE_POLICIES = {
     "crop": "cutting out the largest centred part of these proportions",
@@ -18,88 +22,39 @@ RESIZE_POLICIES = {
 
 INTERPOLATIONS = ("bilinear", "nearest")
 
-_EXIF_ORIENTATION = 0x0112
-
-
-class UnreadableImage(ValueError):
-    """A file that is missing, or not an image that Pillow can read."""
+# Of the image between the two passes of a filter.
+_MOST_BETWEEN = 2**25
 
 
 def read_image(path: str | Path, channels: int = 3) -> np.ndarray:
     """Read an image file.
 
+    Its samples have 8 bits afterwards: those of 16 are divided by 257, whatever the format. What is
+    transparent is laid on white. Of several images, as in a GIF or an animated PNG, the first is
+    taken.
+
     Args:
-        path: of a JPEG, PNG, WebP, GIF (first frame), BMP or TIFF file, of any mode; the EXIF
-            orientation is applied, where it can be read, and transparency is laid on white.
+        path: of a JPEG (MPO, too), PNG, WebP, GIF, BMP, PPM or TIFF file of up to 134 million
+            pixels and 1,048,576 on a side, of any mode but 32-bit, floating and signed numbers, of
+            which the file does not say what is white. The EXIF orientation is applied, where it can
+            be read.
         channels: 1 for grey, 3 for RGB.
 
     Returns:
         uint8 [H, W, channels].
 
     Raises:
-        UnreadableImage: if there is no such file or it cannot be decoded.
+        UnreadableImage: if there is no such file, it is no regular one, or it cannot be decoded.
     """
     return decode_image(path, channels, str(path))
 
 
-def decode_image(file: str | Path | BinaryIO, channels: int, name: str) -> np.ndarray:
-    """`read_image` for a path or an open file; `name` stands for it in the error."""
-    from PIL import Image
-
+def decode_image(file: str | Path | bytes | BinaryIO, channels: int, name: str) -> np.ndarray:
+    """`read_image` for a path, content or an open file; `name` stands for it in the error."""
     if channels not in (1, 3):
         raise ValueError(f"channels must be 1 or 3, got {channels}")
-    try:
-        with Image.open(file) as opened:
-            image = _upright(opened)
-            if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-                image = image.convert("RGBA")
-                white = Image.new("RGBA", image.size, "white")
-                image = Image.alpha_composite(white, image)
-            elif image.mode.startswith("I") or image.mode == "F":
-                image = Image.fromarray(_from_16_bits(np.asarray(image, np.float64)))
-            pixels = np.asarray(image.convert("L" if channels == 1 else "RGB"))
-    except FileNotFoundError:
-        raise UnreadableImage(f"{name}: no such file") from None
-    except (MemoryError, Warning):  # not the file's fault, or turned into an error on purpose
-        raise
-    except Exception as error:  # of damaged files Pillow raises nearly anything
-        raise UnreadableImage(f"{name}: not a readable image ({error})") from None
-    return pixels[..., None] if channels == 1 else pixels
-
-
-def orientation_of(image: Picture) -> int:
-    """How a picture lies by its EXIF, 1 (upright) to 8; 0 where that cannot be read."""
-    try:
-        orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
-    except Exception:  # damaged; the pixels may be whole
-        return 0
-    return int(orientation) if orientation in range(1, 9) else 0
-
-
-def _upright(image: Picture) -> Picture:
-    """An image turned as its EXIF says; as it is where that cannot be read."""
-    from PIL import Image
-
-    image.load()
-    # Not `ImageOps.exif_transpose`, which writes the EXIF anew and fails at any damaged entry.
-    method = {
-        2: Image.Transpose.FLIP_LEFT_RIGHT,
-        3: Image.Transpose.ROTATE_180,
-        4: Image.Transpose.FLIP_TOP_BOTTOM,
-        5: Image.Transpose.TRANSPOSE,
-        6: Image.Transpose.ROTATE_270,
-        7: Image.Transpose.TRANSVERSE,
-        8: Image.Transpose.ROTATE_90,
-    }.get(orientation_of(image))
-    return image if method is None else image.transpose(method)
-
-
-def _from_16_bits(values: np.ndarray) -> np.ndarray:
-    """[0, 65535] to uint8; of pixels in any other range nobody knows what is white."""
-    low, high = values.min(), values.max()
-    if not (low >= 0 and high <= 65535) or 0 < high <= 1:
-        raise ValueError(f"its pixels lie in [{low:g}, {high:g}]: save it with 8 or 16 bits")
-    return (values / 257).astype(np.uint8)
+    with opened_image(file, name) as image:
+        return pixels_of(image, channels)
 
 
 def resize_image(
@@ -156,14 +111,20 @@ def resize_image(
 def _resample(image: np.ndarray, size: tuple[int, int], interpolation: str) -> np.ndarray:
     from PIL import Image
 
-    height_width = size[1], size[0]
     method = Image.Resampling[interpolation.upper()]
     if image.dtype == np.uint8:
         picture = Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)
-        result = np.asarray(picture.resize(height_width, method))
-        return result.reshape(*size, image.shape[2])
+        return np.asarray(_filtered(picture, size, method)).reshape(*size, image.shape[2])
     planes = [
-        Image.fromarray(np.ascontiguousarray(plane, np.float32)).resize(height_width, method)
+        _filtered(Image.fromarray(np.ascontiguousarray(plane, np.float32)), size, method)
         for plane in np.moveaxis(image, 2, 0)
     ]
     return np.stack([np.asarray(plane) for plane in planes], axis=-1).astype(image.dtype)
+
+
+def _filtered(picture: Picture, size: tuple[int, int], method: Resampling) -> Picture:
+    height, width = size
+    # Pillow's first pass is the horizontal one, of all rows. Of a strip that would take gigabytes.
+    if width * picture.height > _MOST_BETWEEN:
+        picture = picture.resize((picture.width, height), method)
+    return picture.resize((width, height), method)

@@ -12,16 +12,17 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from cnnjax.core.text import plain
 from cnnjax.data.dataset import Dataset, Splits
 from cnnjax.data.examples import class_names_of
 from cnnjax.data.files import FileImages
-from cnnjax.data.images import orientation_of
+from cnnjax.data.image_files import upright_size
 from cnnjax.data.scan import Scan
 
 _VALUES_AT_ONCE = 2**21
 _MOST_CLASSES = 20  # in a table with a line for each
 _EXTREMES = 3
-_TURNED = 5  # from this EXIF orientation on, height and width are swapped
+_LONGEST = 4096  # letters of a line: folders have long paths
 
 
 @dataclass(frozen=True)
@@ -116,11 +117,11 @@ class Description:
     def __str__(self) -> str:
         lines = []
         for part in self.parts.values():
-            lines.append(part.title)
-            lines += [f"  {name:14}  {value}" for name, value in part.lines()]
+            lines.append(plain(part.title))
+            lines += [f"  {name:14}  {plain(value, _LONGEST)}" for name, value in part.lines()]
         counts = {name: p.counts for name, p in self.parts.items() if p.counts is not None}
         if counts:
-            lines += _balance(counts, self.class_names)
+            lines += _balance(counts, [plain(name) for name in self.class_names])
         for (first, second), count in self.shared.items():
             lines.append(f"duplicates between {first} and {second}: {count:,}")
         return "\n".join(lines)
@@ -259,19 +260,9 @@ def _of_files(images: np.ndarray | FileImages) -> dict[str, Any]:
     if not isinstance(images, FileImages):
         return {"formats": {}, "heights": None, "widths": None}
     formats = Counter(Path(file).suffix.lower() for file in images.files)
-    sizes = np.array([_size(images.root / file) for file in images.files])
+    sizes = np.array([upright_size(images.root / file) for file in images.files])
     heights, widths = (tuple(int(n) for n in np.percentile(side, (0, 50, 100))) for side in sizes.T)
     return {"formats": dict(formats.most_common()), "heights": heights, "widths": widths}
-
-
-def _size(file: Path) -> tuple[int, int]:
-    """(height, width) of the upright picture in a file; only its header is read."""
-    from PIL import Image
-
-    with Image.open(file) as image:
-        width, height = image.size
-        turned = orientation_of(image) >= _TURNED
-    return (width, height) if turned else (height, width)
 
 
 def _balance(counts: Mapping[str, np.ndarray], names: Sequence[str]) -> list[str]:

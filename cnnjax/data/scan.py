@@ -22,7 +22,8 @@ from cnnjax.core.reading import Unreadable, read_json
 from cnnjax.core.text import plain
 from cnnjax.data.dataset import Dataset, Splits
 from cnnjax.data.files import Decoding, FileImages, decoders
-from cnnjax.data.images import UnreadableImage, decode_image
+from cnnjax.data.image_files import UnreadableImage
+from cnnjax.data.images import decode_image
 from cnnjax.data.tfds import DataNotFound
 from cnnjax.runtime import cache_directory
 from cnnjax.storage import write_text
@@ -35,6 +36,7 @@ _SCAN_FORMAT = 3
 _READ_AHEAD = 256
 _MOST_BYTES = 1 << 30  # of a picture file, and of the outcomes of a scan
 _SHOWN = 10
+_LONGEST = 4096  # letters of a line: folders have long paths
 
 
 class Candidate(NamedTuple):
@@ -88,27 +90,26 @@ class Scan:
     def __str__(self) -> str:
         names = [plain(name) for name in self.class_names]
         width = max(map(len, names), default=0)
-        lines = [f"{plain(self.source)}: {len(names)} classes"]
+        lines = [f"{plain(self.source, _LONGEST)}: {len(names)} classes"]
         for name, part in self.parts.items():
             counts = np.bincount(part.labels, minlength=len(self.class_names))
             lines.append(f"{name}: {len(part.files):,} pictures")
             lines += [
-                f"  {name:{width}}  {count:,}" for name, count in zip(names, counts, strict=True)
+                f"  {label:{width}}  {count:,}" for label, count in zip(names, counts, strict=True)
             ]
         lines.append(f"set aside: {len(self.set_aside):,} files")
-        lines += [f"  {plain(file)}: {plain(reason)}" for file, reason in self.set_aside]
+        lines += [plain(f"  {file}: {reason}", _LONGEST) for file, reason in self.set_aside]
         return "\n".join(lines)
 
     def remarks(self) -> list[str]:
         """A few lines on what was set aside; none where all is good."""
         if not self.set_aside:
             return []
-        lines = [f"{plain(self.source)}: {len(self.set_aside):,} files were set aside"]
-        shown = self.set_aside[:_SHOWN]
-        lines += [f"  {plain(file)}: {plain(reason)}" for file, reason in shown]
+        lines = [f"{self.source}: {len(self.set_aside):,} files were set aside"]
+        lines += [f"  {file}: {reason}" for file, reason in self.set_aside[:_SHOWN]]
         if len(self.set_aside) > _SHOWN:
-            lines.append(f"  and more: cnnjax data scan {plain(self.source)}")
-        return lines
+            lines.append(f"  and more: cnnjax data scan {self.source}")
+        return [plain(line, _LONGEST) for line in lines]
 
     def lacking(self, part: str) -> list[str]:
         """The classes that a part has no picture of."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -13,7 +12,8 @@ import numpy as np
 
 from cnnjax.data.dataset import Dataset
 from cnnjax.data.files import Decoding, decoders
-from cnnjax.data.images import UnreadableImage
+from cnnjax.data.image_files import opened_image, upright
+from cnnjax.data.image_modes import is_plain
 from cnnjax.data.pixel_cache import is_writable, open_pixels, write_pixels
 from cnnjax.data.tfds import (
     find_split,
@@ -25,6 +25,8 @@ from cnnjax.data.tfds import (
 )
 from cnnjax.runtime import cache_directory
 from cnnjax.storage import text_hash, write_directory
+
+_LABELS, _ENCODING = "labels.npy", "encoding.txt"
 
 _LOSSLESS = ("PNG", "GIF", "BMP")
 
@@ -49,8 +51,8 @@ class _Pictures:
         images, labels = zip(*self.batches, strict=True)
         return np.concatenate(images), np.concatenate(labels), self.encoding
 
-    def write(self, folder: Path) -> None:
-        """Into files that `_open_cache` opens."""
+    def write(self, folder: Path, name: str) -> None:
+        """Into files that `_open_cache` opens, of a folder that will have this name."""
         labels = []
 
         def pixels() -> Iterator[np.ndarray]:
@@ -58,9 +60,12 @@ class _Pictures:
                 labels.append(some)
                 yield images
 
-        write_pixels(folder, self.shape, pixels())
-        np.save(folder / "labels.npy", np.concatenate(labels))
-        (folder / "encoding.txt").write_text(self.encoding, encoding="utf-8")
+        def others() -> dict[str, bytes]:
+            file = io.BytesIO()
+            np.save(file, np.concatenate(labels))
+            return {_LABELS: file.getvalue(), _ENCODING: self.encoding.encode()}
+
+        write_pixels(folder, name, self.shape, pixels(), others)
 
 
 def tfds_split(
@@ -102,7 +107,10 @@ def tfds_split(
             )
         writable = is_writable(cached.parent)
         if progress:
-            into = f"once, into {cached}" if writable else "into memory: the cache is not writable"
+            once = "anew, since the cache is damaged" if cached.exists() else "once"
+            into = (
+                f"{once}, into {cached}" if writable else "into memory: the cache is not writable"
+            )
             progress(f"decoding {name} {split} {into}")
         with readable(source):
             pictures = _decode(source, split, decoding)
@@ -155,42 +163,34 @@ def _decode(source: Path, split: str, decoding: Decoding | None) -> _Pictures:
 
 
 def _encoding(encoded: bytes, name: str) -> str:
-    """The format of a picture, e.g. "PNG" or "JPEG"; `name` stands for it in the error."""
-    with _opened(encoded, name) as image:
+    """The format of an image, e.g. "PNG" or "JPEG"; `name` stands for it in the error."""
+    with opened_image(encoded, name) as image:
         return image.format or "unknown"
 
 
 def _pixels(encoded: bytes, name: str) -> np.ndarray:
-    with _opened(encoded, name) as image:
-        if image.mode not in ("L", "RGB"):  # palette, 16 bit, transparency, ...
-            raise ValueError(f"{name} has the mode {image.mode}, neither 8-bit grey nor RGB")
-        pixels = np.asarray(image)
+    with opened_image(encoded, name) as image:
+        plain, mode = is_plain(image), image.mode
+        pixels = np.asarray(upright(image))
+    if not plain:  # palette, 16 bit, transparency, ...
+        also = " with transparency or 16 bits" if mode in ("L", "RGB") else ""
+        raise ValueError(f"{name} has the mode {mode}{also}, neither 8-bit grey nor RGB")
     return pixels[..., None] if pixels.ndim == 2 else pixels
-
-
-@contextlib.contextmanager
-def _opened(encoded: bytes, name: str) -> Iterator[Any]:
-    from PIL import Image
-
-    try:
-        with Image.open(io.BytesIO(encoded)) as image:
-            yield image
-    except (OSError, SyntaxError) as error:
-        raise UnreadableImage(f"{name} is not readable ({error})") from None
 
 
 def _build_cache(target: Path, pictures: _Pictures) -> None:
     """Complete or absent, also if two build at once; a damaged one is replaced."""
-    write_directory(target, pictures.write, lambda folder: _open_cache(folder) is not None)
+    write_directory(
+        target,
+        lambda beside: pictures.write(beside, target.name),
+        lambda there: _open_cache(there) is not None,
+    )
 
 
 def _open_cache(target: Path) -> _Decoded | None:
-    images = open_pixels(target)
-    try:
-        labels = np.load(target / "labels.npy", allow_pickle=False)
-        encoding = (target / "encoding.txt").read_text(encoding="utf-8")
-    except (OSError, ValueError, EOFError):  # absent, or cut off by a full disk
+    images = open_pixels(target, others=(_LABELS, _ENCODING))
+    if images is None:  # absent, damaged, or cut off by a full disk
         return None
-    if images is None or len(images) != len(labels) or not encoding:
-        return None
-    return images, labels, encoding
+    labels = np.load(target / _LABELS, allow_pickle=False)
+    encoding = (target / _ENCODING).read_text(encoding="utf-8")
+    return (images, labels, encoding) if len(images) == len(labels) and encoding else None

@@ -11,6 +11,8 @@ import numpy as np
 
 from cnnjax import data as data_sources
 from cnnjax import plot
+from cnnjax.core.places import expanded
+from cnnjax.core.text import plain
 from cnnjax.experiment.options import Experiment, Options
 from cnnjax.experiment.run import RUNS, run_experiment
 from cnnjax.experiment.tables import comparison, result_line
@@ -82,10 +84,10 @@ def report_seeds(
         return
     line = result_line(experiment, runs)
     print(f"{stage}: {line}" if stage else f"\n{line}")
-    folder = Path(out).expanduser() if out else RUNS / experiment.name
+    folder = expanded(out) if out else RUNS / experiment.name
     figure = folder / "-".join(filter(None, (experiment.recipe, stage, "seeds.png")))
-    draw_seeds(runs).savefig(figure)
-    print(f"curves: {figure}")
+    plot.save(draw_seeds(runs), figure)
+    print(f"curves: {plain(figure, 4096)}")
 
 
 def draw_seeds(runs: Sequence[Run]) -> Any:

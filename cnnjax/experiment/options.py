@@ -44,6 +44,9 @@ class Options:
     resume: bool = False
     """Go on with the run in --out, or with the newest one of this experiment, recipe and seed;
     where nothing was saved yet, start from the beginning."""
+    allow_changed: tuple[str, ...] = ()
+    """With --resume: what may differ from what the run was started with, of module, loss,
+    optimizer, augment, code, step."""
     checkpoint_every: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
     """Steps between checkpoints within an epoch; default: at the end of each epoch only."""
 
@@ -109,6 +112,7 @@ class Experiment:
             epochs=self.training.epochs if options.epochs is None else options.epochs,
             checkpoint_every=options.checkpoint_every,
             resume=options.resume,
+            allow_changed=options.allow_changed,
         )
         changed = {"epochs": training.epochs} if training.epochs != self.training.epochs else {}
         return replace(

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 
 from cnnjax import data as data_sources
+from cnnjax.core.places import expanded
+from cnnjax.core.text import plain
 from cnnjax.data.dataset import with_class_names
 from cnnjax.experiment.options import Experiment
 from cnnjax.experiment.tables import result_line
@@ -19,6 +21,8 @@ from cnnjax.report import draw_augmentation, draw_test, write_report
 from cnnjax.training import Run, RunDirectory, fit
 
 RUNS = Path("checkpoints")
+
+_LONGEST = 8192  # letters of a line
 
 
 def run_experiment(
@@ -51,9 +55,9 @@ def run_experiment(
         say(f"batch_size={training.batch_size} becomes {len(splits.train)}: there are no more")
         training = replace(training, batch_size=len(splits.train))
     model = model or build_model(experiment, splits)
-    directory = Path(out).expanduser() if out else _directory(experiment)
-    say(f"{experiment.name}: {experiment.description}")
-    say(f"{_count(splits)}\n\n{summary(model)}\n")
+    directory = expanded(out) if out else _directory(experiment)
+    say(plain(f"{experiment.name}: {experiment.description}", _LONGEST))
+    say(f"{plain(_count(splits), _LONGEST)}\n\n{summary(model)}\n")
     run = fit(
         model,
         splits,
@@ -74,8 +78,9 @@ def run_experiment(
     if splits.test and run.model.spec.task == "classes" and len(run.model.spec.input_shape) == 3:
         draw_test(run.model, splits.test, directory / "figures", pictures)
     page = write_report(directory, experiment.smoothing)
-    say(f"\n{result_line(experiment, [run])}")
-    say(f"report: {page}\nmodel:  {directory} (cj.load, cnnjax predict)")
+    say(f"\n{plain(result_line(experiment, [run]), _LONGEST)}")
+    say(plain(f"report: {page}", _LONGEST))
+    say(plain(f"model:  {directory} (cj.load, cnnjax predict)", _LONGEST))
     return run
 
 
@@ -154,7 +159,7 @@ def _directory(experiment: Experiment) -> Path:
         runs = [c for c in folder.glob(f"{prefix}*") if RunDirectory(c).holds_run()]
         if runs:
             return max(runs)
-        print(f"no run {folder / prefix}*: starting from the beginning")
+        print(f"no run {plain(folder / prefix)}*: starting from the beginning")
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
     path, number = folder / f"{prefix}{stamp}", 1
     while path.exists():

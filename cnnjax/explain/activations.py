@@ -16,7 +16,8 @@ from jax import Array
 from cnnjax import paths
 from cnnjax.explain.targets import check_preprocessed
 from cnnjax.models import Model
-from cnnjax.models.model import Static, Variables, forward
+from cnnjax.models.model import Variables, forward
+from cnnjax.models.modes import Static
 
 _BATCH = 32  # images of `sparsity` at once
 
@@ -51,7 +52,7 @@ def activations(
     check_preprocessed(model.spec, inputs)
     wanted = _selected(model, layers)
     outputs: dict[str, Array] = layer_outputs(
-        Static(model.module), model.spec.name, wanted, model.variables, inputs
+        model.static, model.spec.name, wanted, model.variables, inputs
     )
     return {name: outputs[name] for name in wanted}  # jit sorts a dictionary's keys
 
@@ -73,7 +74,7 @@ def activation_shapes(
     """
     wanted = _selected(model, layers)
     sample = model.spec.sample()
-    forward = functools.partial(layer_outputs, Static(model.module), model.spec.name, wanted)
+    forward = functools.partial(layer_outputs, model.static, model.spec.name, wanted)
     outputs = jax.eval_shape(forward, model.variables, sample)
     return {name: tuple(outputs[name].shape) for name in wanted}
 
@@ -149,7 +150,7 @@ def sparsity(
     """
     if not len(images):
         raise ValueError("images must hold at least one image")
-    wanted, static = _selected(model, layers), Static(model.module)
+    wanted, static = _selected(model, layers), model.static
     parts = []
     for start in range(0, len(images), _BATCH):
         inputs = model.checked_inputs(images[start : start + _BATCH])
@@ -207,11 +208,11 @@ def layer_outputs(
 
     def interceptor(next_function: Any, args: Any, kwargs: Any, context: Any) -> Any:
         output = next_function(*args, **kwargs)
-        name = "/".join(context.module.path) or root
+        name = paths.join(context.module.path) or root
         if context.method_name == "__call__" and name in wanted:
             outputs[name] = output
         return output
 
     with linen.intercept_methods(interceptor):
-        forward(static.module, variables, inputs)
+        forward(static, variables, inputs)
     return outputs

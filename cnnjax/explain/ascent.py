@@ -92,7 +92,8 @@ def climb(
     for chunk in _chunks(numbers, size):
         asked = jnp.asarray(chunk, jnp.int32)
         pictures, silent = _ascended(ascent, steps, model.variables, asked, key)
-        images.append(np.asarray(pictures))
+        # An array for which there was no memory ends the process where NumPy reads it.
+        images.append(np.asarray(jax.block_until_ready(pictures)))
         dead.append(np.asarray(silent))
     # The last chunk is as long as the others, so that nothing compiles twice.
     silent_ones = np.concatenate(dead)[: len(numbers)]

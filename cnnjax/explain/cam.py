@@ -13,16 +13,18 @@ import numpy as np
 from flax import linen
 from jax import Array
 
-from cnnjax.explain.activations import activation_shapes, layer_outputs
+from cnnjax import paths
+from cnnjax.explain.activations import layer_outputs
+from cnnjax.explain.maps import check_map, layers_with_maps
 from cnnjax.explain.targets import (
     Target,
-    check_layer,
     checked_images,
     class_numbers,
     class_weights,
 )
-from cnnjax.models import Model, ModelSpec
-from cnnjax.models.model import Static, Variables, forward
+from cnnjax.models import Model
+from cnnjax.models.model import Variables, forward
+from cnnjax.models.modes import Static
 
 # (maps [N, h, w, C], their gradients) -> weighted sum over the channels [N, h, w].
 Combine: TypeAlias = Callable[[Array, Array], Array]
@@ -56,9 +58,10 @@ def grad_cam(
         `EmptyMap` warning reports (not inside a compiled function).
 
     Raises:
-        ValueError: for a layer that does not exist (offers the nearest), or has no height and
-            width; a target out of range or unknown; images of another shape, dtype or range; a
-            model without a head, or whose logits are not finite.
+        ValueError: for a layer that does not exist (offers the nearest), or whose output is no map
+            (without height and width, or with the channels second); a target out of range or
+            unknown; images of another shape, dtype or range; a model without a head, or whose
+            logits are not finite.
 
     >>> import cnnjax as cj, numpy as np
     >>> model = cj.create_model("mnist_convnet")
@@ -121,7 +124,7 @@ def _cam(
     labels = class_numbers(model, target, len(inputs))
     layer = _spatial_layer(model, layer)
     heatmaps, empty, finite = class_maps(
-        Static(model.module), model.spec.name, layer, combine, model.variables, inputs, labels
+        model.static, model.spec.name, layer, combine, model.variables, inputs, labels
     )
     if not isinstance(empty, jax.core.Tracer):
         _report(np.asarray(empty), np.asarray(finite), model, layer, method)
@@ -129,34 +132,14 @@ def _cam(
 
 
 def _spatial_layer(model: Model, layer: str | None) -> str:
-    """The layer to take; it is one and has a height and a width."""
+    """The layer to take; it is one and has maps."""
     name = model.spec.cam_layer if layer is None else layer
     if not name:
-        shapes = _shapes(Static(model.module), model.spec)
-        spatial = [n for n, shape in shapes.items() if _is_spatial(shape)]
-        example = f"layer={spatial[-1]!r}" if spatial else "but it has none with height and width"
+        fitting = list(layers_with_maps(model))
+        example = f"layer={fitting[-1]!r}" if fitting else "but it has none with height and width"
         raise ValueError(f"{model.spec.name} has no default layer: give one, e.g. {example}")
-    check_layer(model, name)
-    shape = _shapes(Static(model.module), model.spec, (name,))[name]
-    if not _is_spatial(shape):
-        wanted = ", ".join(["N", *map(str, shape[1:])])
-        raise ValueError(
-            f"layer={name!r} has no spatial extent, its output is [{wanted}]: take one with height "
-            "and width"
-        )
+    check_map(model, name)
     return name
-
-
-def _is_spatial(shape: tuple[int, ...]) -> bool:
-    return len(shape) == 4 and shape[1] * shape[2] > 1
-
-
-@functools.lru_cache(maxsize=64)
-def _shapes(
-    static: Static, spec: ModelSpec, layers: tuple[str, ...] | None = None
-) -> dict[str, tuple[int, ...]]:
-    """Output shapes of layers for one image; kept, since tracing takes a while."""
-    return activation_shapes(Model.abstract(static.module, spec), layers)
 
 
 def _report(empty: np.ndarray, finite: np.ndarray, model: Model, layer: str, method: str) -> None:
@@ -216,21 +199,20 @@ def maps_and_gradients(
     Raises:
         ValueError: if the layer is called more than once.
     """
-    module = static.module
 
     def with_delta(delta: Array) -> tuple[Any, Array]:
         outputs: list[Array] = []
 
         def interceptor(next_function: Any, args: Any, kwargs: Any, context: Any) -> Any:
             output = next_function(*args, **kwargs)
-            name = "/".join(context.module.path) or root
+            name = paths.join(context.module.path) or root
             if context.method_name != "__call__" or name != layer:
                 return output
             outputs.append(output)
             return output + delta
 
         with linen.intercept_methods(interceptor):
-            logits = forward(module, variables, inputs)
+            logits = forward(static, variables, inputs)
         if len(outputs) > 1:
             raise ValueError(
                 f"layer={layer!r} is called {len(outputs)} times, so it has no single map: take "

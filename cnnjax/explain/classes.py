@@ -15,7 +15,8 @@ from cnnjax.explain.ascent import Patterns, check_ascent, climb
 from cnnjax.explain.filters import DeadFilters, describe_dead
 from cnnjax.explain.targets import check_classifier, class_numbers, class_weights
 from cnnjax.models import Model
-from cnnjax.models.model import Static, Variables, forward
+from cnnjax.models.model import Variables, forward
+from cnnjax.models.modes import Static
 
 
 def class_patterns(
@@ -82,7 +83,7 @@ def find_class_patterns(
         raise ValueError(f"classes must be a list of at least one class, got {classes!r}")
     numbers = np.asarray(class_numbers(model, classes, len(classes), "classes")).tolist()
     key = rng.stream(seed, "class_patterns")
-    return climb(model, _Logit(Static(model.module)), numbers, height, steps, key, recipe)
+    return climb(model, _Logit(model.static), numbers, height, steps, key, recipe)
 
 
 @dataclass(frozen=True)
@@ -92,5 +93,5 @@ class _Logit:
     static: Static
 
     def __call__(self, variables: Variables, inputs: Array, labels: Array) -> Array:
-        logits = forward(self.static.module, variables, inputs)
+        logits = forward(self.static, variables, inputs)
         return jnp.sum(class_weights(logits, labels) * logits, axis=1).reshape(-1, 1, 1, 1)

@@ -12,10 +12,12 @@ from flax import linen
 from flax.errors import FlaxError
 from jax import Array
 
-from cnnjax import nn
+from cnnjax import nn, paths
+from cnnjax.explain.maps import is_map
 from cnnjax.explain.targets import check_layer, check_pictures
 from cnnjax.models import Model
-from cnnjax.models.model import Static, Variables, forward
+from cnnjax.models.model import Variables, forward
+from cnnjax.models.modes import Static
 from cnnjax.nn.conv import as_pair, resolve_padding
 from cnnjax.nn.matmul import shifted_slices
 
@@ -62,7 +64,7 @@ class Cut:
         def interceptor(next_function: Any, args: Any, kwargs: Any, context: Any) -> Any:
             if context.method_name != "__call__":
                 return next_function(*args, **kwargs)
-            here = ("/".join(context.module.path) or self.root) == self.layer
+            here = (paths.join(context.module.path) or self.root) == self.layer
             if here and filters is not None and type(context.module) is nn.Conv2D:
                 outputs.append(_single(context.module, args[0], filters, self.before_activation))
                 raise _Reached
@@ -76,7 +78,7 @@ class Cut:
 
         try:
             with linen.intercept_methods(interceptor):
-                forward(self.static.module, variables, inputs)
+                forward(self.static, variables, inputs)
         except _Reached:
             pass
         output = outputs[0]
@@ -116,7 +118,7 @@ def cut_at(model: Model, layer: str, before_activation: bool = False) -> Cut:
         ValueError: for a name that is no layer (offers the nearest).
     """
     check_layer(model, layer)
-    return Cut(Static(model.module), model.spec.name, layer, before_activation)
+    return Cut(model.static, model.spec.name, layer, before_activation)
 
 
 def map_shape(model: Model, layer: str, size: int | None = None) -> tuple[int, int, int]:
@@ -144,6 +146,8 @@ def map_shape(model: Model, layer: str, size: int | None = None) -> tuple[int, i
             f"layer={layer!r} has no spatial extent, its output is [{output}]: "
             f"choose a layer of maps{_example(model)}"
         )
+    if shape[1] * shape[2] > 1:
+        _check_map(model, cut, shape)
     if size is not None:
         try:
             shape = _shape(model, cut, (size, size, model.spec.input_shape[2]))
@@ -155,6 +159,24 @@ def map_shape(model: Model, layer: str, size: int | None = None) -> tuple[int, i
         if 0 in shape:
             raise ValueError(f"size={size} is too small for layer {layer!r}: nothing is left there")
     return (shape[1], shape[2], shape[3])
+
+
+def _check_map(model: Model, cut: Cut, shape: tuple[int, ...]) -> None:
+    """Refuse an output with height and width on other axes than the second and the third."""
+    height, width, channels = model.spec.input_shape
+
+    def other(*size: int) -> tuple[int, ...] | None:
+        try:
+            return _shape(model, cut, size)
+        except (TypeError, ValueError, FlaxError):  # a size that the model does not take
+            return None
+
+    taller, wider = other(2 * height, width, channels), other(height, 2 * width, channels)
+    if not is_map(shape, taller, wider, height / width):
+        raise ValueError(
+            f"layer={cut.layer!r} is no map [N, height, width, channels], its output is "
+            f"[N, {', '.join(map(str, shape[1:]))}]: choose a layer of maps{_example(model)}"
+        )
 
 
 def _shape(model: Model, cut: Cut, input_shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -15,6 +15,7 @@ from cnnjax.explain.recipes import RECIPES
 from cnnjax.models import Model
 
 _MANY = 64  # filters drawn unless asked otherwise
+_LARGEST = 4096  # pixels of a side: a pattern of more does not fit beside what is made of it
 
 
 class DeadFilters(UserWarning):
@@ -126,7 +127,7 @@ def find_patterns(
 ) -> Patterns:
     """`filter_patterns` with the numbers of the filters, and the dead ones instead of a warning."""
     check_ascent(recipe, steps)
-    size = whole_number("size", size)
+    size = whole_number("size", size, most=_LARGEST)
     count = map_shape(model, layer, size)[2]
     numbers = _checked_filters(filters, layer, count)
     cut = cut_at(model, layer, RECIPES[recipe].before_activation)

@@ -20,7 +20,8 @@ from cnnjax.explain.targets import (
     with_predictions,
 )
 from cnnjax.models import Model
-from cnnjax.models.model import Static, Variables, forward
+from cnnjax.models.model import Variables, forward
+from cnnjax.models.modes import Static
 from cnnjax.nn import Activation
 
 # Whose gradient guided backpropagation overrides.
@@ -57,7 +58,7 @@ def input_gradient(model: Model, images: Array | np.ndarray, target: Target = No
     """
     inputs = checked_images(model, images)
     labels = class_numbers(model, target, len(inputs))
-    return _gradient(Static(model.module), False, model.variables, inputs, labels)
+    return _gradient(model.static, False, model.variables, inputs, labels)
 
 
 def saliency(model: Model, images: Array | np.ndarray, target: Target = None) -> Array:
@@ -103,7 +104,7 @@ def smooth_grad(
     # A loop in Python: convolutions inside XLA's loops are slow on CPUs.
     for sample in range(samples):
         noisy = _noisy(inputs, jax.random.fold_in(key, sample), jnp.float32(noise))
-        total += _gradient(Static(model.module), False, model.variables, noisy, labels)
+        total += _gradient(model.static, False, model.variables, noisy, labels)
     return as_heatmaps(total / samples)
 
 
@@ -137,7 +138,7 @@ def integrated_gradients(
     total = jnp.zeros_like(inputs)
     for step in range(steps):
         between = start + jnp.float32((step + 0.5) / steps) * (inputs - start)
-        total += _gradient(Static(model.module), False, model.variables, between, labels)
+        total += _gradient(model.static, False, model.variables, between, labels)
     return (inputs - start) * total / steps
 
 
@@ -162,7 +163,7 @@ def guided_backpropagation(
     """
     inputs = checked_images(model, images)
     labels = class_numbers(model, target, len(inputs))
-    return _gradient(Static(model.module), True, model.variables, inputs, labels)
+    return _gradient(model.static, True, model.variables, inputs, labels)
 
 
 def _inputs_and_classes(
@@ -196,7 +197,7 @@ def _noisy(inputs: Array, key: Array, noise: Array) -> Array:
 def _gradient(
     static: Static, guided: bool, variables: Variables, inputs: Array, labels: Array
 ) -> Array:
-    module, overridden = static.module, []
+    overridden = []
 
     def interceptor(next_function: Any, args: Any, kwargs: Any, context: Any) -> Any:
         layer = context.module
@@ -207,15 +208,15 @@ def _gradient(
 
     def logits_of(x: Array) -> Any:
         if not guided:
-            return forward(module, variables, x)
+            return forward(static, variables, x)
         with linen.intercept_methods(interceptor):
-            return forward(module, variables, x)
+            return forward(static, variables, x)
 
     logits, pullback = jax.vjp(logits_of, inputs)
     if guided and not overridden:
         raise ValueError(
-            f"{type(module).__name__} has no ReLU that guided backpropagation could override: they "
-            "must be cnnjax.nn.Activation(jax.nn.relu) modules"
+            f"{type(static.module).__name__} has no ReLU that guided backpropagation could "
+            "override: they must be cnnjax.nn.Activation(jax.nn.relu) modules"
         )
     (gradient,) = pullback(class_weights(logits, labels))
     return gradient

@@ -12,7 +12,8 @@ from jax import Array
 
 from cnnjax.explain.targets import Target, checked_images, class_numbers, class_weights
 from cnnjax.models import Model
-from cnnjax.models.model import Static, Variables, forward
+from cnnjax.models.model import Variables, forward
+from cnnjax.models.modes import Static
 
 _BATCH = 32
 
@@ -95,7 +96,7 @@ def masked_logits(model: Model, image: Array, other: Array, masks: np.ndarray) -
         chunk = masks[start : start + size]
         padded = np.zeros((size, *chunk.shape[1:]), bool)
         padded[: len(chunk)] = chunk
-        logits = _masked(Static(model.module), model.variables, image, other, padded)
+        logits = _masked(model.static, model.variables, image, other, padded)
         rows.append(np.asarray(logits, np.float32)[: len(chunk)])
     return np.concatenate(rows)
 
@@ -103,4 +104,4 @@ def masked_logits(model: Model, image: Array, other: Array, masks: np.ndarray) -
 @functools.partial(jax.jit, static_argnums=0)
 def _masked(static: Static, variables: Variables, image: Array, other: Array, masks: Array) -> Any:
     mixed = jnp.where(masks[..., None], other[None], image[None])
-    return forward(static.module, variables, mixed)
+    return forward(static, variables, mixed)

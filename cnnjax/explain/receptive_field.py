@@ -16,7 +16,8 @@ from cnnjax import paths
 from cnnjax.explain.targets import check_layer, check_pictures
 from cnnjax.models import Model
 from cnnjax.models.graph import trace
-from cnnjax.models.model import Static, Variables, forward
+from cnnjax.models.model import Variables, forward
+from cnnjax.models.modes import Static
 from cnnjax.nn import (
     Activation,
     BatchNormalization,
@@ -89,7 +90,7 @@ def receptive_box(model: Model, layer: str, pixel: Sequence[int] | None = None) 
     depthwise = {name for name, c in calls.items() if isinstance(c.module, DepthwiseConv2D)}
     reached = np.asarray(
         _reached(
-            Static(model.module),
+            model.static,
             (model.spec.name, layer),
             place,
             _positive(model.variables, depthwise),
@@ -157,12 +158,12 @@ def _reached(
             if context.method_name != "__call__":
                 return next_function(*args, **kwargs)
             result = _linear(context.module, next_function, args, kwargs)
-            if ("/".join(context.module.path) or root) == layer:
+            if (paths.join(context.module.path) or root) == layer:
                 found[layer] = result
             return result
 
         with linen.intercept_methods(interceptor), conv_engine("lax"):
-            forward(static.module, variables, x)
+            forward(static, variables, x)
         maps = found[layer]
         return (maps if place is None else maps[:, place[0], place[1]]).sum()
 

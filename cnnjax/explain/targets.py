@@ -55,11 +55,11 @@ def check_classifier(spec: ModelSpec, tasks: Sequence[str] = ("classes",)) -> No
         raise ValueError(f"{spec.name} has no single class to explain: its task is {spec.task!r}")
 
 
-def check_layer(model: Model, layer: str) -> None:
-    """Refuse a name that is no layer of the model; offers the nearest."""
+def check_layer(model: Model, layer: str, fitting: Sequence[str] | None = None) -> None:
+    """Refuse a name that is no layer of the model; offers the nearest of those that fit."""
     known = model.layer_names
     if layer not in known:
-        hint = paths.suggest(str(layer), known, "layers")
+        hint = paths.suggest(str(layer), known if fitting is None else fitting, "layers")
         raise ValueError(f"layer={layer!r} names no layer of {model.spec.name}. {hint}")
 
 

@@ -17,7 +17,8 @@ from cnnjax.explain.activations import activation_shapes
 from cnnjax.explain.cam import EmptyMap, maps_and_gradients
 from cnnjax.explain.targets import Target, check_layer, class_numbers, class_weights
 from cnnjax.models import Model, ReceptiveField, receptive_fields
-from cnnjax.models.model import Static, Variables
+from cnnjax.models.model import Variables
+from cnnjax.models.modes import Static
 from cnnjax.models.predict import encode_texts
 from cnnjax.models.spec import TOKENS
 
@@ -196,7 +197,7 @@ def _layer_of_steps(model: Model, layer: str | None) -> tuple[str, ReceptiveFiel
     if not name:
         example = f"e.g. layer={fitting[-1]!r}" if fitting else "but it has none with steps"
         raise ValueError(f"{model.spec.name} has no default layer: give one, {example}")
-    check_layer(model, name)
+    check_layer(model, name, fitting)
     field = fields.get(name)
     if name not in fitting or field is None:
         raise ValueError(
@@ -215,9 +216,7 @@ def _words_of_step(field: ReceptiveField, step: int, length: int) -> tuple[int, 
 def _heat_of_steps(model: Model, tokens: np.ndarray, layer: str, target: Target) -> np.ndarray:
     """The heat of every step of a layer, [N, T']."""
     labels = class_numbers(model, target, len(tokens))
-    heat, finite = _cam(
-        Static(model.module), model.spec.name, layer, model.variables, tokens, labels
-    )
+    heat, finite = _cam(model.static, model.spec.name, layer, model.variables, tokens, labels)
     if not np.all(finite):
         numbers = np.flatnonzero(~np.asarray(finite)).tolist()
         raise ValueError(f"the logits of {model.spec.name} for texts {numbers} are not finite")

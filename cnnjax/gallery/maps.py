@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from cnnjax import explain, plot
+from cnnjax.explain.maps import layers_with_maps
 from cnnjax.gallery.cams import unique
 from cnnjax.gallery.photos import read_photos, save_picture
 from cnnjax.models import Model
@@ -73,7 +74,12 @@ def draw_activations(
 def _with_maps(model: Model, layers: Sequence[str] | None) -> list[str]:
     """Names of the layers to draw."""
     shapes = explain.activation_shapes(model, layers)
-    chosen = [name for name, shape in shapes.items() if len(shape) == 4]
+    maps = layers_with_maps(model)
+    chosen = [
+        name
+        for name, shape in shapes.items()
+        if name in maps or (len(shape) == 4 and shape[1] * shape[2] == 1)
+    ]
     if layers is None:
         chosen = [name for name in chosen if name != _INPUT][:_FIRST]
     if not chosen:

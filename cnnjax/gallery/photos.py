@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from cnnjax import plot
 from cnnjax.data import read_image, resize_image
 from cnnjax.explain.targets import check_pictures
 from cnnjax.models import Model
@@ -85,7 +86,7 @@ def save_picture(
     name = name.replace("/", "_")
     picture = folder / f"{name}.png"
     about = {"Description": caption} if caption else {}
-    write_file(picture, lambda beside: figure.savefig(beside, format="png", metadata=about))
+    plot.save(figure, picture, about)
     if arrays:
 
         def write(beside: Path) -> None:

@@ -3,8 +3,8 @@
 from cnnjax.models.export import export_weights
 from cnnjax.models.fields import ReceptiveField, receptive_fields
 from cnnjax.models.files import UnreadableModel, load_model, save
-from cnnjax.models.matching import WeightsDoNotFit
 from cnnjax.models.model import Functions, Model
+from cnnjax.models.order import WeightsDoNotFit
 from cnnjax.models.predict import UnknownWords, decode_positions, decode_predictions, predict
 from cnnjax.models.registry import BUILDERS, create_model
 from cnnjax.models.spec import ModelSpec

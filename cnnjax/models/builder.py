@@ -12,6 +12,7 @@ import numpy as np
 from flax import linen
 
 from cnnjax import paths
+from cnnjax.checks import LARGEST
 from cnnjax.models.backbone import POOLINGS
 from cnnjax.models.imagenet import Release
 
@@ -147,6 +148,8 @@ def checked_shape(name: str, builder: Builder, shape: tuple[int, ...] | None) ->
     if len(shape) != len(builder.input_shape) or not whole:
         raise ValueError(f"{wanted}, got {shape!r}")
     space = shape if len(shape) == 1 else shape[:-1]
+    if max(shape) > LARGEST:
+        raise ValueError(f"input_shape must be of numbers up to {LARGEST}, got {shape!r}")
     if min(space) < builder.min_size:
         least = "x".join([str(builder.min_size)] * len(space))
         raise ValueError(

@@ -8,7 +8,8 @@ from typing import Any
 from flax import linen
 from jax import Array
 
-from cnnjax.models.model import train_kwargs
+from cnnjax import paths
+from cnnjax.models.modes import train_kwargs
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class FullyConvolutional(linen.Module):
         cut: name of the layer that ended its maps (flatten or a global pooling); what stands there
             in its place and after it is `head`.
         head: what makes class maps of the last map.
+        train_arguments: the net's switches to training, where they have no usual name.
 
     Parameters: those of `net` before the cut, by the same names, and those of the head.
     Call: [N, H, W, C] -> logits [N, H', W', num_classes].
@@ -44,6 +46,7 @@ class FullyConvolutional(linen.Module):
     net: linen.Module
     cut: str
     head: tuple[Part, ...]
+    train_arguments: tuple[str, ...] = ()
 
     def setup(self) -> None:
         """Let the net's layers keep their names: "conv1", not "net/conv1"."""
@@ -62,13 +65,13 @@ class FullyConvolutional(linen.Module):
         """What the net gives to the layer `cut`; that layer and those after it are not called."""
 
         def interceptor(next_function: Any, args: Any, kwargs: Any, context: Any) -> Any:
-            if "/".join(context.module.path) == self.cut and context.method_name == "__call__":
+            if paths.join(context.module.path) == self.cut and context.method_name == "__call__":
                 raise _Reached(args[0])
             return next_function(*args, **kwargs)
 
         try:
             with linen.intercept_methods(interceptor):
-                self.net(inputs, **train_kwargs(self.net, train=train))
+                self.net(inputs, **train_kwargs(self.net, self.train_arguments, train=train))
         except _Reached as reached:
             return reached.maps
         raise RuntimeError(f"{type(self.net).__name__} did not call its layer {self.cut!r}")

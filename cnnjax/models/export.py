@@ -53,16 +53,17 @@ def export_weights(model: Model, path: str | Path) -> Path:
         The path.
 
     Raises:
-        ValueError: for another ending, or a layer that Keras does not have.
+        ValueError: for another ending, a layer that Keras does not have, or two variables of one
+            name in two collections.
     """
     path = Path(path).expanduser()
     arrays = by_layer(model)
     if path.name.endswith(".weights.h5"):
         write_weights_h5(_for_keras(model, arrays), path)
     elif path.suffix == ".safetensors":
-        save_safetensors(arrays, path)
+        save_safetensors(_nested(arrays), path)
     elif path.suffix == ".npz":
-        save_npz(arrays, path)
+        save_npz(_nested(arrays), path)
     else:
         raise ValueError(f"path must end with .weights.h5, .safetensors or .npz, got {path}")
     return path
@@ -89,12 +90,28 @@ def _for_keras(
     return [(call.name, KERAS_KINDS[call.kind], arrays[call.name]) for call in layers]
 
 
+def _nested(arrays: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """As the writers take them, which make paths of names themselves."""
+    return paths.unflatten(
+        {
+            f"{layer}/{weight}": array
+            for layer, weights in arrays.items()
+            for weight, array in weights.items()
+        }
+    )
+
+
 def by_layer(model: Model) -> dict[str, dict[str, Any]]:
     """{layer: {weight: array}} over all collections, weights in Keras' order."""
     layers: dict[str, dict[str, Any]] = defaultdict(dict)
     for collection in model.variables.values():
-        for path, leaf in paths.flatten(collection).items():
+        for path, leaf in paths.leaves(collection).items():
             layer, _, weight = path.rpartition("/")
+            if weight in layers[layer]:
+                raise ValueError(
+                    f"{model.spec.name} has two variables {path!r}, in two collections, for which "
+                    "a file of weights alone has one name: use cj.save"
+                )
             layers[layer][weight] = leaf
     return {
         layer: dict(sorted(weights.items(), key=lambda item: _rank(item[0])))

@@ -15,10 +15,12 @@ import numpy as np
 from flax import linen
 
 from cnnjax import paths
+from cnnjax.core.reading import read_json
 from cnnjax.data import Vocabulary
-from cnnjax.models.model import Model, output_shape
+from cnnjax.models.model import Model
 from cnnjax.models.registry import build
 from cnnjax.models.spec import ModelSpec
+from cnnjax.models.validation import output_shape
 from cnnjax.storage import write_text
 from cnnjax.weights import load_safetensors, save_safetensors
 
@@ -90,10 +92,11 @@ def read_spec(directory: Path) -> ModelSpec:
     """
     file = directory / MODEL_FILE
     try:
-        values: dict[str, Any] = json.loads(file.read_text())
+        values: dict[str, Any] = read_json(file, "model description")
         for key in ("input_shape", "label_names"):
             values[key] = tuple(values[key])
-        values["head"] = tuple(values.get("head", ()))
+        for key in ("head", "train_arguments"):  # which older files lack
+            values[key] = tuple(values.get(key, ()))
         if values["arguments"] is not None:
             values["arguments"] = {
                 k: tuple(v) if isinstance(v, list) else v for k, v in values["arguments"].items()
@@ -140,14 +143,16 @@ def rebuild(
         raise
     except (ValueError, TypeError, IndexError) as error:
         raise UnreadableModel(f"the model in {origin} cannot be built: {error}") from error
-    wanted = {k: tuple(v.shape) for k, v in paths.flatten(fresh.variables).items()}
-    found = {k: np.shape(v) for k, v in paths.flatten(variables).items()}
+    wanted = {k: tuple(v.shape) for k, v in paths.leaves(fresh.variables).items()}
+    found = {k: np.shape(v) for k, v in paths.leaves(variables).items()}
     if wanted != found:
         raise UnreadableModel(
             f"the weights in {origin} do not fit {spec.name}: "
             + "; ".join(paths.differences(wanted, found))
         )
-    arrays = jax.tree.map(jax.numpy.array, variables)  # copies: files and models share no memory
+    read = paths.leaves(variables)
+    # Copies: files and models share no memory.
+    arrays = paths.map_flat(lambda path, _: jax.numpy.array(read[path]), fresh.variables)
     kept = dataclasses.replace(
         fresh.spec, resize=spec.resize, interpolation=spec.interpolation, weights=spec.weights
     )
@@ -176,7 +181,7 @@ def _built(spec: ModelSpec) -> tuple[linen.Module, ModelSpec]:
 def _shapes(spec: ModelSpec, module: linen.Module | None, origin: Path) -> Model:
     """A model of a spec whose variables are only shapes."""
     if module is not None:
-        output_shape(module, spec.sample(2), spec.task)  # whether it takes such inputs at all
+        output_shape(module, spec)  # whether it takes such inputs at all
         return Model.abstract(module, spec)
     if spec.arguments is None:
         raise UnreadableModel(

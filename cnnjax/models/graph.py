@@ -11,7 +11,8 @@ import jax
 from flax import linen
 
 from cnnjax import paths
-from cnnjax.models.model import Model, Static, forward
+from cnnjax.models.model import Model, forward
+from cnnjax.models.modes import Static
 from cnnjax.models.spec import ModelSpec
 from cnnjax.nn import Activation, Conv1D, Conv2D, Dense, DepthwiseConv2D, SeparableConv2D
 
@@ -66,7 +67,7 @@ def trace(model: Model) -> list[Call]:
             return next_function(*args, **kwargs)
         if active:
             active[-1] = True
-        module, name = context.module, "/".join(context.module.path) or model.spec.name
+        module, name = context.module, paths.join(context.module.path) or model.spec.name
         active.append(False)
         try:
             output = next_function(*args, **kwargs)
@@ -89,7 +90,7 @@ def trace(model: Model) -> list[Call]:
         source[id(inputs)] = INPUT
         alive.append(inputs)
         with linen.intercept_methods(interceptor):
-            return forward(model.module, variables, inputs)
+            return forward(model.static, variables, inputs)
 
     sample = model.spec.sample()
     jax.eval_shape(note, model.variables, sample)
@@ -127,7 +128,7 @@ def _owners(model: Model) -> set[str]:
     return {
         path.rpartition("/")[0] or model.spec.name
         for collection in model.variables.values()
-        for path in paths.flatten(collection)
+        for path in paths.leaves(collection)
     }
 
 

@@ -4,30 +4,26 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen
-from flax.core import unfreeze
-from flax.errors import FlaxError
 from jax import Array
 
 from cnnjax import paths, rng
+from cnnjax.checks import check_channels_last, check_input_shape
 from cnnjax.data import Vocabulary
+from cnnjax.models.modes import Static, training_keys
 from cnnjax.models.spec import TOKENS, ModelSpec
+from cnnjax.models.validation import checked_names, checked_switches, output_shape
 from cnnjax.nn import BatchNormalization
 from cnnjax.runtime import quick_compilation
 
 Variables = dict[str, Any]
-
-# How the modules people write call the switch between training and evaluation, and its value in
-# training.
-_TRAIN_ARGUMENTS = {"train": True, "training": True, "is_training": True, "deterministic": False}
 
 
 class Functions(NamedTuple):
@@ -68,6 +64,8 @@ class Model:
         input_shape: Sequence[int],
         *,
         seed: int = 0,
+        train_argument: str | Sequence[str] | Literal[False] | None = None,
+        unswitched: Sequence[str] = (),
         preprocessing: str = "unit",
         label_names: Sequence[str] = (),
         task: str = "classes",
@@ -76,11 +74,20 @@ class Model:
         """Make a model of any Linen module that maps [N, H, W, C] to logits [N, K].
 
         Args:
-            module: its `__call__` takes the inputs and, if it needs it, one of `train`,
-                `training`, `is_training` or `deterministic`. Dropout draws from the stream
-                "dropout"; collections beside "params" (BatchNorm's statistics) are kept up to date.
+            module: its `__call__` takes the inputs and, if it needs it, a switch to training:
+                `train`, `training`, `is_training` or `deterministic`, others by `train_argument`.
+                Dropout draws from the stream "dropout", other random streams get keys too;
+                collections beside "params" (BatchNorm's statistics) are kept up to date. The
+                `axis_name` of a normalisation is not needed: statistics are the whole batch's.
             input_shape: (H, W, C); (T, C) or (T,) for a module of series or tokens.
             seed: of the parameters.
+            train_argument: name of the argument of `__call__` that switches training on, where it
+                is another one, or a tuple of several. Which of True and False is training shows
+                in BatchNorm and Dropout; where it does not, True is, or with "not " before the
+                name False. False: there is no switch, and the module is to be the same in training
+                (frozen BatchNorm, no dropout).
+            unswitched: patterns of layers that are to stay in evaluation mode in training, though
+                others are switched.
             preprocessing: from pixels in [0, 255] to inputs: "unit" (x / 255) or "none"; "tokens"
                 where the inputs are numbers of words, int32 [N, T].
             label_names: one name per class.
@@ -92,21 +99,26 @@ class Model:
             A Model, in every respect like those of `create_model`.
 
         Raises:
-            ValueError: if the module does not take such inputs or return such logits.
+            ValueError: if the module does not take such inputs or return such logits, if a training
+                would not reach its BatchNorm or Dropout, or would ignore a loss of its own.
         """
+        check_input_shape(input_shape)
         spec = ModelSpec(
             name=type(module).__name__,
             input_shape=tuple(int(n) for n in input_shape),
             num_classes=0,
             preprocessing=preprocessing,
+            task=task,
+            positions=int(task == "positions"),  # how many is known below
+            train_arguments=checked_names(module, train_argument),
         )
-        *positions, classes = output_shape(module, spec.sample(2), task)
+        *positions, classes = output_shape(module, spec)
         spec = dataclasses.replace(
             spec,
             num_classes=classes,
             label_names=tuple(label_names),
-            task=task,
             positions=positions[0] if positions else 0,
+            train_arguments=checked_switches(module, spec.sample(2), train_argument, unswitched),
             vocabulary=vocabulary,
         )
         return cls.initialise(module, spec, seed)
@@ -129,13 +141,18 @@ class Model:
 
         key = rng.stream(seed, "parameters")
         traced = isinstance(key, jax.core.Tracer)
-        initialised = _initialiser(traced)(Static(module), spec.sample(), only, key)
+        initialised = _initialiser(traced)(
+            Static(module, spec.train_arguments), spec.sample(), only, key
+        )
+        if not traced:  # where memory does not suffice that is an error here, not an end later
+            jax.block_until_ready(initialised)
         return cls(module, initialised, spec)
 
     @classmethod
     def abstract(cls, module: linen.Module, spec: ModelSpec) -> Model:
         """A model whose variables are only shapes; nothing is computed."""
-        init = functools.partial(_variables, module, spec.sample())
+        static = Static(module, spec.train_arguments)
+        init = functools.partial(static.initial, spec.sample())
         return cls(module, jax.eval_shape(init, jax.random.key(0)), spec)
 
     @property
@@ -153,7 +170,12 @@ class Model:
         """Names of the layers as in `summary`, nested ones as "block/conv"."""
         from cnnjax.models.graph import layer_names
 
-        return layer_names(Static(self.module), self.spec)
+        return layer_names(self.static, self.spec)
+
+    @property
+    def static(self) -> Static:
+        """The module and its switches, as a static argument of jit."""
+        return Static(self.module, self.spec.train_arguments)
 
     def replace(self, **changes: Any) -> Model:
         """A copy with other `variables` or another `spec`."""
@@ -172,12 +194,14 @@ class Model:
             ValueError: for another shape or dtype.
         """
         inputs = self.checked_inputs(inputs)
-        return _apply(Static(self.module), self.variables, inputs)
+        return _apply(self.static, self.variables, inputs)
 
     def checked_inputs(self, inputs: Array | np.ndarray) -> Array:
         """Preprocessed inputs as a JAX array, or the error that `__call__` documents."""
         shape = tuple(np.shape(inputs))
         if shape[1:] != self.spec.input_shape:
+            if len(self.spec.input_shape) == 3:
+                check_channels_last("inputs", shape, self.spec.input_shape[2], "inputs")
             wanted = ", ".join(map(str, self.spec.input_shape))
             one = "image" if len(self.spec.input_shape) == 3 else "input"
             raise ValueError(
@@ -203,85 +227,20 @@ class Model:
         Args:
             frozen: patterns of layers; their BatchNorm runs on its running averages.
         """
-        module = self.module
-        evaluate, train = train_kwargs(module, train=False), train_kwargs(module, train=True)
+        static = self.static
 
         def apply(params: Variables, state: Variables, inputs: Array) -> Any:
-            return module.apply({"params": params, **state}, inputs, **evaluate)
+            return static.evaluate({"params": params, **state}, inputs)
 
         def apply_train(
             params: Variables, state: Variables, inputs: Array, key: Array
         ) -> tuple[Array, Variables]:
             with linen.intercept_methods(functools.partial(_frozen_norm, tuple(frozen))):
-                logits, new_state = module.apply(
-                    {"params": params, **state},
-                    inputs,
-                    mutable=list(state),
-                    rngs={"dropout": key},
-                    **train,
+                return static.train(
+                    {"params": params, **state}, inputs, training_keys(key), list(state)
                 )
-            return logits, dict(new_state)
 
         return Functions(apply, apply_train)
-
-
-def output_shape(module: linen.Module, sample: jax.ShapeDtypeStruct, task: str) -> tuple[int, ...]:
-    """(K,) of the logits [N, K] that a module makes of inputs; (P, K) for positions.
-
-    Raises:
-        ValueError: if it does not take such inputs or return such logits.
-    """
-    kwargs = train_kwargs(module, train=False)
-    try:
-        output, _ = jax.eval_shape(
-            lambda x: module.init_with_output(jax.random.key(0), x, **kwargs), sample
-        )
-    except (TypeError, ValueError, FlaxError) as error:
-        raise ValueError(
-            f"{type(module).__name__} cannot be applied to inputs of shape "
-            f"[N, {', '.join(map(str, sample.shape[1:]))}]: {error}"
-        ) from error
-    wanted, rank = ("[N, P, K]", 3) if task == "positions" else ("[N, K]", 2)
-    count = sample.shape[0]
-    if not hasattr(output, "shape") or output.ndim != rank or output.shape[0] != count:
-        found = getattr(output, "shape", type(output).__name__)
-        raise ValueError(
-            f"{type(module).__name__} must return logits {wanted}; for N = {count} it returns "
-            f"{found}"
-        )
-    return tuple(int(n) for n in output.shape[1:])
-
-
-def _variables(module: linen.Module, sample: jax.ShapeDtypeStruct, key: Array) -> Variables:
-    """What the module's `init` makes, without what belongs to one call and not to the model."""
-    inputs = jnp.zeros(sample.shape, sample.dtype)
-    kwargs = train_kwargs(module, train=False)
-    variables: Variables = unfreeze(module.init({"params": key, "dropout": key}, inputs, **kwargs))
-    # Sown values and perturbations.
-    return {
-        name: tree
-        for name, tree in variables.items()
-        if name != "perturbations"
-        and not any(isinstance(leaf, tuple) for leaf in paths.flatten(tree).values())
-    }
-
-
-class Static:
-    """A module as a static argument of jit; hashable also if its attributes are not."""
-
-    def __init__(self, module: linen.Module):
-        self.module = module
-
-    def __hash__(self) -> int:
-        return hash(type(self.module).__qualname__)
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Static):
-            return False
-        try:
-            return self.module is other.module or bool(self.module == other.module)
-        except ValueError:  # an attribute that is an array has no single answer
-            return False
 
 
 # One for all models, so that a second one of a kind compiles nothing; made late, since the options
@@ -295,28 +254,28 @@ def _initialiser(traced: bool) -> Callable[..., Variables]:
 def _initialised(
     static: Static, sample: jax.ShapeDtypeStruct, only: frozenset[str] | None, key: Array
 ) -> Variables:
-    variables = _variables(static.module, sample, key)
+    variables = static.initial(sample, key)
     if only is None:
         return variables
     return paths.unflatten({k: v for k, v in paths.flatten(variables).items() if k in only})
 
 
-def forward(module: linen.Module, variables: Variables, inputs: Array) -> Any:
+def forward(static: Static, variables: Variables, inputs: Array) -> Any:
     """What a module makes of inputs outside of training, in float32.
 
     Args:
-        module: with or without an argument `train`.
+        static: the module and its switches.
         variables: collection -> tree.
         inputs: [N, ...], preprocessed.
     """
     # Accelerators would otherwise multiply in TF32 or bfloat16 unasked.
     with jax.default_matmul_precision("float32"):
-        return module.apply(variables, inputs, **train_kwargs(module, train=False))
+        return static.evaluate(variables, inputs)
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def _apply(static: Static, variables: Variables, inputs: Array) -> Any:
-    return forward(static.module, variables, inputs)
+    return forward(static, variables, inputs)
 
 
 def _frozen_norm(
@@ -326,7 +285,7 @@ def _frozen_norm(
     module = context.module
     is_norm = isinstance(module, BatchNormalization | linen.BatchNorm)
     if is_norm and context.method_name == "__call__":
-        path = "/".join(module.path)
+        path = paths.join(module.path)
         if any(paths.matches(path, pattern) for pattern in frozen):
             if isinstance(module, BatchNormalization):
                 return next_function(*args[:1], **{**kwargs, "train": False})
@@ -334,9 +293,3 @@ def _frozen_norm(
             object.__setattr__(module, "use_running_average", None)
             args, kwargs = args[:1], {**kwargs, "use_running_average": True}
     return next_function(*args, **kwargs)
-
-
-def train_kwargs(module: linen.Module, *, train: bool) -> dict[str, Any]:
-    """The arguments that switch a module between training and evaluation, as it calls them."""
-    known = inspect.signature(type(module).__call__).parameters
-    return {name: on if train else not on for name, on in _TRAIN_ARGUMENTS.items() if name in known}

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cnnjax.checks import whole_number
+from cnnjax.checks import channels_first, whole_number
 from cnnjax.data import Dataset, FileImages, Splits, resize_image
 from cnnjax.data.text.vocabulary import UNKNOWN
 from cnnjax.models.imagenet import IMAGENET_CLASSES, class_names
@@ -195,6 +195,12 @@ def _check_pictures(images: Any, spec: ModelSpec) -> None:
             f"images of shape {list(shape)} are one grey picture [H, W, 1], which needs a batch "
             "axis: images[None]"
         )
+    channels = spec.input_shape[2]
+    if len(shape) == 3 and channels > 1 and channels_first(shape, channels):
+        raise ValueError(
+            f"images of shape {list(shape)} are one picture with its channels first, as PyTorch "
+            "has it: give np.moveaxis(images, 0, -1)[None]"
+        )
     if hasattr(images, "dtype"):
         arrays = [images]
     elif isinstance(images, list | tuple):
@@ -231,6 +237,12 @@ def _arrays(inputs: Any, spec: ModelSpec) -> np.ndarray:
 def _checked(image: np.ndarray, index: int, spec: ModelSpec) -> np.ndarray:
     channels = spec.input_shape[2]
     image = image[..., None] if image.ndim == 2 and channels == 1 else image
+    if channels_first(image.shape, channels):
+        raise ValueError(
+            f"images[{index}] of shape {list(image.shape)} has its channels first, as PyTorch has "
+            f"them, and {spec.name} takes [H, W, {channels}]: give np.moveaxis(images, 1, -1) of a "
+            "batch, np.moveaxis(image, 0, -1) of each image of a list"
+        )
     if image.ndim != 3 or image.shape[2] != channels:
         raise ValueError(
             f"images[{index}] must be [H, W, {channels}], got shape {list(image.shape)}; a single "

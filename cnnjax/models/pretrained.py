@@ -12,21 +12,27 @@ import jax
 from flax import linen
 
 from cnnjax import paths
+from cnnjax.core.text import plain
+from cnnjax.models.fitting import described, models_that_fit
 from cnnjax.models.imagenet import IMAGENET_CLASSES, names_beside
-from cnnjax.models.matching import Arrays, Target, WeightsDoNotFit, match
+from cnnjax.models.matching import Arrays, Match, Target, match
 from cnnjax.models.model import Model
+from cnnjax.models.order import WeightsDoNotFit
+from cnnjax.models.settings import differences
 from cnnjax.models.spec import ModelSpec
 from cnnjax.weights import StoredWeights, read_weights
 
 # Lines of a list of differences before it is cut.
 _MAX_LINES = 12
-
-# Anything could have the weights of fewer layers.
-_MIN_BODY = 3
+_MAX_MESSAGE = 4_000
 
 
 class NewHead(UserWarning):
     """The layers that make logits are random, because the file has none that fit."""
+
+
+class OtherActivations(UserWarning):
+    """The file's weights were made for other activations than the model has."""
 
 
 class PartlyLoaded(UserWarning):
@@ -40,6 +46,7 @@ def with_weights(
     *,
     seed: int = 0,
     allow_partial: bool = False,
+    allow_other_activations: bool = False,
 ) -> Model:
     """A model with the weights of a file.
 
@@ -48,10 +55,12 @@ def with_weights(
         file: as `weights.read_weights` takes it.
         seed: of what the file does not supply.
         allow_partial: take what there is and list the rest in a warning.
+        allow_other_activations: take weights that were made for other activations, with a warning.
 
     Raises:
         WeightsDoNotFit: if the file does not cover the model, but for its head; lists missing (-),
-            extra (+) and differing (~) weights.
+            extra (+) and differing (~) weights. Also if its configuration describes a net that
+            computes something else of the same weights.
         DamagedWeights: if the file cannot be read.
         FileNotFoundError: if there is none.
     """
@@ -64,7 +73,8 @@ def with_weights(
         for layer, arrays in found.found.items()
     }
     if (found.differences and not allow_partial) or not any(usable.values()):
-        raise WeightsDoNotFit(_misfit(stored, spec, found.differences))
+        raise WeightsDoNotFit(_misfit(stored, spec, found, bool(any(usable.values()))))
+    _check_settings(stored, spec, target, found, allow_other_activations)
     if found.differences:
         _warn(PartlyLoaded(f"{file} was loaded in part: {_cut(found.differences)}"))
     if found.new_head:
@@ -73,39 +83,47 @@ def with_weights(
     return _complete(module, spec, stored, usable, seed)
 
 
-def _misfit(stored: StoredWeights, spec: ModelSpec, lines: Sequence[str]) -> str:
-    text = f"{stored.path} does not fit {_described(spec)}: {_cut(lines)}"
-    fitting = [other for other in _models_that_fit(stored) if other != _described(spec)]
+def _misfit(stored: StoredWeights, spec: ModelSpec, found: Match, some: bool) -> str:
+    text = f"{stored.path} does not fit {described(spec)}: {_cut(found.differences)}"
+    fitting = [other for other in models_that_fit(stored) if other != described(spec)]
     if fitting:
         return f"{text}. It has the weights of {' or '.join(fitting)}"
-    return f"{text}. allow_partial=True takes what fits"
+    return f"{text}. {'allow_partial=True takes what fits' if some else 'Nothing in it fits'}"
 
 
-def _described(spec: ModelSpec) -> str:
-    settings = [f"{k}={v}" for k, v in (spec.arguments or {}).items()]
-    return f"{spec.name} ({', '.join(settings)})" if settings else spec.name
+def _check_settings(
+    stored: StoredWeights, spec: ModelSpec, target: Target, found: Match, allowed: bool
+) -> None:
+    """Refuse weights of a net that computes something else with them, by its configuration.
+
+    Raises:
+        WeightsDoNotFit: which names the first layers that are otherwise.
+    """
+    lines = differences(
+        found.sources, stored.net, target.calls, spec.head, logits=spec.task != "values"
+    )
+    activations = [line for line in lines if line.setting.endswith("activation")]
+    others = [str(line) for line in lines if line not in activations]
+    name = described(spec)
+    if others:
+        raise WeightsDoNotFit(
+            f"{stored.path} holds another net than {name}, whose weights have the same shapes: "
+            f"{_cut(others)}"
+        )
+    if not activations:
+        return
+    text = _cut([str(line) for line in activations])
+    if not allowed:
+        raise WeightsDoNotFit(
+            f"{stored.path} was made for other activations than {name} has: {text}. Create the "
+            "model with those, or take its own with allow_other_activations=True"
+        )
+    _warn(OtherActivations(f"{stored.path} was made for other activations: {text}"), 5)
 
 
 def _cut(lines: Sequence[str]) -> str:
     shown = "; ".join(lines[:_MAX_LINES])
     return f"{shown}; and {len(lines) - _MAX_LINES} more" if len(lines) > _MAX_LINES else shown
-
-
-def _models_that_fit(stored: StoredWeights) -> list[str]:
-    """Registered models that the file covers, but for their heads."""
-    from cnnjax.models.registry import BUILDERS, build
-
-    fitting = []
-    for name, builder in BUILDERS.items():
-        variants: list[dict[str, Any]] = [
-            {argument: value} for argument, values in builder.choices for value in values
-        ]
-        for variant in variants or [{}]:
-            module, spec = build(name, **variant)
-            target = Target.of(Model.abstract(module, spec))
-            if len(target.body) > _MIN_BODY and not match(stored, target).differences:
-                fitting.append(_described(spec))
-    return fitting
 
 
 def _refuse_old_resnet(stored: StoredWeights) -> None:
@@ -148,5 +166,6 @@ def _is_imagenet(found: Arrays, spec: ModelSpec) -> bool:
     return spec.num_classes == IMAGENET_CLASSES and set(spec.head) <= set(found)
 
 
-def _warn(warning: UserWarning) -> None:
-    warnings.warn(warning, stacklevel=4)  # at the call of create_model
+def _warn(warning: UserWarning, level: int = 4) -> None:
+    text = plain(warning, _MAX_MESSAGE)
+    warnings.warn(type(warning)(text), stacklevel=level)  # at the call of create_model

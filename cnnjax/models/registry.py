@@ -9,7 +9,7 @@ from typing import Any
 from flax import linen
 
 from cnnjax import paths
-from cnnjax.checks import whole_number
+from cnnjax.checks import check_input_shape, whole_number
 from cnnjax.data import Vocabulary
 from cnnjax.download import DownloadError
 from cnnjax.models import imagenet
@@ -116,6 +116,7 @@ def create_model(
     vocabulary: Vocabulary | None = None,
     weights: str | Path | None = None,
     allow_partial: bool = False,
+    allow_other_activations: bool = False,
     seed: int = 0,
     **arguments: Any,
 ) -> Model:
@@ -140,6 +141,8 @@ def create_model(
             .safetensors. The layers of the head that do not fit, because num_classes or
             include_top differ, get random parameters, and a warning says so.
         allow_partial: take what the file has and list the rest in a warning, instead of an error.
+        allow_other_activations: take weights of a file whose configuration has other activations
+            than the model, with a warning instead of an error.
         seed: of the parameters, in [0, 2^32).
         arguments: of the module: `units=(1024, 512)` and `dropout` for mlp; for cats_convnet
             `dropout`; for cifar_deep `downsampling` and `pooling`; for mnist_convnet `head`,
@@ -171,6 +174,8 @@ def create_model(
     >>> cj.summary(model).parameters
     93322
     """
+    if input_shape is not None:
+        check_input_shape(input_shape)
     module, spec = build(
         name,
         input_shape=input_shape,
@@ -189,7 +194,14 @@ def create_model(
             imagenet.class_names()
     elif isinstance(weights, str) and not Path(weights).suffix and not Path(weights).exists():
         raise ValueError(f"weights must be None, 'imagenet' or the path of a file, got {weights!r}")
-    return with_weights(module, spec, Path(file), seed=seed, allow_partial=allow_partial)
+    return with_weights(
+        module,
+        spec,
+        Path(file),
+        seed=seed,
+        allow_partial=allow_partial,
+        allow_other_activations=allow_other_activations,
+    )
 
 
 def build(

@@ -77,6 +77,8 @@ class ModelSpec:
             [N, positions, num_classes] of a class at each position; "values", [N, num_classes]
             real numbers.
         positions: of the task "positions"; 0 otherwise.
+        train_arguments: which arguments switch a user's module to training, where they have no
+            usual name; "not " stands before one that is True in evaluation.
         vocabulary: which word has which number, of a model of texts; None where unknown.
         resize: how pictures of another size are brought to this one: "crop", "stretch" or "pad".
         interpolation: by which filter: "bilinear" or "nearest".
@@ -103,6 +105,7 @@ class ModelSpec:
     weights: str = ""
     task: str = "classes"
     positions: int = 0
+    train_arguments: tuple[str, ...] = ()
     vocabulary: Vocabulary | None = field(default=None, hash=False, repr=False)
 
     def __post_init__(self) -> None:

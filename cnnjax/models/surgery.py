@@ -102,8 +102,10 @@ def convolutionalize(
         name=f"{model.spec.name}_convolutional",
         input_shape=shape,
         arguments=None,  # no builder makes it
+        train_arguments=(),
     )
-    module = FullyConvolutional(model.module.clone(parent=None), cut.name, tuple(parts))
+    net, switches = model.module.clone(parent=None), model.spec.train_arguments
+    module = FullyConvolutional(net, cut.name, tuple(parts), switches)
     return Model(module, _with_kernels(model.variables, kernels), spec)
 
 
@@ -159,12 +161,12 @@ def _last(model: Model, calls: Sequence[Call]) -> int:
     outputs: dict[str, Any] = {}
 
     def interceptor(next_function: Any, args: Any, kwargs: Any, context: Any) -> Any:
-        outputs["/".join(context.module.path)] = output = next_function(*args, **kwargs)
+        outputs[paths.join(context.module.path)] = output = next_function(*args, **kwargs)
         return output
 
     def note(variables: Variables, inputs: Array) -> Array:
         with linen.intercept_methods(interceptor):
-            result = forward(model.module, variables, inputs)
+            result = forward(model.static, variables, inputs)
         names.extend(name for name, output in outputs.items() if name and output is result)
         return jnp.zeros(())
 

@@ -10,6 +10,7 @@ import numpy as np
 from flax import linen
 
 from cnnjax import paths
+from cnnjax.core.text import plain
 from cnnjax.models.fields import fields_of
 from cnnjax.models.graph import Call, in_keras_order, trace
 from cnnjax.models.model import Model
@@ -62,8 +63,8 @@ class Summary:
         body = [
             (
                 str(row.index),
-                row.name,
-                row.kind,
+                plain(row.name),
+                plain(row.kind),
                 "x".join(map(str, row.output_shape)),
                 f"{row.parameters:,}",
                 f"{row.flops:,}",
@@ -80,7 +81,7 @@ class Summary:
             return "  ".join(c.rjust(w) if r else c.ljust(w) for c, w, r in columns).rstrip()
 
         rule = "-" * len(line(head))
-        lines = [self.title, line(head), rule, *map(line, body), rule, line(total)]
+        lines = [plain(self.title), line(head), rule, *map(line, body), rule, line(total)]
         if self.trainable != self.parameters:
             lines.append(f"trainable: {self.trainable:,}")
         return "\n".join(lines)
@@ -118,7 +119,7 @@ def _rows(model: Model) -> list[LayerRow]:
     """One row a layer, in Keras' order; a layer called twice has one, with the work of both."""
     sizes: dict[str, dict[str, int]] = {}
     for collection in model.variables.values():
-        for path, leaf in paths.flatten(collection).items():
+        for path, leaf in paths.leaves(collection).items():
             owner, _, name = path.rpartition("/")
             sizes.setdefault(owner or model.spec.name, {})[name] = int(np.size(leaf))
     calls = trace(model)

@@ -6,7 +6,8 @@ from cnnjax.training.freezing import FrozenLayersMoved
 from cnnjax.training.load import load
 from cnnjax.training.loop import Run, fit
 from cnnjax.training.optim import learning_rate_factors, make_optimizer, make_schedule
-from cnnjax.training.record import RunDirectory, RunError
+from cnnjax.training.record import RunDirectory
+from cnnjax.training.seal import RunError
 from cnnjax.training.state import TrainState
 from cnnjax.training.step import make_eval_step, make_train_step
 from cnnjax.training.stopping import Interrupted, NonFiniteLoss

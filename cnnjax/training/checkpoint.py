@@ -8,6 +8,7 @@ import json
 import logging
 import re
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -25,6 +26,12 @@ _OS_ERROR = re.compile(r"([A-Z][a-z]+(?: [a-z]+)*) \[os_error_code|\[Errno \d+\]
 
 _LATEST_KEPT = 2  # a damaged latest one leaves its predecessor
 
+_NO_LIMIT_SECONDS = 10 * 365 * 86_400
+
+# A reader beside a writer, which deletes older checkpoints: how often it starts again, and after
+# which seconds.
+_TRIES, _PAUSE_SECONDS = 6, 0.2
+
 
 class CheckpointError(ValueError):
     """A checkpoint that cannot be used: damaged, incomplete, or of another model."""
@@ -37,9 +44,21 @@ class Checkpoints:
         directory: where they are, one subdirectory a step.
         keep: number of best ones kept beside the latest two.
         read_only: for loading; nothing is made or deleted.
+        run_id: of the run, which its checkpoints must have; "" for a run of a version without
+            such ids, None takes the id of the checkpoint that is resumed.
+
+    Raises:
+        CheckpointError: if there can be none.
     """
 
-    def __init__(self, directory: Path, keep: int = 1, *, read_only: bool = False):
+    def __init__(
+        self,
+        directory: Path,
+        keep: int = 1,
+        *,
+        read_only: bool = False,
+        run_id: str | None = None,
+    ):
         import orbax.checkpoint as ocp
         from orbax.checkpoint import checkpoint_managers as managers
 
@@ -47,19 +66,33 @@ class Checkpoints:
         self.directory = Path(directory).absolute()
         self._ocp = ocp
         self._keep = keep
+        self.run_id = run_id
+        self._read_only = read_only
         self._best: list[int] = []  # steps of the best checkpoints, the best one last
-        self._manager = ocp.CheckpointManager(
-            self.directory,
-            options=ocp.CheckpointManagerOptions(
-                create=not read_only,
-                read_only=read_only,
-                cleanup_tmp_directories=not read_only,
-                # Orbax's own BestN forgets the scores of an earlier process.
-                preservation_policy=managers.AnyPreservationPolicy(
-                    [managers.LatestN(_LATEST_KEPT), _Best(self._best, keep)]
-                ),
+        options = ocp.CheckpointManagerOptions(
+            create=not read_only,
+            read_only=read_only,
+            cleanup_tmp_directories=not read_only,
+            # Orbax's own BestN forgets the scores of an earlier process.
+            preservation_policy=managers.AnyPreservationPolicy(
+                [managers.LatestN(_LATEST_KEPT), _Best(self._best, keep)]
+            ),
+            # Directories made in the background are waited for, for minutes and even when the
+            # process ends, also where they cannot be made. The time limit of a save is by the
+            # clock of the wall: where that is set forward, a whole save would be called too late.
+            async_options=ocp.AsyncOptions(
+                timeout_secs=_NO_LIMIT_SECONDS, create_directories_asynchronously=False
             ),
         )
+        try:
+            self._manager = _patiently(
+                lambda: ocp.CheckpointManager(self.directory, options=options)
+            )
+        except OSError as error:
+            raise CheckpointError(
+                f"checkpoints in {self.directory} cannot be {'read' if read_only else 'written'} "
+                f"({error.strerror or error}): mend that first"
+            ) from None
         if not read_only and self.steps():
             try:
                 self._best.extend(self._meta(self.steps()[-1])["best"])
@@ -67,11 +100,13 @@ class Checkpoints:
                 self._best.extend(self.steps())  # whichever was the best, it stays
 
     def steps(self) -> list[int]:
-        """Steps of the complete checkpoints, in ascending order."""
+        """Steps of the complete checkpoints, in ascending order; a reader looks anew."""
+        if self._read_only:
+            _patiently(self._manager.reload)
         return sorted(
             step
             for step in self._manager.all_steps()
-            if any((self.directory / str(step)).glob("*"))  # a stray empty folder is none
+            if _holds_anything(self.directory / str(step))  # a stray empty folder is none
         )
 
     def save(self, state: TrainState, progress: Mapping[str, Any], *, best: bool = False) -> None:
@@ -91,7 +126,7 @@ class Checkpoints:
         # Copies: the next step donates these buffers while Orbax still writes.
         items = {k: jax.tree.map(_on_host, v) for k, v in _items(state).items()}
         leaves = {
-            item: {k: [paths.leaf_hash(v), v.dtype.str] for k, v in paths.flatten(tree).items()}
+            item: {k: [paths.leaf_hash(v), v.dtype.str] for k, v in paths.leaves(tree).items()}
             for item, tree in items.items()
         }
         if best:
@@ -99,6 +134,8 @@ class Checkpoints:
             # it be damaged, must leave a directory that knows a best one.
             self._best[:] = [*self._best, step][-self._keep - 1 :]
         meta: dict[str, Any] = {
+            "run_id": self.run_id,
+            "step": step,
             "leaves": leaves,
             "progress": dict(progress),
             "best": list(self._best),
@@ -109,7 +146,11 @@ class Checkpoints:
             self._manager.save(
                 step,
                 args=args.Composite(
-                    **{name: args.StandardSave(tree) for name, tree in items.items() if tree},
+                    **{
+                        name: args.StandardSave(_renamed(tree, _for_orbax))
+                        for name, tree in items.items()
+                        if tree
+                    },
                     meta=args.JsonSave(meta),
                 ),
             )
@@ -130,17 +171,30 @@ class Checkpoints:
             trees = {name: self._item(step, name, meta) for name in meta["leaves"]}
         except CheckpointError as error:
             raise CheckpointError(f"{error} {self._offer(step)}") from None
+        self.run_id = meta.get("run_id") or ""
         return _into(template, trees, self.directory / str(step)), meta["progress"]
 
     def load_variables(self, step: int | None = None) -> tuple[Tree, dict[str, Any]]:
         """The variables to evaluate of one checkpoint, without the optimiser, and its progress.
 
         Args:
-            step: None takes the best one, which is the latest where nothing was monitored.
+            step: None takes the best one, which is the latest where nothing was monitored; should
+                a training that goes on delete it meanwhile, the one that is the best then.
 
         Raises:
             CheckpointError: if it is damaged, or there is none of that step.
         """
+        for _ in range(_TRIES):
+            before = self.steps()
+            try:
+                return self._load_variables(step)
+            except CheckpointError:
+                time.sleep(_PAUSE_SECONDS)  # what is being deleted is gone by then
+                if self.steps() in (before, []):
+                    raise
+        return self._load_variables(step)
+
+    def _load_variables(self, step: int | None) -> tuple[Tree, dict[str, Any]]:
         if step is not None and step not in self.steps():
             known = ", ".join(map(str, self.steps()))
             raise CheckpointError(
@@ -207,14 +261,18 @@ class Checkpoints:
         meta = self._read(step, "meta", self._ocp.args.JsonRestore())
         if not isinstance(meta, dict) or meta.get("digest") != _digest(meta):
             raise CheckpointError(f"checkpoint {where} is damaged: its description was changed.")
+        if meta.get("step", step) != step:
+            raise CheckpointError(f"checkpoint {where} is that of step {meta['step']}, renamed.")
+        if self.run_id not in (None, meta.get("run_id") or ""):
+            raise CheckpointError(f"checkpoint {where} is of another run than the one it lies in.")
         return meta
 
     def _item(self, step: int, name: str, meta: dict[str, Any]) -> Tree:
         where, leaves = self.directory / str(step), meta["leaves"][name]
         if not leaves:
             return {}
-        tree = self._read(step, name, self._ocp.args.StandardRestore())
-        flat = paths.flatten(tree) if isinstance(tree, dict) else {}
+        tree = _renamed(self._read(step, name, self._ocp.args.StandardRestore()), _from_orbax)
+        flat = paths.leaves(tree) if isinstance(tree, dict) else {}
         if set(flat) != set(leaves):
             lines = "; ".join(paths.differences(dict.fromkeys(leaves), dict.fromkeys(flat)))
             raise CheckpointError(f"checkpoint {where} is damaged: {name} differs: {lines}.")
@@ -256,6 +314,23 @@ class Checkpoints:
         except CheckpointError:
             return False
         return True
+
+
+def _holds_anything(folder: Path) -> bool:
+    try:
+        return any(folder.iterdir())
+    except OSError:  # deleted since it was listed
+        return False
+
+
+def _patiently(make: Callable[[], Any]) -> Any:
+    """Orbax lists a directory, then looks into what is listed: gone where a training deletes it."""
+    for _ in range(_TRIES):
+        try:
+            return make()
+        except FileNotFoundError:
+            time.sleep(_PAUSE_SECONDS)
+    return make()
 
 
 @functools.cache
@@ -331,6 +406,22 @@ def _indexed(tree: Any) -> dict[str, Any]:
     return {f"{i:04d}": leaf for i, leaf in enumerate(jax.tree.leaves(tree))}
 
 
+def _renamed(tree: Any, name: Callable[[str], str]) -> Any:
+    """Nested dictionaries whose names are others."""
+    if not isinstance(tree, dict):
+        return tree
+    return {name(key): _renamed(value, name) for key, value in tree.items()}
+
+
+def _for_orbax(name: str) -> str:
+    """A name without ".", with which Orbax joins names: "a.b" and b below a would be one file."""
+    return name.replace("~", "~0").replace(".", "~3")
+
+
+def _from_orbax(name: str) -> str:
+    return name.replace("~3", ".").replace("~0", "~")
+
+
 def _variables(tree: Tree) -> Tree:
     return {"params": tree["params"], **tree.get("state", {})}
 
@@ -340,12 +431,12 @@ def _into(template: TrainState, trees: dict[str, Tree], where: Path) -> TrainSta
     wanted = {
         f"{item}/{k}": (v.shape, v.dtype.str)
         for item, tree in _items(template).items()
-        for k, v in paths.flatten(jax.tree.map(_on_host, tree)).items()
+        for k, v in paths.leaves(jax.tree.map(_on_host, tree)).items()
     }
     found = {
         f"{item}/{k}": (v.shape, v.dtype.str)
         for item, tree in trees.items()
-        for k, v in paths.flatten(jax.tree.map(np.asarray, tree)).items()
+        for k, v in paths.leaves(jax.tree.map(np.asarray, tree)).items()
     }
     if wanted != found:
         lines = paths.differences(wanted, found)
@@ -355,15 +446,17 @@ def _into(template: TrainState, trees: dict[str, Tree], where: Path) -> TrainSta
         )
     device: Callable[[Any], Any] = lambda tree: jax.tree.map(jax.numpy.array, tree)  # noqa: E731
     model, training = trees["model"], trees["training"]
-    evaluated = paths.flatten(model["params"])
-    trainable, frozen = paths.flatten(template.params), paths.flatten(template.frozen)
-    averaged = paths.unflatten({k: evaluated[k] for k in trainable})
+    evaluated = paths.leaves(model["params"])
+    averaged, frozen = (
+        paths.map_flat(lambda path, _: evaluated[path], tree)
+        for tree in (template.params, template.frozen)
+    )
     treedef = jax.tree.structure(template.opt_state)
     leaves = [training["opt_state"][k] for k in sorted(training.get("opt_state", {}))]
     return TrainState(
         step=device(training["step"]),
         params=device(training.get("params", averaged)),
-        frozen=device(paths.unflatten({k: evaluated[k] for k in frozen})),
+        frozen=device(frozen),
         state=device(model.get("state", {})),
         opt_state=jax.tree.unflatten(
             treedef, map(_like, jax.tree.leaves(template.opt_state), leaves)

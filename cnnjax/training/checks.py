@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from cnnjax.checks import check_channels_last
 from cnnjax.data import Dataset
 from cnnjax.models import Model, ModelSpec
 from cnnjax.models.spec import TOKENS
@@ -80,6 +81,9 @@ def _check_shape(data: Dataset, spec: ModelSpec) -> None:
     if len(data) == 0:
         raise ValueError(f"{data.name}: the data set is empty")
     if tuple(data.image_shape) != spec.input_shape:
+        if len(spec.input_shape) == 3:
+            shape, channels = (len(data), *data.image_shape), spec.input_shape[2]
+            check_channels_last(f"{data.name}: images", shape, channels)
         what = "images" if len(spec.input_shape) == 3 else "inputs"
         raise ValueError(
             f"{data.name} has {what} of shape {list(data.image_shape)}, the model {spec.name} "

@@ -22,10 +22,10 @@ def frozen_hash(variables: Mapping[str, Any], frozen: Sequence[str]) -> str:
     Returns:
         64 hexadecimal digits, equal only if all of it is bitwise equal.
     """
-    return paths.tree_hash(
+    return paths.flat_hash(
         {
             path: leaf
-            for path, leaf in paths.flatten(variables).items()
+            for path, leaf in sorted(paths.leaves(variables).items())
             # Within its collection.
             if any(paths.matches(path.partition("/")[2], pattern) for pattern in frozen)
         }

@@ -8,7 +8,7 @@ from typing import Any
 from cnnjax.models import Model, UnreadableModel, load_model
 from cnnjax.models.files import MODEL_FILE, WEIGHTS_FILE, read_spec, rebuild
 from cnnjax.training.checkpoint import Checkpoints
-from cnnjax.training.record import CHECKPOINTS, RUN_FILE
+from cnnjax.training.record import CHECKPOINTS, RUN_FILE, RunDirectory
 
 
 def load(directory: str | Path, module: Any = None, *, step: int | None = None) -> Model:
@@ -27,6 +27,10 @@ def load(directory: str | Path, module: Any = None, *, step: int | None = None) 
     Raises:
         UnreadableModel: if there is no model, or a run has no checkpoint yet.
         CheckpointError, DamagedWeights: if what is there was changed or cut off.
+
+    Warns:
+        UserWarning: if the records of a run are damaged, so that it is not known whether its
+            checkpoints and model.json belong together.
     """
     directory = Path(directory).expanduser()
     if not directory.is_dir():
@@ -40,7 +44,8 @@ def load(directory: str | Path, module: Any = None, *, step: int | None = None) 
         )
     if not (directory / CHECKPOINTS).is_dir():
         raise UnreadableModel(f"the run {directory} has no checkpoint yet")
-    checkpoints = Checkpoints(directory / CHECKPOINTS, read_only=True)
+    run_id = RunDirectory(directory).check_before_loading()
+    checkpoints = Checkpoints(directory / CHECKPOINTS, read_only=True, run_id=run_id)
     try:
         if not checkpoints.steps():
             raise UnreadableModel(f"the run {directory} has no checkpoint yet")

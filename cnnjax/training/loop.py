@@ -19,18 +19,22 @@ from cnnjax import metrics, paths
 from cnnjax.config import TrainingConfig, qualified_name, to_dict
 from cnnjax.data import Dataset, Loader, Splits, as_splits
 from cnnjax.models import Model
-from cnnjax.models.files import write_spec
+from cnnjax.models.files import MODEL_FILE, write_spec
 from cnnjax.nn import current_conv_engine
 from cnnjax.runtime import compiler_options
+from cnnjax.training.caller import caller
+from cnnjax.training.caller import remark as caller_remark
 from cnnjax.training.checkpoint import CheckpointError, Checkpoints
 from cnnjax.training.checks import check_data
 from cnnjax.training.devices import Devices
 from cnnjax.training.dispatch import Dispatcher, Sums
 from cnnjax.training.evaluation import evaluate_step
 from cnnjax.training.freezing import FrozenLayersMoved, frozen_hash
+from cnnjax.training.identity import IDENTITY, changes, identify, recorded, refusal
 from cnnjax.training.optim import OPTIMIZER_SETTINGS
 from cnnjax.training.progress import Progress, epoch_line
-from cnnjax.training.record import GIVEN, RUN_FILE, RunDirectory, RunError
+from cnnjax.training.record import GIVEN, RUN_FILE, RunDirectory, unwritable
+from cnnjax.training.seal import RunError
 from cnnjax.training.shared import make_steps
 from cnnjax.training.state import TrainState, Tree
 from cnnjax.training.stopping import Interrupted, NonFiniteLoss, StopSignals
@@ -162,9 +166,10 @@ class _Training:
             _check_replaced(config)
         self.model, self.splits, self.config = model, splits, config
         self.settings, self.loss = recorded_settings(config, optimizer), loss
+        self.optimizer = optimizer
         self.loader = Loader(splits.train, config.batch_size, shuffle=True, seed=config.seed)
         total = config.epochs * self.loader.steps
-        steps = make_steps(model, loss, optimizer, config, total)
+        steps = self.steps = make_steps(model, loss, optimizer, config, total)
         self.schedule = steps.schedule
         self.state = TrainState.create(
             model,
@@ -189,6 +194,7 @@ class _Training:
         self.checkpoints: Checkpoints | None = None
         self.claimed = False  # whether the directory is this run's
         self.facts = dict(record or {})
+        self.resumed: dict[str, Any] = {}  # what the record says of this process if it goes on
         self.seconds_before = 0.0
 
     def run(self) -> Run:
@@ -253,12 +259,15 @@ class _Training:
         }
         if self.frozen_hash:
             facts["frozen_hash"] = self.frozen_hash
-        directory.check(config, facts, resume=self.config.resume)
+        allowed = self.config.allow_changed
+        directory.check(config, facts, resume=self.config.resume, allowed=allowed)
+        facts[IDENTITY] = self.identity()
+        self._check_identity(directory, facts[IDENTITY])
         # Until everything is read and verified, nothing that is there may change; where nothing
         # is, the directory becomes this run's before anything else is put into it.
         if not directory.checkpoints.is_dir():
             self._claim(directory, config, facts)
-        self.checkpoints = Checkpoints(directory.checkpoints, self.config.keep)
+        self.checkpoints = Checkpoints(directory.checkpoints, self.config.keep, run_id=directory.id)
         if self.config.resume and self.checkpoints.steps():
             self._restore(directory, self.checkpoints)
             # No error: another machine may round the same seed's values differently.
@@ -270,22 +279,64 @@ class _Training:
                 )
             if self.frozen_hash:
                 facts["frozen_hash"] = self.frozen_hash
-        else:
-            directory.truncate(0)
-            if self.config.resume:
-                self._say(f"nothing was saved in {directory.path}: starting from the beginning")
+        elif self.config.resume:
+            self._say(f"nothing was saved in {directory.path}: starting from the beginning")
         if not self.claimed:
             self._claim(directory, config, facts)
+        directory.truncate(len(self.records))
+
+    def identity(self) -> dict[str, Any]:
+        """What determines this training beside settings and data."""
+        return identify(
+            self.model,
+            self.loss,
+            self.optimizer,
+            self.config,
+            self.steps,
+            self.state,
+            self.probe,
+        )
+
+    def _check_identity(self, directory: RunDirectory, now: Mapping[str, Any]) -> None:
+        """Whether the run in the directory is this one; what it may and does differ in is noted."""
+        if not (directory.path / RUN_FILE).is_file():
+            return
+        record = directory.read(RUN_FILE)
+        then = recorded(record, directory.path)
+        if then is None:
+            warnings.warn(
+                f"an earlier version of cnnjax began the run in {directory.path} and did not "
+                "record its computation: whether module, loss, optimizer and augmentation are the "
+                "same cannot be checked",
+                stacklevel=5,
+            )
+            self.resumed = {IDENTITY: now}
+            return
+        found, remarks = changes(then, now)
+        refused = [c for c in found if not c.allowed_by(self.config.allow_changed)]
+        if refused:
+            raise RunError(f"{directory.path} holds a run that began otherwise: {refusal(refused)}")
+        if found or remarks:
+            changed = [change.text for change in found]
+            self.resumed = {"changed": changed, "remarks": remarks, IDENTITY: now}
+        texts = [*(change.text for change in found), *remarks]
+        for text in [*texts, caller_remark(record.get("caller"), caller())]:
+            if text:
+                self._say(f"other than when the run began: {text}")
 
     def _claim(
         self, directory: RunDirectory, config: Mapping[str, Any], facts: Mapping[str, Any]
     ) -> None:
-        directory.claim(config, facts)
+        directory.claim(config, facts, self.resumed)
         self.claimed = True
-        write_spec(self.model.spec, directory.path)
+        try:
+            write_spec(self.model.spec, directory.path)
+        except OSError as error:
+            raise unwritable(directory.path / MODEL_FILE, error) from None
 
     def _restore(self, directory: RunDirectory, checkpoints: Checkpoints) -> None:
         self.state, progress = checkpoints.load_state(self.state)
+        directory.id = checkpoints.run_id  # where run.json is lost, they alone know it
         if self.frozen_hash:
             # The checkpoint's, not the given model's, whose weights it takes the place of.
             self.frozen_hash = frozen_hash(self.state.variables(), self.config.frozen)
@@ -303,7 +354,7 @@ class _Training:
                 f"{directory.path} stands in epoch {begun} already: resume with at least "
                 f"epochs={begun}, got {self.config.epochs}"
             )
-        self.records = directory.truncate(at.epoch)
+        self.records = directory.kept(at.epoch)
         self.seconds_before = sum(r["seconds"] for r in self.records) + at.seconds
         # A finished training that is prolonged goes on; one stopped early stays stopped.
         at.done = at.epoch >= self.config.epochs or self._patience_over()
@@ -507,6 +558,17 @@ def _check_replaced(config: TrainingConfig) -> None:
                 f"{name}={getattr(config, name)!r} changes the configured optimiser, but another "
                 "one was given: make it a part of that, e.g. with optax.chain"
             )
+
+
+def identity_of(
+    model: Model,
+    data: Splits,
+    config: TrainingConfig,
+    loss: metrics.Loss | None,
+    optimizer: optax.GradientTransformation | None,
+) -> dict[str, Any]:
+    """What would determine a training by `fit`, without training."""
+    return _Training(model, data, config, loss, optimizer, None, False, None).identity()
 
 
 def loss_name(loss: metrics.Loss | None, task: str) -> str:

@@ -13,7 +13,7 @@ from jax import Array
 from cnnjax import paths
 from cnnjax.config import TrainingConfig
 from cnnjax.models import Model
-from cnnjax.models.graph import weighted_layers
+from cnnjax.models.depth import depths
 from cnnjax.training.state import frozen_parameters
 
 # Settings that an optimiser of the caller's takes the place of.
@@ -115,14 +115,13 @@ def learning_rate_factors(config: TrainingConfig, model: Model) -> dict[str, flo
     0.00625
     """
     held = frozen_parameters(model, config.frozen)
-    trained = [path for path in paths.flatten(model.params) if path not in held]
+    trained = [path for path in paths.leaves(model.params) if path not in held]
     factors = dict.fromkeys(trained, 1.0)
     if config.layer_decay != 1:
-        layers = weighted_layers(model)
-        distance = {layer: len(layers) - 1 - i for i, layer in enumerate(layers)}
+        depth = depths(model)
+        last = max(depth.values())
         for path in trained:
-            layer = path.rpartition("/")[0] or model.spec.name
-            factors[path] = config.layer_decay ** distance[layer]
+            factors[path] = config.layer_decay ** (last - depth[f"params/{path}"])
     changed: set[str] = set()
     for pattern, factor in config.rate_factors:
         hits = paths.select(trained, [pattern], "rate_factors", "trained parameter")

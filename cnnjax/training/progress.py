@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Mapping
 from typing import Any
 
 from cnnjax import metrics
+from cnnjax.core.terminal import drawable
 
 _REDRAW_SECONDS = 0.3
 
@@ -76,6 +78,7 @@ class Progress:
             self._bar = None
 
     def _start_bar(self, done: int) -> None:
+        from rich.console import Console
         from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
         from rich.progress import Progress as Bar
 
@@ -85,6 +88,7 @@ class Progress:
             TextColumn("{task.completed}/{task.total}"),
             TextColumn("{task.fields[text]}"),
             TimeRemainingColumn(),
+            console=Console(file=drawable(sys.stdout)),
             transient=True,
         )
         total = self.epochs * self.steps

@@ -13,7 +13,6 @@ import optax
 from cnnjax import metrics
 from cnnjax.config import TrainingConfig
 from cnnjax.models import Model
-from cnnjax.models.model import Static
 from cnnjax.training.optim import make_optimizer, make_schedule
 from cnnjax.training.step import EvalStep, TrainStep, make_eval_step, make_train_step
 
@@ -56,7 +55,9 @@ def make_steps(
         total: number of steps that the schedule lasts.
     """
     shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), model)
-    relevant = replace(config, seed=0, epochs=1, keep=1, resume=False, checkpoint_every=None)
+    relevant = replace(
+        config, seed=0, epochs=1, keep=1, resume=False, allow_changed=(), checkpoint_every=None
+    )
     total = 1 if config.schedule == "constant" else total
     kind = _Kind(shapes, loss, optimizer, relevant, total)
     try:
@@ -84,7 +85,7 @@ class _Kind:
     ):
         self.model, self.loss, self.optimizer = model, loss, optimizer
         self.config, self.total = config, total
-        self._key = (Static(model.module), model.spec, loss, optimizer, config, total)
+        self._key = (model.static, model.spec, loss, optimizer, config, total)
         # A model may have got variables that its module's own `init` does not make.
         self._shapes = jax.tree.structure(model.variables), tuple(jax.tree.leaves(model.variables))
 

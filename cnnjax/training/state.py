@@ -68,9 +68,9 @@ class TrainState:
             ValueError: if a pattern names nothing, or nothing is left to train.
         """
         flat, held = paths.flatten(model.params), frozen_parameters(model, frozen)
-        if len(held) == len(flat):
+        if held == set(paths.leaves(model.params)):
             raise ValueError(f"frozen={tuple(frozen)!r} leaves no parameter to train")
-        copies = {k: jnp.array(v) for k, v in flat.items()}
+        copies = jax.tree.map(jnp.array, flat)
         params = paths.unflatten({k: v for k, v in copies.items() if k not in held})
         return cls(
             step=jnp.zeros((), jnp.int32),
@@ -94,9 +94,9 @@ def frozen_parameters(model: Model, frozen: Sequence[str]) -> set[str]:
     Raises:
         ValueError: if a pattern names neither parameters nor statistics.
     """
-    flat = paths.flatten(model.params)
+    flat = paths.leaves(model.params)
     # A normalisation without scale and offset has statistics only.
-    others = (path for tree in model.state.values() for path in paths.flatten(tree))
+    others = (path for tree in model.state.values() for path in paths.leaves(tree))
     return paths.select({**flat, **dict.fromkeys(others)}, frozen, "frozen") & set(flat)
 
 

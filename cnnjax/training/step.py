@@ -115,11 +115,7 @@ def make_train_step(
                 "average, which says whether it keeps averaged parameters"
             )
         if augment is not None:
-            if "index" not in batch or "epoch" not in batch:
-                raise ValueError(
-                    "augment needs 'index' int32 [N] and 'epoch' in the batch, from which every "
-                    f"example's key is made; got {', '.join(sorted(batch))}"
-                )
+            _check_augmented(augment, batch, task)
             key = rng.named(_key(state), "augment")
             which = (key, batch["epoch"], batch["index"])
             images = augmentation.for_batch(augment, *which, images)
@@ -195,6 +191,20 @@ def _check_augment(augment: AugmentConfig | Callable | None, model: Model) -> No
     if augment is not None and len(model.spec.input_shape) != 3:
         shape = list(model.spec.input_shape)
         raise ValueError(f"augment changes images [H, W, C], and {model.spec.name} takes {shape}")
+    spec = model.spec
+    label = {"positions": (spec.positions,), "values": (spec.num_classes,)}.get(spec.task, ())
+    augmentation.check_labels_stay_true(augment, spec.task, label, spec.input_shape)
+
+
+def _check_augmented(augment: AugmentConfig | Callable, batch: Batch, task: str) -> None:
+    if "index" not in batch or "epoch" not in batch:
+        raise ValueError(
+            "augment needs 'index' int32 [N] and 'epoch' in the batch, from which every "
+            f"example's key is made; got {', '.join(sorted(batch))}"
+        )
+    # A loss of the caller's may want labels of any shape.
+    shapes = batch["label"].shape[1:], batch["image"].shape[1:]
+    augmentation.check_labels_stay_true(augment, task, *shapes)
 
 
 def _check_precision(precision: str) -> None:
@@ -223,7 +233,7 @@ def _keep_frozen(old: Tree, new: Tree, frozen: tuple[str, ...]) -> Tree:
     """New collections, but a frozen layer's statistics as they were; dtypes as they were."""
     result = {}
     for collection, tree in old.items():
-        fresh = paths.flatten(new[collection])
+        fresh = paths.leaves(new[collection])
 
         def pick(path: str, leaf: Array, fresh: Mapping[str, Array] = fresh) -> Array:
             held = any(paths.matches(path, pattern) for pattern in frozen)

@@ -18,11 +18,11 @@ from jax import Array
 
 from cnnjax import paths
 from cnnjax.checks import whole_number
+from cnnjax.core.places import expanded
 from cnnjax.data import Dataset, Loader, Splits, prefetch
 from cnnjax.explain.activations import layer_outputs
 from cnnjax.models import Model
 from cnnjax.models.backbone import POOLINGS
-from cnnjax.models.model import Static
 from cnnjax.storage import text_hash
 from cnnjax.training.checks import check_images
 from cnnjax.transfer.store import FeatureFile, read_facts
@@ -47,7 +47,8 @@ def extract_features(
 
     Training a classifier on the result costs a small part of training it behind the model, but
     the images cannot be augmented. What was computed before is opened, not computed again; what
-    was interrupted goes on. A change of weights, model, layer or data gives other files.
+    was interrupted goes on, and what was damaged is computed again, which the checksums tell when
+    the files are opened. A change of weights, model, layer or data gives other files.
 
     Args:
         model: a backbone without a head, or any model with `layer`; what follows that layer is not
@@ -147,7 +148,7 @@ def _planned(model: Model, layer: str | None, pooling: str | None, directory: Pa
         facts["program"] = text_hash(lowered.as_text())
     else:
         facts["code"] = _code_hash()
-    folder = directory.expanduser().absolute() / text_hash(json.dumps(facts, sort_keys=True))
+    folder = expanded(directory).absolute() / text_hash(json.dumps(facts, sort_keys=True))
     # Where these features were made before, layer and shape are known without tracing the model.
     if known := read_facts(folder, facts):
         return _Work(model, known["layer"], pooling, tuple(known["shape"]), folder, facts)
@@ -193,7 +194,7 @@ def _shape(model: Model, layer: str, pooling: str | None) -> tuple[int, int, int
 
 def _program(model: Model, layer: str, pooling: str | None = None) -> Program:
     """(variables, pixels [N, H, W, C]) -> the layer's output, float32, its maps pooled."""
-    static, spec = Static(model.module), model.spec
+    static, spec = model.static, model.spec
 
     def program(variables: Any, images: Array) -> Array:
         inputs = spec.preprocess(images)
@@ -218,7 +219,13 @@ def _compute(work: _Work, data: Dataset, batch_size: int, say: Callable[[str], N
     file, began = work.file(data), time.perf_counter()
     say(f"{work.what}: {len(data):,} images of {data.name}, into {work.folder}")
     said = began
+    recorded = file.recorded()
     with file.writing(data.labels, work.facts, work.layer) as writer:
+        if writer.done < recorded:
+            say(
+                f"{file.path}: of {recorded:,} rows only the first {writer.done:,} are as they "
+                "were written: the others are computed again"
+            )
         if writer.done:
             say(f"going on at {writer.done:,} of {len(data):,}")
         start = writer.done // batch_size

@@ -1,8 +1,13 @@
-"""Features in a file that is complete or known to be cut off at a certain row."""
+"""Features in a file that is complete or known to be cut off at a certain row.
+
+Each row has a checksum, which depends on the row's number, the data, the model and the layer too:
+rows that were damaged, or are another store's, are known when the file is opened.
+"""
 
 from __future__ import annotations
 
 import errno
+import hashlib
 import io
 import json
 import os
@@ -16,26 +21,32 @@ from typing import IO, Any
 
 import numpy as np
 
+from cnnjax.checks import whole_number
+from cnnjax.core.reading import read_json
 from cnnjax.storage import write_file, write_text
 
 FACTS_FILE = "features.json"
 
 _RECORD_EVERY = 1.0  # seconds: what a killed process loses at most
+_CHECKSUM = 8  # bytes of a row's
+_AT_ONCE = 1 << 24  # bytes that are read to be checked
 
 
 def read_facts(folder: Path, facts: Mapping[str, Any]) -> dict[str, Any] | None:
     """Layer and shape of the features in a folder; None if it has none of these facts."""
     try:
-        known: dict[str, Any] = json.loads((folder / FACTS_FILE).read_text(encoding="utf-8"))
+        known: dict[str, Any] = read_json(folder / FACTS_FILE)
         same = known["of"] == json.loads(json.dumps(facts))
-        return known if same and len(known["shape"]) == 3 and known["layer"] else None
+        shape, layer = known["shape"], known["layer"]
+        usable = len(shape) == 3 and all(whole_number("shape", n) for n in shape)
+        return known if same and usable and isinstance(layer, str) else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
 @dataclass(frozen=True)
 class FeatureFile:
-    """One part's features as a .npy file, its labels and its progress beside it.
+    """One part's features as a .npy file, its labels, checksums and progress beside it.
 
     The rows are appended as plain writes, which fail on a full disk, where a memory map that grows
     would kill the process; how many are on the disk is recorded only after they are there.
@@ -56,8 +67,8 @@ class FeatureFile:
         return self.folder / f"{self.name}.npy"
 
     def open(self) -> np.ndarray | None:
-        """The features, memory-mapped; None unless all rows are there."""
-        if self._done() < self.shape[0]:
+        """The features, memory-mapped; None unless all rows are there, each as it was written."""
+        if self.sound() < self.shape[0]:
             return None
         try:
             found = np.load(self.path, mmap_mode="r", allow_pickle=False)
@@ -85,8 +96,8 @@ class FeatureFile:
             known = {"of": dict(facts), "layer": layer, "shape": self.shape[1:]}
             write_text(self.folder / FACTS_FILE, json.dumps(known, indent=1) + "\n")
             # Without truncation: of two processes, which write the same, none undoes the other.
-            with open(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666), "r+b") as file:
-                writer = RowWriter(self, file)
+            with _opened(self.path) as file, _opened(self.checksums) as checksums:
+                writer = RowWriter(self, file, checksums)
                 try:
                     yield writer
                 finally:
@@ -119,10 +130,10 @@ class FeatureFile:
         """Note that so many rows are on the disk."""
         write_text(self._progress, json.dumps({"rows": rows, "of": self.shape[0]}) + "\n")
 
-    def _done(self) -> int:
-        """Rows that are on the disk for certain."""
+    def recorded(self) -> int:
+        """Rows that are on the disk, as far as is noted."""
         try:
-            rows = json.loads(self._progress.read_text(encoding="utf-8"))["rows"]
+            rows = read_json(self._progress)["rows"]
             size = self.path.stat().st_size
             with open(self.path, "rb") as file:
                 header = self.header()
@@ -131,7 +142,48 @@ class FeatureFile:
             return 0
         if not whole or not isinstance(rows, int):
             return 0
-        return max(min(rows, (size - len(header)) // self.row_bytes()), 0)
+        return max(min(rows, self.shape[0], (size - len(header)) // self.row_bytes()), 0)
+
+    def sound(self) -> int:
+        """Rows from the first on that have their checksums, by reading them."""
+        rows, length = self.recorded(), self.row_bytes()
+        if not rows:
+            return 0
+        try:
+            kept = self.checksums.read_bytes()
+            with open(self.path, "rb") as file:
+                file.seek(len(self.header()))
+                step = max(_AT_ONCE // length, 1)
+                for start in range(0, rows, step):
+                    count = min(step, rows - start)
+                    found = self.checksums_of(start, file.read(count * length))
+                    wanted = kept[_CHECKSUM * start : _CHECKSUM * (start + count)]
+                    if found != wanted:
+                        return start + _equal(found, wanted)
+        except OSError:
+            return 0
+        return rows
+
+    def checksums_of(self, start: int, rows: bytes) -> bytes:
+        """The checksums of consecutive rows.
+
+        Args:
+            start: number of the first.
+            rows: as they are in the file.
+        """
+        length, key = self.row_bytes(), f"{self.folder.name} {self.name}".encode()[:64]
+        view, found = memoryview(rows), []
+        for number in range(len(rows) // length):
+            digest = hashlib.blake2b(digest_size=_CHECKSUM, key=key)
+            digest.update((start + number).to_bytes(8, "little"))
+            digest.update(view[number * length : (number + 1) * length])
+            found.append(digest.digest())
+        return b"".join(found)
+
+    @property
+    def checksums(self) -> Path:
+        """The file with the checksum of each row."""
+        return self.folder / f"{self.name}.checksums"
 
     @property
     def _progress(self) -> Path:
@@ -139,7 +191,7 @@ class FeatureFile:
 
     def _check_space(self) -> None:
         """Before hours of work."""
-        needed = (self.shape[0] - self._done()) * self.row_bytes()
+        needed = (self.shape[0] - self.recorded()) * self.row_bytes()
         free = shutil.disk_usage(self.folder).free
         if needed > free:
             raise OSError(
@@ -155,14 +207,15 @@ class RowWriter:
     Args:
         target: what is written.
         file: open for reading and writing.
+        checksums: likewise.
 
     Attributes:
         done: rows that were written.
     """
 
-    def __init__(self, target: FeatureFile, file: IO[bytes]):
-        self._target, self._file = target, file
-        self.done = target._done()
+    def __init__(self, target: FeatureFile, file: IO[bytes], checksums: IO[bytes]):
+        self._target, self._file, self._checksums = target, file, checksums
+        self.done = target.sound()
         self._recorded = time.perf_counter()
         if not self.done:
             file.write(target.header())
@@ -170,19 +223,36 @@ class RowWriter:
     def write(self, start: int, rows: np.ndarray) -> None:
         """Write float32 [n, h, w, C] at a row; all rows before it must be there."""
         begin = len(self._target.header()) + start * self._target.row_bytes()
+        data = np.ascontiguousarray(rows, "<f4").tobytes()
         self._file.seek(begin)
-        self._file.write(np.ascontiguousarray(rows, "<f4").tobytes())
+        self._file.write(data)
+        self._checksums.seek(_CHECKSUM * start)
+        self._checksums.write(self._target.checksums_of(start, data))
         self.done = start + len(rows)
         if time.perf_counter() - self._recorded > _RECORD_EVERY:
             self.record()
 
     def record(self) -> None:
         """Bring all rows to the disk, and only then note how many there are."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        for file in (self._file, self._checksums):
+            file.flush()
+            os.fsync(file.fileno())
         # Another process may be further on; its rows are on the disk too.
-        self._target.record(max(self.done, self._target._done()))
+        self._target.record(max(self.done, self._target.recorded()))
         self._recorded = time.perf_counter()
+
+
+def _opened(path: Path) -> IO[bytes]:
+    return open(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b")
+
+
+def _equal(found: bytes, wanted: bytes) -> int:
+    """How many checksums are equal from the first on."""
+    same = [
+        found[i : i + _CHECKSUM] == wanted[i : i + _CHECKSUM]
+        for i in range(0, len(found), _CHECKSUM)
+    ]
+    return same.index(False) if False in same else len(same)
 
 
 def _save(path: Path, labels: np.ndarray) -> None:

@@ -1,13 +1,15 @@
 """Weight files: {layer: {weight: array}} to and from disk; no model is known here."""
 
 from cnnjax.weights.arrays import load_safetensors, save_npz, save_safetensors
+from cnnjax.weights.foreign import FORMATS
 from cnnjax.weights.keras_files import write_weights_h5
-from cnnjax.weights.reading import FORMATS, read_weights
-from cnnjax.weights.stored import DamagedWeights, StoredLayer, StoredWeights
+from cnnjax.weights.reading import read_weights
+from cnnjax.weights.stored import DamagedWeights, KerasLayer, StoredLayer, StoredWeights
 
 __all__ = [
     "FORMATS",
     "DamagedWeights",
+    "KerasLayer",
     "StoredLayer",
     "StoredWeights",
     "load_safetensors",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,11 +9,19 @@ from typing import Any
 import numpy as np
 
 from cnnjax import paths
+from cnnjax.core.reading import Unreadable, check_regular
+from cnnjax.core.text import plain
+from cnnjax.weights.archives import members
 from cnnjax.weights.arrays import load_npz, load_safetensors
+from cnnjax.weights.foreign import (
+    FORMATS,
+    foreign_archive,
+    foreign_directory,
+    foreign_file,
+    foreign_names,
+)
 from cnnjax.weights.keras_files import KERAS_MEMBER, read_hdf5, read_keras
 from cnnjax.weights.stored import DamagedWeights, StoredLayer, StoredWeights, as_weight
-
-FORMATS = ".weights.h5, .h5, .keras, .npz or .safetensors"
 
 
 def read_weights(path: str | Path) -> StoredWeights:
@@ -32,46 +39,46 @@ def read_weights(path: str | Path) -> StoredWeights:
         DamagedWeights: if it is of another format or damaged.
     """
     path = Path(path).expanduser()
-    if not path.is_file():
-        state = "is a directory" if path.is_dir() else "does not exist"
-        raise FileNotFoundError(f"weight file {path} {state}")
-    with path.open("rb") as file:
-        start = file.read(8)
-    if start == b"\x89HDF\r\n\x1a\n":
+    if path.is_dir():
+        raise FileNotFoundError(f"weight file {plain(path)} {plain(foreign_directory(path))}")
+    try:
+        with check_regular(path, "weight file").open("rb") as file:
+            start = file.read(512)
+    except (Unreadable, PermissionError) as error:
+        raise DamagedWeights(error) from None
+    if start.startswith(b"\x89HDF\r\n\x1a\n"):
         return read_hdf5(path)
-    if start[:4] == b"PK\x03\x04":
-        members = _members(path)
-        if KERAS_MEMBER in members:
+    if start.startswith(b"PK\x03\x04"):
+        names = [entry.filename for entry in members(path)]
+        if KERAS_MEMBER in names:
             return read_keras(path)
-        if all(member.endswith(".npy") for member in members):
+        if names and all(name.endswith(".npy") for name in names):
             return _by_name(path, load_npz(path))
-        raise DamagedWeights(f"{path} is an archive without weights: expected {FORMATS}")
-    if start[:2] in (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
-        raise DamagedWeights(
-            f"{path} is a pickle, which could run any code and is never loaded: save the weights "
-            f"as {FORMATS}"
-        )
+        kind = foreign_archive(names) or f"is an archive without weights: expected {FORMATS}"
+        raise DamagedWeights(f"{path} {kind}")
+    if path.suffix == ".safetensors" and start[8:9] == b"{":
+        return _by_name(path, load_safetensors(path))
+    if what := foreign_file(path, start):
+        raise DamagedWeights(f"{path} {what}")
     if path.suffix == ".safetensors":
         return _by_name(path, load_safetensors(path))
     raise DamagedWeights(f"{path} is no weight file: expected {FORMATS}")
 
 
-def _members(path: Path) -> list[str]:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return archive.namelist()
-    except (zipfile.BadZipFile, OSError) as error:
-        raise DamagedWeights(f"{path} is not a readable .keras or .npz file: {error}") from None
-
-
 def _by_name(path: Path, tree: Mapping[str, Any]) -> StoredWeights:
     """Layers from arrays named layer/weight, or collection/layer/weight as `cj.save` writes."""
     layers: dict[str, dict[str, np.ndarray]] = {}
-    for key, array in paths.flatten(tree).items():
+    arrays = paths.flatten(tree)
+    if arrays and (what := foreign_names(list(arrays))):
+        raise DamagedWeights(f"{path} {what}")
+    for key, array in arrays.items():
         layer, _, weight = key.removeprefix("params/").removeprefix("batch_stats/").rpartition("/")
         if not layer:
             raise DamagedWeights(f"{path}: arrays must be named layer/weight, got {key!r}")
-        layers.setdefault(layer, {})[weight] = as_weight(array, path, key)
+        weights = layers.setdefault(layer, {})
+        if weight in weights:
+            raise DamagedWeights(f"{path}: {layer}/{weight} is there twice")
+        weights[weight] = as_weight(array, path, key)
     if not layers:
         raise DamagedWeights(f"{path} holds no arrays")
     stored = tuple(StoredLayer(name, "", arrays) for name, arrays in layers.items())

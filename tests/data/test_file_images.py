@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from cnnjax.data import Decoding, FileImages, Loader, UnreadableImage, load, pixel_cache, prefetch
+from cnnjax.data import Decoding, FileImages, Loader, UnreadableImage, load, prefetch
 from cnnjax.data.dataset import Dataset
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
@@ -102,7 +102,7 @@ def test_a_damaged_cache_is_made_again(folder):
     np.testing.assert_array_equal(load(folder, image_size=(4, 4)).train.images[:], pixels)
 
 
-@pytest.mark.parametrize("file", ["images.npy", "images.crc32"])
+@pytest.mark.parametrize("file", ["images.npy", "checksums.json"])
 def test_a_cache_of_other_pixels_is_made_again(folder, tmp_path, monkeypatch, file):
     monkeypatch.setenv("CNNJAX_CACHE_DIR", str(tmp_path))
     first = load(folder, image_size=(4, 4)).train.images
@@ -119,21 +119,6 @@ def test_a_cache_of_other_pixels_is_made_again(folder, tmp_path, monkeypatch, fi
     told.clear()
     load(folder, image_size=(4, 4), progress=told.append)
     assert told == []
-
-
-def test_a_large_cache_and_one_of_an_older_version_are_taken_as_they_are(
-    folder, tmp_path, monkeypatch
-):
-    monkeypatch.setenv("CNNJAX_CACHE_DIR", str(tmp_path))
-    kept = load(folder, image_size=(4, 4)).train.images.cache_folder
-    content = (kept / "images.npy").read_bytes()
-    (kept / "images.npy").write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-    assert pixel_cache.open_pixels(kept) is None
-    monkeypatch.setattr(pixel_cache, "CHECKED", 11 * 4 * 4 * 3 - 1)
-    assert pixel_cache.open_pixels(kept) is not None
-    monkeypatch.undo()
-    (kept / "images.crc32").unlink()
-    assert pixel_cache.open_pixels(kept) is not None
 
 
 def test_a_full_disk_leaves_nothing_half_written(folder, tmp_path, monkeypatch):

@@ -1,6 +1,15 @@
 """Image files of every kind, and sizes against Pillow by hand."""
 
+import os
+import resource
+import socket
 import struct
+import threading
+import time
+import warnings
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +18,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
 
-from cnnjax.data import UnreadableImage, read_image, resize_image
+from cnnjax.data import Decoding, UnreadableImage, image_files, read_image, resize_image
+from cnnjax.data.image_files import _Allowance, upright_size
 
 RNG = np.random.default_rng(0)
 RGB = RNG.integers(0, 256, (5, 7, 3), dtype=np.uint8)
@@ -19,6 +29,12 @@ GREY = RNG.integers(0, 256, (5, 7), dtype=np.uint8)
 def saved(image, path, **options):
     (Image.fromarray(image) if isinstance(image, np.ndarray) else image).save(path, **options)
     return path
+
+
+def listening(path):
+    server = socket.socket(socket.AF_UNIX)
+    server.bind(str(path))
+    server.close()
 
 
 def test_rgb(tmp_path):
@@ -142,13 +158,22 @@ def test_whatever_pillow_raises_the_file_is_called_unreadable(tmp_path, monkeypa
         read_image(path)
 
 
-def test_content_that_pillow_does_not_know_is_named(tmp_path):
-    path = saved(RGB, tmp_path / "a.png", format="DDS")
-    content = bytearray(path.read_bytes())
-    content[80:84] = (1).to_bytes(4, "little")  # flags of a pixel format that nobody has
-    path.write_bytes(content)
-    with pytest.raises(UnreadableImage, match=r"not a readable image \(Unknown pixel format"):
+@pytest.mark.parametrize("other", ["DDS", "EPS", "ICO", "PCX", "TGA", "JPEG2000", "PDF"])
+def test_only_formats_that_are_named_are_opened(tmp_path, other):
+    path = saved(RGB, tmp_path / "a.png", format=other)
+    with pytest.raises(UnreadableImage, match=r"a\.png: not a readable image \(no whole BMP, GIF,"):
         read_image(path)
+
+
+def test_no_program_is_started_for_postscript(tmp_path, monkeypatch):
+    program = tmp_path / "gs"
+    program.write_text(f"#!/bin/sh\ntouch {tmp_path}/ran\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    for name in ("a.jpg", "a.png", "a.eps"):
+        with pytest.raises(UnreadableImage):
+            read_image(saved(RGB, tmp_path / name, format="EPS"))
+    assert not (tmp_path / "ran").exists()
 
 
 def test_lack_of_memory_is_not_the_files_fault(tmp_path, monkeypatch):
@@ -214,6 +239,177 @@ def test_an_image_that_pillow_takes_for_a_bomb_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
     with pytest.raises(UnreadableImage, match=r"a\.png: not a readable image \(.*decompression"):
         read_image(path)
+
+
+def header_of(width, height):
+    """A PNG file that announces a size, and whose pixels are black as far as they go."""
+
+    def chunk(name, content):
+        crc = zlib.crc32(name + content)
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", crc)
+
+    head = struct.pack(">IIBBBBB", width, height, 16, 6, 0, 0, 0)
+    data = zlib.compress(bytes(1000))
+    parts = (chunk(b"IHDR", head), chunk(b"IDAT", data), chunk(b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+@pytest.mark.parametrize(
+    ("size", "message"),
+    [
+        ((100_000_000, 1), "100,000,000 x 1 pixels: a side has more than 1,048,576"),
+        ((1, 2_000_000), "1 x 2,000,000 pixels: a side has more than 1,048,576"),
+        ((13_000, 13_000), "13,000 x 13,000 pixels are more than 134,217,728 in all"),
+        ((1_048_576, 129), "1,048,576 x 129 pixels are more than"),
+        ((60_000, 60_000), "exceeds limit"),
+    ],
+)
+@pytest.mark.parametrize("bomb_limit", [Image.MAX_IMAGE_PIXELS, None])
+def test_images_beyond_all_bounds_are_not_decoded(tmp_path, monkeypatch, size, message, bomb_limit):
+    (tmp_path / "a.png").write_bytes(header_of(*size))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", bomb_limit)
+    monkeypatch.setattr(PngImageFile, "load", lambda image: pytest.fail("decoded"))
+    if bomb_limit is None and "limit" in message:
+        message = "60,000 x 60,000 pixels are more than"
+    with pytest.raises(UnreadableImage, match=rf"a\.png: not a readable image \(.*{message}"):
+        read_image(tmp_path / "a.png")
+
+
+def test_a_photo_of_100_million_pixels_is_within_the_bounds(tmp_path, recwarn):
+    path = saved(Image.new("L", (12_000, 9_000), 77), tmp_path / "a.jpg")
+    pixels = read_image(path, channels=1)
+    assert pixels.shape == (9_000, 12_000, 1)
+    assert (pixels[::100, ::100] == 77).all()
+    assert not list(recwarn)
+
+
+def test_a_file_of_gigabytes_is_not_read(tmp_path):
+    with open(tmp_path / "a.bmp", "wb") as file:
+        file.truncate(2**40)
+    with pytest.raises(UnreadableImage, match=r"a\.bmp: .*1,099,511,627,776 bytes are more than"):
+        Decoding((8, 8))(tmp_path / "a.bmp")
+
+
+def test_all_threads_together_have_one_allowance():
+    allowance, most, now, high = _Allowance(100), threading.Lock(), [0], [0]
+
+    def work(amount):
+        with allowance.held(amount):
+            with most:
+                now[0] += amount
+                high[0] = max(high[0], now[0])
+            time.sleep(0.001)
+            with most:
+                now[0] -= amount
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(work, [30, 100, 60, 1, 99, 50, 50, 7] * 8))
+    assert now == [0]
+    assert 30 < high[0] <= 100
+
+
+def test_what_fails_gives_back_its_part_of_the_allowance(tmp_path, monkeypatch):
+    monkeypatch.setattr(image_files, "_IN_WORK", _Allowance(5000))
+    cut(tmp_path / "a.png")  # of 64 x 64
+    for _ in range(3):
+        with pytest.raises(UnreadableImage):
+            read_image(tmp_path / "a.png")
+    read_image(saved(RGB, tmp_path / "b.png"))
+    assert image_files._IN_WORK._left == 5000
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda p: os.symlink("/dev/zero", p), listening])
+def test_what_is_no_regular_file_is_not_waited_for(tmp_path, make):
+    path = tmp_path / "a.jpg"
+    make(path)
+    for read in (read_image, Decoding((8, 8)), upright_size):
+        with pytest.raises(
+            UnreadableImage, match=r"a\.jpg: .*is a (pipe|device|socket), not a reg"
+        ):
+            read(path)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "gif", "bmp", "tiff", "webp", "ppm"])
+def test_a_file_that_is_cut_off_is_an_error_in_every_format(tmp_path, suffix):
+    smooth = np.linspace(0, 255, 64 * 64 * 3).reshape(64, 64, 3).astype(np.uint8)
+    path = saved(smooth, tmp_path / f"a.{suffix}")
+    content = path.read_bytes()
+    read_image(path)
+    for share in (0.3, 0.6, 0.9):
+        path.write_bytes(content[: int(share * len(content))])
+        with pytest.raises(UnreadableImage, match=r"a\..*: not a readable image"):
+            read_image(path)
+
+
+def test_what_phones_write_as_mpo(tmp_path):
+    smooth = np.linspace(0, 255, 32 * 32 * 3).reshape(32, 32, 3).astype(np.uint8)
+    path, other = tmp_path / "a.jpg", Image.fromarray(255 - smooth)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(smooth).save(path, "MPO", save_all=True, append_images=[other], exif=exif)
+    with Image.open(path) as opened:
+        assert opened.format == "MPO"
+    assert np.abs(read_image(path).astype(int) - np.rot90(smooth, -1)).max() <= 12
+
+
+ORIENTED = [
+    lambda a: a, np.fliplr, lambda a: np.rot90(a, 2), np.flipud, lambda a: a.swapaxes(0, 1),
+    lambda a: np.rot90(a, -1), lambda a: np.rot90(a, 2).swapaxes(0, 1), np.rot90,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize(
+    "suffix", ["jpg", "png", "webp", "tif", "deflated.tif", "8.tif", "16.tif", "mpo"]
+)
+def test_sizes_are_those_of_the_upright_image_in_every_format(tmp_path, suffix, orientation):
+    exif, options = Image.Exif(), {}
+    exif[0x0112] = orientation
+    image = np.repeat(np.repeat(RGB, 8, axis=0), 8, axis=1)
+    if suffix in ("8.tif", "16.tif"):  # which Pillow maps to memory
+        image = image[..., 0] if suffix == "8.tif" else image[..., 0].astype(np.uint16) * 257
+    if suffix.endswith("tif"):
+        options = {"tiffinfo": {274: orientation}}
+        if suffix == "deflated.tif":
+            options["compression"] = "tiff_deflate"
+    else:
+        options = {"exif": exif, "lossless": True, "quality": 100}
+    path = saved(image, tmp_path / f"a.{suffix}", **options)
+    read = read_image(path)
+    assert upright_size(path) == read.shape[:2]
+    wanted = ORIENTED[orientation - 1](np.repeat(np.repeat(RGB, 8, axis=0), 8, axis=1))
+    if suffix in ("8.tif", "16.tif"):
+        wanted = np.repeat(wanted[..., :1], 3, axis=-1)
+    assert read.shape == wanted.shape
+    if suffix not in ("jpg", "mpo"):
+        assert read.tolist() == wanted.tolist()
+    assert np.abs(read.astype(int) - wanted).mean() < 40
+
+
+def test_no_warning_of_pillow_is_heard_or_becomes_an_error(tmp_path, capfd):
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F] = 6, "a maker's long name"
+    path = saved(RGB, tmp_path / "a.jpg", exif=exif)
+    wanted = np.rot90(read_image(saved(RGB, tmp_path / "b.jpg")), -1)
+    content = path.read_bytes()
+    at = content.index(struct.pack(">HHI", 0x010F, 2, 20))
+    path.write_bytes(content[: at + 4] + struct.pack(">I", 60_000) + content[at + 8 :])
+    for action in ("error", "always"):
+        with warnings.catch_warnings(record=True) as heard:
+            warnings.simplefilter(action)
+            before = list(warnings.filters)
+            assert read_image(path).tolist() == wanted.tolist()
+            assert warnings.filters == before
+        assert heard == []
+    with pytest.warns(UserWarning, match="Skipping tag"), Image.open(path) as image:
+        image.getexif()
+    assert capfd.readouterr() == ("", "")
+
+
+def test_the_palettes_of_indexed_images_with_alphas_cause_no_warning(tmp_path, recwarn):
+    image = Image.fromarray(RGB).quantize(8)
+    read_image(saved(image, tmp_path / "a.png", transparency=bytes(range(8))), channels=1)
+    assert not list(recwarn)
 
 
 def test_any_other_number_of_channels_is_refused(tmp_path):
@@ -286,6 +482,23 @@ def test_any_size_becomes_any_other(size, target, policy):
 def test_a_box_that_rounding_puts_outside_the_image():
     # (243 / 196) * 196 > 243 in floating point.
     assert resize_image(np.ones((533, 243, 3), np.uint8), (265, 196)).shape == (265, 196, 3)
+
+
+@pytest.mark.parametrize("policy", ["crop", "stretch", "pad"])
+@pytest.mark.parametrize("size", [(1, 200_000), (200_000, 1), (200_000, 3)])
+def test_strips_are_resized_within_bounds(policy, size):
+    """Pillow's horizontal pass of a high strip to this width would hold 800 MB."""
+    strip = np.full((*size, 3), 90, np.uint8)
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + 2**28, hard))
+    try:
+        resized = resize_image(strip, (30, 1000), policy)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+    assert resized.shape == (30, 1000, 3)
+    assert set(np.unique(resized)) <= {0, 90}
+    assert (resized == 90).any()
 
 
 def test_an_unknown_policy_is_named():

@@ -527,6 +527,11 @@ def of_other_length(folder):
     np.save(folder / "labels.npy", np.zeros(3, np.int32))
 
 
+def other_labels(folder):
+    labels = np.load(folder / "labels.npy")
+    np.save(folder / "labels.npy", labels[::-1])
+
+
 @pytest.mark.parametrize(
     "damage",
     [
@@ -535,8 +540,10 @@ def of_other_length(folder):
         lambda folder: (folder / "labels.npy").write_bytes(b""),
         lambda folder: (folder / "images.npy").write_bytes(b"no array at all"),
         lambda folder: (folder / "labels.npy").unlink(),
+        other_labels,
+        lambda folder: (folder / "encoding.txt").write_text("GIF"),
     ],
-    ids=["truncated", "other length", "empty", "garbage", "missing"],
+    ids=["truncated", "length", "empty", "garbage", "missing", "other labels", "other encoding"],
 )
 def test_a_damaged_cache_is_built_anew(tiny, cache, damage):
     load("pets", data_dir=tiny)
@@ -546,7 +553,7 @@ def test_a_damaged_cache_is_built_anew(tiny, cache, damage):
     splits = load("pets", data_dir=tiny, progress=told.append)
     assert as_pairs(splits.train) == PAIRS
     assert len(told) == 1
-    assert told[0].startswith("decoding pets train")
+    assert told[0].startswith("decoding pets train anew, since the cache is damaged, into ")
     load("pets", data_dir=tiny, progress=told.append)
     assert len(told) == 1
 

@@ -117,7 +117,7 @@ def nested_pair(request):
     kernel[:, 0] = np.abs(kernel[:, 0])  # at least one class with a map that is not empty
     head.set_weights([kernel, np.zeros(4, np.float32)])
     base = {"mobilenet": MobileNet, "vgg16": VGG16}[request.param](include_top=False, **arguments)
-    ours = cj.Model.from_module(Nested(base), (64, 64, 3))
+    ours = cj.Model.from_module(Nested(base), (64, 64, 3), train_argument=False)
     variables = {name: {"base": tree} for name, tree in twins.ours.variables.items()}
     variables["params"]["head"] = {"kernel": jnp.asarray(kernel), "bias": jnp.zeros(4)}
     return request.param, twins.keras, head, ours.replace(variables=variables)

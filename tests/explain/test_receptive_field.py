@@ -78,7 +78,7 @@ class Mixed(linen.Module):
 
 
 def test_strides_padding_and_shortcuts():
-    model = Model.from_module(Mixed(), (64, 72, 2))
+    model = Model.from_module(Mixed(), (64, 72, 2), train_argument=False)
     compare(
         model, ["pad", "conv", "norm", "depthwise", "separable", "sum", "pool", "linen", "pairs"]
     )

@@ -297,7 +297,8 @@ class Head(linen.Module):
     ],
 )
 def test_what_cannot_be_converted_is_named(kind, message):
-    model = Model.from_module(Shape(kind), (6, 6, 1))
+    same = False if kind == "normalised" else None
+    model = Model.from_module(Shape(kind), (6, 6, 1), train_argument=same)
     with pytest.raises(ValueError, match=f"^Shape cannot be made fully convolutional: .*{message}"):
         convolutionalize(model)
 

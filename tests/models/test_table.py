@@ -159,7 +159,7 @@ class Shared(linen.Module):
 
 
 def test_layers_used_twice_statistics_and_plain_functions():
-    model = Model.from_module(Shared(), (16, 16, 4))
+    model = Model.from_module(Shared(), (16, 16, 4), train_argument=False)
     table = summary(model)
     rows = {row.name: row for row in table.rows}
     assert list(rows) == ["conv", "norm", "wide", "logits"]

@@ -19,6 +19,7 @@ import cnnjax as cj
 from cnnjax import metrics, paths
 from cnnjax.training import FrozenLayersMoved, Interrupted, TrainState, make_train_step, shared
 from cnnjax.training.freezing import frozen_hash
+from cnnjax.training.seal import sealed
 from cnnjax.transfer import Head, base_layers, layers_before, replace_head
 
 Arrays = tuple[np.ndarray, np.ndarray]
@@ -134,12 +135,12 @@ def test_a_resumed_run_is_proven_from_its_beginning(tmp_path: Path) -> None:
     assert recorded["frozen_hash"] == recorded["frozen_hash_after"] == began
     # A record of before there was such a hash.
     old = {k: v for k, v in recorded.items() if not k.startswith("frozen")}
-    (tmp_path / "run" / "run.json").write_text(json.dumps(old))
+    (tmp_path / "run" / "run.json").write_text(sealed(old))
     fit(tmp_path / "run", resume=True, epochs=4)
     assert facts(tmp_path / "run")["frozen_hash"] == began
     # A checkpoint of other frozen layers than the run began with.
-    recorded["frozen_hash"] = "0" * 64
-    (tmp_path / "run" / "run.json").write_text(json.dumps(recorded))
+    other = {**facts(tmp_path / "run"), "frozen_hash": "0" * 64}
+    (tmp_path / "run" / "run.json").write_text(sealed(other))
     with pytest.raises(FrozenLayersMoved, match=r"frozen layers in .*checkpoints are not those"):
         fit(tmp_path / "run", resume=True, epochs=5)
 

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 import optax
 import pytest
-from commands import after_every_dispatch
+from commands import after_every_dispatch, reseal
 
 import cnnjax as cj
 from cnnjax.report import write_report
@@ -185,6 +185,7 @@ def test_resuming_keeps_how_the_run_began(squares: Arrays, tmp_path: Path) -> No
     first = json.loads(file.read_text())
     first["machine"]["cores"] = 99
     file.write_text(json.dumps(first))
+    reseal(tmp_path / "run")
     fit(squares, tmp_path / "run", epochs=2, resume=True)
     record = json.loads(file.read_text())
     for name in ("machine", "versions", "code", "initial_hash", "started", "command"):
@@ -277,6 +278,7 @@ def forget(run: Path, *names: str, part: str = "training") -> None:
     for name in names:
         del config[part][name]
     (run / "config.json").write_text(json.dumps(config))
+    reseal(run)
 
 
 NEW_SETTINGS = ("rate_factors", "layer_decay", "clip_norm", "log_gradients")
@@ -312,6 +314,7 @@ def test_so_is_one_with_augmentation_and_an_optimiser_of_its_own(tmp_path: Path)
     settings = json.loads((run / "config.json").read_text())
     settings["training"]["augment"] = {"width_shift": 2}
     (run / "config.json").write_text(json.dumps(settings))
+    reseal(run)
     config = dataclasses.replace(config, resume=True)
     cj.fit(model, noise(), config, optimizer=optimizer, directory=run, verbose=False)
 
@@ -383,7 +386,9 @@ def test_the_model_loads_also_where_the_records_are_damaged(finished: Path, run:
     for name in ("config.json", "run.json", "metrics.jsonl"):
         (run / name).write_text("{")
     wanted = json.loads((finished / "run.json").read_text())["parameter_hash"]
-    assert cj.paths.tree_hash(cj.load(run).variables) == wanted
+    with pytest.warns(UserWarning, match=r"belong together is not known: .*run\.json cannot be"):
+        model = cj.load(run)
+    assert cj.paths.tree_hash(model.variables) == wanted
 
 
 def test_a_missing_directory_or_record_is_named(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ from cnnjax.training.checkpoint import Checkpoints
 from cnnjax.training.state import TrainState
 
 Arrays = tuple[np.ndarray, np.ndarray]
-TIMING = ("seconds", "images_per_second", "waiting")
+TIMING = ("seconds", "images_per_second", "waiting", "seal")
 
 # Trains in a process of its own, at a pace that leaves time to kill it.
 CHILD = """

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from cnnjax.data.idx import read_idx
+from cnnjax.data.image_files import UnreadableImage, opened_image
 
 Example = tuple[int | str, dict[str, Any]]  # key, features
 
@@ -198,19 +199,17 @@ def cats_vs_dogs(files: Mapping[str, Path]) -> Contents:
 
 def _jpeg(content: bytes) -> bytes | None:
     """A photo as a JPEG in RGB; None for what is no JFIF file, or cannot be decoded."""
-    from PIL import Image
-
     if b"JFIF" not in content[:10]:
         return None
     try:
-        with Image.open(io.BytesIO(content)) as image:
+        with opened_image(content, "") as image:
             image.load()
             if image.mode == "RGB":
                 return content
             recoded = io.BytesIO()
             image.convert("RGB").save(recoded, "JPEG", quality=_JPEG_QUALITY)
             return recoded.getvalue()
-    except (OSError, ValueError, SyntaxError):
+    except UnreadableImage:
         return None
 
 

@@ -1,0 +1,74 @@
+"""Which registered models a weight file is of."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flax import linen
+
+from cnnjax.models.matching import Target, match
+from cnnjax.models.model import Model
+from cnnjax.models.order import WeightsDoNotFit
+from cnnjax.models.spec import ModelSpec
+from cnnjax.weights import StoredWeights
+
+# Anything could have the weights of fewer layers.
+_MIN_BODY = 3
+
+
+class _Elsewhere(Exception):
+    """The way out of a net at the first weight that the file does not have."""
+
+
+def described(spec: ModelSpec) -> str:
+    """A model with what it was created with."""
+    settings = [f"{k}={v}" for k, v in (spec.arguments or {}).items()]
+    return f"{spec.name} ({', '.join(settings)})" if settings else spec.name
+
+
+def models_that_fit(stored: StoredWeights) -> list[str]:
+    """Registered models that the file covers, but for their heads."""
+    from cnnjax.models.registry import BUILDERS, build
+
+    shapes = {tuple(array.shape) for layer in stored.layers for array in layer.arrays.values()}
+    fitting = []
+    for name, builder in BUILDERS.items():
+        variants: list[dict[str, Any]] = [
+            {argument: value} for argument, values in builder.choices for value in values
+        ]
+        for variant in variants or [{}]:
+            module, spec = build(name, **variant)
+            if _has_all(shapes, module, spec) and _fits(stored, module, spec):
+                fitting.append(described(spec))
+    return fitting
+
+
+def _has_all(shapes: set[tuple[int, ...]], module: linen.Module, spec: ModelSpec) -> bool:
+    """Whether every kernel of a model's body has a shape that is there.
+
+    The net is left at the first one that has not: to build all of them takes seconds.
+    """
+
+    def interceptor(next_function: Any, args: Any, kwargs: Any, context: Any) -> Any:
+        output = next_function(*args, **kwargs)
+        owner = context.module
+        if context.method_name == "__call__" and owner.path and owner.path[0] not in spec.head:
+            for weight in owner.variables.get("params", {}).values():
+                if getattr(weight, "ndim", 0) > 1 and tuple(weight.shape) not in shapes:
+                    raise _Elsewhere
+        return output
+
+    try:
+        with linen.intercept_methods(interceptor):
+            Model.abstract(module, spec)
+    except _Elsewhere:
+        return False
+    return True
+
+
+def _fits(stored: StoredWeights, module: linen.Module, spec: ModelSpec) -> bool:
+    target = Target.of(Model.abstract(module, spec))
+    try:
+        return len(target.body) > _MIN_BODY and not match(stored, target).differences
+    except WeightsDoNotFit:
+        return False
