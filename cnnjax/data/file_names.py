@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from cnnjax import paths
+from cnnjax.core.places import expanded
 from cnnjax.core.reading import check_regular
 from cnnjax.core.text import plain
 from cnnjax.data.tfds import DataNotFound
@@ -73,7 +74,7 @@ def existing(path: str | Path) -> Path:
         DataNotFound: if it is not.
         Unreadable: if it is a folder, a pipe or a device.
     """
-    path = Path(path).expanduser().absolute()
+    path = expanded(path).absolute()
     if not os.path.lexists(path):
         raise DataNotFound(f"data file {plain(path)} does not exist (looked in {path.parent})")
     try:

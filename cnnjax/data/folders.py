@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from cnnjax.core.places import expanded
 from cnnjax.data.file_names import is_clutter, listed
 from cnnjax.data.layout import Layout, find_layout, folders_in, leads_up, places_of
 from cnnjax.data.parts import part_in
@@ -48,7 +49,7 @@ def scan_folder(
             have, parts that are ambiguous, folders that hold the same folders and are parts by no
             name, or class_names that are no list.
     """
-    root = Path(folder).expanduser().absolute()
+    root = expanded(folder).absolute()
     if not root.is_dir():
         raise DataNotFound(f"folder {root} does not exist, or is a file")
     layout = find_layout(root, checked_names(class_names), SUFFIXES)

@@ -13,6 +13,7 @@ from typing import IO
 
 import numpy as np
 
+from cnnjax.core.places import expanded
 from cnnjax.core.reading import check_regular
 from cnnjax.data.dataset import Dataset, Splits, from_arrays, with_class_names
 from cnnjax.data.file_names import existing
@@ -46,7 +47,7 @@ def read_idx(path: str | Path) -> np.ndarray:
         ValueError: if it is no regular file, no idx file of bytes, is cut off, or goes on behind
             its end.
     """
-    path = check_regular(Path(path).expanduser(), "data file")
+    path = check_regular(expanded(path), "data file")
     size = path.stat().st_size
     with open(path, "rb") as raw:
         compressed = raw.read(2) == _GZIP

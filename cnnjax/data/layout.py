@@ -289,7 +289,8 @@ def _refuse_parts_among(top: Path, folders: Mapping[str, Path], suffixes: Collec
         if part_named(name) or (len(held) > 1 and not _holds_files(folder, suffixes)):
             raise ValueError(
                 f"{top} has {name}/ with folders in it ({plain(held[0])}/) beside class folders: "
-                f"put these into train/, beside {name}/; or, if {name!r} is a class, give class_names"
+                f"put these into train/, beside {name}/; or, if {name!r} is a class, give "
+                "class_names"
             )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cnnjax import paths
+from cnnjax.core.places import expanded
 from cnnjax.data.idx import is_idx
 from cnnjax.data.prepare.recipes import RECIPES
 from cnnjax.data.tfds import prepared_names, prepared_versions, tfds_directory
@@ -24,6 +25,15 @@ _OWN = (
 )
 
 
+def path_of(name: str) -> Path:
+    """The path that a name may be; the folder of the process for an empty one, which is none.
+
+    Raises:
+        ValueError: for a user who is not there, as in ~nobody/data, or a null byte.
+    """
+    return expanded(name) if name else Path()
+
+
 def kind_of(name: str, data_dir: str | Path | None) -> str:
     """What `load` takes a name, folder or file for.
 
@@ -31,7 +41,7 @@ def kind_of(name: str, data_dir: str | Path | None) -> str:
         "digits", "folder" (of class folders), "idx", "npz", "table" (of pictures) or "tfds"; the
         last also for what is nothing of all these.
     """
-    path = Path(name).expanduser().absolute()
+    path = path_of(name).absolute()
     if name in EMBEDDED:
         return name
     if is_folder(name, data_dir):
@@ -46,12 +56,12 @@ def is_folder(name: str, data_dir: str | Path | None) -> bool:
     """Whether a name is that of a folder, and not of a data set."""
     if name in ("", ".", ".."):  # nobody's name for a data set, rather an empty variable
         return False
-    return not is_prepared(name, data_dir) and Path(name).expanduser().is_dir()
+    return not is_prepared(name, data_dir) and path_of(name).is_dir()
 
 
 def nowhere(name: str, root: Path) -> str:
     """What to say of a name that is neither that of a data set nor of a file or folder."""
-    path = Path(name).expanduser().absolute()
+    path = path_of(name).absolute()
     if name in (".", ".."):
         return f"data set {name!r} was not found: for that folder write {name}/"
     if path.is_file():

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from cnnjax.checks import is_number, whole_number
+from cnnjax.core.places import expanded
 from cnnjax.data.dataset import Dataset, Splits
 from cnnjax.data.file_names import existing, nearest
 from cnnjax.data.tables import check_commas, column_of, header_of, read_rows
@@ -192,7 +193,7 @@ def load_series(
         values, name = generate_series(steps, seed), "generated series"
         made: dict[str, Any] = {"steps": steps, "seed": seed}
     else:
-        path = Path(file).expanduser().absolute()
+        path = expanded(file).absolute()
         values, name = read_column(path, column), f"{column} of {path.name}"
         header = header_of(path)
         order = time_order(

@@ -15,7 +15,7 @@ from cnnjax.data.digits import load_digits
 from cnnjax.data.files import MEMORY_BUDGET, Decoding
 from cnnjax.data.folders import scan_folder
 from cnnjax.data.idx import load_idx
-from cnnjax.data.names import is_prepared, kind_of, nowhere
+from cnnjax.data.names import is_prepared, kind_of, nowhere, path_of
 from cnnjax.data.npz import load_npz
 from cnnjax.data.picture_tables import scan_table
 from cnnjax.data.scan import Scan
@@ -92,7 +92,7 @@ def load(
     if image_size is not None:
         decoding = Decoding(image_size, channels, resize, interpolation, decoder)
     name = str(source)
-    path = Path(name).expanduser().absolute()
+    path = path_of(name).absolute()
     kind = kind_of(name, data_dir)
     facts: dict[str, Any] = {"data": str(path)}
     if kind == "digits":

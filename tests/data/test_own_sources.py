@@ -494,6 +494,7 @@ def test_a_table_of_pictures_is_none_of_texts(pictures):
         ("no/folder", r"Nor is there a folder or file .*/no/folder$"),
         ("notes.txt", r"notes\.txt is a file of no kind that is known: expected a folder with a"),
         ("mnist", r"Nor is there a folder or file .*/mnist$"),
+        ("", "data set '' was not found"),
     ],
 )
 def test_what_is_nothing_known_is_named(tmp_path, monkeypatch, name, message):
@@ -502,6 +503,13 @@ def test_what_is_nothing_known_is_named(tmp_path, monkeypatch, name, message):
     with pytest.raises(DataNotFound, match=message) as caught:
         load(name, data_dir=tmp_path / "tfds")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("read", [load, load_texts, scan_table, read_idx])
+@pytest.mark.parametrize("name", ["~nobody.here/a.csv", "a\0.csv"])
+def test_paths_that_cannot_be_are_named(read, name):
+    with pytest.raises((ValueError, DataNotFound), match=r"no home directory here|has a null byte"):
+        read(name)
 
 
 # Experiments.

@@ -14,7 +14,7 @@ import numpy as np
 
 from cnnjax.data.folders import files_below
 from cnnjax.data.info import Description, content_of, shared_contents
-from cnnjax.data.names import is_folder, is_prepared
+from cnnjax.data.names import is_folder, is_prepared, path_of
 from cnnjax.data.tables import PATH_COLUMNS, find_column, header_of
 from cnnjax.data.text.load import TEXTS, find_texts
 from cnnjax.data.text.sources import Found, Texts
@@ -157,7 +157,7 @@ def holds_texts(source: str | Path, data_dir: str | Path | None = None) -> bool:
     name = str(source)
     if name in TEXTS:
         return True
-    path = Path(name).expanduser()
+    path = path_of(name)
     if name.lower().endswith(".csv"):
         return path.is_file() and find_column(header_of(path), PATH_COLUMNS) is None
     if is_folder(name, data_dir):

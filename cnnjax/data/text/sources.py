@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from cnnjax.core.places import expanded
 from cnnjax.core.reading import check_regular, is_regular
 from cnnjax.core.text import plain
 from cnnjax.data.class_labels import Row, labelled_rows
@@ -108,7 +109,7 @@ def folder_texts(
         DataNotFound: if there is no class folder with texts in it.
         ValueError: for an unknown class name, a single one, or one that only some parts have.
     """
-    root = folder.expanduser().absolute()
+    root = expanded(folder).absolute()
     layout = find_layout(root, checked_names(class_names), (".txt",))
     names = layout.class_names
     texts: dict[str, list[tuple[Path, int]]] = {part: [] for part in layout.parts}

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from cnnjax.checks import whole_number
+from cnnjax.core.places import expanded
 from cnnjax.core.reading import read_json
 from cnnjax.core.text import plain
 from cnnjax.storage import text_hash, write_text
@@ -175,7 +176,7 @@ class Vocabulary:
 
     def save(self, path: str | Path) -> Path:
         """Write the words as JSON, complete or not at all."""
-        path = Path(path).expanduser()
+        path = expanded(path)
         write_text(path, json.dumps({"words": self.words}, indent=0) + "\n")
         return path
 
@@ -187,7 +188,7 @@ class Vocabulary:
             FileNotFoundError: if there is no such file.
             ValueError: if it is none of a vocabulary, or no regular file.
         """
-        path = Path(path).expanduser()
+        path = expanded(path)
         try:
             content = read_json(path, "vocabulary")
             words = content.get("words") if isinstance(content, dict) else None
