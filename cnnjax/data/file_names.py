@@ -52,8 +52,8 @@ def is_clutter(name: str) -> bool:
 def listed(names: Iterable[str]) -> str:
     """Foreign names in a message: no more than a person reads, fit for a terminal.
 
-    >>> listed(["a", "b\x1b"])
-    'a, b\\x1b'
+    >>> listed(["a", "b"]), listed("x" * 22)[-12:]
+    ('a, b', 'x and 2 more')
     """
     names = list(names)
     more = f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
