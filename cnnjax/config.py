@@ -62,22 +62,11 @@ class AugmentConfig:
             raise ValueError(f"rescale must be positive, got {self.rescale!r}")
         if self.brightness is not None:
             _factors(self, "brightness")
-        if self.fill_value and self.fill_mode != "constant":
-            raise ValueError(
-                f"fill_value={self.fill_value!r} belongs to fill_mode='constant', got "
-                f"fill_mode={self.fill_mode!r}"
-            )
         if not isinstance(self.zoom, int | float):
             _factors(self, "zoom")
         elif isinstance(self.zoom, bool) or not 0 <= self.zoom < 1:
             raise ValueError(
                 f"zoom must lie in [0, 1), or be a pair of factors (low, high), got {self.zoom!r}"
-            )
-        uncovering = ("width_shift", "height_shift", "crop_padding", "rotation", "shear", "zoom")
-        if self.fill_mode != "nearest" and not any(getattr(self, name) for name in uncovering):
-            raise ValueError(
-                f"fill_mode={self.fill_mode!r} is for what a move uncovers, and nothing moves: set "
-                f"one of {', '.join(uncovering)}"
             )
 
     @property

@@ -10,7 +10,8 @@ import jax
 import numpy as np
 import optax
 
-from cnnjax.config import TrainingConfig
+from cnnjax.augment import Augment
+from cnnjax.config import AugmentConfig, TrainingConfig
 from cnnjax.data import Dataset, Splits
 from cnnjax.models import Model, ModelSpec
 from cnnjax.models.spec import TOKENS
@@ -45,6 +46,7 @@ def check_settings(
         files = {k: given[k] for k in ("checkpoint_every", "keep", "resume") if k in given}
         for name, value in (files | ({"record": record} if record else {})).items():
             raise ValueError(f"{name}={value!r} needs a run directory: give directory=")
+    _check_fill(config.augment)
     if config.monitor == "accuracy" and model.spec.task == "values":
         raise ValueError(
             f"monitor='accuracy' is for classes, and {model.spec.name} predicts values: take "
@@ -61,6 +63,23 @@ def check_settings(
         raise ValueError(
             f"keep={config.keep} counts the best checkpoints, and none is best without a monitor "
             "and validation data"
+        )
+
+
+def _check_fill(augment: Any) -> None:
+    """Refuse what is to fill in, where nothing is filled in."""
+    if type(augment) not in (AugmentConfig, Augment):  # a subclass may have a way of its own
+        return
+    if augment.fill_value and augment.fill_mode != "constant":
+        raise ValueError(
+            f"augment: fill_value={augment.fill_value!r} belongs to fill_mode='constant', got "
+            f"fill_mode={augment.fill_mode!r}"
+        )
+    moving = ("width_shift", "height_shift", "crop_padding", "rotation", "shear", "zoom")
+    if augment.fill_mode != "nearest" and not any(getattr(augment, name) for name in moving):
+        raise ValueError(
+            f"augment: fill_mode={augment.fill_mode!r} is for what a move uncovers, and nothing "
+            f"moves: set one of {', '.join(moving)}"
         )
 
 

@@ -101,10 +101,12 @@ def test_settings_that_others_leave_without_effect(settings: dict, message: str)
         ),
     ],
 )
-def test_augmentation_settings_without_effect(settings: dict, message: str) -> None:
+def test_augmentation_settings_without_effect(
+    squares: Arrays, settings: dict, message: str
+) -> None:
     for kind in (AugmentConfig, Augment):
-        with pytest.raises(ValueError, match=re.escape(message)):
-            kind(**settings)
+        with pytest.raises(ValueError, match=re.escape(f"augment: {message}")):
+            fit(squares, config={"augment": kind(**settings), "monitor": None})
 
 
 IN_FIT = [
