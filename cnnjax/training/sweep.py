@@ -23,6 +23,7 @@ from cnnjax.data import Dataset, Splits, as_splits
 from cnnjax.metrics import mean_and_deviation
 from cnnjax.models import Model
 from cnnjax.storage import text_hash
+from cnnjax.training.checks import check_single_process
 from cnnjax.training.loop import Run, fit
 from cnnjax.training.stopping import NonFiniteLoss
 
@@ -165,7 +166,14 @@ def sweep(
     >>> found.values("test_accuracy").shape
     (2, 2)
     """
+    check_single_process("sweep")
     config, splits = config or TrainingConfig(), as_splits(data)
+    if config.resume:
+        raise ValueError("resume is an argument of sweep, not of its config: give resume=True")
+    if config.seed and isinstance(seeds, Iterable):
+        raise ValueError(
+            f"seed={config.seed} of config would be ignored, since seeds={seeds!r} names the seeds"
+        )
     chosen = _seeds(seeds, config.seed)
     combinations = _combinations(lists)
     folders: Sequence[Path | None] = [None] * len(combinations)
