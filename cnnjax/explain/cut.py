@@ -163,13 +163,15 @@ def map_shape(model: Model, layer: str, size: int | None = None) -> tuple[int, i
 def _check_map(model: Model, cut: Cut, shape: tuple[int, ...]) -> None:
     """Refuse an output with height and width on other axes than the second and the third."""
     height, width, channels = model.spec.input_shape
-    others: list[tuple[int, ...] | None] = []
-    for size in ((2 * height, width, channels), (height, 2 * width, channels)):
+
+    def for_size(*size: int) -> tuple[int, ...] | None:
         try:
-            others.append(_shape(model, cut, size))
+            return _shape(model, cut, (*size, channels))
         except (TypeError, ValueError, FlaxError):
-            others.append(None)
-    if not is_map(shape, *others, proportions=height / width):
+            return None
+
+    taller, wider = for_size(2 * height, width), for_size(height, 2 * width)
+    if not is_map(shape, taller, wider, height / width):
         raise ValueError(
             f"layer={cut.layer!r} is no map [N, height, width, channels], its output is "
             f"[N, {', '.join(map(str, shape[1:]))}]: choose a layer of maps{_example(model)}"
