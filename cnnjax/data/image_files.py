@@ -53,9 +53,9 @@ def image_bytes(path: str | Path) -> bytes:
             raise Unreadable(f"{size:,} bytes are more than {_MOST_BYTES:,}")
         return Path(path).read_bytes()
     except FileNotFoundError:
-        raise UnreadableImage(f"{path}: no such file") from None
+        raise UnreadableImage(f"{plain(path)}: no such file") from None
     except (OSError, Unreadable) as error:
-        raise UnreadableImage(f"{path}: not a readable image ({error})") from None
+        raise UnreadableImage(f"{plain(path)}: not a readable image ({plain(error)})") from None
 
 
 @contextlib.contextmanager
@@ -74,6 +74,7 @@ def opened_image(file: str | Path | bytes | BinaryIO, name: str) -> Iterator[Pic
     """
     from PIL import Image, UnidentifiedImageError
 
+    name = plain(name)
     try:
         with (
             _unremarked(),
