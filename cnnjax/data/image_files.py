@@ -86,8 +86,9 @@ def opened_image(file: str | Path | bytes | BinaryIO, name: str) -> Iterator[Pic
     except FileNotFoundError:
         raise UnreadableImage(f"{name}: no such file") from None
     except UnidentifiedImageError:
-        known = ", ".join(FORMATS)
-        raise UnreadableImage(f"{name}: not a readable image (no whole {known})") from None
+        raise UnreadableImage(
+            f"{name}: not a readable image (cannot identify image file as {', '.join(FORMATS)})"
+        ) from None
     except (MemoryError, Warning):  # not the file's fault, or turned into an error on purpose
         raise
     except Exception as error:  # of damaged files Pillow raises nearly anything

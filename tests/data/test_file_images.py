@@ -248,7 +248,7 @@ def test_one_image_beyond_all_bounds_stops_nothing(tmp_path, monkeypatch):
     reasons = {line.split(": ")[0].strip(): line for line in "\n".join(told).splitlines()}
     assert "a side has more than 1,048,576" in reasons["a/long.png"]
     assert "more than 134,217,728" in reasons["a/large.tif"]
-    assert "no whole BMP" in reasons["b/script.jpg"]
+    assert "cannot identify image file as BMP" in reasons["b/script.jpg"]
     assert "lie in [200, 200]" in reasons["b/float.tif"]
 
 
