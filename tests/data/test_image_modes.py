@@ -347,6 +347,20 @@ def test_planes_of_16_bits_that_pillow_would_scramble(tmp_path):
     check(tmp_path, tiff(small, **options), small.transpose(1, 2, 0) / 255, tolerance=0)
 
 
+def test_tiles_beyond_the_image_are_not_decoded(tmp_path):
+    samples = samples_of(3, 8).astype(np.uint8)
+    content = tiff(samples, photometric="rgb", tile=(16, 16), compression="zlib")
+    check(tmp_path, content, samples / 255, tolerance=0)
+    for tag in (322, 323):
+        at = next(
+            at for kind in (3, 4) if (at := content.find(struct.pack("<HHI", tag, kind, 1))) > 0
+        )
+        content = content[: at + 8] + struct.pack("<I", 65520) + content[at + 12 :]
+    (tmp_path / "a.tif").write_bytes(content)
+    with pytest.raises(UnreadableImage, match="its tiles of 65,520 x 65,520 pixels are larger"):
+        read_image(tmp_path / "a.tif")
+
+
 @pytest.mark.parametrize(
     ("content", "plain"),
     [
