@@ -149,7 +149,8 @@ def _joined(images: list[Picture], convert: Callable[[list[Picture]], np.ndarray
 
 
 def _opaque(image: Picture, key: Any, channels: int) -> np.ndarray:
-    pixels = np.asarray(image.convert("L" if channels == 1 else "RGB"))
+    mode = "L" if channels == 1 else "RGB"
+    pixels = np.asarray(image if image.mode == mode else image.convert(mode))
     return pixels[..., None] if channels == 1 else pixels
 
 
