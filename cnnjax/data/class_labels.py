@@ -8,8 +8,7 @@ from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import NamedTuple
 
-from cnnjax import paths
-from cnnjax.data.file_names import normal
+from cnnjax.data.file_names import listed, nearest, normal
 from cnnjax.data.parts import part_named
 from cnnjax.data.tables import PART_COLUMNS, column_of, find_column, header_of, read_rows
 
@@ -76,7 +75,7 @@ def labelled_rows(
     ]  # fmt: skip
     trained = {row.label for row in rows if row.part == "train"}
     if lacking := [name for number, name in enumerate(names) if number not in trained]:
-        raise ValueError(f"{path}: train has no row of the class {', '.join(lacking)}")
+        raise ValueError(f"{path}: train has no row of the class {listed(lacking)}")
     return names, rows
 
 
@@ -97,16 +96,14 @@ def _classes(
         return chosen, {text: chosen.index(name) for text, name in names.items()}
     given = [normal(name.strip()) for name in class_names]
     if len(set(given)) < len(given):
-        raise ValueError(f"class_names holds a name twice: {', '.join(class_names)}")
+        raise ValueError(f"class_names holds a name twice: {listed(class_names)}")
     numbers: dict[str, int] = {}
     for number, wanted in enumerate(given):
         name = names.get(wanted, wanted)
         if name not in there:
             name = _plain_number(name) or name
         if name not in there:
-            raise ValueError(
-                f"{where}: no row has the label {name!r}. {paths.suggest(name, there)}"
-            )
+            raise ValueError(f"{where}: no row has the label {name!r}. {nearest(name, there)}")
         of_class = {text: number for text, its_name in names.items() if its_name == name}
         if taken := numbers.keys() & of_class.keys():
             raise ValueError(f"class_names holds {taken.pop()} twice, as numbers are compared")

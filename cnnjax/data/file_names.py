@@ -7,8 +7,10 @@ import os
 import re
 import unicodedata
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
+from cnnjax import paths
 from cnnjax.core.reading import check_regular
 from cnnjax.core.text import plain
 from cnnjax.data.tfds import DataNotFound
@@ -23,6 +25,7 @@ _CLUTTER = frozenset({
     "@eadir", "@tmp", "@recycle", "@recently-snapshot", "@transcode", "@__thumb", "#recycle",
     "#snapshot",
 })  # fmt: skip
+_SHOWN = 20  # names in a message
 _FOUND_BY_CHKDSK = re.compile(r"found\.\d{3}")
 
 
@@ -43,6 +46,24 @@ def is_clutter(name: str) -> bool:
     """
     lower = name.lower()
     return lower.startswith(".") or lower in _CLUTTER or bool(_FOUND_BY_CHKDSK.fullmatch(lower))
+
+
+def listed(names: Iterable[str]) -> str:
+    """Foreign names in a message: no more than a person reads, fit for a terminal.
+
+    >>> listed(["a", "b\x1b"])
+    'a, b\\x1b'
+    """
+    names = list(names)
+    more = f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
+    return ", ".join(plain(name, 60) for name in names[:_SHOWN]) + more
+
+
+def nearest(name: str, known: Iterable[str], what: str = "names") -> str:
+    """`paths.suggest` for foreign names, of which there may be thousands."""
+    known = list(known)
+    hint = paths.suggest(name, map(plain, known), what)
+    return f"Known {what}: {listed(known)}." if hint.startswith("Known ") else hint
 
 
 def existing(path: str | Path) -> Path:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from cnnjax.data.file_names import is_clutter
+from cnnjax.data.file_names import is_clutter, listed
 from cnnjax.data.layout import Layout, find_layout, folders_in, leads_up, places_of
 from cnnjax.data.parts import part_in
 from cnnjax.data.scan import SUFFIXES, Candidate, Scan, checked_names, examine
@@ -62,7 +62,7 @@ def scan_folder(
     scan = examine(root, names, parts, candidates, progress=progress, tick=tick)
     for part in parts:
         if empty := scan.lacking(part):
-            raise ValueError(f"{root}: {part} has no picture of the class {', '.join(empty)}")
+            raise ValueError(f"{root}: {part} has no picture of the class {listed(empty)}")
     return replace(scan, set_aside=(*scan.set_aside, *outside(root, layout, SUFFIXES)))
 
 

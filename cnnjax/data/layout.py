@@ -8,8 +8,8 @@ from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
 
-from cnnjax import paths
-from cnnjax.data.file_names import is_clutter, normal
+from cnnjax.core.text import plain
+from cnnjax.data.file_names import is_clutter, listed, nearest, normal
 from cnnjax.data.parts import PARTS, part_in, part_named
 from cnnjax.data.tfds import DataNotFound
 
@@ -149,13 +149,15 @@ def _parts(
         if not called:
             return {"train": top}
     elif not divided:
-        there = " and ".join(name for names in reversed(called.values()) for name in names)
+        there = " and ".join(plain(name) for names in reversed(called.values()) for name in names)
         train = called.get("train")
         lacking = f"{train[0]}/ holds no folder per class" if train else "none of them is train/"
         raise ValueError(f"{top} has folders {there}, but {lacking}")
     for part, names in called.items():
         if len(names) > 1:
-            raise ValueError(f"{top} has folders {' and '.join(names)}, both for {part}: keep one")
+            raise ValueError(
+                f"{top} has folders {' and '.join(map(plain, names))}, both for {part}: keep one"
+            )
     bases = {part: folders[name] for part, (name,) in called.items()}
     return {part: base for part, base in bases.items() if folders_in(base)}
 
@@ -252,13 +254,13 @@ def _class_names(
     if given is None and parts["train"] == top and len(names) > 1:
         _refuse_parts_among(top, there["train"], suffixes)
     if len(set(names)) < len(names):
-        raise ValueError(f"class_names holds a name twice: {', '.join(names)}")
+        raise ValueError(f"class_names holds a name twice: {listed(names)}")
     for part, base in parts.items():
         for name in names:
             if name not in there[part]:
                 raise ValueError(_lacking(name, base, there[part]))
         if given is None and (more := sorted(set(there[part]) - set(names))):
-            raise ValueError(f"{base} has classes that {parts['train']} lacks: {', '.join(more)}")
+            raise ValueError(f"{base} has classes that {parts['train']} lacks: {listed(more)}")
     if len(names) < 2:
         inner = sorted(folders_in(there["train"][names[0]]))
         hint = f"; or give {there['train'][names[0]]}, which holds {_list(inner)}" if inner else ""
@@ -276,7 +278,7 @@ def _lacking(name: str, base: Path, there: Mapping[str, Path]) -> str:
             f"class {name!r} is called {near[0]!r} in {base}: names that differ in case or blanks "
             "only; give it one name in all parts"
         )
-    return f"class {name!r} has no folder in {base}. {paths.suggest(name, there)}"
+    return f"class {name!r} has no folder in {base}. {nearest(name, there)}"
 
 
 def _refuse_parts_among(top: Path, folders: Mapping[str, Path], suffixes: Collection[str]) -> None:
@@ -286,8 +288,8 @@ def _refuse_parts_among(top: Path, folders: Mapping[str, Path], suffixes: Collec
             continue
         if part_named(name) or (len(held) > 1 and not _holds_files(folder, suffixes)):
             raise ValueError(
-                f"{top} has {name}/ with folders in it ({held[0]}/) beside class folders: put "
-                f"these into train/, beside {name}/; or, if {name!r} is a class, give class_names"
+                f"{top} has {name}/ with folders in it ({plain(held[0])}/) beside class folders: "
+                f"put these into train/, beside {name}/; or, if {name!r} is a class, give class_names"
             )
 
 
@@ -298,7 +300,7 @@ def _list(names: Sequence[str]) -> str:
     'a/, b/'
     """
     more = ", ..." if len(names) > _SHOWN else ""
-    return ", ".join(f"{name}/" for name in names[:_SHOWN]) + more
+    return ", ".join(f"{plain(name)}/" for name in names[:_SHOWN]) + more
 
 
 def places_of(root: Path, layout: Layout) -> Iterator[Path]:

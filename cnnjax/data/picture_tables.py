@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cnnjax.core.text import plain
 from cnnjax.data.class_labels import labelled_rows
-from cnnjax.data.file_names import existing, found_below
+from cnnjax.data.file_names import existing, found_below, listed
 from cnnjax.data.parts import PARTS
 from cnnjax.data.scan import Candidate, Scan, checked_names, examine
 from cnnjax.data.tables import (
@@ -79,7 +79,7 @@ def scan_table(
         table=table, progress=progress, tick=tick,
     )  # fmt: skip
     if empty := scan.lacking("train"):
-        raise ValueError(f"{table}: train has no picture of the class {', '.join(empty)}")
+        raise ValueError(f"{table}: train has no picture of the class {listed(empty)}")
     return scan
 
 
@@ -94,7 +94,7 @@ def _columns(table: Path, path_column: str | None, label_column: str | None) -> 
         column = find_column(header, known) if given is None else given
         if column is None:
             check_commas(table, header)
-            there = f"it has {', '.join(map(repr, header))}" if header else "it is empty"
+            there = f"it has {listed(map(repr, header))}" if header else "it is empty"
             texts = argument == "path_column" and find_column(header, TEXT_COLUMNS)
             hint = "cj.data.load_texts reads texts" if texts else f"give {argument}"
             raise ValueError(

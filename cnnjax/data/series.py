@@ -12,10 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from cnnjax import paths
 from cnnjax.checks import is_number, whole_number
 from cnnjax.data.dataset import Dataset, Splits
-from cnnjax.data.file_names import existing
+from cnnjax.data.file_names import existing, nearest
 from cnnjax.data.tables import check_commas, column_of, header_of, read_rows
 from cnnjax.data.time_order import time_order
 
@@ -276,7 +275,7 @@ def read_column(file: str | Path, column: str | None) -> np.ndarray:
     header = header_of(file)
     if column is None:
         check_commas(file, header)
-        raise ValueError(f"{file} has columns: name one. {paths.suggest('', header, 'columns')}")
+        raise ValueError(f"{file} has columns: name one. {nearest('', header, 'columns')}")
     name = column_of(file, header, column)
     rows = read_rows(file, [name], empty_lines=False)
     return np.array([_number(cell, file, name, line) for line, (cell,) in rows])

@@ -8,8 +8,7 @@ from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
 
-from cnnjax import paths
-from cnnjax.data.file_names import existing, normal
+from cnnjax.data.file_names import existing, nearest, normal
 
 # By these names columns are found, whatever their letters' case.
 PATH_COLUMNS = ("path", "file", "filename", "image")
@@ -63,7 +62,7 @@ def column_of(path: Path, header: Sequence[str], name: str) -> str:
         raise ValueError(f"{path} has {len(found)} columns {name!r}: one is needed")
     if not found:
         check_commas(path, header)
-        raise ValueError(f"{path} has no column {name!r}. {paths.suggest(name, header, 'columns')}")
+        raise ValueError(f"{path} has no column {name!r}. {nearest(name, header, 'columns')}")
     return found[0]
 
 
