@@ -19,7 +19,6 @@ import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from io import FileIO
 from pathlib import Path
 from typing import IO, TypeVar
 
@@ -389,7 +388,7 @@ def _writing(job: _Job) -> Iterator[None]:
         raise OSError(error.errno, reason, str(job.part)) from error
 
 
-def _write(file: FileIO, data: bytes) -> None:
+def _write(file: IO[bytes], data: bytes) -> None:
     view = memoryview(data)
     while view:  # an unbuffered write takes what fits, and the next one says why it was not all
         view = view[file.write(view) :]
