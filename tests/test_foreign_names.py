@@ -21,7 +21,7 @@ from cnnjax.core.places import expanded
 from cnnjax.training.seal import sealed
 
 Output = tuple[str, str]
-SMALL = ("mlp", "--input-shape", "3", "3", "1", "--set", "units=2", "--num-classes", "2")
+SMALL = ("mlp", "--input-shape", "3", "3", "1", "--set", "units=2,", "--num-classes", "2")
 
 # Clear the screen, ring, begin a line, write backwards, a C1 control, the title of the window.
 FOREIGN = "a\x1b[2J\x07\nerror: b\u202e\x9b1m\x1b]0;t"

@@ -19,6 +19,7 @@ import numpy as np
 from cnnjax import metrics, paths
 from cnnjax.checks import whole_number
 from cnnjax.config import TrainingConfig, qualified_name, without_address
+from cnnjax.core.places import expanded
 from cnnjax.data import Dataset, Splits, as_splits
 from cnnjax.metrics import mean_and_deviation
 from cnnjax.models import Model
@@ -178,7 +179,7 @@ def sweep(
     combinations = _combinations(lists)
     folders: Sequence[Path | None] = [None] * len(combinations)
     if directory is not None:
-        folders = [Path(directory).expanduser() / name for name in _folders(combinations)]
+        folders = [expanded(directory) / name for name in _folders(combinations)]
     fields = {field.name for field in dataclasses.fields(TrainingConfig)}
     diverged: NonFiniteLoss | None = None
     rows: list[tuple[Run | None, ...]] = []
