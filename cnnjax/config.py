@@ -204,6 +204,10 @@ class TrainingConfig:
         if self.momentum and self.optimizer != "sgd":
             raise ValueError(f"momentum belongs to 'sgd', got optimizer={self.optimizer!r}")
         _one_of(self, "schedule", SCHEDULES)
+        if self.warmup != type(self).warmup and self.schedule != "one_cycle":
+            raise ValueError(
+                f"warmup={self.warmup!r} belongs to 'one_cycle', got schedule={self.schedule!r}"
+            )
         _one_of(self, "precision", PRECISIONS)
         if self.monitor is not None:
             _one_of(self, "monitor", MONITORS)

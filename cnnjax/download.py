@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import http.client
 import json
 import os
 import re
+import shutil
+import stat
 import string
 import threading
 import time
@@ -16,12 +19,16 @@ import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from io import FileIO
 from pathlib import Path
-from typing import IO
+from typing import IO, TypeVar
 
 from cnnjax.bars import progress_bar
-from cnnjax.storage import alone
+from cnnjax.checks import is_number
+from cnnjax.core.reading import read_json
+from cnnjax.core.text import plain
+from cnnjax.storage import alone, write_text
+
+Outcome = TypeVar("Outcome")
 
 _SCHEMES = ("http", "https")
 _CHUNK = 1 << 18
@@ -29,6 +36,11 @@ _CHUNK = 1 << 18
 _PAUSES = (0.2, 0.5, 1.0)
 # Bytes after which an attempt was none of those that failed.
 _WORTHWHILE = 1 << 20
+# A server that sends less than so many bytes a second for so many seconds is given up: each wait
+# for a few bytes is short, and all together would never end.
+_SLOWEST, _PATIENCE = 1024, 60.0
+# What names a version of a file, as it comes in a header and is sent back in one.
+_VALIDATOR = re.compile(r'"[!#-~]{0,200}"|[A-Za-z0-9 ,:+-]{1,60}')
 
 
 class DownloadError(OSError):
@@ -59,7 +71,8 @@ def download(
         sha256: the file's SHA-256 in hexadecimal digits, if known.
         size: the file's length in bytes, if known; never more than this is written.
         name: what to call the file; by default the last component of the address's path.
-        timeout: seconds to wait for a connection, and then for each answer.
+        timeout: seconds to wait for a connection, then for the head of each answer, then for each
+            piece of the file; a server that sends next to nothing is given up after a minute.
         progress: show a bar while downloading, if stderr is a terminal.
 
     Returns:
@@ -67,7 +80,8 @@ def download(
 
     Raises:
         ValueError: if an argument cannot be meant.
-        DownloadError: if the file cannot be had, or one that is there already is another one.
+        DownloadError: if the file cannot be had, or one that is there already is another one, or
+            a link or pipe stands where the part of the file is kept.
         OSError: if the file cannot be written; with a full disk, what came is kept for later.
     """
     _check_numbers(md5, sha256, size, timeout)
@@ -135,17 +149,38 @@ class _Job:
     def kept(self) -> _Kept | None:
         """What can be gone on with; None without a validator, which alone tells that it fits."""
         try:
-            note = json.loads(self.note.read_text(encoding="utf-8"))
+            note = read_json(self.note)
             have = self.part.stat().st_size
             url, validator, total = note["url"], note["validator"], note["total"]
         except (OSError, ValueError, KeyError, TypeError):
             return None
-        if url != self.url or not isinstance(validator, str) or not isinstance(total, int | None):
+        if url != self.url or not isinstance(validator, str) or not _VALIDATOR.fullmatch(validator):
+            return None
+        if total is not None and (not isinstance(total, int) or isinstance(total, bool)):
             return None
         if total is None:
             total = self.size
         fits = self.size in (None, total) and (total is None or have <= total)
         return _Kept(have, validator, total) if have and fits else None
+
+    def check_places(self) -> None:
+        """Refuse to write through what somebody has put where the file or its part goes.
+
+        Raises:
+            DownloadError: for a link, a pipe, a device, or a second name of another file.
+        """
+        for file in (self.part, self.note, self.path):
+            try:
+                state = os.lstat(file)
+            except FileNotFoundError:
+                continue
+            if file is self.path and stat.S_ISLNK(state.st_mode):
+                continue  # is replaced, not followed
+            if not stat.S_ISREG(state.st_mode) or state.st_nlink > 1:
+                raise self.error(
+                    f"{plain(file)} is no file of its own, but a link, a pipe, a device or a "
+                    "directory: delete it"
+                )
 
     def length(self) -> int:
         """Bytes of the part that there are."""
@@ -160,9 +195,11 @@ def _check_numbers(md5: str | None, sha256: str | None, size: int | None, timeou
     for kind, value, digits in (("md5", md5, 32), ("sha256", sha256, 64)):
         if value is not None and not re.fullmatch(f"[0-9a-fA-F]{{{digits}}}", value):
             raise ValueError(f"{kind}={value!r} is not {digits} hexadecimal digits")
+    if size is not None and (isinstance(size, bool) or not isinstance(size, int)):
+        raise ValueError(f"size={size!r} is no whole number: give the file's length in bytes")
     if size is not None and size < 0:
         raise ValueError(f"size={size} is negative: give the file's length in bytes or None")
-    if not timeout > 0:
+    if not (is_number(timeout) and timeout > 0):
         raise ValueError(f"timeout={timeout} is no time to wait: give seconds above 0")
 
 
@@ -171,11 +208,12 @@ def _checked_url(url: str) -> str:
     try:
         parts = urllib.parse.urlsplit(url)
         usable = parts.scheme in _SCHEMES and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # a port or an IPv6 address that is none
+        quoted = urllib.parse.quote(url, safe=string.punctuation)
+    except ValueError:  # a port or an IPv6 address that is none, half of a character
         usable = False
     if not usable:
         raise ValueError(f"url={url!r} is not an address: give http://HOST/... or https://HOST/...")
-    return urllib.parse.quote(url, safe=string.punctuation)
+    return quoted
 
 
 def _checked_name(url: str, name: str | None) -> str:
@@ -207,6 +245,7 @@ def _found(job: _Job) -> bool:
 
 def _fetch(job: _Job, progress: bool) -> None:
     """Download, verify, place."""
+    job.check_places()
     with progress_bar(job.path.name, wanted=progress, of_bytes=True) as show:
         failures = 0
         while True:
@@ -242,19 +281,44 @@ def _attempt(job: _Job, show: Callable[[int, int | None], object]) -> None:
         if total is not None and job.size not in (None, total):
             raise job.error(f"the server's file has {total} bytes, expected {job.size}")
         end = job.size if total is None else total
-        with _writing(job), open(job.part, "ab" if done else "wb", buffering=0) as file:
+        mode = "ab" if done else "wb"
+        with _writing(job), open(job.part, mode, buffering=0, opener=_own_file) as file:
+            _check_space(job, None if end is None else end - done)
             if not done:  # only now that the old part is gone
                 _write_note(job, _validator(response), total)
             show(done, end)
+            began, before = time.monotonic(), done
             while data := _read(response, job, None if end is None else end - done):
                 _write(file, data)
                 done += len(data)
                 show(done, end)
+                waited = time.monotonic() - began
+                if waited > _PATIENCE and done - before < _SLOWEST * waited:
+                    raise job.error(
+                        f"the server sent {done - before} bytes in {waited:.0f} s, less than "
+                        f"{_SLOWEST} a second; a later call goes on with what is kept"
+                    )
         if total is not None and done < total:
             raise _Cut(f"last after {done} of {total} bytes")
         if total is None and done == end and _goes_on(response):
             job.discard()
             raise job.error(f"the server sent more than the expected {end} bytes")
+
+
+def _own_file(path: str, flags: int) -> int:
+    """Open a file for writing, but none behind a link, and no pipe, which would wait for ever."""
+    flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    handle = os.open(path, flags, 0o666)
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise OSError(errno.EINVAL, "not a regular file", path)
+    return handle
+
+
+def _check_space(job: _Job, needed: int | None) -> None:
+    """Before a large download, not at its end."""
+    if needed and needed > shutil.disk_usage(job.path.parent).free:
+        raise OSError(errno.ENOSPC, f"no space for {needed} bytes", str(job.part))
 
 
 def _answer(job: _Job, kept: _Kept | None) -> tuple[http.client.HTTPResponse, int, int | None]:
@@ -299,8 +363,9 @@ def _continues(response: http.client.HTTPResponse, kept: _Kept) -> bool:
 
 def _validator(response: http.client.HTTPResponse) -> str | None:
     """What names this very version of the file; a weak ETag names only its meaning."""
-    etag = response.headers.get("ETag", "").strip()
-    return etag if etag.startswith('"') else response.headers.get("Last-Modified")
+    etag, date = (response.headers.get(name, "").strip() for name in ("ETag", "Last-Modified"))
+    given = etag if etag.startswith('"') else date
+    return given if _VALIDATOR.fullmatch(given) else None
 
 
 def _write_note(job: _Job, validator: str | None, total: int | None) -> None:
@@ -308,7 +373,7 @@ def _write_note(job: _Job, validator: str | None, total: int | None) -> None:
         job.note.unlink(missing_ok=True)
         return
     note = {"url": job.url, "validator": validator, "total": total}
-    job.note.write_text(json.dumps(note), encoding="utf-8")
+    write_text(job.note, json.dumps(note))
 
 
 @contextlib.contextmanager
@@ -323,7 +388,7 @@ def _writing(job: _Job) -> Iterator[None]:
         raise OSError(error.errno, reason, str(job.part)) from error
 
 
-def _write(file: FileIO, data: bytes) -> None:
+def _write(file: IO[bytes], data: bytes) -> None:
     view = memoryview(data)
     while view:  # an unbuffered write takes what fits, and the next one says why it was not all
         view = view[file.write(view) :]
@@ -387,9 +452,9 @@ def _goes_on(response: http.client.HTTPResponse) -> bool:
 
 
 def _words(error: object) -> str:
-    """An error's text on one line."""
+    """An error's text on one line; servers have their say in it."""
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return " ".join(text.split())
+    return plain(" ".join(text.split()))
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
@@ -416,10 +481,16 @@ class _HttpConnection(http.client.HTTPConnection):
     def connect(self) -> None:
         _within(self.timeout, super().connect, self.close)
 
+    def getresponse(self) -> http.client.HTTPResponse:
+        return _within(self.timeout, super().getresponse, self.close)
+
 
 class _HttpsConnection(http.client.HTTPSConnection):
     def connect(self) -> None:
         _within(self.timeout, super().connect, self.close)
+
+    def getresponse(self) -> http.client.HTTPResponse:
+        return _within(self.timeout, super().getresponse, self.close)
 
 
 class _Http(urllib.request.HTTPHandler):
@@ -433,19 +504,22 @@ class _Https(urllib.request.HTTPSHandler):
 
 
 def _within(
-    seconds: float | None, connect: Callable[[], object], close: Callable[[], object]
-) -> None:
-    """Connect in a thread, as looking up a name has no timeout and each of its addresses has one.
+    seconds: float | None, work: Callable[[], Outcome], close: Callable[[], object]
+) -> Outcome:
+    """Connect, or read the head of an answer, in a thread that is not waited for any longer.
+
+    Looking up a name has no timeout, each of its addresses has one, and so has each byte of a head.
 
     Raises:
         TimeoutError: if it takes longer; the thread is left behind and closes what it gets.
     """
+    results: list[Outcome] = []
     failed: list[BaseException] = []
     late = threading.Event()
 
     def run() -> None:
         try:
-            connect()
+            results.append(work())
         except BaseException as error:
             failed.append(error)
         if late.is_set():
@@ -457,7 +531,9 @@ def _within(
         thread.join(seconds)
         if thread.is_alive():
             raise TimeoutError(f"no connection within {seconds:g} s")
-    finally:
+    except BaseException:
         late.set()
+        raise
     if failed:
         raise failed[0]
+    return results[0]

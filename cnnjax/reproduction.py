@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -129,10 +129,10 @@ def reproduce(
         ) from error
     if verbose and circumstances:
         print("\n".join(["other than then:", *(f"  {line}" for line in circumstances)]))
-    again = fit(
-        model, splits, training, loss, optimizer, out, verbose=verbose,
-        record={"reproduces": str(run.path)},
-    )  # fmt: skip
+    facts: dict[str, str] | None = {"reproduces": str(run.path)}
+    if out is None:  # what belongs to files makes no difference to the result
+        training, facts = replace(training, keep=1, checkpoint_every=None), None
+    again = fit(model, splits, training, loss, optimizer, out, verbose=verbose, record=facts)
     return Reproduction(again, _results(record, epochs, again), circumstances)
 
 

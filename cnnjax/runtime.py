@@ -126,9 +126,11 @@ def cache_directory() -> Path:
     """
     if own := os.environ.get("CNNJAX_CACHE_DIR"):
         root = expanded(own)
+    elif base := os.environ.get("XDG_CACHE_HOME"):
+        root = expanded(base) / "cnnjax"
     else:
         try:
-            root = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "cnnjax"
+            root = Path("~/.cache").expanduser() / "cnnjax"
         except RuntimeError:  # no home directory, as in some containers
             return _cache_of_this_process()
     if reason := distrusted(root):

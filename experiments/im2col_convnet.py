@@ -225,7 +225,7 @@ def run_one(config: Config) -> Result:
     folder = twin.directory / "numpy"
     folder.mkdir()
     epochs, losses = train(params, splits, config)
-    save_npz(params, folder / "weights.npz")
+    save_npz(paths.unflatten(params), folder / "weights.npz")
     facts = {
         "gradients": checks,
         "epochs": epochs,

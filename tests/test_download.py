@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import socket
 import ssl
 import struct
@@ -477,6 +478,139 @@ def test_a_connection_that_comes_too_late_is_closed():
     assert closed.wait(2)
 
 
+# What somebody else has put there
+
+
+@pytest.mark.parametrize("which", [".file.bin.part", ".file.bin.part.json"])
+@pytest.mark.parametrize("kind", ["link", "link to nothing", "pipe", "folder", "second name"])
+def test_what_is_no_part_of_ours_is_neither_read_nor_written(server, tmp_path, which, kind):
+    other, place = tmp_path / "other", tmp_path / which
+    other.write_bytes(b"precious")
+    if kind == "link":
+        place.symlink_to(other)
+    elif kind == "link to nothing":
+        place.symlink_to(tmp_path / "nothing")
+    elif kind == "pipe":
+        os.mkfifo(place)
+    elif kind == "folder":
+        place.mkdir()
+    else:
+        place.hardlink_to(other)
+    line = failure(server.url, tmp_path)
+    assert f"{place} is no file of its own, but a link, a pipe, a device or a directory" in line
+    assert "delete it" in line
+    assert other.read_bytes() == b"precious"
+    assert not (tmp_path / "nothing").exists()
+    assert server.asked == []
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe"])
+def test_what_is_put_there_at_the_last_moment_is_not_opened(server, tmp_path, monkeypatch, kind):
+    def plant(job):
+        if kind == "link":
+            job.part.symlink_to(tmp_path / "other")
+        else:
+            os.mkfifo(job.part)
+
+    monkeypatch.setattr(module._Job, "check_places", plant)
+    with pytest.raises(OSError, match=r"the download stopped"):
+        download(server.url, tmp_path)
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_pipe_in_the_place_of_the_file_is_not_replaced(server, tmp_path):
+    os.mkfifo(tmp_path / "file.bin")
+    assert "is no file of its own" in failure(server.url, tmp_path)
+    assert not (tmp_path / "file.bin").is_file()
+
+
+@pytest.mark.parametrize(
+    "validator",
+    [
+        '"a"\r\nX-Evil: 1',
+        "Mon\nHost: evil",
+        '"' + "a" * 5000 + '"',
+        '"\x1b[2J"',
+        '"é"',
+        'W/"a"',
+        "",
+    ],
+)
+def test_a_note_cannot_put_headers_into_the_question(server, tmp_path, validator):
+    leave(tmp_path, DATA[:3000], server.url, validator=validator)
+    assert download(server.url, tmp_path).read_bytes() == DATA
+    assert server.asked == [(None, None)]
+
+
+@pytest.mark.parametrize("total", [True, -1, 1.5, "9", [], {}, 2999])
+def test_a_note_of_another_form_is_no_note(server, tmp_path, total):
+    leave(tmp_path, DATA[:3000], server.url, total=total)
+    assert download(server.url, tmp_path).read_bytes() == DATA
+    assert server.asked == [(None, None)]
+
+
+@pytest.mark.parametrize("etag", ['"a\x1bb"', '"' + "b" * 500 + '"', '"unended'])
+def test_a_version_that_cannot_be_sent_back_is_not_kept(server, tmp_path, etag):
+    server.answers(cut(3000, etag=etag), Handler.serve)
+    assert download(server.url, tmp_path).read_bytes() == DATA
+    assert server.ranges == [None, None]
+
+
+# Servers that never end
+
+
+def test_a_server_that_drips_is_given_up(server, tmp_path, monkeypatch):
+    def drip(handler):
+        handler.serve(cut=0)
+        while not server.over.wait(0.02):
+            handler.wfile.write(b"x")
+
+    monkeypatch.setattr(module, "_PATIENCE", 0.3)
+    server.answer = drip
+    line = failure(server.url, tmp_path, timeout=1.0)
+    assert re.search(r"the server sent \d+ bytes in \d+ s, less than 1024 a second", line)
+    assert len(server.asked) == 1
+
+
+def test_a_server_whose_head_drips_is_given_up(server, tmp_path):
+    def drip(handler):
+        handler.wfile.write(b"HTTP/1.0 200 OK\r\nX-Long: ")
+        while not server.over.wait(0.02):
+            handler.wfile.write(b"x")
+
+    server.answer = drip
+    assert "no answer within 0.3 s" in failure(server.url, tmp_path, timeout=0.3)
+
+
+def test_a_file_larger_than_the_disk_is_refused_before(server, tmp_path):
+    def huge(handler):
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(10**18))
+        handler.end_headers()
+        handler.wfile.write(DATA)
+
+    server.answer = huge
+    with pytest.raises(OSError, match="no space for 1000000000000000000 bytes") as caught:
+        download(server.url, tmp_path)
+    assert caught.value.errno == errno.ENOSPC
+    assert (tmp_path / ".file.bin.part").stat().st_size == 0
+
+
+@pytest.mark.parametrize("text", ["\x1b[2J\x07", "a" * 3000])
+def test_what_a_server_says_is_shown_and_short(server, tmp_path, text):
+    def refuse(handler):
+        handler.send_response_only(404, text)
+        handler.end_headers()
+
+    server.answer = refuse
+    line = failure(server.url, tmp_path)
+    assert line.isprintable()
+    assert len(line) < 1000
+    server.answer = redirection(f"ftp://x/{text[:2000]}")
+    line = failure(server.url, tmp_path)
+    assert line.isprintable()
+
+
 def redirection(place):
     return lambda handler: handler.reply(b"", status=302, Location=place)
 
@@ -749,6 +883,10 @@ def test_an_address_without_a_name_needs_one(tmp_path, path):
     [
         ({"md5": "abc"}, "md5='abc' is not 32 hexadecimal digits"),
         ({"sha256": MD5}, "is not 64 hexadecimal digits"),
+        ({"size": True}, "size=True is no whole number"),
+        ({"size": 1.5}, "size=1.5 is no whole number"),
+        ({"timeout": float("inf")}, "timeout=inf is no time to wait"),
+        ({"timeout": True}, "timeout=True is no time to wait"),
         ({"size": -1}, "size=-1 is negative"),
         ({"timeout": 0}, "timeout=0 is no time to wait"),
     ],

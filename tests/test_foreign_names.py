@@ -18,9 +18,10 @@ import cnnjax as cj
 from cnnjax import bars
 from cnnjax.core import terminal
 from cnnjax.core.places import expanded
+from cnnjax.training.seal import sealed
 
 Output = tuple[str, str]
-SMALL = ("mlp", "--input-shape", "3", "3", "1", "--set", "units=2", "--num-classes", "2")
+SMALL = ("mlp", "--input-shape", "3", "3", "1", "--set", "units=2,", "--num-classes", "2")
 
 # Clear the screen, ring, begin a line, write backwards, a C1 control, the title of the window.
 FOREIGN = "a\x1b[2J\x07\nerror: b\u202e\x9b1m\x1b]0;t"
@@ -150,7 +151,7 @@ def test_results_are_text_in_markdown(
     record["experiment"] = "e<script>alert(1)</script>|\x1b[2J\nf"
     other = tmp_path / "run"
     shutil.copytree(run, other)
-    (other / "run.json").write_text(json.dumps(record))
+    (other / "run.json").write_text(sealed(record))
     out, err = cnnjax("results", other, "--out", tmp_path / f"{FOREIGN}.md")
     check(out, err)
     page = (tmp_path / f"{FOREIGN}.md").read_text()

@@ -11,6 +11,7 @@ from typing import Any
 from cnnjax.cli import preparing
 from cnnjax.cli.options import place
 from cnnjax.cli.running import say, show
+from cnnjax.core.places import expanded
 
 # Of pictures that may have any size, where none is asked for.
 _SIZE = (96, 96)
@@ -113,11 +114,12 @@ def _show(options: argparse.Namespace) -> None:
     if data.holds_texts(options.data, options.data_dir):
         _print_texts(options)
         return
-    path = Path(options.data).expanduser().absolute()
+    path = expanded(options.data).absolute()
     name = path.name if path.is_dir() else path.stem
     target = Path(options.out or f"figures/{name}-{options.split}.png")
     if target.suffix.lower() != ".png":
         raise ValueError(f"--out must be a .png file, got {options.out}")
+    _check_outside(target, path)
     splits, _ = _pictures(options)
     figure = gallery.contact_sheet(
         _part(splits.parts, options), options.per_class, options.seed, options.classes
@@ -126,6 +128,15 @@ def _show(options: argparse.Namespace) -> None:
         # Of a name in a script that the font lacks: the picture has a box for each letter.
         warnings.filterwarnings("ignore", "Glyph", UserWarning)
         show(gallery.save_picture(target.parent, target.stem, figure))
+
+
+def _check_outside(target: Path, data: Path) -> None:
+    """A sheet among the images would be one of them, or take the place of one."""
+    if data.is_dir() and target.absolute().resolve().is_relative_to(data.resolve()):
+        raise ValueError(
+            f"{target} lies in the folder of the data set, which it would change: give another "
+            "place with --out"
+        )
 
 
 def _print_texts(options: argparse.Namespace) -> None:
@@ -157,7 +168,7 @@ def _pictures(options: argparse.Namespace) -> tuple[Any, dict[str, int] | None]:
 
     size = tuple(options.image_size)
     if kind_of(options.data, options.data_dir) in ("folder", "table"):
-        scan = _scanned(Path(options.data).expanduser())
+        scan = _scanned(expanded(options.data))
         return scan.splits(data.Decoding(size), 0, None), set_aside_by_reason(scan)
     return data.load(options.data, data_dir=options.data_dir, image_size=size, progress=say), None
 
@@ -203,4 +214,4 @@ def _place(options: argparse.Namespace) -> str:
         return f"{options.data}: needs no files"
     if is_prepared(options.data, options.data_dir):
         return f"{options.data}: {data.tfds_directory(options.data_dir).absolute() / options.data}"
-    return str(Path(options.data).expanduser().absolute())
+    return str(expanded(options.data).absolute())

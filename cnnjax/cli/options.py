@@ -12,6 +12,7 @@ from typing import Any
 
 from cnnjax.cli.running import say
 from cnnjax.core.places import expanded
+from cnnjax.core.reading import check_regular
 
 
 def place(text: str) -> str:
@@ -124,6 +125,8 @@ def model_of_a_file(options: argparse.Namespace, head: bool = True) -> Any:
     import cnnjax as cj
     from cnnjax.models.pretrained import NewHead
 
+    if options.weights and Path(options.weights).exists() and not Path(options.weights).is_dir():
+        check_regular(options.weights, "weight file")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         model = cj.create_model(

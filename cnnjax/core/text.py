@@ -44,5 +44,15 @@ def plain_lines(text: object, most: int = 20_000) -> str:
     return "\n".join(plain(line, max(len(line), 16)) for line in whole.split("\n"))
 
 
+def first_sentence(error: BaseException) -> str:
+    """An error of another's code as the end of a message of one sentence.
+
+    >>> first_sentence(ValueError("no such shape (https://flax.readthedocs.io/...)\\nTraceback"))
+    'no such shape'
+    """
+    line = str(error).strip().split("\n")[0].partition(" (https:")[0]
+    return plain(line, 300) or type(error).__name__
+
+
 def _escaped(character: str) -> str:
     return character.encode("unicode_escape").decode()

@@ -95,7 +95,11 @@ class Decoding:
         """
         with opened_image(encoded, name) as image:
             pixels = _fast(image, encoded, self.size) if self.decoder == "fast" else None
-            return self.resized(pixels_of(image, self.channels)) if pixels is None else pixels
+            if pixels is None:
+                pixels = pixels_of(image, self.channels)
+                image.close()  # its own pixels, before those of the other size take memory
+                pixels = self.resized(pixels)
+            return pixels
 
     def resized(self, pixels: np.ndarray) -> np.ndarray:
         """Decoded pixels at the size."""

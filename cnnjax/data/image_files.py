@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import os
 import re
 import threading
 import warnings
@@ -48,14 +49,16 @@ def image_bytes(path: str | Path) -> bytes:
         UnreadableImage: if there is no such file, it is no regular one, or it is beyond all bounds.
     """
     try:
-        size = check_regular(path, "image").stat().st_size
-        if size > _MOST_BYTES:
-            raise Unreadable(f"{size:,} bytes are more than {_MOST_BYTES:,}")
-        return Path(path).read_bytes()
+        check_regular(path, "image")
+        with open(path, "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > _MOST_BYTES:
+                raise Unreadable(f"{size:,} bytes are more than {_MOST_BYTES:,}")
+            return file.read()
     except FileNotFoundError:
-        raise UnreadableImage(f"{path}: no such file") from None
+        raise UnreadableImage(f"{plain(path)}: no such file") from None
     except (OSError, Unreadable) as error:
-        raise UnreadableImage(f"{path}: not a readable image ({error})") from None
+        raise UnreadableImage(f"{plain(path)}: not a readable image ({plain(error)})") from None
 
 
 @contextlib.contextmanager
@@ -83,14 +86,16 @@ def opened_image(file: str | Path | bytes | BinaryIO, name: str) -> Iterator[Pic
         ):
             yield image
     except FileNotFoundError:
-        raise UnreadableImage(f"{name}: no such file") from None
+        raise UnreadableImage(f"{plain(name)}: no such file") from None
     except UnidentifiedImageError:
-        known = ", ".join(FORMATS)
-        raise UnreadableImage(f"{name}: not a readable image (no whole {known})") from None
+        raise UnreadableImage(
+            f"{plain(name)}: not a readable image (cannot identify image file as "
+            f"{', '.join(FORMATS)})"
+        ) from None
     except (MemoryError, Warning):  # not the file's fault, or turned into an error on purpose
         raise
     except Exception as error:  # of damaged files Pillow raises nearly anything
-        raise UnreadableImage(f"{name}: not a readable image ({plain(error)})") from None
+        raise UnreadableImage(f"{plain(name)}: not a readable image ({plain(error)})") from None
 
 
 @contextlib.contextmanager

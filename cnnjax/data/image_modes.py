@@ -37,6 +37,8 @@ _GREY_16 = ("I;16", "I;16B", "I;16L", "I;16N")
 _FEW_BITS = {"L;2": 2, "L;4": 4}
 
 _TIFF_BITS, _TIFF_PHOTOMETRIC, _TIFF_PLANES, _TIFF_SAMPLE_FORMAT = 258, 262, 284, 339
+_TIFF_TILE = 322, 323
+_TILE_PIXELS = 2**24  # that any tile may have; a larger one only in a larger image
 
 
 def pixels_of(image: Picture, channels: int) -> np.ndarray:
@@ -100,16 +102,20 @@ def _tiff_tag(image: Picture, tag: int, default: Any) -> Any:
 
 
 def _check_tiff(image: Picture) -> None:
-    """What Pillow reads as something else than what it is.
+    """What Pillow reads as something else than what it is, or at any price.
 
     Raises:
-        ValueError: for signed samples of 8 bits, and for planes of more than 8 bits.
+        ValueError: for signed samples of 8 bits, and for planes of more than 8 bits; for tiles
+            much larger than the image, which take memory without need.
     """
     if image.mode == "L" and set(_tiff_tag(image, _TIFF_SAMPLE_FORMAT, (1,))) != {1}:
         raise ValueError("its samples are signed, so nobody knows what is black: save it unsigned")
     planes, bits = _tiff_tag(image, _TIFF_PLANES, 1), _tiff_tag(image, _TIFF_BITS, (1,))
     if planes != 1 and max(bits) > 8 and image.tile[0][0] == "raw":  # type: ignore[attr-defined]
         raise ValueError("its colours of 16 bits lie in planes: save it with them side by side")
+    width, height = (_tiff_tag(image, tag, 1) for tag in _TIFF_TILE)
+    if width * height > max(_TILE_PIXELS, 4 * image.width * image.height):
+        raise ValueError(f"its tiles of {width:,} x {height:,} pixels are larger than the image")
 
 
 def _key(image: Picture, raw: str) -> Any:
@@ -143,7 +149,8 @@ def _joined(images: list[Picture], convert: Callable[[list[Picture]], np.ndarray
 
 
 def _opaque(image: Picture, key: Any, channels: int) -> np.ndarray:
-    pixels = np.asarray(image.convert("L" if channels == 1 else "RGB"))
+    mode = "L" if channels == 1 else "RGB"
+    pixels = np.asarray(image if image.mode == mode else image.convert(mode))
     return pixels[..., None] if channels == 1 else pixels
 
 

@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from cnnjax.core.places import expanded
+
 _CACHE_FORMAT = 2
 _READ_AT_ONCE = 1000
 _VERSION = re.compile(r"\d+\.\d+\.\d+")
@@ -25,7 +27,7 @@ class DataNotFound(FileNotFoundError):
 
 def tfds_directory(data_dir: str | Path | None = None) -> Path:
     """The TFDS directory: the argument, else TFDS_DATA_DIR, else ~/tensorflow_datasets."""
-    return Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+    return expanded(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
 
 
 def prepared_names(root: Path) -> list[str]:

@@ -165,13 +165,13 @@ def _check_map(model: Model, cut: Cut, shape: tuple[int, ...]) -> None:
     """Refuse an output with height and width on other axes than the second and the third."""
     height, width, channels = model.spec.input_shape
 
-    def other(*size: int) -> tuple[int, ...] | None:
+    def for_size(*size: int) -> tuple[int, ...] | None:
         try:
-            return _shape(model, cut, size)
-        except (TypeError, ValueError, FlaxError):  # a size that the model does not take
+            return _shape(model, cut, (*size, channels))
+        except (TypeError, ValueError, FlaxError):
             return None
 
-    taller, wider = other(2 * height, width, channels), other(height, 2 * width, channels)
+    taller, wider = for_size(2 * height, width), for_size(height, 2 * width)
     if not is_map(shape, taller, wider, height / width):
         raise ValueError(
             f"layer={cut.layer!r} is no map [N, height, width, channels], its output is "

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 import jax.numpy as jnp
 import numpy as np
-from jax import Array, lax
+from jax import Array
 
+from cnnjax.checks import is_number
+from cnnjax.explain.fills import SIDE, Fill, blurred, covers_of
 from cnnjax.explain.occlusion import masked_logits
 from cnnjax.explain.targets import Target, checked_images, class_numbers, with_predictions
 from cnnjax.models import Model
@@ -22,10 +24,12 @@ class Curve:
     Args:
         fractions: float [S + 1], share of the pixels that are changed, 0 to 1.
         probabilities: float [N, S + 1], of each image's class.
+        fill: what stood in the place of pixels: "mean", "blur", a number, or "array [H, W, C]".
     """
 
     fractions: np.ndarray
     probabilities: np.ndarray
+    fill: str
 
     @property
     def areas(self) -> np.ndarray:
@@ -40,7 +44,7 @@ def deletion(
     heatmaps: Array | np.ndarray,
     target: Target = None,
     steps: int = 50,
-    fill: float = 127.5,
+    fill: Fill = "mean",
 ) -> Curve:
     """Cover pixels, the hottest first (Petsiuk et al. 2018, RISE, arXiv:1806.07421).
 
@@ -52,18 +56,18 @@ def deletion(
         heatmaps: [N, H, W]; places of equal heat come in a random order, always the same.
         target: as in `grad_cam`.
         steps: into which the pixels are divided, >= 1.
-        fill: what covers them, a pixel value in [0, 255]; grey by default.
+        fill: what covers them, as in `occlusion`: the image's mean colour by default.
 
     Returns:
         A `Curve`.
 
     Raises:
-        ValueError: for what `grad_cam` refuses, or heatmaps of another shape.
+        ValueError: for what `grad_cam` refuses, heatmaps of another shape, or a fill that is no
+            input of the model.
     """
     inputs = checked_images(model, images)
-    colour = model.spec.preprocess(jnp.full(model.spec.input_shape, fill), check=False)
-    covers = jnp.broadcast_to(colour, inputs.shape)
-    return _curve(model, inputs, covers, np.asarray(heatmaps), target, steps, reveal=False)
+    covers, name = covers_of(model.spec, inputs, fill)
+    return _curve(model, inputs, covers, np.asarray(heatmaps), target, steps, name, reveal=False)
 
 
 def insertion(
@@ -86,10 +90,11 @@ def insertion(
         A `Curve`.
     """
     inputs = checked_images(model, images)
-    if not blur > 0:
-        raise ValueError(f"blur must be > 0 pixels, got {blur}")
-    covers = blurred(inputs, blur * min(inputs.shape[1:3]) / 224)
-    return _curve(model, inputs, covers, np.asarray(heatmaps), target, steps, reveal=True)
+    if not (is_number(blur) and blur > 0):
+        raise ValueError(f"blur must be > 0 pixels, got {blur!r}")
+    covers = blurred(inputs, blur * min(inputs.shape[1:3]) / SIDE)
+    name = f"blur of {blur:g} pixels"
+    return _curve(model, inputs, covers, np.asarray(heatmaps), target, steps, name, reveal=True)
 
 
 def _curve(
@@ -99,6 +104,7 @@ def _curve(
     heatmaps: np.ndarray,
     target: Target,
     steps: int,
+    fill: str,
     reveal: bool,
 ) -> Curve:
     if heatmaps.shape != inputs.shape[:3]:
@@ -117,7 +123,7 @@ def _curve(
         probs = np.asarray(probabilities(jnp.asarray(logits)))
         both = np.concatenate([1 - probs, probs], axis=1) if probs.shape[1] == 1 else probs
         curves[i] = both[:, label]
-    return Curve(fractions, curves)
+    return Curve(fractions, curves, fill)
 
 
 def order(heatmap: np.ndarray) -> np.ndarray:
@@ -130,28 +136,6 @@ def order(heatmap: np.ndarray) -> np.ndarray:
     ranks = np.empty(heatmap.size, np.int64)
     ranks[np.lexsort((ties, -heatmap.ravel()))] = np.arange(heatmap.size)
     return ranks.reshape(heatmap.shape)
-
-
-def blurred(images: Array, deviation: float) -> Array:
-    """Images under a Gaussian blur, the border pixels repeated outwards.
-
-    Args:
-        images: [N, H, W, C] floating.
-        deviation: of the Gaussian in pixels, > 0; cut off at twice that.
-    """
-    radius = max(int(np.ceil(2 * deviation)), 1)
-    taps = np.exp(-0.5 * (np.arange(-radius, radius + 1) / deviation) ** 2)
-    kernel = jnp.asarray(taps / taps.sum(), images.dtype)
-    padded = jnp.pad(images, ((0, 0), (radius, radius), (radius, radius), (0, 0)), mode="edge")
-    channels = images.shape[-1]
-    for shape in ((-1, 1, 1, 1), (1, -1, 1, 1)):
-        taps_per_channel = jnp.tile(kernel.reshape(shape), (1, 1, 1, channels))
-        padded = lax.conv_general_dilated(
-            padded, taps_per_channel, (1, 1), "VALID",
-            dimension_numbers=("NHWC", "HWIO", "NHWC"), feature_group_count=channels,
-            precision=lax.Precision.HIGHEST,
-        )  # fmt: skip
-    return padded
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,10 @@ from flax import linen
 from jax import Array
 
 from cnnjax import rng
+from cnnjax.checks import is_number
 from cnnjax.explain.targets import (
     Target,
+    check_preprocessed,
     checked_images,
     class_numbers,
     class_weights,
@@ -91,14 +93,21 @@ def smooth_grad(
         model, images, target: as in `input_gradient`; the class predicted is that of the image
             without noise.
         samples: noisy copies, >= 1.
-        noise: standard deviation, in units of the range of each image's values.
+        noise: standard deviation, in units of the range of each image's values, in [0, 1].
         seed: of the noise.
 
     Returns:
         float32 [N, H, W] in [0, 1].
+
+    Raises:
+        ValueError: for images or targets that `grad_cam` refuses, or samples or noise out of range.
     """
     if samples < 1:
         raise ValueError(f"samples must be at least 1, got {samples}")
+    if not (is_number(noise) and 0 <= noise <= 1):
+        raise ValueError(
+            f"noise is a share of each image's range and must lie in [0, 1], got {noise!r}"
+        )
     inputs, labels = _inputs_and_classes(model, images, target)
     key, total = rng.stream(seed, "smooth_grad"), jnp.zeros_like(inputs)
     # A loop in Python: convolutions inside XLA's loops are slow on CPUs.
@@ -122,14 +131,16 @@ def integrated_gradients(
 
     Args:
         model, images, target: as in `input_gradient`; the class predicted is that of the image.
-        baseline: b, preprocessed, [H, W, C] or [N, H, W, C]; None takes black.
+        baseline: b, preprocessed, [H, W, C] or [N, H, W, C]; None takes black, which for a model
+            with preprocessing "none" is zero: of standardised inputs their mean.
         steps: of the rule, >= 1.
 
     Returns:
         [N, H, W, C], signed; `as_heatmaps` makes maps of it.
 
     Raises:
-        ValueError: for images or targets that `grad_cam` refuses, or a baseline of another shape.
+        ValueError: for images or targets that `grad_cam` refuses, or a baseline of another shape,
+            or of pixels that were not preprocessed.
     """
     if steps < 1:
         raise ValueError(f"steps must be at least 1, got {steps}")
@@ -184,6 +195,7 @@ def _baseline(model: Model, baseline: Array | np.ndarray | None) -> Array:
         raise ValueError(
             f"baseline must be {list(shape)} or a batch of it, got {list(given.shape)}"
         )
+    check_preprocessed(model.spec, given, "baselines")
     return given if given.ndim == 4 else given[None]
 
 

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from cnnjax.explain.fills import Fill, covers_of
 from cnnjax.explain.targets import Target, checked_images, class_numbers, class_weights
 from cnnjax.models import Model
 from cnnjax.models.model import Variables, forward
@@ -24,7 +25,7 @@ def occlusion(
     target: Target = None,
     size: int | None = None,
     stride: int | None = None,
-    fill: float = 127.5,
+    fill: Fill = "mean",
 ) -> Array:
     """How much the class logit falls when a patch is covered (Zeiler & Fergus 2014).
 
@@ -35,13 +36,18 @@ def occlusion(
         model, images, target: as in `grad_cam`.
         size: of the square patch, >= 1; None takes a seventh of the smaller side.
         stride: between patches, in [1, size]; None takes half the size.
-        fill: the patch's colour as a pixel value in [0, 255]; grey by default.
+        fill: what is shown in the patch: "mean", the mean of each channel of the image, which
+            suits inputs of any range; "blur", the image under a Gaussian of 10 pixels, of 224; or
+            a pixel as `model.spec.preprocess` takes it, in [0, 255]: a number, [C] or [H, W, C].
+            For a model with preprocessing "none" that is a value of its inputs, within the range
+            of these images and zero. An image of a single colour shows nothing under "mean".
 
     Returns:
         float32 [N, H, W] in [0, 1].
 
     Raises:
-        ValueError: for images or targets that `grad_cam` refuses, a patch larger than the image.
+        ValueError: for images or targets that `grad_cam` refuses, a patch larger than the image,
+            or a fill that is no input of the model.
     """
     inputs = checked_images(model, images)
     height, width = inputs.shape[1:3]
@@ -55,10 +61,12 @@ def occlusion(
     masks = patches((height, width), size, stride)
     whole = model(inputs)
     weights = np.asarray(class_weights(whole, class_numbers(model, target, len(inputs))))
-    colour = model.spec.preprocess(jnp.full(model.spec.input_shape, fill), check=False)
+    covers, _ = covers_of(model.spec, inputs, fill)
     heatmaps = []
-    for image, logits, weight in zip(inputs, np.asarray(whole), weights, strict=True):
-        falls = (logits - masked_logits(model, image, colour, masks)) @ weight
+    for image, cover, logits, weight in zip(
+        inputs, covers, np.asarray(whole), weights, strict=True
+    ):
+        falls = (logits - masked_logits(model, image, cover, masks)) @ weight
         heat = np.maximum(np.einsum("mhw,m->hw", masks, falls), 0) / masks.sum(0)
         heatmaps.append(heat / max(heat.max(), np.finfo(np.float32).tiny))
     return jnp.asarray(np.array(heatmaps, np.float32).reshape(-1, height, width))

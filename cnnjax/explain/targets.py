@@ -71,7 +71,7 @@ def check_pictures(spec: ModelSpec) -> None:
         )
 
 
-def check_preprocessed(spec: ModelSpec, inputs: Array) -> None:
+def check_preprocessed(spec: ModelSpec, inputs: Array, what: str = "images") -> None:
     """Refuse inputs that hold NaN or are pixels still (not checked inside a compiled function)."""
     if isinstance(inputs, jax.core.Tracer) or not inputs.size or spec.input_dtype == jnp.int32:
         return
@@ -80,11 +80,11 @@ def check_preprocessed(spec: ModelSpec, inputs: Array) -> None:
         light = spec.preprocess(jnp.full((1, spec.input_shape[-1]), 255.0))
         highest = float(jnp.max(light)) + _SLACK
     if np.isnan(high):
-        raise ValueError("images hold NaN")
+        raise ValueError(f"{what} hold NaN")
     if spec.preprocessing != "none" and high > highest:
         raise ValueError(
-            f"images reach {high:g}, so they are pixels; {spec.name} takes preprocessed inputs: "
-            "give model.spec.preprocess(images)"
+            f"{what} reach {high:g}, so they are pixels; {spec.name} takes preprocessed inputs: "
+            f"give model.spec.preprocess({what})"
         )
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from jax import Array
 
 from cnnjax import plot
+from cnnjax.core.places import expanded
 from cnnjax.data import read_image, resize_image
 from cnnjax.explain.targets import check_pictures
 from cnnjax.models import Model
@@ -81,7 +82,7 @@ def save_picture(
     Returns:
         The path of the picture.
     """
-    folder = Path(folder).expanduser()
+    folder = expanded(folder)
     folder.mkdir(parents=True, exist_ok=True)
     name = name.replace("/", "_")
     picture = folder / f"{name}.png"

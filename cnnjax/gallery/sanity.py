@@ -115,7 +115,11 @@ def _faithfulness(
         for kind, curves in (("deletion", deleted), ("insertion", inserted))
         for name, curve in curves.items()
     }
-    caption = "The class's probability as the hottest pixels are covered, and as they are shown"
+    covers = {curve.fill for curve in deleted.values()} | {c.fill for c in inserted.values()}
+    caption = (
+        "The class's probability as the hottest pixels are covered, and as they are shown "
+        f"({', '.join(sorted(covers))})"
+    )
     arrays["fractions"] = fractions
     picture = save_picture(folder, "faithfulness", figure, arrays, caption)
     return picture, "\n".join(lines)

@@ -38,13 +38,14 @@ def models_that_fit(stored: StoredWeights) -> list[str]:
         ]
         for variant in variants or [{}]:
             module, spec = build(name, **variant)
-            if _has_all(shapes, module, spec) and _fits(stored, module, spec):
+            model = _abstract(shapes, module, spec)
+            if model is not None and _fits(stored, model):
                 fitting.append(described(spec))
     return fitting
 
 
-def _has_all(shapes: set[tuple[int, ...]], module: linen.Module, spec: ModelSpec) -> bool:
-    """Whether every kernel of a model's body has a shape that is there.
+def _abstract(shapes: set[tuple[int, ...]], module: linen.Module, spec: ModelSpec) -> Model | None:
+    """A model by its shapes, if every kernel of its body has one that is there.
 
     The net is left at the first one that has not: to build all of them takes seconds.
     """
@@ -60,14 +61,13 @@ def _has_all(shapes: set[tuple[int, ...]], module: linen.Module, spec: ModelSpec
 
     try:
         with linen.intercept_methods(interceptor):
-            Model.abstract(module, spec)
+            return Model.abstract(module, spec)
     except _Elsewhere:
-        return False
-    return True
+        return None
 
 
-def _fits(stored: StoredWeights, module: linen.Module, spec: ModelSpec) -> bool:
-    target = Target.of(Model.abstract(module, spec))
+def _fits(stored: StoredWeights, model: Model) -> bool:
+    target = Target.of(model)
     try:
         return len(target.body) > _MIN_BODY and not match(stored, target).differences
     except WeightsDoNotFit:

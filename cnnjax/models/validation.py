@@ -13,6 +13,7 @@ from flax import linen
 from flax.errors import InvalidRngError, ModifyScopeVariableError
 
 from cnnjax import paths
+from cnnjax.core.text import first_sentence
 from cnnjax.models.modes import (
     NOT,
     TRAIN_ARGUMENTS,
@@ -53,7 +54,7 @@ def output_shape(module: linen.Module, spec: ModelSpec) -> tuple[int, ...]:
     except Exception as error:  # the code is another's, and may raise anything
         raise ValueError(
             f"{net} cannot be applied to inputs of shape "
-            f"[N, {', '.join(map(str, sample.shape[1:]))}]: {_sentence(error)}"
+            f"[N, {', '.join(map(str, sample.shape[1:]))}]: {first_sentence(error)}"
             f"{_missing(module, kwargs)}"
         ) from error
     wanted, rank = ("[N, P, K]", 3) if spec.task == "positions" else ("[N, K]", 2)
@@ -152,7 +153,7 @@ def _check(
             f"{_advice(static, sample)}; if this is meant, say so by {meant}"
         )
     if trained.error is not None:
-        raise _Unfit(f"{net} cannot be trained: {_sentence(trained.error)}") from trained.error
+        raise _Unfit(f"{net} cannot be trained: {first_sentence(trained.error)}") from trained.error
     if not trained.acts and train_argument is None and (hidden := _hidden(static, sample)):
         raise _Unfit(
             f"{net}: its argument {hidden!r} changes what it draws or keeps in training, and "
@@ -177,7 +178,7 @@ def _check_evaluation(static: Static, sample: jax.ShapeDtypeStruct, seen: Pass) 
     elif isinstance(error, ModifyScopeVariableError):
         what = "it would change its variables in evaluation too"
     elif error is not None:
-        raise _Unfit(f"{net} cannot be evaluated: {_sentence(error)}") from error
+        raise _Unfit(f"{net} cannot be evaluated: {first_sentence(error)}") from error
     else:
         return
     raise _Unfit(f"{net}: {what}{_advice(static, sample)}") from error
@@ -280,9 +281,3 @@ def _patterns(layers: Sequence[str]) -> str:
 
 def _shapes(outputs: Any) -> Any:
     return jax.tree.map(lambda leaf: list(leaf.shape), outputs)
-
-
-def _sentence(error: Exception) -> str:
-    """The first line of an error, without the address of Flax's explanation."""
-    line = str(error).strip().split("\n")[0]
-    return line.partition(" (https:")[0] or type(error).__name__

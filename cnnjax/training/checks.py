@@ -1,15 +1,103 @@
-"""Do data and model fit together? Answered before anything is compiled."""
+"""Do data, model and settings fit together? Answered before anything is compiled."""
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
+import jax
+import numpy as np
+import optax
+
+from cnnjax.augment import Augment
 from cnnjax.checks import check_channels_last
-from cnnjax.data import Dataset
+from cnnjax.config import AugmentConfig, TrainingConfig
+from cnnjax.data import Dataset, Splits
 from cnnjax.models import Model, ModelSpec
 from cnnjax.models.spec import TOKENS
+from cnnjax.training.optim import OPTIMIZER_SETTINGS
 
 _ROWS_AT_ONCE = 4096
+
+
+def check_settings(
+    config: TrainingConfig,
+    model: Model,
+    splits: Splits,
+    optimizer: optax.GradientTransformation | None,
+    directory: str | Path | None,
+    record: Mapping[str, Any] | None,
+) -> None:
+    """Refuse settings that a training would ignore; arguments as in `fit`.
+
+    Raises:
+        ValueError: for the first setting that another one leaves without effect.
+    """
+    usual = vars(TrainingConfig())
+    given = {k: getattr(config, k) for k, v in usual.items() if getattr(config, k) != v}
+    if optimizer is not None:
+        for name in ("optimizer", *OPTIMIZER_SETTINGS):
+            if name in given:
+                raise ValueError(
+                    f"{name}={given[name]!r} changes the configured optimiser, but another one was "
+                    "given: make it a part of that, e.g. with optax.chain, or leave it out"
+                )
+    if directory is None:
+        files = {k: given[k] for k in ("checkpoint_every", "keep", "resume") if k in given}
+        for name, value in (files | ({"record": record} if record else {})).items():
+            raise ValueError(f"{name}={value!r} needs a run directory: give directory=")
+    _check_fill(config.augment)
+    if config.monitor == "accuracy" and model.spec.task == "values":
+        raise ValueError(
+            f"monitor='accuracy' is for classes, and {model.spec.name} predicts values: take "
+            "monitor='loss'"
+        )
+    if splits.validation is None:
+        for name in ("early_stopping", "monitor"):
+            if given.get(name) is not None:
+                raise ValueError(
+                    f"{name}={given[name]!r} needs validation data: give Splits with a validation "
+                    "part, e.g. splits.with_validation(0.2)"
+                )
+    if "keep" in given and (config.monitor is None or splits.validation is None):
+        raise ValueError(
+            f"keep={config.keep} counts the best checkpoints, and none is best without a monitor "
+            "and validation data"
+        )
+
+
+def _check_fill(augment: Any) -> None:
+    """Refuse what is to fill in, where nothing is filled in."""
+    if type(augment) not in (AugmentConfig, Augment):  # a subclass may have a way of its own
+        return
+    if augment.fill_value and augment.fill_mode != "constant":
+        raise ValueError(
+            f"augment: fill_value={augment.fill_value!r} belongs to fill_mode='constant', got "
+            f"fill_mode={augment.fill_mode!r}"
+        )
+    moving = ("width_shift", "height_shift", "crop_padding", "rotation", "shear", "zoom")
+    if augment.fill_mode != "nearest" and not any(getattr(augment, name) for name in moving):
+        raise ValueError(
+            f"augment: fill_mode={augment.fill_mode!r} is for what a move uncovers, and nothing "
+            f"moves: set one of {', '.join(moving)}"
+        )
+
+
+def check_single_process(what: str) -> None:
+    """Refuse several processes, of which each would train on all of the data alone.
+
+    Args:
+        what: is refused, e.g. "fit".
+
+    Raises:
+        ValueError: where `jax.distributed` has joined several processes.
+    """
+    if (count := jax.process_count()) > 1:
+        raise ValueError(
+            f"{what} runs in a single process so far, and jax.process_count() is {count}: start "
+            "one process, which uses all of its devices"
+        )
 
 
 def check_data(model: Model, data: Dataset) -> None:

@@ -19,19 +19,19 @@ from cnnjax import metrics, paths
 from cnnjax.config import TrainingConfig, qualified_name, to_dict
 from cnnjax.data import Dataset, Loader, Splits, as_splits
 from cnnjax.models import Model
-from cnnjax.models.files import MODEL_FILE, write_spec
+from cnnjax.models.files import MODEL_FILE, write_description
 from cnnjax.nn import current_conv_engine
 from cnnjax.runtime import compiler_options
 from cnnjax.training.caller import caller
 from cnnjax.training.caller import remark as caller_remark
 from cnnjax.training.checkpoint import CheckpointError, Checkpoints
-from cnnjax.training.checks import check_data
+from cnnjax.training.checks import check_data, check_settings, check_single_process
 from cnnjax.training.devices import Devices
 from cnnjax.training.dispatch import Dispatcher, Sums
 from cnnjax.training.evaluation import evaluate_step
 from cnnjax.training.freezing import FrozenLayersMoved, frozen_hash
 from cnnjax.training.identity import IDENTITY, changes, identify, recorded, refusal
-from cnnjax.training.optim import OPTIMIZER_SETTINGS
+from cnnjax.training.optim import OPTIMIZER_SETTINGS, check_optimizer
 from cnnjax.training.progress import Progress, epoch_line
 from cnnjax.training.record import GIVEN, RUN_FILE, RunDirectory, unwritable
 from cnnjax.training.seal import RunError
@@ -107,9 +107,10 @@ def fit(
         config: how; None takes the defaults of `TrainingConfig`.
         loss: (logits [N, K], labels [N]) -> [N]; None takes cross-entropy, softmax or, for one
             logit, sigmoid; for a model of values the mean squared error.
-        optimizer: any optax transformation, instead of the configured one with its learning rate,
-            schedule and weight decay; it has to contain what rate_factors, layer_decay and
-            clip_norm would do.
+        optimizer: any optax transformation, instead of the configured one; settings of that one
+            (learning_rate, schedule, weight_decay, clip_norm, ...) are then errors. It gets the
+            parameters that are trained, {layer: {weight: array}}, without frozen ones, and where
+            its `update` takes them value, grad, value_fn(params) and grad_fn(params).
         directory: a run directory for record, metrics and checkpoints; None keeps nothing on disk.
         verbose: show progress: a bar on a terminal, a line an epoch elsewhere.
         record: further facts to store in run.json.
@@ -118,7 +119,8 @@ def fit(
         A Run.
 
     Raises:
-        ValueError: if data, model and configuration do not fit together.
+        ValueError: if data, model and configuration do not fit together, for a setting that would
+            be ignored, and in one of several processes (`jax.distributed`).
         NonFiniteLoss: with metric, epoch and step; the last good checkpoint remains.
         FrozenLayersMoved: if what is frozen is not bitwise what it was; this should never be.
         Interrupted: after Ctrl-C or SIGTERM, once a checkpoint is saved.
@@ -130,6 +132,7 @@ def fit(
     >>> run.history["loss"].shape
     (2,)
     """
+    check_single_process("fit")
     config = config or TrainingConfig()
     return _Training(
         model, as_splits(data), config, loss, optimizer, directory, verbose, record
@@ -152,18 +155,7 @@ class _Training:
     ):
         for part in splits.parts.values():
             check_data(model, part)
-        if config.early_stopping is not None and splits.validation is None:
-            raise ValueError(
-                f"early_stopping={config.early_stopping} needs validation data: give Splits with a "
-                "validation part, e.g. splits.with_validation(0.2)"
-            )
-        if config.monitor == "accuracy" and model.spec.task == "values":
-            raise ValueError(
-                f"monitor='accuracy' is for classes, and {model.spec.name} predicts values: take "
-                "monitor='loss'"
-            )
-        if optimizer is not None:
-            _check_replaced(config)
+        check_settings(config, model, splits, optimizer, directory, record)
         self.model, self.splits, self.config = model, splits, config
         self.settings, self.loss = recorded_settings(config, optimizer), loss
         self.optimizer = optimizer
@@ -178,6 +170,8 @@ class _Training:
             seed=config.seed,
             average=config.average > 0,
         )
+        if optimizer is not None:
+            check_optimizer(optimizer, self.state, config.frozen)
         self.frozen_hash = frozen_hash(model.variables, config.frozen) if config.frozen else None
         self.devices = Devices.for_batches_of(config.batch_size)
         self.dispatcher = Dispatcher(steps.train, self.loader, config, self.devices)
@@ -330,7 +324,7 @@ class _Training:
         directory.claim(config, facts, self.resumed)
         self.claimed = True
         try:
-            write_spec(self.model.spec, directory.path)
+            write_description(self.model, directory.path)
         except OSError as error:
             raise unwritable(directory.path / MODEL_FILE, error) from None
 
@@ -547,17 +541,6 @@ class _Training:
 @jax.jit
 def _all_finite(tree: Tree) -> jax.Array:
     return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]))
-
-
-def _check_replaced(config: TrainingConfig) -> None:
-    """A given optimiser must not quietly take the place of what was asked for."""
-    usual = TrainingConfig()
-    for name in ("rate_factors", "layer_decay", "clip_norm"):
-        if getattr(config, name) != getattr(usual, name):
-            raise ValueError(
-                f"{name}={getattr(config, name)!r} changes the configured optimiser, but another "
-                "one was given: make it a part of that, e.g. with optax.chain"
-            )
 
 
 def identity_of(

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import NamedTuple
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 from jax import Array
+from optax import contrib
 
 from cnnjax import paths
 from cnnjax.config import TrainingConfig
+from cnnjax.core.text import first_sentence
 from cnnjax.models import Model
 from cnnjax.models.depth import depths
-from cnnjax.training.state import frozen_parameters
+from cnnjax.training.state import TrainState, frozen_parameters, trained_parameters
 
 # Settings that an optimiser of the caller's takes the place of.
 OPTIMIZER_SETTINGS = (
@@ -59,6 +62,94 @@ def make_schedule(config: TrainingConfig, total_steps: int) -> optax.Schedule:
         ],
         [rise],
     )
+
+
+def updated(
+    optimizer: optax.GradientTransformation,
+    gradients: optax.Updates,
+    state: TrainState,
+    frozen: Sequence[str],
+    **offered: Any,
+) -> tuple[optax.Updates, optax.OptState]:
+    """`optimizer.update`, with those of the further arguments that it takes.
+
+    Args:
+        optimizer: any optax transformation.
+        gradients: of the state's parameters.
+        state: before the step.
+        frozen: the patterns of frozen layers.
+        offered: what it may look at too, e.g. value=, the loss.
+
+    Raises:
+        ValueError: if it fails; says what it was given.
+    """
+    known = inspect.signature(optimizer.update).parameters.values()
+    names = {p.name for p in known}
+    if not any(p.kind is p.VAR_KEYWORD for p in known):
+        offered = {name: value for name, value in offered.items() if name in names}
+    try:
+        return optimizer.update(gradients, state.opt_state, state.params, **offered)
+    except Exception as error:  # the code is another's, and may raise anything
+        raise ValueError(
+            f"optimizer cannot update {trained_parameters(state.params, frozen)}: "
+            f"{first_sentence(error)}"
+        ) from error
+
+
+def check_optimizer(
+    optimizer: optax.GradientTransformation, state: TrainState, frozen: Sequence[str] = ()
+) -> None:
+    """Whether `fit` can use an optimiser of the caller's; only shapes are computed.
+
+    Args:
+        optimizer: the one that the state was created with.
+        state: before the first step.
+        frozen: the patterns of frozen layers.
+
+    Raises:
+        ValueError: if its update fails, makes something else of parameters and state than it got,
+            or is one after whose steps the parameters are not those to evaluate.
+    """
+
+    def step(state: TrainState) -> Any:
+        def value_fn(params: Any, grad_fn: Any = None) -> Array:
+            del grad_fn
+            return optax.tree.sum(params)
+
+        stand_ins = {"value": jnp.zeros(()), "value_fn": value_fn}
+        stand_ins |= {"grad": state.params, "grad_fn": lambda params, *_: params}
+        return updated(optimizer, state.params, state, frozen, **stand_ins)
+
+    _check_parameters_stay(state.opt_state)
+    if _form(jax.eval_shape(step, state)) != _form((state.params, state.opt_state)):
+        raise ValueError(
+            "optimizer must return updates and a state of the form, shapes and dtypes that it "
+            f"got, and does not: it gets {trained_parameters(state.params, frozen)}"
+        )
+
+
+def _check_parameters_stay(opt_state: optax.OptState) -> None:
+    """Refuse optimisers whose parameters between two steps are not the ones to evaluate."""
+
+    def known(node: Any) -> bool:
+        return isinstance(node, contrib.SAMState | contrib.ScheduleFreeState)
+
+    for node in jax.tree.leaves(opt_state, is_leaf=known):
+        if isinstance(node, contrib.SAMState) and node.cache is not None:
+            raise ValueError(
+                "optimizer is optax.contrib.sam with opaque_mode=False, which leaves the "
+                "parameters away from their place after every other step: give opaque_mode=True"
+            )
+        if isinstance(node, contrib.ScheduleFreeState):
+            raise ValueError(
+                "optimizer is schedule-free: the parameters to evaluate are others than those it "
+                "trains, which fit does not know of: take another one, e.g. with average=0.999"
+            )
+
+
+def _form(tree: Any) -> Any:
+    leaves, structure = jax.tree.flatten(tree)
+    return structure, [(jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves]
 
 
 def make_optimizer(

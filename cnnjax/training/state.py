@@ -13,6 +13,7 @@ import optax
 from jax import Array
 
 from cnnjax import paths
+from cnnjax.core.text import first_sentence, plain
 from cnnjax.models import Model
 
 Tree = dict[str, Any]
@@ -65,7 +66,8 @@ class TrainState:
             average: keep a moving average of the parameters.
 
         Raises:
-            ValueError: if a pattern names nothing, or nothing is left to train.
+            ValueError: if a pattern names nothing, nothing is left to train, or the optimizer does
+                not take what is.
         """
         flat, held = paths.flatten(model.params), frozen_parameters(model, frozen)
         if held == set(paths.leaves(model.params)):
@@ -78,7 +80,7 @@ class TrainState:
             frozen=paths.unflatten({k: v for k, v in copies.items() if k in held}),
             state=jax.tree.map(jnp.array, model.state),
             # Copies here too: an optimiser may use one array of zeros for two moments.
-            opt_state=jax.tree.map(jnp.array, optimizer.init(params)),
+            opt_state=jax.tree.map(jnp.array, _started(optimizer, params, frozen)),
             average=jax.tree.map(jnp.array, params) if average else {},
             key=jax.random.key_data(jax.random.key(seed)),
         )
@@ -98,6 +100,45 @@ def frozen_parameters(model: Model, frozen: Sequence[str]) -> set[str]:
     # A normalisation without scale and offset has statistics only.
     others = (path for tree in model.state.values() for path in paths.leaves(tree))
     return paths.select({**flat, **dict.fromkeys(others)}, frozen, "frozen") & set(flat)
+
+
+def _started(
+    optimizer: optax.GradientTransformation, params: Tree, frozen: Sequence[str]
+) -> optax.OptState:
+    """The state of an optimiser, whose errors say what it was given."""
+    check_transformation(optimizer)
+    try:
+        return optimizer.init(params)
+    except Exception as error:  # the code is another's, and may raise anything
+        raise ValueError(
+            f"optimizer cannot begin with {trained_parameters(params, frozen)}: "
+            f"{first_sentence(error)}"
+        ) from error
+
+
+def check_transformation(optimizer: Any) -> None:
+    """Refuse what is no optax transformation.
+
+    Raises:
+        ValueError: for anything without `init` and `update`, as a function that makes one.
+    """
+    if not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
+        raise ValueError(
+            "optimizer must be an optax transformation, e.g. optax.adam(1e-3), got "
+            f"{plain(optimizer)}"
+        )
+
+
+def trained_parameters(params: Tree, frozen: Sequence[str]) -> str:
+    """What an optimiser is given, for its errors."""
+    layers = list(dict.fromkeys(path.rpartition("/")[0] for path in paths.flatten(params)))
+    more = f" and {len(layers) - 3} more" if len(layers) > 3 else ""
+    without = f", without those of frozen={tuple(frozen)!r}" if frozen else ""
+    return (
+        "the parameters that are trained, {layer: {weight: array}} of "
+        f"{', '.join(layers[:3])}{more}{without} (labels or masks of them must have the same form, "
+        "or be a function of this tree)"
+    )
 
 
 def merge(first: Tree, second: Tree) -> Tree:

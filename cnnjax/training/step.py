@@ -15,8 +15,8 @@ from cnnjax import augment as augmentation
 from cnnjax import metrics, paths, rng
 from cnnjax.config import PRECISIONS, AugmentConfig, TrainingConfig
 from cnnjax.models import Model
-from cnnjax.training.optim import make_optimizer
-from cnnjax.training.state import TrainState, Tree, merge
+from cnnjax.training.optim import make_optimizer, updated
+from cnnjax.training.state import TrainState, Tree, check_transformation, frozen_parameters, merge
 
 Batch = Mapping[str, Array]
 TrainStep = Callable[[TrainState, Batch], tuple[TrainState, dict[str, Array]]]
@@ -40,7 +40,9 @@ def make_train_step(
     Args:
         model: architecture and preprocessing; the weights come from the state.
         loss: (logits [N, K], labels [N]) -> [N]; None takes cross-entropy, softmax or sigmoid.
-        optimizer: the one the state was created with; None takes RMSprop as Keras has it.
+        optimizer: the one the state was created with; None takes RMSprop as Keras has it. Its
+            `update` gets, where it takes them, value (the loss), grad, and of this batch
+            value_fn(params) and grad_fn(params), as L-BFGS and SAM in opaque mode need them.
         frozen: the patterns the state was created with.
         augment, precision, average, label_smoothing, log_gradients: as in `TrainingConfig`.
 
@@ -69,7 +71,7 @@ def make_train_step(
     _check_precision(precision)
     if optimizer is None:
         optimizer = make_optimizer(TrainingConfig(), total_steps=1)
-    optimizer = optax.with_extra_args_support(optimizer)
+    check_transformation(optimizer)
     num_classes, task = model.spec.num_classes, model.spec.task
     if label_smoothing and (loss is not None or num_classes == 1 or task != "classes"):
         raise ValueError("label_smoothing works with the default softmax loss only")
@@ -77,6 +79,7 @@ def make_train_step(
     loss_function = loss or metrics.default_loss(num_classes, task)
     functions = model.functions(frozen)
     frozen = tuple(frozen)
+    held = frozen_parameters(model, frozen)
 
     def objective(
         params: Tree,
@@ -107,32 +110,32 @@ def make_train_step(
         return mean, (losses, logits, _keep_frozen(state.state, new_state, frozen))
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Array]]:
-        images, labels, mask = batch["image"], batch["label"], _mask(batch)
-        mixed: tuple[Array, Array] | None = None
-        if bool(state.average) != bool(average):
-            raise ValueError(
-                f"average={average} does not fit the state: TrainState.create has an argument "
-                "average, which says whether it keeps averaged parameters"
-            )
-        if augment is not None:
-            _check_augmented(augment, batch, task)
-            key = rng.named(_key(state), "augment")
-            which = (key, batch["epoch"], batch["index"])
-            images = augmentation.for_batch(augment, *which, images)
-            if isinstance(augment, AugmentConfig) and augment.mixes:
-                images, partners, share = augmentation.mix(augment, *which, images, labels)
-                mixed = (partners, share)
+        labels, mask = batch["label"], _mask(batch)
+        _check_state(state, held, frozen, average, optimizer)
+        images, mixed = _augmented(augment, state, batch, task)
         inputs = model.spec.preprocess(images.astype(model.spec.input_dtype))
         # On accelerators matrix products would otherwise run in TF32 or bfloat16 unasked.
         with jax.default_matmul_precision("float32" if precision == "float32" else "default"):
             gradient = jax.value_and_grad(objective, has_aux=True)
+            batch_arguments = (state, inputs, labels, mask, mixed)
             (loss_value, (losses, logits, new_state)), gradients = gradient(
-                state.params, state, inputs, labels, mask, mixed
+                state.params, *batch_arguments
             )
-        # Some optimisers look at the loss too; the others ignore it.
-        updates, opt_state = optimizer.update(
-            gradients, state.opt_state, state.params, value=loss_value
-        )
+
+            def value_fn(params: Tree, grad_fn: Any = None) -> Array:
+                del grad_fn  # optax's line searches hand it on
+                return objective(params, *batch_arguments)[0]
+
+            updates, opt_state = updated(
+                optimizer,
+                gradients,
+                state,
+                frozen,
+                value=loss_value,
+                grad=gradients,
+                value_fn=value_fn,
+                grad_fn=lambda params, *_: gradient(params, *batch_arguments)[1],
+            )
         params = optax.apply_updates(state.params, updates)
         next_state = dataclasses.replace(
             state,
@@ -179,12 +182,55 @@ def make_eval_step(
     return eval_step
 
 
+def _augmented(
+    augment: AugmentConfig | Callable | None, state: TrainState, batch: Batch, task: str
+) -> tuple[Array, tuple[Array, Array] | None]:
+    """A batch's images as they are trained on; where they are mixed, partners' labels and share."""
+    images = batch["image"]
+    if augment is None:
+        return images, None
+    _check_augmented(augment, batch, task)
+    which = (rng.named(_key(state), "augment"), batch["epoch"], batch["index"])
+    images = augmentation.for_batch(augment, *which, images)
+    if not (isinstance(augment, AugmentConfig) and augment.mixes):
+        return images, None
+    images, partners, share = augmentation.mix(augment, *which, images, batch["label"])
+    return images, (partners, share)
+
+
 def _per_example(losses: Array, mask: Array) -> Array:
     if losses.shape != mask.shape:
         raise ValueError(
             f"loss must return {list(mask.shape)}, got {list(losses.shape)}: one value per example"
         )
     return losses
+
+
+def _check_state(
+    state: TrainState,
+    held: set[str],
+    frozen: tuple[str, ...],
+    average: float,
+    optimizer: optax.GradientTransformation,
+) -> None:
+    """Whether a state was created with what its step was made with."""
+    if bool(state.average) != bool(average):
+        raise ValueError(
+            f"average={average} does not fit the state: TrainState.create has an argument "
+            "average, which says whether it keeps averaged parameters"
+        )
+    if differing := sorted(held ^ paths.flatten(state.frozen).keys()):
+        has = "trains" if differing[0] in held else "freezes"
+        raise ValueError(
+            f"frozen={frozen!r} does not fit the state, which {has} {differing[0]}: give "
+            "TrainState.create and make_train_step the same patterns"
+        )
+    wanted: Any = jax.tree.structure(jax.eval_shape(optimizer.init, state.params))
+    if wanted != jax.tree.structure(state.opt_state):
+        raise ValueError(
+            "optimizer does not fit the state, which was created with another one: give "
+            "TrainState.create and make_train_step the same"
+        )
 
 
 def _check_augment(augment: AugmentConfig | Callable | None, model: Model) -> None:

@@ -19,10 +19,12 @@ import numpy as np
 from cnnjax import metrics, paths
 from cnnjax.checks import whole_number
 from cnnjax.config import TrainingConfig, qualified_name, without_address
+from cnnjax.core.places import expanded
 from cnnjax.data import Dataset, Splits, as_splits
 from cnnjax.metrics import mean_and_deviation
 from cnnjax.models import Model
 from cnnjax.storage import text_hash
+from cnnjax.training.checks import check_single_process
 from cnnjax.training.loop import Run, fit
 from cnnjax.training.stopping import NonFiniteLoss
 
@@ -165,12 +167,19 @@ def sweep(
     >>> found.values("test_accuracy").shape
     (2, 2)
     """
+    check_single_process("sweep")
     config, splits = config or TrainingConfig(), as_splits(data)
+    if config.resume:
+        raise ValueError("resume is an argument of sweep, not of its config: give resume=True")
+    if config.seed and isinstance(seeds, Iterable):
+        raise ValueError(
+            f"seed={config.seed} of config would be ignored, since seeds={seeds!r} names the seeds"
+        )
     chosen = _seeds(seeds, config.seed)
     combinations = _combinations(lists)
     folders: Sequence[Path | None] = [None] * len(combinations)
     if directory is not None:
-        folders = [Path(directory).expanduser() / name for name in _folders(combinations)]
+        folders = [expanded(directory) / name for name in _folders(combinations)]
     fields = {field.name for field in dataclasses.fields(TrainingConfig)}
     diverged: NonFiniteLoss | None = None
     rows: list[tuple[Run | None, ...]] = []

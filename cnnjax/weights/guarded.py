@@ -102,23 +102,28 @@ class _Clock:
 
 
 def _received(stream: BinaryIO, path: Path) -> dict[str, Any]:
-    """The header and the arrays, from the stream."""
+    """The header and the arrays, from the stream or from the file."""
     _check_status(stream, path)
     length = int.from_bytes(_exactly(stream, 8), "little")
     if length > _MAX_HEADER:
         raise DamagedWeights(f"{path} is damaged: its names take {length:,} bytes")
     header: dict[str, Any] = parse_json(bytes(_exactly(stream, length)))
     allowance = Allowance(path, path.stat().st_size)
-    for layer in header["layers"]:
-        for array in layer["arrays"]:
-            array["values"] = _values(stream, array, allowance, path)
+    with path.open("rb") as file:
+        for layer in header["layers"]:
+            for array in layer["arrays"]:
+                if array["offset"] is None:
+                    _check_status(stream, path)
+                else:
+                    file.seek(array["offset"])
+                source = stream if array["offset"] is None else file
+                array["values"] = _values(source, array, allowance, path)
     return header
 
 
 def _values(
     stream: BinaryIO, array: dict[str, Any], allowance: Allowance, path: Path
 ) -> np.ndarray:
-    _check_status(stream, path)
     shape = tuple(array["shape"])
     half = array["dtype"] == "bfloat16"
     dtype = np.dtype("<u2" if half else array["dtype"]).newbyteorder("<")

@@ -3,7 +3,7 @@
 Bytes that are not as they were written make the HDF5 library read beyond its memory or loop for
 ever, and no exception comes of that. So `guarded` runs this file, which imports nothing of cnnjax
 (that would take a second), and gets through its standard output: a byte as soon as the imports are
-done, a header in JSON, and the values of every array.
+done, a header in JSON, and the values of every array, or where in the file they lie as they are.
 """
 
 from __future__ import annotations
@@ -30,6 +30,9 @@ MAX_EXPANSION, SMALL = 50, 1 << 20
 
 # A chunk is unpacked as a whole, however little of it belongs to the array.
 _MAX_CHUNK = 4
+
+# Bytes of an array that is not sent.
+_LARGE = 1 << 20
 
 # What the interpreter, NumPy and HDF5 take, with room to spare; arrays come on top.
 _BASE_MEMORY = 2 << 30
@@ -65,14 +68,20 @@ def main(path: str, member: str, seconds: float, stream: BinaryIO) -> None:
     size = os.path.getsize(path)
     _limit("RLIMIT_AS", _BASE_MEMORY + 2 * size)
     source: Any = path
+    start: int | None = 0
     if member:
         with zipfile.ZipFile(path) as archive:
-            source = io.BytesIO(archive.read(member))
+            source = io.BytesIO(archive.read(member))  # its checksum is compared
+            start = _start(path, archive.getinfo(member))
     with h5py.File(source, "r") as file:
         reader = Reader(size)
         content = reader.header(file)
         arrays = [array for layer in content["layers"] for array in layer["arrays"]]
         datasets = [array.pop("dataset") for array in arrays]
+        for array, dataset in zip(arrays, datasets, strict=True):
+            offset = None if start is None else _offset(dataset)
+            array["offset"] = None if start is None or offset is None else start + offset
+        datasets = [d for d, a in zip(datasets, arrays, strict=True) if a["offset"] is None]
         header = json.dumps(content).encode()
         stream.write(DATA + len(header).to_bytes(8, "little") + header)
         largest = max((dataset.nbytes for dataset in datasets), default=0)
@@ -96,6 +105,31 @@ def _limit(name: str, value: int) -> None:
         resource.setrlimit(kind, (value, most))
     except (ImportError, ValueError, OSError):
         pass  # Windows has none, macOS not all: there the time alone is limited
+
+
+def _start(path: str, entry: zipfile.ZipInfo) -> int | None:
+    """Where a member's bytes begin in its archive; None where they are compressed."""
+    if entry.compress_type != zipfile.ZIP_STORED:
+        return None
+    with open(path, "rb") as file:
+        file.seek(entry.header_offset + 26)
+        names = file.read(4)
+    lengths = (int.from_bytes(names[:2], "little"), int.from_bytes(names[2:], "little"))
+    return entry.header_offset + 30 + sum(lengths)
+
+
+def _offset(dataset: Any) -> int | None:
+    """Where a large array lies as it is; None where it is small, in pieces or converted."""
+    import h5py
+
+    plain = (h5py.h5t.IEEE_F32LE, h5py.h5t.IEEE_F16LE, h5py.h5t.IEEE_F64LE)
+    contiguous = dataset.id.get_create_plist().get_layout() == h5py.h5d.CONTIGUOUS
+    if dataset.nbytes < _LARGE or not contiguous or dataset.file.userblock_size:
+        return None
+    if not any(dataset.id.get_type().equal(kind) for kind in plain):
+        return None
+    offset: int | None = dataset.id.get_offset()
+    return offset
 
 
 def _values(dataset: Any) -> memoryview:

@@ -231,6 +231,27 @@ def test_an_error_in_the_thread_reaches_the_reader():
         list(batches)
 
 
+def test_one_image_beyond_all_bounds_stops_nothing(tmp_path, monkeypatch):
+    """Bombs, PostScript and floats among photos are set aside, each with its reason."""
+    monkeypatch.setenv("CNNJAX_CACHE_DIR", str(tmp_path / "cache"))
+    rng, root = np.random.default_rng(0), tmp_path / "pets"
+    for name in ("a/0.png", "a/1.png", "b/0.png", "b/1.png"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (9, 9, 3), dtype=np.uint8)).save(root / name)
+    Image.new("1", (2_000_000, 1)).save(root / "a" / "long.png")
+    Image.new("1", (12_000, 12_000)).save(root / "a" / "large.tif", compression="group4")
+    Image.new("RGB", (5, 5)).save(root / "b" / "script.jpg", "EPS")
+    Image.new("F", (5, 5), 200.0).save(root / "b" / "float.tif")
+    told: list[str] = []
+    data = load(root, image_size=(6, 6), progress=told.append).train
+    assert len(data) == 4
+    reasons = {line.split(": ")[0].strip(): line for line in "\n".join(told).splitlines()}
+    assert "a side has more than 1,048,576" in reasons["a/long.png"]
+    assert "more than 134,217,728" in reasons["a/large.tif"]
+    assert "cannot identify image file as BMP" in reasons["b/script.jpg"]
+    assert "lie in [200, 200]" in reasons["b/float.tif"]
+
+
 def test_the_fast_decoder_stays_within_its_bound_on_real_photos(tmp_path):
     pytest.importorskip("cv2")
     pytest.importorskip("simplejpeg")

@@ -161,7 +161,10 @@ def test_whatever_pillow_raises_the_file_is_called_unreadable(tmp_path, monkeypa
 @pytest.mark.parametrize("other", ["DDS", "EPS", "ICO", "PCX", "TGA", "JPEG2000", "PDF"])
 def test_only_formats_that_are_named_are_opened(tmp_path, other):
     path = saved(RGB, tmp_path / "a.png", format=other)
-    with pytest.raises(UnreadableImage, match=r"a\.png: not a readable image \(no whole BMP, GIF,"):
+    with pytest.raises(
+        UnreadableImage,
+        match=r"a\.png: not a readable image \(cannot identify image file as BMP, GIF,",
+    ):
         read_image(path)
 
 

@@ -20,6 +20,7 @@ from cnnjax.data import (
     holds_texts,
     load,
     load_texts,
+    read_image,
     scan_folder,
 )
 from cnnjax.data import info as module
@@ -370,3 +371,19 @@ def test_a_picture_with_illegible_exif_has_a_size(tmp_path: Path) -> None:
         file.write_bytes(file.read_bytes().replace(b"Exif\0\0MM\0*", b"Exif\0\0MMMM"))
     part = describe(load(tmp_path, image_size=(8, 8), memory_budget=0)).parts["train"]
     assert (part.heights, part.widths) == ((12, 12, 12), (20, 20, 20))
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 5, 6, 7, 8])
+def test_the_sizes_of_rotated_tiffs_are_those_they_are_read_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, orientation: int
+) -> None:
+    monkeypatch.setenv("CNNJAX_CACHE_DIR", str(tmp_path / "cache"))
+    for name in ("a/0.tif", "a/1.tif", "b/0.tif", "b/1.tif"):
+        file = tmp_path / "data" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        pixels = RNG.integers(0, 256, (30, 70, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(file, tiffinfo={274: orientation})
+    part = describe(load(tmp_path / "data", image_size=(8, 8))).parts["train"]
+    sides = (70, 30) if orientation >= 5 else (30, 70)
+    assert (part.heights, part.widths) == ((sides[0],) * 3, (sides[1],) * 3)
+    assert read_image(tmp_path / "data/a/0.tif").shape[:2] == sides

@@ -142,12 +142,14 @@ def test_occlusion_finds_the_patch_that_counts():
             return jnp.stack([read, -read], 1) * scale[None]
 
     model = cj.Model.from_module(Corner(), (10, 12, 1))
-    heat = np.asarray(occlusion(model, np.ones((2, 10, 12, 1), np.float32), 0, size=2, stride=2))
+    heat = np.asarray(
+        occlusion(model, np.ones((2, 10, 12, 1), np.float32), 0, size=2, stride=2, fill=0)
+    )
     expected = np.zeros((10, 12))
     expected[2:4, 6:8] = 1
     np.testing.assert_allclose(heat, [expected, expected], atol=1e-6)
     # Rises of the other class's logit are no evidence for it.
-    assert np.asarray(occlusion(model, np.ones((1, 10, 12, 1), np.float32), 1)).max() == 0
+    assert np.asarray(occlusion(model, np.ones((1, 10, 12, 1), np.float32), 1, fill=0)).max() == 0
 
 
 def test_patches_cover_everything_and_end_at_the_edge():

@@ -175,13 +175,13 @@ def test_methods_by_name():
 
 def test_deletion_and_insertion_on_a_model_that_reads_a_corner():
     model, x, heat = corner()
-    deleted = explain.deletion(model, x, heat, 0, steps=4)
+    deleted = explain.deletion(model, x, heat, 0, steps=4, fill=127.5)
     assert deleted.fractions.tolist() == [0, 0.25, 0.5, 0.75, 1]
     # White is +1 and grey 0: the corner is gone after a quarter of the pixels.
     high, low = 1 / (1 + np.exp(-8)), 0.5
     np.testing.assert_allclose(deleted.probabilities, [[high, low, low, low, low]], atol=1e-6)
     np.testing.assert_allclose(deleted.areas, [0.25 * (high + low) / 2 + 0.75 * low], atol=1e-6)
-    late = explain.deletion(model, x, 1 - heat, 0, steps=4)
+    late = explain.deletion(model, x, 1 - heat, 0, steps=4, fill=127.5)
     np.testing.assert_allclose(late.probabilities, [[high, high, high, high, low]], atol=1e-6)
     photo = np.where(heat[..., None] > 0, 1.0, -1.0).astype(np.float32)
     early = explain.insertion(model, photo, heat, 0, steps=4, blur=200)

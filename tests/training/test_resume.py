@@ -89,10 +89,13 @@ def fit(
 ) -> Run:
     """Train; with `worse_after` by gradient descent for so many epochs, then by ascent."""
     settings = {**LOOP, **changes}
+    if directory is None:
+        del settings["checkpoint_every"]
     if isinstance(settings.get("augment"), dict):
         settings["augment"] = Augment(**settings["augment"])
     optimizer = None
     if worse_after:
+        del settings["optimizer"]
         optimizer = optax.sgd(lambda count: jnp.where(count < worse_after * 9, 0.05, -0.05))
     return cj.fit(
         model_of(model),

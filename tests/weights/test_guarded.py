@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import h5py
@@ -140,3 +141,32 @@ def test_values_come_as_they_are(tmp_path):
     assert arrays[4].shape == (0, 3)
     assert arrays[5] == 3
     assert all(array.dtype == np.float32 for array in arrays)
+
+
+@pytest.mark.parametrize("kind", ["plain", "stored", "deflated"])
+def test_large_arrays_lie_in_the_file_as_they_are(kind, tmp_path):
+    """They are not sent: above a MiB, of these types of numbers, in one piece."""
+    values = np.random.default_rng(0).normal(size=(700, 800)).astype(np.float32)
+    path = tmp_path / "m.weights.h5"
+    with h5py.File(path, "w") as file:
+        group = file.create_group("layers/dense/vars")
+        group["0"] = values
+        group["1"] = values.astype(">f4")
+        group["2"] = values.astype("f8")
+        group["3"] = values.astype("f2")
+        group.create_dataset("4", data=values, chunks=(70, 80))
+        group.create_dataset("5", (700, 800), "f4", fillvalue=2)
+        group["6"] = values.view("u2").reshape(700, 1600).view("V2")[:, 1::2]
+    if kind in ("stored", "deflated"):
+        archive = tmp_path / "m.keras"
+        how = zipfile.ZIP_STORED if kind == "stored" else zipfile.ZIP_DEFLATED
+        with zipfile.ZipFile(archive, "w", how) as file:
+            file.writestr("metadata.json", "{}")
+            file.write(path, "model.weights.h5")
+        path = archive
+    arrays = list(read_weights(path).layers[0].arrays.values())
+    for i in (0, 1, 2, 4):
+        assert np.array_equal(arrays[i], values)
+    assert np.array_equal(arrays[3], values.astype(np.float16))
+    assert (arrays[5] == 2).all()
+    np.testing.assert_allclose(arrays[6], values, rtol=0.01)
