@@ -482,7 +482,7 @@ class _HttpConnection(http.client.HTTPConnection):
         _within(self.timeout, super().connect, self.close)
 
     def getresponse(self) -> http.client.HTTPResponse:
-        return _within(self.timeout, super().getresponse, self.close)
+        return _head_within(self, super().getresponse)
 
 
 class _HttpsConnection(http.client.HTTPSConnection):
@@ -490,7 +490,7 @@ class _HttpsConnection(http.client.HTTPSConnection):
         _within(self.timeout, super().connect, self.close)
 
     def getresponse(self) -> http.client.HTTPResponse:
-        return _within(self.timeout, super().getresponse, self.close)
+        return _head_within(self, super().getresponse)
 
 
 class _Http(urllib.request.HTTPHandler):
@@ -501,6 +501,24 @@ class _Http(urllib.request.HTTPHandler):
 class _Https(urllib.request.HTTPSHandler):
     def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
         return self.do_open(_HttpsConnection, req)
+
+
+def _head_within(
+    connection: http.client.HTTPConnection, read: Callable[[], http.client.HTTPResponse]
+) -> http.client.HTTPResponse:
+    """The answer of a connection, whose head must come whole in the connection's time."""
+    answers: list[http.client.HTTPResponse] = []
+
+    def work() -> http.client.HTTPResponse:
+        answers.append(read())
+        return answers[0]
+
+    def close() -> None:
+        for answer in answers:
+            answer.close()
+        connection.close()
+
+    return _within(connection.timeout, work, close)
 
 
 def _within(
