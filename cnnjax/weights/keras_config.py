@@ -19,6 +19,9 @@ MAX_BYTES = 64 << 20
 # Models that list their layers; any other class is a layer, or knows its layers in its code.
 _NETS = ("Sequential", "Functional", "Model")
 
+# Their weights are listed in two places.
+_PARTLY_TRAINED = ("BatchNormalization", "Normalization")
+
 
 def layers_of_config(text: str | bytes | None, path: Path) -> tuple[KerasLayer, ...]:
     """The layers of a net in Keras' order, those of nested nets in their places.
@@ -114,9 +117,16 @@ def described(
     ]
     if not legacy:
         _check_names(told, path)
-    if None in ranks:
+    known = [rank for rank in ranks if rank is not None]
+    if len(known) < len(ranks):
         return told, False
-    order = sorted(range(len(told)), key=lambda i: (ranks[i], i))
+    if legacy:
+        _check_order(told, known, path)
+        groups: dict[str, int] = {}  # in Keras' order
+        numbers = [groups.setdefault(layer.place[0], len(groups)) for layer in told]
+        order = sorted(range(len(told)), key=lambda i: (numbers[i], known[i]))
+    else:
+        order = sorted(range(len(told)), key=lambda i: (known[i], i))
     return [told[i] for i in order], True
 
 
@@ -136,6 +146,26 @@ def _rank(layer: StoredLayer, index: Mapping[tuple[str, ...], int], legacy: bool
     else:
         keys = [layer.place[:length] for length in range(len(layer.place), 0, -1)]
     return next((index[key] for key in keys if key in index), None)
+
+
+def _check_order(layers: Sequence[StoredLayer], ranks: Sequence[int], path: Path) -> None:
+    """Legacy files list the trained layers of a net in a net, then the frozen ones, both in order.
+
+    Raises:
+        DamagedWeights: if the configuration has another order than that.
+    """
+    last: dict[tuple[str, bool], int] = {}
+    for layer, rank in zip(layers, ranks, strict=True):
+        told = layer.described
+        if told is None or told.kind in _PARTLY_TRAINED:
+            continue
+        part = (layer.place[0], bool(told.settings.get("trainable", True)))
+        if rank < last.get(part, rank):
+            raise DamagedWeights(
+                f"{path}: the layers of {layer.place[0]!r} have another order in its "
+                "configuration than among its weights"
+            )
+        last[part] = rank
 
 
 def _check_names(layers: Sequence[StoredLayer], path: Path) -> None:

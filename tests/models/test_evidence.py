@@ -323,3 +323,18 @@ def test_a_model_whose_layers_are_only_in_its_code(tmp_path):
     )
     assert read_weights(path).net == ()
     same(net, path)
+
+
+def test_a_configuration_in_another_order_than_the_weights(tmp_path):
+    inner = keras.Sequential(
+        [layers.Input((784,)), *(layers.Dense(784, activation="relu") for _ in range(3))]
+    )
+    net = keras.Sequential([layers.Input((784,)), inner, layers.Dense(10)])
+    path = saved(net, tmp_path / "m.h5")
+    with h5py.File(path, "r+") as file:
+        config = json.loads(file.attrs["model_config"])
+        listed = config["config"]["layers"][1]["config"]["layers"]
+        listed[1], listed[2] = listed[2], listed[1]
+        file.attrs["model_config"] = json.dumps(config)
+    with pytest.raises(DamagedWeights, match="have another order in its configuration than among"):
+        cj.create_model("mlp", units=(784,) * 3, weights=path)
