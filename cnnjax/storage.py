@@ -16,7 +16,7 @@ import secrets
 import shutil
 import socket
 import time
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from pathlib import Path
 
 _REMAINS = re.compile(r"\..+\.(?P<place>[0-9a-f]{8})-(?P<pid>\d+)-[0-9a-f]{8}\.tmp")
@@ -54,6 +54,40 @@ def write_file(path: Path, write: Callable[[Path], object]) -> None:
 def write_text(path: Path, text: str) -> None:
     """`write_file` for text, in UTF-8."""
     write_file(path, lambda beside: beside.write_bytes(text.encode()))  # the same everywhere
+
+
+def write_files(
+    directory: Path, writers: Mapping[str, Callable[[Path], object]], order: Sequence[str]
+) -> None:
+    """Let several files be filled beside their places; only when all are, they go there.
+
+    Args:
+        directory: of all of them.
+        writers: for each name a function that gets the path of a temporary file, in this order.
+        order: in which they take their places.
+
+    Raises:
+        OSError: with the path of the file itself in its text; then nothing was replaced, unless
+            the replacing failed.
+    """
+    for name in writers:
+        _check_place(directory / name)
+    _sweep_once(directory)
+    beside = {name: _beside(directory / name) for name in writers}
+    name = ""
+    try:
+        for name, write in writers.items():
+            write(beside[name])
+            _to_disk(beside[name])
+        for name in order:
+            os.replace(beside[name], directory / name)
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, str(directory / name)) from error
+    finally:
+        for path in beside.values():
+            path.unlink(missing_ok=True)
 
 
 def write_directory(

@@ -2,7 +2,8 @@
 
 from cnnjax.models.export import export_weights
 from cnnjax.models.fields import ReceptiveField, receptive_fields
-from cnnjax.models.files import UnreadableModel, load_model, save
+from cnnjax.models.files import load_model, save
+from cnnjax.models.manifest import UnreadableModel
 from cnnjax.models.model import Functions, Model
 from cnnjax.models.order import WeightsDoNotFit
 from cnnjax.models.predict import UnknownWords, decode_positions, decode_predictions, predict

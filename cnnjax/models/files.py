@@ -1,12 +1,15 @@
 """Models on disk: model.json (architecture, labels, preprocessing) and weights.safetensors.
 
-Of a model of texts also vocabulary.json.
+Of a model of texts also vocabulary.json. manifest.json ties them together.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,21 +18,49 @@ import numpy as np
 from flax import linen
 
 from cnnjax import paths
-from cnnjax.core.reading import read_json
-from cnnjax.data import Vocabulary
+from cnnjax.config import changeable
+from cnnjax.core.describe import describe
+from cnnjax.core.reading import check_form, is_regular, read_json
+from cnnjax.core.text import plain
+from cnnjax.data import INTERPOLATIONS, RESIZE_POLICIES, Vocabulary
+from cnnjax.models.manifest import UnreadableModel, check_tied, read_manifest, write_tied
 from cnnjax.models.model import Model
 from cnnjax.models.registry import build
+from cnnjax.models.signature import FORM as SIGNATURE_FORM
+from cnnjax.models.signature import AnotherModule, check_described, check_signature, signature
 from cnnjax.models.spec import ModelSpec
 from cnnjax.models.validation import output_shape
-from cnnjax.storage import write_text
+from cnnjax.storage import write_file
 from cnnjax.weights import load_safetensors, save_safetensors
 
 MODEL_FILE, WEIGHTS_FILE = "model.json", "weights.safetensors"
 VOCABULARY_FILE = "vocabulary.json"
 
 
-class UnreadableModel(ValueError):
-    """A directory that does not hold a model, or not one for this code."""
+# What may differ from what was saved, by `allow_changed`.
+ALLOWED = ("module",)
+
+_FORMS = {
+    "str": str,
+    "int": int,
+    "tuple[int, ...]": [int],
+    "tuple[str, ...]": [str],
+    "dict[str, Any] | None": (dict, type(None)),
+    "Vocabulary | None": (str, type(None)),
+}
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What model.json says.
+
+    Args:
+        spec: of the model.
+        signature: of a module of the caller's; None where there is none.
+    """
+
+    spec: ModelSpec
+    signature: dict[str, Any] | None = None
 
 
 def save(model: Model, directory: str | Path) -> Path:
@@ -51,65 +82,107 @@ def save(model: Model, directory: str | Path) -> Path:
             f"{directory} is a run directory, whose model is in its checkpoints: save elsewhere"
         )
     directory.mkdir(parents=True, exist_ok=True)
-    save_safetensors(model.variables, directory / WEIGHTS_FILE)
-    write_spec(model.spec, directory)
+    weights = {WEIGHTS_FILE: lambda path: save_safetensors(model.variables, path)}
+    write_tied(directory, {**_descriptions(model), **weights})
     return directory
 
 
-def load_model(directory: str | Path, module: linen.Module | None = None) -> Model:
+def load_model(
+    directory: str | Path,
+    module: linen.Module | None = None,
+    *,
+    allow_changed: Sequence[str] = (),
+) -> Model:
     """Load what `save` wrote.
 
     Args:
         directory: that `save` wrote.
         module: needed for a model of `Model.from_module`, whose code is not in the file.
+        allow_changed: ("module",) takes another module than the one it was saved with.
 
     Raises:
-        UnreadableModel: if there is no such model, or the weights do not fit it.
-        DamagedWeights: if the file differs from what was written.
+        UnreadableModel: if there is no such model, the weights do not fit it, a file is not the one
+            that was saved, or the module another one.
+        DamagedWeights: if the file of weights differs from what was written.
     """
     directory = Path(directory)
-    if not (directory / WEIGHTS_FILE).is_file():
+    if not is_regular(directory / WEIGHTS_FILE):
         raise UnreadableModel(
             f"{directory} holds no saved model: expected {MODEL_FILE} and {WEIGHTS_FILE}, "
             "as cj.save writes them"
         )
+    hashes = read_manifest(directory)
+    saved = read_saved(directory)
+    check_tied(directory, hashes, MODEL_FILE)
+    if saved.spec.vocabulary is not None:
+        check_tied(directory, hashes, VOCABULARY_FILE)
     variables = load_safetensors(directory / WEIGHTS_FILE)
-    return rebuild(read_spec(directory), module, variables, directory)
+    model = rebuild(saved, module, variables, directory, allow_changed=allow_changed)
+    check_tied(directory, hashes, WEIGHTS_FILE)
+    return model
 
 
-def write_spec(spec: ModelSpec, directory: Path) -> None:
+def write_description(model: Model, directory: Path) -> None:
     """Write model.json and of a model of texts vocabulary.json, each complete or not at all."""
+    for name, write in _descriptions(model).items():
+        write_file(directory / name, write)
+
+
+def _descriptions(model: Model) -> dict[str, Callable[[Path], object]]:
+    """Names and writers of all files of a model but its weights."""
+    spec, content = model.spec, model.spec.facts()
+    if spec.arguments is None:
+        content["module"] = signature(model.module, spec, model.variables)
+    text = json.dumps(content, indent=1) + "\n"
+    writers: dict[str, Callable[[Path], object]] = {}
     if spec.vocabulary is not None:
-        spec.vocabulary.save(directory / VOCABULARY_FILE)
-    write_text(directory / MODEL_FILE, json.dumps(spec.facts(), indent=1) + "\n")
+        writers[VOCABULARY_FILE] = spec.vocabulary.save
+    return {**writers, MODEL_FILE: lambda path: path.write_bytes(text.encode())}
 
 
 def read_spec(directory: Path) -> ModelSpec:
     """Read model.json, and vocabulary.json if it names one.
 
     Raises:
-        UnreadableModel: if one is missing or not what `write_spec` wrote.
+        UnreadableModel: if one is missing or not what `save` or a run wrote.
     """
+    return read_saved(directory).spec
+
+
+def read_saved(directory: Path) -> Saved:
+    """`read_spec` with what else model.json says."""
     file = directory / MODEL_FILE
     try:
-        values: dict[str, Any] = read_json(file, "model description")
-        for key in ("input_shape", "label_names"):
-            values[key] = tuple(values[key])
-        for key in ("head", "train_arguments"):  # which older files lack
-            values[key] = tuple(values.get(key, ()))
-        if values["arguments"] is not None:
+        values = read_json(file, "model description")
+        check_form(values, {**_spec_form(), "module?": SIGNATURE_FORM})
+        values = {k: v for k, v in values.items() if v is not None}  # as if they were left out
+        known = values.pop("module", None)
+        for field in dataclasses.fields(ModelSpec):
+            if isinstance(values.get(field.name), list):
+                values[field.name] = tuple(values[field.name])
+        if "arguments" in values:
             values["arguments"] = {
                 k: tuple(v) if isinstance(v, list) else v for k, v in values["arguments"].items()
             }
-        if values.get("vocabulary") is not None:
+        for name, options in (("resize", RESIZE_POLICIES), ("interpolation", INTERPOLATIONS)):
+            if values.get(name, next(iter(options))) not in options:
+                raise ValueError(f"{name} must be one of {', '.join(options)}")
+        if "vocabulary" in values:
             values["vocabulary"] = _read_vocabulary(directory, values["vocabulary"])
-        return ModelSpec(**values)
+        return Saved(ModelSpec(**values), known)
     except FileNotFoundError:
         raise UnreadableModel(f"{directory} holds no {MODEL_FILE}: it is no saved model") from None
     except UnreadableModel:
         raise
-    except (ValueError, TypeError, KeyError) as error:
-        raise UnreadableModel(f"{file} is not a model description: {error}") from None
+    except (ValueError, TypeError, KeyError, IndexError) as error:
+        raise UnreadableModel(f"{plain(file)} is not a model description: {plain(error)}") from None
+
+
+def _spec_form() -> dict[str, Any]:
+    return {
+        field.name + ("" if field.default is dataclasses.MISSING else "?"): _FORMS[str(field.type)]
+        for field in dataclasses.fields(ModelSpec)
+    }
 
 
 def _read_vocabulary(directory: Path, fingerprint: str) -> Vocabulary:
@@ -130,18 +203,26 @@ def _read_vocabulary(directory: Path, fingerprint: str) -> Vocabulary:
 
 
 def rebuild(
-    spec: ModelSpec, module: linen.Module | None, variables: dict[str, Any], origin: Path
+    saved: Saved,
+    module: linen.Module | None,
+    variables: dict[str, Any],
+    origin: Path,
+    *,
+    allow_changed: Sequence[str] = (),
 ) -> Model:
-    """A model of a spec with given variables, which must cover it exactly.
+    """A model of a description with given variables, which must cover it exactly.
 
     Raises:
-        UnreadableModel: if the module is needed and missing, or the variables do not fit.
+        UnreadableModel: if the module is needed and missing, the variables do not fit, or the
+            module is not the one of then and not in allow_changed.
     """
+    allowed = changeable(allow_changed, ALLOWED)
+    spec = saved.spec
     try:
         fresh = _shapes(spec, module, origin)
     except UnreadableModel:
         raise
-    except (ValueError, TypeError, IndexError) as error:
+    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
         raise UnreadableModel(f"the model in {origin} cannot be built: {error}") from error
     wanted = {k: tuple(v.shape) for k, v in paths.leaves(fresh.variables).items()}
     found = {k: np.shape(v) for k, v in paths.leaves(variables).items()}
@@ -150,6 +231,8 @@ def rebuild(
             f"the weights in {origin} do not fit {spec.name}: "
             + "; ".join(paths.differences(wanted, found))
         )
+    if module is not None and "module" not in allowed:
+        _check_module(saved, module, fresh.variables, origin)
     read = paths.leaves(variables)
     # Copies: files and models share no memory.
     arrays = paths.map_flat(lambda path, _: jax.numpy.array(read[path]), fresh.variables)
@@ -157,6 +240,32 @@ def rebuild(
         fresh.spec, resize=spec.resize, interpolation=spec.interpolation, weights=spec.weights
     )
     return Model(fresh.module, arrays, kept)
+
+
+def _check_module(
+    saved: Saved, module: linen.Module, variables: dict[str, Any], origin: Path
+) -> None:
+    """Check that the module given is the one that the model was made with.
+
+    Raises:
+        UnreadableModel: if it is not.
+    """
+    try:
+        if saved.spec.arguments is not None:
+            check_described(describe(_built(saved.spec)[0]), module)
+        elif saved.signature is not None:
+            check_signature(saved.signature, module, saved.spec, variables)
+        else:
+            warnings.warn(
+                f"an earlier version of cnnjax wrote {origin / MODEL_FILE}, which does not say "
+                "what the module computes: whether this is the same one cannot be checked",
+                stacklevel=4,
+            )
+    except AnotherModule as error:
+        raise UnreadableModel(
+            f"the model in {origin} was made with another module: {error}; give that, or take this "
+            "one all the same with cj.load(directory, module, allow_changed=('module',))"
+        ) from None
 
 
 def from_spec(spec: ModelSpec, seed: int = 0) -> Model:

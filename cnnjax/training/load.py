@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from cnnjax.models import Model, UnreadableModel, load_model
-from cnnjax.models.files import MODEL_FILE, WEIGHTS_FILE, read_spec, rebuild
+from cnnjax.models.files import MODEL_FILE, WEIGHTS_FILE, read_saved, rebuild
 from cnnjax.training.checkpoint import Checkpoints
 from cnnjax.training.record import CHECKPOINTS, RUN_FILE, RunDirectory
 
 
-def load(directory: str | Path, module: Any = None, *, step: int | None = None) -> Model:
+def load(
+    directory: str | Path,
+    module: Any = None,
+    *,
+    step: int | None = None,
+    allow_changed: Sequence[str] = (),
+) -> Model:
     """Load a model.
 
     Args:
         directory: that `save` wrote, or a run directory, whose best checkpoint is loaded (the
             latest where nothing was monitored).
-        module: for a model of `Model.from_module`: the Linen module, whose code is not stored.
-
+        module: for a model of `Model.from_module`: the Linen module, whose code is not stored; its
+            class, its settings and what it computes must be those of then.
         step: of a run: that checkpoint instead of the best one.
+        allow_changed: ("module",) takes another module, if the weights fit it.
 
     Returns:
         The model, with labels and preprocessing.
@@ -36,7 +44,7 @@ def load(directory: str | Path, module: Any = None, *, step: int | None = None) 
     if not directory.is_dir():
         raise UnreadableModel(f"{directory} does not exist or is no directory")
     if (directory / WEIGHTS_FILE).is_file():
-        return load_model(directory, module)
+        return load_model(directory, module, allow_changed=allow_changed)
     if not (directory / RUN_FILE).is_file():
         raise UnreadableModel(
             f"{directory} is neither a saved model ({MODEL_FILE} and {WEIGHTS_FILE}) nor a run "
@@ -52,4 +60,4 @@ def load(directory: str | Path, module: Any = None, *, step: int | None = None) 
         variables, _ = checkpoints.load_variables(step)
     finally:
         checkpoints.close()
-    return rebuild(read_spec(directory), module, variables, directory)
+    return rebuild(read_saved(directory), module, variables, directory, allow_changed=allow_changed)

@@ -19,7 +19,7 @@ from cnnjax import metrics, paths
 from cnnjax.config import TrainingConfig, qualified_name, to_dict
 from cnnjax.data import Dataset, Loader, Splits, as_splits
 from cnnjax.models import Model
-from cnnjax.models.files import MODEL_FILE, write_spec
+from cnnjax.models.files import MODEL_FILE, write_description
 from cnnjax.nn import current_conv_engine
 from cnnjax.runtime import compiler_options
 from cnnjax.training.caller import caller
@@ -330,7 +330,7 @@ class _Training:
         directory.claim(config, facts, self.resumed)
         self.claimed = True
         try:
-            write_spec(self.model.spec, directory.path)
+            write_description(self.model, directory.path)
         except OSError as error:
             raise unwritable(directory.path / MODEL_FILE, error) from None
 

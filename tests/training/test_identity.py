@@ -25,6 +25,7 @@ from cnnjax.data import Splits, from_arrays
 from cnnjax.training import RunError
 from cnnjax.training.identity import changes
 from cnnjax.training.loop import identity_of
+from cnnjax.training.seal import sealed
 
 CONFIG = cj.TrainingConfig(epochs=1, batch_size=8, monitor=None)
 CLASSES = 3
@@ -408,7 +409,7 @@ def test_a_run_of_before_is_gone_on_with_and_says_what_it_cannot_tell(tmp_path: 
     file = tmp_path / "run.json"
     record = json.loads(file.read_text())
     del record["identity"], record["caller"]
-    file.write_text(json.dumps(record))
+    file.write_text(sealed(record))
     text = "whether module, loss, optimizer and augmentation are the same cannot be checked"
     with pytest.warns(UserWarning, match=text):
         fit(tmp_path, settings=AGAIN)
@@ -424,7 +425,7 @@ def test_a_damaged_identity_is_called_so(tmp_path: Path, identity: Any) -> None:
     fit(tmp_path)
     file = tmp_path / "run.json"
     record = json.loads(file.read_text())
-    file.write_text(json.dumps({**record, "identity": identity}))
+    file.write_text(sealed({**record, "identity": identity}))
     with pytest.raises(RunError, match="is damaged: what it says of the step is no identity"):
         fit(tmp_path, settings=AGAIN)
 
@@ -445,7 +446,7 @@ def test_who_called_is_recorded_and_another_commit_is_a_remark(
     assert len(caller["hash"]) == 16
     record = json.loads((run / "run.json").read_text())
     record["caller"] |= {"commit": "1234567890", "hash": "0123456789abcdef"}
-    (run / "run.json").write_text(json.dumps(record))
+    (run / "run.json").write_text(sealed(record))
     config = replace(CONFIG, **AGAIN)
     model = cj.create_model("mlp", input_shape=(4, 4, 1), num_classes=CLASSES, units=(4,))
     cj.fit(model, few(), config, directory=run)
