@@ -128,12 +128,17 @@ def write_description(model: Model, directory: Path) -> None:
         write_file(directory / name, write)
 
 
+def description(model: Model) -> dict[str, Any]:
+    """What model.json says of a model: its spec, and by what a module of the caller's is known."""
+    content = model.spec.facts()
+    if model.spec.arguments is None:
+        content["module"] = signature(model.module, model.spec, model.variables)
+    return content
+
+
 def _descriptions(model: Model) -> dict[str, Callable[[Path], object]]:
     """Names and writers of all files of a model but its weights."""
-    spec, content = model.spec, model.spec.facts()
-    if spec.arguments is None:
-        content["module"] = signature(model.module, spec, model.variables)
-    text = json.dumps(content, indent=1) + "\n"
+    spec, text = model.spec, json.dumps(description(model), indent=1) + "\n"
     writers: dict[str, Callable[[Path], object]] = {}
     if spec.vocabulary is not None:
         writers[VOCABULARY_FILE] = spec.vocabulary.save

@@ -19,7 +19,7 @@ from cnnjax import metrics, paths
 from cnnjax.config import TrainingConfig, qualified_name, to_dict
 from cnnjax.data import Dataset, Loader, Splits, as_splits
 from cnnjax.models import Model
-from cnnjax.models.files import MODEL_FILE, write_description
+from cnnjax.models.files import MODEL_FILE, description, write_description
 from cnnjax.nn import current_conv_engine
 from cnnjax.runtime import compiler_options
 from cnnjax.training.caller import caller
@@ -235,7 +235,7 @@ class _Training:
             "training": self.settings,
             "loss": loss_name(self.loss, self.model.spec.task),
             "conv_engine": current_conv_engine(),
-            "model": self.model.spec.facts(),
+            "model": description(self.model),
             "experiment": self.facts.get("experiment"),
         }
         parts = {

@@ -450,7 +450,8 @@ class RunDirectory:
         # A constant rate does not depend on the end, so such a training may be prolonged.
         if now.get("training/schedule") == "constant":
             free.add("training/epochs")
-        freed = [setting for name in allowed for setting in _FREED.get(name, ())]
+        # A module of the caller's is compared with the rest of what the run computes.
+        freed = ["model/module", *(s for name in allowed for s in _FREED.get(name, ()))]
         free |= {k for k in {*before, *now} if any(paths.matches(k, s) for s in freed)}
         lines = paths.differences(
             {k: v for k, v in before.items() if k not in free},
