@@ -32,7 +32,7 @@ _CAPTIONS = {
     "mistakes": "The worst mistakes: wrong answers given with the highest probability",
 }
 
-_PNG_END = b"IEND\xaeB`\x82"
+_PNG_END = b"IEND\xaeB`\x82"  # Pillow does not look at its checksum
 
 _WORST = 16  # mistakes shown
 _ORIGINALS, _COPIES = 4, 7  # of the picture of augmentation

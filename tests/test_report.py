@@ -169,6 +169,23 @@ def test_a_module_of_ones_own_is_reported_without_its_table(
     assert "accuracy on the training data" in page.text
 
 
+def test_a_figure_that_is_cut_off_is_named_and_not_shown(run: Path) -> None:
+    write_report(run)
+    whole = (run / "figures" / "curves.png").read_bytes()
+    for name, content in (
+        ("cut", whole[:-9]),
+        ("text", b"hello"),
+        ("flipped", b"G".join((whole[:60], whole[61:]))),
+    ):
+        (run / "figures" / f"{name}.png").write_bytes(content)
+    (run / "figures" / "folder.png").mkdir()
+    page = Page(write_report(run).read_text(encoding="utf-8"))
+    assert len(page.sources) == 1
+    for name in ("cut", "text", "flipped"):
+        assert f"{name}.png is not shown: it is not a whole PNG file" in page.text
+    assert "folder.png is not shown: figure" in page.text
+
+
 def test_percent() -> None:
     assert [percent(x) for x in (0, 0.5, 0.99184, 1)] == [
         "0.00 %",

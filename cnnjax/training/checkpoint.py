@@ -328,7 +328,7 @@ def _patiently(make: Callable[[], Any]) -> Any:
     for _ in range(_TRIES):
         try:
             return make()
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             time.sleep(_PAUSE_SECONDS)
     return make()
 
