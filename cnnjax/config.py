@@ -126,7 +126,8 @@ class TrainingConfig:
         monitor: which validation metric makes a model the best one, "loss" (smallest) or
             "accuracy" (largest); None: the last model is the result.
         early_stopping: stop after so many epochs without a better monitored metric; None: never.
-        checkpoint_every: steps between checkpoints within an epoch; None: at its end only.
+        checkpoint_every: steps between checkpoints within an epoch; None: at its end only. This and
+            the next two are for a training with a run directory.
         keep: number of best checkpoints kept beside the two latest.
         resume: go on from the latest checkpoint in the run directory; start there if there is none.
         allow_changed: what may differ from what the run was started with, which else is an error:
