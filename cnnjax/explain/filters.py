@@ -47,7 +47,8 @@ def filter_patterns(
     that no filter stays silent, and maximises the mean of `max(v, 0) + 0.1 min(v, 0)`, with Adam
     on the Fourier coefficients of a picture of decorrelated colours, which is moved, scaled and
     turned at random in every step. The picture is RGB in [0, 1]; 255 times it goes through
-    `model.spec.preprocess`.
+    `model.spec.preprocess`, so that a model with preprocessing "none" is shown values in [0, 255]:
+    where it takes others, give it the preprocessing that makes them of pixels.
 
     Args:
         model: any; a head is not needed.
