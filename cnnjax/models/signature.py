@@ -17,7 +17,8 @@ from cnnjax import paths
 from cnnjax.core.changes import differences, kind_of
 from cnnjax.core.describe import describe
 from cnnjax.core.program import program
-from cnnjax.models.model import Static, Variables, forward
+from cnnjax.models.model import Variables, forward
+from cnnjax.models.modes import Static
 from cnnjax.models.spec import TOKENS, ModelSpec
 from cnnjax.runtime import quick_compilation
 
