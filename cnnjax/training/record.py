@@ -506,7 +506,7 @@ def unwritable(path: Path, error: OSError) -> RunError:
 
 def _some(lines: Sequence[str], most: int = 8) -> str:
     more = f"; and {len(lines) - most} more" if len(lines) > most else ""
-    return "; ".join(map(plain, lines[:most])) + more
+    return "; ".join(plain(line, 400) for line in lines[:most]) + more
 
 
 def _command() -> str:
