@@ -123,8 +123,11 @@ def select(
         what: the paths are: "parameter", "trained parameter" or "layer".
 
     Raises:
-        ValueError: if a pattern names nothing; offers the nearest layer names.
+        ValueError: if a pattern names nothing; offers the nearest layer names. For a string, whose
+            letters would be the patterns.
     """
+    if isinstance(patterns, str):
+        raise ValueError(f"{argument} must be a tuple of patterns, got the string {patterns!r}")
     paths = list(paths)
     chosen: set[str] = set()
     for pattern in patterns:

@@ -16,6 +16,7 @@ from jax import Array
 from cnnjax import rng
 from cnnjax.augment.parameters import draw
 from cnnjax.augment.transforms import transform
+from cnnjax.checks import channels_first, check_channels_last
 from cnnjax.config import AugmentConfig
 
 
@@ -79,6 +80,9 @@ class Augment(AugmentConfig):
         Returns:
             The same shape and dtype; whole numbers are rounded.
 
+        Raises:
+            ValueError: for images with their channels first.
+
         >>> import jax, jax.numpy as jnp
         >>> Augment(width_shift=2, rotation=20)(jax.random.key(0), jnp.ones((8, 28, 28, 1))).shape
         (8, 28, 28, 1)
@@ -90,10 +94,16 @@ def apply(config: AugmentConfig, key: Array, images: Array) -> Array:
     """`Augment.__call__` for any `AugmentConfig`."""
     images = jnp.asarray(images)
     if images.ndim == 4:
+        check_channels_last("images to augment", images.shape)
         keys = jax.vmap(rng.at, in_axes=(None, 0))(key, jnp.arange(images.shape[0]))
         return jax.vmap(lambda k, image: apply(config, k, image))(keys, images)
     if images.ndim != 3:
         raise ValueError(f"images must be [H, W, C] or [N, H, W, C], got shape {images.shape}")
+    if channels_first(images.shape):
+        raise ValueError(
+            f"an image to augment of shape {list(images.shape)} has its channels first, as PyTorch "
+            "has them: give np.moveaxis(image, 0, -1)"
+        )
     return transform(config, images, draw(config, key, images.shape))
 
 

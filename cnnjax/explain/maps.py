@@ -17,6 +17,7 @@ from cnnjax.models.model import forward
 from cnnjax.models.modes import Static
 
 _MOST_STRETCHED = 2  # how far a map's proportions may be from the image's where nothing else tells
+_IMAGES = 2  # in a batch that shows whether the first axis is that of the images
 
 Shape = tuple[int, ...]
 
@@ -37,7 +38,8 @@ def check_map(model: Model, layer: str) -> None:
     if layer in known:
         return
     shape = _shapes(model.static, model.spec, model.spec.input_shape).get(layer, ())
-    output = ", ".join(["N", *map(str, shape[1:])])
+    count = "N" if shape[0] == _IMAGES else f"{shape[0]} for N = {_IMAGES}"
+    output = ", ".join([count, *map(str, shape[1:])])
     example = f", e.g. {list(known)[-1]!r}" if known else ", of which there is none"
     fault = "is no map [N, height, width, channels]"
     if len(shape) != 4 or shape[1] * shape[2] == 1:
@@ -64,9 +66,10 @@ def layers_with_maps(model: Model) -> dict[str, Shape]:
     taller = _shapes(static, spec, (2 * height, width, channels))
     wider = _shapes(static, spec, (height, 2 * width, channels))
     return {
-        name: own[name]
+        name: (1, *own[name][1:])
         for name in model.layer_names
-        if is_map(own.get(name, ()), taller.get(name), wider.get(name), height / width)
+        if own.get(name, ())[:1] == (_IMAGES,)  # windows of images lie along it too
+        and is_map(own[name], taller.get(name), wider.get(name), height / width)
     }
 
 
@@ -100,7 +103,7 @@ def _changed(own: Shape, other: Shape | None) -> set[int]:
 
 @functools.lru_cache(maxsize=64)
 def _shapes(static: Static, spec: ModelSpec, input_shape: Shape) -> dict[str, Shape]:
-    """Output shapes of the layers for one image of a size, as far as the model takes that size."""
+    """Output shapes of the layers for images of a size, as far as the model takes that size."""
     shapes: dict[str, Shape] = {}
 
     def interceptor(next_function: Any, args: Any, kwargs: Any, context: Any) -> Any:
@@ -114,7 +117,7 @@ def _shapes(static: Static, spec: ModelSpec, input_shape: Shape) -> dict[str, Sh
             return forward(static, variables, inputs)
 
     variables = Model.abstract(static.module, spec).variables
-    sample = jax.ShapeDtypeStruct((1, *input_shape), spec.input_dtype)
+    sample = jax.ShapeDtypeStruct((_IMAGES, *input_shape), spec.input_dtype)
     try:
         jax.eval_shape(run, variables, sample)
     except (TypeError, ValueError, AssertionError, IndexError, FlaxError):

@@ -61,7 +61,7 @@ def without_axis_names(next_function: Callable, args: Any, kwargs: Any, context:
     """Interceptor: normalisation does without the axis of a `pmap`.
 
     A program here sees the whole batch, on however many devices it lies, so that the statistics are
-    those of the whole batch already.
+    those of the whole batch already. Axes that the module itself makes by `vmap` remain.
 
     Raises:
         ValueError: for groups of devices, whose statistics would differ.
@@ -69,17 +69,30 @@ def without_axis_names(next_function: Callable, args: Any, kwargs: Any, context:
     module = context.module
     if not isinstance(module, _OVER_DEVICES) or module.axis_name is None:
         return next_function(*args, **kwargs)
+    name = module.axis_name
+    names = name if isinstance(name, tuple | list) else (name,)
+    bound = tuple(filter(_is_bound, names))
+    if len(bound) == len(names):
+        return next_function(*args, **kwargs)
     if module.axis_index_groups is not None:
         raise ValueError(
             f"{paths.join(module.path) or type(module).__name__} has axis_index_groups, and here "
             "statistics are those of the whole batch, not of groups of devices: leave it out"
         )
-    name = module.axis_name
-    object.__setattr__(module, "axis_name", None)
+    object.__setattr__(module, "axis_name", bound or None)
     try:
         return next_function(*args, **kwargs)
     finally:
         object.__setattr__(module, "axis_name", name)
+
+
+def _is_bound(axis_name: str) -> bool:
+    """Whether what is traced lies within a `vmap` or `pmap` over this axis."""
+    try:
+        jax.lax.axis_size(axis_name)
+    except NameError:
+        return False
+    return True
 
 
 class Static:
@@ -110,6 +123,7 @@ class Static:
         kwargs = train_kwargs(self.module, self.names, train=False)
         with linen.intercept_methods(without_axis_names):
             made = unfreeze(self.module.init({"params": key, "dropout": key}, inputs, **kwargs))
+        made = linen.unbox(made)  # without the axes' names of `with_partitioning`
         return {
             name: tree
             for name, tree in made.items()

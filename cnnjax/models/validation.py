@@ -31,7 +31,9 @@ TrainArgument = str | Sequence[str] | Literal[False] | None
 _LIKELY = (*TRAIN_ARGUMENTS, "is_train", "enable_dropout", "inference")
 
 # Names that say that what is sown was to be a part of the loss.
-_LOSS = re.compile(r"loss|penalt|regulari[sz]|aux|(^|_)kl($|_)", re.IGNORECASE)
+_LOSS = re.compile(
+    r"loss|penalt|regulari[sz]|aux|balanc|commitment|(^|_)(cost|kl|l1|l2|reg)($|_)", re.IGNORECASE
+)
 
 
 class _Unfit(ValueError):
@@ -188,7 +190,8 @@ def _check_collections(static: Static, sample: jax.ShapeDtypeStruct, trained: Pa
     """That nothing which a training pass leaves behind is forgotten by a training."""
     net = type(static.module).__name__
     for path, noted in trained.made.items():
-        if _LOSS.search(path if noted else path.partition("/")[0]):
+        names = path.split("/")  # those between are of modules, as an "aux_head" that sows maps
+        if any(map(_LOSS.search, (names[0], names[-1]) if noted else names[:1])):
             raise _Unfit(
                 f"{net} sows {path}, which a training would not add to its loss: leave it out, or "
                 "call it something that is no loss"

@@ -13,6 +13,7 @@ import optax
 from jax import Array
 
 from cnnjax import paths
+from cnnjax.config import without_address
 from cnnjax.core.text import first_sentence, plain
 from cnnjax.models import Model
 
@@ -125,7 +126,7 @@ def check_transformation(optimizer: Any) -> None:
     if not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
         raise ValueError(
             "optimizer must be an optax transformation, e.g. optax.adam(1e-3), got "
-            f"{plain(optimizer)}"
+            f"{plain(without_address(str(optimizer)))}"
         )
 
 

@@ -13,6 +13,7 @@ from jax import Array
 
 from cnnjax import augment as augmentation
 from cnnjax import metrics, paths, rng
+from cnnjax.checks import check_channels_last
 from cnnjax.config import PRECISIONS, AugmentConfig, TrainingConfig
 from cnnjax.models import Model
 from cnnjax.training.optim import make_optimizer, updated
@@ -77,9 +78,9 @@ def make_train_step(
         raise ValueError("label_smoothing works with the default softmax loss only")
     _check_augment(augment, model)
     loss_function = loss or metrics.default_loss(num_classes, task)
+    held = frozen_parameters(model, frozen)
     functions = model.functions(frozen)
     frozen = tuple(frozen)
-    held = frozen_parameters(model, frozen)
 
     def objective(
         params: Tree,
@@ -110,8 +111,9 @@ def make_train_step(
         return mean, (losses, logits, _keep_frozen(state.state, new_state, frozen))
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Array]]:
+        _check_batch(batch, model.spec.input_shape)
+        _check_state(state, model, held, frozen, average, optimizer)
         labels, mask = batch["label"], _mask(batch)
-        _check_state(state, held, frozen, average, optimizer)
         images, mixed = _augmented(augment, state, batch, task)
         inputs = model.spec.preprocess(images.astype(model.spec.input_dtype))
         # On accelerators matrix products would otherwise run in TF32 or bfloat16 unasked.
@@ -206,14 +208,42 @@ def _per_example(losses: Array, mask: Array) -> Array:
     return losses
 
 
+def _check_batch(batch: Batch, input_shape: tuple[int, ...]) -> None:
+    """Whether a batch holds images with the channels of the model; any size may do."""
+    if missing := {"image", "label"} - set(batch):
+        raise ValueError(
+            f"batch must hold 'image' and 'label', and has no {sorted(missing)[0]!r}, but "
+            f"{', '.join(map(repr, sorted(batch))) or 'nothing'}"
+        )
+    if len(input_shape) != 3:
+        return
+    shape, channels = jnp.shape(batch["image"]), input_shape[2]
+    check_channels_last("batch['image']", shape, channels, "image")
+    if len(shape) != 4 or shape[3] != channels:
+        raise ValueError(
+            f"batch['image'] must be [N, H, W, {channels}], as the model takes it, got "
+            f"{list(shape)}"
+        )
+
+
 def _check_state(
     state: TrainState,
+    model: Model,
     held: set[str],
     frozen: tuple[str, ...],
     average: float,
     optimizer: optax.GradientTransformation,
 ) -> None:
     """Whether a state was created with what its step was made with."""
+    expected, found = (
+        {path: list(jnp.shape(leaf)) for path, leaf in paths.leaves(tree).items()}
+        for tree in (model.params, merge(state.params, state.frozen))
+    )
+    if different := paths.differences(expected, found):
+        raise ValueError(
+            f"state is of another model than {model.spec.name}, whose parameters differ "
+            f"({different[0]}): create it with TrainState.create(model, ...)"
+        )
     if bool(state.average) != bool(average):
         raise ValueError(
             f"average={average} does not fit the state: TrainState.create has an argument "

@@ -6,6 +6,7 @@ import struct
 from collections.abc import Callable
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -145,6 +146,13 @@ def test_models_are_not_made_for_them(shape: tuple[int, ...]) -> None:
         cj.create_model("cifar_plain", input_shape=shape)
     with pytest.raises(ValueError, match=wanted):
         cj.create_model("vgg16", input_shape=shape)
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 16, 16), (3, 16, 16), (5, 1, 8, 12), (1, 28, 28)])
+def test_augmentation_says_so_of_batches_and_single_images(shape: tuple[int, ...]) -> None:
+    augment = cj.augment.Augment(horizontal_flip=True)
+    with pytest.raises(ValueError, match=f"to augment .*({SECOND}|has {FIRST})"):
+        augment(jax.random.key(0), np.zeros(shape, np.uint8))
 
 
 def test_the_rule() -> None:

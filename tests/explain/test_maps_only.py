@@ -49,6 +49,8 @@ class Net(linen.Module):
         Part(lambda x: x.reshape(x.shape[0], -1, 2, 2), name="heads")(x)
         Part(lambda x: x.transpose(0, 2, 1, 3), name="turned")(x)
         Part(lambda x: x[:, None], name="video")(x)
+        Part(lambda x: x.reshape(-1, 4, 4, 4), name="windows")(x)
+        Part(lambda x: x[:1], name="first")(x)
         y = Part(lambda x: x.transpose(0, 3, 1, 2), name="moved")(x)
         y = Torchlike(self.filters, name="torchlike")(y)
         return linen.Dense(3, name="logits")(y.reshape(x.shape[0], -1) + 0 * x.sum())
@@ -78,6 +80,8 @@ def test_only_maps_count_as_maps(size: tuple[int, int]) -> None:
         ("video", "[N, 1, 16, 16, 4]", "has no spatial extent"),
         ("moved", "[N, 4, 16, 16]", "is no map"),
         ("torchlike", "[N, 8, 8, 8]", "is no map"),
+        ("windows", "[32 for N = 2, 4, 4, 4]", "is no map"),
+        ("first", "[1 for N = 2, 16, 16, 4]", "is no map"),
         ("logits", "[N, 3]", "has no spatial extent"),
     ],
 )

@@ -382,6 +382,46 @@ def test_statistics_of_groups_of_devices_are_refused():
         Model.from_module(Groups(), (4, 4, 2))
 
 
+class Rows(linen.Module):
+    """The rows of an image beside each other, with the statistics of all of them."""
+
+    axis: str | tuple[str, ...]
+
+    @linen.compact
+    def __call__(self, x, train=False):
+        rows = linen.vmap(
+            lambda norm, x: norm(x, use_running_average=not train),
+            in_axes=1,
+            out_axes=1,
+            variable_axes={"params": None, "batch_stats": None},
+            split_rngs={"params": False},
+            axis_name="rows",
+        )
+        return logits(rows(linen.BatchNorm(momentum=0.5, axis_name=self.axis), x))
+
+
+@pytest.mark.parametrize("axis", ["rows", ("rows",), ("rows", "batch")])
+def test_an_axis_that_the_module_makes_itself_is_kept(axis):
+    model = Model.from_module(Rows(axis), (4, 4, 2))
+    _, state = model.functions().apply_train(model.params, model.state, IMAGES, KEY)
+    (mean,) = (leaf for path, leaf in paths.leaves(state).items() if path.endswith("/mean"))
+    np.testing.assert_allclose(mean, 0.5 * IMAGES.mean((0, 1, 2)), rtol=1e-5)
+
+
+def test_axes_of_partitioned_parameters_are_left_out(tmp_path):
+    class Partitioned(linen.Module):
+        @linen.compact
+        def __call__(self, x):
+            init = linen.with_partitioning(linen.initializers.lecun_normal(), ("in", "out"))
+            return linen.Dense(3, kernel_init=init)(x.mean((1, 2)))
+
+    model = Model.from_module(Partitioned(), (4, 4, 2))
+    assert model.params["Dense_0"]["kernel"].shape == (2, 3)
+    cj.save(model, tmp_path / "model")
+    loaded = cj.load(tmp_path / "model", Partitioned())
+    np.testing.assert_array_equal(loaded(IMAGES), model(IMAGES))
+
+
 def test_a_collective_operation_of_ones_own_is_refused_when_the_model_is_made():
     class Mean(linen.Module):
         @linen.compact
@@ -455,6 +495,9 @@ class Sowing(linen.Module):
         ("intermediates", "aux_loss", False),
         ("aux_losses", "moe", True),
         ("penalties", "tv", False),
+        ("reg", "weights", False),
+        ("intermediates", "commitment", False),
+        ("moe_metrics", "load_balancing", False),
     ],
 )
 def test_a_sown_loss_that_training_would_ignore_is_an_error(collection, name, summed, in_training):
@@ -469,6 +512,16 @@ def test_other_sown_values_are_left_out(collection, summed):
     assert set(model.variables) == {"params"}
     _, state = model.functions().apply_train(model.params, {}, IMAGES, KEY)
     assert state == {}
+
+
+def test_a_module_may_be_called_after_what_it_is_for():
+    class Head(linen.Module):
+        @linen.compact
+        def __call__(self, x):
+            part = Sowing("intermediates", "map", in_training=False, name="auxiliary_kl_head")
+            return part(x)
+
+    assert set(Model.from_module(Head(), (4, 4, 2)).variables) == {"params"}
 
 
 @pytest.mark.parametrize("collection", ["late", "batch_stats"])

@@ -77,6 +77,7 @@ IN_CONFIG = [
     ({"warmup": 0.1}, "warmup=0.1 belongs to 'one_cycle', got schedule='constant'"),
     ({"warmup": 0.1, "schedule": "cosine"}, "warmup=0.1 belongs to 'one_cycle', got schedule='c"),
     ({"early_stopping": 2, "monitor": None}, "early_stopping needs a monitor"),
+    ({"allow_changed": ("module",)}, "allow_changed=('module',) is for a run that is resumed"),
 ]
 
 
@@ -216,6 +217,40 @@ def test_a_step_refuses_patterns_that_name_nothing() -> None:
         make_train_step(small(), frozen=("dens1",))
 
 
+@pytest.mark.parametrize("pattern", ["dense1", "*"])
+def test_a_pattern_alone_is_no_tuple_of_patterns(pattern: Any) -> None:
+    message = f"frozen must be a tuple of patterns, got the string '{re.escape(pattern)}'"
+    with pytest.raises(ValueError, match=message):
+        make_train_step(small(), frozen=pattern)
+    with pytest.raises(ValueError, match=message):
+        TrainState.create(small(), optax.sgd(0.1), frozen=pattern)
+
+
+@pytest.mark.parametrize("other", [{"units": (8,)}, {"units": (4, 4)}, {"num_classes": 2}])
+def test_a_step_refuses_the_state_of_another_model(squares: Arrays, other: dict) -> None:
+    state = TrainState.create(small(**other), optax.sgd(0.1))
+    step = make_train_step(small(), optimizer=optax.sgd(0.1))
+    with pytest.raises(ValueError, match=r"^state is of another model than mlp, whose parameters"):
+        step(state, {"image": squares[0][:8], "label": squares[1][:8]})
+
+
+@pytest.mark.parametrize(
+    ("batch", "message"),
+    [
+        ({"image": np.zeros((2, 12, 12, 1))}, "has no 'label', but 'image'"),
+        ({"label": np.zeros(2, int)}, "has no 'image', but 'label'"),
+        ({}, "has no 'image', but nothing"),
+        ({"image": np.zeros((2, 1, 12, 12)), "label": np.zeros(2, int)}, "their channels second"),
+        ({"image": np.zeros((2, 12, 12, 3)), "label": np.zeros(2, int)}, r"be \[N, H, W, 1\]"),
+        ({"image": np.zeros((12, 12, 1)), "label": np.zeros(2, int)}, r"got \[12, 12, 1\]"),
+    ],
+)
+def test_a_step_refuses_what_is_no_batch_of_the_model(batch: dict, message: str) -> None:
+    state = TrainState.create(small(), optax.sgd(0.1))
+    with pytest.raises(ValueError, match=f"^batch.*{message}"):
+        make_train_step(small(), optimizer=optax.sgd(0.1))(state, batch)
+
+
 @pytest.mark.parametrize("other", [None, optax.adam(0.1), optax.sgd(0.1, momentum=0.9)])
 def test_a_step_refuses_the_state_of_another_optimiser(squares: Arrays, other: Any) -> None:
     model = small()
@@ -333,7 +368,7 @@ def needs_more() -> optax.GradientTransformationExtraArgs:
         (needs_more(), "optimizer cannot update .*'hessian'"),
         (changing_state(), "optimizer must return updates and a state of the form"),
         (half_updates(), "optimizer must return updates and a state of the form"),
-        (optax.sgd, r"optimizer must be an optax transformation, e\.g\. .*, got <function sgd"),
+        (optax.sgd, r"optimizer must be an optax transformation, e\.g\. .*, got <function sgd>"),
         ("adam", "optimizer must be an optax transformation, .*, got adam"),
     ],
 )
