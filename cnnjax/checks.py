@@ -102,9 +102,13 @@ def check_channels_last(
 
 
 def check_input_shape(shape: Sequence[int]) -> None:
-    """Refuse the size of a model's images with the channels first; other faults are not its own."""
+    """Refuse the size of a model's images with the channels first; other faults are not its own.
+
+    Recordings of a few rows and many channels, as a net for time series takes them, are let through
+    where their proportions are none that an image has often.
+    """
     whole = isinstance(shape, Sequence) and all(isinstance(n, int | np.integer) for n in shape)
-    if whole and channels_first(shape):
+    if whole and channels_first(shape) and shape[0] in (1, 3) and max(shape) <= 2 * min(shape[1:]):
         first, height, width = shape
         raise ValueError(
             f"input_shape={tuple(shape)} has the channels first, as PyTorch has them, and cnnjax "

@@ -16,7 +16,7 @@ INNER = st.recursive(st.integers(), lambda inner: st.dictionaries(NAMES, inner),
 TREES = st.dictionaries(NAMES, INNER)
 
 
-@settings(deadline=None, max_examples=400, derandomize=True)
+@settings(deadline=None, max_examples=100, derandomize=True)
 @given(TREES)
 def test_unflatten_inverts_flatten(tree):
     flat = paths.flatten(tree)
@@ -26,13 +26,13 @@ def test_unflatten_inverts_flatten(tree):
     assert paths.map_flat(lambda _, leaf: leaf, tree) == tree
 
 
-@settings(deadline=None, max_examples=400, derandomize=True)
+@settings(deadline=None, max_examples=100, derandomize=True)
 @given(st.lists(NAMES, min_size=1, max_size=4))
 def test_split_inverts_join(names):
     assert paths.split(paths.join(names)) == tuple(names)
 
 
-@settings(deadline=None, max_examples=400, derandomize=True)
+@settings(deadline=None, max_examples=100, derandomize=True)
 @given(TREES, TREES)
 def test_other_trees_have_other_texts(one, other):
     """As one text, line by line, as it is hashed."""

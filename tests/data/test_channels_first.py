@@ -148,6 +148,11 @@ def test_models_are_not_made_for_them(shape: tuple[int, ...]) -> None:
         cj.create_model("vgg16", input_shape=shape)
 
 
+@pytest.mark.parametrize("shape", [(1, 64, 16), (2, 64, 64), (4, 16, 16)])
+def test_models_of_few_rows_and_many_channels_are_made(shape: tuple[int, ...]) -> None:
+    assert model(shape).spec.input_shape == shape
+
+
 @pytest.mark.parametrize("shape", [(2, 3, 16, 16), (3, 16, 16), (5, 1, 8, 12), (1, 28, 28)])
 def test_augmentation_says_so_of_batches_and_single_images(shape: tuple[int, ...]) -> None:
     augment = cj.augment.Augment(horizontal_flip=True)
