@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from cnnjax import paths
+from cnnjax.core.places import expanded
 from cnnjax.core.text import plain
 from cnnjax.metrics import mean_and_deviation, quality
 from cnnjax.storage import write_text
@@ -113,7 +114,7 @@ def collect(folders: Iterable[str | Path]) -> list[Result]:
     groups: dict[tuple, dict[int, dict[str, Any]]] = defaultdict(dict)
     alike: dict[tuple, dict[str, Any]] = {}
     for folder in folders:
-        root = Path(folder).expanduser()
+        root = expanded(folder)
         if not root.is_dir():
             raise RunError(f"{root} does not exist or is no folder")
         for file in sorted(root.rglob(RUN_FILE)):

@@ -22,12 +22,15 @@ _ALL_DATES = tuple(
         rf"{_MONTH}[-/. ]?(?P<year>\d{{4}}|\d{{2}})(?!\d)",
         r"(?P<year>\d{4})[-/.m](?P<month>\d{1,2})(?!\d)",
         r"(?P<month>\d{1,2})[-/.](?P<year>\d{4})(?!\d)",
-        r"(?P<year>\d{4})[- ]?q(?P<quarter>[1-4])",
-        r"q(?P<quarter>[1-4])[- /]?(?P<year>\d{4})",
+        rf"(?P<year>\d{{4}})[-/. ]{_MONTH}(?!\d)",
+        r"(?P<year>\d{4})[-/.: ]?q(?P<quarter>[1-4])",
+        r"q(?P<quarter>[1-4])[-/.' ]*(?P<year>\d{4}|\d{2})(?!\d)",
+        r"(?P<quarter>[1-4])q[-/.' ]*(?P<year>\d{4}|\d{2})(?!\d)",
+        r"(?P<year>\d{4})[- ]?w(?P<week>\d{1,2})(?!\d)",
     )
 )
 _TIME = re.compile(
-    r"[t ]*(?P<hour>\d{1,2})(?:[:.h](?P<minute>\d{2})(?:[:.](?P<second>\d{2})"
+    r",?[t ]*(?P<hour>\d{1,2})(?:[:.h](?P<minute>\d{2})(?:[:.](?P<second>\d{2})"
     r"(?:[.,](?P<fraction>\d{1,9}))?)?)? ?(?P<half>[ap])?\.?(?:m\.?)? ?"
     r"(?P<zone>z|utc|gmt|[-+]\d{2}(?::?\d{2})?)?"
 )
@@ -61,6 +64,8 @@ def readings(text: str) -> dict[str, Moment]:
     for form in _ALL_DATES:
         if (match := form.fullmatch(text)) and (time := _time_of(match["rest"])):
             found = {}
+            if week := match.groupdict().get("week"):
+                return _first_day(int(match["year"]), int(week), time)
             for order, (year, month, day) in _numbers(match.groupdict()):
                 if (days := _ordinal(year, month, day)) is not None:
                     found[order] = Moment(days * DAY_NS + time.ns, time.zoned)
@@ -70,7 +75,8 @@ def readings(text: str) -> dict[str, Moment]:
 
 def compact(text: str) -> Moment | None:
     """The date in digits alone, as 20200131, 202001 or 20200131235959; None: it is none."""
-    match = _COMPACT.fullmatch(text.strip().lower())
+    # Whole numbers get a fraction where a column of theirs lacks one.
+    match = _COMPACT.fullmatch(text.strip().lower().removesuffix(".0"))
     if match is None:
         return None
     year, month, day, hour, minute, second = (int(number or 0) for number in match.groups())
@@ -96,6 +102,15 @@ def formatted(text: str, date_format: str) -> Moment | None:
 def is_time_of_day(text: str) -> bool:
     """Whether a text is a time without a date, as 13:00."""
     return bool(_CLOCK.fullmatch(text.strip().lower()))
+
+
+def _first_day(year: int, week: int, time: Moment) -> dict[str, Moment]:
+    """The Monday of a week of ISO 8601; empty: the year has no such week."""
+    try:
+        days = date.fromisocalendar(year, week, 1).toordinal()
+    except ValueError:
+        return {}
+    return {"year-week": Moment(days * DAY_NS + time.ns, time.zoned)}
 
 
 def _numbers(found: dict[str, str | None]) -> Iterator[tuple[str, tuple[int, int, int]]]:
@@ -133,7 +148,7 @@ def _time_of(rest: str) -> Moment | None:
     if not rest.strip():
         return Moment(0, False)
     match = _TIME.fullmatch(rest)
-    if match is None or rest[0] not in " t":
+    if match is None or rest[0] not in ", t":
         return None
     hour, minute, second = (int(match[part] or 0) for part in ("hour", "minute", "second"))
     if match["half"]:

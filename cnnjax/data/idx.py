@@ -165,6 +165,8 @@ def _array(file: IO[bytes] | gzip.GzipFile, path: Path, size: int, ratio: int) -
         raise ValueError(f"{path} is cut off within its head")
     shape = struct.unpack(f">{head[3]}I", sizes)
     count = math.prod(shape)
+    if not count and math.prod(max(n, 1) for n in shape) >= 2**63:  # even of none, NumPy's bound
+        raise ValueError(f"{path} announces {list(shape)}: it holds nothing")
     most = max(size * ratio - 4 - 4 * head[3], 0)
     if count > most:
         raise ValueError(

@@ -70,7 +70,7 @@ def pixels_of(image: Picture, channels: int) -> np.ndarray:
     if decoded.mode in ("I", "F"):
         low, high = decoded.getextrema()
         raise ValueError(
-            f"its pixels lie in [{low:g}, {high:g}], of which nobody knows what is white: save it "
+            f"its pixels lie in [{low:g}, {high:g}], of which it is unknown what is white: save it "
             "with 8 or 16 bits"
         )
     if decoded.mode not in _MODES:
@@ -109,7 +109,7 @@ def _check_tiff(image: Picture) -> None:
             much larger than the image, which take memory without need.
     """
     if image.mode == "L" and set(_tiff_tag(image, _TIFF_SAMPLE_FORMAT, (1,))) != {1}:
-        raise ValueError("its samples are signed, so nobody knows what is black: save it unsigned")
+        raise ValueError("its samples are signed, so it is unknown what is black: save it unsigned")
     planes, bits = _tiff_tag(image, _TIFF_PLANES, 1), _tiff_tag(image, _TIFF_BITS, (1,))
     if planes != 1 and max(bits) > 8 and image.tile[0][0] == "raw":  # type: ignore[attr-defined]
         raise ValueError("its colours of 16 bits lie in planes: save it with them side by side")

@@ -16,6 +16,14 @@ from cnnjax.data.tfds import DataNotFound
 # How many folders that hold nothing but the next one are gone through.
 _MOST_WRAPPERS = 4
 _SHOWN = 5
+
+# Folders of all images, and of what lies beside them in data sets, in small letters.
+_OF_IMAGES = ("images", "image", "imgs", "img", "jpegimages")
+_BESIDE_IMAGES = (
+    "annotation", "annotations", "attributes", "bboxes", "ground_truth", "groundtruth", "gt",
+    "label", "labels", "mask", "masks", "meta", "metadata", "parts", "segmentation",
+    "segmentations", "trimaps",
+)  # fmt: skip
 _MOST_COMPARED = 1000  # of folders with different contents, each with each
 
 
@@ -117,6 +125,16 @@ def _unwrapped(base: Path, name: str, suffixes: Collection[str]) -> Path:
     return base
 
 
+def _innermost(folder: Path, suffixes: Collection[str]) -> Path:
+    """A folder, or the one that it wraps, whatever its name, as in CUB_200_2011/images."""
+    for _ in range(_MOST_WRAPPERS):
+        inner = _only_folder(folder, suffixes)
+        if inner is None or not folders_in(inner):
+            break
+        folder = inner
+    return folder
+
+
 def _only_folder(folder: Path, suffixes: Collection[str]) -> Path | None:
     """The one folder that a folder holds, and no files that matter."""
     held = list(folders_in(folder).values())
@@ -159,7 +177,23 @@ def _parts(
                 f"{top} has folders {' and '.join(map(plain, names))}, both for {part}: keep one"
             )
     bases = {part: folders[name] for part, (name,) in called.items()}
-    return {part: base for part, base in bases.items() if folders_in(base)}
+    trained = folders_in(_unwrapped(bases["train"], bases["train"].name, suffixes))
+    return {part: base for part, base in bases.items() if _holds_classes(base, trained, suffixes)}
+
+
+def _holds_classes(base: Path, trained: Collection[str], suffixes: Collection[str]) -> bool:
+    """Whether a part has folders of classes; not one folder alone of all its files, as val/images.
+
+    Args:
+        base: folder of the part.
+        trained: names of the folders of the part to train on.
+        suffixes: of the files that matter.
+    """
+    held = folders_in(base)
+    wrapper = _only_folder(base, suffixes)
+    if wrapper is None or wrapper.name in trained or folders_in(wrapper):
+        return bool(held)
+    return not (part_in(wrapper.name) or wrapper.name.lower() in _OF_IMAGES)
 
 
 def _parts_by_content(
@@ -180,7 +214,7 @@ def _parts_by_content(
     if class_names is not None and set(class_names) <= set(folders):
         return {}
     held = {
-        name: set(folders_in(_unwrapped(folder, name, suffixes)))
+        name: set(folders_in(_innermost(folder, suffixes)))
         for name, folder in folders.items()
         if not _holds_files(folder, suffixes)
     }
@@ -253,6 +287,9 @@ def _class_names(
         )
     if given is None and parts["train"] == top and len(names) > 1:
         _refuse_parts_among(top, there["train"], suffixes)
+    if given is None and len(names) > 1:
+        for base, folders in zip(parts.values(), there.values(), strict=True):
+            _refuse_no_classes_among(base, folders)
     if len(set(names)) < len(names):
         raise ValueError(f"class_names holds a name twice: {listed(names)}")
     for part, base in parts.items():
@@ -291,6 +328,29 @@ def _refuse_parts_among(top: Path, folders: Mapping[str, Path], suffixes: Collec
                 f"{top} has {name}/ with folders in it ({plain(held[0])}/) beside class folders: "
                 f"put these into train/, beside {name}/; or, if {name!r} is a class, give "
                 "class_names"
+            )
+
+
+def _refuse_no_classes_among(base: Path, folders: Mapping[str, Path]) -> None:
+    """Images beside what belongs to them, and a copy of the classes, would be trained on as such.
+
+    Raises:
+        ValueError: naming the folder to give instead.
+    """
+    images = [name for name in folders if name.lower() in _OF_IMAGES]
+    if images and (beside := [name for name in folders if name.lower() in _BESIDE_IMAGES]):
+        inner = folders[images[0]]
+        advice = f"give {inner}" if folders_in(inner) else "put the images into a folder per class"
+        raise ValueError(
+            f"{base} has {_list([*images, *beside])}, which seem to be images and what belongs to "
+            f"them, no classes: {advice}; or, if they are the classes, give class_names"
+        )
+    for name, folder in folders.items():
+        if len(shared := folders.keys() & folders_in(folder).keys()) > 1:
+            raise ValueError(
+                f"{base} has {plain(name)}/, which holds the same folders as lie beside it "
+                f"({_list(sorted(shared))}): it is a copy, no class: remove it, or give {folder}; "
+                "or, if it is a class, give class_names"
             )
 
 

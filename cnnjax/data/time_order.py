@@ -31,6 +31,7 @@ _OF_PLACES = frozenset({"day", "week", "month", "hour", "index", "step", "t", "p
 _HOURS = ("hour", "hr")
 _UNITS = ((86_400 * 7, "week"), (86_400, "day"), (3600, "hour"), (60, "minute"), (1, "second"))
 _EQUAL = Decimal("1e-6")  # by how much steps of numbers may differ
+_EVIDENCE = 10  # rows of equal steps that say how dates are to be read
 _ADVICE = "give date_format=, or time_column='' to take the rows as they stand"
 
 
@@ -115,12 +116,28 @@ def _columns_of_time(path: Path, first: Mapping[str, str]) -> list[str]:
         if _number(first[name]) is not None:
             return [name]
     for name in first:
+        if _words(name) & (_OF_TIME | _OF_PLACES) and name.lower() not in _OF_DATES:
+            _check_not_backwards(path, name)
+    for name in first:
         if name.lower() in _OF_DATES and first[name].strip():
             raise ValueError(
                 f"{path}: column {name!r} holds {first[name]!r}, which is no date of a known form: "
                 f"{_ADVICE}"
             )
     return []
+
+
+def _check_not_backwards(path: Path, name: str) -> None:
+    """Refuse a column of time that is not understood, and whose numbers fall from row to row."""
+    texts = [text for _, (text,) in read_rows(path, [name], empty_lines=False)]
+    forms = {re.sub(r"\d+", "0", text) for text in texts}
+    numbers = [[int(digits) for digits in re.findall(r"\d+", text)] for text in texts]
+    falling = all(a > b for a, b in itertools.pairwise(numbers))
+    if len(texts) > 1 and len(forms) == 1 and falling:
+        raise ValueError(
+            f"{path}: column {name!r} runs backwards, from {texts[0]!r} to {texts[-1]!r}, which "
+            f"are no dates of a known form: {_ADVICE}"
+        )
 
 
 def _joined(columns: Sequence[str], cells: Sequence[str]) -> str:
@@ -154,13 +171,15 @@ def _moments(
         )
     orders = {way: sorted(range(len(texts)), key=ms.__getitem__) for way, ms in ways.items()}
     chosen, *others = orders
-    if any(orders[other] != orders[chosen] for other in others):
+    even = [way for way, moments in ways.items() if _step(sorted(m.ns for m in moments))[0]]
+    # Steps that are equal in one reading alone are no chance, of more rows than a few.
+    decided = len(even) == 1 and len(texts) >= _EVIDENCE
+    if not decided and any(orders[other] != orders[chosen] for other in others):
         raise ValueError(
             f"{where}: dates such as {texts[0]!r} can be read as {' or '.join(ways)}, which order "
             "the rows differently: give date_format=, e.g. '%d/%m/%Y' or '%m/%d/%Y'"
         )
-    even = (way for way, moments in ways.items() if _step(sorted(m.ns for m in moments))[0])
-    moments = ways[next(even, chosen)]
+    moments = ways[even[0] if even else chosen]
     _check_zones(moments, lines, where)
     return [moment.ns for moment in moments]
 
@@ -282,7 +301,10 @@ def _in_words(step: Any) -> str:
 
 def _number(text: str) -> Decimal | None:
     text = text.strip()
-    if not re.fullmatch(r"[-+]?\d+(\.\d+)?", text, re.ASCII) or len(text) > 40:
+    if (
+        not re.fullmatch(r"[-+]?\d+(\.\d+)?(e[-+]?\d{1,2})?", text, re.ASCII | re.I)
+        or len(text) > 40
+    ):
         return None
     try:
         return Decimal(text)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cnnjax import paths
+from cnnjax.core.places import expanded
 from cnnjax.models.graph import in_keras_order, is_complete, trace
 from cnnjax.models.model import Model
 from cnnjax.weights import save_npz, save_safetensors, write_weights_h5
@@ -56,7 +57,7 @@ def export_weights(model: Model, path: str | Path) -> Path:
         ValueError: for another ending, a layer that Keras does not have, or two variables of one
             name in two collections.
     """
-    path = Path(path).expanduser()
+    path = expanded(path)
     arrays = by_layer(model)
     if path.name.endswith(".weights.h5"):
         write_weights_h5(_for_keras(model, arrays), path)

@@ -20,6 +20,7 @@ from flax import linen
 from cnnjax import paths
 from cnnjax.config import changeable
 from cnnjax.core.describe import describe
+from cnnjax.core.places import expanded
 from cnnjax.core.reading import check_form, is_regular, read_json
 from cnnjax.core.text import plain
 from cnnjax.data import INTERPOLATIONS, RESIZE_POLICIES, Vocabulary
@@ -76,7 +77,7 @@ def save(model: Model, directory: str | Path) -> Path:
     Raises:
         UnreadableModel: if it is a run directory.
     """
-    directory = Path(directory).expanduser()
+    directory = expanded(directory)
     if (directory / "run.json").is_file():
         raise UnreadableModel(
             f"{directory} is a run directory, whose model is in its checkpoints: save elsewhere"

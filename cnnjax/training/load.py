@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from cnnjax.core.places import expanded
 from cnnjax.models import Model, UnreadableModel, load_model
 from cnnjax.models.files import MODEL_FILE, WEIGHTS_FILE, read_saved, rebuild
 from cnnjax.training.checkpoint import Checkpoints
@@ -40,7 +41,7 @@ def load(
         UserWarning: if the records of a run are damaged, so that it is not known whether its
             checkpoints and model.json belong together.
     """
-    directory = Path(directory).expanduser()
+    directory = expanded(directory)
     if not directory.is_dir():
         raise UnreadableModel(f"{directory} does not exist or is no directory")
     if (directory / WEIGHTS_FILE).is_file():

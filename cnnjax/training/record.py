@@ -17,6 +17,7 @@ from typing import Any
 
 from cnnjax import paths
 from cnnjax.config import AugmentConfig, TrainingConfig, to_dict
+from cnnjax.core.places import expanded
 from cnnjax.core.reading import Unreadable, read_json
 from cnnjax.core.text import plain
 from cnnjax.models import ModelSpec, UnreadableModel
@@ -81,7 +82,7 @@ class RunDirectory:
     """
 
     def __init__(self, path: str | Path):
-        self.path = Path(path).expanduser().absolute()
+        self.path = expanded(path).absolute()
         # Of the run that is written here: "" where an older version began it, which gave no ids;
         # None where that is not known.
         self.id: str | None = None

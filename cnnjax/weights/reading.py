@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from cnnjax import paths
+from cnnjax.core.places import expanded
 from cnnjax.core.reading import Unreadable, check_regular
 from cnnjax.core.text import plain
 from cnnjax.weights.archives import members
@@ -38,7 +39,7 @@ def read_weights(path: str | Path) -> StoredWeights:
         FileNotFoundError: if there is none.
         DamagedWeights: if it is of another format or damaged.
     """
-    path = Path(path).expanduser()
+    path = expanded(path)
     if path.is_dir():
         raise FileNotFoundError(f"weight file {plain(path)} {plain(foreign_directory(path))}")
     try:

@@ -134,6 +134,31 @@ def test_folders_that_hold_the_same_folders_are_no_classes(tmp_path, names, mess
         assert scan_folder(tmp_path, sorted(names)).class_names == tuple(sorted(names))
 
 
+@pytest.mark.parametrize(
+    ("folders", "message"),
+    [
+        (("A_2011/images/1", "A_2011/images/2", "masks2/1", "masks2/2"), "hold the same folders"),
+        (("amazon/images/a", "amazon/images/b", "dslr/images/a", "dslr/images/b"), "same folders"),
+        (("x", "y", "all/x", "all/y"), r"all/, which holds the same folders as lie beside it \(x/"),
+        (("images/a", "images/b", "meta"), r"no classes: give .*images; or"),
+        (("images", "annotations/trimaps"), "no classes: put the images into a folder per class"),
+        (("train/images", "train/labels", "test/images", "test/labels"), "no classes: put the"),
+    ],
+)  # fmt: skip
+def test_folders_that_are_no_classes_are_not_trained_on(tmp_path, folders, message):
+    tree(tmp_path, *folders)
+    with pytest.raises(ValueError, match=message):
+        scan_folder(tmp_path)
+
+
+@pytest.mark.parametrize("inner", ["images", "my_test", "IMG"])
+def test_a_test_part_without_classes_may_lie_one_folder_deeper(tmp_path, inner):
+    tree(tmp_path, "train/a", "train/b", f"test/{inner}")
+    scan = scan_folder(tmp_path)
+    assert list(scan.parts) == ["train"]
+    assert ("test/", "no folder per class (2 files)") in scan.set_aside
+
+
 def test_several_of_the_folders_may_be_alike_and_not_to_the_last(tmp_path):
     tree(tmp_path, "one/a", "one/b", "one/c", "two/a", "two/b", "docs")
     with pytest.raises(ValueError, match=r"one/, two/ hold the same folders \(a/, b/\)"):

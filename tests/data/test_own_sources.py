@@ -622,3 +622,11 @@ def test_mnist_by_every_route_gives_the_same_batches(mnist, tmp_path, write):
                         assert a[key].dtype == b[key].dtype
                         assert a[key].tobytes() == b[key].tobytes()
     assert same(again(found), found)
+
+
+@pytest.mark.parametrize("shape", [(0, 2**32 - 1, 2**32 - 1), (2**32 - 1, 2**31 + 1, 0)])
+def test_an_idx_file_of_nothing_is_named(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    file = tmp_path / "train-images-idx3-ubyte"
+    file.write_bytes(b"\0\0\x08\3" + b"".join(n.to_bytes(4, "big") for n in shape))
+    with pytest.raises(ValueError, match=r"ubyte announces .*: it holds nothing"):
+        read_idx(file)

@@ -101,6 +101,47 @@ def test_a_time_in_several_columns_is_put_together(
     assert facts["step"] == ("1 day" if times is DAYS else "1 hour")
 
 
+@pytest.mark.parametrize(
+    ("form", "step"),
+    [
+        (lambda i: f"2021-W{i + 1:02d}", "1 week"),
+        (lambda i: f"{i % 4 + 1}Q{1990 + i // 4}", "3 months"),
+        (lambda i: f"Q{i % 4 + 1}'{90 + i // 4 - 100 * (i >= 40):02d}", "3 months"),
+        (lambda i: f"{2015 + i // 12} {START.replace(month=i % 12 + 1, day=1):%b}", "1 month"),
+        (lambda i: f"{START + timedelta(days=i):%Y%m%d}.0", "1 day"),
+        (lambda i: f'"{START + timedelta(hours=i):%d/%m/%Y, %H:%M:%S}"', "1 hour"),
+        (lambda i: f"{datetime(2021, 1, 1) + timedelta(days=i):%d.%m.%y}", "1 day"),
+        (lambda i: f"{datetime(2021, 1, 1) + timedelta(days=i):%y-%m-%d}", "1 day"),
+    ],
+)  # fmt: skip
+def test_weeks_quarters_and_years_of_two_digits_are_sorted(
+    tmp_path: Path, form: Callable[[int], str], step: str
+) -> None:
+    rows = [f"{form(i)},{i}" for i in reversed(range(50))]
+    values, _, facts = loaded(write(tmp_path / "a.csv", "date,load", rows))
+    np.testing.assert_array_equal(values, np.arange(50))
+    assert facts["step"] == step
+
+
+@pytest.mark.parametrize(
+    ("column", "form"),
+    [
+        ("year", lambda i: f"{1960 + i}-{1961 + i}"),
+        ("week", lambda i: f"KW {i + 1}"),
+        ("period", lambda i: f"P{i}"),
+    ],
+)
+def test_a_column_of_time_that_is_not_understood_does_not_run_backwards(
+    tmp_path: Path, column: str, form: Callable[[int], str]
+) -> None:
+    rows = [f"{form(i)},{i}" for i in range(40)]
+    values, *_ = loaded(write(tmp_path / "a.csv", f"{column},load", rows))
+    np.testing.assert_array_equal(values, np.arange(40))
+    file = write(tmp_path / "b.csv", f"{column},load", rows[::-1])
+    with pytest.raises(ValueError, match=f"column '{column}' runs backwards, from '.*time_column"):
+        loaded(file)
+
+
 def test_rows_in_order_say_nothing_and_files_without_dates_stay_as_they_are(tmp_path: Path) -> None:
     rows = [f"{t:%Y-%m-%d},{i % 7}" for i, t in enumerate(DAYS)]
     values, remarks, facts = loaded(write(tmp_path / "a.csv", "date,load", rows))
