@@ -103,7 +103,7 @@ def differences(
         if pads:
             found += _of_padding(layer, net, calls, ours[name])
     if not chain:
-        return [*found, *_of_named(net, ours, set(sources))]
+        return [*found, *_of_named(net, ours, set(sources)), *_of_branches(sources, net, calls)]
     names = [call.name for call in calls if call.name in sources]
     places = [next(i for i, one in enumerate(net) if one is sources[name]) for name in names]
     if places != sorted(places):
@@ -202,6 +202,27 @@ def _of_named(
             yield Difference(call.name, "activation", theirs, mine)
         if layer.kind in _POOLS and layer.kind != call.kind and call.kind in _POOLS:
             yield Difference(call.name, "the class", layer.kind, call.kind)
+
+
+def _of_branches(
+    sources: Mapping[str, KerasLayer], net: Sequence[KerasLayer], calls: Sequence[Call]
+) -> Iterator[Difference]:
+    """Functions that are nowhere in our net, whatever their names and places in the file's."""
+    taken = {id(layer) for layer in sources.values()}
+    places = [place for place, layer in enumerate(net) if id(layer) in taken]
+    inside = net[places[0] : places[-1]] if places else ()
+    theirs = {_activation(layer) for layer in inside} - {"", "linear", *_OF_LOGITS}
+    ours = {_our_activation(call) for call in calls} - {"", "linear"}
+    if others := sorted(theirs - ours):
+        yield Difference("the net", "activation", ", ".join(others), ", ".join(sorted(ours)))
+    merging = {layer.kind for layer in inside if layer.kind in _MERGING}
+    ours = {call.kind for call in calls}
+    if ours & set(_MERGING) and (others := sorted(merging - ours)):
+        known = ", ".join(sorted(ours & set(_MERGING)))
+        yield Difference("the net", "branches joined by", ", ".join(others), known)
+
+
+_MERGING = ("Add", "Average", "Concatenate", "Maximum", "Minimum", "Multiply", "Subtract")
 
 
 @dataclass(frozen=True)

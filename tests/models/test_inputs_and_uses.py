@@ -1,4 +1,6 @@
-"""Files of nets with layers, calls and inputs that ours do not have, and those that change nothing."""
+"""Files of nets with layers, calls and inputs that ours do not have."""
+
+import zipfile
 
 import h5py
 import jax
@@ -70,7 +72,7 @@ def same(model, net, x=None):
     ids=["unit norm", "permuted", "scaled", "padded pool", "padded later", "behind pooling"],
 )
 def test_layers_without_weights_that_ours_do_not_have(parts, suffix, tmp_path):
-    with pytest.raises(WeightsDoNotFit, match="is followed by .* in the file, by .* here"):
+    with pytest.raises(WeightsDoNotFit, match=r"is followed by .* in the file, by .* here"):
         loaded(convnet(**parts), tmp_path / f"m{suffix}")
 
 
@@ -196,6 +198,31 @@ def test_classes_by_their_names_of_keras_1(tmp_path):
         text = file.attrs["model_config"].replace('"Conv2D"', '"Convolution2D"')
         file.attrs["model_config"] = text
     same(cj.create_model("mnist_convnet", pooling="avg", weights=path), net)
+
+
+@pytest.mark.slow
+def test_functions_of_a_net_with_branches_are_compared_whatever_their_names(tmp_path):
+    small = {"include_top": False, "input_shape": (71, 71, 3)}
+    path = tmp_path / "m.keras"
+    keras.applications.Xception(weights=None, **small).save(path)
+    with zipfile.ZipFile(path) as archive:
+        content = {name: archive.read(name) for name in archive.namelist()}
+    text = content["config.json"].decode().replace('_act"', '_function"')
+    relu = '"activation": "relu"'
+    for changed, match in (
+        (text, None),
+        (text.replace(relu, '"activation": "tanh"', 1), "the net has activation tanh in the file"),
+        (text.replace('"Add"', '"Maximum"', 1), "the net has branches joined by Maximum in the"),
+    ):
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, data in {**content, "config.json": changed.encode()}.items():
+                archive.writestr(name, data)
+        if match is None:
+            cj.create_model("xception", weights=path, **small)
+            continue
+        assert changed != text
+        with pytest.raises(WeightsDoNotFit, match=match):
+            cj.create_model("xception", weights=path, **small)
 
 
 @pytest.mark.parametrize("cell", ["gru", "lstm"])
