@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import warnings
 from collections.abc import Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from cnnjax.models.imagenet import IMAGENET_CLASSES, names_beside
 from cnnjax.models.matching import Arrays, Match, Target, match
 from cnnjax.models.model import Model
 from cnnjax.models.order import WeightsDoNotFit
+from cnnjax.models.scaling import scaling
 from cnnjax.models.settings import differences
 from cnnjax.models.spec import ModelSpec
 from cnnjax.weights import StoredWeights, read_weights
@@ -33,6 +35,10 @@ class NewHead(UserWarning):
 
 class OtherActivations(UserWarning):
     """The file's weights were made for other activations than the model has."""
+
+
+class OtherInputs(UserWarning):
+    """The file's net changes its inputs in a way that may not be the model's preprocessing."""
 
 
 class PartlyLoaded(UserWarning):
@@ -105,6 +111,7 @@ def _check_settings(
     activations = [line for line in lines if line.setting.endswith("activation")]
     others = [str(line) for line in lines if line not in activations]
     name = described(spec)
+    _check_inputs(stored, spec, found)
     if others:
         raise WeightsDoNotFit(
             f"{stored.path} holds another net than {name}, whose weights have the same shapes: "
@@ -119,6 +126,32 @@ def _check_settings(
             "model with those, or take its own with allow_other_activations=True"
         )
     _warn(OtherActivations(f"{stored.path} was made for other activations: {text}"), 5)
+
+
+def _check_inputs(stored: StoredWeights, spec: ModelSpec, found: Match) -> None:
+    """Refuse weights of a net that scales its inputs otherwise.
+
+    Raises:
+        WeightsDoNotFit: where another `preprocessing` does as the file's net.
+    """
+    taken = [id(layer) for layer in found.sources.values()]
+    front = list(takewhile(lambda layer: id(layer) not in taken, stored.net))
+    theirs = scaling(front, spec)
+    if not theirs.text or spec.preprocessing in (theirs.fitting or ()):
+        return
+    text = f"{stored.path} holds a net that does {theirs.text} to its inputs"
+    if theirs.fitting is None or spec.preprocessing == "none":
+        ours = f"is not compared with preprocessing={spec.preprocessing!r} of the model here"
+        _warn(OtherInputs(f"{text}, which {ours}"), 6)
+        return
+    raise WeightsDoNotFit(
+        f"{text}, not preprocessing={spec.preprocessing!r}: create the model with "
+        + (
+            f"preprocessing={theirs.fitting[0]!r}"
+            if theirs.fitting
+            else "preprocessing='none', and do so to the images that it gets"
+        )
+    )
 
 
 def _cut(lines: Sequence[str]) -> str:

@@ -8,6 +8,7 @@ from itertools import zip_longest
 from typing import Any
 
 from cnnjax.models.graph import Call
+from cnnjax.models.scaling import ON_INPUTS
 from cnnjax.nn.conv import resolve_padding
 from cnnjax.weights import KerasLayer
 
@@ -26,16 +27,20 @@ _FIELDS: dict[str, tuple[str, ...]] = {
 # What our layers cannot be otherwise.
 _FIXED = {"GRU": {"go_backwards": False}, "LSTM": {"go_backwards": False}}
 
+# Whose steps are left out where the words of an embedding are masked.
+_MASKED = ("GRU", "LSTM", "GlobalAveragePooling1D")
+
 # Of other layers that may have weights of the same shapes.
 _OTHER_KINDS = ("Conv1DTranspose", "Conv2DTranspose", "Convolution2DTranspose", "SimpleRNN")
 
 _POOLS = ("MaxPooling1D", "MaxPooling2D", "AveragePooling1D", "AveragePooling2D")
 
-# Layers without weights that change what the net computes.
-_PLAIN = (
-    "GlobalAveragePooling1D", "GlobalAveragePooling2D", "GlobalMaxPooling1D", "GlobalMaxPooling2D",
-    "Add", "Average", "Concatenate", "Maximum", "Minimum", "Multiply", "Subtract",
-    "Cropping1D", "Cropping2D", "UpSampling1D", "UpSampling2D", "ZeroPadding1D",
+# Layers without weights that leave the values, and their order, as they are when a net predicts;
+# beside them all that augments ("RandomFlip"). Any other layer changes what a net computes.
+_UNSEEN = (
+    "InputLayer", "Identity", "Flatten", "Reshape", "ActivityRegularization",
+    "Dropout", "SpatialDropout1D", "SpatialDropout2D", "AlphaDropout", "GaussianDropout",
+    "GaussianNoise",
 )  # fmt: skip
 
 # A function that grows, before or behind a maximum: the same.
@@ -87,12 +92,18 @@ def differences(
     found: list[Difference] = []
     chain = _is_chain(calls)
     pads = chain or not _has_zero_padding(net, calls)
+    least = min((layer.uses for layer in sources.values()), default=1)
+    masked = any(call.kind in _MASKED for call in calls)
     for name, layer in sources.items():
         found += _of_a_layer(name, layer, ours[name])
+        if layer.uses > least:  # all of them more often: a whole net that is applied several times
+            found.append(Difference(name, "its weights applied", f"{layer.uses} times", "once"))
+        if masked and layer.kind == "Embedding" and layer.settings.get("mask_zero"):
+            found.append(Difference(name, "mask_zero", "True", "False"))
         if pads:
             found += _of_padding(layer, net, calls, ours[name])
     if not chain:
-        return [*found, *_of_named(net, ours, set(sources))]
+        return [*found, *_of_named(net, ours, set(sources)), *_of_branches(sources, net, calls)]
     names = [call.name for call in calls if call.name in sources]
     places = [next(i for i, one in enumerate(net) if one is sources[name]) for name in names]
     if places != sorted(places):
@@ -114,8 +125,7 @@ def differences(
 
 def _of_a_layer(name: str, layer: KerasLayer, call: Call) -> Iterator[Difference]:
     """Fields of one layer with weights, but for what depends on its neighbours."""
-    known = layer.kind in _FIELDS or layer.kind in _OTHER_KINDS
-    if known and call.kind in _FIELDS and layer.kind != call.kind:
+    if call.kind in _FIELDS and layer.kind != call.kind:
         yield Difference(name, "the class", layer.kind, call.kind)
         return
     for field in _FIELDS.get(call.kind, ()):
@@ -194,6 +204,27 @@ def _of_named(
             yield Difference(call.name, "the class", layer.kind, call.kind)
 
 
+def _of_branches(
+    sources: Mapping[str, KerasLayer], net: Sequence[KerasLayer], calls: Sequence[Call]
+) -> Iterator[Difference]:
+    """Functions that are nowhere in our net, whatever their names and places in the file's."""
+    taken = {id(layer) for layer in sources.values()}
+    places = [place for place, layer in enumerate(net) if id(layer) in taken]
+    inside = net[places[0] : places[-1]] if places else ()
+    theirs = {_activation(layer) for layer in inside} - {"", "linear", *_OF_LOGITS}
+    ours = {_our_activation(call) for call in calls} - {"", "linear"}
+    if others := sorted(theirs - ours):
+        yield Difference("the net", "activation", ", ".join(others), ", ".join(sorted(ours)))
+    merging = {layer.kind for layer in inside if layer.kind in _MERGING}
+    ours = {call.kind for call in calls}
+    if ours & set(_MERGING) and (others := sorted(merging - ours)):
+        known = ", ".join(sorted(ours & set(_MERGING)))
+        yield Difference("the net", "branches joined by", ", ".join(others), known)
+
+
+_MERGING = ("Add", "Average", "Concatenate", "Maximum", "Minimum", "Multiply", "Subtract")
+
+
 @dataclass(frozen=True)
 class _Segment:
     """What lies between two layers with weights, in the file and here.
@@ -265,16 +296,26 @@ def _between(
     functions: list[tuple[str, str]] = []
     if first >= 0 and (activation := _own_activation(net[first])):
         functions.append(("activation", activation))
-    for layer in net[first + 1 : following]:
+    for at, layer in enumerate(net[first + 1 : following], start=first + 1):
         if following is None and (layer.kind in _FIELDS or layer.kind in _OTHER_KINDS):
             break  # of a head that is not ours
         if activation := _activation(layer):
             functions.append(("activation", activation))
         elif layer.kind in _POOLS:
             functions.append((layer.kind, _pool(layer.settings, left.pop(0) if left else None)))
-        elif layer.kind in _PLAIN:
+        elif _changes(layer, net[at + 1 : at + 2], inputs=first < 0):
             functions.append((layer.kind, ""))
     return functions
+
+
+def _changes(layer: KerasLayer, following: Sequence[KerasLayer], inputs: bool) -> bool:
+    """Whether a layer without weights is a function of its own."""
+    kind = layer.kind
+    if kind in _UNSEEN or kind.startswith("Random") or (inputs and kind in ON_INPUTS):
+        return False
+    if kind == _ZEROS:  # otherwise they are the padding of what follows
+        return not following or following[0].kind not in _CONVOLUTIONS_2D
+    return kind not in ("Activation", "ReLU", *_FIELDS)
 
 
 def _our_between(
@@ -295,7 +336,7 @@ def _our_between(
         elif call.kind in _POOLS:
             sizes.append(call.input_shapes[0][1:-1])
             functions.append((call.kind, _pool(vars(module), sizes[-1])))
-        elif call.kind in _PLAIN:
+        elif call.kind not in (*_UNSEEN, *_FIELDS, _ZEROS):
             functions.append((call.kind, ""))
     return functions, sizes
 

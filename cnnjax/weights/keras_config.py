@@ -19,6 +19,17 @@ MAX_BYTES = 64 << 20
 # Models that list their layers; any other class is a layer, or knows its layers in its code.
 _NETS = ("Sequential", "Functional", "Model")
 
+# Names of Keras 1 and of TensorFlow for the same layers.
+_ALIASES = {
+    "BatchNormalizationV1": "BatchNormalization",
+    "BatchNormalizationV2": "BatchNormalization",
+    "Convolution1D": "Conv1D",
+    "Convolution2D": "Conv2D",
+    "DepthwiseConvolution2D": "DepthwiseConv2D",
+    "SeparableConvolution2D": "SeparableConv2D",
+    "SyncBatchNormalization": "BatchNormalization",
+}
+
 # Their weights are listed in two places.
 _PARTLY_TRAINED = ("BatchNormalization", "Normalization")
 
@@ -42,7 +53,7 @@ def layers_of_config(text: str | bytes | None, path: Path) -> tuple[KerasLayer, 
         raise DamagedWeights(f"{path}: its configuration has {len(text):,} bytes")
     try:
         content = parse_json(text)
-        layers = tuple(_walk(content, (), (), 0))
+        layers = tuple(_walk(content))
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise DamagedWeights(f"{path}: its configuration is not readable: {error}") from None
     if len(layers) > MAX_OBJECTS:
@@ -51,10 +62,10 @@ def layers_of_config(text: str | bytes | None, path: Path) -> tuple[KerasLayer, 
 
 
 def _walk(
-    net: Any, place: tuple[str, ...], inside: tuple[str, ...], depth: int
+    net: Any, place: tuple[str, ...] = (), inside: tuple[str, ...] = (), uses: int = 1
 ) -> Iterator[KerasLayer]:
     """The layers of one net of the configuration."""
-    if depth > MAX_DEPTH:
+    if len(inside) > MAX_DEPTH:
         raise ValueError(f"nets are nested more than {MAX_DEPTH} deep")
     if not isinstance(net, dict) or net.get("class_name") not in _NETS:
         return
@@ -71,10 +82,12 @@ def _walk(
         used[group] += 1
         here = (*place, f"{group}_{number}" if number else group)
         name = _name(entry, settings, here)
+        calls = entry.get("inbound_nodes")
+        often = uses * max(1, len(calls) if isinstance(calls, list) else 1)
         if kind in _NETS:
-            yield from _walk(entry, here, (*inside, name), depth + 1)
+            yield from _walk(entry, here, (*inside, name), often)
         elif isinstance(settings, dict):
-            yield KerasLayer(name, kind, here, inside, settings)
+            yield KerasLayer(name, _ALIASES.get(kind, kind), here, inside, settings, often)
 
 
 def _name(entry: Mapping[str, Any], settings: Any, place: tuple[str, ...]) -> str:

@@ -35,6 +35,7 @@ class KerasLayer:
             "conv2d_1").
         inside: names of the models that it lies in, without the outermost.
         settings: by name, as in the file.
+        uses: how often the file's net applies it, or a net that it lies in.
     """
 
     name: str
@@ -42,6 +43,7 @@ class KerasLayer:
     place: tuple[str, ...]
     inside: tuple[str, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
+    uses: int = 1
 
 
 @dataclass(frozen=True)
