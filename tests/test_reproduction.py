@@ -70,6 +70,12 @@ def test_a_run_of_fit_on_a_file_is_the_same(finished: Path, tmp_path: Path) -> N
     assert facts["reproduces"] == str(finished)
 
 
+def test_what_belongs_to_files_needs_none_to_reproduce(run: Path) -> None:
+    files = {"checkpoint_every": 2, "keep": 3}
+    edit(run / "config.json", lambda c: c["training"].update(files))
+    assert cj.reproduce(run, verbose=False).results == []
+
+
 def test_another_seed_is_named_and_the_status_is_1(run: Path) -> None:
     edit(run / "config.json", lambda c: c["training"].update(seed=8))
     out = python("-m", "cnnjax.cli", "reproduce", run, status=1).stdout

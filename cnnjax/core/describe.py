@@ -25,6 +25,9 @@ _MOST_PARTS = 3000
 _MOST_CHARACTERS = 500
 _MOST_BYTES = 256 << 20
 
+# The folders of packages, also of those of one user or of the system.
+_OF_PACKAGES = frozenset(("site-packages", "dist-packages"))
+
 # CPython's Py_TPFLAGS_HEAPTYPE: a class that is not of C.
 _MADE_IN_PYTHON = 1 << 9
 
@@ -83,7 +86,7 @@ class _Describer:
 
     def _object(self, value: Any) -> Any:
         if isinstance(value, Mapping):
-            return {str(key): self.of(item) for key, item in value.items()}
+            return {_name(k) if callable(k) else str(k): self.of(v) for k, v in value.items()}
         if isinstance(value, tuple) and hasattr(value, "_fields"):
             return self._instance(value, dict(zip(value._fields, value, strict=True)))
         if isinstance(value, list | tuple):
@@ -145,9 +148,12 @@ class _Describer:
         return {k: self.of(v) for k, v in found.items() if k != "__class__"}
 
     def _uses(self, function: types.FunctionType) -> dict[str, Any]:
-        """What a function of one's own takes from its module."""
-        known = function.__globals__
-        named = {name: known[name] for name in _names(function.__code__) if name in known}
+        """What a function of one's own takes from its module, and from others of the caller's."""
+        known, names = function.__globals__, _names(function.__code__)
+        named = {name: known[name] for name in names if name in known}
+        for module in [value for value in named.values() if _is_own_module(value)]:
+            inside = {name: getattr(module, name) for name in names if hasattr(module, name)}
+            named |= {f"{module.__name__}.{name}": value for name, value in inside.items()}
         return {name: self.of(value) for name, value in named.items() if _is_part(value)}
 
     def _class(self, kind: type) -> dict[str, Any]:
@@ -199,7 +205,12 @@ def is_installed(file: str) -> bool:
     """
     places = [sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib", "scripts")]
     folders = [Path(__file__).parents[1], *map(Path, places)]
-    return file.startswith("<frozen") or any(f in Path(file).parents for f in folders)
+    path = Path(file)
+    return (
+        file.startswith("<frozen")
+        or any(folder in path.parents for folder in folders)
+        or not _OF_PACKAGES.isdisjoint(path.parts)
+    )
 
 
 def _is_library(part: Any) -> bool:
@@ -240,12 +251,21 @@ def _names(code: types.CodeType) -> list[str]:
     return list(dict.fromkeys([*code.co_names, *(name for names in inner for name in names)]))
 
 
+def _is_own_module(value: Any) -> bool:
+    file = getattr(value, "__file__", None) if isinstance(value, types.ModuleType) else None
+    return file is not None and not is_installed(file)
+
+
 def _is_part(value: Any) -> bool:
     """Whether what a function finds in its module decides what it does, and is the caller's."""
     if isinstance(value, types.FunctionType | type) or hasattr(value, "__wrapped__"):
         return not _is_library(inspect.unwrap(value) if callable(value) else value)
     if isinstance(value, list | tuple):
         return all(map(_is_part, value))
+    if isinstance(value, dict):
+        return all(map(_is_part, value.values()))
+    if dataclasses.is_dataclass(value):
+        return not _is_library(type(value))
     plain = bool | int | float | complex | str | np.ndarray | np.generic | jax.Array
     return isinstance(value, plain | functools.partial)
 

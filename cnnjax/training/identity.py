@@ -26,7 +26,8 @@ from cnnjax.training.state import TrainState
 IDENTITY = "identity"  # of a run's record, and of each process that went on with something else
 
 _PARTS = ("module", "loss", "optimizer", "augment")
-_PROGRAMS = ("step", "evaluation")
+# What is traced; "start" is the optimiser's first state, into which it may put what it was given.
+_PROGRAMS = {"step": "a step", "evaluation": "the evaluation", "start": "the optimizer's start"}
 
 # With which the compiled code of functions and the insides of packages may be other ones.
 _VERSIONS = ("python", "jax", "flax", "optax", "cnnjax")
@@ -61,8 +62,16 @@ def identify(
         "augment": None if known else describe(augment),
         "step": program(jax.jit(steps.train).trace(state, batch)),
         "evaluation": program(jax.jit(steps.evaluate).trace(state.variables(), batch)),
+        "start": _start(steps.optimizer, state.params),
         "environment": _environment(),
     }
+
+
+def _start(optimizer: optax.GradientTransformation, parameters: Any) -> dict[str, Any]:
+    try:
+        return program(jax.jit(optimizer.init).trace(parameters))
+    except jax.errors.JAXTypeError:  # it looks at the values, as none of optax does
+        return {"hash": "", "counts": {}}
 
 
 def _described_module(model: Model) -> dict[str, Any]:
@@ -216,6 +225,5 @@ def _step_change(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
         for kind in dict.fromkeys([*before, *after])
         if before.get(kind, 0) != after.get(kind, 0)
     ]
-    what = "a step" if name == "step" else "the evaluation"
     shown = ", ".join(lines[:_MOST_SHOWN]) or "the same operations in another order or form"
-    return f"{what} computes something else although no named part differs ({shown})"
+    return f"{_PROGRAMS[name]} computes something else although no named part differs ({shown})"

@@ -6,7 +6,7 @@ import time
 import warnings
 from collections.abc import Mapping
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -551,6 +551,8 @@ def identity_of(
     optimizer: optax.GradientTransformation | None,
 ) -> dict[str, Any]:
     """What would determine a training by `fit`, without training."""
+    # What belongs to files determines nothing, and is refused where there are none.
+    config = replace(config, keep=1, checkpoint_every=None, resume=False, allow_changed=())
     return _Training(model, data, config, loss, optimizer, None, False, None).identity()
 
 

@@ -70,6 +70,10 @@ _FREED = {
     "augment": ("training/augment",),
 }
 
+# Functions of the caller's stand there by a name, which depends on who imports them, and by which
+# the identity of the run does not know them.
+_FUNCTIONS = ("loss", "training/augment")
+
 # What stands as the optimizer in the settings of a run that was given one.
 GIVEN = "given by the caller"
 
@@ -145,7 +149,7 @@ class RunDirectory:
                 self.id = before.get(ID) or ""
                 self._check_config(before)
                 self._check_model(before)
-                self._check_same(json.loads(config_text), allowed)
+                self._check_same(json.loads(config_text), allowed, named="identity" not in before)
                 now = json.loads(facts_text).get("data", {})
                 self._check_same_data(before.get("data", {}), now)
                 self._epochs(before)
@@ -304,17 +308,22 @@ class RunDirectory:
         Raises:
             RunError: if one is missing, damaged, or was changed.
         """
-        for attempt in range(1, _TRIES + 1):
+        for _ in range(_TRIES):
             record = self.read(RUN_FILE)
             try:
-                self._check_config(record)
-                self._check_model(record)
-                return record, self.read(CONFIG_FILE), self._epochs(record)
+                return self._belonging_to(record)
             except RunError:
                 # Unless a writer has replaced the record meanwhile, it is as it seems.
-                if attempt == _TRIES or self.read(RUN_FILE) == record:
+                if self.read(RUN_FILE) == record:
                     raise
-        raise AssertionError("unreachable")
+        return self._belonging_to(self.read(RUN_FILE))
+
+    def _belonging_to(
+        self, record: dict[str, Any]
+    ) -> tuple[dict[str, Any], dict[str, Any], list[dict[str, Any]]]:
+        self._check_config(record)
+        self._check_model(record)
+        return record, self.read(CONFIG_FILE), self._epochs(record)
 
     def kept(self, epochs: int) -> list[dict[str, Any]]:
         """The first so many epochs of metrics.jsonl, those of the checkpoint.
@@ -444,7 +453,10 @@ class RunDirectory:
         except OSError as error:
             raise unwritable(self.path / name, error) from None
 
-    def _check_same(self, config: Mapping[str, Any], allowed: Sequence[str]) -> None:
+    def _check_same(
+        self, config: Mapping[str, Any], allowed: Sequence[str], *, named: bool = True
+    ) -> None:
+        """Check the settings; functions by name only where nothing else is known of them."""
         before = paths.flatten(with_defaults(self.read(CONFIG_FILE)))
         now = paths.flatten(with_defaults(config))
         free = {k for k in {*before, *now} if k.rpartition("/")[2] in FREE_TO_CHANGE}
@@ -454,6 +466,12 @@ class RunDirectory:
         # A module of the caller's is compared with the rest of what the run computes.
         freed = ["model/module", *(s for name in allowed for s in _FREED.get(name, ()))]
         free |= {k for k in {*before, *now} if any(paths.matches(k, s) for s in freed)}
+        if not named:
+            free |= {
+                k
+                for k in _FUNCTIONS
+                if isinstance(before.get(k), str) and isinstance(now.get(k), str)
+            }
         lines = paths.differences(
             {k: v for k, v in before.items() if k not in free},
             {k: v for k, v in now.items() if k not in free},

@@ -21,6 +21,7 @@ from flax import linen
 
 import cnnjax as cj
 from cnnjax.config import CHANGEABLE, OPTIMIZERS
+from cnnjax.core.describe import is_installed
 from cnnjax.data import Splits, from_arrays
 from cnnjax.training import RunError
 from cnnjax.training.identity import changes
@@ -398,7 +399,7 @@ def test_what_is_allowed_goes_on_and_is_recorded(tmp_path: Path) -> None:
 def test_a_loss_and_a_rate_of_another_name_may_be_allowed_too(tmp_path: Path) -> None:
     fit(tmp_path, loss=squared)
     for settings in ({}, {"learning_rate": 0.1}):
-        with pytest.raises(RunError, match="holds a run with other settings"):
+        with pytest.raises(RunError, match=r"holds a run (with other|that began otherwise)"):
             fit(tmp_path, loss=focal(2.0), settings={**AGAIN, **settings})
     changed = {**AGAIN, "learning_rate": 0.1, "allow_changed": ("loss", "optimizer", "step")}
     assert len(fit(tmp_path, loss=focal(2.0), settings=changed).history["epoch"]) == 2
@@ -482,3 +483,101 @@ def test_the_command_line_has_it(tmp_path: Path) -> None:
     assert len(done.stderr.splitlines()) == 1
     done = python("-m", "cnnjax.cli", "reproduce", tmp_path, "--allow-changed", "x", status=2)
     assert all(name in done.stderr for name in CHANGEABLE)
+
+
+HELPER = """
+import jax.numpy as jnp
+RATE = {rate}
+def scaled(x):
+    return {factor} * x
+"""
+
+SCRIPT = """
+import json
+from pathlib import Path
+import helper
+import numpy as np
+import optax
+from flax import linen
+import cnnjax as cj
+
+SETTINGS = {{"weight": {weight}}}
+
+class Net(linen.Module):
+    @linen.compact
+    def __call__(self, x):
+        return linen.Dense(3)(helper.scaled(x.reshape(len(x), -1)))
+
+def loss(logits, labels):
+    each = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+    return SETTINGS["weight"] * helper.RATE * each
+
+def train():
+    x, y = np.arange(256, dtype=np.uint8).reshape(16, 4, 4, 1), np.arange(16) % 3
+    model = cj.Model.from_module(Net(), (4, 4, 1))
+    config = cj.TrainingConfig(epochs=1, batch_size=8, monitor=None, resume=Path("run").is_dir())
+    cj.fit(model, (x, y), config, loss=loss, directory="run", verbose=False)
+
+if __name__ == "__main__":
+    train()
+"""
+
+
+OTHERWISE = """
+import importlib, json, sys
+import helper, script
+
+script.train()  # its loss is called script.loss now, and was __main__.loss
+for name, now in json.loads(sys.argv[1]):
+    kept = open(f"{name}.py").read()
+    open(f"{name}.py", "w").write(now)
+    importlib.reload(helper), importlib.reload(script)
+    try:
+        script.train()
+    except cj.training.RunError as error:
+        print(error)
+    open(f"{name}.py", "w").write(kept)
+"""
+
+
+def test_another_file_of_the_callers_is_named_and_another_way_to_start_is_none(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "helper.py").write_text(HELPER.format(factor=2.0, rate=1.0))
+    (tmp_path / "script.py").write_text(SCRIPT.format(weight=1.0))
+    (tmp_path / "again.py").write_text(f"import cnnjax as cj\n{OTHERWISE}")
+    python("-B", "script.py", cwd=tmp_path)
+    changed = [
+        ("helper", HELPER.format(factor=3.0, rate=1.0)),
+        ("helper", HELPER.format(factor=2.0, rate=0.25)),
+        ("script", SCRIPT.format(weight=0.5)),
+    ]
+    said = python("-B", "again.py", json.dumps(changed), cwd=tmp_path).stdout.splitlines()
+    expected = [
+        "module Net differs: the code of scaled",
+        "loss loss differs: helper.RATE=1.0 then, 0.25 now",
+        "loss loss differs: SETTINGS.weight=1.0 then, 0.5 now",
+    ]
+    assert len(said) == 3, said
+    for line, wanted in zip(said, expected, strict=True):
+        assert wanted in line
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda value: optax.inject_hyperparams(optax.adam)(learning_rate=value),
+        lambda value: optax.inject_hyperparams(optax.sgd)(learning_rate=0.1, momentum=value),
+        lambda value: optax.add_noise(0.1, 0.5, key=int(100 * value)),
+    ],
+)
+def test_what_an_optimiser_keeps_in_its_first_state_is_compared(make: Callable) -> None:
+    then, now = (identity(optimizer=optax.chain(make(v), optax.sgd(1.0))) for v in (0.1, 0.2))
+    found, _ = changes(then, now)
+    assert [change.part for change in found] == ["optimizer"]
+
+
+def test_packages_outside_of_the_environment_are_packages() -> None:
+    folder = "/home/ada/.local/lib/python3.11"
+    assert is_installed(f"{folder}/site-packages/nets/blocks.py")
+    assert not is_installed("/home/ada/nets/blocks.py")
