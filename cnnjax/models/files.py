@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,7 +84,7 @@ def save(model: Model, directory: str | Path) -> Path:
         )
     directory.mkdir(parents=True, exist_ok=True)
     weights = {WEIGHTS_FILE: lambda path: save_safetensors(model.variables, path)}
-    write_tied(directory, {**_descriptions(model), **weights})
+    write_tied(directory, {**_descriptions(model, description(model)), **weights})
     return directory
 
 
@@ -123,9 +123,15 @@ def load_model(
     return model
 
 
-def write_description(model: Model, directory: Path) -> None:
-    """Write model.json and of a model of texts vocabulary.json, each complete or not at all."""
-    for name, write in _descriptions(model).items():
+def write_description(model: Model, content: Mapping[str, Any], directory: Path) -> None:
+    """Write model.json and of a model of texts vocabulary.json, each complete or not at all.
+
+    Args:
+        model: of a run.
+        content: its `description`.
+        directory: of the run.
+    """
+    for name, write in _descriptions(model, content).items():
         write_file(directory / name, write)
 
 
@@ -137,9 +143,9 @@ def description(model: Model) -> dict[str, Any]:
     return content
 
 
-def _descriptions(model: Model) -> dict[str, Callable[[Path], object]]:
+def _descriptions(model: Model, content: Mapping[str, Any]) -> dict[str, Callable[[Path], object]]:
     """Names and writers of all files of a model but its weights."""
-    spec, text = model.spec, json.dumps(description(model), indent=1) + "\n"
+    spec, text = model.spec, json.dumps(content, indent=1) + "\n"
     writers: dict[str, Callable[[Path], object]] = {}
     if spec.vocabulary is not None:
         writers[VOCABULARY_FILE] = spec.vocabulary.save

@@ -114,7 +114,7 @@ class Static:
             return False
         try:
             return self.module is other.module or bool(self.module == other.module)
-        except ValueError:  # an attribute that is an array has no single answer
+        except (ValueError, TypeError):  # an attribute that is an array has no single answer
             return False
 
     def initial(self, sample: jax.ShapeDtypeStruct, key: Array) -> dict[str, Any]:

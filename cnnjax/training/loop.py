@@ -324,7 +324,7 @@ class _Training:
         directory.claim(config, facts, self.resumed)
         self.claimed = True
         try:
-            write_description(self.model, directory.path)
+            write_description(self.model, config["model"], directory.path)
         except OSError as error:
             raise unwritable(directory.path / MODEL_FILE, error) from None
 

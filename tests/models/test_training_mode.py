@@ -629,3 +629,21 @@ def test_built_in_modules_are_found_to_train(name):
     built = cj.create_model(name)
     model = Model.from_module(built.module, built.spec.input_shape)
     assert model.spec.num_classes == built.spec.num_classes
+
+
+@pytest.mark.parametrize(
+    "value", [jax.random.key(0), (jnp.sin, jnp.ones(2)), {"a": jnp.ones(3)}, np.ones(3)]
+)
+def test_a_module_whose_fields_hold_arrays_is_made_and_trained(value: Any) -> None:
+    class Net(linen.Module):
+        held: Any
+
+        @linen.compact
+        def __call__(self, x: Any) -> Any:
+            return linen.Dense(3)(x.mean(axis=(1, 2)))
+
+    images = np.random.default_rng(0).integers(0, 256, (8, 8, 8, 3), dtype=np.uint8)
+    config = cj.TrainingConfig(epochs=1, batch_size=4, monitor=None)
+    model = cj.Model.from_module(Net(value), (8, 8, 3))
+    run = cj.fit(model, (images, np.arange(8) % 3), config, verbose=False)
+    assert np.isfinite(run.history["loss"]).all()
