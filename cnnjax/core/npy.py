@@ -15,11 +15,13 @@ from cnnjax.core.text import plain
 _MAX_HEADER, _MAX_RANK = 10_000, 32
 
 # Booleans, whole and floating numbers, complex ones, texts of Unicode and of bytes.
-_PLAIN_TYPES = re.compile(r"[<>|=]?([biufc][0-9]{1,2}|[US][0-9]{1,6})|[<>|=]?\?")
+_NUMBERS_AND_TEXTS = re.compile(r"[<>|=]?([biufc][0-9]{1,2}|[US][0-9]{1,6})|[<>|=]?\?")
 _OBJECTS = re.compile(r"[<>|=]?O[0-9]*")
 
 
-def read_npy(file: IO[bytes], size: int, name: str) -> np.ndarray:
+def read_npy(
+    file: IO[bytes], size: int, name: str, types: re.Pattern[str] = _NUMBERS_AND_TEXTS
+) -> np.ndarray:
     """An array of numbers or texts.
 
     NumPy's own reader takes the memory that a header announces before it looks at what is there,
@@ -29,6 +31,7 @@ def read_npy(file: IO[bytes], size: int, name: str) -> np.ndarray:
         file: at the array's beginning.
         size: of it all, in bytes.
         name: of the array, for the message.
+        types: those that are taken, as NumPy writes them: "<f4".
 
     Returns:
         The array; its memory is its own.
@@ -51,7 +54,7 @@ def read_npy(file: IO[bytes], size: int, name: str) -> np.ndarray:
     if length > _MAX_HEADER:
         raise ValueError(f"{plain(name)!r} has a header of {length:,} bytes")
     descr, fortran_order, shape = _header(file.read(length), name)
-    dtype = _dtype(descr, name)
+    dtype = _dtype(descr, name, types)
     stored = size - len(magic) - digits - length
     if math.prod(shape) * dtype.itemsize != stored:
         raise ValueError(
@@ -96,13 +99,11 @@ def _header(text: bytes, name: str) -> tuple[Any, bool, tuple[int, ...]]:
     return content["descr"], content["fortran_order"], shape
 
 
-def _dtype(descr: Any, name: str) -> np.dtype:
+def _dtype(descr: Any, name: str, types: re.Pattern[str]) -> np.dtype:
     if isinstance(descr, str) and _OBJECTS.fullmatch(descr):
         raise ValueError(f"{plain(name)!r} holds Python objects, which are pickles: not loaded")
-    if not isinstance(descr, str) or not _PLAIN_TYPES.fullmatch(descr):
-        raise ValueError(
-            f"{plain(name)!r} holds {plain(descr, 80)}, which are neither numbers nor texts"
-        )
+    if not isinstance(descr, str) or not types.fullmatch(descr):
+        raise ValueError(f"{plain(name)!r} holds {plain(descr, 80)}, which is not read")
     try:
         return np.dtype(descr)
     except (TypeError, ValueError):

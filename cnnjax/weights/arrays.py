@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import ast
-import math
 import re
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
 from cnnjax import paths
+from cnnjax.core.npy import read_npy
 from cnnjax.core.reading import parse_json
 from cnnjax.core.text import plain
 from cnnjax.storage import write_bytes, write_file
@@ -20,11 +19,11 @@ from cnnjax.weights.archives import ZIP_ERRORS, members
 from cnnjax.weights.hdf5_child import MAX_NAME, MAX_OBJECTS
 from cnnjax.weights.stored import DamagedWeights
 
-# Of the list of arrays in a .safetensors file; of the description of one in a .npz file.
-_MAX_HEADER, _MAX_NPY_HEADER = 64 << 20, 10_000
+# Of the list of arrays in a .safetensors file.
+_MAX_HEADER = 64 << 20
 
-# NumPy's.
-_MAX_RANK = 32
+# With the bytes of bfloat16, for which NumPy has no name.
+_NUMBERS = re.compile(r"[<>|=]?[bfiuV][0-9]{1,2}|[<>|=]?\?")
 
 
 def save_safetensors(tree: Mapping[str, Any], path: str | Path) -> None:
@@ -127,65 +126,9 @@ def load_npz(path: str | Path) -> dict[str, Any]:
                 if name in arrays:
                     raise ValueError(f"the array {name!r} is there twice")
                 with archive.open(entry) as file:
-                    arrays[name] = _read_npy(file, entry.file_size, name)
+                    arrays[name] = read_npy(file, entry.file_size, name, _NUMBERS)
         return paths.unflatten(arrays)
     except DamagedWeights:
         raise
     except ZIP_ERRORS as error:
         raise DamagedWeights(f"{path} is not a readable .npz file: {error}") from None
-
-
-def _read_npy(file: IO[bytes], size: int, name: str) -> np.ndarray:
-    """One array; NumPy's own reader takes the memory first, and fails in many ways.
-
-    Args:
-        file: at the array's beginning.
-        size: of it all, in bytes.
-        name: of the array, for the message.
-
-    Raises:
-        ValueError: if it is none, or of Python objects.
-    """
-    magic = file.read(8)
-    version = tuple(magic[6:])
-    if magic[:6] != b"\x93NUMPY" or version not in ((1, 0), (2, 0), (3, 0)):
-        raise ValueError(f"{name!r} has no header of a known version")
-    digits = 2 if version == (1, 0) else 4
-    length = int.from_bytes(file.read(digits), "little")
-    if length > _MAX_NPY_HEADER:
-        raise ValueError(f"{name!r} has a header of {length:,} bytes")
-    descr, fortran_order, shape = _npy_header(file.read(length), name)
-    dtype = _npy_dtype(descr, name)
-    stored = size - len(magic) - digits - length
-    if math.prod(shape) * dtype.itemsize != stored:
-        raise ValueError(f"{name!r} claims the shape {shape}, which it does not hold")
-    array = np.frombuffer(file.read(), dtype)  # all of it, so that its checksum is compared
-    if array.nbytes != stored:
-        raise ValueError(f"{name!r} is cut off")
-    return array.reshape(shape[::-1]).T if fortran_order else array.reshape(shape)
-
-
-def _npy_header(text: bytes, name: str) -> tuple[Any, bool, tuple[int, ...]]:
-    """The three entries of a header, which is a Python dictionary."""
-    try:
-        content = ast.literal_eval(text.decode().strip())
-    # MemoryError, RecursionError: of brackets in brackets.
-    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-        raise ValueError(f"{name!r} has a damaged header") from None
-    known = isinstance(content, dict) and set(content) == {"descr", "fortran_order", "shape"}
-    shape = content["shape"] if known else None
-    if not isinstance(shape, tuple) or not isinstance(content["fortran_order"], bool):
-        raise ValueError(f"{name!r} has a damaged header")
-    if not all(type(n) is int and n >= 0 for n in shape) or len(shape) > _MAX_RANK:
-        raise ValueError(f"{name!r} claims the shape {plain(shape, 80)}")
-    return content["descr"], content["fortran_order"], shape
-
-
-def _npy_dtype(descr: Any, name: str) -> np.dtype:
-    """Numbers alone, and the two bytes of bfloat16."""
-    if not isinstance(descr, str) or not re.fullmatch(r"[<>|=]?[bfiuV][0-9]{1,2}|[<>|=]?\?", descr):
-        raise ValueError(f"{name!r} holds {plain(descr, 80)}, which are no numbers")
-    try:
-        return np.dtype(descr)
-    except (TypeError, ValueError):
-        raise ValueError(f"{name!r} holds {descr}, which are no numbers") from None

@@ -336,7 +336,7 @@ def npz_with(tmp_path, header):
 
 def test_arrays_that_claim_more_than_they_hold(tmp_path):
     header = b"{'descr': '<f4', 'fortran_order': False, 'shape': (100000000000000,), }\n"
-    with pytest.raises(DamagedWeights, match=r"claims the shape \(100000000000000,\)"):
+    with pytest.raises(DamagedWeights, match=r"announces .* \[100000000000000\]"):
         lenet(weights=npz_with(tmp_path, header))
 
 
