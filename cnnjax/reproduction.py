@@ -120,7 +120,13 @@ def reproduce(
             "conv_engine": current_conv_engine(),
         }
         circumstances = _circumstances(run, record, config, splits, model, now)
-        identity = identity_of(model, splits, training, loss, optimizer)
+        try:
+            identity = identity_of(model, splits, training, loss, optimizer)
+        except ValueError as error:
+            raise RunError(
+                f"{run.path} cannot be trained again as it was ({plain(error)})"
+                + "".join(f"; {line}" for line in circumstances[:1])
+            ) from error
         circumstances += _compared(run, record, identity, allowed)
     except (KeyError, TypeError, AttributeError) as error:
         raise RunError(

@@ -85,6 +85,22 @@ def test_another_seed_is_named_and_the_status_is_1(run: Path) -> None:
         assert text in out
 
 
+def test_settings_that_cannot_be_are_one_sentence_that_names_their_file(run: Path) -> None:
+    edit(run / "config.json", lambda c: c["training"].update(warmup=0.5))
+    message = r"config\.json holds no training that there can be: warmup=0\.5 belongs to"
+    with pytest.raises(cj.training.RunError, match=message):
+        cj.reproduce(run, verbose=False)
+
+
+def test_a_model_that_does_not_take_the_data_is_named_with_its_file(run: Path) -> None:
+    file = run / "model.json"
+    spec = json.loads(file.read_text())
+    file.write_text(json.dumps({**spec, "input_shape": [32, 12, 1]}))
+    message = r"cannot be trained again as it was \(.*the model mlp takes \[32.*model\.json is not"
+    with pytest.raises(cj.training.RunError, match=message):
+        cj.reproduce(run, verbose=False)
+
+
 def test_other_data_are_named(run: Path, finished: Path, tmp_path: Path) -> None:
     with np.load(finished.parent / "noise.npz") as file:
         images, labels = file["images"].copy(), file["labels"]
