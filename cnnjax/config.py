@@ -24,7 +24,7 @@ CHANGEABLE = ("module", "loss", "optimizer", "augment", "code", "step")
 FILL_MODES = ("nearest", "constant", "reflect", "wrap")
 
 _SMALLEST, _GREATEST = (float(edge) for edge in (np.finfo("f4").tiny, np.finfo("f4").max))
-_MOST_PIXELS = 2**24  # float32, in which pixels are placed, has every whole number up to it
+_MOST_EXACT = 2**24  # up to it float32, in which pixels are placed, has every whole number
 
 
 @dataclass(frozen=True)
@@ -52,11 +52,6 @@ class AugmentConfig:
         _flags(self)
         amounts = ("rotation", "shear", "channel_shift", "mixup", "cutmix")
         _at_least(self, 0, "width_shift", "height_shift", "crop_padding", *amounts)
-        for name in ("width_shift", "height_shift", "crop_padding"):
-            if getattr(self, name) > _MOST_PIXELS:
-                raise ValueError(
-                    f"{name} must be at most {_MOST_PIXELS} pixels, got {getattr(self, name)!r}"
-                )
         _numbers(self, "fill_value", "rescale")
         _one_of(self, "fill_mode", FILL_MODES)
         if self.shear >= 90:
@@ -71,6 +66,7 @@ class AugmentConfig:
             raise ValueError(
                 f"zoom must lie in [0, 1), or be a pair of factors (low, high), got {self.zoom!r}"
             )
+        _of_float32(self)
 
     @property
     def mixes(self) -> bool:
@@ -337,6 +333,15 @@ def _numbers(config: Any, *names: str) -> None:
         value = getattr(config, name)
         if not is_number(value):
             raise ValueError(f"{name} must be a finite number, got {value!r}")
+
+
+def _of_float32(config: Any) -> None:
+    """Every number of an augmentation: beyond these, float32 and int32 do not have them all."""
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        numbers = value if isinstance(value, tuple) else (value,)
+        if any(abs(n) > _MOST_EXACT for n in numbers if is_number(n)):
+            raise ValueError(f"{field.name} must be at most {_MOST_EXACT} in size, got {value!r}")
 
 
 def _at_least(config: Any, least: int, *names: str) -> None:
