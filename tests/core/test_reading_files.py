@@ -111,3 +111,9 @@ def test_a_long_or_foreign_value_is_one_short_line() -> None:
     assert "\n" not in str(caught.value)
     assert "\x1b" not in str(caught.value)
     assert len(str(caught.value)) < 250
+
+
+def test_of_many_keys_the_one_that_stands_twice_is_found_at_once() -> None:
+    text = "{" + ",".join(f'"{i}": 0' for i in (*range(100_000), 99_999)) + "}"
+    with pytest.raises(ValueError, match="'99999' stands there twice"):
+        parse_json(text)
