@@ -24,6 +24,7 @@ from cnnjax.models.files import read_spec
 from cnnjax.storage import write_text
 from cnnjax.training import RunDirectory, RunError, load
 from cnnjax.training.record import unwritable
+from cnnjax.training.seal import not_understood
 
 _CAPTIONS = {
     "curves": "Loss and accuracy (or absolute error) over the epochs",
@@ -74,10 +75,7 @@ def write_report(directory: str | Path, smoothing: float = 0.0) -> Path:
         plot.save(curves, run.path / "figures" / "curves.png")
         write_text(target, _page(run.path, record, config, epochs))
     except (KeyError, TypeError, AttributeError) as error:
-        raise RunError(
-            f"the record of {run.path} is damaged, or of another version of cnnjax: "
-            f"{type(error).__name__}: {error}"
-        ) from error
+        raise not_understood(run.path, error) from error
     except OSError as error:
         raise unwritable(Path(error.filename or target), error) from None
     return target

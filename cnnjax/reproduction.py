@@ -26,6 +26,7 @@ from cnnjax.training.identity import changes, recorded, refusal
 from cnnjax.training.loop import identity_of, loss_name, recorded_settings
 from cnnjax.training.optim import OPTIMIZER_SETTINGS
 from cnnjax.training.record import CONFIG_FILE, FREE_TO_CHANGE, RUN_FILE, with_default_settings
+from cnnjax.training.seal import not_understood
 
 # Of an epoch's line: how long it took is not a result.
 _TIMES = ("seconds", "images_per_second", "waiting")
@@ -129,10 +130,7 @@ def reproduce(
             ) from error
         circumstances += _compared(run, record, identity, allowed)
     except (KeyError, TypeError, AttributeError) as error:
-        raise RunError(
-            f"the record of {run.path} is damaged, or of another version of cnnjax: "
-            f"{type(error).__name__}: {error}"
-        ) from error
+        raise not_understood(run.path, error) from error
     if verbose and circumstances:
         print("\n".join(["other than then:", *(f"  {line}" for line in circumstances)]))
     facts: dict[str, str] | None = {"reproduces": str(run.path)}

@@ -19,6 +19,7 @@ from cnnjax.metrics import mean_and_deviation, quality
 from cnnjax.storage import write_text
 from cnnjax.training import RunDirectory, RunError
 from cnnjax.training.record import FREE_TO_CHANGE, RUN_FILE, with_defaults
+from cnnjax.training.seal import not_understood
 
 _HEADING = """# Results
 
@@ -285,10 +286,7 @@ def _checked(
             row(result)
         return result.key, same
     except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
-        raise RunError(
-            f"the record of {directory.path} is damaged, or of another version of cnnjax: "
-            f"{type(error).__name__}: {error}"
-        ) from error
+        raise not_understood(directory.path, error) from error
 
 
 def _differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:

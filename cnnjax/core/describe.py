@@ -299,13 +299,22 @@ def _dtype(value: Any) -> np.dtype | None:
 
 
 def _array(value: Any) -> Any:
-    if isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
-        value = jax.random.key_data(value)
-    array = np.asarray(value)
+    array = on_host(value)
     if array.ndim == 0 and isinstance(array.item(), bool | int | float):
         return _scalar(array.item())
-    kind = f"{array.dtype}{list(array.shape)}"
     if array.nbytes > _MOST_BYTES or array.dtype.hasobject:
-        return kind
+        return f"{array.dtype}{list(array.shape)}"
+    return array_text(array)
+
+
+def on_host(value: Any) -> np.ndarray:
+    """An array as NumPy's; of a typed random key, its data."""
+    if isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
+        value = jax.random.key_data(value)
+    return np.asarray(value)
+
+
+def array_text(array: np.ndarray) -> str:
+    """The dtype, the shape and a hash of the content of an array."""
     content = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
-    return f"{kind} {hashlib.sha256(content).hexdigest()[:16]}"
+    return f"{array.dtype}{list(array.shape)} {hashlib.sha256(content).hexdigest()[:16]}"

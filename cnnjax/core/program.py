@@ -12,8 +12,9 @@ from enum import Enum
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
+
+from cnnjax.core.describe import array_text, on_host
 
 # Of an operation: what it is called, where it is to run, and which memory it may use again.
 _NOT_COMPUTED = ("name", "debug_info", "ctx_mesh", "donated_invars", "inline", "keep_unused")
@@ -120,13 +121,8 @@ def _type(aval: Any) -> str:
 
 def _array(value: Any) -> str:
     """The dtype and the value of a scalar or a small hash of an array."""
-    if isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
-        value = jax.random.key_data(value)
-    array = np.asarray(value)
-    if array.ndim == 0:
-        return f"{array.dtype} {array.item()!r}"
-    content = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
-    return f"{array.dtype}{list(array.shape)} {hashlib.sha256(content).hexdigest()[:16]}"
+    array = on_host(value)
+    return f"{array.dtype} {array.item()!r}" if array.ndim == 0 else array_text(array)
 
 
 def _hash(lines: list[str]) -> str:

@@ -111,6 +111,14 @@ def changed(path: Path, line: int | None = None) -> RunError:
     )
 
 
+def not_understood(path: Path, error: Exception) -> RunError:
+    """A record that lacks what a reader needs, or has it in another form."""
+    return RunError(
+        f"the record of {path} is damaged, or of another version of cnnjax: "
+        f"{type(error).__name__}: {error}"
+    )
+
+
 def epoch_line(record: Mapping[str, Any], previous: str) -> tuple[str, str]:
     """A line of metrics.jsonl without its end, and its seal.
 
