@@ -15,7 +15,7 @@ import numpy as np
 
 from cnnjax.checks import LARGEST, is_number, whole_number
 
-OPTIMIZERS = ("rmsprop", "adam", "adamw", "sgd")
+OPTIMIZERS = ("rmsprop", "rmsprop_keras3", "adam", "adamw", "sgd")
 SCHEDULES = ("constant", "cosine", "one_cycle")
 PRECISIONS = ("float32", "bfloat16")
 MONITORS = ("loss", "accuracy")
@@ -81,7 +81,9 @@ class TrainingConfig:
     Args:
         epochs: passes over the training data, >= 1.
         batch_size: examples per step, over all processes together, >= 1.
-        optimizer: "rmsprop", "adam", "adamw" or "sgd", with Keras' constants.
+        optimizer: "rmsprop", "adam", "adamw" or "sgd", with Keras' constants. "rmsprop" divides by
+            sqrt(a) + 1e-7 as Keras 2 and PyTorch do; "rmsprop_keras3" by sqrt(a + 1e-7), which
+            damps gradients below 3e-4.
         learning_rate: the highest one, > 0.
         momentum: of "sgd", in [0, 1).
         schedule: "constant"; "cosine" falls to zero along half a cosine; "one_cycle" rises linearly

@@ -46,7 +46,7 @@ class SweepOptions:
     """To try."""
     dropouts: tuple[float, ...] = ()
     """To try, of a model with an argument dropout (mlp, cats_convnet)."""
-    optimizer: Literal["rmsprop", "adam", "adamw", "sgd"] = "rmsprop"
+    optimizer: Literal["rmsprop", "rmsprop_keras3", "adam", "adamw", "sgd"] = "rmsprop"
     """With Keras' constants."""
     epochs: int = 5
     """Passes over the training data."""

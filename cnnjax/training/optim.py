@@ -164,8 +164,8 @@ def make_optimizer(
         model: what is trained; only rate_factors and layer_decay need it.
 
     Returns:
-        An optax transformation of the trainable parameters. "rmsprop", "adam" and "sgd" step as
-        Keras' do, to rounding.
+        An optax transformation of the trainable parameters. "adam" and "sgd" step as those of
+        Keras 2 and 3 do, "rmsprop" as Keras 2's, "rmsprop_keras3" as Keras 3's, to rounding.
 
     Raises:
         ValueError: if the model is needed and missing, or a pattern of rate_factors names nothing
@@ -233,8 +233,10 @@ def _optimizer(config: TrainingConfig, total_steps: int) -> optax.GradientTransf
     decay = config.weight_decay
     decayed = optax.add_decayed_weights(decay, mask=_kernels) if decay else optax.identity()
     match config.optimizer:
-        case "rmsprop":
-            scale = optax.scale_by_rms(decay=0.9, eps=_KERAS_EPSILON, eps_in_sqrt=True)
+        case "rmsprop" | "rmsprop_keras3":
+            # Keras 2 adds epsilon to the root, Keras 3 beneath it.
+            inside = config.optimizer == "rmsprop_keras3"
+            scale = optax.scale_by_rms(decay=0.9, eps=_KERAS_EPSILON, eps_in_sqrt=inside)
             return optax.chain(decayed, scale, optax.scale_by_learning_rate(schedule))
         case "adam":
             return optax.chain(decayed, scale_by_adam(), optax.scale_by_learning_rate(schedule))

@@ -89,9 +89,9 @@ def keras_optimizer(name: str, **arguments: Any) -> Callable[[], Any]:
 @pytest.mark.parametrize(
     ("config", "theirs"),
     [
-        (TrainingConfig(optimizer="rmsprop"), keras_optimizer("RMSprop")),
+        (TrainingConfig(optimizer="rmsprop_keras3"), keras_optimizer("RMSprop")),
         (
-            TrainingConfig(optimizer="rmsprop", learning_rate=0.05),
+            TrainingConfig(optimizer="rmsprop_keras3", learning_rate=0.05),
             keras_optimizer("RMSprop", learning_rate=0.05),
         ),
         (TrainingConfig(optimizer="adam"), keras_optimizer("Adam")),
@@ -108,13 +108,13 @@ def keras_optimizer(name: str, **arguments: Any) -> Callable[[], Any]:
             keras_optimizer("SGD", learning_rate=0.01, momentum=0.9),
         ),
     ],
-    ids=["rmsprop", "rmsprop-fast", "adam", "adam-fast", "sgd", "sgd-momentum"],
+    ids=["rmsprop_keras3", "rmsprop_keras3-fast", "adam", "adam-fast", "sgd", "sgd-momentum"],
 )
 def test_steps_are_those_of_keras(config: TrainingConfig, theirs: Callable[[], Any]) -> None:
     assert_same_steps(our_steps(make_optimizer(config, STEPS)), keras_steps(theirs()))
 
 
-@pytest.mark.parametrize("name", ["sgd", "rmsprop", "adam"])
+@pytest.mark.parametrize("name", ["sgd", "rmsprop_keras3", "adam"])
 def test_steps_of_a_changing_rate_are_those_of_keras(name: str) -> None:
     import keras
 
@@ -123,10 +123,29 @@ def test_steps_of_a_changing_rate_are_those_of_keras(name: str) -> None:
         optimizer=name, learning_rate=0.05, schedule="cosine", momentum=momentum
     )
     rate = keras.optimizers.schedules.CosineDecay(0.05, STEPS)
-    kinds = {"sgd": "SGD", "rmsprop": "RMSprop", "adam": "Adam"}
+    kinds = {"sgd": "SGD", "rmsprop_keras3": "RMSprop", "adam": "Adam"}
     arguments = {"momentum": momentum} if name == "sgd" else {}
     theirs = keras_optimizer(kinds[name], learning_rate=rate, **arguments)()
     assert_same_steps(our_steps(make_optimizer(config, STEPS)), keras_steps(theirs))
+
+
+@pytest.mark.parametrize("size", [1.0, 1e-3, 1e-6, 1e-9])
+def test_rmsprop_follows_the_formula_of_keras_2_in_float64(size: float) -> None:
+    config = TrainingConfig(optimizer="rmsprop", learning_rate=0.01)
+    optimizer = make_optimizer(config, STEPS)
+    ours: Any = jax.tree.map(jnp.asarray, parameters())
+    wanted = {name: np.asarray(value, np.float64) for name, value in parameters().items()}
+    squares = {name: np.zeros_like(value) for name, value in wanted.items()}
+    state = optimizer.init(ours)
+    for step in range(STEPS):
+        grads = {k: np.asarray(g * np.float32(size)) for k, g in gradients(step).items()}
+        updates, state = optimizer.update(jax.tree.map(jnp.asarray, grads), state, ours)
+        ours = optax.apply_updates(ours, updates)
+        for name, gradient in grads.items():
+            g = gradient.astype(np.float64)
+            squares[name] = 0.9 * squares[name] + 0.1 * g * g
+            wanted[name] -= 0.01 * g / (np.sqrt(squares[name]) + 1e-7)
+            np.testing.assert_allclose(ours[name], wanted[name], rtol=2e-4, atol=1e-6)
 
 
 def test_adamw_steps_are_those_of_keras_with_biases_left_out() -> None:
@@ -136,7 +155,7 @@ def test_adamw_steps_are_those_of_keras_with_biases_left_out() -> None:
     assert_same_steps(our_steps(make_optimizer(config, STEPS)), keras_steps(theirs))
 
 
-@pytest.mark.parametrize("name", ["rmsprop", "adam"])
+@pytest.mark.parametrize("name", ["rmsprop", "rmsprop_keras3", "adam"])
 def test_tiny_gradients_move_as_epsilon_1e7_of_keras_lets_them(name: str) -> None:
     gradient = np.float32(1e-9)
     optimizer = make_optimizer(TrainingConfig(optimizer=name, learning_rate=1.0), 1)
@@ -144,7 +163,9 @@ def test_tiny_gradients_move_as_epsilon_1e7_of_keras_lets_them(name: str) -> Non
     updates, _ = optimizer.update(
         {"kernel": jnp.full((1, 1), gradient)}, optimizer.init(params), params
     )
-    if name == "rmsprop":  # g / sqrt(0.1 g^2 + eps)
+    if name == "rmsprop":  # g / (sqrt(0.1) g + eps)
+        wanted = gradient / (np.sqrt(0.1) * gradient + 1e-7)
+    elif name == "rmsprop_keras3":  # g / sqrt(0.1 g^2 + eps)
         wanted = gradient / np.sqrt(0.1 * gradient**2 + 1e-7)
     else:  # sqrt(1 - b2) / (1 - b1) * 0.1 g / (sqrt(0.001) g + eps)
         wanted = np.sqrt(0.001) * gradient / (np.sqrt(0.001) * gradient + 1e-7)
@@ -167,7 +188,7 @@ def updates_without_gradient(config: TrainingConfig) -> dict[str, np.ndarray]:
     }
 
 
-@pytest.mark.parametrize("name", ["rmsprop", "adam", "adamw", "sgd"])
+@pytest.mark.parametrize("name", ["rmsprop", "rmsprop_keras3", "adam", "adamw", "sgd"])
 def test_only_kernels_are_decayed(name: str) -> None:
     config = TrainingConfig(optimizer=name, learning_rate=0.1, weight_decay=0.5)
     updates = updates_without_gradient(config)
@@ -254,7 +275,7 @@ def test_the_optimizer_follows_the_schedule() -> None:
     np.testing.assert_allclose(taken, [0.0, 0.3, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1], rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["rmsprop", "adam", "adamw", "sgd"])
+@pytest.mark.parametrize("name", ["rmsprop", "rmsprop_keras3", "adam", "adamw", "sgd"])
 def test_zero_gradients_without_decay_move_nothing(name: str) -> None:
     updates = updates_without_gradient(TrainingConfig(optimizer=name))
     assert all((update == 0).all() for update in updates.values())
@@ -281,7 +302,7 @@ def three_steps(optimizer: optax.GradientTransformation, params: Any) -> Any:
     return params
 
 
-@pytest.mark.parametrize("name", ["rmsprop", "adam", "adamw", "sgd"])
+@pytest.mark.parametrize("name", ["rmsprop", "rmsprop_keras3", "adam", "adamw", "sgd"])
 def test_every_group_is_stepped_as_by_an_optimiser_of_its_own_rate(name: str) -> None:
     config = TrainingConfig(
         optimizer=name,
