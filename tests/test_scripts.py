@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import importlib.util
 import runpy
 import sys
 from collections.abc import Iterator
@@ -77,16 +76,3 @@ def test_a_script_in_a_process_of_its_own_beside_another_package_of_that_name(na
         (tmp_path / package / "__init__.py").write_text("raise ImportError('another one')")
     done = python(FOLDER / name, "--help", cwd=tmp_path, PYTHONPATH=str(tmp_path))
     assert f"python -m experiments.{name.removesuffix('.py').replace('/', '.')}" in done.stdout
-
-
-def test_a_script_called_as_a_package_does_not_hide_it(tmp_path):
-    """experiments/captcha.py draws by the package captcha."""
-    if importlib.util.find_spec("captcha") is None:
-        pytest.skip("needs the package captcha")
-    code = (
-        "import runpy, sys; folder, sys.argv = sys.argv[1], [sys.argv[1] + '/captcha.py'];"
-        "sys.path[0] = folder; runpy.run_path(sys.argv[0], run_name='script');"
-        "import captcha.image; print(captcha.__file__)"
-    )
-    done = python("-c", code, FOLDER, cwd=tmp_path, PYTHONPATH="")
-    assert "experiments" not in done.stdout
