@@ -22,6 +22,7 @@ from cnnjax.experiment import (
     Options,
     RecipeOptions,
     comparison,
+    load_data,
     mean_curve,
     result_line,
     run_experiment,
@@ -34,6 +35,7 @@ from experiments import (
     cifar10,
     dense_head,
     downsampling,
+    imdb_conv1d,
     mnist_convnet,
     mnist_dense_vs_conv,
     mnist_lenet,
@@ -346,6 +348,23 @@ def test_a_reported_figure_belongs_to_its_data() -> None:
     figure = {"test_accuracy": 0.9918}
     assert mnist_convnet.experiment(RecipeOptions()).reported == figure
     assert mnist_convnet.experiment(RecipeOptions(data="digits")).reported == {}
+
+
+def test_the_reported_recipes_select_on_the_last_fifth_of_their_own_data(npz: Path) -> None:
+    base = replace(small(npz), validation=0.2, validation_last=True)
+    splits = load_data(base)
+    assert splits.source
+    assert splits.source["steps"] == [["with_last_for_validation", 0.2]]
+    # Other data may go class by class.
+    other = load_data(replace(base, data="digits").with_options(Options(data=str(npz))))
+    assert other.source
+    assert other.source["steps"] == [["with_validation", 0.2, 0]]
+    for made in (
+        cifar10.experiment(cifar10.Options(recipe="reported")),
+        mnist_lenet.experiment(RecipeOptions(recipe="reported")),
+        imdb_conv1d.experiment(imdb_conv1d.ImdbOptions(recipe="reported")),
+    ):
+        assert (made.validation, made.validation_last) == (0.2, True)
 
 
 def test_by_default_runs_lie_in_checkpoints_by_name_and_seed(

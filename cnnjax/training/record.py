@@ -184,18 +184,12 @@ class RunDirectory:
         Raises:
             RunError: if they cannot be written.
         """
-        process = {
-            "command": _command(),
-            "versions": versions(),
-            "machine": machine(),
-            "code": code_version(),
-            "caller": caller(),
-        }
-        history: dict[str, Any] = {"started": _now(), **process}
+        process = process_facts()
+        history: dict[str, Any] = {"started": process.pop("time"), **process}
         resumed = (self.path / RUN_FILE).is_file()
         if resumed:
             before = self.read(RUN_FILE)
-            again = {"at": _now(), **process, **(more or {})}
+            again = {"at": history["started"], **process, **(more or {})}
             history = {k: before.get(k) for k in history}
             history["resumed"] = [*(before.get("resumed") or []), again]
             facts = {**facts, **{k: before.get(k) for k in ("initial_hash", "identity")}}
@@ -528,8 +522,16 @@ def _some(lines: Sequence[str], most: int = 8) -> str:
     return "; ".join(plain(line, 400) for line in lines[:most]) + more
 
 
-def _command() -> str:
-    return shlex.join(["python", *sys.orig_argv[1:]])
+def process_facts() -> dict[str, Any]:
+    """What is recorded of the process that makes a record: time, command, machine and code."""
+    return {
+        "time": _now(),
+        "command": shlex.join(["python", *sys.orig_argv[1:]]),
+        "versions": versions(),
+        "machine": machine(),
+        "code": code_version(),
+        "caller": caller(),
+    }
 
 
 def _now() -> str:
