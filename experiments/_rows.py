@@ -71,7 +71,7 @@ ROWS = (
     Row("long", 150, "cifar10 --model deep --augment mild --seeds 3"),
     Row("long", 150, "cifar10 --model deep --augment reported --seeds 3"),
     Row("long", 180, "cifar10 --model deep --recipe tuned --seeds 3"),
-    Row("long", 140, "pooling_head --model cifar_deep --data cifar10 --seeds 3"),
+    Row("long", 800, "cifar_choices --seed 10 --seeds 5"),
     Row("long", 90, f"fine_tuning --data $CATS --weights $WEIGHTS/{MOBILENET} --seeds 3"),
     Row(
         "long", 90,
