@@ -20,8 +20,7 @@ import cnnjax as cj
 from cnnjax import paths, plot
 from cnnjax.experiment import mean_curve
 from cnnjax.models.small import MnistConvnet
-from cnnjax.results import Claim, Result
-from cnnjax.results.claims import read_claims
+from cnnjax.results import Claim, Result, read_claims
 from cnnjax.training import Run, RunError
 from experiments import (
     _studies,
@@ -549,11 +548,13 @@ def test_the_reported_recipe_has_kerass_initial_values_and_no_normalisation() ->
     assert {(e.training.optimizer, e.training.augment) for e in made} == {("rmsprop", None)}
 
 
-def test_nets_that_a_recipe_has_not_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nets_that_a_recipe_has_not_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked, tables = [], []
     monkeypatch.setattr(separable, "run_variants", lambda nets, _: asked.extend(nets) or nets)
     monkeypatch.setattr(separable._studies, "compare", lambda file, *_: tables.append(file.name))
-    options = separable.SeparableOptions(recipe="reported")
+    options = separable.SeparableOptions(recipe="reported", out=str(tmp_path))
     with pytest.raises(ValueError, match="--recipe reported has no separable_wide, only separable"):
         separable.main(replace(options, nets=("separable_twin", "separable_wide")))
     assert asked == []
@@ -561,6 +562,17 @@ def test_nets_that_a_recipe_has_not_are_named(monkeypatch: pytest.MonkeyPatch) -
     separable.main(options)
     assert asked == ["separable_wide", "separable_convnet", "separable_twin"]
     assert tables == ["separable_wide.md", "separable.md"]
+    claims, _ = read_claims(tmp_path / "claims.json")
+    assert [claim.metric for claim in claims] == ["parameters", "seconds", "test_accuracy"]
+
+
+def test_the_rmsprop_of_keras_3_is_an_option_of_the_reported_recipe() -> None:
+    options = separable.SeparableOptions(recipe="reported", optimizer="rmsprop_keras3")
+    made = separable.experiment("separable_convnet", options)
+    assert made.name == "separable/separable_convnet/rmsprop_keras3"
+    assert made.training.optimizer == "rmsprop_keras3"
+    with pytest.raises(ValueError, match="--optimizer is for --recipe reported"):
+        separable.experiment("separable_convnet", replace(options, recipe="tuned"))
 
 
 def test_a_folder_is_read_at_the_size_that_is_asked_for() -> None:
