@@ -93,7 +93,7 @@ def test_all_arms_of_a_seed_start_alike_and_differ_in_what_is_free(
     options = how_much_to_free.FreeingOptions(**TINY, out=str(tmp_path))
     runs = how_much_to_free.main(options)
     assert len(runs) == 2 * 2 * 4
-    for count, epochs in ((200, 30), (2000, 10)):
+    for count, epochs in ((200, 20), (2000, 5)):
         study = f"how_much_to_free/{count}"
         ((head, new, _),) = trainer.asked[f"{study}/head"]
         assert (head.training.epochs, head.train_examples) == (epochs, count)
