@@ -120,13 +120,12 @@ class ChoiceOptions(_studies.StudyOptions):
 def experiment(arm: str, options: ChoiceOptions) -> Experiment:
     """The training of one of the arms."""
     training = RECIPES["reported"]
-    changed = {"batch_size": options.batch_size}
     made = Experiment(
         name=f"{NAME}/{arm}",
         description=f"four convolutions on CIFAR-10: {arm.replace('_', ' ')}",
         model="cifar_deep",
         arguments=_ARGUMENTS.get(arm, {}),
-        training=replace(training, **changed, augment=AUGMENTS.get(arm)),
+        training=replace(training, batch_size=options.batch_size, augment=AUGMENTS.get(arm)),
         data="cifar10",
         validation=options.validation,
         validation_last=True,
@@ -134,7 +133,7 @@ def experiment(arm: str, options: ChoiceOptions) -> Experiment:
     ).with_options(options)
     if options.batch_size == training.batch_size:
         return made
-    return replace(made, changed={**made.changed, **changed})
+    return replace(made, changed={**made.changed, "batch_size": options.batch_size})
 
 
 def main(options: ChoiceOptions) -> dict[str, list[cj.Run]]:
