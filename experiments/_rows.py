@@ -71,7 +71,7 @@ ROWS = (
     Row("long", 150, "cifar10 --model deep --augment mild --seeds 3"),
     Row("long", 150, "cifar10 --model deep --augment reported --seeds 3"),
     Row("long", 180, "cifar10 --model deep --recipe tuned --seeds 3"),
-    Row("long", 140, "pooling_head --model cifar_deep --data cifar10 --seeds 3"),
+    Row("long", 260, "cifar_choices --train-examples 5000 --validation 0.04 --seeds 5"),
     Row("long", 90, f"fine_tuning --data $CATS --weights $WEIGHTS/{MOBILENET} --seeds 3"),
     Row(
         "long", 90,
