@@ -34,6 +34,15 @@ class Row:
     resumes: bool = True
 
     @property
+    def needs(self) -> list[str]:
+        """Names of the folders that stand for themselves in the command.
+
+        >>> Row("reported", 5, "feature_extraction --data $CATS --weights $WEIGHTS/net.h5").needs
+        ['CATS', 'WEIGHTS']
+        """
+        return sorted(set(re.findall(r"\$([A-Z]+)", self.command)))
+
+    @property
     def name(self) -> str:
         """Of its folder: the same whatever its number of seeds, so that more of them go on there.
 
