@@ -92,7 +92,8 @@ def load_data(experiment: Experiment, say: Callable[[str], None] = print) -> dat
     """The data of an experiment, divided as it asks for.
 
     Args:
-        experiment: its data, data_dir, images or texts, validation, test, train_examples and seed.
+        experiment: its data, data_dir, images or texts, validation, validation_last, test,
+            train_examples and seed.
         say: told what takes long.
     """
     common: dict[str, Any] = {"data_dir": experiment.data_dir, "progress": say}
@@ -106,7 +107,10 @@ def load_data(experiment: Experiment, say: Callable[[str], None] = print) -> dat
         # Not the run's seed: all runs are tested on the same examples.
         splits = splits.with_test(experiment.test, 0)
     if experiment.validation and splits.validation is None:
-        splits = splits.with_validation(experiment.validation, seed)
+        if experiment.validation_last:
+            splits = splits.with_last_for_validation(experiment.validation)
+        else:
+            splits = splits.with_validation(experiment.validation, seed)
     if experiment.train_examples is not None:
         splits = splits.with_train_examples(experiment.train_examples, seed)
     return splits

@@ -275,9 +275,13 @@ def _check_state(
 
 
 def _check_augment(augment: AugmentConfig | Callable | None, model: Model) -> None:
-    if augment is not None and len(model.spec.input_shape) != 3:
+    if isinstance(augment, AugmentConfig) and len(model.spec.input_shape) != 3:
         shape = list(model.spec.input_shape)
-        raise ValueError(f"augment changes images [H, W, C], and {model.spec.name} takes {shape}")
+        raise ValueError(
+            f"an Augment changes images [H, W, C], and {model.spec.name} takes {shape}: give a "
+            "function (key, example) -> example, e.g. cj.augment.WordDropout(0.2) for texts or "
+            "cj.augment.Jitter(0.1) for series"
+        )
     spec = model.spec
     label = {"positions": (spec.positions,), "values": (spec.num_classes,)}.get(spec.task, ())
     augmentation.check_labels_stay_true(augment, spec.task, label, spec.input_shape)
