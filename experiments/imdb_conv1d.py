@@ -108,6 +108,7 @@ def experiment(options: ImdbOptions) -> Experiment:
             "label_column": options.label_column,
         },
         validation=0.2,
+        validation_last=options.recipe == "reported",
         test=0.2,
         one_logit=True,
         recipe=options.recipe,

@@ -22,6 +22,7 @@ from cnnjax.experiment import (
     Options,
     RecipeOptions,
     comparison,
+    load_data,
     mean_curve,
     result_line,
     run_experiment,
@@ -30,9 +31,11 @@ from cnnjax.experiment import (
 from cnnjax.report import draw_test
 from cnnjax.training import Run, RunError
 from experiments import (
+    _studies,
     cifar10,
     dense_head,
     downsampling,
+    imdb_conv1d,
     mnist_convnet,
     mnist_dense_vs_conv,
     mnist_lenet,
@@ -347,6 +350,23 @@ def test_a_reported_figure_belongs_to_its_data() -> None:
     assert mnist_convnet.experiment(RecipeOptions(data="digits")).reported == {}
 
 
+def test_the_reported_recipes_select_on_the_last_fifth_of_their_own_data(npz: Path) -> None:
+    base = replace(small(npz), validation=0.2, validation_last=True)
+    splits = load_data(base)
+    assert splits.source
+    assert splits.source["steps"] == [["with_last_for_validation", 0.2]]
+    # Other data may go class by class.
+    other = load_data(replace(base, data="digits").with_options(Options(data=str(npz))))
+    assert other.source
+    assert other.source["steps"] == [["with_validation", 0.2, 0]]
+    for made in (
+        cifar10.experiment(cifar10.Options(recipe="reported")),
+        mnist_lenet.experiment(RecipeOptions(recipe="reported")),
+        imdb_conv1d.experiment(imdb_conv1d.ImdbOptions(recipe="reported")),
+    ):
+        assert (made.validation, made.validation_last) == (0.2, True)
+
+
 def test_by_default_runs_lie_in_checkpoints_by_name_and_seed(
     npz: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -482,13 +502,12 @@ def test_ways_of_downsampling_differ_in_nothing_else(
     images = np.pad(squares[0], ((0, 0), (8, 8), (8, 8), (0, 0)))
     file = tmp_path / "large.npz"
     np.savez(file, x_train=images, y_train=squares[1], x_test=images, y_test=squares[1])
-    options = downsampling.DownsamplingOptions(
-        data=str(file), epochs=1, out=str(tmp_path / "runs"), seeds=2
-    )
+    options = _studies.StudyOptions(data=str(file), epochs=1, out=str(tmp_path / "runs"), seeds=2)
     runs = downsampling.main(options)
     assert sorted(runs) == ["average", "max", "stride"]
     layers = {way: set(group[0].model.layer_names) for way, group in runs.items()}
-    assert layers["max"] == layers["average"] == layers["stride"] | {"pool1", "pool2"}
+    assert layers["max"] == layers["average"]
+    assert layers["max"] == layers["stride"] - {"crop2"} | {"pool1", "pool2"}
     assert (tmp_path / "runs" / "stride" / "seed1" / "report.html").is_file()
     assert len({group[0].parameter_hash for group in runs.values()}) == 3
     assert "±" in capsys.readouterr().out
@@ -499,6 +518,8 @@ def test_dense_heads_differ_in_depth_and_width() -> None:
     experiments = [dense_head.experiment(head, options) for head in dense_head.HEADS]
     assert len({e.name for e in experiments}) == len(experiments)
     assert {e.train_examples for e in experiments} == {100}
+    # The result is the best epoch on the validation data, not the last one.
+    assert {e.training.monitor for e in experiments} == {"accuracy"}
     model = cj.create_model("mnist_convnet", head=(512, 512))
     assert [n for n in model.layer_names if "dense" in n] == ["dense1", "dense2"]
 

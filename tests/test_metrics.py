@@ -27,6 +27,17 @@ def test_softmax_cross_entropy_equals_keras(losses):
     np.testing.assert_allclose(loss, expected, rtol=1e-5, atol=1e-6)
 
 
+def test_losses_are_those_of_clipped_probabilities_where_nothing_is_clipped(losses):
+    logits = np.array([[0.0, 9.0, -4.0], [0.0, 40.0, 0.0]], np.float32)
+    oracle = losses.SparseCategoricalCrossentropy(reduction=None)
+    labels = np.array([0, 0])
+    clipped = np.asarray(oracle(labels, jax.nn.softmax(logits)))
+    ours = np.asarray(metrics.softmax_cross_entropy(jnp.asarray(logits), jnp.asarray(labels)))
+    assert ours[0] == pytest.approx(clipped[0], rel=1e-4)
+    assert ours[1] == pytest.approx(40, rel=1e-4)
+    assert clipped[1] == pytest.approx(-np.log(1e-7), rel=1e-4)
+
+
 def test_softmax_cross_entropy_takes_probabilities(losses):
     soft = RNG.dirichlet(np.ones(5), 9).astype(np.float32)
     expected = losses.CategoricalCrossentropy(from_logits=True, reduction=None)(soft, LOGITS)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -90,25 +90,31 @@ class Dataset:
         Raises:
             ValueError: if either part would be empty.
         """
-        if not is_number(fraction):
-            raise ValueError(f"fraction must be a number between 0 and 1, got {fraction!r}")
-        count = len(self)
-        part = round(count * fraction)
-        if not 0 < part < count:
-            remedy = "choose one between 0 and 1"
-            if count < 2:
-                remedy = "two are needed at least"
-            elif 0 < fraction < 1:
-                enough = f"{1 / count:.2g} or more" if part == 0 else f"{1 - 1 / count:.6g} or less"
-                remedy = f"{count} are too few for it, {enough} would do"
-            raise ValueError(
-                f"a fraction of {fraction} of {count} examples leaves one part empty: {remedy}"
-            )
+        part = _part(len(self), fraction, round)
         order = rng.permutation(len(self), seed, "split")
         rest, aside = np.sort(order[part:]), np.sort(order[:part])
         return (
             self.subset(rest, f"{self.name}, {100 * (1 - fraction):g} %"),
             self.subset(aside, f"{self.name}, {100 * fraction:g} % set aside"),
+        )
+
+    def split_last(self, fraction: float) -> tuple[Dataset, Dataset]:
+        """Set the last part aside, of as many examples as by Keras' `validation_split`.
+
+        Args:
+            fraction: of the examples for the second part, in (0, 1).
+
+        Returns:
+            (the rest, the part set aside), each in its original order.
+
+        Raises:
+            ValueError: if either part would be empty.
+        """
+        # Keras rounds the other part down.
+        part = _part(len(self), fraction, lambda _: len(self) - int(len(self) * (1.0 - fraction)))
+        return (
+            self.subset(slice(None, -part), f"{self.name}, the first {100 * (1 - fraction):g} %"),
+            self.subset(slice(-part, None), f"{self.name}, the last {100 * fraction:g} %"),
         )
 
 
@@ -146,12 +152,28 @@ class Splits:
             ValueError: if there is a validation part already, a part would be empty, or a class
                 that has a name would be left without an example to train on.
         """
-        if self.validation is not None:
-            raise ValueError(
-                f"there is a validation part already, of {len(self.validation)} examples"
-            )
-        train, validation = self._set_aside(fraction, seed)
+        self._refuse_second_validation()
+        parts = self.train.split(fraction, seed)
+        train, validation = self._checked(parts, f"a random part of {fraction}")
         source = self._then("with_validation", fraction, seed)
+        return replace(self, train=train, validation=validation, source=source)
+
+    def with_last_for_validation(self, fraction: float) -> Splits:
+        """Set the last part of the training data aside, as Keras' `validation_split` does.
+
+        No seed decides it: all runs are selected on the same examples. Data that go class by
+        class, as those of class folders do, need `with_validation`.
+
+        Args:
+            fraction: of the training examples, in (0, 1).
+
+        Raises:
+            ValueError: as in `with_validation`.
+        """
+        self._refuse_second_validation()
+        parts = self.train.split_last(fraction)
+        train, validation = self._checked(parts, f"the last part of {fraction}")
+        source = self._then("with_last_for_validation", fraction)
         return replace(self, train=train, validation=validation, source=source)
 
     def with_test(self, fraction: float, seed: int = 0) -> Splits:
@@ -167,7 +189,8 @@ class Splits:
         """
         if self.test is not None:
             raise ValueError(f"there is a test part already, of {len(self.test)} examples")
-        train, test = self._set_aside(fraction, seed)
+        parts = self.train.split(fraction, seed)
+        train, test = self._checked(parts, f"a random part of {fraction}")
         source = self._then("with_test", fraction, seed)
         return replace(self, train=train, test=test, source=source)
 
@@ -194,25 +217,48 @@ class Splits:
         train = self.train.subset(chosen, f"{self.train.name}, {number:,} of {len(self.train):,}")
         return replace(self, train=train, source=self._then("with_train_examples", number, seed))
 
-    def _set_aside(self, fraction: float, seed: int) -> tuple[Dataset, Dataset]:
-        """The training data split; errors as in `with_validation`."""
+    def _refuse_second_validation(self) -> None:
+        if self.validation is not None:
+            raise ValueError(
+                f"there is a validation part already, of {len(self.validation)} examples"
+            )
+
+    def _checked(self, parts: tuple[Dataset, Dataset], what: str) -> tuple[Dataset, Dataset]:
+        """The training data in two parts, if every class that has a name is left in the first."""
         names, labels = self.train.label_names, self.train.labels
-        train, aside = self.train.split(fraction, seed)
-        if names and labels.ndim == 1 and len(lost := np.setdiff1d(labels, train.labels)):
-            found = [f"{names[k]!r} (it has {(labels == k).sum()})" for k in lost[:_SHOWN]]
+        lost = np.setdiff1d(labels, parts[0].labels) if names and labels.ndim == 1 else ()
+        if len(lost):
+            shown = [f"{names[k]!r} (it has {(labels == k).sum()})" for k in lost[:_SHOWN]]
             more = " and more" if len(lost) > _SHOWN else ""
             raise ValueError(
-                f"{self.train.name}: a random part of {fraction} set aside leaves no example to "
-                f"train on of the class {', '.join(found)}{more}: add examples of it, or leave it "
-                "out"
+                f"{self.train.name}: {what} set aside leaves no example to train on of the class "
+                f"{', '.join(shown)}{more}: add examples of it, or leave it out"
             )
-        return train, aside
+        return parts
 
     def _then(self, step: str, *arguments: float) -> Mapping[str, Any] | None:
         """The source with a step more."""
         if self.source is None:
             return None
         return {**self.source, "steps": [*self.source.get("steps", []), [step, *arguments]]}
+
+
+def _part(count: int, fraction: float, rounded: Callable[[float], int]) -> int:
+    """How many of so many examples a fraction is; errors as in `Dataset.split`."""
+    if not is_number(fraction):
+        raise ValueError(f"fraction must be a number between 0 and 1, got {fraction!r}")
+    part = rounded(count * fraction)
+    if not 0 < part < count:
+        remedy = "choose one between 0 and 1"
+        if count < 2:
+            remedy = "two are needed at least"
+        elif 0 < fraction < 1:
+            enough = f"{1 / count:.2g} or more" if part == 0 else f"{1 - 1 / count:.6g} or less"
+            remedy = f"{count} are too few for it, {enough} would do"
+        raise ValueError(
+            f"a fraction of {fraction} of {count} examples leaves one part empty: {remedy}"
+        )
+    return part
 
 
 def as_splits(data: Splits | Dataset | tuple[np.ndarray, np.ndarray]) -> Splits:

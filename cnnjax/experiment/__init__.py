@@ -11,10 +11,13 @@ from cnnjax.experiment.many import (
 from cnnjax.experiment.options import Experiment, Options, PictureData, RecipeOptions
 from cnnjax.experiment.run import RUNS, build_model, images_for, load_data, run_experiment
 from cnnjax.experiment.tables import comparison, result_line
+from cnnjax.results import Claim, Measured, write_claims
 
 __all__ = [
     "RUNS",
+    "Claim",
     "Experiment",
+    "Measured",
     "Options",
     "PictureData",
     "RecipeOptions",
@@ -30,4 +33,5 @@ __all__ = [
     "run_experiment",
     "run_seeds",
     "run_variants",
+    "write_claims",
 ]

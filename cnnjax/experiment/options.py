@@ -75,6 +75,8 @@ class Experiment:
         texts: for data of texts, how they are read, for `data.load_texts`, e.g. {"length": 500}.
         validation, test: fractions of the training data set aside, in [0, 1), where the data have
             no such part.
+        validation_last: take the last part for validation, as Keras' `validation_split` does, not
+            a random one; of the data named here only, whose order is known to mix the classes.
         train_examples: train on so many of the others only; None: on all.
         arguments: further ones for `create_model`.
         one_logit: for two classes, one logit and sigmoid instead of two and softmax.
@@ -94,6 +96,7 @@ class Experiment:
     images: Mapping[str, Any] = field(default_factory=dict)
     texts: Mapping[str, Any] | None = None
     validation: float = 0.0
+    validation_last: bool = False
     test: float = 0.0
     train_examples: int | None = None
     arguments: Mapping[str, Any] = field(default_factory=dict)
@@ -115,12 +118,14 @@ class Experiment:
             allow_changed=options.allow_changed,
         )
         changed = {"epochs": training.epochs} if training.epochs != self.training.epochs else {}
+        same = Path(options.data).name == Path(self.data).name
         return replace(
             self,
             training=training,
             changed=changed,
             data=options.data,
             data_dir=options.data_dir,
+            validation_last=self.validation_last and same,
             # A figure belongs to the data it was reported on.
-            reported=self.reported if Path(options.data).name == Path(self.data).name else {},
+            reported=self.reported if same else {},
         )

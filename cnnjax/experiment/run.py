@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import optax
 
 from cnnjax import data as data_sources
 from cnnjax.core.places import expanded
@@ -31,6 +32,7 @@ def run_experiment(
     *,
     splits: data_sources.Splits | None = None,
     model: Model | None = None,
+    opt_state: optax.OptState | None = None,
     pictures: Any = None,
     verbose: bool = True,
 ) -> Run:
@@ -42,6 +44,7 @@ def run_experiment(
             the newest one of this experiment, recipe and seed.
         splits: the data, instead of what the experiment names.
         model: where to start from, instead of a new one.
+        opt_state: of the optimiser, to go on from, as in `fit`.
         pictures: of the test examples, [N, H, W, C], to show where `splits` holds features.
         verbose: print layer table, progress and result.
 
@@ -63,6 +66,7 @@ def run_experiment(
         splits,
         training,
         directory=directory,
+        opt_state=opt_state,
         verbose=verbose,
         record={
             "experiment": experiment.name,
@@ -88,7 +92,8 @@ def load_data(experiment: Experiment, say: Callable[[str], None] = print) -> dat
     """The data of an experiment, divided as it asks for.
 
     Args:
-        experiment: its data, data_dir, images or texts, validation, test, train_examples and seed.
+        experiment: its data, data_dir, images or texts, validation, validation_last, test,
+            train_examples and seed.
         say: told what takes long.
     """
     common: dict[str, Any] = {"data_dir": experiment.data_dir, "progress": say}
@@ -102,7 +107,10 @@ def load_data(experiment: Experiment, say: Callable[[str], None] = print) -> dat
         # Not the run's seed: all runs are tested on the same examples.
         splits = splits.with_test(experiment.test, 0)
     if experiment.validation and splits.validation is None:
-        splits = splits.with_validation(experiment.validation, seed)
+        if experiment.validation_last:
+            splits = splits.with_last_for_validation(experiment.validation)
+        else:
+            splits = splits.with_validation(experiment.validation, seed)
     if experiment.train_examples is not None:
         splits = splits.with_train_examples(experiment.train_examples, seed)
     return splits

@@ -238,6 +238,33 @@ def test_splits_set_validation_aside_from_training():
     assert splits.test is test
 
 
+@pytest.mark.parametrize("count", [5, 10, 59, 1000])
+@pytest.mark.parametrize("fraction", [0.1, 0.2, 0.3, 0.7])
+def test_the_last_part_for_validation_is_that_of_keras(count, fraction):
+    from keras.src.trainers.data_adapters.array_slicing import train_validation_split
+
+    (theirs,), (aside,) = train_validation_split((np.arange(count),), fraction)
+    splits = Splits(numbered(count), source={"data": "x"}).with_last_for_validation(fraction)
+    assert splits.train.labels.tolist() == theirs.tolist()
+    assert splits.validation.labels.tolist() == aside.tolist()
+    assert splits.source["steps"] == [["with_last_for_validation", fraction]]
+
+
+def test_a_last_part_that_cannot_be_is_refused():
+    by_class = classes(*[0] * 8, *[1] * 2)
+    message = (
+        "pets: the last part of 0.2 set aside leaves no example to train on of the class 'dog'"
+    )
+    with pytest.raises(ValueError, match=message):
+        by_class.with_last_for_validation(0.2)
+    with pytest.raises(ValueError, match=r"a fraction of 1\.5 of 10 examples leaves one"):
+        by_class.with_last_for_validation(1.5)
+    with pytest.raises(ValueError, match=r"fraction must be a number between 0 and 1, got '0\.2'"):
+        by_class.with_last_for_validation("0.2")
+    with pytest.raises(ValueError, match="there is a validation part already, of 3 examples"):
+        Splits(numbered(20), validation=numbered(3)).with_last_for_validation(0.2)
+
+
 def test_splits_set_a_test_part_aside_once():
     data = from_arrays(np.arange(40, dtype=np.uint8).reshape(10, 2, 2, 1), np.arange(10) % 2)
     splits = Splits(data, source={"data": "x"}).with_test(0.3, seed=4)

@@ -107,6 +107,7 @@ def test_the_source_of_splits_makes_them_again(tmp_path):
         load("digits", validation=0.2, train_examples=50, seed=5),
         load("digits").with_train_examples(100, 1).with_validation(0.1, 2),
         load(tmp_path / "a.npz", validation=0.5),
+        load("digits").with_last_for_validation(0.2),
     )
     for splits in ways:
         again = reload(json.loads(json.dumps(splits.source)))

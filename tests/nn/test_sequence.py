@@ -225,6 +225,25 @@ def test_recurrent_layers_equal_keras(kind, arguments):
     assert_equal_to_keras(kind, {"units": 6, **arguments}, normal(3, 20, 4) / 2)
 
 
+def test_an_lstm_may_have_the_hard_sigmoid_of_keras_2():
+    def gate(z):
+        return np.clip(0.2 * z + 0.5, 0, 1)
+
+    layer = nn.LSTM(3, recurrent_activation=lambda z: jnp.clip(0.2 * z + 0.5, 0, 1))
+    x = np.asarray(normal(2, 5, 4)) * 3
+    params = jax.jit(layer.init)(jax.random.key(0), x)
+    kernel, recurrent, bias = (
+        np.asarray(params["params"][name], np.float64)
+        for name in ("kernel", "recurrent_kernel", "bias")
+    )
+    hidden, cell = np.zeros((2, 3)), np.zeros((2, 3))
+    for step in range(5):
+        i, f, c, o = np.split(x[:, step] @ kernel + hidden @ recurrent + bias, 4, axis=1)
+        cell = gate(f) * cell + gate(i) * np.tanh(c)
+        hidden = gate(o) * np.tanh(cell)
+    np.testing.assert_allclose(jax.jit(layer.apply)(params, x), hidden, rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize(("kind", "gates"), [("GRU", 3), ("LSTM", 4)])
 def test_recurrent_layers_begin_as_keras(kind, gates):
     init = jax.jit(getattr(nn, kind)(8).init)

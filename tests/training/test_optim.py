@@ -148,6 +148,32 @@ def test_rmsprop_follows_the_formula_of_keras_2_in_float64(size: float) -> None:
             np.testing.assert_allclose(ours[name], wanted[name], rtol=2e-4, atol=1e-6)
 
 
+def test_rmsprop_is_that_of_pytorch() -> None:
+    torch: Any = pytest.importorskip("torch", reason="torch comes with the extra 'bench'")
+    weights = {name: torch.tensor(value) for name, value in parameters().items()}
+    theirs = torch.optim.RMSprop(list(weights.values()), lr=0.01, alpha=0.9, eps=1e-7)
+    taken = []
+    for step in range(STEPS):
+        for name, gradient in gradients(step).items():
+            weights[name].grad = torch.tensor(gradient)
+        theirs.step()
+        taken.append({name: value.numpy().copy() for name, value in weights.items()})
+    config = TrainingConfig(optimizer="rmsprop", learning_rate=0.01)
+    assert_same_steps(our_steps(make_optimizer(config, STEPS)), taken)
+
+
+def test_decay_of_keras_2_is_a_schedule_of_ones_own() -> None:
+    import keras
+
+    rate = keras.optimizers.schedules.InverseTimeDecay(0.05, 1, 0.5)
+    ours = optax.chain(
+        optax.scale_by_rms(decay=0.9, eps=1e-7),
+        optax.scale_by_learning_rate(lambda step: 0.05 / (1 + 0.5 * step)),
+    )
+    theirs = keras_optimizer("RMSprop", learning_rate=rate)()
+    assert_same_steps(our_steps(ours), keras_steps(theirs))
+
+
 def test_adamw_steps_are_those_of_keras_with_biases_left_out() -> None:
     config = TrainingConfig(optimizer="adamw", learning_rate=0.01, weight_decay=0.3)
     theirs = keras_optimizer("AdamW", learning_rate=0.01, weight_decay=0.3)()
