@@ -3,6 +3,7 @@
 from cnnjax.data.captcha import CaptchaRendering, load_captchas
 from cnnjax.data.dataset import Dataset, Splits, as_splits, from_arrays
 from cnnjax.data.files import Decoding, FileImages
+from cnnjax.data.folder_export import export_folders
 from cnnjax.data.folders import scan_folder
 from cnnjax.data.idx import read_idx
 from cnnjax.data.image_files import UnreadableImage
@@ -49,6 +50,7 @@ __all__ = [
     "as_splits",
     "describe",
     "describe_texts",
+    "export_folders",
     "from_arrays",
     "from_texts",
     "holds_texts",
