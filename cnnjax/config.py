@@ -114,8 +114,10 @@ class TrainingConfig:
             gradient of all that is trained, before it is clipped; the mean over the steps, each
             counting with its number of examples.
         augment: random changes of the training images: an `Augment`, or any function
-            (key, images [H, W, C] float32) -> image; None for none. The labels stay as they are:
-            an `Augment` that moves what they name is refused, a function has to leave them true.
+            (key, image [H, W, C] float32) -> image; None for none. Of texts and series a function
+            of a key and one example, int32 [T] or float32 [T, C], e.g. `cj.augment.WordDropout`.
+            The labels stay as they are: an `Augment` that moves what they name is refused, a
+            function has to leave them true.
         seed: of everything random, in [0, 2^32).
         steps_per_dispatch: steps in one program on the device; None for 1 on CPUs and where the
             images stay on the host, else an epoch, or checkpoint_every if that is less.
@@ -196,7 +198,7 @@ class TrainingConfig:
             or isinstance(self.augment, AugmentConfig)
         ):
             raise ValueError(
-                "augment must be an Augment or a function (key, image) -> image, got "
+                "augment must be an Augment or a function (key, example) -> example, got "
                 f"{self.augment!r}"
             )
         _one_of(self, "optimizer", OPTIMIZERS)

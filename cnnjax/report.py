@@ -142,8 +142,11 @@ def draw_test(model: Model, test: Dataset, folder: Path, pictures: Any = None) -
 
 
 def draw_augmentation(train: Dataset, config: TrainingConfig, folder: Path) -> None:
-    """Training pictures beside copies of the first epochs, as a PNG file in a folder."""
-    if config.augment is None:
+    """Training pictures beside copies of the first epochs, as a PNG file in a folder.
+
+    Of texts and series nothing is drawn.
+    """
+    if config.augment is None or len(train.image_shape) != 3:
         return
     rows = np.arange(0, len(train), max(len(train) // _ORIGINALS, 1))[:_ORIGINALS]
     originals = np.asarray(train.images[rows])

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Annotated, Any, TypeVar
 
 import numpy as np
+import tyro
 
 import cnnjax as cj
+from cnnjax import paths, plot
 from cnnjax.experiment import (
     RUNS,
     Experiment,
@@ -18,6 +20,7 @@ from cnnjax.experiment import (
     comparison,
     for_every_seed,
     load_data,
+    mean_curve,
     report_seeds,
     run_experiment,
 )
@@ -27,6 +30,17 @@ from cnnjax.storage import write_text
 
 # What a cell says of the runs of one variant.
 Column = Callable[[Sequence[cj.Run]], str]
+
+# What a figure of accuracies shows: label -> key of `Run.history`.
+CURVES = {"training accuracy": "accuracy", "validation accuracy": "val_accuracy"}
+
+
+@dataclass(frozen=True)
+class StudyOptions(Options):
+    """Options of a study that can be had for less time on fewer images."""
+
+    train_examples: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
+    """Images to train on; default: all that are not set aside."""
 
 
 # What is done to the data of a variant, whose order of examples stays: (splits, seed) -> splits.
@@ -58,15 +72,17 @@ def _train_changed(
     make: Callable[[AnyOptions], Experiment], change: Change, options: AnyOptions
 ) -> cj.Run:
     experiment = make(options)
-    # What `load` says of the data would not make these again.
-    splits = replace(change(load_data(experiment), options.seed), source=None)
+    splits = change(load_data(experiment), options.seed)
     return run_experiment(experiment, options.out, splits=splits)
 
 
 def map_images(
     splits: cj.data.Splits, change: Callable[[np.ndarray], np.ndarray]
 ) -> cj.data.Splits:
-    """Splits whose images of every part went through a function of uint8 [N, H, W, C]."""
+    """Splits whose images of every part went through a function of uint8 [N, H, W, C].
+
+    They have no source: what `load` says of the data would not make them again.
+    """
     parts = {
         name: replace(part, images=change(np.asarray(part.images[:])))
         for name, part in splits.parts.items()
@@ -111,6 +127,37 @@ def compare(
     write_table(file, ["", *columns], rows)
 
 
+def draw(file: Path, runs: Mapping[str, Sequence[cj.Run]], panels: Mapping[str, str]) -> None:
+    """Draw the curves of a study, the mean of each variant in a band of a deviation.
+
+    Args:
+        file: to write.
+        runs: variant -> runs, one a seed.
+        panels: label -> key of `Run.history`; one that the runs have not is left out.
+    """
+    known = next(iter(runs.values()))[0].history
+    curves: dict[str, dict[str, Any]] = {
+        label: {name: mean_curve(group, key) for name, group in runs.items()}
+        for label, key in panels.items()
+        if key in known
+    }
+    plot.save(plot.mean_curves(curves, "epoch"), file)
+    print(f"figure: {file}")
+
+
+def chosen(names: Iterable[str], known: Iterable[str], option: str) -> tuple[str, ...]:
+    """The variants that are asked for, all where none is.
+
+    Raises:
+        ValueError: if there is no such variant.
+    """
+    names, known = tuple(names), tuple(known)
+    for name in names:
+        if name not in known:
+            raise ValueError(f"{option} has no {name!r}. {paths.suggest(name, known)}")
+    return names or known
+
+
 def parameters(runs: Sequence[cj.Run]) -> str:
     """Number of trained values."""
     return f"{cj.summary(runs[0].model).trainable:,}"
@@ -143,8 +190,18 @@ def images_per_second(runs: Sequence[cj.Run]) -> str:
 
 
 def accuracy(part: str) -> Column:
-    """Percent, mean and deviation; of "val" or "test", at the end of the training."""
+    """Percent, mean and deviation, of "val" or "test", of the run's model; "" without such data."""
     return partial(_accuracy, part)
+
+
+def training_accuracy(runs: Sequence[cj.Run]) -> str:
+    """Percent, mean and deviation, of the epoch of the run's model, while it was training."""
+    return spread([run.history["accuracy"][run.best_epoch - 1] for run in runs])
+
+
+def best_epoch(runs: Sequence[cj.Run]) -> str:
+    """The epoch of the run's model: mean and deviation over the seeds."""
+    return mean_and_deviation([run.best_epoch for run in runs], 1)
 
 
 def epochs_to(target: float) -> Column:
@@ -158,7 +215,9 @@ def _steady(run: cj.Run, key: str) -> np.ndarray:
 
 
 def _accuracy(part: str, runs: Sequence[cj.Run]) -> str:
-    return spread([run.metrics[f"{part}_accuracy"] for run in runs])
+    key = f"{part}_accuracy"
+    values = [run.metrics[key] for run in runs if key in run.metrics]
+    return spread(values) if values else ""
 
 
 def _epochs_to(target: float, runs: Sequence[cj.Run]) -> str:

@@ -5,6 +5,7 @@ aside for validation. The table names the first epoch with 98 % of the validatio
 figure shows training loss and validation accuracy over the epochs.
 
 Command:   python -m experiments.activation_choice --data-dir DIR [--seeds 3]
+           [--train-examples 10000]
 
 Reported:  ReLU is the fastest to learn.
 
@@ -17,9 +18,8 @@ from dataclasses import replace
 from functools import partial
 
 import cnnjax as cj
-from cnnjax import plot
 from cnnjax.cli import command
-from cnnjax.experiment import Experiment, Options, mean_curve, run_variants
+from cnnjax.experiment import Experiment, run_variants
 from experiments import _studies
 from experiments.mnist_convnet import RECIPES
 
@@ -34,8 +34,10 @@ COLUMNS = {
     "seconds an epoch": _studies.epoch_seconds,
 }
 
+CURVES = {"training loss": "loss", "validation accuracy": "val_accuracy"}
 
-def experiment(activation: str, options: Options) -> Experiment:
+
+def experiment(activation: str, options: _studies.StudyOptions) -> Experiment:
     """The training with one of the three functions."""
     return Experiment(
         name=f"activation_choice/{activation}",
@@ -45,23 +47,18 @@ def experiment(activation: str, options: Options) -> Experiment:
         # All run to their last epoch, whatever the validation data say.
         training=replace(RECIPES["reported"], monitor=None),
         validation=0.1,
+        train_examples=options.train_examples,
     ).with_options(options)
 
 
-def main(options: Options) -> dict[str, list[cj.Run]]:
+def main(options: _studies.StudyOptions) -> dict[str, list[cj.Run]]:
     """Train all three, compare them and draw their curves."""
     runs = run_variants({name: partial(experiment, name) for name in ACTIVATIONS}, options)
     folder = _studies.folder_of(options, "activation_choice")
     _studies.compare(folder / "activation_choice.md", runs, COLUMNS)
-    panels = {
-        label: {name: mean_curve(group, metric) for name, group in runs.items()}
-        for label, metric in (("training loss", "loss"), ("validation accuracy", "val_accuracy"))
-    }
-    figure = folder / "activation_choice.png"
-    plot.save(plot.mean_curves(panels, "epoch"), figure)
-    print(f"figure: {figure}")
+    _studies.draw(folder / "activation_choice.png", runs, CURVES)
     return runs
 
 
 if __name__ == "__main__":
-    command(main, Options, "activation_choice")
+    command(main, _studies.StudyOptions, "activation_choice")

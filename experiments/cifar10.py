@@ -60,6 +60,8 @@ AUGMENTS = {
         rotation=40, width_shift=0.2, height_shift=0.2, zoom=0.2, horizontal_flip=True
     ),
     "mild": cj.augment.Augment(width_shift=0.1, height_shift=0.1, horizontal_flip=True),
+    "flip": cj.augment.Augment(horizontal_flip=True),
+    "crops": cj.augment.Augment(crop_padding=2, horizontal_flip=True),
 }
 
 
@@ -69,7 +71,7 @@ class Options(RecipeOptions):
 
     model: Literal["plain", "deep"] = "plain"
     """Which of the two nets."""
-    augment: Literal["none", "reported", "mild"] = "none"
+    augment: Literal["none", "reported", "mild", "flip", "crops"] = "none"
     """What is done to the training pictures of the reported recipe."""
     data: PictureData = "cifar10"
 

@@ -18,13 +18,17 @@ from PIL import Image
 
 import cnnjax as cj
 from cnnjax import paths, plot
-from cnnjax.experiment import Options, mean_curve
+from cnnjax.experiment import mean_curve
 from cnnjax.models.small import MnistConvnet
 from cnnjax.results import Result, read_claims
 from cnnjax.training import Run, RunError
 from experiments import (
     _studies,
     activation_choice,
+    cifar10,
+    cifar_choices,
+    dense_head,
+    downsampling,
     pooling_head,
     separable,
     training_size,
@@ -146,6 +150,7 @@ def fake(validation: Sequence[float], seconds: Sequence[float] = (9.0, 2.0, 1.0)
     history = {
         "epoch": np.arange(1.0, 4.0),
         "loss": 1 - np.array(validation),
+        "accuracy": np.array(validation) + 0.01,
         "step": np.array([20.0, 40.0, 60.0]),
         "seconds": np.array(seconds),
         "images_per_second": 1000 / np.array(seconds),
@@ -166,6 +171,9 @@ def test_columns_by_hand() -> None:
     assert _studies.images_per_second([one]) == "750"
     assert _studies.accuracy("val")([one, two]) == "98.00 ± 1.41"
     assert _studies.accuracy("test")([one]) == "50.00"
+    assert _studies.accuracy("train")([one]) == ""
+    assert _studies.training_accuracy([one, replace(two, best_epoch=1)]) == "95.50 ± 6.36"
+    assert _studies.best_epoch([one, replace(two, best_epoch=1)]) == "2.0 ± 1.4"
 
 
 def test_a_single_epoch_counts_though_it_compiles() -> None:
@@ -256,7 +264,11 @@ def settings(run: Run) -> dict:
 # The studies themselves
 
 STUDIES = {
-    "activation_choice": (activation_choice, activation_choice.ACTIVATIONS, Options()),
+    "activation_choice": (
+        activation_choice,
+        activation_choice.ACTIVATIONS,
+        _studies.StudyOptions(),
+    ),
     "pooling_head": (pooling_head, pooling_head.HEADS, pooling_head.HeadOptions()),
     "separable": (separable, separable.MODELS["tuned"], separable.SeparableOptions()),
 }
@@ -302,13 +314,13 @@ def test_a_study_writes_its_table(
     }
     if name != "separable":
         assert {"parameters", "ms a step", "test", "epochs to 98 %"} <= {*head}
-    if name == "activation_choice":
-        assert_drawn(tmp_path / "activation_choice.png")
+    if name != "separable":
+        assert_drawn(tmp_path / f"{name}.png")
 
 
 @pytest.mark.slow
 def test_activations_are_compared_and_their_curves_drawn(tmp_path: Path) -> None:
-    runs = activation_choice.main(Options(data="digits", epochs=2, out=str(tmp_path)))
+    runs = activation_choice.main(_studies.StudyOptions(data="digits", epochs=2, out=str(tmp_path)))
     assert list(runs) == ["relu", "sigmoid", "tanh"]
     assert [g[0].model.module.activation for g in runs.values()] == list(runs)
     assert len({json.dumps(settings(group[0])) for group in runs.values()}) == 1
@@ -339,12 +351,131 @@ def test_heads_differ_in_their_pooling_only(tmp_path: Path) -> None:
     assert head[-1] == "epochs to 98 %"
 
 
-def test_the_deep_net_can_have_both_heads() -> None:
-    options = pooling_head.HeadOptions(model="cifar_deep", data="cifar10")
+def test_the_head_of_the_net_for_photos_is_compared_at_the_size_that_is_asked_for() -> None:
+    options = pooling_head.HeadOptions(model="cats_convnet", data="photos", image_size=96)
     flat, average = (pooling_head.experiment(head, options) for head in ("flatten", "average"))
     assert flat.training == average.training
-    assert (flat.validation, flat.model, flat.training.epochs) == (0.2, "cifar_deep", 20)
-    assert dict(average.arguments) == {"pooling": "avg"}
+    assert (flat.validation, flat.one_logit, flat.training.epochs) == (0.25, True, 30)
+    assert flat.images == average.images == {"image_size": (96, 96)}
+    sizes = [
+        cj.summary(cj.create_model(e.model, input_shape=(96, 96, 3), **e.arguments)).parameters
+        for e in (flat, average)
+    ]
+    assert sizes == [1_290_433, 1_290_433 - 15 * 128 * 512]
+    head = 1_290_433 - cj.summary(cj.create_model("cats_convnet", pooling="avg")).parameters
+    assert head / 1_290_433 > 0.75
+
+
+@pytest.mark.parametrize(("name", "size"), [("mnist_convnet", 28), ("cifar_deep", 32)])
+@pytest.mark.parametrize("odd", [0, 1])
+def test_ways_of_downsampling_have_maps_of_the_same_sizes(name: str, size: int, odd: int) -> None:
+    shape = (size + odd, size + 3 * odd, 3)
+    tables = {
+        way: {row.name: row for row in cj.summary(model).rows}
+        for way in downsampling.WAYS
+        for model in [cj.create_model(name, input_shape=shape, downsampling=way)]
+    }
+    parameters = {sum(r.parameters for r in rows.values()) for rows in tables.values()}
+    assert len(parameters) == 1
+    max_, stride = tables["max"], tables["stride"]
+    strided = ("conv1", "conv2") if name == "mnist_convnet" else ("conv2", "conv4")
+    for pool, conv in zip(("pool1", "pool2"), strided, strict=True):
+        assert max_[pool].output_shape == tables["average"][pool].output_shape
+        assert max_[pool].output_shape == stride[conv].output_shape
+
+
+def test_the_map_of_stride_two_is_every_other_value_of_the_full_one() -> None:
+    model = cj.create_model("mnist_convnet", downsampling="stride", seed=3)
+    assert "crop2" in model.layer_names
+    x = np.random.default_rng(0).random((2, 28, 28, 1), np.float32)
+    maps = cj.explain.activations(model, x, ["conv1", "crop2", "conv2"])
+    np.testing.assert_array_equal(maps["crop2"], np.asarray(maps["conv1"])[:, :12, :12])
+    weights = model.params["conv2"]
+    with jax.numpy_rank_promotion("allow"):
+        layer = layers.Conv2D(64, 3, activation="relu")
+        layer.build((None, 13, 13, 32))
+        layer.set_weights([weights["kernel"], weights["bias"]])
+        full = np.asarray(layer(maps["conv1"]))
+    # A pooling of the full map, 11x11, has 5x5 windows, which begin at these values.
+    np.testing.assert_allclose(maps["conv2"], full[:, :10:2, :10:2], rtol=1e-5, atol=1e-6)
+
+
+# Choices in the deep CIFAR-10 net
+
+
+def test_arms_differ_from_the_base_in_one_thing() -> None:
+    options = cifar_choices.ChoiceOptions(train_examples=50, validation=0.04, seed=10)
+    base, *others = (cifar_choices.experiment(arm, options) for arm in cifar_choices.ARMS)
+    assert (base.training.augment, dict(base.arguments)) == (None, {})
+    assert (base.training.seed, base.training.monitor) == (10, None)
+    for arm, other in zip(cifar_choices.ARMS[1:], others, strict=True):
+        assert other.name == f"cifar_choices/{arm}"
+        assert (other.validation, other.train_examples, other.data) == (0.04, 50, "cifar10")
+        changed = dict(other.arguments) != {}, other.training.augment is not None
+        assert sum(changed) == 1
+        assert replace(other.training, augment=None) == base.training
+    plain = cifar10.experiment(cifar10.Options(model="deep", seed=10))
+    whole = cifar_choices.experiment("base", cifar_choices.ChoiceOptions(seed=10))
+    assert (whole.training, whole.model, whole.validation) == (
+        plain.training, plain.model, plain.validation,
+    )  # fmt: skip
+
+
+def test_an_unknown_arm_is_named() -> None:
+    with pytest.raises(ValueError, match=r"--arms has no 'flips'\. Did you mean 'flip'"):
+        cifar_choices.main(cifar_choices.ChoiceOptions(arms=("flips",)))
+    with pytest.raises(ValueError, match="--heads has no '4x1'"):
+        dense_head.main(dense_head.HeadOptions(heads=("4x1",)))
+
+
+STUDIES_OF_PARTS = {
+    "cifar_choices": (cifar_choices, cifar_choices.ChoiceOptions(), {"arms": ("base", "flip")}),
+    "dense_head": (dense_head, dense_head.HeadOptions(), {"heads": ("1x64", "3x512")}),
+    "downsampling": (downsampling, _studies.StudyOptions(), {}),
+}
+
+
+@pytest.mark.parametrize("name", STUDIES_OF_PARTS)
+def test_a_part_of_a_study_leaves_the_table_of_all_alone(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module, options, part = STUDIES_OF_PARTS[name]
+    run = fake([0.5, 0.9, 0.99])
+    monkeypatch.setattr(module, "run_variants", lambda found, _: {v: [run, run] for v in found})
+    options = replace(options, out=str(tmp_path))
+    every = list(module.main(options))
+    assert len(every) > 2
+    head, _, *rows = cells(tmp_path / f"{name}.md")
+    assert [row[0] for row in rows] == every
+    assert {"parameters", "training", "test"} <= {*head}
+    written = {file.name for file in tmp_path.iterdir()}
+    if part:
+        ((_, names),) = part.items()
+        assert set(names) < set(every)
+        module.main(replace(options, **part))
+        stem = "-".join(names)
+        assert {f.name for f in tmp_path.iterdir()} - written == {f"{stem}.md", f"{stem}.png"}
+        assert_drawn(tmp_path / f"{stem}.png")
+
+
+@pytest.mark.slow
+def test_arms_are_trained_and_compared(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    images, labels = rng.integers(0, 256, (24, 12, 12, 3), np.uint8), np.arange(24) % 3
+    np.savez(tmp_path / "noise.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
+    options = cifar_choices.ChoiceOptions(
+        data=str(tmp_path / "noise.npz"), epochs=1, out=str(tmp_path / "runs"),
+        arms=("base", "average_head"), validation=0.25, train_examples=16,
+    )  # fmt: skip
+    runs = cifar_choices.main(options)
+    kernels = [group[0].model.params["conv1"]["kernel"].shape for group in runs.values()]
+    assert kernels == [(3, 3, 3, 32)] * 2
+    head, _, *rows = cells(tmp_path / "runs" / "base-average_head.md")
+    assert head[1:] == ["parameters", "ms a step", "training", "validation", "test"]
+    assert [row[0] for row in rows] == ["base", "average_head"]
+    assert_drawn(tmp_path / "runs" / "base-average_head.png")
+    record = json.loads((tmp_path / "runs" / "base" / "run.json").read_text())
+    assert (record["experiment"], record["data"]["train"]["examples"]) == ("cifar_choices/base", 16)
 
 
 @pytest.mark.slow

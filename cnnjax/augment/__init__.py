@@ -1,18 +1,24 @@
-"""Augmentation: pure functions (key, image) -> image, and of two pictures of a batch."""
+"""Augmentation: pure functions (key, example) -> example, and of two pictures of a batch."""
 
 from cnnjax.augment.augment import Augment, apply, for_batch
 from cnnjax.augment.labels import check_labels_stay_true
 from cnnjax.augment.mixing import mix
 from cnnjax.augment.parameters import Parameters, draw
+from cnnjax.augment.sequences import Chain, Jitter, WindowWarp, WordDropout, warp
 from cnnjax.augment.transforms import transform
 
 __all__ = [
     "Augment",
+    "Chain",
+    "Jitter",
     "Parameters",
+    "WindowWarp",
+    "WordDropout",
     "apply",
     "check_labels_stay_true",
     "draw",
     "for_batch",
     "mix",
     "transform",
+    "warp",
 ]

@@ -113,15 +113,18 @@ def for_batch(
     """Augment a training batch, each example with its own key.
 
     Args:
-        augment: an `AugmentConfig` or any function (key, image [H, W, C]) -> image.
+        augment: an `AugmentConfig`, which needs images, or any function (key, example) -> example.
         seed_key: the stream "augment" of the run.
         epoch: int32 scalar.
         index: int32 [N], the examples' indices in the data set.
-        images: [N, H, W, C], floating or uint8; the function gets them as float32.
+        images: [N, ...], floating or uint8, which the function gets as float32; or numbers of
+            words, int32 [N, T], which it gets as they are.
 
     Returns:
-        float32 [N, H, W, C]; nothing is mixed yet, which is what `mix` does.
+        The examples; nothing is mixed yet, which is what `mix` does.
     """
+    if not jnp.issubdtype(images.dtype, jnp.signedinteger):
+        images = images.astype(jnp.float32)
 
     def one(example: Array, image: Array) -> Array:
         key = rng.at(seed_key, epoch, example)
@@ -129,10 +132,10 @@ def for_batch(
         return augment(key, image) if callable(augment) else apply(augment, key, image)
 
     def everyone(index: Array, images: Array) -> Array:
-        return jax.vmap(one)(index, images.astype(jnp.float32))
+        return jax.vmap(one)(index, images)
 
     def nobody(_: Array, images: Array) -> Array:
-        return images.astype(jnp.float32)
+        return images
 
     if isinstance(augment, AugmentConfig) and _stands_alone(augment):
         # XLA's CPU would fuse the resampling with whatever reads the pictures, such as the patches

@@ -26,6 +26,20 @@ def add(verbs: Any) -> None:
     verb.add_argument(
         "--out", default="RESULTS.md", metavar="FILE", type=place, help="default: RESULTS.md"
     )
+    verb.add_argument(
+        "--keep", metavar="FOLDER", type=place,
+        help="copy the records there, without places of this machine, and make the tables anew "
+        "from all that it holds then",
+    )  # fmt: skip
+    verb.add_argument(
+        "--anew",
+        action="store_true",
+        help="the tables hold these runs alone; figures of others move below 'Earlier figures'",
+    )
+    verb.add_argument(
+        "--least-seeds", type=int, default=1, metavar="N",
+        help="leave out, and name, rows of fewer seeds; default: 1",
+    )  # fmt: skip
     verb.set_defaults(verb=_results)
 
     verb = verbs.add_parser(
@@ -50,9 +64,15 @@ def _report(options: argparse.Namespace) -> None:
 
 
 def _results(options: argparse.Namespace) -> None:
-    from cnnjax.results import write_results
+    from cnnjax.results import keep_records, write_results
 
-    show(write_results(options.folders, options.out))
+    least, folders = options.least_seeds, options.folders
+    if least < 1:
+        raise ValueError(f"--least-seeds must be at least 1, got {least}")
+    if options.keep is not None:
+        folders = [keep_records(folders, options.keep, least_seeds=least)]
+    anew = options.anew or options.keep is not None
+    show(write_results(folders, options.out, least_seeds=least, anew=anew))
 
 
 def _reproduce(options: argparse.Namespace) -> None:

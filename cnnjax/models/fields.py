@@ -21,6 +21,7 @@ from cnnjax.nn import (
     Concatenate,
     Conv1D,
     Conv2D,
+    Cropping2D,
     Dense,
     DepthwiseConv2D,
     Dropout,
@@ -146,6 +147,9 @@ def _after(call: Call, incoming: list[ReceptiveField | None]) -> ReceptiveField 
         case ZeroPadding2D():
             (top, _), (left, _) = module.padding
             return _taking(field, (-top, -left))
+        case Cropping2D():
+            (top, _), (left, _) = module.cropping
+            return _taking(field, (top, left))
         case ZeroPadding1D():
             return _taking(field, (-module.padding[0], 0))
         case Slice1D():

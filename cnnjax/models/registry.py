@@ -145,9 +145,9 @@ def create_model(
             than the model, with a warning instead of an error.
         seed: of the parameters, in [0, 2^32).
         arguments: of the module: `units=(1024, 512)` and `dropout` for mlp; for cats_convnet
-            `dropout`; for cifar_deep `downsampling` and `pooling`; for mnist_convnet `head`,
-            `downsampling`, `activation` ("relu", "sigmoid", "tanh") and `pooling` (None flattens
-            the last map, "avg" and "max" pool it over space); for the ImageNet models
+            `dropout` and `pooling`; for cifar_deep `downsampling` and `pooling`; for mnist_convnet
+            `head`, `downsampling`, `activation` ("relu", "sigmoid", "tanh") and `pooling` (None
+            flattens the last map, "avg" and "max" pool it over space); for the ImageNet models
             `include_top=False` (features instead of logits), then also `pooling` (None, "avg" or
             "max") and a head of one's own on the features, `classifier=(256,)` (widths of hidden
             layers; () for logits alone) with `classifier_dropout`; for mobilenet `alpha` (0.25,

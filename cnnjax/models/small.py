@@ -13,6 +13,7 @@ from cnnjax.nn import (
     Activation,
     AveragePooling2D,
     Conv2D,
+    Cropping2D,
     Dense,
     Dropout,
     Flatten,
@@ -49,7 +50,8 @@ class MnistConvnet(linen.Module):
         num_classes: size of the output.
         head: widths of the dense layers before the output.
         downsampling: "max" or "average" pooling, or "stride": no pooling, the convolutions before
-            it have stride 2.
+            it have stride 2, on maps without the odd last row and column that a pooling would leave
+            out. All maps have the same sizes, and so all nets as many parameters.
         activation: "relu", "sigmoid" or "tanh", of all hidden layers.
         pooling: what the dense layers get of the last map: None all of it, flattened; "avg" and
             "max" its mean and maximum over space.
@@ -65,8 +67,10 @@ class MnistConvnet(linen.Module):
     def __call__(self, inputs: Array, train: bool = False) -> Array:
         """[N, H, W, C] -> [N, num_classes]."""
         stride, function = _stride(self.downsampling), _activation(self.activation)
-        x = Conv2D(32, 3, strides=stride, activation=function, name="conv1")(inputs)
+        x = _even(self.downsampling, "crop1", inputs)
+        x = Conv2D(32, 3, strides=stride, activation=function, name="conv1")(x)
         x = _pool(self.downsampling, "pool1", x)
+        x = _even(self.downsampling, "crop2", x)
         x = Conv2D(64, 3, strides=stride, activation=function, name="conv2")(x)
         x = _pool(self.downsampling, "pool2", x)
         x = Conv2D(64, 3, activation=function, name="conv3")(x)
@@ -163,10 +167,12 @@ class CifarDeep(linen.Module):
         """[N, H, W, C] -> [N, num_classes]."""
         stride = _stride(self.downsampling)
         x = Conv2D(32, 3, padding="same", activation=relu, name="conv1")(inputs)
+        x = _even(self.downsampling, "crop2", x)
         x = Conv2D(32, 3, strides=stride, padding="same", activation=relu, name="conv2")(x)
         x = _pool(self.downsampling, "pool1", x)
         x = Dropout(0.25, name="dropout1")(x, train)
         x = Conv2D(64, 3, padding="same", activation=relu, name="conv3")(x)
+        x = _even(self.downsampling, "crop4", x)
         x = Conv2D(64, 3, strides=stride, activation=relu, name="conv4")(x)
         x = _pool(self.downsampling, "pool2", x)
         x = Dropout(0.25, name="dropout2")(x, train)
@@ -182,10 +188,12 @@ class CatsConvnet(linen.Module):
     Args:
         num_classes: size of the output; 1 for a single logit of two classes.
         dropout: before the dense layer, in [0, 1).
+        pooling: as in `MnistConvnet`.
     """
 
     num_classes: int = 1
     dropout: float = 0.0
+    pooling: str | None = None
 
     @linen.compact
     def __call__(self, inputs: Array, train: bool = False) -> Array:
@@ -194,7 +202,7 @@ class CatsConvnet(linen.Module):
         for i, filters in enumerate((32, 64, 128, 128), start=1):
             x = Conv2D(filters, 3, activation=relu, name=f"conv{i}")(x)
             x = MaxPooling2D(2, name=f"pool{i}")(x)
-        x = Flatten(name="flatten")(x)
+        x = _vector(self.pooling, x)
         x = Dropout(self.dropout, name="dropout")(x, train)
         x = Dense(512, activation=relu, name="dense1")(x)
         return Dense(self.num_classes, name="logits")(x)
@@ -261,6 +269,18 @@ def _stride(downsampling: str) -> int:
     if downsampling not in ("max", "average", "stride"):
         raise ValueError(f"downsampling must be 'max', 'average' or 'stride', got {downsampling!r}")
     return 2 if downsampling == "stride" else 1
+
+
+def _even(downsampling: str, name: str, x: Array) -> Array:
+    """The map for a 3x3 convolution of stride 2; called inside a compact module.
+
+    At stride 1 the convolution's map would be odd where this one is, and a pooling would leave out
+    its last row or column, for which stride 2 has a value.
+    """
+    rows, columns = x.shape[1] % 2, x.shape[2] % 2
+    if downsampling != "stride" or not (rows or columns):
+        return x
+    return Cropping2D(((0, rows), (0, columns)), name=name)(x)
 
 
 def _pool(downsampling: str, name: str, x: Array) -> Array:

@@ -94,6 +94,23 @@ class ZeroPadding2D(linen.Module):
         return jnp.pad(inputs, ((0, 0), *self.padding, (0, 0)))
 
 
+class Cropping2D(linen.Module):
+    """Rows and columns at the borders of [N, H, W, C] left out.
+
+    Args:
+        cropping: ((top, bottom), (left, right)), each >= 0.
+    """
+
+    cropping: tuple[tuple[int, int], tuple[int, int]]
+
+    @linen.compact
+    def __call__(self, inputs: Array) -> Array:
+        """Crop [N, H, W, C]."""
+        (top, bottom), (left, right) = self.cropping
+        height, width = inputs.shape[1:3]
+        return inputs[:, top : height - bottom, left : width - right]
+
+
 class Add(linen.Module):
     """Sum of arrays of one shape."""
 

@@ -88,7 +88,7 @@ def paired(first: Sequence[float], second: Sequence[float]) -> tuple[np.ndarray,
     if len(first) != len(second):
         raise ValueError(f"first has {len(first)} values and second {len(second)}: pairs have two")
     for name, values in (("first", first), ("second", second)):
-        plain = [value.item() if getattr(value, "shape", None) == () else value for value in values]
+        plain = [np.asarray(value).tolist() for value in values]
         if strange := [value for value in plain if not is_number(value)]:
             raise ValueError(f"{name} must hold finite numbers, got {strange[0]!r}")
     return np.asarray(first, np.float64), np.asarray(second, np.float64)

@@ -1,148 +1,91 @@
-"""The table of results, made from run records and nothing else."""
+"""The file with the tables of results, whose rows are renewed from records."""
 
 from __future__ import annotations
 
 import re
-import shlex
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
-from cnnjax import paths
-from cnnjax.core.places import expanded
 from cnnjax.core.text import plain
-from cnnjax.metrics import mean_and_deviation, quality
+from cnnjax.results.collect import collect
+from cnnjax.results.judged import CLAIMS, claim_row, judge
+from cnnjax.results.rows import FIGURES, PROVENANCE, Result, figures, provenance
 from cnnjax.storage import write_text
-from cnnjax.training import RunDirectory, RunError
-from cnnjax.training.record import FREE_TO_CHANGE, RUN_FILE, with_defaults
-from cnnjax.training.seal import not_understood
+from cnnjax.training import RunError
 
 _HEADING = """# Results
 
 Accuracy in percent, mean ± standard deviation over the seeds; of the model at the end of the
 training, or the best on the validation data where a run monitors it. "Reported" is the figure that
 was reported for Keras. "(error)": the mean absolute error of a forecast, in units of the training
-part's standard deviation. Every row is made from run records: `cnnjax results checkpoints` writes
-the rows of the runs it finds and leaves everything else as it is.
+part's standard deviation. Every row is made from run records: `cnnjax results DIR` renews the rows
+of the runs that it finds there and leaves everything else as it is.
 
 ## Figures
 
 ## Where and how
 """
 
-_FIGURES = (
-    "experiment",
-    "recipe",
-    "data",
-    "seeds",
-    "epochs",
-    "parameters",
-    "training",
-    "validation",
-    "test",
-    "reported",
-    "test loss",
-    "reported loss",
-)
-_PROVENANCE = (
-    "experiment",
-    "recipe",
-    "data",
-    "seconds per run",
-    "machine",
-    "jax",
-    "commit",
-    "command",
-)
-_KEY = 3  # the first columns of both tables say which row it is
-
 
 @dataclass(frozen=True)
-class Result:
-    """Runs of one experiment that differ in their seed only.
+class _Table:
+    """A table of the file.
 
     Args:
-        runs: the content of their run.json, by seed; each with the epoch of its model, a line of
-            its metrics.jsonl, as "epoch", and the number of epochs as "epochs".
+        heading: of its section.
+        columns: of it.
+        key: how many columns, the first ones, say which row it is.
+        text: of its section, where the file lacks it.
+        before: the heading of the section before which it is put then; "" puts it at the end.
     """
 
-    runs: Sequence[Mapping[str, Any]]
-
-    def values(self, key: str) -> list[float]:
-        """A metric of every run that has it."""
-        return [run["metrics"][key] for run in self.runs if key in run["metrics"]]
-
-    def common(self, *keys: str) -> str:
-        """A fact of the runs, found by its path; where they differ all of them."""
-        found = []
-        for run in self.runs:
-            value: Any = run
-            for key in keys:
-                value = (value or {}).get(key)
-            found.append("" if value is None else str(value))
-        return ", ".join(dict.fromkeys(found))
-
-    @property
-    def key(self) -> tuple[str, str, str]:
-        """Experiment, recipe and data: what a row of the table is known by."""
-        changed: Mapping[str, Any] = self.runs[0].get("changed") or {}
-        recipe = [self.common("recipe"), *(f"{k}={v}" for k, v in changed.items())]
-        return (
-            self.common("experiment"),
-            ", ".join(part for part in recipe if part),
-            self.common("data", "train", "name"),
-        )
+    heading: str
+    columns: Sequence[str]
+    key: int = 3
+    text: str = ""
+    before: str = ""
 
 
-def collect(folders: Iterable[str | Path]) -> list[Result]:
-    """The results that lie in or below some folders.
+_FIGURES = _Table("Figures", FIGURES)
+_PROVENANCE = _Table("Where and how", PROVENANCE)
+_CLAIMS = _Table(
+    "Claims",
+    CLAIMS,
+    key=4,
+    text="""First arm minus second over pairs of one seed, mean and 95 % interval by Student's t;
+accuracies, and gaps between training and validation, in percent. A claim holds if the whole
+interval lies above 0, or the bound that is named, and does not hold if it lies wholly at or below;
+"alike within" holds if the interval lies within the bound on either side.
+""",
+    before=_PROVENANCE.heading,
+)
+_EARLIER = _Table(
+    "Earlier figures, without records",
+    FIGURES,
+    text="Of earlier versions, whose run records were not kept; no row above replaces them yet.\n",
+)
 
-    Args:
-        folders: run directories, or folders of them at any depth.
-
-    Returns:
-        One per experiment, recipe, data set and settings; runs that are not finished, or belong to
-        no experiment, are left out. Of two runs with one seed the newer one counts.
-
-    Raises:
-        RunError: if a folder does not exist, a record is damaged, or runs that differ in more than
-            the seed would share a row.
-    """
-    groups: dict[tuple, dict[int, dict[str, Any]]] = defaultdict(dict)
-    alike: dict[tuple, dict[str, Any]] = {}
-    for folder in folders:
-        root = expanded(folder)
-        if not root.is_dir():
-            raise RunError(f"{root} does not exist or is no folder")
-        for file in sorted(root.rglob(RUN_FILE)):
-            directory = RunDirectory(file.parent)
-            record = directory.read(RUN_FILE)
-            if record.get("status") != "finished" or not record.get("experiment"):
-                continue
-            record, config, epochs = directory.read_whole()
-            key, same = _checked(directory, record, config, epochs)
-            if lines := _differences(alike.setdefault(key, same), same):
-                raise RunError(
-                    f"{directory.path} is a run of {' '.join(key)} like others there, but differs "
-                    f"in more than the seed ({'; '.join(lines)}): give the folders of one of them "
-                    "only"
-                )
-            before = groups[key].get(record["seed"])
-            if before is None or before.get("ended", "") < record.get("ended", ""):
-                groups[key][record["seed"]] = record
-    return [Result([runs[seed] for seed in sorted(runs)]) for _, runs in sorted(groups.items())]
+_Rows = Mapping[tuple[str, ...], Sequence[str]]
 
 
-def write_results(folders: Iterable[str | Path], file: str | Path = "RESULTS.md") -> Path:
-    """Write or renew the table of results.
+def write_results(
+    folders: Iterable[str | Path],
+    file: str | Path = "RESULTS.md",
+    *,
+    least_seeds: int = 1,
+    anew: bool = False,
+    say: Callable[[str], None] = print,
+) -> Path:
+    """Write or renew the tables of results: figures, claims, where and how.
 
     Args:
         folders: as in `collect`.
         file: a Markdown file; whatever else is in it stays as it is.
+        least_seeds: rows of fewer seeds, and claims on fewer pairs, are left out.
+        anew: the tables hold nothing but these runs; figures of others move below "Earlier figures,
+            without records".
+        say: told what is left out, and which claims have no runs yet.
 
     Returns:
         Its path.
@@ -150,147 +93,67 @@ def write_results(folders: Iterable[str | Path], file: str | Path = "RESULTS.md"
     Raises:
         RunError: if no finished run of an experiment is found, or the file is another one.
     """
-    results, target = collect(folders), Path(file)
+    folders, target = list(folders), Path(file)
+    found = collect(folders)
+    results = enough_seeds(found, least_seeds, say)
     if not results:
         raise RunError(
             f"no finished run of an experiment in {', '.join(map(str, folders))}: nothing to write"
         )
     text = target.read_text(encoding="utf-8") if target.is_file() else ""
     text = text if text.strip() else _HEADING
-    for heading, columns, row in (
-        ("Figures", _FIGURES, _figures),
-        ("Where and how", _PROVENANCE, _provenance),
+    earlier: _Rows = {}
+    for table, cells in (
+        (_FIGURES, [figures(result) for result in results]),
+        (_PROVENANCE, [provenance(result) for result in results]),
+        (_CLAIMS, _claims(folders, found, least_seeds, say)),
     ):
-        cells = [[_cell(value) for value in row(result)] for result in results]
-        text = _renew(text, heading, columns, cells, target)
-    write_text(target, text)
+        known, rows = _rows(text, table, target), _keyed(cells, table)
+        if table is _FIGURES:
+            earlier = _earlier(_rows(text, _EARLIER, target), rows, known if anew else {})
+        text = _with(text, table, rows if anew else {**known, **rows})
+    write_text(target, _with(text, _EARLIER, earlier))
     return target
 
 
-def spread(values: Sequence[float]) -> str:
-    """Fractions as percentages: mean and, of several, standard deviation.
-
-    >>> spread([0.99, 0.98])
-    '98.50 ± 0.71'
-    """
-    return mean_and_deviation(100 * np.asarray(values), 2)
-
-
-def _errors(values: Sequence[float]) -> str:
-    """Absolute errors as they are, in the same form."""
-    return f"{mean_and_deviation(values)} (error)" if values else ""
+def enough_seeds(results: Iterable[Result], least: int, say: Callable[[str], None]) -> list[Result]:
+    """Those of so many seeds; the others are named."""
+    kept = []
+    for result in results:
+        if len(result.runs) >= least:
+            kept.append(result)
+        else:
+            name = ", ".join(filter(None, result.key))
+            say(f"left out: {plain(name, 4096)}: {len(result.runs)} of {least} seeds")
+    return kept
 
 
-def _figures(result: Result) -> list[str]:
-    reported: Mapping[str, float] = result.runs[0].get("reported") or {}
-    losses, key = result.values("test_loss"), quality(result.runs[0]["epoch"])
-    measured = spread if key == "accuracy" else _errors
-    return [
-        *result.key,
-        _seeds([run["seed"] for run in result.runs]),
-        result.common("epochs"),
-        f"{result.runs[0].get('parameters', 0):,}",
-        measured([run["epoch"][key] for run in result.runs]),
-        measured(result.values(f"val_{key}")),
-        measured(result.values(f"test_{key}")),
-        _reported(reported),
-        f"{np.mean(losses):.4f}" if losses else "",
-        f"{reported['test_loss']:.4g}" if "test_loss" in reported else "",
-    ]
+def _claims(
+    folders: Sequence[str | Path],
+    results: Sequence[Result],
+    least: int,
+    say: Callable[[str], None],
+) -> list[list[str]]:
+    judged, missing = judge(folders, results)
+    for line in missing:
+        say(f"not judged: {plain(line, 4096)}")
+    rows = []
+    for one in judged:
+        if one.verdict.pairs >= least:
+            rows.append(claim_row(one))
+        else:
+            say(f"left out: {plain(one.claim.text, 4096)}: {one.verdict.pairs} of {least} pairs")
+    return rows
 
 
-def _reported(figures: Mapping[str, float]) -> str:
-    """The test accuracy that was reported; where there is none, that on validation data."""
-    if "test_accuracy" in figures:
-        return spread([figures["test_accuracy"]])
-    known = "val_accuracy" in figures
-    return f"{spread([figures['val_accuracy']])} (validation)" if known else ""
+def _keyed(rows: Iterable[Sequence[str]], table: _Table) -> _Rows:
+    made = [[_cell(value) for value in row] for row in rows]
+    return {tuple(cells[: table.key]): cells for cells in made}
 
 
-def _provenance(result: Result) -> list[str]:
-    processes = [p for run in result.runs for p in (run, *run.get("resumed", []))]
-    return [
-        *result.key,
-        f"{np.mean([run['seconds'] for run in result.runs]):.0f}",
-        *(
-            ", ".join(dict.fromkeys(describe(process) for process in processes))
-            for describe in (_machine, _jax, _commit)
-        ),
-        f"`{_command(result)}`",
-    ]
-
-
-def _machine(process: Mapping[str, Any]) -> str:
-    found = process["machine"]
-    if found["backend"] == "cpu":
-        return f"{found['processor']}, {found['cores']} core{'s' * (found['cores'] != 1)}"
-    return f"{found['device_count']} {found['device']}"
-
-
-def _jax(process: Mapping[str, Any]) -> str:
-    return str(process["versions"]["jax"])
-
-
-def _commit(process: Mapping[str, Any]) -> str:
-    code = process["code"]
-    return f"{code.get('commit', 'unknown')[:7]}{' (changed)' if code.get('modified') else ''}"
-
-
-def _command(result: Result) -> str:
-    """The command that makes the row again, whatever folders were given then."""
-    kept, skip = [], False
-    for word in shlex.split(str(result.runs[0]["command"])):
-        option = word.partition("=")[0].replace("_", "-")
-        if skip:
-            skip = False
-        elif option in ("--out", "--data-dir", "--seeds", "--seed"):
-            skip = "=" not in word
-        elif option != "--resume":
-            # Of files and folders the name: where they lie is the affair of one machine.
-            kept.append(re.sub(r"^(--[\w-]+=)?.*/([^/]+)/*$", r"\1\2", word))
-    said, seeds = shlex.join(kept), [run["seed"] for run in result.runs]
-    if seeds == list(range(seeds[0], seeds[0] + len(seeds))):
-        first = f" --seed {seeds[0]}" if seeds[0] else ""
-        return said + first + (f" --seeds {len(seeds)}" if len(seeds) > 1 else "")
-    return f"{said} --seed {seeds[0]} (and {', '.join(map(str, seeds[1:]))})"
-
-
-def _seeds(seeds: Sequence[int]) -> str:
-    if len(seeds) > 2 and list(seeds) == list(range(seeds[0], seeds[0] + len(seeds))):
-        return f"{len(seeds)} ({seeds[0]} to {seeds[-1]})"
-    return f"{len(seeds)} ({', '.join(map(str, seeds))})"
-
-
-def _checked(
-    directory: RunDirectory,
-    record: dict[str, Any],
-    config: Mapping[str, Any],
-    epochs: Sequence[Mapping[str, Any]],
-) -> tuple[tuple, dict[str, Any]]:
-    """The row of a run, and what all runs of the row have in common; completes the record."""
-    try:
-        config = with_defaults(config)
-        record["epoch"] = epochs[record["best_epoch"] - 1]
-        record["epochs"] = len(epochs)
-        free = ("seed", *FREE_TO_CHANGE)
-        training = {k: v for k, v in config["training"].items() if k not in free}
-        same = {
-            **config,
-            "training": training,
-            "examples": {name: part["examples"] for name, part in record["data"].items()},
-            # The training part depends on the seed; the test part is the data set's own.
-            "test data": record["data"].get("test", {}).get("fingerprint"),
-        }
-        result = Result([record])
-        for row in (_figures, _provenance):
-            row(result)
-        return result.key, same
-    except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
-        raise not_understood(directory.path, error) from error
-
-
-def _differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
-    return paths.differences(paths.flatten(first), paths.flatten(second))
+def _earlier(before: _Rows, rows: _Rows, known: _Rows) -> _Rows:
+    """Figures that no row replaces: those that were earlier ones, and the known of others."""
+    return {key: cells for key, cells in {**before, **known}.items() if key not in rows}
 
 
 def _cell(text: str) -> str:
@@ -298,30 +161,56 @@ def _cell(text: str) -> str:
     return plain(" ".join(text.split()), 4096).replace("<", "&lt;").replace("|", "\\|")
 
 
-def _renew(
-    text: str, heading: str, columns: Sequence[str], rows: Sequence[Sequence[str]], file: Path
-) -> str:
-    """The text with the rows put into the table below a heading."""
+def _section(lines: Sequence[str], heading: str) -> tuple[int, int] | None:
+    """First line behind a heading, and the one behind the last of its section."""
+    start = next((i for i, line in enumerate(lines) if line.strip() == f"## {heading}"), None)
+    if start is None:
+        return None
+    end = next((i for i in range(start + 1, len(lines)) if lines[i].startswith("#")), len(lines))
+    return start + 1, end
+
+
+def _rows(text: str, table: _Table, file: Path) -> _Rows:
+    """The rows that the text has in a table; none where it may lack its section."""
     lines = text.splitlines()
-    try:
-        start = [line.strip() for line in lines].index(f"## {heading}") + 1
-    except ValueError:
+    section = _section(lines, table.heading)
+    if section is None:
+        if table.text:
+            return {}
         raise RunError(
-            f"{file} has no heading '## {heading}': it is not a table of results that this "
+            f"{file} has no heading '## {table.heading}': it is not a table of results that this "
             "command wrote; give another file with --out"
-        ) from None
-    end = next((i for i in range(start, len(lines)) if lines[i].startswith("#")), len(lines))
-    table = [i for i in range(start, end) if lines[i].startswith("|")]
-    old = [[c.strip() for c in re.split(r"(?<!\\)\|", lines[i].strip())[1:-1]] for i in table]
-    if old and old[0] != list(columns):
+        )
+    written = [line for line in lines[slice(*section)] if line.startswith("|")]
+    rows = [[c.strip() for c in re.split(r"(?<!\\)\|", line.strip())[1:-1]] for line in written]
+    if rows and rows[0] != list(table.columns):
         raise RunError(
-            f"the table below '## {heading}' in {file} has other columns than this command "
+            f"the table below '## {table.heading}' in {file} has other columns than this command "
             "writes: move it away, or give another file with --out"
         )
-    known = {tuple(cells[:_KEY]): cells for cells in old[2:]}
-    known |= {tuple(cells[:_KEY]): list(cells) for cells in rows}
-    body = [columns, ["---"] * len(columns), *(known[key] for key in sorted(known))]
+    return {tuple(cells[: table.key]): cells for cells in rows[2:]}
+
+
+def _with(text: str, table: _Table, rows: _Rows) -> str:
+    """The text with these rows in a table; a section that it lacks is put in, if there are any."""
+    lines = text.splitlines()
+    section = _section(lines, table.heading)
+    if section is None:
+        if not rows:
+            return text
+        next_one = _section(lines, table.before)
+        place = next_one[0] - 1 if next_one else len(lines)
+        new = [f"## {table.heading}", "", *table.text.splitlines(), ""]
+        lines[place:place] = new if next_one else ["", *new]
+        section = _section(lines, table.heading) or (0, 0)
+    start, end = section
+    old = [i for i in range(start, end) if lines[i].startswith("|")]
+    body = [table.columns, ["---"] * len(table.columns), *(rows[key] for key in sorted(rows))]
     written = [f"| {' | '.join(cells)} |" for cells in body]
-    before = lines[: table[0]] if table else [*lines[:start], ""]
-    after = lines[table[-1] + 1 :] if table else lines[start:]
-    return "\n".join([*before, *written, *after]) + "\n"
+    if old:
+        lines[old[0] : old[-1] + 1] = written
+    else:
+        while not lines[end - 1].strip():
+            end -= 1
+        lines[end:end] = ["", *written]
+    return "\n".join(lines).rstrip("\n") + "\n"

@@ -12,6 +12,8 @@ from typing import Any
 
 from cnnjax.core.describe import is_installed
 
+_PACKAGE = Path(__file__).resolve().parents[1]
+
 
 def caller() -> dict[str, Any]:
     """The code outside of all packages that called, as `state_of` has it; {} where there is none.
@@ -22,7 +24,9 @@ def caller() -> dict[str, Any]:
     while frame is not None:
         file = frame.f_code.co_filename
         if not is_installed(file):
-            return state_of(file) if Path(file).is_file() else _checkout(Path.cwd())
+            if Path(file).is_file():
+                return state_of(file)
+            return {k: v for k, v in _checkout(Path.cwd()).items() if k != "top"}
         frame = frame.f_back
     return {}
 
@@ -30,13 +34,24 @@ def caller() -> dict[str, Any]:
 def state_of(file: str | Path) -> dict[str, Any]:
     """What identifies a file of code.
 
+    Args:
+        file: its path; a relative one as a record of a checkout has it, of the checkout that one is
+            in, or that this package lies in.
+
     Returns:
-        "file", its path; "hash" of its content, None where there is no such file; in a git checkout
-        also the "commit", and "modified", whether anything there differs from it.
+        "file", its path, within a git checkout from there on; "hash" of its content, None where
+        there is no such file; in a checkout also the "commit", and "modified", whether anything
+        there differs from it.
     """
     path = Path(file).absolute()
+    if not path.is_file() and (ours := _PACKAGE.parent / file).is_file():
+        path = ours
     digest = hashlib.sha256(path.read_bytes()).hexdigest()[:16] if path.is_file() else None
-    return {"file": str(path), "hash": digest, **_checkout(path.parent)}
+    checkout = _checkout(path.parent)
+    top = checkout.pop("top", None)
+    within = top is not None and path.resolve().is_relative_to(top)
+    name = path.resolve().relative_to(top).as_posix() if within else str(path)
+    return {"file": name, "hash": digest, **checkout}
 
 
 def remark(then: Any, now: Mapping[str, Any]) -> str:
@@ -56,7 +71,12 @@ def remark(then: Any, now: Mapping[str, Any]) -> str:
 
 
 def _checkout(folder: Path) -> dict[str, Any]:
-    commands = (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
+    """Commit, state and topmost folder of the git checkout of a folder; {} if there is none."""
+    commands = (
+        ["rev-parse", "HEAD"],
+        ["status", "--porcelain", "--untracked-files=no"],
+        ["rev-parse", "--show-toplevel"],
+    )
     answers = []
     for arguments in commands:
         try:
@@ -72,4 +92,4 @@ def _checkout(folder: Path) -> dict[str, Any]:
         if answer.returncode:  # no checkout
             return {}
         answers.append(answer.stdout.strip())
-    return {"commit": answers[0], "modified": bool(answers[1])}
+    return {"commit": answers[0], "modified": bool(answers[1]), "top": answers[2]}

@@ -54,7 +54,7 @@ _OWN = (CONFIG_FILE, RUN_FILE, METRICS_FILE, MODEL_FILE, VOCABULARY_FILE, "repor
 
 # Hashes of config.json: the present one, and, from a resumption to the end, the one before it,
 # with the model.json of that time.
-_CONFIG_HASH, _CONFIG_BEFORE, _MODEL_BEFORE = "config_hash", "config_hash_before", "model_before"
+CONFIG_HASH, _CONFIG_BEFORE, _MODEL_BEFORE = "config_hash", "config_hash_before", "model_before"
 
 # How often a reader starts again where a writer replaced what it had read.
 _TRIES = 5
@@ -197,11 +197,11 @@ class RunDirectory:
         record = {
             "status": "running",
             **history,
-            _CONFIG_HASH: text_hash(config_text),
+            CONFIG_HASH: text_hash(config_text),
             **facts,
             ID: self.id,
         }
-        if resumed and self._config_hash() != record[_CONFIG_HASH]:
+        if resumed and self._config_hash() != record[CONFIG_HASH]:
             # Whichever of the two is there when the process is killed, it is known.
             record[_CONFIG_BEFORE] = self._config_hash()
             record[_MODEL_BEFORE] = self._model()
@@ -370,7 +370,7 @@ class RunDirectory:
 
     def config_changed(self, record: Mapping[str, Any]) -> bool:
         """Whether config.json is not the one of the record."""
-        known = [record[k] for k in (_CONFIG_HASH, _CONFIG_BEFORE) if record.get(k) is not None]
+        known = [record[k] for k in (CONFIG_HASH, _CONFIG_BEFORE) if record.get(k) is not None]
         return bool(known) and self._config_hash() not in known
 
     def _check_config(self, record: Mapping[str, Any]) -> None:

@@ -11,6 +11,7 @@ from cnnjax.nn import (
     Add,
     BatchNormalization,
     Conv2D,
+    Cropping2D,
     DepthwiseConv2D,
     GlobalMaxPooling2D,
     MaxPooling2D,
@@ -84,6 +85,23 @@ def test_strides_padding_and_shortcuts():
     )
     # No window of the first convolution takes the last column.
     assert receptive_box(model, "logits") == (0, 0, 64, 71)
+
+
+class Cropped(linen.Module):
+    """A crop that is not alike on the four sides."""
+
+    @linen.compact
+    def __call__(self, x):
+        x = Conv2D(2, 3, strides=2, name="conv1")(x)
+        x = Cropping2D(((1, 2), (3, 0)), name="crop")(x)
+        x = Conv2D(3, 3, name="conv2")(x)
+        return linen.Dense(2, name="logits")(GlobalMaxPooling2D(name="global")(x))
+
+
+def test_a_crop_moves_the_window():
+    model = Model.from_module(Cropped(), (20, 22, 1), train_argument=False)
+    compare(model, ["conv1", "crop", "conv2"])
+    assert receptive_box(model, "conv2", (0, 0)) == (2, 6, 9, 13)
 
 
 def test_any_pixel_and_the_cut_at_the_border():

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from cnnjax.nn import Activation, Dense, Dropout, Flatten, glorot_uniform, zeros
+from cnnjax.nn import Activation, Cropping2D, Dense, Dropout, Flatten, glorot_uniform, zeros
 
 RNG = np.random.default_rng(0)
 
@@ -53,6 +53,13 @@ def test_flatten_is_in_rows_columns_channels_order():
 
 def test_flatten_takes_an_empty_batch():
     assert Flatten().apply({}, jnp.ones((0, 3, 4, 5))).shape == (0, 60)
+
+
+@pytest.mark.parametrize("cropping", [((0, 1), (2, 3)), ((2, 0), (0, 0))])
+def test_cropping_equals_keras(cropping):
+    x = np.random.default_rng(0).random((2, 7, 6, 3), np.float32)
+    ours = Cropping2D(cropping).apply({}, x)
+    np.testing.assert_array_equal(ours, keras.layers.Cropping2D(cropping)(x))
 
 
 def test_an_activation_applies_its_function():

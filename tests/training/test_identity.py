@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from commands import python, start
+from commands import ROOT, python, start
 from flax import linen
 
 import cnnjax as cj
@@ -443,7 +443,7 @@ def test_who_called_is_recorded_and_another_commit_is_a_remark(
     run = fit(tmp_path / "run").directory
     assert run
     caller = json.loads((run / "run.json").read_text())["caller"]
-    assert Path(caller["file"]) == Path(__file__)
+    assert ROOT / caller["file"] == Path(__file__)
     assert len(caller["hash"]) == 16
     record = json.loads((run / "run.json").read_text())
     record["caller"] |= {"commit": "1234567890", "hash": "0123456789abcdef"}

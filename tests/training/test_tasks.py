@@ -172,7 +172,7 @@ def test_what_does_not_fit_is_named() -> None:
     with pytest.raises(ValueError, match="monitor='accuracy' is for classes"):
         cj.fit(model, data, config, verbose=False)
     config = cj.TrainingConfig(**TINY, augment=cj.augment.Augment(rotation=3))
-    with pytest.raises(ValueError, match=r"augment changes images \[H, W, C\]"):
+    with pytest.raises(ValueError, match=r"an Augment changes images \[H, W, C\]"):
         cj.fit(model, data, config, verbose=False)
     with pytest.raises(ValueError, match="the labels hold NaN"):
         cj.evaluate(model, cj.data.Dataset(data.images, data.labels * np.float32("nan")))
