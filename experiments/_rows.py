@@ -34,6 +34,15 @@ class Row:
     resumes: bool = True
 
     @property
+    def needs(self) -> list[str]:
+        """Names of the folders that stand for themselves in the command.
+
+        >>> Row("reported", 5, "feature_extraction --data $CATS --weights $WEIGHTS/net.h5").needs
+        ['CATS', 'WEIGHTS']
+        """
+        return sorted(set(re.findall(r"\$([A-Z]+)", self.command)))
+
+    @property
     def name(self) -> str:
         """Of its folder: the same whatever its number of seeds, so that more of them go on there.
 
@@ -71,7 +80,7 @@ ROWS = (
     Row("long", 150, "cifar10 --model deep --augment mild --seeds 3"),
     Row("long", 150, "cifar10 --model deep --augment reported --seeds 3"),
     Row("long", 180, "cifar10 --model deep --recipe tuned --seeds 3"),
-    Row("long", 140, "pooling_head --model cifar_deep --data cifar10 --seeds 3"),
+    Row("long", 800, "cifar_choices --seed 10 --seeds 5"),
     Row("long", 90, f"fine_tuning --data $CATS --weights $WEIGHTS/{MOBILENET} --seeds 3"),
     Row(
         "long", 90,

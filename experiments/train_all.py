@@ -21,22 +21,12 @@ Reported:  what each experiment says. Printed is what is left and about how long
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
-import shlex
-import shutil
-import signal
-import subprocess
-import sys
 import tarfile
 import tempfile
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from string import Template
-from typing import IO, Annotated
+from typing import Annotated
 
 import tyro
 
@@ -45,15 +35,13 @@ from cnnjax.core.places import expanded
 from cnnjax.experiment import RUNS
 from cnnjax.paths import suggest
 from cnnjax.results import keep_records
-from cnnjax.runtime import visible_cores
-from cnnjax.storage import alone, write_file, write_text
+from cnnjax.storage import alone, write_file
+from experiments._queue import SECONDS_TO_SAVE, Queue
 from experiments._rows import GROUPS, ROWS, Row
 
 # What takes a CPU hours comes first where a GPU is at hand.
 _ON_GPU = ("long", "reported", "studies")
 _GPU_JOBS = 6
-_GPU_MEMORY = 0.9  # of the device, for all processes together
-_SECONDS_TO_SAVE = 40  # before the limit of time, for checkpoints and records
 
 
 @dataclass(frozen=True)
@@ -82,166 +70,6 @@ class TrainAllOptions:
     """Where to write; default: checkpoints/all."""
 
 
-@dataclass
-class _Job:
-    row: Row
-    process: subprocess.Popen
-    began: float
-    log: IO[bytes]
-
-
-class _Queue:
-    """Commands, and the folder that knows which are done.
-
-    Args:
-        options: of the command line.
-        rows: to train.
-    """
-
-    def __init__(self, options: TrainAllOptions, rows: Sequence[Row]):
-        self.options = options
-        self.folder = expanded(options.out) if options.out else RUNS / "all"
-        self.jobs = options.jobs or (_GPU_JOBS if options.gpu else 1)
-        self.until = time.monotonic() + 60 * (options.minutes or 1e9) - _SECONDS_TO_SAVE
-        self.places = {
-            name: str(expanded(value).absolute())
-            for name, value in (("CATS", options.cats), ("WEIGHTS", options.weights))
-            if value is not None
-        }
-        self.without = [row for row in rows if _needs(row) - self.places.keys()]
-        self.rows = [row for row in rows if row not in self.without]
-        self.failed: list[Row] = []
-        self.waited_for: list[Row] = []
-        self.running: list[_Job] = []
-        self.stopped = self.interrupted = False
-        self.spent, self.estimated = 0.0, 0.0  # minutes of what was done here
-
-    @property
-    def left(self) -> list[Row]:
-        """What is neither done nor has failed."""
-        return [row for row in self.rows if not self.done(row) and row not in self.failed]
-
-    def done(self, row: Row) -> bool:
-        """Whether this very command came to its end."""
-        try:
-            return bool(json.loads(self._mark(row).read_text())["command"] == row.command)
-        except FileNotFoundError:
-            return False
-
-    def run(self) -> None:
-        """Train until all is done, or the time is over, or somebody interrupts."""
-        before = signal.signal(signal.SIGTERM, _interrupt)
-        try:
-            while self._start() or self.running:
-                time.sleep(0.2)
-                self._collect()
-                if time.monotonic() > self.until and not self.stopped:
-                    print("the time is over: what runs is saved")
-                    self._stop()
-        except KeyboardInterrupt:
-            print("interrupted: what runs is saved")
-            self.interrupted = True
-            self._stop()
-        finally:
-            self._wait(_SECONDS_TO_SAVE / 2)
-            signal.signal(signal.SIGTERM, before)
-
-    def say_left(self) -> None:
-        """A line on what is left."""
-        minutes = sum(row.minutes for row in self.left)
-        text = f"left: {len(self.left)} of {len(self.rows)} commands"
-        if self.left:
-            ratio = self.spent / self.estimated if self.estimated else 1.0
-            hours = minutes * ratio / self.jobs / 60
-            text += f", about {minutes:,.0f} minutes of one core: {hours:.1f} hours as it goes here"
-        print(text, flush=True)
-
-    def _start(self) -> bool:
-        """Start what may start; whether there is more to come."""
-        busy = [job.row for job in self.running]
-        waiting = [row for row in self.left if row not in busy]
-        if self.stopped or time.monotonic() > self.until:
-            return False
-        for row in waiting:
-            if len(self.running) < self.jobs:
-                self._begin(row)
-        return bool(waiting)
-
-    def _begin(self, row: Row) -> None:
-        """Start a command, unless one is still at it that a killed queue left behind."""
-        log = open(self.folder / f"{row.name}.log", "ab")  # noqa: SIM115 - as long as the job
-        if not _locked(log):
-            log.close()
-            if row not in self.waited_for:
-                self.waited_for.append(row)
-                print(
-                    f"waiting: {row.command} is still trained, begun by a queue that is gone",
-                    flush=True,
-                )
-            return
-        print(f"begins: {row.command} (about {row.minutes:g} minutes of one core)", flush=True)
-        log.write(f"== {time.strftime('%F %T')} {row.command}\n".encode())
-        log.flush()
-        if not row.resumes:
-            shutil.rmtree(self.folder / row.name, ignore_errors=True)
-        process = subprocess.Popen(
-            _arguments(row, self.folder / row.name, self.places),
-            env=self._environment(),
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
-        self.running.append(_Job(row, process, time.monotonic(), log))
-
-    def _environment(self) -> dict[str, str]:
-        cores = max(1, visible_cores() // self.jobs)
-        found = {**os.environ, "NPROC": str(cores), "PYTHONUNBUFFERED": "1"}
-        if self.options.data_dir:
-            found["TFDS_DATA_DIR"] = str(expanded(self.options.data_dir).absolute())
-        if self.options.gpu:
-            found["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
-            found["XLA_PYTHON_CLIENT_MEM_FRACTION"] = f"{_GPU_MEMORY / self.jobs:.3f}"
-        return found
-
-    def _collect(self) -> None:
-        """Note which jobs have ended, and how."""
-        for job in [job for job in self.running if job.process.poll() is not None]:
-            self.running.remove(job)
-            job.log.close()
-            minutes = (time.monotonic() - job.began) / 60
-            if job.process.returncode == 0:
-                content = {"command": job.row.command, "minutes": round(minutes, 2)}
-                write_text(self._mark(job.row), json.dumps(content) + "\n")
-                self.spent += minutes
-                self.estimated += job.row.minutes
-                print(f"done: {job.row.command} in {minutes:.1f} minutes")
-                self.say_left()
-            elif not self.stopped:
-                self.failed.append(job.row)
-                print(
-                    f"failed: {job.row.command} (see {self.folder / job.row.name}.log)", flush=True
-                )
-
-    def _stop(self) -> None:
-        """Have all that runs save itself and end."""
-        self.stopped = True
-        for job in self.running:
-            job.process.send_signal(signal.SIGTERM)
-
-    def _wait(self, seconds: float) -> None:
-        """Wait for all that runs to end; what does not is ended."""
-        patience = time.monotonic() + seconds
-        while self.running:
-            time.sleep(0.2)
-            self._collect()
-            if time.monotonic() > patience:
-                for job in self.running:
-                    job.process.kill()
-
-    def _mark(self, row: Row) -> Path:
-        return self.folder / f"{row.name}.done"
-
-
 def main(options: TrainAllOptions) -> None:
     """List or train.
 
@@ -251,17 +79,17 @@ def main(options: TrainAllOptions) -> None:
     """
     if options.jobs is not None and options.jobs < 1:
         raise ValueError(f"--jobs must be at least 1, got {options.jobs}")
-    if options.minutes is not None and options.minutes * 60 <= _SECONDS_TO_SAVE:
+    if options.minutes is not None and options.minutes * 60 <= SECONDS_TO_SAVE:
         raise ValueError(
-            f"--minutes must be more than {_SECONDS_TO_SAVE / 60:.1f}, got {options.minutes:g}"
+            f"--minutes must be more than {SECONDS_TO_SAVE / 60:.1f}, got {options.minutes:g}"
         )
-    queue = _Queue(options, chosen(options.only, ROWS, _ON_GPU if options.gpu else GROUPS))
+    queue = _queue_of(options)
     if options.list:
         _show(queue)
         return
     queue.folder.mkdir(parents=True, exist_ok=True)
     for row in queue.without:
-        print(f"left out: {row.command} (needs {_wanted(row, queue.places)})")
+        print(f"left out: {row.command} (needs {queue.wanted(row)})")
     with alone(queue.folder / "lock", lambda: print("another queue is at work here: waiting")):
         queue.say_left()
         queue.run()
@@ -310,44 +138,30 @@ def pack_records(folder: Path, file: Path) -> None:
     print(f"records: {file}")
 
 
-def _show(queue: _Queue) -> None:
+def _queue_of(options: TrainAllOptions) -> Queue:
+    places = {
+        name: str(expanded(value).absolute())
+        for name, value in (("CATS", options.cats), ("WEIGHTS", options.weights))
+        if value is not None
+    }
+    return Queue(
+        chosen(options.only, ROWS, _ON_GPU if options.gpu else GROUPS),
+        expanded(options.out) if options.out else RUNS / "all",
+        options.jobs or (_GPU_JOBS if options.gpu else 1),
+        places,
+        options.minutes,
+        options.gpu,
+        str(expanded(options.data_dir).absolute()) if options.data_dir else None,
+    )
+
+
+def _show(queue: Queue) -> None:
     for row in [*queue.rows, *queue.without]:
         state = "done" if queue.done(row) else f"{row.minutes:g} min"
         if row in queue.without:
-            state = f"needs {_wanted(row, queue.places)}"
+            state = f"needs {queue.wanted(row)}"
         print(f"{row.group:9} {state:>8}  {row.command}")
     queue.say_left()
-
-
-def _needs(row: Row) -> set[str]:
-    return {name for name in ("CATS", "WEIGHTS") if f"${name}" in row.command}
-
-
-def _wanted(row: Row, places: Mapping[str, str]) -> str:
-    return " and ".join(f"--{name.lower()}" for name in sorted(_needs(row) - places.keys()))
-
-
-def _arguments(row: Row, out: Path, places: Mapping[str, str]) -> list[str]:
-    """The command line of a row; folders may have spaces in their names."""
-    name, *options = [Template(word).substitute(places) for word in shlex.split(row.command)]
-    command = [sys.executable, "-m", f"experiments.{name}", *options]
-    return [*command, "--out", str(out), *(["--resume"] if row.resumes else [])]
-
-
-def _locked(log: IO[bytes]) -> bool:
-    """Lock a log, which stays so until both we and the command that writes there have ended."""
-    try:
-        import fcntl
-    except ImportError:  # Windows, where what a killed queue leaves behind must be ended by hand
-        return True
-    with contextlib.suppress(BlockingIOError):
-        fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return True
-    return False
-
-
-def _interrupt(number: int, frame: object) -> None:
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

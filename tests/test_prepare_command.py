@@ -53,8 +53,13 @@ def test_from_nothing_to_a_training(data, mnist, tmp_path):
     assert run.history["step"].tolist() == [3]
 
 
-def test_a_reader_who_has_had_enough_is_no_error(tmp_path):
-    child = start("-m", "cnnjax.cli", "data", "list", "--data-dir", tmp_path)
+@pytest.mark.parametrize(
+    "command",
+    [("cnnjax.cli", "data", "list"), ("experiments.quickstart", "--help")],
+    ids=["a verb", "the help of an experiment"],
+)
+def test_a_reader_who_has_had_enough_is_no_error(command, tmp_path):
+    child = start("-m", *command, TFDS_DATA_DIR=str(tmp_path))
     with child:
         child.stdout.close()
         assert child.stderr.read() == ""

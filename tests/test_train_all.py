@@ -18,7 +18,7 @@ from commands import ROOT, environment
 from test_results import fake
 
 from cnnjax.results import collect
-from experiments import train_all
+from experiments import _queue, train_all
 from experiments._rows import GROUPS, ROWS, Row
 from experiments.train_all import TrainAllOptions, chosen, main
 
@@ -29,7 +29,7 @@ def options_of(row: Row, monkeypatch: pytest.MonkeyPatch) -> Any:
     """What an experiment's own parser makes of a row."""
     found: list[type] = []
     monkeypatch.setattr("cnnjax.cli.command", lambda main, kind, name: found.append(kind))
-    _, _, module, *arguments = train_all._arguments(row, Path("/somewhere/out"), PLACES)
+    _, _, module, *arguments = _queue.arguments(row, Path("/somewhere/out"), PLACES)
     runpy.run_module(module, run_name="__main__")
     return tyro.cli(found[0], args=arguments)
 
@@ -99,7 +99,7 @@ def play(
             status = int(str(error.code))
         return status, capsys.readouterr().out
 
-    monkeypatch.setattr(train_all, "_arguments", arguments)
+    monkeypatch.setattr(_queue, "arguments", arguments)
     return run
 
 
@@ -143,7 +143,8 @@ for _ in range(100):
 def test_at_the_end_of_the_time_what_runs_is_told_to_stop(
     tmp_path: Path, play: Play, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(train_all, "_SECONDS_TO_SAVE", 2)
+    monkeypatch.setattr(_queue, "SECONDS_TO_SAVE", 2)
+    monkeypatch.setattr(train_all, "SECONDS_TO_SAVE", 2)
     text = (
         "import signal, sys, time\n"
         f"def stop(*_): open({str(tmp_path / 'saved')!r}, 'w'); sys.exit(130)\n"
@@ -179,7 +180,7 @@ def test_the_list_says_what_is_done(play: Play) -> None:
 def test_a_queue_that_was_killed_leaves_nobody_at_work_beside_the_next(tmp_path: Path) -> None:
     script = f"""
 import sys
-from experiments import train_all
+from experiments import _queue, train_all
 from experiments._rows import Row
 child = '''
 import time
@@ -192,7 +193,7 @@ while not (place / "go").exists():
 (place / "busy").unlink()
 '''
 train_all.ROWS = [Row("reported", 1, child)]
-train_all._arguments = lambda row, out, places: [sys.executable, "-S", "-c", row.command]
+_queue.arguments = lambda row, out, places: [sys.executable, "-S", "-c", row.command]
 train_all.main(train_all.TrainAllOptions(out={str(tmp_path / "all")!r}))
 """
     with queue_in_a_process(script) as first:
