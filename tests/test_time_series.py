@@ -17,12 +17,13 @@ from cnnjax import paths
 from cnnjax.data.series import generate_series
 from cnnjax.models import receptive_fields
 from cnnjax.models.registry import build
+from cnnjax.results.claims import read_claims
 from experiments import _shuffling, time_series
 
 SHAPE = (40, 1)
 ARGUMENTS: dict[str, dict[str, Any]] = {
     "series_conv1d": {"filters": 6, "dilations": (1, 2, 4), "kernel_size": 3},
-    "series_gru": {"units": 7},
+    "series_gru": {"units": 7, "values_per_step": 8},
     "series_windows": {"filters": 6, "window": 8, "units": 5},
 }
 
@@ -38,7 +39,7 @@ def keras_net(name: str) -> keras.Model:
             x = y if i == 1 else layers.Add()([x, y])
         x = x[:, -1]
     elif name == "series_gru":
-        x = layers.GRU(7, name="gru")(x)
+        x = layers.GRU(7, name="gru")(layers.Reshape((5, 8))(x))
     else:
         x = layers.Conv1D(6, 8, strides=8, activation="relu", name="conv1")(x)
         x = layers.GlobalAveragePooling1D()(x)
@@ -231,7 +232,15 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.fixture
+def one_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A search of little choice."""
+    grid = {"2e-3": {"learning_rate": 2e-3}}
+    monkeypatch.setattr(time_series, "GRID", grid)
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("one_setting")
 def test_the_experiment_compares_forecasts_of_a_file(
     file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -292,13 +301,60 @@ def test_options_that_one_net_cannot_take_are_refused_before_any_is_trained(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("one_setting")
 def test_the_convnet_beats_the_simple_forecasts(tmp_path: Path) -> None:
     options = time_series.SeriesOptions(out=str(tmp_path))
     series = time_series.load(options)
     runs = time_series.main(options)
     errors = {
         name: np.abs(values - series.future("test")).mean()
-        for name, values in time_series.baselines(series, options.seasons).items()
+        for name, values in time_series.baselines(series, (24, 168)).items()
     }
     ours = np.abs(time_series.forecast(runs["series_conv1d"][0], series) - series.future("test"))
     assert ours.mean() < min(errors.values())
+
+
+def test_the_real_series_is_the_one_that_matplotlib_ships() -> None:
+    series = time_series.load(time_series.SeriesOptions(data="google_volume"))
+    assert (series.length, series.horizon, len(series.values)) == (60, 5, 1047)
+    # The first day of the share on the stock exchange, 19 August 2004.
+    assert series.values[0] == pytest.approx(np.log(22_351_900))
+    assert series.ends == (733, 838, 1047)
+    with pytest.raises(ValueError, match="column='close' is for a file, and google_volume is none"):
+        time_series.load(time_series.SeriesOptions(data="google_volume", column="close"))
+
+
+@pytest.mark.usefixtures("one_setting")
+def test_claims_on_a_real_series_are_written_for_every_seed(tmp_path: Path) -> None:
+    options = time_series.SeriesOptions(
+        data="google_volume", epochs=1, seeds=2, out=str(tmp_path / "out")
+    )
+    runs = time_series.main(options)
+    module = runs["series_gru"][0].model.module
+    assert (module.values_per_step, runs["series_conv1d"][0].model.module.dilations[-1]) == (5, 16)
+    claims = {c.text: c for c in read_claims(tmp_path / "out" / "claims.json")[0]}
+    series = time_series.load(options)
+    simple = [
+        np.abs(f - series.future("test")).mean()
+        for f in time_series.baselines(series, (5, 20)).values()
+    ]
+    beats = claims["Google's volume: the GRU forecast better than every forecast without a net"]
+    assert beats.first == (1.0, 1.0)
+    error = runs["series_gru"][1].metrics["test_absolute_error"] * series.deviation
+    assert beats.second[1] == pytest.approx(error / min(simple), rel=1e-4)
+    blind = claims[
+        "Google's volume: blocks beyond the convolutions' window matter to the GRU, not to them"
+    ]
+    assert blind.second == (0.0, 0.0)
+    assert min(blind.first) > 0
+    inside = claims[
+        "Google's volume: the order of blocks within their window matters to the convolutions"
+    ]
+    assert min(inside.first) > 0
+    assert any(claim.within == 0.05 for claim in claims.values())
+
+
+def test_a_gru_reads_several_values_a_step() -> None:
+    message = r"values_per_step must divide the length of the series, 40, got 7"
+    with pytest.raises(ValueError, match=message):
+        cj.create_model("series_gru", input_shape=(40, 1), values_per_step=7)
