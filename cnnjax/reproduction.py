@@ -22,6 +22,7 @@ from cnnjax.nn import current_conv_engine
 from cnnjax.runtime import code_version, machine, versions
 from cnnjax.training import Run, RunDirectory, RunError, fit
 from cnnjax.training.caller import state_of
+from cnnjax.training.checkpoint import opt_state_hash
 from cnnjax.training.identity import changes, recorded, refusal
 from cnnjax.training.loop import identity_of, loss_name, recorded_settings
 from cnnjax.training.optim import OPTIMIZER_SETTINGS
@@ -76,6 +77,7 @@ def reproduce(
     optimizer: optax.GradientTransformation | None = None,
     *,
     augment: Callable | None = None,
+    opt_state: optax.OptState | None = None,
     data_dir: str | Path | None = None,
     out: str | Path | None = None,
     allow_changed: Sequence[str] = (),
@@ -85,8 +87,8 @@ def reproduce(
 
     Args:
         directory: of a finished run, of an experiment or of `fit`.
-        data, model, loss, optimizer, augment: what the run was given in Python, where the record
-            cannot tell: arrays, a module of one's own, functions.
+        data, model, loss, optimizer, augment, opt_state: what the run was given in Python, where
+            the record cannot tell: arrays, a module of one's own, functions.
         data_dir: where TFDS keeps its data, as in `data.load`.
         out: a directory for the new run; None keeps nothing on disk.
         allow_changed: what may differ from what the run was started with, which else is an error;
@@ -113,12 +115,15 @@ def reproduce(
         training = _training(run, config, optimizer, augment)
         if config["loss"] not in metrics.TASKS.values() and loss is None:
             raise _needs(run, "loss", f"the function {config['loss']}")
+        if "opt_state" in config and opt_state is None:
+            raise _needs(run, "opt_state", "the Run.opt_state of another run")
         splits = _data(run, record, data, data_dir, print if verbose else None)
         model = model or _model(run, record, training.seed)
         now = {
             "settings": recorded_settings(training, optimizer),
             "loss": loss_name(loss, model.spec.task),
             "conv_engine": current_conv_engine(),
+            "opt_state": None if opt_state is None else opt_state_hash(opt_state),
         }
         circumstances = _circumstances(run, record, config, splits, model, now)
         try:
@@ -136,7 +141,10 @@ def reproduce(
     facts: dict[str, str] | None = {"reproduces": str(run.path)}
     if out is None:  # what belongs to files makes no difference to the result
         training, facts = replace(training, keep=1, checkpoint_every=None), None
-    again = fit(model, splits, training, loss, optimizer, out, verbose=verbose, record=facts)
+    again = fit(
+        model, splits, training, loss, optimizer, out,
+        opt_state=opt_state, verbose=verbose, record=facts,
+    )  # fmt: skip
     return Reproduction(again, _results(record, epochs, again), circumstances)
 
 
@@ -239,7 +247,7 @@ def _circumstances(
         now |= {"caller": state_of(caller["file"]) if "file" in caller else caller}
     free = ("seed", *FREE_TO_CHANGE)
     then |= {"settings": with_default_settings(config["training"]), "loss": config["loss"]}
-    then["conv_engine"] = config["conv_engine"]
+    then |= {"conv_engine": config["conv_engine"], "opt_state": config.get("opt_state")}
     # Through JSON, as the record went.
     now |= json.loads(json.dumps(settings))
     for side in (then, now):

@@ -1,1 +1,1 @@
-"""One runnable file a system: python -m experiments.NAME --help."""
+"""One runnable file a system: python -m experiments.NAME --help, or python experiments/NAME.py."""

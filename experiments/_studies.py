@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import numpy as np
 import tyro
 
 import cnnjax as cj
 from cnnjax import paths, plot
-from cnnjax.experiment import RUNS, Options, mean_curve
+from cnnjax.experiment import (
+    RUNS,
+    Experiment,
+    Options,
+    comparison,
+    for_every_seed,
+    load_data,
+    mean_curve,
+    report_seeds,
+    run_experiment,
+)
 from cnnjax.metrics import mean_and_deviation
 from cnnjax.results import spread
 from cnnjax.storage import write_text
@@ -31,6 +41,51 @@ class StudyOptions(Options):
 
     train_examples: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
     """Images to train on; default: all that are not set aside."""
+
+
+# What is done to the data of a variant, whose order of examples stays: (splits, seed) -> splits.
+Change = Callable[[cj.data.Splits, int], cj.data.Splits]
+
+AnyOptions = TypeVar("AnyOptions", bound=Options)
+
+
+def run_changed(
+    variants: Mapping[str, tuple[Callable[[AnyOptions], Experiment], Change]], options: AnyOptions
+) -> dict[str, list[cj.Run]]:
+    """`run_variants` of variants that differ in what is done to their data.
+
+    Args:
+        variants: name -> (options -> experiment, change of its data).
+        options: of the command line; `out` gets a folder per variant.
+    """
+    runs: dict[str, list[cj.Run]] = {}
+    for name, (make, change) in variants.items():
+        out = str(Path(options.out) / name) if options.out else None
+        told = replace(options, out=out)
+        runs[name] = for_every_seed(told, partial(_train_changed, make, change))
+        report_seeds(make(told), runs[name], out)
+    print(f"\n{comparison(runs)}")
+    return runs
+
+
+def _train_changed(
+    make: Callable[[AnyOptions], Experiment], change: Change, options: AnyOptions
+) -> cj.Run:
+    experiment = make(options)
+    # What `load` says of the data would not make these again.
+    splits = replace(change(load_data(experiment), options.seed), source=None)
+    return run_experiment(experiment, options.out, splits=splits)
+
+
+def map_images(
+    splits: cj.data.Splits, change: Callable[[np.ndarray], np.ndarray]
+) -> cj.data.Splits:
+    """Splits whose images of every part went through a function of uint8 [N, H, W, C]."""
+    parts = {
+        name: replace(part, images=change(np.asarray(part.images[:])))
+        for name, part in splits.parts.items()
+    }
+    return cj.data.Splits(parts["train"], parts.get("validation"), parts.get("test"))
 
 
 def folder_of(options: Options, name: str) -> Path:

@@ -14,16 +14,29 @@ Ours:      3 seeds: ReLU 99.18 ± 0.16 %, tanh 98.91 ± 0.16 %, sigmoid 97.73 ±
            with sigmoid not within 5. A step takes 30.6, 37.2 and 32.6 ms (two cores).
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
 import cnnjax as cj
 from cnnjax.cli import command
-from cnnjax.experiment import Experiment, run_variants
+from cnnjax.experiment import Claim, Experiment, Measured, run_variants, write_claims
 from experiments import _studies
 from experiments.mnist_convnet import RECIPES
 
 ACTIVATIONS = ("relu", "sigmoid", "tanh")
+
+NAME = "activation_choice"
+
+CLAIMS = tuple(
+    Claim(
+        f"ReLU ends at a better accuracy than {other}",
+        f"{NAME}/relu",
+        f"{NAME}/{other}",
+        "test_accuracy",
+    )
+    for other in ("tanh", "sigmoid")
+)
 
 COLUMNS = {
     "parameters": _studies.parameters,
@@ -40,7 +53,7 @@ CURVES = {"training loss": "loss", "validation accuracy": "val_accuracy"}
 def experiment(activation: str, options: _studies.StudyOptions) -> Experiment:
     """The training with one of the three functions."""
     return Experiment(
-        name=f"activation_choice/{activation}",
+        name=f"{NAME}/{activation}",
         description=f"MNIST convnet with {activation}",
         model="mnist_convnet",
         arguments={"activation": activation},
@@ -51,14 +64,38 @@ def experiment(activation: str, options: _studies.StudyOptions) -> Experiment:
     ).with_options(options)
 
 
+def speed_claims(runs: Mapping[str, Sequence[cj.Run]]) -> list[Measured]:
+    """That ReLU is the fastest to learn: ahead when all have seen every image once.
+
+    Args:
+        runs: activation -> runs, of the same seeds.
+    """
+    first = {
+        name: [run.history["val_accuracy"][0] for run in group] for name, group in runs.items()
+    }
+    return [
+        Measured(
+            text=f"ReLU learns faster than {other}: it is ahead after one epoch",
+            first_name="relu",
+            first=first["relu"],
+            second_name=other,
+            second=first[other],
+            pairs="seeds",
+            metric="validation accuracy after one epoch",
+        )
+        for other in ("tanh", "sigmoid")
+    ]
+
+
 def main(options: _studies.StudyOptions) -> dict[str, list[cj.Run]]:
     """Train all three, compare them and draw their curves."""
     runs = run_variants({name: partial(experiment, name) for name in ACTIVATIONS}, options)
-    folder = _studies.folder_of(options, "activation_choice")
+    folder = _studies.folder_of(options, NAME)
     _studies.compare(folder / "activation_choice.md", runs, COLUMNS)
     _studies.draw(folder / "activation_choice.png", runs, CURVES)
+    write_claims(folder, [*CLAIMS, *speed_claims(runs)])
     return runs
 
 
 if __name__ == "__main__":
-    command(main, _studies.StudyOptions, "activation_choice")
+    command(main, _studies.StudyOptions, NAME)

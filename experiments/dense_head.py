@@ -21,7 +21,7 @@ from functools import partial
 
 import cnnjax as cj
 from cnnjax.cli import command
-from cnnjax.experiment import Experiment, Options, run_variants
+from cnnjax.experiment import Claim, Experiment, Options, run_variants, write_claims
 from experiments import _studies
 
 # Widths of the dense layers.
@@ -29,6 +29,33 @@ HEADS = {
     f"{len(widths)}x{widths[0]}": widths
     for widths in ((64,), (256,), (512,), (1024,), (4096,), (512,) * 2, (512,) * 3)
 }
+
+NAME = "dense_head"
+
+
+def _claim(text: str, first: str, second: str, metric: str) -> Claim:
+    return Claim(text, f"{NAME}/{first}", f"{NAME}/{second}", metric)
+
+
+CLAIMS = (
+    _claim("A dense head of 4,096 units overfits more than one of 64", "1x4096", "1x64", "gap"),
+    _claim("Three dense layers of 512 units overfit more than one", "3x512", "1x512", "gap"),
+    _claim(
+        "A dense head of 4,096 units fits the training images better than one of 64",
+        "1x4096",
+        "1x64",
+        "accuracy",
+    ),
+    _claim(
+        "A dense head of 4,096 units predicts better than one of 64",
+        "1x4096",
+        "1x64",
+        "test_accuracy",
+    ),
+    _claim(
+        "Three dense layers of 512 units predict better than one", "3x512", "1x512", "test_accuracy"
+    ),
+)
 
 COLUMNS = {
     "parameters": _studies.parameters,
@@ -54,7 +81,7 @@ def experiment(head: str, options: HeadOptions) -> Experiment:
     """The training with one of the heads."""
     widths = HEADS[head]
     return Experiment(
-        name=f"dense_head/{head}",
+        name=f"{NAME}/{head}",
         description=f"MNIST convnet with {len(widths)} dense layers of {widths[0]} units",
         model="mnist_convnet",
         arguments={"head": widths},
@@ -70,13 +97,14 @@ def main(options: HeadOptions) -> dict[str, list[cj.Run]]:
     """Train the heads, compare them and draw their curves."""
     heads = _studies.chosen(options.heads, HEADS, "--heads")
     runs = run_variants({head: partial(experiment, head) for head in heads}, options)
-    folder = _studies.folder_of(options, "dense_head")
+    folder = _studies.folder_of(options, NAME)
     # A part of the heads leaves the table of all alone.
-    stem = "-".join(heads) if options.heads else "dense_head"
+    stem = "-".join(heads) if options.heads else NAME
     _studies.compare(folder / f"{stem}.md", runs, COLUMNS)
     _studies.draw(folder / f"{stem}.png", runs, _studies.CURVES)
+    write_claims(folder, CLAIMS)
     return runs
 
 
 if __name__ == "__main__":
-    command(main, HeadOptions, "dense_head")
+    command(main, HeadOptions, NAME)

@@ -17,7 +17,7 @@ from functools import partial
 
 import cnnjax as cj
 from cnnjax.cli import command
-from cnnjax.experiment import Experiment, run_variants
+from cnnjax.experiment import Claim, Experiment, run_variants, write_claims
 from experiments import _studies, mnist_convnet
 
 WAYS = {
@@ -25,6 +25,18 @@ WAYS = {
     "average": "average pooling",
     "stride": "convolutions of stride 2 and no pooling",
 }
+
+NAME = "downsampling/mnist_convnet"
+
+CLAIMS = tuple(
+    Claim(
+        f"On MNIST max pooling is better than {WAYS[way]}",
+        f"{NAME}/max",
+        f"{NAME}/{way}",
+        "test_accuracy",
+    )
+    for way in ("average", "stride")
+)
 
 COLUMNS = {
     "parameters": _studies.parameters,
@@ -38,7 +50,7 @@ COLUMNS = {
 def experiment(way: str, options: _studies.StudyOptions) -> Experiment:
     """The training with one of the three ways."""
     return Experiment(
-        name=f"downsampling/mnist_convnet/{way}",
+        name=f"{NAME}/{way}",
         description=f"MNIST convnet with {WAYS[way]}",
         model="mnist_convnet",
         arguments={"downsampling": way},
@@ -51,8 +63,9 @@ def experiment(way: str, options: _studies.StudyOptions) -> Experiment:
 def main(options: _studies.StudyOptions) -> dict[str, list[cj.Run]]:
     """Train all three and compare them."""
     runs = run_variants({way: partial(experiment, way) for way in WAYS}, options)
-    folder = _studies.folder_of(options, "downsampling")
+    folder = _studies.folder_of(options, NAME)
     _studies.compare(folder / "downsampling.md", runs, COLUMNS)
+    write_claims(folder, CLAIMS)
     return runs
 
 

@@ -95,13 +95,14 @@ def features_task(options: OwnOptions) -> Experiment:
         feature_extraction.experiment(_of_features(options)),
         name=f"own_images/{options.backbone}",
         description=f"pictures in {options.data}, on features of {options.backbone}",
+        recipe="",
         validation=0.15,
         test=0.15,
     )
 
 
 def _of_features(options: OwnOptions) -> feature_extraction.FeatureOptions:
-    return feature_extraction.FeatureOptions(**vars(options))
+    return feature_extraction.FeatureOptions(recipe="tuned", **vars(options))
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from typing import Any, Literal
 
 import cnnjax as cj
 from cnnjax.cli import command
-from cnnjax.experiment import Experiment, run_variants
+from cnnjax.experiment import Claim, Experiment, run_variants, write_claims
 from experiments import _studies, mnist_convnet
 
 HEADS: dict[str, dict[str, Any]] = {"flatten": {}, "average": {"pooling": "avg"}}
@@ -40,6 +40,21 @@ VALIDATION = {"mnist_convnet": 0.1, "cats_convnet": 0.25}
 
 # Validation accuracy whose first epoch the table names.
 TARGET = {"mnist_convnet": 0.98, "cats_convnet": 0.7}
+
+FLATTEN, AVERAGE = HEADS
+
+
+def _claims(base: str) -> tuple[Claim, ...]:
+    flat, mean = (f"pooling_head/{base}/{head}" for head in (FLATTEN, AVERAGE))
+    said = f"With the global average in place of the flattened map {base}"
+    return (
+        Claim(f"{said} predicts better", mean, flat, "test_accuracy"),
+        Claim(f"{said} overfits less", flat, mean, "gap"),
+        Claim(f"{said} takes less time for an epoch", flat, mean, "seconds"),
+    )
+
+
+CLAIMS = {base: _claims(base) for base in TRAINING}
 
 
 @dataclass(frozen=True)
@@ -85,6 +100,7 @@ def main(options: HeadOptions) -> dict[str, list[cj.Run]]:
     }
     _studies.compare(folder / "pooling_head.md", runs, columns)
     _studies.draw(folder / "pooling_head.png", runs, _studies.CURVES)
+    write_claims(folder, CLAIMS[options.model])
     return runs
 
 

@@ -147,3 +147,29 @@ def cats_vs_dogs() -> dict[str, bytes]:
     members["PetImages/Dog/Thumbs.db"] = b"\xd0\xcf"
     members["readme[1].txt"] = b"about"
     return {"kagglecatsanddogs_5340.zip": archive(members)}
+
+
+def numbered_photos(layout: str) -> dict[str, bytes]:
+    """Ten numbers of each class in one of the two layouts, the last first; some of no use.
+
+    Of the cats 1 is cut off, 2 a GIF; of the dogs 0 is empty, 3 and 4 are missing.
+    """
+    rng = np.random.default_rng(3)
+    members = {}
+    for label in ("dog", "cat"):
+        for number in reversed(range(10)):
+            pixels = rng.integers(0, 256, (8 + number, 12, 3), dtype=np.uint8)
+            content = picture(pixels, "GIF" if (label, number) == ("cat", 2) else "JPEG")
+            content = content[:200] if (label, number) == ("cat", 1) else content
+            content = b"" if (label, number) == ("dog", 0) else content
+            if label == "cat" or number not in (3, 4):
+                members[photo_name(layout, label, number)] = content
+    members["readme[1].txt"] = b"about"
+    return members
+
+
+def photo_name(layout: str, label: str, number: int) -> str:
+    """What a photo is called in an archive of Kaggle's or of Microsoft's."""
+    if layout == "kaggle":
+        return f"train/{label}.{number}.jpg"
+    return f"PetImages/{label.title()}/{number}.jpg"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import time
 from functools import partial
 
@@ -35,14 +36,14 @@ def mnist(server, monkeypatch):
 def test_from_nothing_to_a_training(data, mnist, tmp_path):
     out, _ = data("list", "--data-dir", tmp_path)
     assert "no data sets" in out
-    assert "mnist          handwritten digits, 28x28 grey, 10 classes; download 11 MiB" in out
+    assert re.search("  mnist +handwritten digits, 28x28 grey, 10 classes; download 11 MiB", out)
     out, err = data("prepare", "mnist", "--data-dir", tmp_path)
     where = tmp_path / "mnist" / "3.0.1"
     assert out == ""
     assert err.splitlines()[1:] == ["writing mnist", f"mnist is prepared, in {where}"]
     out, _ = data("list", "--data-dir", tmp_path)
     here, _, absent = out.partition("To be had by")
-    assert "mnist          handwritten digits" in here
+    assert re.search("  mnist +handwritten digits", here)
     assert "\n  mnist " not in absent
     _, err = data("prepare", "mnist", "--data-dir", tmp_path)
     assert err == f"mnist is prepared already, in {where}\n"
@@ -52,8 +53,13 @@ def test_from_nothing_to_a_training(data, mnist, tmp_path):
     assert run.history["step"].tolist() == [3]
 
 
-def test_a_reader_who_has_had_enough_is_no_error(tmp_path):
-    child = start("-m", "cnnjax.cli", "data", "list", "--data-dir", tmp_path)
+@pytest.mark.parametrize(
+    "command",
+    [("cnnjax.cli", "data", "list"), ("experiments.quickstart", "--help")],
+    ids=["a verb", "the help of an experiment"],
+)
+def test_a_reader_who_has_had_enough_is_no_error(command, tmp_path):
+    child = start("-m", *command, TFDS_DATA_DIR=str(tmp_path))
     with child:
         child.stdout.close()
         assert child.stderr.read() == ""

@@ -85,7 +85,7 @@ def test_the_epoch_of_the_result_parameters_and_the_gap_can_be_claimed_of(tmp_pa
     arm(tmp_path, "net/wide", [0.75, 0.75], parameters=2000)
     arm(tmp_path, "net/narrow", [0.875, 0.875], parameters=1000)
     claims = [
-        Claim("More parameters", "net/wide", "net/narrow", "parameters", by=500),
+        Claim("More parameters", "net/wide", "net/narrow", "parameters", by=999.5),
         Claim("Overfits more", "net/wide", "net/narrow", "gap", by=0.1),
         Claim("Learns as well", "net/wide", "net/narrow", "accuracy", within=0.005),
     ]
@@ -94,7 +94,7 @@ def test_the_epoch_of_the_result_parameters_and_the_gap_can_be_claimed_of(tmp_pa
     more = found["More parameters"]
     assert (more["first arm"], more["second arm"]) == ("2,000", "1,000")
     assert more["difference"] == "+1,000 (+1,000 to +1,000)"
-    assert more["metric"] == "parameters, by more than 500"
+    assert more["metric"] == "parameters, by more than 999.5"
     gap = found["Overfits more"]
     assert gap["first arm"] == "24.00 ± 0.00"  # 99 % in training, 75 % on test data
     assert gap["metric"] == "gap, by more than 10"
@@ -189,6 +189,22 @@ def test_measured_values_need_no_runs_and_the_newest_claim_counts(tmp_path: Path
     assert row["first arm"] == "0.4167 ± 0.1443"
     assert row["recipe"] == row["data"] == ""
     assert row["difference"].startswith("+0.25000 (")
+
+
+def test_measured_accuracies_are_in_percent_and_large_bounds_in_digits(tmp_path: Path) -> None:
+    arm(tmp_path, "other", [0.5])
+    arms: dict[str, Any] = {"first_name": "a", "second_name": "b", "pairs": "seeds"}
+    write_claims(
+        tmp_path,
+        [
+            Measured("Faster", metric="accuracy at first", first=[0.75], second=[0.5], **arms),
+            Measured("More", metric="values", first=[3e6], second=[1e6], by=1234567.8, **arms),
+        ],
+    )
+    fast, more = judged(tmp_path)
+    assert (fast["first arm"], fast["second arm"]) == ("75.00", "50.00")
+    assert more["first arm"] == "3,000,000"
+    assert more["metric"] == "values, by more than 1,234,568"
 
 
 def test_one_pair_has_no_interval(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ import cnnjax as cj
 from cnnjax import paths, plot
 from cnnjax.experiment import mean_curve
 from cnnjax.models.small import MnistConvnet
-from cnnjax.results import Result
+from cnnjax.results import Claim, Result, read_claims
 from cnnjax.training import Run, RunError
 from experiments import (
     _studies,
@@ -316,6 +316,9 @@ def test_a_study_writes_its_table(
         assert {"parameters", "ms a step", "test", "epochs to 98 %"} <= {*head}
     if name != "separable":
         assert_drawn(tmp_path / f"{name}.png")
+        claims, _ = read_claims(tmp_path / "claims.json")
+        named = [c.second for c in claims if isinstance(c, Claim)]
+        assert all(second.startswith(name) for second in named)
 
 
 @pytest.mark.slow
@@ -406,7 +409,7 @@ def test_the_map_of_stride_two_is_every_other_value_of_the_full_one() -> None:
 def test_arms_differ_from_the_base_in_one_thing() -> None:
     options = cifar_choices.ChoiceOptions(train_examples=50, validation=0.04, seed=10)
     base, *others = (cifar_choices.experiment(arm, options) for arm in cifar_choices.ARMS)
-    assert (base.training.augment, dict(base.arguments)) == (None, {})
+    assert (base.training.augment, dict(base.arguments), base.validation_last) == (None, {}, True)
     assert (base.training.seed, base.training.monitor) == (10, None)
     for arm, other in zip(cifar_choices.ARMS[1:], others, strict=True):
         assert other.name == f"cifar_choices/{arm}"
@@ -416,9 +419,45 @@ def test_arms_differ_from_the_base_in_one_thing() -> None:
         assert replace(other.training, augment=None) == base.training
     plain = cifar10.experiment(cifar10.Options(model="deep", seed=10))
     whole = cifar_choices.experiment("base", cifar_choices.ChoiceOptions(seed=10))
-    assert (whole.training, whole.model, whole.validation) == (
-        plain.training, plain.model, plain.validation,
-    )  # fmt: skip
+    for field in ("training", "model", "data", "validation", "validation_last"):
+        assert getattr(whole, field) == getattr(plain, field)
+
+
+def test_another_size_of_a_batch_is_recorded_as_a_change() -> None:
+    options = cifar_choices.ChoiceOptions(batch_size=32, epochs=3)
+    small = cifar_choices.experiment("flip", options)
+    assert (small.training.batch_size, small.training.epochs) == (32, 3)
+    assert small.changed == {"epochs": 3, "batch_size": 32}
+    assert cifar_choices.experiment("flip", cifar_choices.ChoiceOptions()).changed == {}
+
+
+def test_claims_are_of_arms_that_there_are() -> None:
+    options, mnist = cifar_choices.ChoiceOptions(), _studies.StudyOptions()
+    names = {
+        *(cifar_choices.experiment(arm, options).name for arm in cifar_choices.ARMS),
+        *(dense_head.experiment(h, dense_head.HeadOptions()).name for h in dense_head.HEADS),
+        *(downsampling.experiment(way, mnist).name for way in downsampling.WAYS),
+        *(activation_choice.experiment(a, mnist).name for a in activation_choice.ACTIVATIONS),
+    }
+    for base in pooling_head.TRAINING:
+        head_options = pooling_head.HeadOptions(model=base)
+        names |= {pooling_head.experiment(head, head_options).name for head in pooling_head.HEADS}
+    claims = [*cifar_choices.CLAIMS, *dense_head.CLAIMS, *downsampling.CLAIMS]
+    claims += [*activation_choice.CLAIMS]
+    claims += [claim for group in pooling_head.CLAIMS.values() for claim in group]
+    assert {arm for claim in claims for arm in (claim.first, claim.second)} <= names
+    assert len({claim.text for claim in claims}) == len(claims)
+
+
+def test_the_fastest_activation_is_ahead_after_one_epoch() -> None:
+    runs = {
+        "relu": [fake([0.9, 0.95, 0.99]), fake([0.8, 0.9, 0.97])],
+        "sigmoid": [fake([0.5, 0.9, 0.99]), fake([0.25, 0.8, 0.97])],
+        "tanh": [fake([0.75, 0.9, 0.99]), fake([0.875, 0.8, 0.97])],
+    }
+    tanh, sigmoid = activation_choice.speed_claims(runs)
+    assert (tanh.first, tanh.second) == ((0.9, 0.8), (0.75, 0.875))
+    assert (sigmoid.first, sigmoid.second) == ((0.9, 0.8), (0.5, 0.25))
 
 
 def test_an_unknown_arm_is_named() -> None:
@@ -448,6 +487,7 @@ def test_a_part_of_a_study_leaves_the_table_of_all_alone(
     head, _, *rows = cells(tmp_path / f"{name}.md")
     assert [row[0] for row in rows] == every
     assert {"parameters", "training", "test"} <= {*head}
+    assert tuple(read_claims(tmp_path / "claims.json")[0]) == module.CLAIMS
     written = {file.name for file in tmp_path.iterdir()}
     if part:
         ((_, names),) = part.items()
@@ -508,11 +548,13 @@ def test_the_reported_recipe_has_kerass_initial_values_and_no_normalisation() ->
     assert {(e.training.optimizer, e.training.augment) for e in made} == {("rmsprop", None)}
 
 
-def test_nets_that_a_recipe_has_not_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nets_that_a_recipe_has_not_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked, tables = [], []
     monkeypatch.setattr(separable, "run_variants", lambda nets, _: asked.extend(nets) or nets)
     monkeypatch.setattr(separable._studies, "compare", lambda file, *_: tables.append(file.name))
-    options = separable.SeparableOptions(recipe="reported")
+    options = separable.SeparableOptions(recipe="reported", out=str(tmp_path))
     with pytest.raises(ValueError, match="--recipe reported has no separable_wide, only separable"):
         separable.main(replace(options, nets=("separable_twin", "separable_wide")))
     assert asked == []
@@ -520,6 +562,17 @@ def test_nets_that_a_recipe_has_not_are_named(monkeypatch: pytest.MonkeyPatch) -
     separable.main(options)
     assert asked == ["separable_wide", "separable_convnet", "separable_twin"]
     assert tables == ["separable_wide.md", "separable.md"]
+    claims, _ = read_claims(tmp_path / "claims.json")
+    assert [claim.metric for claim in claims] == ["parameters", "seconds", "test_accuracy"]
+
+
+def test_the_rmsprop_of_keras_3_is_an_option_of_the_reported_recipe() -> None:
+    options = separable.SeparableOptions(recipe="reported", optimizer="rmsprop_keras3")
+    made = separable.experiment("separable_convnet", options)
+    assert made.name == "separable/separable_convnet/rmsprop_keras3"
+    assert made.training.optimizer == "rmsprop_keras3"
+    with pytest.raises(ValueError, match="--optimizer is for --recipe reported"):
+        separable.experiment("separable_convnet", replace(options, recipe="tuned"))
 
 
 def test_a_folder_is_read_at_the_size_that_is_asked_for() -> None:

@@ -11,7 +11,6 @@ from typing import Any
 from cnnjax.cli import preparing
 from cnnjax.cli.options import place
 from cnnjax.cli.running import say, show
-from cnnjax.core.places import expanded
 
 # Of pictures that may have any size, where none is asked for.
 _SIZE = (96, 96)
@@ -110,11 +109,12 @@ def _info(options: argparse.Namespace) -> None:
 
 def _show(options: argparse.Namespace) -> None:
     from cnnjax import data, gallery
+    from cnnjax.data.names import place_of
 
     if data.holds_texts(options.data, options.data_dir):
         _print_texts(options)
         return
-    path = expanded(options.data).absolute()
+    path = place_of(options.data, options.data_dir)
     name = path.name if path.is_dir() else path.stem
     target = Path(options.out or f"figures/{name}-{options.split}.png")
     if target.suffix.lower() != ".png":
@@ -164,11 +164,11 @@ def _pictures(options: argparse.Namespace) -> tuple[Any, dict[str, int] | None]:
     """
     from cnnjax import data
     from cnnjax.data.info import set_aside_by_reason
-    from cnnjax.data.names import kind_of
+    from cnnjax.data.names import kind_of, place_of
 
     size = tuple(options.image_size)
     if kind_of(options.data, options.data_dir) in ("folder", "table"):
-        scan = _scanned(expanded(options.data))
+        scan = _scanned(place_of(options.data, options.data_dir))
         return scan.splits(data.Decoding(size), 0, None), set_aside_by_reason(scan)
     return data.load(options.data, data_dir=options.data_dir, image_size=size, progress=say), None
 
@@ -208,10 +208,10 @@ def _part(parts: Mapping[str, Any], options: argparse.Namespace) -> Any:
 def _place(options: argparse.Namespace) -> str:
     """Where a data set lies."""
     from cnnjax import data
-    from cnnjax.data.names import is_prepared
+    from cnnjax.data.names import is_prepared, place_of
 
     if options.data in (*data.EMBEDDED, data.TEXTS[0]):
         return f"{options.data}: needs no files"
     if is_prepared(options.data, options.data_dir):
         return f"{options.data}: {data.tfds_directory(options.data_dir).absolute() / options.data}"
-    return str(expanded(options.data).absolute())
+    return str(place_of(options.data, options.data_dir))

@@ -6,7 +6,7 @@ import contextlib
 import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -48,7 +48,8 @@ def _parsed(kind: type, name: str, description: str | None) -> Any:
     arguments = sys.argv[1:]
     coloured = any(stream is not None and stream.isatty() for stream in (sys.stdout, sys.stderr))
     harmless = all(map(str.isprintable, arguments))
-    with contextlib.nullcontext() if coloured and harmless else plain_output():
+    plainly = contextlib.nullcontext() if coloured and harmless else plain_output()
+    with _until_the_reader_leaves(), plainly:
         options: Any = tyro.cli(kind, prog=f"python -m experiments.{name}", description=description)
     try:
         _check_once(arguments)
@@ -84,20 +85,31 @@ def run_as_command(action: Callable[[], Any], own: Path = _PACKAGE) -> None:
         action: what to run.
         own: a folder whose ValueErrors are written for the user, as the package's are.
     """
-    with plain_output():
+    with _until_the_reader_leaves(), plain_output():
         try:
             action()
-            sys.stdout.flush()
         except KeyboardInterrupt as error:
             _stop(str(error) or "interrupted", 130, error)
-        except BrokenPipeError:  # who reads the output has had enough of it, as head does
-            _silence(sys.stdout, sys.stderr)
-            raise SystemExit(_BROKEN_PIPE) from None
+        except BrokenPipeError:
+            raise
         except Exception as error:
             line = _line_for(error, own)
             if line is None:
                 raise
             _stop(line, 1, error)
+
+
+@contextlib.contextmanager
+def _until_the_reader_leaves() -> Iterator[None]:
+    """End quietly where who reads the output has had enough of it, as head does."""
+    try:
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        _silence(sys.stdout, sys.stderr)
+        raise SystemExit(_BROKEN_PIPE) from None
 
 
 def _line_for(error: Exception, own: Path) -> str | None:

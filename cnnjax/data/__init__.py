@@ -9,7 +9,7 @@ from cnnjax.data.image_files import UnreadableImage
 from cnnjax.data.images import INTERPOLATIONS, RESIZE_POLICIES, read_image, resize_image
 from cnnjax.data.info import Description, describe
 from cnnjax.data.loader import Batch, Loader, prefetch
-from cnnjax.data.names import EMBEDDED, KNOWN, how_to_get
+from cnnjax.data.names import EMBEDDED, KNOWN, how_to_get, prepared_names
 from cnnjax.data.picture_tables import scan_table
 from cnnjax.data.prepare import RECIPES, prepare
 from cnnjax.data.scan import Scan
@@ -23,7 +23,7 @@ from cnnjax.data.text import (
     holds_texts,
     load_texts,
 )
-from cnnjax.data.tfds import DataNotFound, prepared_names, tfds_directory
+from cnnjax.data.tfds import DataNotFound, tfds_directory
 
 __all__ = [
     "EMBEDDED",

@@ -9,8 +9,8 @@ from pathlib import Path
 from cnnjax import paths
 from cnnjax.core.places import expanded
 from cnnjax.data.idx import is_idx
-from cnnjax.data.prepare.recipes import RECIPES
-from cnnjax.data.tfds import prepared_names, prepared_versions, tfds_directory
+from cnnjax.data.prepare.recipes import IN_FOLDERS, RECIPES
+from cnnjax.data.tfds import prepared_versions, tfds_directory
 
 EMBEDDED = ("digits",)
 KNOWN = ("digits", *(name for name in RECIPES if name != "imdb_reviews"))
@@ -34,6 +34,28 @@ def path_of(name: str) -> Path:
     return expanded(name) if name else Path()
 
 
+def place_of(name: str, data_dir: str | Path | None) -> Path:
+    """The absolute path that a name may be; of a data set that was prepared in folders, theirs.
+
+    Raises:
+        ValueError: as `path_of`.
+    """
+    prepared = tfds_directory(data_dir) / name
+    there = name in IN_FOLDERS and prepared.is_dir()
+    return (prepared if there else path_of(name)).absolute()
+
+
+def prepared_names(root: Path) -> list[str]:
+    """Names of the data sets that a TFDS directory holds, of images or not."""
+    if not root.is_dir():
+        return []
+    return sorted(
+        p.name
+        for p in root.iterdir()
+        if p.is_dir() and (p.name in IN_FOLDERS or prepared_versions(p))
+    )
+
+
 def kind_of(name: str, data_dir: str | Path | None) -> str:
     """What `load` takes a name, folder or file for.
 
@@ -41,7 +63,7 @@ def kind_of(name: str, data_dir: str | Path | None) -> str:
         "digits", "folder" (of class folders), "idx", "npz", "table" (of pictures) or "tfds"; the
         last also for what is nothing of all these.
     """
-    path = path_of(name).absolute()
+    path = place_of(name, data_dir)
     if name in EMBEDDED:
         return name
     if is_folder(name, data_dir):
@@ -56,7 +78,7 @@ def is_folder(name: str, data_dir: str | Path | None) -> bool:
     """Whether a name is that of a folder, and not of a data set."""
     if name in ("", ".", ".."):  # nobody's name for a data set, rather an empty variable
         return False
-    return not is_prepared(name, data_dir) and path_of(name).is_dir()
+    return not is_prepared(name, data_dir) and place_of(name, data_dir).is_dir()
 
 
 def nowhere(name: str, root: Path) -> str:
@@ -75,7 +97,8 @@ def is_prepared(name: str, data_dir: str | Path | None) -> bool:
     if not _NAME.fullmatch(name):
         return False
     folder = tfds_directory(data_dir) / name
-    return bool(prepared_versions(folder)) or (name in RECIPES and folder.is_dir())
+    known = name in RECIPES and name not in IN_FOLDERS
+    return bool(prepared_versions(folder)) or (known and folder.is_dir())
 
 
 def not_found(name: str, root: Path, known: Sequence[str], own: str, embedded: str) -> str:

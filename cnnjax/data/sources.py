@@ -15,7 +15,7 @@ from cnnjax.data.digits import load_digits
 from cnnjax.data.files import MEMORY_BUDGET, Decoding
 from cnnjax.data.folders import scan_folder
 from cnnjax.data.idx import load_idx
-from cnnjax.data.names import is_prepared, kind_of, nowhere, path_of
+from cnnjax.data.names import is_prepared, kind_of, nowhere, path_of, place_of
 from cnnjax.data.npz import load_npz
 from cnnjax.data.picture_tables import scan_table
 from cnnjax.data.scan import Scan
@@ -92,9 +92,10 @@ def load(
     if image_size is not None:
         decoding = Decoding(image_size, channels, resize, interpolation, decoder)
     name = str(source)
-    path = path_of(name).absolute()
+    path = place_of(name, data_dir)
     kind = kind_of(name, data_dir)
-    facts: dict[str, Any] = {"data": str(path)}
+    # What was prepared has its name, by which it is found on another machine too.
+    facts: dict[str, Any] = {"data": str(path) if path == path_of(name).absolute() else name}
     if kind == "digits":
         splits, facts = load_digits(), {"data": name}
     elif kind == "npz":

@@ -30,13 +30,6 @@ def tfds_directory(data_dir: str | Path | None = None) -> Path:
     return expanded(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
 
 
-def prepared_names(root: Path) -> list[str]:
-    """Names of the data sets that a TFDS directory holds, of images or not."""
-    if not root.is_dir():
-        return []
-    return sorted(p.name for p in root.iterdir() if p.is_dir() and prepared_versions(p))
-
-
 def find_split(root: Path, name: str, split: str) -> Path | None:
     """Where the newest complete version of a data set is; None if it has no such split.
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import optax
 
 from cnnjax import data as data_sources
 from cnnjax.core.places import expanded
@@ -31,6 +32,7 @@ def run_experiment(
     *,
     splits: data_sources.Splits | None = None,
     model: Model | None = None,
+    opt_state: optax.OptState | None = None,
     pictures: Any = None,
     verbose: bool = True,
 ) -> Run:
@@ -42,6 +44,7 @@ def run_experiment(
             the newest one of this experiment, recipe and seed.
         splits: the data, instead of what the experiment names.
         model: where to start from, instead of a new one.
+        opt_state: of the optimiser, to go on from, as in `fit`.
         pictures: of the test examples, [N, H, W, C], to show where `splits` holds features.
         verbose: print layer table, progress and result.
 
@@ -63,6 +66,7 @@ def run_experiment(
         splits,
         training,
         directory=directory,
+        opt_state=opt_state,
         verbose=verbose,
         record={
             "experiment": experiment.name,

@@ -20,7 +20,7 @@ from cnnjax.explain.targets import (
     Target,
     checked_images,
     class_numbers,
-    class_weights,
+    class_scores,
 )
 from cnnjax.models import Model
 from cnnjax.models.model import Variables, forward
@@ -194,13 +194,14 @@ def maps_and_gradients(
     """A layer's output, the gradient of each image's class logit with respect to it, the logits.
 
     A zero that is added to the layer's output is what is differentiated by: the layers before it
-    only run forward, and skips around it are no special case. Arguments as in `class_maps`.
+    only run forward, and skips around it are no special case. Images do not see each other, so
+    that the sum of their scores has the gradient of each. Arguments as in `class_maps`.
 
     Raises:
         ValueError: if the layer is called more than once.
     """
 
-    def with_delta(delta: Array) -> tuple[Any, Array]:
+    def score(delta: Array) -> tuple[Array, tuple[Array, Any]]:
         outputs: list[Array] = []
 
         def interceptor(next_function: Any, args: Any, kwargs: Any, context: Any) -> Any:
@@ -218,12 +219,11 @@ def maps_and_gradients(
                 f"layer={layer!r} is called {len(outputs)} times, so it has no single map: take "
                 "one that is called once"
             )
-        return logits, outputs[0]
+        return jnp.sum(class_scores(logits, labels)), (outputs[0], logits)
 
     found = jax.eval_shape(
         functools.partial(layer_outputs, static, root, (layer,)), variables, inputs
     )
     delta = jnp.zeros(found[layer].shape, found[layer].dtype)
-    logits, pullback, maps = jax.vjp(with_delta, delta, has_aux=True)
-    (gradients,) = pullback(class_weights(logits, labels))
+    gradients, (maps, logits) = jax.grad(score, has_aux=True)(delta)
     return maps, gradients, logits

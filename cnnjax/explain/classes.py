@@ -6,14 +6,13 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
 from cnnjax import rng
 from cnnjax.explain.ascent import Patterns, check_ascent, climb
 from cnnjax.explain.filters import DeadFilters, describe_dead
-from cnnjax.explain.targets import check_classifier, class_numbers, class_weights
+from cnnjax.explain.targets import check_classifier, class_numbers, class_scores
 from cnnjax.models import Model
 from cnnjax.models.model import Variables, forward
 from cnnjax.models.modes import Static
@@ -94,4 +93,4 @@ class _Logit:
 
     def __call__(self, variables: Variables, inputs: Array, labels: Array) -> Array:
         logits = forward(self.static, variables, inputs)
-        return jnp.sum(class_weights(logits, labels) * logits, axis=1).reshape(-1, 1, 1, 1)
+        return class_scores(logits, labels).reshape(-1, 1, 1, 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from typing import Any
 
@@ -18,7 +19,7 @@ from cnnjax.explain.targets import (
     check_preprocessed,
     checked_images,
     class_numbers,
-    class_weights,
+    class_scores,
     with_predictions,
 )
 from cnnjax.models import Model
@@ -209,6 +210,7 @@ def _noisy(inputs: Array, key: Array, noise: Array) -> Array:
 def _gradient(
     static: Static, guided: bool, variables: Variables, inputs: Array, labels: Array
 ) -> Array:
+    """Of the sum of the scores: images do not see each other, so that it is the one of each."""
     overridden = []
 
     def interceptor(next_function: Any, args: Any, kwargs: Any, context: Any) -> Any:
@@ -218,19 +220,18 @@ def _gradient(
             return _guided(layer.function, *args)
         return next_function(*args, **kwargs)
 
-    def logits_of(x: Array) -> Any:
-        if not guided:
-            return forward(static, variables, x)
-        with linen.intercept_methods(interceptor):
-            return forward(static, variables, x)
+    def score(images: Array) -> Array:
+        guide = linen.intercept_methods(interceptor) if guided else contextlib.nullcontext()
+        with guide:
+            logits = forward(static, variables, images)
+        return jnp.sum(class_scores(logits, labels))
 
-    logits, pullback = jax.vjp(logits_of, inputs)
+    gradient = jax.grad(score)(inputs)
     if guided and not overridden:
         raise ValueError(
             f"{type(static.module).__name__} has no ReLU that guided backpropagation could "
             "override: they must be cnnjax.nn.Activation(jax.nn.relu) modules"
         )
-    (gradient,) = pullback(class_weights(logits, labels))
     return gradient
 
 
@@ -245,7 +246,7 @@ def _guided_forward(function: Any, x: Array) -> tuple[Array, Array]:
 
 
 def _guided_backward(function: Any, x: Array, gradient: Array) -> tuple[Array]:
-    (passed,) = jax.vjp(function, x)[1](gradient)
+    passed = jax.grad(lambda a: jnp.sum(function(a) * gradient))(x)
     return (jax.nn.relu(passed),)
 
 

@@ -221,12 +221,20 @@ def _hint(target: str, names: Sequence[str]) -> str:
     return f"It has {len(names)} names, e.g. {', '.join(names[:3])}."
 
 
+def class_scores(logits: Array, labels: Array) -> Array:
+    """What each image's class scores, [N]: what explanations differentiate.
+
+    The class's logit, never its softmax, whose gradient mixes in the other classes. With one logit
+    it is the logit for class 1, its negative for class 0. Arguments as in `class_weights`.
+    """
+    weighted = class_weights(logits, labels) * logits
+    return jnp.sum(weighted, axis=tuple(range(1, logits.ndim)))
+
+
 def class_weights(logits: Array, labels: Array) -> Array:
     """The weights with which the logits make the score of each image's class.
 
-    `score[n] = sum_k weights[n, k] logits[n, k]`: the class's logit, never its softmax, whose
-    gradient mixes in the other classes. With one logit it is the logit for class 1, its negative
-    for class 0.
+    `score[n] = sum_k weights[n, k] logits[n, k]`, as in `class_scores`.
 
     Args:
         logits: [N, K], or [N, P, K] of a class at each position.

@@ -216,11 +216,9 @@ class _Unit:
 
     @classmethod
     def of(cls, judged: Judged) -> _Unit:
-        claim = judged.claim
-        fraction = isinstance(claim, Claim) and (
-            claim.metric == "gap" or claim.metric.endswith("accuracy")
-        )
+        metric = judged.claim.metric
         largest = float(np.max(np.abs([*judged.first, *judged.second])))
+        fraction = (metric == "gap" or "accuracy" in metric) and largest <= 1
         whole = math.floor(math.log10(largest)) + 1 if largest else 1
         exact = all(float(value).is_integer() for value in (*judged.first, *judged.second))
         return cls(fraction, 0 if exact else min(max(_SIGNIFICANT - whole, 0), 8))
@@ -241,4 +239,6 @@ class _Unit:
 
     def bound(self, value: float) -> str:
         """A bound of a claim, in the values' unit."""
-        return f"{100 * value:g}" if self.fraction else f"{value:,g}"
+        if self.fraction:
+            return f"{100 * value:g}"
+        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:g}"

@@ -150,7 +150,7 @@ def _commit(process: Mapping[str, Any]) -> str:
 def _command(result: Result) -> str:
     """The command that makes the row again, whatever folders were given then."""
     kept, skip = [], False
-    for word in shlex.split(str(result.runs[0]["command"])):
+    for word in _as_module(shlex.split(str(result.runs[0]["command"]))):
         option = word.partition("=")[0].replace("_", "-")
         if skip:
             skip = False
@@ -163,6 +163,18 @@ def _command(result: Result) -> str:
         first = f" --seed {seeds[0]}" if seeds[0] else ""
         return said + first + (f" --seeds {len(seeds)}" if len(seeds) > 1 else "")
     return f"{said} --seed {seeds[0]} (and {', '.join(map(str, seeds[1:]))})"
+
+
+def _as_module(words: Sequence[str]) -> list[str]:
+    """A command that ran an experiment as a script, in the form that names no folder of a machine.
+
+    >>> _as_module(["python", "/home/me/cnnjax/experiments/sweep.py", "--seeds", "3"])
+    ['python', '-m', 'experiments.sweep', '--seeds', '3']
+    """
+    script = re.search(r"(?:^|/)(experiments/[\w/]+)\.py$", words[1]) if len(words) > 1 else None
+    if script is None:
+        return list(words)
+    return [words[0], "-m", script[1].replace("/", "."), *words[2:]]
 
 
 def without_places(command: str) -> str:

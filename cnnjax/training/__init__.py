@@ -2,7 +2,7 @@
 
 from cnnjax.training.checkpoint import CheckpointError, Checkpoints
 from cnnjax.training.evaluation import evaluate
-from cnnjax.training.freezing import FrozenLayersMoved
+from cnnjax.training.freezing import FrozenLayersMoved, freeze, refreeze
 from cnnjax.training.load import load
 from cnnjax.training.loop import Run, fit
 from cnnjax.training.optim import learning_rate_factors, make_optimizer, make_schedule
@@ -26,11 +26,13 @@ __all__ = [
     "TrainState",
     "evaluate",
     "fit",
+    "freeze",
     "learning_rate_factors",
     "load",
     "make_eval_step",
     "make_optimizer",
     "make_schedule",
     "make_train_step",
+    "refreeze",
     "sweep",
 ]

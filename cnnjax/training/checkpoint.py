@@ -17,8 +17,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from cnnjax import paths
+from cnnjax.training.freezing import frozen_by, trained_part
 from cnnjax.training.state import TrainState, Tree
 
 # In the messages of tensorstore, and of Python.
@@ -155,17 +157,20 @@ class Checkpoints:
                 ),
             )
 
-    def load_state(self, template: TrainState) -> tuple[TrainState, dict[str, Any]]:
-        """The latest checkpoint as (state, progress).
+    def load_state(
+        self, template: TrainState, step: int | None = None
+    ) -> tuple[TrainState, dict[str, Any]]:
+        """A checkpoint as (state, progress).
 
         Args:
             template: a state of the same model and optimiser.
+            step: None takes the latest one.
 
         Raises:
             CheckpointError: if it is damaged or of another model; names the leaf, and the latest
                 intact checkpoint before it.
         """
-        step = self.steps()[-1]
+        step = self.steps()[-1] if step is None else step
         try:
             meta = self._meta(step)
             trees = {name: self._item(step, name, meta) for name in meta["leaves"]}
@@ -389,16 +394,26 @@ def _like(template: Any, leaf: Any) -> Any:
 
 def _items(state: TrainState) -> dict[str, Tree]:
     """The state as named trees of string keys: the model to evaluate, and the rest for training."""
-    average = bool(state.average)
     return {
         "model": {"params": state.variables()["params"], "state": state.state},
         "training": {
             "step": state.step,
             "key": state.key,
             "opt_state": _indexed(state.opt_state),
-            **({"params": state.params} if average else {}),
+            **({"params": _present(state.trained)} if state.average else {}),
         },
     }
+
+
+def _present(trained: Tree) -> Tree:
+    """A part of the parameters as a tree without the others, of which it has masked nodes."""
+    flat = paths.leaves(trained).items()
+    return paths.unflatten({k: v for k, v in flat if not isinstance(v, optax.MaskedNode)})
+
+
+def opt_state_hash(opt_state: Any) -> str:
+    """SHA-256 over all leaves of an optimiser's state."""
+    return paths.tree_hash(_indexed(jax.tree.map(_on_host, opt_state)))
 
 
 def _indexed(tree: Any) -> dict[str, Any]:
@@ -446,22 +461,19 @@ def _into(template: TrainState, trees: dict[str, Tree], where: Path) -> TrainSta
         )
     device: Callable[[Any], Any] = lambda tree: jax.tree.map(jax.numpy.array, tree)  # noqa: E731
     model, training = trees["model"], trees["training"]
-    evaluated = paths.leaves(model["params"])
-    averaged, frozen = (
-        paths.map_flat(lambda path, _: evaluated[path], tree)
-        for tree in (template.params, template.frozen)
-    )
+    evaluated, raw = paths.leaves(model["params"]), paths.leaves(training.get("params", {}))
+    params = paths.map_flat(lambda path, _: evaluated[path], template.params)
+    average = trained_part(params, frozen_by(template.opt_state)) if template.average else {}
     treedef = jax.tree.structure(template.opt_state)
     leaves = [training["opt_state"][k] for k in sorted(training.get("opt_state", {}))]
     return TrainState(
         step=device(training["step"]),
-        params=device(training.get("params", averaged)),
-        frozen=device(frozen),
+        params=device(paths.map_flat(raw.get, params)),
         state=device(model.get("state", {})),
         opt_state=jax.tree.unflatten(
             treedef, map(_like, jax.tree.leaves(template.opt_state), leaves)
         ),
-        average=device(averaged) if template.average else {},
+        average=device(average),
         key=device(training["key"]),
     )
 

@@ -62,7 +62,7 @@ def identify(
         "augment": None if known else describe(augment),
         "step": program(jax.jit(steps.train).trace(state, batch)),
         "evaluation": program(jax.jit(steps.evaluate).trace(state.variables(), batch)),
-        "start": _start(steps.optimizer, state.params),
+        "start": _start(steps.optimizer, state.trained),
         "environment": _environment(),
     }
 

@@ -24,7 +24,7 @@ from cnnjax.nn import current_conv_engine
 from cnnjax.runtime import compiler_options
 from cnnjax.training.caller import caller
 from cnnjax.training.caller import remark as caller_remark
-from cnnjax.training.checkpoint import CheckpointError, Checkpoints
+from cnnjax.training.checkpoint import CheckpointError, Checkpoints, opt_state_hash
 from cnnjax.training.checks import check_data, check_settings, check_single_process
 from cnnjax.training.devices import Devices
 from cnnjax.training.dispatch import Dispatcher, Sums
@@ -60,6 +60,8 @@ class Run:
         parameter_hash: SHA-256 of the model's variables; equal if and only if bitwise equal.
         best_epoch: the epoch the model is from, counted from 1.
         seconds: of this call and, if it resumed a run, of the training before it.
+        opt_state: of the optimiser when it had made the model, with NumPy arrays, from which
+            another `fit` may go on.
     """
 
     model: Model
@@ -69,6 +71,7 @@ class Run:
     parameter_hash: str
     best_epoch: int
     seconds: float
+    opt_state: optax.OptState = None
 
 
 @dataclass
@@ -95,6 +98,7 @@ def fit(
     optimizer: optax.GradientTransformation | None = None,
     directory: str | Path | None = None,
     *,
+    opt_state: optax.OptState | None = None,
     verbose: bool = True,
     record: Mapping[str, Any] | None = None,
 ) -> Run:
@@ -109,9 +113,12 @@ def fit(
             logit, sigmoid; for a model of values the mean squared error.
         optimizer: any optax transformation, instead of the configured one; settings of that one
             (learning_rate, schedule, weight_decay, clip_norm, ...) are then errors. It gets the
-            parameters that are trained, {layer: {weight: array}}, without frozen ones, and where
-            its `update` takes them value, grad, value_fn(params) and grad_fn(params).
+            parameters, {layer: {weight: array}}, with `optax.MaskedNode()` for frozen ones, and
+            where its `update` takes them value, grad, value_fn(params) and grad_fn(params).
         directory: a run directory for record, metrics and checkpoints; None keeps nothing on disk.
+        opt_state: `Run.opt_state` of a training before, by the same kind of optimiser, maybe with
+            other layers frozen: what is trained in both keeps its moments, as `training.refreeze`
+            says. None begins anew.
         verbose: show progress: a bar on a terminal, a line an epoch elsewhere.
         record: further facts to store in run.json.
 
@@ -135,7 +142,7 @@ def fit(
     check_single_process("fit")
     config = config or TrainingConfig()
     return _Training(
-        model, as_splits(data), config, loss, optimizer, directory, verbose, record
+        model, as_splits(data), config, loss, optimizer, directory, verbose, record, opt_state
     ).run()
 
 
@@ -152,6 +159,7 @@ class _Training:
         directory: str | Path | None,
         verbose: bool,
         record: Mapping[str, Any] | None,
+        opt_state: optax.OptState | None = None,
     ):
         for part in splits.parts.values():
             check_data(model, part)
@@ -169,7 +177,9 @@ class _Training:
             frozen=config.frozen,
             seed=config.seed,
             average=config.average > 0,
+            opt_state=opt_state,
         )
+        self.opt_state_hash = None if opt_state is None else opt_state_hash(opt_state)
         if optimizer is not None:
             check_optimizer(optimizer, self.state, config.frozen)
         self.frozen_hash = frozen_hash(model.variables, config.frozen) if config.frozen else None
@@ -183,7 +193,7 @@ class _Training:
         self.at = _Position()
         self.records: list[dict[str, Any]] = []
         self.pending: list[tuple[int, Sums]] = []  # (steps done, sums) still on the device
-        self.best_variables: Tree | None = None
+        self.best: TrainState | None = None
         self.directory = RunDirectory(directory) if directory is not None else None
         self.checkpoints: Checkpoints | None = None
         self.claimed = False  # whether the directory is this run's
@@ -238,6 +248,8 @@ class _Training:
             "model": description(self.model),
             "experiment": self.facts.get("experiment"),
         }
+        if self.opt_state_hash:
+            config["opt_state"] = self.opt_state_hash
         parts = {
             name: {"name": part.name, "examples": len(part), "fingerprint": part.fingerprint}
             for name, part in self.splits.parts.items()
@@ -276,6 +288,8 @@ class _Training:
         elif self.config.resume:
             self._say(f"nothing was saved in {directory.path}: starting from the beginning")
         if not self.claimed:
+            if self.at.done and directory.read(RUN_FILE).get("status") == "finished":
+                return  # nothing is left to do, and nothing to add to its record
             self._claim(directory, config, facts)
         directory.truncate(len(self.records))
 
@@ -341,7 +355,7 @@ class _Training:
                 )
         at = self.at = _Position(**progress)
         if at.best_step is not None:
-            self.best_variables, _ = checkpoints.load_variables(at.best_step)
+            self.best, _ = checkpoints.load_state(self.state, at.best_step)
         begun = at.epoch + (at.step > 0)
         if begun > self.config.epochs:
             raise RunError(
@@ -434,7 +448,7 @@ class _Training:
             return False
         at.best, at.best_epoch, at.waited = score, at.epoch + 1, 0
         at.best_step = int(self.state.step)
-        self.best_variables = jax.tree.map(np.array, self.state.variables())
+        self.best = jax.tree.map(_copied, self.state)
         return True
 
     def _patience_over(self) -> bool:
@@ -478,7 +492,7 @@ class _Training:
     def _check_parameters(self) -> None:
         """Before saving: a step's loss is that before its update, which may have ruined all."""
         step = self.at.step or self.loader.steps
-        if not bool(_all_finite(self.state.params)):
+        if not bool(_all_finite(self.state.trained)):
             self._refuse("a parameter", "NaN or infinite", step)
         sums = self.eval_step(self.state.variables(), self.probe)
         if not np.isfinite(value := float(sums["loss"])):
@@ -510,10 +524,9 @@ class _Training:
         return {"frozen_hash_after": after}
 
     def _result(self, seconds: float) -> Run:
-        best = self.best_variables
+        chosen = self.best or self.state
         # Through the host: the result lies on one device, wherever it was trained.
-        chosen = best if best else self.state.variables()
-        variables = jax.tree.map(lambda v: jnp.array(np.asarray(v)), chosen)
+        variables = jax.tree.map(lambda v: jnp.array(np.asarray(v)), chosen.variables())
         model = self.model.replace(variables=variables)
         # The validation data were evaluated on these very variables at the end of their epoch.
         epoch = self.records[self.at.best_epoch - 1]
@@ -531,11 +544,18 @@ class _Training:
             parameter_hash=paths.tree_hash(variables),
             best_epoch=self.at.best_epoch,
             seconds=seconds + self.seconds_before,
+            opt_state=jax.tree.map(_copied, chosen.opt_state),
         )
 
     def _say(self, text: str) -> None:
         if self.verbose:
             print(text, flush=True)
+
+
+def _copied(leaf: Any) -> Any:
+    """A NumPy array; a typed random key, which NumPy does not have, as one."""
+    is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    return jnp.array(leaf) if is_key else np.array(leaf)
 
 
 @jax.jit

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -17,7 +16,8 @@ from cnnjax.config import TrainingConfig
 from cnnjax.core.text import first_sentence
 from cnnjax.models import Model
 from cnnjax.models.depth import depths
-from cnnjax.training.state import TrainState, frozen_parameters, trained_parameters
+from cnnjax.training.freezing import frozen_by, frozen_parameters, partition
+from cnnjax.training.state import TrainState, given_parameters
 
 # Settings that an optimiser of the caller's takes the place of.
 OPTIMIZER_SETTINGS = (
@@ -65,33 +65,29 @@ def make_schedule(config: TrainingConfig, total_steps: int) -> optax.Schedule:
 
 
 def updated(
-    optimizer: optax.GradientTransformation,
+    optimizer: optax.GradientTransformationExtraArgs,
     gradients: optax.Updates,
     state: TrainState,
     frozen: Sequence[str],
     **offered: Any,
 ) -> tuple[optax.Updates, optax.OptState]:
-    """`optimizer.update`, with those of the further arguments that it takes.
+    """`optimizer.update` of what is trained, whose errors say what it was given.
 
     Args:
-        optimizer: any optax transformation.
-        gradients: of the state's parameters.
+        optimizer: made by `partition`.
+        gradients: of the state's trained parameters.
         state: before the step.
         frozen: the patterns of frozen layers.
         offered: what it may look at too, e.g. value=, the loss.
 
     Raises:
-        ValueError: if it fails; says what it was given.
+        ValueError: if it fails.
     """
-    known = inspect.signature(optimizer.update).parameters.values()
-    names = {p.name for p in known}
-    if not any(p.kind is p.VAR_KEYWORD for p in known):
-        offered = {name: value for name, value in offered.items() if name in names}
     try:
-        return optimizer.update(gradients, state.opt_state, state.params, **offered)
+        return optimizer.update(gradients, state.opt_state, state.trained, **offered)
     except Exception as error:  # the code is another's, and may raise anything
         raise ValueError(
-            f"optimizer cannot update {trained_parameters(state.params, frozen)}: "
+            f"optimizer cannot update {given_parameters(state.params, frozen)}: "
             f"{first_sentence(error)}"
         ) from error
 
@@ -117,14 +113,15 @@ def check_optimizer(
             return optax.tree.sum(params)
 
         stand_ins = {"value": jnp.zeros(()), "value_fn": value_fn}
-        stand_ins |= {"grad": state.params, "grad_fn": lambda params, *_: params}
-        return updated(optimizer, state.params, state, frozen, **stand_ins)
+        stand_ins |= {"grad": state.trained, "grad_fn": lambda params, *_: params}
+        return updated(partitioned, state.trained, state, frozen, **stand_ins)
 
+    partitioned = partition(optimizer, frozen_by(state.opt_state), state.params)
     _check_parameters_stay(state.opt_state)
-    if _form(jax.eval_shape(step, state)) != _form((state.params, state.opt_state)):
+    if _form(jax.eval_shape(step, state)) != _form((state.trained, state.opt_state)):
         raise ValueError(
             "optimizer must return updates and a state of the form, shapes and dtypes that it "
-            f"got, and does not: it gets {trained_parameters(state.params, frozen)}"
+            f"got, and does not: it gets {given_parameters(state.params, frozen)}"
         )
 
 
@@ -205,7 +202,7 @@ def learning_rate_factors(config: TrainingConfig, model: Model) -> dict[str, flo
     >>> factors["conv1/kernel"]
     0.00625
     """
-    held = frozen_parameters(model, config.frozen)
+    held = frozen_parameters(model.params, model.state, config.frozen)
     trained = [path for path in paths.leaves(model.params) if path not in held]
     factors = dict.fromkeys(trained, 1.0)
     if config.layer_decay != 1:
@@ -223,9 +220,10 @@ def learning_rate_factors(config: TrainingConfig, model: Model) -> dict[str, flo
 
 
 def _scale_by_path(factors: Mapping[str, float]) -> optax.GradientTransformation:
-    return optax.stateless(
-        lambda updates, _: paths.map_flat(lambda path, u: factors[path] * u, updates)
-    )
+    def scaled(path: str, update: Any) -> Any:
+        return update if isinstance(update, optax.MaskedNode) else factors[path] * update
+
+    return optax.stateless(lambda updates, _: paths.map_flat(scaled, updates))
 
 
 def _optimizer(config: TrainingConfig, total_steps: int) -> optax.GradientTransformation:

@@ -48,7 +48,12 @@ RUN_FORM = {
     "reported?": {"*": float},
     "changed?": dict,
 }
-CONFIG_FORM = {"training?": {"augment?": (dict, str)}, "model?": dict, "loss?": str}
+CONFIG_FORM = {
+    "training?": {"augment?": (dict, str)},
+    "model?": dict,
+    "loss?": str,
+    "opt_state?": str,
+}
 EPOCH_FORM = {SEAL + "?": str, "*": float}
 
 # Of a run that has ended: how many epochs there are, and the seal of the last.

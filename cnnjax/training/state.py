@@ -13,16 +13,23 @@ import optax
 from jax import Array
 
 from cnnjax import paths
-from cnnjax.config import without_address
-from cnnjax.core.text import first_sentence, plain
+from cnnjax.core.text import first_sentence
 from cnnjax.models import Model
-
-Tree = dict[str, Any]
+from cnnjax.training.freezing import (
+    Tree,
+    check_transformation,
+    frozen_by,
+    frozen_parameters,
+    partition,
+    refreeze,
+    trained_part,
+    whole,
+)
 
 
 @functools.partial(
     jax.tree_util.register_dataclass,
-    data_fields=["step", "params", "frozen", "state", "opt_state", "average", "key"],
+    data_fields=["step", "params", "state", "opt_state", "average", "key"],
     meta_fields=[],
 )
 @dataclass(frozen=True)
@@ -31,17 +38,16 @@ class TrainState:
 
     Args:
         step: int32 scalar, steps done.
-        params: the trainable parameters, nested by layer.
-        frozen: the other parameters; no gradient is computed for them.
+        params: all parameters, nested by layer.
         state: collections beside the parameters, e.g. {"batch_stats": ...}.
-        opt_state: of the optimiser, for `params` only.
-        average: moving average of `params`, or {} without averaging.
+        opt_state: of the optimiser as `freeze` makes it, which has no array for what is frozen.
+        average: moving average of what is trained, with `optax.MaskedNode()` for the rest; {}
+            without averaging.
         key: uint32 data of the random key from which every stream of the run is drawn.
     """
 
     step: Array
     params: Tree
-    frozen: Tree
     state: Tree
     opt_state: Any
     average: Tree
@@ -56,92 +62,70 @@ class TrainState:
         frozen: Sequence[str] = (),
         seed: int = 0,
         average: bool = False,
+        opt_state: optax.OptState | None = None,
     ) -> TrainState:
         """The state before the first step; its arrays are copies, so that steps may donate it.
 
         Args:
             model: whose variables to start from.
-            optimizer: any optax transformation.
+            optimizer: any optax transformation, of what is trained.
             frozen: patterns of layers that stay as they are.
             seed: of dropout and augmentation.
             average: keep a moving average of the parameters.
+            opt_state: of an earlier training, from which it goes on as `refreeze` says.
 
         Raises:
-            ValueError: if a pattern names nothing, nothing is left to train, or the optimizer does
-                not take what is.
+            ValueError: if a pattern names nothing, nothing is left to train, the optimizer does not
+                take what is, or an earlier state is not one of its kind.
         """
-        flat, held = paths.flatten(model.params), frozen_parameters(model, frozen)
-        if held == set(paths.leaves(model.params)):
-            raise ValueError(f"frozen={tuple(frozen)!r} leaves no parameter to train")
-        copies = jax.tree.map(jnp.array, flat)
-        params = paths.unflatten({k: v for k, v in copies.items() if k not in held})
+        check_transformation(optimizer)
+        held = frozen_parameters(model.params, model.state, frozen)
+        params = jax.tree.map(jnp.array, model.params)
+        started = _started(partition(optimizer, held, params), params, frozen, opt_state)
         return cls(
             step=jnp.zeros((), jnp.int32),
             params=params,
-            frozen=paths.unflatten({k: v for k, v in copies.items() if k in held}),
             state=jax.tree.map(jnp.array, model.state),
             # Copies here too: an optimiser may use one array of zeros for two moments.
-            opt_state=jax.tree.map(jnp.array, _started(optimizer, params, frozen)),
-            average=jax.tree.map(jnp.array, params) if average else {},
+            opt_state=jax.tree.map(jnp.array, started),
+            average=trained_part(jax.tree.map(jnp.array, params), held) if average else {},
             key=jax.random.key_data(jax.random.key(seed)),
         )
 
+    @property
+    def trained(self) -> Tree:
+        """The parameters, with `optax.MaskedNode()`, a node without leaves, for what is frozen."""
+        return trained_part(self.params, frozen_by(self.opt_state))
+
     def variables(self) -> Tree:
         """The variables to evaluate: the averaged parameters if there are any."""
-        return {"params": merge(self.average or self.params, self.frozen), **self.state}
-
-
-def frozen_parameters(model: Model, frozen: Sequence[str]) -> set[str]:
-    """Paths of the parameters that patterns freeze.
-
-    Raises:
-        ValueError: if a pattern names neither parameters nor statistics.
-    """
-    flat = paths.leaves(model.params)
-    # A normalisation without scale and offset has statistics only.
-    others = (path for tree in model.state.values() for path in paths.leaves(tree))
-    return paths.select({**flat, **dict.fromkeys(others)}, frozen, "frozen") & set(flat)
+        params = whole(self.average, self.params) if self.average else self.params
+        return {"params": params, **self.state}
 
 
 def _started(
-    optimizer: optax.GradientTransformation, params: Tree, frozen: Sequence[str]
+    optimizer: optax.GradientTransformation,
+    params: Tree,
+    frozen: Sequence[str],
+    opt_state: optax.OptState | None,
 ) -> optax.OptState:
     """The state of an optimiser, whose errors say what it was given."""
-    check_transformation(optimizer)
     try:
-        return optimizer.init(params)
+        fresh = optimizer.init(params)
     except Exception as error:  # the code is another's, and may raise anything
         raise ValueError(
-            f"optimizer cannot begin with {trained_parameters(params, frozen)}: "
+            f"optimizer cannot begin with {given_parameters(params, frozen)}: "
             f"{first_sentence(error)}"
         ) from error
+    return fresh if opt_state is None else refreeze(opt_state, optimizer, params)
 
 
-def check_transformation(optimizer: Any) -> None:
-    """Refuse what is no optax transformation.
-
-    Raises:
-        ValueError: for anything without `init` and `update`, as a function that makes one.
-    """
-    if not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
-        raise ValueError(
-            "optimizer must be an optax transformation, e.g. optax.adam(1e-3), got "
-            f"{plain(without_address(str(optimizer)))}"
-        )
-
-
-def trained_parameters(params: Tree, frozen: Sequence[str]) -> str:
+def given_parameters(params: Tree, frozen: Sequence[str]) -> str:
     """What an optimiser is given, for its errors."""
     layers = list(dict.fromkeys(path.rpartition("/")[0] for path in paths.flatten(params)))
     more = f" and {len(layers) - 3} more" if len(layers) > 3 else ""
-    without = f", without those of frozen={tuple(frozen)!r}" if frozen else ""
+    without = f", with optax.MaskedNode() for those of frozen={tuple(frozen)!r}" if frozen else ""
     return (
-        "the parameters that are trained, {layer: {weight: array}} of "
-        f"{', '.join(layers[:3])}{more}{without} (labels or masks of them must have the same form, "
-        "or be a function of this tree)"
+        f"the parameters, {{layer: {{weight: array}}}} of {', '.join(layers[:3])}{more}{without} "
+        "(labels or masks of them must have the same form, or be a function of this tree)"
     )
-
-
-def merge(first: Tree, second: Tree) -> Tree:
-    """Two nested dictionaries without a common leaf, as one."""
-    return paths.unflatten({**paths.flatten(first), **paths.flatten(second)})

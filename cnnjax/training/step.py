@@ -16,8 +16,15 @@ from cnnjax import metrics, paths, rng
 from cnnjax.checks import check_channels_last
 from cnnjax.config import PRECISIONS, AugmentConfig, TrainingConfig
 from cnnjax.models import Model
+from cnnjax.training.freezing import (
+    check_transformation,
+    frozen_by,
+    frozen_parameters,
+    partition,
+    whole,
+)
 from cnnjax.training.optim import make_optimizer, updated
-from cnnjax.training.state import TrainState, Tree, check_transformation, frozen_parameters, merge
+from cnnjax.training.state import TrainState, Tree
 
 Batch = Mapping[str, Array]
 TrainStep = Callable[[TrainState, Batch], tuple[TrainState, dict[str, Array]]]
@@ -43,7 +50,8 @@ def make_train_step(
         loss: (logits [N, K], labels [N]) -> [N]; None takes cross-entropy, softmax or sigmoid.
         optimizer: the one the state was created with; None takes RMSprop as Keras has it. Its
             `update` gets, where it takes them, value (the loss), grad, and of this batch
-            value_fn(params) and grad_fn(params), as L-BFGS and SAM in opaque mode need them.
+            value_fn(params) and grad_fn(params), as L-BFGS and SAM in opaque mode need them; in all
+            trees `optax.MaskedNode()` stands for what is frozen.
         frozen: the patterns the state was created with.
         augment, precision, average, label_smoothing, log_gradients: as in `TrainingConfig`.
 
@@ -78,19 +86,20 @@ def make_train_step(
         raise ValueError("label_smoothing works with the default softmax loss only")
     _check_augment(augment, model)
     loss_function = loss or metrics.default_loss(num_classes, task)
-    held = frozen_parameters(model, frozen)
+    held = frozen_parameters(model.params, model.state, frozen)
+    optimizer = partition(optimizer, held, model.params)
     functions = model.functions(frozen)
     frozen = tuple(frozen)
 
     def objective(
-        params: Tree,
+        trained: Tree,
         state: TrainState,
         inputs: Array,
         labels: Array,
         mask: Array,
         mixed: tuple[Array, Array] | None,
     ) -> tuple[Array, tuple[Array, Array, Tree]]:
-        variables = _cast(merge(params, state.frozen), precision)
+        variables = _cast(whole(trained, jax.lax.stop_gradient(state.params)), precision)
         key = rng.at(rng.named(_key(state), "dropout"), state.step)
         logits, new_state = functions.apply_train(
             variables, state.state, _cast(inputs, precision), key
@@ -113,6 +122,7 @@ def make_train_step(
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Array]]:
         _check_batch(batch, model.spec.input_shape)
         _check_state(state, model, held, frozen, average, optimizer)
+        trained = state.trained
         labels, mask = batch["label"], _mask(batch)
         images, mixed = _augmented(augment, state, batch, task)
         inputs = model.spec.preprocess(images.astype(model.spec.input_dtype))
@@ -121,12 +131,12 @@ def make_train_step(
             gradient = jax.value_and_grad(objective, has_aux=True)
             batch_arguments = (state, inputs, labels, mask, mixed)
             (loss_value, (losses, logits, new_state)), gradients = gradient(
-                state.params, *batch_arguments
+                trained, *batch_arguments
             )
 
-            def value_fn(params: Tree, grad_fn: Any = None) -> Array:
+            def value_fn(trained: Tree, grad_fn: Any = None) -> Array:
                 del grad_fn  # optax's line searches hand it on
-                return objective(params, *batch_arguments)[0]
+                return objective(trained, *batch_arguments)[0]
 
             updates, opt_state = updated(
                 optimizer,
@@ -136,16 +146,16 @@ def make_train_step(
                 value=loss_value,
                 grad=gradients,
                 value_fn=value_fn,
-                grad_fn=lambda params, *_: gradient(params, *batch_arguments)[1],
+                grad_fn=lambda trained, *_: gradient(trained, *batch_arguments)[1],
             )
-        params = optax.apply_updates(state.params, updates)
+        trained = optax.apply_updates(trained, updates)
         next_state = dataclasses.replace(
             state,
             step=state.step + 1,
-            params=params,
+            params=whole(trained, state.params),  # what is frozen is not even added zero to
             state=new_state,
             opt_state=opt_state,
-            average=_averaged(state, params, average),
+            average=_averaged(state, trained, average),
         )
         sums = metrics.batch_sums(losses, logits, labels, mask, task)
         if log_gradients:
@@ -237,7 +247,7 @@ def _check_state(
     """Whether a state was created with what its step was made with."""
     expected, found = (
         {path: list(jnp.shape(leaf)) for path, leaf in paths.leaves(tree).items()}
-        for tree in (model.params, merge(state.params, state.frozen))
+        for tree in (model.params, state.params)
     )
     if different := paths.differences(expected, found):
         raise ValueError(
@@ -249,7 +259,7 @@ def _check_state(
             f"average={average} does not fit the state: TrainState.create has an argument "
             "average, which says whether it keeps averaged parameters"
         )
-    if differing := sorted(held ^ paths.flatten(state.frozen).keys()):
+    if differing := sorted(held ^ frozen_by(state.opt_state)):
         has = "trains" if differing[0] in held else "freezes"
         raise ValueError(
             f"frozen={frozen!r} does not fit the state, which {has} {differing[0]}: give "
@@ -323,10 +333,10 @@ def _keep_frozen(old: Tree, new: Tree, frozen: tuple[str, ...]) -> Tree:
     return result
 
 
-def _averaged(state: TrainState, params: Tree, decay: float) -> Tree:
+def _averaged(state: TrainState, trained: Tree, decay: float) -> Tree:
     if not decay:
         return state.average
     # A short memory at first, so that the random start is soon forgotten.
     t = state.step.astype(jnp.float32) + 1.0
     d = jnp.minimum(decay, t / (t + 9.0))
-    return jax.tree.map(lambda a, p: d * a + (1.0 - d) * p, state.average, params)
+    return jax.tree.map(lambda a, p: d * a + (1.0 - d) * p, state.average, trained)

@@ -117,7 +117,7 @@ def measure(
     times = peers.alternate(list(cuts), rounds, seconds)
     return {
         name: Row(
-            trained=sum(leaf.size for leaf in jax.tree.leaves(states[name].params)),
+            trained=sum(leaf.size for leaf in jax.tree.leaves(states[name].trained)),
             compile_seconds=compiling[name],
             flops=_flops(program),
             step_seconds=statistics.median(times[name]),

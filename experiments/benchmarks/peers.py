@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -24,6 +25,9 @@ TUNED = {
     "MALLOC_TRIM_THRESHOLD_": "2147483647",
     "MALLOC_ARENA_MAX": "1",
 }
+
+# Where a process that is started finds the experiments.
+_CHECKOUT = Path(__file__).resolve().parents[2]
 
 _AT_LEAST = 0.05  # seconds of one measurement of `milliseconds`: shorter ones are the clock's
 
@@ -158,7 +162,9 @@ def _measured(peer: Peer, call: str, environment: Mapping[str, str] | None) -> M
     variables = {**os.environ, **peer.environment, **(environment or {})}
     command = [sys.executable, "-c", code]
     began = time.time()  # the one clock that both processes read
-    result = subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
+    result = subprocess.run(
+        command, env=variables, cwd=_CHECKOUT, capture_output=True, text=True, check=False
+    )
     if result.returncode:
         raise RuntimeError(f"{' '.join(command)} failed:\n{result.stderr[-2000:]}")
     found = json.loads(result.stdout.strip().splitlines()[-1])

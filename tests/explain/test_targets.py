@@ -1,5 +1,6 @@
 """What can be explained at all: classifiers of pictures, inputs as the model takes them."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -7,6 +8,7 @@ from flax import linen
 
 import cnnjax as cj
 from cnnjax import explain
+from cnnjax.explain.targets import PREDICTED, class_scores
 
 
 class Series(linen.Module):
@@ -41,3 +43,16 @@ def test_pixels_that_were_not_preprocessed():
         with pytest.raises(ValueError, match=r"images reach 200, so they are pixels; mnist_conv"):
             ask(model, pixels)
     assert explain.activations(model, model.spec.preprocess(pixels), ["conv1"])
+
+
+def test_a_score_is_the_logit_of_the_class_and_its_gradient_sees_no_other():
+    logits = jnp.array([[0.5, -2.0, 1.5], [3.0, 0.25, -1.0]])
+    labels = jnp.array([1, PREDICTED])
+    assert class_scores(logits, labels).tolist() == [-2, 3]
+    gradient = jax.grad(lambda z: class_scores(z, labels).sum())(logits)
+    assert gradient.tolist() == [[0, 1, 0], [1, 0, 0]]
+    one = jnp.array([[2.0], [2.0], [-3.0]])
+    assert class_scores(one, jnp.array([1, 0, PREDICTED])).tolist() == [2, -2, 3]
+    # Of positions: class 2 at the first, and what is favoured at the second.
+    positions = jnp.stack([logits, logits])
+    assert class_scores(positions, jnp.array([2, PREDICTED - 1])).tolist() == [1.5, 3]

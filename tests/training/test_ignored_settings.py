@@ -321,23 +321,29 @@ def test_lbfgs_sees_the_loss_of_the_batch(squares: Arrays) -> None:
     )
 
 
-@pytest.mark.parametrize("name", ["labels", "partition", "mask"])
-def test_labels_for_all_layers_beside_frozen_ones_are_explained(squares: Arrays, name: str) -> None:
-    optimizer = {
-        "labels": optax.multi_transform(PARTS, LABELS),
-        "partition": optax.chain(optax.clip(1.0), optax.partition(PARTS, LABELS)),
-        "mask": optax.masked(optax.adam(0.1), jax.tree.map(lambda label: label == "a", LABELS)),
-    }[name]
+def labelled(labels: Any) -> dict[str, optax.GradientTransformation]:
+    return {
+        "labels": optax.multi_transform(PARTS, labels),
+        "partition": optax.chain(optax.clip(1.0), optax.partition(PARTS, labels)),
+        "mask": optax.masked(optax.adam(0.1), jax.tree.map(lambda label: label == "a", labels)),
+    }
+
+
+@pytest.mark.parametrize("name", labelled(LABELS))
+def test_labels_are_for_all_layers_also_beside_frozen_ones(squares: Arrays, name: str) -> None:
+    config = {"frozen": ("dense1",), "monitor": None}
+    fit(squares, config=config, optimizer=labelled(LABELS)[name])
     message = (
-        r"^optimizer cannot begin with the parameters that are trained, \{layer: \{weight: array\}"
-        r"\} of logits, without those of frozen=\('dense1',\) \(labels or masks of them must have "
-        r"the same form, or be a function of this tree\): "
+        r"^optimizer cannot begin with the parameters, \{layer: \{weight: array\}\} of dense1, "
+        r"logits, with optax.MaskedNode\(\) for those of frozen=\('dense1',\) \(labels or masks of "
+        r"them must have the same form, or be a function of this tree\): "
     )
+    without = labelled({"logits": LABELS["logits"]})[name]
     with pytest.raises(ValueError, match=message) as raised:
-        fit(squares, config={"frozen": ("dense1",), "monitor": None}, optimizer=optimizer)
+        fit(squares, config=config, optimizer=without)
     assert "\n" not in str(raised.value)
     with pytest.raises(ValueError, match=message):
-        TrainState.create(small(), optimizer, frozen=("dense1",))
+        TrainState.create(small(), without, frozen=("dense1",))
 
 
 def changing_state() -> optax.GradientTransformation:

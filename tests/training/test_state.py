@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,7 +14,6 @@ from flax import linen
 import cnnjax as cj
 from cnnjax import paths
 from cnnjax.training import TrainState
-from cnnjax.training.state import merge
 
 
 class Normalised(linen.Module):
@@ -32,7 +33,8 @@ def test_holds_the_variables_of_the_model_at_step_zero(model: cj.Model) -> None:
     state = TrainState.create(model, optax.sgd(0.1))
     assert (int(state.step), state.step.dtype) == (0, jnp.int32)
     assert paths.tree_hash(state.variables()) == paths.tree_hash(model.variables)
-    assert (state.frozen, state.average) == ({}, {})
+    assert state.average == {}
+    assert jax.tree.structure(state.trained) == jax.tree.structure(model.params)
 
 
 def test_is_a_pytree_whose_leaves_survive_a_round_trip(model: cj.Model) -> None:
@@ -44,14 +46,19 @@ def test_is_a_pytree_whose_leaves_survive_a_round_trip(model: cj.Model) -> None:
     assert paths.tree_hash(again.variables()) == paths.tree_hash(model.variables)
 
 
-def test_frozen_parameters_are_apart_and_the_optimiser_knows_nothing_of_them(
+def named(tree: Any) -> set[str]:
+    return {p for p, leaf in paths.flatten(tree).items() if not isinstance(leaf, optax.MaskedNode)}
+
+
+def test_all_parameters_are_in_one_tree_and_the_optimiser_knows_only_of_the_trained(
     model: cj.Model,
 ) -> None:
-    state = TrainState.create(model, optax.trace(0.9), frozen=("dense", "norm/scale"))
-    assert set(paths.flatten(state.params)) == {"norm/bias", "logits/bias", "logits/kernel"}
-    assert set(paths.flatten(state.frozen)) == {"dense/bias", "dense/kernel", "norm/scale"}
-    moments = {leaf.shape for leaf in jax.tree.leaves(state.opt_state)}
-    assert moments == {leaf.shape for leaf in jax.tree.leaves(state.params)}
+    state = TrainState.create(model, optax.trace(0.9), frozen=("dense", "norm/scale"), average=True)
+    assert paths.tree_hash(state.params) == paths.tree_hash(model.params)
+    assert named(state.trained) == {"norm/bias", "logits/bias", "logits/kernel"}
+    assert named(state.average) == named(state.trained)
+    moments = [leaf.shape for leaf in jax.tree.leaves(state.opt_state)]
+    assert moments == [leaf.shape for leaf in jax.tree.leaves(state.trained)]
     assert (9, 4) not in moments
     assert paths.tree_hash(state.variables()) == paths.tree_hash(model.variables)
 
@@ -80,7 +87,7 @@ def test_no_two_leaves_share_a_buffer_also_if_the_optimiser_uses_one_twice(
 
 def test_average_starts_at_the_parameters_and_is_what_is_evaluated(model: cj.Model) -> None:
     state = TrainState.create(model, optax.sgd(0.1), frozen=("dense",), average=True)
-    assert paths.tree_hash(state.average) == paths.tree_hash(state.params)
+    assert paths.tree_hash(state.variables()) == paths.tree_hash(model.variables)
     changed = jax.tree.map(jnp.zeros_like, state.average)
     state = TrainState(**{**vars(state), "average": changed})
     evaluated = state.variables()
@@ -105,10 +112,3 @@ def test_a_pattern_that_matches_nothing_offers_the_nearest(model: cj.Model) -> N
 def test_nothing_left_to_train_is_an_error(model: cj.Model, frozen: tuple[str, ...]) -> None:
     with pytest.raises(ValueError, match="leaves no parameter to train"):
         TrainState.create(model, optax.sgd(0.1), frozen=frozen)
-
-
-def test_merge_joins_two_trees() -> None:
-    assert merge({"a": {"x": 1}}, {"a": {"y": 2}, "b": {"z": 3}}) == {
-        "a": {"x": 1, "y": 2},
-        "b": {"z": 3},
-    }

@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from cnnjax.bars import Move, progress_bar
+from cnnjax.data.parts import PARTS
+from cnnjax.data.prepare.photos import Photos
 from cnnjax.data.prepare.raw import Contents, Example
-from cnnjax.data.prepare.recipes import RECIPES, check_name, raw_files
+from cnnjax.data.prepare.recipes import IN_FOLDERS, RECIPES, check_name, raw_files
 from cnnjax.data.tfds import (
     DataNotFound,
     find_split,
@@ -43,7 +45,8 @@ def prepare(
     are kept as they are, where TFDS would compress them again). The raw files are kept in
     downloads/NAME/ below the TFDS directory; files that were put there by hand are used. The data
     set appears whole or not at all, also if several processes prepare it at once; if it is there
-    already, nothing happens.
+    already, nothing happens. cats_vs_dogs_small is written as class folders, from the files of
+    cats_vs_dogs or Kaggle's train.zip, put beside them by hand.
 
     Args:
         name: from `RECIPES`.
@@ -70,8 +73,13 @@ def prepare(
         there = _prepared(root, name)  # by a process that this one has waited for
         if there is None:
             _sweep(root, name)
-            files = _download_all(name, root / "downloads" / name, say, bar)
-            there = _build(name, root, RECIPES[name].read(files), say, bar)
+            folder = root / "downloads" / (RECIPES[name].files_of or name)
+            files = _put_by_hand(name, folder) or _download_all(name, folder, say, bar)
+            contents = RECIPES[name].read(files)
+            if isinstance(contents, Photos):
+                there = _build_folders(name, root, contents, say, bar)
+            else:
+                there = _build(name, root, contents, say, bar)
     say(f"{name} is prepared, in {there}")
     return there
 
@@ -80,6 +88,8 @@ def _prepared(root: Path, name: str) -> Path | None:
     """Where a data set is that can be opened; an error for what is in the way."""
     if root.exists() and not root.is_dir():
         raise ValueError(f"data_dir {root} is a file: give a directory")
+    if name in IN_FOLDERS:
+        return _prepared_folders(root / name)
     if not prepared_versions(root / name):
         if any(root.glob(f"{name}/[!.]*")):
             raise ValueError(
@@ -94,6 +104,23 @@ def _prepared(root: Path, name: str) -> Path | None:
     if there is None:
         raise ValueError(f"the data set in {root / name} has no split 'train': move it away")
     return there
+
+
+def _prepared_folders(folder: Path) -> Path | None:
+    """A data set of class folders that is there; an error for what is in the way."""
+    if not folder.exists():
+        return None
+    if lacking := [part for part in PARTS if not (folder / part).is_dir()]:
+        raise ValueError(
+            f"{folder} is another one than would be prepared, without {lacking[0]}/: move it away"
+        )
+    return folder
+
+
+def _put_by_hand(name: str, folder: Path) -> dict[str, Path]:
+    """An archive that somebody has put among the raw files instead of them; {} if nobody has."""
+    there = [file for file in RECIPES[name].by_hand if (folder / file).is_file()]
+    return {file: folder / file for file in there[:1]}
 
 
 def _download_all(
@@ -115,6 +142,7 @@ def _download_all(
         except DownloadError as error:
             others = [f.url for f in wanted if f is not file and not (folder / f.name).is_file()]
             more = f", and beside it what is at {' and '.join(others)}" if others else ""
+            more += "".join(f", or as {file} beside it" for file in RECIPES[name].by_hand)
             embedded = "templates" if name == "imdb_reviews" else "digits"
             raise DownloadError(f"{error}{more}. Needs no files: --data {embedded}") from error
     return files
@@ -139,6 +167,27 @@ def _build(
             os.replace(extra, root / name / ".config" / extra.name)
         os.rename(built, target)
         return target
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _build_folders(
+    name: str, root: Path, photos: Photos, say: Callable[[str], None], bar: bool
+) -> Path:
+    """Write the files of class folders, move them to their place."""
+    say(f"writing {name}")
+    staging = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=root))
+    try:
+        with progress_bar(f"writing {name}", wanted=bar) as move:
+            for done, (file, content) in enumerate(photos.files, start=1):
+                place = staging / name / file
+                place.parent.mkdir(parents=True, exist_ok=True)
+                place.write_bytes(content)
+                move(done, RECIPES[name].examples)
+        for remark in photos.remarks:
+            say(remark)
+        os.rename(staging / name, root / name)
+        return root / name
     finally:
         shutil.rmtree(staging, ignore_errors=True)
 

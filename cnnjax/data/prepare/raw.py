@@ -35,7 +35,7 @@ _LEFT_OUT = 1738  # files of cats_vs_dogs, as TFDS counts them
 
 _DAMAGED_TAR = (tarfile.TarError, EOFError, zlib.error)
 # RuntimeError: a password is needed; NotImplementedError: compressed in another way.
-_DAMAGED_ZIP = (zipfile.BadZipFile, EOFError, zlib.error, RuntimeError, NotImplementedError)
+DAMAGED_ZIP = (zipfile.BadZipFile, EOFError, zlib.error, RuntimeError, NotImplementedError)
 
 
 @dataclass(frozen=True)
@@ -174,18 +174,18 @@ def cats_vs_dogs(files: Mapping[str, Path]) -> Contents:
         try:
             with zipfile.ZipFile(archive) as opened:
                 for member in opened.infolist():
-                    match = _PET.fullmatch(_safe(archive, member.filename))
+                    match = _PET.fullmatch(safe_name(archive, member.filename))
                     if match is None or member.is_dir():
                         continue
                     name = member.filename.replace("\\", "/")
-                    _check_size(archive, name, member.file_size)
+                    check_size(archive, name, member.file_size)
                     picture = _jpeg(opened.read(member))
                     if picture is None:
                         skipped.append(name)
                         continue
                     label = match[1].lower()
                     yield name, {"image": picture, "image/filename": name, "label": label}
-        except _DAMAGED_ZIP as error:
+        except DAMAGED_ZIP as error:
             raise ValueError(f"{archive} is damaged: {error}") from None
         if skipped:
             some = ", ".join(skipped[:3]) + (", ..." if len(skipped) > 3 else "")
@@ -239,12 +239,12 @@ def _regular_members(archive: Path) -> Iterator[tuple[str, Callable[[], bytes]]]
     try:
         with tarfile.open(archive, "r:gz") as opened:
             for member in opened:
-                name = _safe(archive, member.name)
+                name = safe_name(archive, member.name)
                 if not member.isfile():
                     continue
 
                 def content(member: tarfile.TarInfo = member, name: str = name) -> bytes:
-                    _check_size(archive, name, member.size)
+                    check_size(archive, name, member.size)
                     file = opened.extractfile(member)
                     assert file is not None  # of a regular file
                     return file.read()
@@ -258,7 +258,7 @@ def _regular_members(archive: Path) -> Iterator[tuple[str, Callable[[], bytes]]]
         raise ValueError(f"{archive} is no .tar.gz file: {error}") from None
 
 
-def _safe(archive: Path, name: str) -> str:
+def safe_name(archive: Path, name: str) -> str:
     """The name of a member; a ValueError for one that leads out of the archive's folder."""
     parts = PurePosixPath(name.replace("\\", "/")).parts
     if ".." in parts or name.startswith(("/", "\\")) or re.match(r"[A-Za-z]:", name):
@@ -269,7 +269,7 @@ def _safe(archive: Path, name: str) -> str:
     return name.removeprefix("./")
 
 
-def _check_size(archive: Path, name: str, size: int) -> None:
+def check_size(archive: Path, name: str, size: int) -> None:
     """Before a member is read into memory."""
     if size > _LARGEST_MEMBER:
         raise ValueError(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cnnjax import paths
-from cnnjax.data.prepare import raw
+from cnnjax.data.prepare import photos, raw
 
 
 @dataclass(frozen=True)
@@ -34,12 +34,18 @@ class Recipe:
     Args:
         title: what it is, in a line.
         examples: how many it has, in all splits.
-        read: its examples, from the paths of its raw files by their names.
+        read: its examples, from the paths of its raw files by their names: contents for a
+            directory of TFDS, or photos for class folders.
+        files_of: the data set of TFDS from whose raw files this one is cut, into class folders;
+            None: it is one of TFDS itself, and written as those are.
+        by_hand: names of archives that cannot be downloaded, any of which does as well.
     """
 
     title: str
     examples: int
-    read: Callable[[Mapping[str, Path]], raw.Contents]
+    read: Callable[[Mapping[str, Path]], raw.Contents | photos.Photos]
+    files_of: str | None = None
+    by_hand: tuple[str, ...] = ()
 
 
 RECIPES = {
@@ -51,7 +57,17 @@ RECIPES = {
         "film reviews, 25,000 to train on, 25,000 to test", 100_000, raw.imdb_reviews
     ),
     "cats_vs_dogs": Recipe("photos of any size, 2 classes", 23_262, raw.cats_vs_dogs),
+    "cats_vs_dogs_small": Recipe(
+        "2,000, 1,000 and 1,000 of these photos, in class folders",
+        4_000,
+        photos.cats_vs_dogs_small,
+        files_of="cats_vs_dogs",
+        by_hand=("train.zip",),  # of Kaggle, which asks who one is
+    ),
 }
+
+# What is no data set of TFDS, but a folder in its directory.
+IN_FOLDERS = tuple(name for name, recipe in RECIPES.items() if recipe.files_of)
 
 
 def raw_files(name: str) -> list[RawFile]:
@@ -69,7 +85,7 @@ def raw_files(name: str) -> list[RawFile]:
     import tensorflow_datasets as tfds
 
     check_name(name)
-    known = tfds.builder_cls(name).url_infos.items()
+    known = tfds.builder_cls(RECIPES[name].files_of or name).url_infos.items()
     return [RawFile(url, info.filename, int(info.size), info.checksum) for url, info in known]
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from cnnjax.data.folders import files_below
 from cnnjax.data.info import Description, content_of, shared_contents
-from cnnjax.data.names import is_folder, is_prepared, path_of
+from cnnjax.data.names import is_folder, is_prepared, path_of, place_of
 from cnnjax.data.tables import PATH_COLUMNS, find_column, header_of
 from cnnjax.data.text.load import TEXTS, find_texts
 from cnnjax.data.text.sources import Found, Texts
@@ -161,7 +161,7 @@ def holds_texts(source: str | Path, data_dir: str | Path | None = None) -> bool:
     if name.lower().endswith(".csv"):
         return path.is_file() and find_column(header_of(path), PATH_COLUMNS) is None
     if is_folder(name, data_dir):
-        files = islice(files_below(path), _LOOKED_AT)
+        files = islice(files_below(place_of(name, data_dir)), _LOOKED_AT)
         endings = Counter(file.suffix.lower() for file in files).most_common(1)
         return bool(endings) and endings[0][0] == ".txt"
     if is_prepared(name, data_dir):

@@ -12,7 +12,7 @@ import numpy as np
 from cnnjax.checks import whole_number
 from cnnjax.core.reading import check_regular, read_json
 from cnnjax.data.dataset import Dataset, Splits, checked_labels
-from cnnjax.data.names import is_folder, is_prepared, not_found
+from cnnjax.data.names import is_folder, is_prepared, not_found, place_of
 from cnnjax.data.sources import set_aside
 from cnnjax.data.text import sources
 from cnnjax.data.text.vocabulary import RESERVED, Vocabulary
@@ -166,7 +166,7 @@ def find_texts(
     if name.lower().endswith(".csv"):
         return sources.csv_texts(Path(name), text_column, label_column, class_names)
     if is_folder(name, data_dir):
-        return sources.folder_texts(Path(name), class_names, progress)
+        return sources.folder_texts(place_of(name, data_dir), class_names, progress)
     root = tfds_directory(data_dir)
     if not is_prepared(name, data_dir):
         own = "NAME.csv, or a folder with a folder of .txt files per class"

@@ -1,0 +1,100 @@
+"""The commands that make the rows and claims of RESULTS.md, for `train_all`.
+
+A row is one line: its group, how many minutes it takes on one core of a CPU, and the experiment
+with its options. $CATS stands for the folder cats_vs_dogs_small, $WEIGHTS for the folder with
+files of weights. Within a group the most valuable stand first. `--out` and `--resume` are given by
+`train_all`.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+GROUPS = ("reported", "studies", "long")
+
+MOBILENET = "mobilenet_v1_1.0_224_dequant.weights.h5"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A command and what it costs.
+
+    Args:
+        group: reported: a figure was reported for it; studies: claims; long: over an hour on one
+            core.
+        minutes: on one core of a CPU.
+        command: experiment and options.
+        resumes: whether it has --resume; else it starts again after an interruption.
+    """
+
+    group: str
+    minutes: float
+    command: str
+    resumes: bool = True
+
+    @property
+    def needs(self) -> list[str]:
+        """Names of the folders that stand for themselves in the command.
+
+        >>> Row("reported", 5, "feature_extraction --data $CATS --weights $WEIGHTS/net.h5").needs
+        ['CATS', 'WEIGHTS']
+        """
+        return sorted(set(re.findall(r"\$([A-Z]+)", self.command)))
+
+    @property
+    def name(self) -> str:
+        """Of its folder: the same whatever its number of seeds, so that more of them go on there.
+
+        >>> Row("reported", 5, "cats_vs_dogs --data $CATS --seeds 3").name
+        'cats_vs_dogs-data-CATS'
+        """
+        kept = re.sub(r"\s--seeds[ =]\S+", "", self.command)
+        return re.sub(r"[^A-Za-z0-9_.=]+", "-", kept).strip("-")
+
+
+ROWS = (
+    Row("reported", 6, "mnist_convnet --seeds 3"),
+    Row("reported", 6, "mnist_dense_vs_conv --seeds 3"),
+    Row("reported", 32, "cifar10 --model plain --seeds 3"),
+    Row("reported", 35, "imdb_conv1d --seeds 3"),
+    Row("reported", 45, "mnist_lenet --seeds 3"),
+    Row("reported", 6, f"feature_extraction --data $CATS --weights $WEIGHTS/{MOBILENET} --seeds 3"),
+    Row("reported", 2, "quickstart --seeds 3"),
+    Row("reported", 10, "mnist_convnet --recipe tuned --seeds 3"),
+    Row("reported", 40, "cifar10 --model plain --recipe tuned --seeds 3"),
+    Row("reported", 20, "imdb_conv1d --recipe tuned --seeds 3"),
+    Row("reported", 30, "mnist_lenet --recipe tuned --seeds 3"),
+    Row("studies", 12, "pooling_head --seeds 3"),
+    Row("studies", 14, "downsampling --seeds 3"),
+    Row("studies", 10, "dense_head --seeds 3"),
+    Row("studies", 20, "activation_choice --seeds 3"),
+    Row("studies", 25, "time_series --seeds 3"),
+    Row("studies", 35, "training_size --sizes 100 300 1000 3000 6000 12000 --seeds 3"),
+    Row("studies", 20, "im2col_convnet --seeds 3", resumes=False),
+    Row("long", 140, "cifar10 --model deep --seeds 3"),
+    Row("long", 110, "cats_vs_dogs --data $CATS --seeds 3"),
+    Row("long", 400, "cats_vs_dogs --data $CATS --cure augmented --seeds 3"),
+    Row("long", 110, "cats_vs_dogs --data $CATS --cure dropout --seeds 3"),
+    Row("long", 110, "cats_vs_dogs --data $CATS --cure decay --seeds 3"),
+    Row("long", 150, "cifar10 --model deep --augment mild --seeds 3"),
+    Row("long", 150, "cifar10 --model deep --augment reported --seeds 3"),
+    Row("long", 180, "cifar10 --model deep --recipe tuned --seeds 3"),
+    Row("long", 800, "cifar_choices --seed 10 --seeds 5"),
+    Row("long", 90, f"fine_tuning --data $CATS --weights $WEIGHTS/{MOBILENET} --seeds 3"),
+    Row(
+        "long", 90,
+        f"fine_tuning --recipe tuned --data $CATS --weights $WEIGHTS/{MOBILENET} --seeds 3",
+    ),
+    Row(
+        "long", 70,
+        f"two_stage --data $CATS --weights $WEIGHTS/{MOBILENET} --cut conv_dw_12 --seeds 3",
+    ),
+    Row("long", 240, "separable --seeds 3"),
+    Row("long", 170, "separable --recipe reported --seeds 3"),
+    Row("long", 120, "imdb_conv1d --model gru --seeds 3"),
+    Row("long", 120, "imdb_conv1d --model lstm --seeds 3"),
+    Row("long", 120, "captcha --seeds 3"),
+    Row("long", 150, "training_size --sizes 30000 60000 --seeds 3"),
+    Row("long", 200, "separable --data $CATS --image-size 96 --epochs 100 --seeds 3"),
+)  # fmt: skip
