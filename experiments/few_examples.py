@@ -149,7 +149,7 @@ class FewOptions(Options):
 
     task: Literal["digits", "pets", "reviews", "series"] = "digits"
     """What is learned."""
-    data: str | None = None
+    data: str = ""
     """Another data set than the task's usual one; pets: the folder of photos."""
     sizes: tuple[int, ...] = ()
     """Numbers of training examples; default: the task's."""

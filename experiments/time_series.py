@@ -115,7 +115,8 @@ def resolved(options: SeriesOptions) -> SeriesOptions:
 
 def google_volume(length: int, horizon: int) -> cj.data.Series:
     """The logarithm of Google's daily trading volume, which Matplotlib ships, cut as any other."""
-    prices = get_sample_data("goog.npz")["price_data"]
+    file: Any = get_sample_data("goog.npz")
+    prices = file["price_data"]
     values = np.log(prices["volume"].astype(np.float64))
     total = len(values)
     ends = (round(0.7 * total), round(0.8 * total), total)
@@ -127,14 +128,14 @@ def load(options: SeriesOptions) -> cj.data.Series:
     options = resolved(options)
     assert options.length is not None
     assert options.horizon is not None
-    cut = {"length": options.length, "horizon": options.horizon}
+    length, horizon = options.length, options.horizon
     if options.data == GOOGLE:
         if options.column is not None:
             raise ValueError(f"column={options.column!r} is for a file, and {GOOGLE} is none")
-        series = google_volume(**cut)
+        series = google_volume(length, horizon)
     else:
         file = None if options.data == GENERATED else options.data
-        series = cj.data.load_series(file, options.column, **cut)
+        series = cj.data.load_series(file, options.column, length=length, horizon=horizon)
     if not options.seasons:
         raise ValueError("seasons must name at least one period, e.g. --seasons 24")
     for season in options.seasons:

@@ -15,10 +15,11 @@ from keras import layers
 import cnnjax as cj
 from cnnjax import paths
 from cnnjax.data.series import generate_series
+from cnnjax.experiment import build_model
 from cnnjax.models import receptive_fields
 from cnnjax.models.registry import build
-from cnnjax.results.claims import read_claims
 from experiments import _shuffling, time_series
+from experiments._series_claims import measured
 
 SHAPE = (40, 1)
 ARGUMENTS: dict[str, dict[str, Any]] = {
@@ -324,34 +325,33 @@ def test_the_real_series_is_the_one_that_matplotlib_ships() -> None:
         time_series.load(time_series.SeriesOptions(data="google_volume", column="close"))
 
 
-@pytest.mark.usefixtures("one_setting")
-def test_claims_on_a_real_series_are_written_for_every_seed(tmp_path: Path) -> None:
-    options = time_series.SeriesOptions(
-        data="google_volume", epochs=1, seeds=2, out=str(tmp_path / "out")
-    )
-    runs = time_series.main(options)
-    module = runs["series_gru"][0].model.module
-    assert (module.values_per_step, runs["series_conv1d"][0].model.module.dilations[-1]) == (5, 16)
-    claims = {c.text: c for c in read_claims(tmp_path / "out" / "claims.json")[0]}
+def test_claims_are_of_errors_and_changes_of_every_seed() -> None:
+    options = time_series.resolved(time_series.SeriesOptions(data="google_volume"))
     series = time_series.load(options)
-    simple = [
-        np.abs(f - series.future("test")).mean()
-        for f in time_series.baselines(series, (5, 20)).values()
-    ]
-    beats = claims["Google's volume: the GRU forecast better than every forecast without a net"]
-    assert beats.first == (1.0, 1.0)
-    error = runs["series_gru"][1].metrics["test_absolute_error"] * series.deviation
-    assert beats.second[1] == pytest.approx(error / min(simple), rel=1e-4)
-    blind = claims[
-        "Google's volume: blocks beyond the convolutions' window matter to the GRU, not to them"
-    ]
-    assert blind.second == (0.0, 0.0)
-    assert min(blind.first) > 0
-    inside = claims[
-        "Google's volume: the order of blocks within their window matters to the convolutions"
-    ]
-    assert min(inside.first) > 0
-    assert any(claim.within == 0.05 for claim in claims.values())
+    models = {
+        name: build_model(time_series.experiment(name, {}, options), series.splits)
+        for name in time_series.NETS
+    }
+    assert models["series_gru"].module.values_per_step == 5  # type: ignore[attr-defined]
+    found = _shuffling.shufflings(series, models, 5)
+    truth = series.future("test")
+    simple = {"poor": truth + 2, "good": truth - 1}
+    nets = {
+        "series_conv1d": [truth + 0.5, truth + 0.25],
+        "series_gru": [truth - 0.75, truth + 0.5],
+    }
+    claims = measured("Volume", series, simple, nets, [found, found])
+    conv, gru, alike, blind, inside = claims
+    assert conv.text == "Volume: the convolutions forecast better than every forecast without a net"
+    for claim, first, second in (
+        (conv, (1, 1), (0.5, 0.25)),
+        (gru, (1, 1), (0.75, 0.5)),
+        (alike, (0.75, 0.5), (0.5, 0.25)),
+    ):
+        np.testing.assert_allclose([claim.first, claim.second], [first, second], rtol=1e-9)
+    assert alike.within == 0.05
+    assert (blind.second, inside.second) == ((0, 0), (0, 0))
+    assert min(*blind.first, *inside.first) > 0
 
 
 def test_a_gru_reads_several_values_a_step() -> None:
