@@ -11,6 +11,7 @@ from cnnjax.data.images import INTERPOLATIONS, RESIZE_POLICIES, read_image, resi
 from cnnjax.data.info import Description, describe
 from cnnjax.data.loader import Batch, Loader, prefetch
 from cnnjax.data.names import EMBEDDED, KNOWN, how_to_get, prepared_names
+from cnnjax.data.one_hot import one_hot
 from cnnjax.data.picture_tables import scan_table
 from cnnjax.data.prepare import RECIPES, prepare
 from cnnjax.data.scan import Scan
@@ -58,6 +59,7 @@ __all__ = [
     "load_captchas",
     "load_series",
     "load_texts",
+    "one_hot",
     "pictures_read",
     "prefetch",
     "prepare",
