@@ -106,6 +106,10 @@ ROWS = (
     Row("long", 120, "imdb_conv1d --model lstm --seeds 3"),
     Row("long", 120, "captcha --seeds 3"),
     Row("long", 120, "captcha --renderer captcha --seeds 3"),
+    Row(
+        "long", 120,
+        "captcha --renderer captcha --symbols 123456789ABCDEFGHIJKLMNPQRSTUVWXYZ --seeds 3",
+    ),
     Row("long", 150, "training_size --sizes 30000 60000 --seeds 3"),
     Row("long", 200, "separable --data $CATS --image-size 96 --epochs 100 --seeds 3"),
 )  # fmt: skip
