@@ -14,6 +14,7 @@ from dataclasses import dataclass
 GROUPS = ("reported", "studies", "long")
 
 MOBILENET = "mobilenet_v1_1.0_224_dequant.weights.h5"
+SMALL_MOBILENET = "mobilenet_v1_0.25_224_keras.weights.h5"
 
 
 @dataclass(frozen=True)
@@ -78,8 +79,17 @@ ROWS = (
     Row("studies", 13, "few_examples --task pets --data $CATS --seeds 3"),
     Row("studies", 35, "training_size --sizes 100 300 1000 3000 6000 12000 --seeds 3"),
     Row("studies", 20, "im2col_convnet --seeds 3", resumes=False),
+    Row("studies", 25, "photo_augmentation --data $CATS --sizes 200 --seeds 5"),
+    Row("studies", 55, "photo_augmentation --data $CATS --sizes 2000 --seeds 4"),
+    Row(
+        "studies", 5,
+        f"own_images $CATS --weights $WEIGHTS/{SMALL_MOBILENET} --alpha 0.25 --image-size 128 "
+        "--seeds 3",
+    ),
+    Row("studies", 30, "own_images $CATS --image-size 64 --seeds 3"),
     Row("long", 140, "cifar10 --model deep --seeds 3"),
     Row("long", 110, "cats_vs_dogs --data $CATS --seeds 3"),
+    Row("long", 225, "cats_vs_dogs --data $CATS --recipe tuned --seeds 3"),
     Row("long", 400, "cats_vs_dogs --data $CATS --cure augmented --seeds 3"),
     Row("long", 110, "cats_vs_dogs --data $CATS --cure dropout --seeds 3"),
     Row("long", 110, "cats_vs_dogs --data $CATS --cure decay --seeds 3"),
@@ -105,6 +115,7 @@ ROWS = (
         "conv_or_recurrent --length 500 --train-examples 20000 --epochs 10 --seeds 5",
     ),
     Row("long", 120, "captcha --seeds 3"),
+    Row("long", 120, "captcha --renderer captcha --seeds 3"),
     Row("long", 150, "training_size --sizes 30000 60000 --seeds 3"),
     Row("long", 200, "separable --data $CATS --image-size 96 --epochs 100 --seeds 3"),
 )  # fmt: skip

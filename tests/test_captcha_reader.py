@@ -239,7 +239,12 @@ def test_gradcam_draws_a_picture_for_each_position(
     command_line(
         ["gradcam", str(run.directory), *pictures, "--out", str(tmp_path), "--layer", "relu3"]
     )
-    assert len(capsys.readouterr().out.splitlines()) == 3  # of each, and both
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[:5]] == [
+        "photo",
+        *(2 * [Path(f).stem] for f in pictures),
+    ]
+    assert len(lines) == 5 + 2 * (1 + 2 * 2) + 1
     for file in pictures:
         stored = np.load(tmp_path / f"{Path(file).stem}_gradcam.npz")
         assert stored["heatmaps"].shape == (2, 32, 64)
