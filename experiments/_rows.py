@@ -73,7 +73,7 @@ ROWS = (
     Row("studies", 6, "time_series --seeds 5"),
     Row("studies", 2, "time_series --data google_volume --seeds 8"),
     Row("studies", 30, "conv_or_recurrent --seeds 5"),
-    Row("studies", 10, "few_examples --task digits --seeds 4"),
+    Row("studies", 12, "few_examples --task digits --seeds 3"),
     Row("studies", 8, "few_examples --task reviews --seeds 5"),
     Row("studies", 4, "few_examples --task series --seeds 8"),
     Row("studies", 13, "few_examples --task pets --data $CATS --seeds 3"),
