@@ -36,21 +36,6 @@ NAME = "conv_or_recurrent"
 
 NETS = ("conv1d", "gru", "lstm")
 
-CLAIMS = tuple(
-    claim
-    for net, words in (("gru", "a GRU"), ("lstm", "an LSTM"))
-    for claim in (
-        Claim(
-            f"A 1-D convolution is right about as often as {words}, within a point",
-            f"{NAME}/conv1d", f"{NAME}/{net}", "test_accuracy", within=0.01,
-        ),
-        Claim(
-            f"An epoch of {words} takes longer than one of the 1-D convolution",
-            f"{NAME}/{net}", f"{NAME}/conv1d", "seconds",
-        ),
-    )
-)  # fmt: skip
-
 GRID: dict[str, dict[str, Any]] = {
     f"{rate:g}{words}": {"learning_rate": rate, "augment": augment}
     for words, augment in (("", None), (", words dropped", WordDropout(0.2)))
@@ -71,6 +56,36 @@ class ComparisonOptions(Options):
     """Texts to train on; None: all that are not set aside."""
 
 
+def name_of(net: str, options: ComparisonOptions) -> str:
+    """The name of an experiment; of another size than usual a name of its own."""
+    usual = ComparisonOptions()
+    size = (options.length, options.train_examples)
+    if size == (usual.length, usual.train_examples):
+        return f"{NAME}/{net}"
+    return f"{NAME}/{options.train_examples or 'all'}x{options.length}/{net}"
+
+
+def claims_of(options: ComparisonOptions) -> list[Claim]:
+    """On accuracy and time of an epoch, of the size that the options ask for."""
+    conv, claims = name_of("conv1d", options), []
+    for net, words in (("gru", "a GRU"), ("lstm", "an LSTM")):
+        other = name_of(net, options)
+        claims += [
+            Claim(
+                f"A 1-D convolution is right about as often as {words}, within a point",
+                conv, other, "test_accuracy", within=0.01,
+            ),
+            Claim(
+                f"An epoch of {words} takes longer than one of the 1-D convolution",
+                other, conv, "seconds",
+            ),
+        ]  # fmt: skip
+    return claims
+
+
+CLAIMS = tuple(claims_of(ComparisonOptions()))
+
+
 def experiment(net: str, settings: Mapping[str, Any], options: ComparisonOptions) -> Experiment:
     """The training of one net with settings of the grid."""
     texts = imdb_conv1d.ImdbOptions(data=options.data, model=net, length=options.length)  # type: ignore[arg-type]
@@ -79,7 +94,7 @@ def experiment(net: str, settings: Mapping[str, Any], options: ComparisonOptions
     )
     plain = replace(
         imdb_conv1d.experiment(texts),
-        name=f"{NAME}/{net}",
+        name=name_of(net, options),
         training=training,
         train_examples=options.train_examples,
         validation_last=False,
@@ -130,7 +145,7 @@ def main(options: ComparisonOptions) -> dict[str, list[cj.Run]]:
     }
     _studies.compare(folder / f"{NAME}.md", runs, columns)
     _studies.draw(folder / f"{NAME}.png", runs, _studies.CURVES)
-    write_claims(folder, [*CLAIMS, *measured(runs)])
+    write_claims(folder, [*claims_of(options), *measured(runs)])
     return runs
 
 

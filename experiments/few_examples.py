@@ -4,7 +4,7 @@ A curve of the training size for each of four tasks, every net trained for the s
 at every size and in every way, and taken after the last one; one seed takes the examples of a
 smaller size from those of the next larger one, and all ways the same.
 
-- digits: LeNet on MNIST, from 5 images a class on; plain, with weight decay and label smoothing,
+- digits: LeNet on MNIST, from 10 images a class on; plain, with weight decay and label smoothing,
   and with shifts and turns beside.
 - pets: the convnet of `cats_vs_dogs` on photos of 64x64 pixels, from 50 a class on; plain, with
   dropout, and with mirroring, shifts and zoom beside.
@@ -18,6 +18,7 @@ Augmentation of words and series are functions of a key and one example as that 
 `cj.augment.WordDropout`, `Jitter`, `WindowWarp`.
 
 Command:   python -m experiments.few_examples --task digits --data-dir DIR --seeds 5
+           python -m experiments.few_examples --task digits --data digits --sizes 100 500
            python -m experiments.few_examples --task pets --data FOLDER --seeds 5
            python -m experiments.few_examples --task reviews --data-dir DIR --seeds 5
            python -m experiments.few_examples --task series --seeds 10
@@ -83,7 +84,7 @@ _DROPOUT = {"weight_decay": 0.1}
 TASKS = {
     "digits": Task(
         "lenet",
-        (50, 200, 500, 2000),
+        (100, 500, 2000),
         {
             "plain": {},
             "regularised": _DECAY,
@@ -94,6 +95,7 @@ TASKS = {
         batch_size=64,
         steps=600,
         data="mnist",
+        experiment={"test": 0.2},  # of data that have no such part
     ),
     "pets": Task(
         "cats_convnet",

@@ -84,9 +84,11 @@ def test_convolutions_and_recurrent_nets_are_searched_confirmed_and_claimed(
     runs = conv_or_recurrent.main(options)
     assert list(runs) == ["conv1d", "gru", "lstm"]
     record = json.loads((tmp_path / "gru" / "run.json").read_text())
-    assert record["experiment"] == "conv_or_recurrent/gru"
+    assert record["experiment"] == "conv_or_recurrent/128x48/gru"
     assert record["data"]["train"]["examples"] == 128
     claims = read_claims(tmp_path / "claims.json")[0]
+    assert claims[0].second == record["experiment"]  # type: ignore[union-attr]
+    assert conv_or_recurrent.CLAIMS[0].second == "conv_or_recurrent/gru"
     assert [claim.metric for claim in claims] == [
         "test_accuracy", "seconds", "test_accuracy", "seconds",
         "seconds of training", "seconds of training",
