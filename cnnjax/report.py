@@ -33,6 +33,9 @@ _CAPTIONS = {
     "mistakes": "The worst mistakes: wrong answers given with the highest probability",
 }
 
+# A text in PNG files that hold pixels of a figure for use elsewhere: a report shows the figure.
+BARE = {"Purpose": "pixels of a figure, alone"}
+
 _PNG_END = b"IEND\xaeB`\x82"  # Pillow does not look at its checksum
 
 _WORST = 16  # mistakes shown
@@ -221,20 +224,23 @@ def _figures(folder: Path) -> list[str]:
     for file in files:
         try:
             content = read_bytes(file, "figure")
-            described = _description(content)
+            about = _texts(content)
         except FileNotFoundError:  # drawn anew by another process: there is none just now
             continue
         except ValueError as error:  # cut off, or no picture
             results.append(f"<p>{html.escape(plain(file.name))} is not shown: {error}</p>")
             continue
+        if BARE.items() <= about.items():
+            continue
+        described = about.get("Description", "")
         caption = _CAPTIONS.get(file.stem) or described or file.stem.replace("_", " ")
         inside_it = described and file.stem not in _CAPTIONS
         (inside if inside_it else results).append(_figure(content, caption))
     return [*results, "<h2>Looking inside</h2>", *inside] if inside else results
 
 
-def _description(content: bytes) -> str:
-    """The caption that `gallery.save_picture` keeps in a PNG file; "" where there is none.
+def _texts(content: bytes) -> dict[str, str]:
+    """Those in a PNG file by name; its "Description" is the caption of `gallery.save_picture`.
 
     Raises:
         ValueError: if it is no whole PNG file.
@@ -243,13 +249,13 @@ def _description(content: bytes) -> str:
 
     try:
         with Image.open(io.BytesIO(content), formats=("PNG",)) as picture:
-            caption = str(picture.info.get("Description", ""))
+            texts = {str(k): v for k, v in picture.info.items() if isinstance(v, str)}
             picture.verify()
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ValueError("it is not a whole PNG file") from error
     if not content.rstrip(b"\0").endswith(_PNG_END):
         raise ValueError("it is not a whole PNG file")
-    return caption
+    return texts
 
 
 def _figure(content: bytes, caption: str) -> str:

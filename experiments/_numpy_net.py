@@ -107,7 +107,40 @@ class Adam:
             params[path] -= rate * self.mean[path] / (np.sqrt(self.square[path]) + 1e-7)
 
 
-OPTIMIZERS: dict[str, type[Sgd] | type[Adam]] = {"sgd": Sgd, "adam": Adam}
+class AdamW(Adam):
+    """Adam beside which the kernels decay (Loshchilov & Hutter 2019), in place.
+
+    Args:
+        decay: `w <- w - rate decay w` in every step.
+    """
+
+    def __init__(self, decay: float) -> None:
+        super().__init__()
+        self.decay = decay
+
+    def update(self, params: Parameters, gradients: Parameters, rate: float) -> None:
+        """One step at a learning rate."""
+        for path in gradients:
+            if path.endswith("kernel"):
+                params[path] *= 1 - rate * self.decay
+        super().update(params, gradients, rate)
+
+
+def make_optimizer(name: str, decay: float = 0.0) -> Sgd | Adam:
+    """The optimiser of this name.
+
+    Args:
+        name: "sgd", "adamw" or "adam".
+        decay: of the kernels, of "adamw".
+
+    Raises:
+        ValueError: for a decay of another optimiser.
+    """
+    if decay and name != "adamw":
+        raise ValueError(f"weight_decay belongs to 'adamw', got optimizer={name!r}")
+    if name == "adamw":
+        return AdamW(decay)
+    return Sgd() if name == "sgd" else Adam()
 
 
 def sides(params: Parameters, x: np.ndarray) -> tuple[bytes, ...]:

@@ -72,15 +72,17 @@ def _train_changed(
     make: Callable[[AnyOptions], Experiment], change: Change, options: AnyOptions
 ) -> cj.Run:
     experiment = make(options)
-    # What `load` says of the data would not make these again.
-    splits = replace(change(load_data(experiment), options.seed), source=None)
+    splits = change(load_data(experiment), options.seed)
     return run_experiment(experiment, options.out, splits=splits)
 
 
 def map_images(
     splits: cj.data.Splits, change: Callable[[np.ndarray], np.ndarray]
 ) -> cj.data.Splits:
-    """Splits whose images of every part went through a function of uint8 [N, H, W, C]."""
+    """Splits whose images of every part went through a function of uint8 [N, H, W, C].
+
+    They have no source: what `load` says of the data would not make them again.
+    """
     parts = {
         name: replace(part, images=change(np.asarray(part.images[:])))
         for name, part in splits.parts.items()

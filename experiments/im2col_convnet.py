@@ -51,13 +51,13 @@ from cnnjax.training.optim import make_schedule
 from cnnjax.weights import save_npz
 from cnnjax.weights.arrays import load_npz
 from experiments._numpy_net import (
-    OPTIMIZERS,
     Parameters,
     against_differences,
     against_jax,
     largest_difference,
     logits_of,
     loss_and_gradients,
+    make_optimizer,
     unit,
 )
 from experiments._pictures import table
@@ -77,10 +77,12 @@ class Config:
     """Number of runs, with the seeds seed, seed + 1, ...; the mean and its spread are printed."""
     init: Init | Literal["all"] = "normal"
     """Spread of the kernels: 0.01, He's or Xavier's; all: a run of each, and their losses drawn."""
-    optimizer: Literal["adam", "sgd"] = "adam"
+    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
     """Of both nets."""
     learning_rate: float = 1e-3
     """At the beginning."""
+    weight_decay: float = 0.0
+    """Of the kernels, by AdamW."""
     schedule: Literal["cosine", "constant"] = "cosine"
     """How the learning rate falls, to zero at the end, or does not."""
     epochs: int = 10
@@ -116,11 +118,14 @@ def experiment(config: Config) -> Experiment:
         batch_size=config.batch_size,
         optimizer=config.optimizer,
         learning_rate=config.learning_rate,
+        weight_decay=config.weight_decay,
         schedule=config.schedule,
         monitor=None,
         seed=config.seed,
     )
-    settings = ("epochs", "batch_size", "optimizer", "learning_rate", "schedule")
+    settings = (
+        "epochs", "batch_size", "optimizer", "learning_rate", "weight_decay", "schedule"
+    )  # fmt: skip
     default = Config()
     changed = {k: v for k in settings if (v := getattr(config, k)) != getattr(default, k)}
     return Experiment(
@@ -141,7 +146,7 @@ def train(
 ) -> tuple[list[dict[str, float]], list[float]]:
     """Train in place, on the batches that `cj.fit` takes; returns epochs and losses of steps."""
     loader = cj.data.Loader(splits.train, config.batch_size, shuffle=True, seed=config.seed)
-    optimizer = OPTIMIZERS[config.optimizer]()
+    optimizer = make_optimizer(config.optimizer, config.weight_decay)
     rate = make_schedule(experiment(config).training, config.epochs * loader.steps)
     epochs: list[dict[str, float]] = []
     losses: list[float] = []

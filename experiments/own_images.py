@@ -6,6 +6,8 @@ train/, validation/ and test/, 15 % are set aside for each of the last two.
 
 Command:   python -m experiments.own_images FOLDER [--weights FILE --backbone mobilenet]
            cnnjax predict RUN PHOTO ...
+           cnnjax data export cifar10 animals --classes bird cat deer dog frog horse
+           python -m experiments.own_images animals --image-size 64
 
 Reported:  no figure; yours.
 

@@ -21,6 +21,8 @@ Reported:  what each experiment says. Printed is what is left and about how long
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import tarfile
 import tempfile
 from collections.abc import Sequence
@@ -87,6 +89,8 @@ def main(options: TrainAllOptions) -> None:
     if options.list:
         _show(queue)
         return
+    if options.gpu and (found := backend()) == "cpu":
+        raise ValueError(f"--gpu needs a GPU, and JAX finds none here: its backend is {found}")
     queue.folder.mkdir(parents=True, exist_ok=True)
     for row in queue.without:
         print(f"left out: {row.command} (needs {queue.wanted(row)})")
@@ -100,6 +104,15 @@ def main(options: TrainAllOptions) -> None:
         raise SystemExit(1)
     if queue.interrupted:
         raise KeyboardInterrupt("interrupted: the same call goes on from there")
+
+
+def backend() -> str:
+    """What JAX computes on, asked in another process, which gives the GPU's memory back."""
+    text = "import jax; print(jax.default_backend())"
+    answer = subprocess.run(
+        [sys.executable, "-c", text], capture_output=True, text=True, check=True
+    )
+    return answer.stdout.strip()
 
 
 def chosen(only: str | None, rows: Sequence[Row], order: Sequence[str] = GROUPS) -> list[Row]:

@@ -29,7 +29,15 @@ import numpy as np
 import cnnjax as cj
 from cnnjax import plot
 from cnnjax.cli import command
-from cnnjax.experiment import Experiment, Options, load_data, run_variants
+from cnnjax.experiment import (
+    Claim,
+    Experiment,
+    Measured,
+    Options,
+    load_data,
+    run_variants,
+    write_claims,
+)
 from cnnjax.metrics import deviation
 from cnnjax.results import Result, collect, spread
 from experiments import _studies
@@ -39,6 +47,17 @@ MODELS = {"mlp": "dense net of 512 units", "lenet": "LeNet"}
 SIZES = (100, 300, 1000, 3000, 6000, 12_000, 30_000, 60_000)
 
 BATCH, LEAST_EPOCHS, LEAST_STEPS = 64, 10, 600
+
+
+def claim_of(size: int) -> Claim:
+    """That the convnet is ahead at a size."""
+    return Claim(
+        f"LeNet is ahead of the dense net on {size:,} training images",
+        f"training_size/lenet/{size}", f"training_size/mlp/{size}", "test_accuracy",
+    )  # fmt: skip
+
+
+CLAIMS = tuple(map(claim_of, SIZES))
 
 
 @dataclass(frozen=True)
@@ -117,7 +136,33 @@ def draw(results: Sequence[Result], folder: Path) -> Path:
     figure = folder / "training_size.png"
     plot.save(plot.mean_curves({"test accuracy": curves}, "training images", log=True), figure)
     print(f"figure: {figure}")
+    if claims := _claims(found):
+        write_claims(folder, claims)
     return figure
+
+
+def _claims(found: dict[str, dict[int, Result]]) -> list[Claim | Measured]:
+    """The convnet's lead at every size that both models have, and that it grows as data get few."""
+    leads: dict[int, dict[int, float]] = {}
+    for size in sorted(set.intersection(*map(set, found.values()))):
+        first, last = (_by_seed(by_size[size]) for by_size in found.values())
+        leads[size] = {seed: last[seed] - first[seed] for seed in first if seed in last}
+    claims: list[Claim | Measured] = [claim_of(size) for size in leads]
+    if len(leads) < 2:
+        return claims
+    least, most = min(leads), max(leads)
+    if seeds := [seed for seed in leads[least] if seed in leads[most]]:
+        small, large = ([leads[size][seed] for seed in seeds] for size in (least, most))
+        text = f"LeNet's lead is larger on {least:,} training images than on {most:,}"
+        names = (f"lead on {size:,} images" for size in (least, most))
+        claims.append(
+            Measured(text, next(names), small, next(names), large, "seeds", "test accuracy")
+        )
+    return claims
+
+
+def _by_seed(result: Result) -> dict[int, float]:
+    return {run["seed"]: run["metrics"]["test_accuracy"] for run in result.runs}
 
 
 def _curve(by_size: dict[int, Result]) -> np.ndarray:

@@ -239,7 +239,12 @@ def test_gradcam_draws_a_picture_for_each_position(
     command_line(
         ["gradcam", str(run.directory), *pictures, "--out", str(tmp_path), "--layer", "relu3"]
     )
-    assert len(capsys.readouterr().out.splitlines()) == 3  # of each, and both
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[:5]] == [
+        "photo",
+        *(2 * [Path(f).stem] for f in pictures),
+    ]
+    assert len(lines) == 5 + 2 * (1 + 2 * 2) + 1
     for file in pictures:
         stored = np.load(tmp_path / f"{Path(file).stem}_gradcam.npz")
         assert stored["heatmaps"].shape == (2, 32, 64)
@@ -289,6 +294,15 @@ def test_accuracies_by_position_and_symbol_and_what_is_mistaken() -> None:
     assert "whole CAPTCHAs right: 50.00 %" in text
     assert "by position: 50.00 %, 75.00 %" in text
     assert "A as B (2), B as A (1)" in text
+
+
+def test_the_texts_may_be_of_fewer_symbols() -> None:
+    options = captcha.CaptchaOptions(symbols="AB8", train_pictures=9, test_pictures=2)
+    train = captcha.data(options).train
+    assert train.label_names == ("A", "B", "8")
+    assert set(train.labels.ravel()) <= {0, 1, 2}
+    assert captcha.experiment(options).name == "captcha/pillow/3-symbols"
+    assert captcha.experiment(captcha.CaptchaOptions()).name == "captcha/pillow"
 
 
 def test_no_test_pictures_are_refused() -> None:

@@ -139,7 +139,8 @@ def test_variants_are_trained_on_changed_data(tmp_path: Path) -> None:
     # Both start from the same weights, each has its own data, which no name makes again.
     assert plain["initial_hash"] == fixed["initial_hash"]
     assert plain["data"]["train"]["fingerprint"] != fixed["data"]["train"]["fingerprint"]
-    assert not plain.get("source")
+    assert plain["source"]["data"] == "digits"
+    assert not fixed.get("source")
 
 
 def test_jpeg_cost_compares_and_claims(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

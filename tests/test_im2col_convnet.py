@@ -126,16 +126,23 @@ def test_results_and_pictures_are_in_the_run_directory(trained: im2col_convnet.R
 
 
 @pytest.mark.parametrize(
-    ("optimizer", "rate", "schedule"),
-    [("adam", 1e-3, "cosine"), ("sgd", 0.1, "cosine"), ("adam", 1e-3, "constant")],
+    ("optimizer", "rate", "decay", "schedule"),
+    [
+        ("adam", 1e-3, 0.0, "cosine"),
+        ("adamw", 1e-3, 20.0, "cosine"),
+        ("sgd", 0.1, 0.0, "cosine"),
+        ("adam", 1e-3, 0.0, "constant"),
+    ],
 )
-def test_it_takes_the_steps_that_fit_takes(optimizer: Any, rate: float, schedule: Any) -> None:
+def test_it_takes_the_steps_that_fit_takes(
+    optimizer: Any, rate: float, decay: float, schedule: Any
+) -> None:
     digits = cj.data.load("digits")
     few = digits.train.subset(slice(0, 130))
     splits = cj.data.Splits(few, test=few)
     config = im2col_convnet.Config(
         init="he", seed=3, epochs=1, batch_size=50, optimizer=optimizer, learning_rate=rate,
-        schedule=schedule,
+        weight_decay=decay, schedule=schedule,
     )  # fmt: skip
     plan = im2col_convnet.experiment(config)
     model = cj.create_model("simple_convnet", initializer="he", seed=3)
@@ -149,6 +156,11 @@ def test_it_takes_the_steps_that_fit_takes(optimizer: Any, rate: float, schedule
     for path, expected in paths.flatten(run.model.params).items():
         taken = np.abs(np.asarray(expected) - before[path]).max()
         np.testing.assert_allclose(params[path], expected, atol=0.01 * taken, err_msg=path)
+
+
+def test_a_decay_of_another_optimiser_is_refused() -> None:
+    with pytest.raises(ValueError, match="weight_decay belongs to 'adamw', got optimizer='sgd'"):
+        _numpy_net.make_optimizer("sgd", 0.1)
 
 
 def test_a_loss_that_is_not_finite_stops_the_training() -> None:

@@ -16,13 +16,15 @@ from PIL import Image
 
 import cnnjax as cj
 from cnnjax import cli, paths
-from cnnjax.experiment import for_every_seed
+from cnnjax.experiment import for_every_seed, load_data
+from cnnjax.results import read_claims
 from experiments import (
     cats_vs_dogs,
     cifar10,
     feature_extraction,
     fine_tuning,
     own_images,
+    photo_augmentation,
     two_stage,
 )
 from experiments._backbones import BackboneOptions, report_stages
@@ -296,8 +298,58 @@ def test_dogs_against_cats_is_as_reported() -> None:
         rotation=40, width_shift=0.2, height_shift=0.2, shear=0.2, zoom=0.2, horizontal_flip=True
     )
     assert cats_vs_dogs.experiment(cats_vs_dogs.CatsOptions(cure="decay")).training.weight_decay > 0
+    assert cured.recipe == "reported"
     model = cj.create_model("cats_convnet")
     assert cj.summary(model).parameters == 3_453_121
+
+
+def test_dogs_against_cats_tuned_is_the_same_net_on_the_same_photos() -> None:
+    cured = cats_vs_dogs.experiment(cats_vs_dogs.CatsOptions(cure="augmented"))
+    tuned = cats_vs_dogs.experiment(cats_vs_dogs.CatsOptions(recipe="tuned"))
+    assert tuned == replace(cured, recipe="tuned", training=cats_vs_dogs.TUNED)
+    assert tuned.reported == {"val_accuracy": 0.81}
+    with pytest.raises(ValueError, match="--cure decay is for --recipe reported"):
+        cats_vs_dogs.experiment(cats_vs_dogs.CatsOptions(recipe="tuned", cure="decay"))
+
+
+def test_augmentation_on_photos_differs_in_nothing_else_and_is_claimed_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained: list[cj.experiment.Experiment] = []
+
+    def run_variants(variants: Any, options: Any) -> dict[str, list[cj.Run]]:
+        trained.extend(make(options) for make in variants.values())
+        history = {"accuracy": np.ones(1), "seconds": np.ones(1)}
+        run = cj.Run(None, history, {"test_accuracy": 0.5}, None, "", 1, 2.0)  # type: ignore[arg-type]
+        return {name: [run] for name in variants}
+
+    monkeypatch.setattr(photo_augmentation, "run_variants", run_variants)
+    photo_augmentation.main(photo_augmentation.AugmentationOptions(out=str(tmp_path)))
+    names = [f"photo_augmentation/{n}/{arm}" for n in (200, 2000) for arm in ("none", "mild")]
+    assert [task.name for task in trained] == names
+    assert [task.training.epochs for task in trained] == [100, 100, 30, 30]
+    for plain, mild in (trained[:2], trained[2:]):
+        training = replace(mild.training, augment=None)
+        same = {"name": plain.name, "description": plain.description, "training": training}
+        assert replace(mild, **same) == plain
+    claims, _ = read_claims(tmp_path / "claims.json")
+    assert {name for claim in claims for name in (claim.first, claim.second)} == set(names)
+    assert "| 2000/mild |" in (tmp_path / "photo_augmentation.md").read_text()
+
+
+def test_an_experiment_may_leave_out_the_part_for_validation(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for part in ("train", "validation", "test"):
+        for label in ("cats", "dogs"):
+            (tmp_path / part / label).mkdir(parents=True)
+            pixels = rng.integers(0, 256, (9, 9, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / part / label / "0.png")
+    options = photo_augmentation.AugmentationOptions(data=str(tmp_path), sizes=(2,), image_size=46)
+    splits = load_data(photo_augmentation.experiment(2, "none", options))
+    assert [*splits.parts] == ["train", "test"]
+    assert splits.source is not None
+    assert splits.source["steps"][0] == ["without_validation"]
+    assert [*cj.data.reload(splits.source).parts] == ["train", "test"]
 
 
 @pytest.mark.slow

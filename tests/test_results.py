@@ -218,13 +218,6 @@ def test_of_folders_and_files_the_command_has_the_names(tmp_path: Path) -> None:
     assert said == "`python -m experiments.own_images pets --weights=net.h5`"
 
 
-def test_of_a_script_the_command_is_that_of_its_module(tmp_path: Path) -> None:
-    command = "python /home/me/cnnjax/experiments/benchmarks/small.py --data mine.py --seeds 3"
-    file = write_results([fake(tmp_path / "a", 0, 0.5, command=command)], tmp_path / "R.md")
-    said = rows(file, "Where and how")[2][-1]
-    assert said == "`python -m experiments.benchmarks.small --data mine.py`"
-
-
 def test_gaps_between_seeds_and_several_commits_are_told(tmp_path: Path) -> None:
     fake(tmp_path / "runs" / "a", 1, 0.5)
     fake(tmp_path / "runs" / "b", 4, 0.5, code={"commit": "abcdef0123", "modified": True})

@@ -645,8 +645,9 @@ def result(model: str, size: int, accuracies: Sequence[float]) -> Result:
             "experiment": f"training_size/{model}/{size}",
             "metrics": {"test_accuracy": a},
             "epochs": 7,
+            "seed": seed,
         }
-        for a in accuracies
+        for seed, a in enumerate(accuracies)
     ]
     return Result(runs)
 
@@ -676,6 +677,22 @@ def test_the_figure_has_mean_and_spread(tmp_path: Path, monkeypatch: pytest.Monk
         ["100", "7", "60.00 ± 14.14", "80.00 ± 0.00", "+20.00"],
         ["1,000", "7", "85.00 ± 7.07", "", ""],
     ]
+
+
+def test_the_lead_is_claimed_at_every_size_and_to_grow_as_images_get_few(tmp_path: Path) -> None:
+    results = [
+        result("mlp", 1000, [0.80, 0.90, 0.85]),
+        result("lenet", 1000, [0.85, 0.92]),
+        result("mlp", 100, [0.5, 0.7]),
+        result("lenet", 100, [0.8, 0.8]),
+        result("lenet", 10, [0.2, 0.3]),
+    ]
+    training_size.draw(results, tmp_path)
+    *sizes, grows = read_claims(tmp_path / "claims.json")[0]
+    assert sizes == [training_size.claim_of(100), training_size.claim_of(1000)]
+    assert (sizes[0].first, sizes[0].second) == ("training_size/lenet/100", "training_size/mlp/100")
+    np.testing.assert_allclose(grows.first, [0.3, 0.1])
+    np.testing.assert_allclose(grows.second, [0.05, 0.02])
 
 
 def test_what_cannot_be_drawn_is_named(tmp_path: Path) -> None:

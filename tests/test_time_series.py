@@ -15,14 +15,16 @@ from keras import layers
 import cnnjax as cj
 from cnnjax import paths
 from cnnjax.data.series import generate_series
+from cnnjax.experiment import build_model
 from cnnjax.models import receptive_fields
 from cnnjax.models.registry import build
 from experiments import _shuffling, time_series
+from experiments._series_claims import measured
 
 SHAPE = (40, 1)
 ARGUMENTS: dict[str, dict[str, Any]] = {
     "series_conv1d": {"filters": 6, "dilations": (1, 2, 4), "kernel_size": 3},
-    "series_gru": {"units": 7},
+    "series_gru": {"units": 7, "values_per_step": 8},
     "series_windows": {"filters": 6, "window": 8, "units": 5},
 }
 
@@ -38,7 +40,7 @@ def keras_net(name: str) -> keras.Model:
             x = y if i == 1 else layers.Add()([x, y])
         x = x[:, -1]
     elif name == "series_gru":
-        x = layers.GRU(7, name="gru")(x)
+        x = layers.GRU(7, name="gru")(layers.Reshape((5, 8))(x))
     else:
         x = layers.Conv1D(6, 8, strides=8, activation="relu", name="conv1")(x)
         x = layers.GlobalAveragePooling1D()(x)
@@ -231,7 +233,15 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.fixture
+def one_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A search of little choice."""
+    grid = {"2e-3": {"learning_rate": 2e-3}}
+    monkeypatch.setattr(time_series, "GRID", grid)
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("one_setting")
 def test_the_experiment_compares_forecasts_of_a_file(
     file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -292,13 +302,59 @@ def test_options_that_one_net_cannot_take_are_refused_before_any_is_trained(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("one_setting")
 def test_the_convnet_beats_the_simple_forecasts(tmp_path: Path) -> None:
     options = time_series.SeriesOptions(out=str(tmp_path))
     series = time_series.load(options)
     runs = time_series.main(options)
     errors = {
         name: np.abs(values - series.future("test")).mean()
-        for name, values in time_series.baselines(series, options.seasons).items()
+        for name, values in time_series.baselines(series, (24, 168)).items()
     }
     ours = np.abs(time_series.forecast(runs["series_conv1d"][0], series) - series.future("test"))
     assert ours.mean() < min(errors.values())
+
+
+def test_the_real_series_is_the_one_that_matplotlib_ships() -> None:
+    series = time_series.load(time_series.SeriesOptions(data="google_volume"))
+    assert (series.length, series.horizon, len(series.values)) == (60, 5, 1047)
+    # The first day of the share on the stock exchange, 19 August 2004.
+    assert series.values[0] == pytest.approx(np.log(22_351_900))
+    assert series.ends == (733, 838, 1047)
+    with pytest.raises(ValueError, match="column='close' is for a file, and google_volume is none"):
+        time_series.load(time_series.SeriesOptions(data="google_volume", column="close"))
+
+
+def test_claims_are_of_errors_and_changes_of_every_seed() -> None:
+    options = time_series.resolved(time_series.SeriesOptions(data="google_volume"))
+    series = time_series.load(options)
+    models = {
+        name: build_model(time_series.experiment(name, {}, options), series.splits)
+        for name in time_series.NETS
+    }
+    assert models["series_gru"].module.values_per_step == 5  # type: ignore[attr-defined]
+    found = _shuffling.shufflings(series, models, 5)
+    truth = series.future("test")
+    simple = {"poor": truth + 2, "good": truth - 1}
+    nets = {
+        "series_conv1d": [truth + 0.5, truth + 0.25],
+        "series_gru": [truth - 0.75, truth + 0.5],
+    }
+    claims = measured("Volume", series, simple, nets, [found, found])
+    conv, gru, alike, blind, inside = claims
+    assert conv.text == "Volume: the convolutions forecast better than every forecast without a net"
+    for claim, first, second in (
+        (conv, (1, 1), (0.5, 0.25)),
+        (gru, (1, 1), (0.75, 0.5)),
+        (alike, (0.75, 0.5), (0.5, 0.25)),
+    ):
+        np.testing.assert_allclose([claim.first, claim.second], [first, second], rtol=1e-9)
+    assert alike.within == 0.05
+    assert (blind.second, inside.second) == ((0, 0), (0, 0))
+    assert min(*blind.first, *inside.first) > 0
+
+
+def test_a_gru_reads_several_values_a_step() -> None:
+    message = r"values_per_step must divide the length of the series, 40, got 7"
+    with pytest.raises(ValueError, match=message):
+        cj.create_model("series_gru", input_shape=(40, 1), values_per_step=7)

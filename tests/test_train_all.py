@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jax
 import pytest
 import tyro
 from commands import ROOT, environment
@@ -138,6 +139,19 @@ for _ in range(100):
     expected = max(1, len(os.sched_getaffinity(0)) // 2)
     if not os.environ.get("NPROC"):
         assert (tmp_path / "a").read_text() == str(expected)
+
+
+def test_several_processes_share_a_gpu(tmp_path: Path, play: Play, monkeypatch: Any) -> None:
+    assert train_all.backend() == jax.default_backend()
+    monkeypatch.setattr(train_all, "backend", lambda: "cpu")
+    with pytest.raises(ValueError, match=r"^--gpu needs a GPU, and JAX finds none here"):
+        play("pass", gpu=True)
+    monkeypatch.setattr(train_all, "backend", lambda: "gpu")
+    names = ("XLA_PYTHON_CLIENT_PREALLOCATE", "XLA_PYTHON_CLIENT_MEM_FRACTION", "TFDS_DATA_DIR")
+    place = str(tmp_path / "told")
+    text = f"import os; open({place!r}, 'w').write(str([os.environ[n] for n in {names}]))"
+    assert play(text, gpu=True, jobs=3, data_dir="/data")[0] == 0
+    assert (tmp_path / "told").read_text() == "['false', '0.300', '/data']"
 
 
 def test_at_the_end_of_the_time_what_runs_is_told_to_stop(

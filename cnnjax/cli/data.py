@@ -65,6 +65,10 @@ def _add_show(actions: Any) -> None:
     action.add_argument(
         "--out", metavar="FILE.png", type=place, help="default: figures/NAME-SPLIT.png"
     )
+    action.add_argument(
+        "--export", metavar="DIR", type=place,
+        help="instead of one picture write each example, as DIR/CLASS/NUMBER.png",
+    )  # fmt: skip
     action.set_defaults(verb=_show)
 
 
@@ -115,11 +119,14 @@ def _show(options: argparse.Namespace) -> None:
         _print_texts(options)
         return
     path = place_of(options.data, options.data_dir)
+    if options.export:
+        _export(options, path)
+        return
     name = path.name if path.is_dir() else path.stem
     target = Path(options.out or f"figures/{name}-{options.split}.png")
     if target.suffix.lower() != ".png":
         raise ValueError(f"--out must be a .png file, got {options.out}")
-    _check_outside(target, path)
+    _check_outside(target, path, "--out")
     splits, _ = _pictures(options)
     figure = gallery.contact_sheet(
         _part(splits.parts, options), options.per_class, options.seed, options.classes
@@ -130,12 +137,28 @@ def _show(options: argparse.Namespace) -> None:
         show(gallery.save_picture(target.parent, target.stem, figure))
 
 
-def _check_outside(target: Path, data: Path) -> None:
-    """A sheet among the images would be one of them, or take the place of one."""
+def _export(options: argparse.Namespace, path: Path) -> None:
+    """Examples as files, each class in a folder of its own."""
+    from cnnjax import gallery
+
+    if options.out:
+        raise ValueError("--out is a sheet of examples and --export a file of each: give one")
+    _check_outside(Path(options.export), path, "--export")
+    splits, _ = _pictures(options)
+    part = _part(splits.parts, options)
+    written = gallery.export_examples(
+        part, options.export, options.per_class, options.seed, options.classes
+    )
+    folders = {file.parent for file in written}
+    show(f"{options.export}: {len(written):,} images of {len(folders):,} classes")
+
+
+def _check_outside(target: Path, data: Path, option: str) -> None:
+    """A picture among the images would be one of them, or take the place of one."""
     if data.is_dir() and target.absolute().resolve().is_relative_to(data.resolve()):
         raise ValueError(
             f"{target} lies in the folder of the data set, which it would change: give another "
-            "place with --out"
+            f"place with {option}"
         )
 
 
@@ -144,8 +167,11 @@ def _print_texts(options: argparse.Namespace) -> None:
     from cnnjax.data.examples import choose_examples
     from cnnjax.data.text.load import find_texts
 
-    if options.out:
-        raise ValueError(f"--out is for pictures, and {options.data} holds texts: leave it out")
+    for option in ("out", "export"):
+        if getattr(options, option):
+            raise ValueError(
+                f"--{option} is for pictures, and {options.data} holds texts: leave it out"
+            )
     parts, names = find_texts(options.data, options.data_dir, progress=say).read()
     texts, labels = _part(parts, options)
     chosen = choose_examples(labels, names, options.per_class, options.seed, options.classes)

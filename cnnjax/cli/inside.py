@@ -19,6 +19,7 @@ from cnnjax.cli.options import (
 )
 from cnnjax.cli.running import print_table, say, show
 from cnnjax.cli.texts import add_text_option, draw_answers, takes_texts
+from cnnjax.core.text import plain
 
 
 def add(verbs: Any) -> None:
@@ -179,9 +180,17 @@ def _gradcam(options: argparse.Namespace) -> None:
     model, files = model_and_files(options)
     targets = [_class(text) for text in options.target]
     with warnings_as_lines():
-        pictures = gallery.draw_gradcam(
+        pictures, asked = gallery.draw_gradcam(
             model, files, folder, options.layer, targets, options.colormap
         )
+    labels = [plain(heat.label) for heat in asked]
+    width = max(map(len, ["class", *labels]))
+    rows = [
+        f"{label:{width}}  {heat.probability:11.4f}  {heat.layer}"
+        for label, heat in zip(labels, asked, strict=True)
+    ]
+    head = f"{'class':{width}}  probability  layer"
+    print_table(["photo", *(heat.photo for heat in asked)], [head, *rows])
     _show(options, options.files[0], pictures)
 
 

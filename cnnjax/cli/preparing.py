@@ -1,4 +1,4 @@
-"""Actions of the verb data that bring data sets here: list, prepare."""
+"""Actions of the verb data that write data sets: list, prepare, export."""
 
 from __future__ import annotations
 
@@ -29,6 +29,17 @@ def add(actions: Any) -> None:
         help="where to; default: TFDS_DATA_DIR, else ~/tensorflow_datasets",
     )
     action.set_defaults(verb=_prepare)
+
+    action = actions.add_parser(
+        "export", help="write a data set of images as a folder per class of PNG files"
+    )
+    action.add_argument("data", metavar="NAME|FILE", type=place, help="as --data of experiments")
+    action.add_argument("folder", metavar="FOLDER", type=place, help="a new one")
+    action.add_argument("--data-dir", type=place, help="a TensorFlow Datasets directory to look in")
+    action.add_argument("--classes", nargs="+", metavar="CLASS", help="default: all")
+    action.add_argument("--per-class", type=int, help="images of each in every part; default: all")
+    action.add_argument("--seed", type=int, default=0, help="of the choice; default: 0")
+    action.set_defaults(verb=_export)
 
 
 def _list(options: argparse.Namespace) -> None:
@@ -62,3 +73,15 @@ def _prepare(options: argparse.Namespace) -> None:
         check_name(name)
     for name in options.names:
         data.prepare(name, data_dir=options.data_dir, progress=say)
+
+
+def _export(options: argparse.Namespace) -> None:
+    from cnnjax import data
+
+    splits = data.load(options.data, data_dir=options.data_dir, progress=say)
+    show(
+        data.export_folders(
+            splits, options.folder,
+            classes=options.classes, per_class=options.per_class, seed=options.seed,
+        )
+    )  # fmt: skip

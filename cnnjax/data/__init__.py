@@ -3,6 +3,7 @@
 from cnnjax.data.captcha import CaptchaRendering, load_captchas
 from cnnjax.data.dataset import Dataset, Splits, as_splits, from_arrays
 from cnnjax.data.files import Decoding, FileImages
+from cnnjax.data.folder_export import export_folders
 from cnnjax.data.folders import scan_folder
 from cnnjax.data.idx import read_idx
 from cnnjax.data.image_files import UnreadableImage
@@ -10,6 +11,7 @@ from cnnjax.data.images import INTERPOLATIONS, RESIZE_POLICIES, read_image, resi
 from cnnjax.data.info import Description, describe
 from cnnjax.data.loader import Batch, Loader, prefetch
 from cnnjax.data.names import EMBEDDED, KNOWN, how_to_get, prepared_names
+from cnnjax.data.one_hot import one_hot
 from cnnjax.data.picture_tables import scan_table
 from cnnjax.data.prepare import RECIPES, prepare
 from cnnjax.data.scan import Scan
@@ -48,6 +50,7 @@ __all__ = [
     "as_splits",
     "describe",
     "describe_texts",
+    "export_folders",
     "from_arrays",
     "from_texts",
     "holds_texts",
@@ -56,6 +59,7 @@ __all__ = [
     "load_captchas",
     "load_series",
     "load_texts",
+    "one_hot",
     "pictures_read",
     "prefetch",
     "prepare",

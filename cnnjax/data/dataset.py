@@ -176,6 +176,12 @@ class Splits:
         source = self._then("with_last_for_validation", fraction)
         return replace(self, train=train, validation=validation, source=source)
 
+    def without_validation(self) -> Splits:
+        """Without the part for validation, which takes its time at the end of every epoch."""
+        if self.validation is None:
+            return self
+        return replace(self, validation=None, source=self._then("without_validation"))
+
     def with_test(self, fraction: float, seed: int = 0) -> Splits:
         """Set a part of the training data aside for testing.
 

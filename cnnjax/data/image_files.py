@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
+import numpy as np
+
 from cnnjax.core.reading import Unreadable, check_regular
 from cnnjax.core.text import plain
 
@@ -108,6 +110,19 @@ def _content(file: str | Path | bytes | BinaryIO) -> Iterator[BinaryIO]:
             yield opened
     else:
         yield file
+
+
+def png_bytes(pixels: np.ndarray) -> bytes:
+    """An image as a PNG file.
+
+    Args:
+        pixels: uint8 [H, W], [H, W, 1], or [H, W, 3] in RGB.
+    """
+    from PIL import Image
+
+    encoded = io.BytesIO()
+    Image.fromarray(pixels[..., 0] if pixels.shape[2:] == (1,) else pixels).save(encoded, "PNG")
+    return encoded.getvalue()
 
 
 def orientation_of(image: Picture) -> int:

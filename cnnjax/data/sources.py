@@ -148,6 +148,7 @@ def reload(
     """
     steps: dict[str, Callable[..., Splits]] = {
         "with_validation": Splits.with_validation,
+        "without_validation": Splits.without_validation,
         "with_last_for_validation": Splits.with_last_for_validation,
         "with_test": Splits.with_test,
         "with_train_examples": Splits.with_train_examples,

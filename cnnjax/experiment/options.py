@@ -74,7 +74,7 @@ class Experiment:
             {}: as the model takes them by default.
         texts: for data of texts, how they are read, for `data.load_texts`, e.g. {"length": 500}.
         validation, test: fractions of the training data set aside, in [0, 1), where the data have
-            no such part.
+            no such part. A validation of None leaves out the part that they have.
         validation_last: take the last part for validation, as Keras' `validation_split` does, not
             a random one; of the data named here only, whose order is known to mix the classes.
         train_examples: train on so many of the others only; None: on all.
@@ -95,7 +95,7 @@ class Experiment:
     data_dir: str | None = None
     images: Mapping[str, Any] = field(default_factory=dict)
     texts: Mapping[str, Any] | None = None
-    validation: float = 0.0
+    validation: float | None = 0.0
     validation_last: bool = False
     test: float = 0.0
     train_examples: int | None = None

@@ -106,7 +106,9 @@ def load_data(experiment: Experiment, say: Callable[[str], None] = print) -> dat
     if experiment.test and splits.test is None:
         # Not the run's seed: all runs are tested on the same examples.
         splits = splits.with_test(experiment.test, 0)
-    if experiment.validation and splits.validation is None:
+    if experiment.validation is None:
+        splits = splits.without_validation()
+    elif experiment.validation and splits.validation is None:
         if experiment.validation_last:
             splits = splits.with_last_for_validation(experiment.validation)
         else:

@@ -1,11 +1,9 @@
-"""Heatmaps over photos in files: Grad-CAM of several classes, a panel of methods."""
+"""Heatmaps over photos in files: at their place, several methods side by side."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from jax import Array
@@ -15,76 +13,9 @@ from cnnjax.explain.targets import Target, class_numbers, with_predictions
 from cnnjax.gallery import overlays
 from cnnjax.gallery.photos import read_photos, save_picture
 from cnnjax.models import Model
-from cnnjax.models.predict import probabilities
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 # Drawn in grey, since they are made of lines and not of areas.
 _FINE = ("saliency", "smooth_grad", "integrated_gradients", "guided_backpropagation")
-
-
-def draw_gradcam(
-    model: Model,
-    files: Sequence[str | Path],
-    folder: str | Path,
-    layer: str | None = None,
-    targets: Sequence[Target] = (None,),
-    colormap: str = "jet",
-    factor: float = 0.4,
-) -> list[Path]:
-    """Grad-CAM over photos: a picture of each with its heatmaps, and a contact sheet of several.
-
-    Args:
-        model: with a head.
-        files: images.
-        folder: where PHOTO_gradcam.png and .npz (heatmaps [T, H, W] at the model's size, classes,
-            probabilities), and of several photos gradcam.png, are written.
-        layer, targets: of `explain.grad_cam`; the targets of each photo stand side by side. Of a
-            model of positions None is the class predicted at each of them.
-        colormap, factor: of `overlays.overlay`.
-
-    Returns:
-        Paths of the pictures.
-
-    Raises:
-        UnreadableImage: for a file that is missing or no image.
-        ValueError: for what `grad_cam` refuses, or an unknown colour map.
-    """
-    photos = read_photos(model, files)
-    logits = model(photos.inputs)
-    targets = list(targets) or [None]
-    if model.spec.task == "positions" and targets == [None]:
-        targets = [(position, None) for position in range(model.spec.positions)]
-    classes = np.stack([_classes(model, logits, t) for t in targets], axis=1)
-    probs = np.asarray(probabilities(logits)).reshape(len(logits), -1)
-    chosen = np.take_along_axis(two_columns(probs), classes, axis=1)
-    asked = [_asked(model, column) for column in classes.T]
-    maps = np.stack(
-        [np.asarray(explain.grad_cam(model, photos.inputs, layer, a)) for a in asked], axis=1
-    )
-    caption = f"Grad-CAM at {layer or model.spec.cam_layer}: where a photo holds what speaks for"
-    rows, titles = [], []
-    for i, photo in enumerate(photos.originals):
-        seen = [placed(heat, photo.shape[:2], model.spec.resize) for heat in maps[i]]
-        rows.append([photo, *(overlays.overlay(photo, heat, colormap, factor) for heat in seen)])
-        named = [
-            _title(model, k, p, heat)
-            for k, p, heat in zip(classes[i], chosen[i], maps[i], strict=True)
-        ]
-        titles.append([photos.names[i], *named])
-    found = []
-    for name, row, texts, *arrays in zip(
-        unique(photos.names), rows, titles, maps, classes, chosen, strict=True
-    ):
-        stored = dict(zip(("heatmaps", "classes", "probabilities"), arrays, strict=True))
-        figure = overlays.picture_table([row], titles=[texts])
-        text = f"{name}: {caption} the class above it"
-        found.append(save_picture(folder, f"{name}_gradcam", figure, stored, text))
-    if len(rows) > 1:
-        text = f"{caption} the class above it"
-        found.append(save_picture(folder, "gradcam", _sheet(rows, titles), caption=text))
-    return found
 
 
 def draw_methods(
@@ -99,7 +30,10 @@ def draw_methods(
     """A panel of methods: a row per photo, a column per method.
 
     Args:
-        model, files, layer, colormap: as in `draw_gradcam`.
+        model: with a head.
+        files: images.
+        layer: of the class activation maps; None for the model's own.
+        colormap: of `overlays.overlay`.
         folder: where methods.png and methods.npz ({method: heatmaps [N, H, W]}) are written.
         target: as in `explain.grad_cam`.
         methods: names of `explain.METHODS`; None takes all.
@@ -109,7 +43,7 @@ def draw_methods(
     """
     photos = read_photos(model, files)
     chosen = explain.methods_at(layer, methods)
-    classes = _classes(model, model(photos.inputs), target)
+    classes = chosen_classes(model, model(photos.inputs), target)
     maps = {name: np.asarray(m(model, photos.inputs, classes)) for name, m in chosen.items()}
     rows = [
         [pixels, *(drawn(name, pixels, heat[i], colormap) for name, heat in maps.items())]
@@ -174,49 +108,30 @@ def drawn(method: str, pixels: np.ndarray, heat: np.ndarray, colormap: str = "je
 
 
 def unique(names: Sequence[str]) -> list[str]:
-    """Names of files, those that come again with a number behind them.
+    """Names of files, those that come again with a number behind them that makes another name.
 
-    >>> unique(["a", "b", "a"])
-    ['a', 'b', 'a_2']
+    >>> unique(["a", "b", "a", "a_2"])
+    ['a', 'b', 'a_3', 'a_2']
     """
-    seen: Counter[str] = Counter()
-    found = []
+    taken = set(names)
+    found: list[str] = []
     for name in names:
-        seen[name] += 1
-        found.append(name if seen[name] == 1 else f"{name}_{seen[name]}")
+        number, free = 1, name
+        while free in found or (number > 1 and free in taken):
+            number += 1
+            free = f"{name}_{number}"
+        found.append(free)
     return found
 
 
-def _sheet(rows: list[list[np.ndarray]], titles: list[list[str]]) -> Figure:
-    """All photos: in rows where each has one map and would leave the sheet narrow and long."""
-    if len(rows[0]) > 2:
-        return overlays.picture_table(rows, titles=titles)
-    pictures = [row[1] for row in rows]
-    texts = [f"{name}\n{found}" for name, found in titles]
-    columns = min(5, len(rows))
-    cut = range(0, len(rows), columns)
-    return overlays.picture_table(
-        [pictures[k : k + columns] for k in cut], titles=[texts[k : k + columns] for k in cut]
-    )
+def chosen_classes(model: Model, logits: Array, target: Target) -> np.ndarray:
+    """Of each photo the class that a target is, int32 [N]: what a model predicts where it is None.
 
-
-def _asked(model: Model, classes: np.ndarray) -> np.ndarray:
-    """What `grad_cam` takes for numbers of `_classes`: of positions pairs."""
-    if model.spec.task != "positions":
-        return classes
-    return np.stack(np.divmod(classes, model.spec.num_classes), axis=1)
-
-
-def _classes(model: Model, logits: Array, target: Target) -> np.ndarray:
+    Of a model of positions they are numbers as `explain.targets.position_numbers` has them.
+    """
     return np.asarray(with_predictions(logits, class_numbers(model, target, len(logits))))
 
 
 def two_columns(probs: np.ndarray) -> np.ndarray:
     """Probabilities [N, K]; of one logit's [N, 1] those of both classes, [N, 2]."""
     return np.concatenate([1 - probs, probs], axis=1) if probs.shape[1] == 1 else probs
-
-
-def _title(model: Model, label: int, probability: float, heat: np.ndarray) -> str:
-    label = int(label) % max(model.spec.num_classes, 2)  # of positions: row by row
-    text = f"{model.spec.label_name(label)} {probability:.2f}"
-    return text if heat.any() else f"{text} (empty map)"

@@ -10,6 +10,7 @@ import numpy as np
 from cnnjax import paths
 
 if TYPE_CHECKING:
+    from matplotlib.colors import Colormap
     from matplotlib.figure import Figure
 
 
@@ -47,15 +48,40 @@ def overlay(
     return np.clip(colours + photo, 0, 255).astype(np.uint8)
 
 
+def coloured(heatmap: np.ndarray, colormap: str = "jet") -> np.ndarray:
+    """A heatmap in colours, alone.
+
+    Args:
+        heatmap: [H, W] in [0, 1]; NaN where there is none.
+        colormap: as in `overlay`.
+
+    Returns:
+        uint8 [H, W, 4], RGBA; transparent where the heatmap is NaN.
+
+    Raises:
+        ValueError: for an unknown colour map; offers the nearest.
+
+    >>> coloured(np.array([[1.0, np.nan]])).tolist()
+    [[[127, 0, 0, 255], [0, 0, 0, 0]]]
+    """
+    colours: np.ndarray = np.array(_colour_map(colormap)(heatmap, bytes=True))
+    colours[np.isnan(heatmap)] = 0
+    return colours
+
+
 def _colours(heat: np.ndarray, colormap: str) -> np.ndarray:
     """[H, W] in [0, 1] to RGB [H, W, 3] in [0, 255]."""
+    colours: np.ndarray = np.asarray(_colour_map(colormap)(heat))[..., :3] * 255
+    return colours
+
+
+def _colour_map(name: str) -> Colormap:
     import matplotlib
 
-    if colormap not in matplotlib.colormaps:
-        hint = paths.suggest(colormap, ["jet", "viridis", "turbo", "inferno", "gray"], "ones")
-        raise ValueError(f"colormap={colormap!r} is none of matplotlib's. {hint}")
-    colours: np.ndarray = np.asarray(matplotlib.colormaps[colormap](heat))[..., :3] * 255
-    return colours
+    if name not in matplotlib.colormaps:
+        hint = paths.suggest(name, ["jet", "viridis", "turbo", "inferno", "gray"], "ones")
+        raise ValueError(f"colormap={name!r} is none of matplotlib's. {hint}")
+    return matplotlib.colormaps[name]
 
 
 def picture_table(

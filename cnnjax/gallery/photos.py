@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from cnnjax.core.places import expanded
 from cnnjax.data import read_image, resize_image
 from cnnjax.explain.targets import check_pictures
 from cnnjax.models import Model
-from cnnjax.storage import write_file
+from cnnjax.storage import write_bytes, write_file
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -96,4 +97,32 @@ def save_picture(
                 np.savez_compressed(file, **named)
 
         write_file(folder / f"{name}.npz", write)
+    return picture
+
+
+def save_pixels(
+    folder: str | Path, name: str, pixels: np.ndarray, about: Mapping[str, str] | None = None
+) -> Path:
+    """Write pixels as NAME.png, as many as they are: nothing is drawn around them.
+
+    Args:
+        folder, name: as in `save_picture`.
+        pixels: uint8 [H, W, C], C = 1, 3 or 4 (RGBA).
+        about: texts that the file keeps, by name.
+
+    Returns:
+        The path of the picture.
+    """
+    from PIL import Image, PngImagePlugin
+
+    texts = PngImagePlugin.PngInfo()
+    for key, text in (about or {}).items():
+        texts.add_itxt(key, text)
+    image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+    buffer = io.BytesIO()  # of a file that cannot be written Pillow says neither name nor reason
+    image.save(buffer, "png", pnginfo=texts)
+    folder = expanded(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    picture = folder / f"{name.replace('/', '_')}.png"
+    write_bytes(picture, buffer.getbuffer())
     return picture

@@ -157,9 +157,9 @@ def create_model(
             ("separable" or "full"); for layers_walk `activation` ("relu", "sigmoid", "tanh"),
             `first_pool` and `until`, the last layer of a prefix of the net; for captcha
             `positions`, `filters` and `dropout`; for series_conv1d `filters`, `dilations` and
-            `kernel_size`; for series_gru `units`; for series_windows `filters`, `window` and
-            `units`; for imdb_conv1d and imdb_gru `vocabulary_size` and `embedding_size`, for the
-            latter also `cell` ("gru" or "lstm") and `units`.
+            `kernel_size`; for series_gru `units` and `values_per_step`; for series_windows
+            `filters`, `window` and `units`; for imdb_conv1d and imdb_gru `vocabulary_size` and
+            `embedding_size`, for the latter also `cell` ("gru" or "lstm") and `units`.
 
     Returns:
         A Model. Its call takes preprocessed NHWC float32 and returns logits.

@@ -17,6 +17,7 @@ from cnnjax.nn import (
     Dense,
     GlobalAveragePooling1D,
     LastStep,
+    Reshape,
     Slice1D,
     ZeroPadding1D,
 )
@@ -111,18 +112,33 @@ def _last(x: Array, count: int, spacing: int, name: str) -> Array:
 class SeriesGRU(linen.Module):
     """A GRU, and the forecast made of its last state.
 
+    A series of 336 values is as many steps of a recurrence, over which little is remembered. Read a
+    season at a time it is 14 steps, as in Lin et al. 2023 (SegRNN, arXiv:2308.11200).
+
     Args:
         num_classes: how many values to forecast.
         units: size of the state.
+        values_per_step: that the GRU reads at once, >= 1; a divisor of the length.
     """
 
     num_classes: int = 24
     units: int = 64
+    values_per_step: int = 1
 
     @linen.compact
     def __call__(self, inputs: Array) -> Array:
         """[N, T, C] -> [N, num_classes]."""
-        x = GRU(self.units, name="gru")(inputs)
+        length, channels = inputs.shape[1:]
+        steps, rest = divmod(length, self.values_per_step)
+        if rest:
+            raise ValueError(
+                f"values_per_step must divide the length of the series, {length}, got "
+                f"{self.values_per_step}"
+            )
+        x = inputs
+        if self.values_per_step > 1:
+            x = Reshape((steps, self.values_per_step * channels), name="steps")(x)
+        x = GRU(self.units, name="gru")(x)
         return Dense(self.num_classes, name="forecast")(x)
 
 

@@ -20,8 +20,8 @@ import numpy as np
 import optax
 
 from cnnjax import paths
-from cnnjax.training.freezing import frozen_by, trained_part
-from cnnjax.training.state import TrainState, Tree
+from cnnjax.training.freezing import Tree, frozen_by, trained_part
+from cnnjax.training.state import TrainState
 
 # In the messages of tensorstore, and of Python.
 _OS_ERROR = re.compile(r"([A-Z][a-z]+(?: [a-z]+)*) \[os_error_code|\[Errno \d+\] ([^:\n]+)")

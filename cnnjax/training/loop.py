@@ -29,14 +29,14 @@ from cnnjax.training.checks import check_data, check_settings, check_single_proc
 from cnnjax.training.devices import Devices
 from cnnjax.training.dispatch import Dispatcher, Sums
 from cnnjax.training.evaluation import evaluate_step
-from cnnjax.training.freezing import FrozenLayersMoved, frozen_hash
+from cnnjax.training.freezing import FrozenLayersMoved, Tree, frozen_hash
 from cnnjax.training.identity import IDENTITY, changes, identify, recorded, refusal
 from cnnjax.training.optim import OPTIMIZER_SETTINGS, check_optimizer
 from cnnjax.training.progress import Progress, epoch_line
 from cnnjax.training.record import GIVEN, RUN_FILE, RunDirectory, unwritable
 from cnnjax.training.seal import RunError
 from cnnjax.training.shared import make_steps
-from cnnjax.training.state import TrainState, Tree
+from cnnjax.training.state import TrainState
 from cnnjax.training.stopping import Interrupted, NonFiniteLoss, StopSignals
 
 # Dispatches that may wait on the device: enough to keep it busy.

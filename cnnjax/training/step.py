@@ -17,6 +17,7 @@ from cnnjax.checks import check_channels_last
 from cnnjax.config import PRECISIONS, AugmentConfig, TrainingConfig
 from cnnjax.models import Model
 from cnnjax.training.freezing import (
+    Tree,
     check_transformation,
     frozen_by,
     frozen_parameters,
@@ -24,7 +25,7 @@ from cnnjax.training.freezing import (
     whole,
 )
 from cnnjax.training.optim import make_optimizer, updated
-from cnnjax.training.state import TrainState, Tree
+from cnnjax.training.state import TrainState
 
 Batch = Mapping[str, Array]
 TrainStep = Callable[[TrainState, Batch], tuple[TrainState, dict[str, Array]]]

@@ -139,40 +139,36 @@ def text_model() -> cj.Model:
 
 
 def test_a_training_step_sees_the_text_with_words_dropped() -> None:
-    model, tokens = text_model(), TOKENS[:8, :50]
-    labels, index = jnp.arange(8) % 2, jnp.arange(8, dtype=jnp.int32)
-    plain = {"label": labels, "index": index, "epoch": jnp.int32(3)}
+    model, tokens = text_model(), jnp.asarray(TOKENS[:8, :50])
+    optimizer = cj.training.make_optimizer(cj.TrainingConfig(optimizer="sgd"), 1)
+    state = TrainState.create(model, optimizer, seed=0)
+    batch = {
+        "label": jnp.arange(8) % 2, "index": jnp.arange(8, dtype=jnp.int32), "epoch": jnp.int32(3)
+    }  # fmt: skip
 
     def loss(images: Any, augment: Callable | None) -> float:
-        config = cj.TrainingConfig(optimizer="sgd")
-        optimizer = cj.training.make_optimizer(config, 1)
-        state = TrainState.create(model, optimizer, seed=0)
         step = make_train_step(model, None, optimizer, augment=augment)
-        return float(jax.jit(step)(state, {**plain, "image": jnp.asarray(images)})[1]["loss"])
+        return float(jax.jit(step)(state, {**batch, "image": images})[1]["loss"])
 
-    found = loss(tokens, WordDropout(0.4))
-    assert found == loss(tokens, WordDropout(0.4))
-    assert found != loss(tokens, None)
-    assert loss(tokens, WordDropout(0.0)) == loss(tokens, None)
+    dropout = WordDropout(0.4)
+    key = rng.named(jax.random.wrap_key_data(state.key), "augment")
+    seen = for_batch(dropout, key, batch["epoch"], batch["index"], tokens)
+    assert (seen != tokens).any()
+    assert loss(tokens, dropout) == pytest.approx(loss(seen, None), rel=1e-6)
 
 
-def test_a_run_with_it_resumes_and_another_rate_does_not(tmp_path: Any) -> None:
+def test_a_run_with_another_rate_is_no_resumption(tmp_path: Any) -> None:
     data = cj.data.Dataset(TOKENS[:32, :50], np.arange(32) % 2)
 
-    def run(rate: float, epochs: int, resume: bool = False, folder: str = "a") -> cj.Run:
+    def run(rate: float, resume: bool) -> cj.Run:
         config = cj.TrainingConfig(
-            epochs=epochs, batch_size=16, augment=WordDropout(rate), resume=resume
+            epochs=1 + resume, batch_size=16, augment=WordDropout(rate), resume=resume
         )
-        return cj.fit(text_model(), data, config, directory=tmp_path / folder, verbose=False)
+        return cj.fit(text_model(), data, config, directory=tmp_path / "a", verbose=False)
 
-    run(0.3, 1)
-    resumed, straight = run(0.3, 2, resume=True), run(0.3, 2, folder="b")
-    for a, b in zip(
-        *map(jax.tree.leaves, (resumed.model.params, straight.model.params)), strict=True
-    ):
-        np.testing.assert_array_equal(a, b)
+    run(0.3, resume=False)
     with pytest.raises(cj.training.RunError, match=r"augment.*rate"):
-        run(0.4, 3, resume=True)
+        run(0.4, resume=True)
 
 
 def test_an_augment_of_images_is_refused_and_says_what_to_take() -> None:

@@ -145,7 +145,7 @@ def test_an_archive_put_by_hand_is_used_and_the_error_without_network_says_where
     with pytest.raises(DownloadError) as caught:
         prepare(NAME, data_dir=tmp_path)
     folder = tmp_path / "downloads" / "cats_vs_dogs"
-    assert f"put the file by hand at {folder / ARCHIVE}, or as train.zip beside it" in str(
+    assert f"put the file by hand at {folder / ARCHIVE}, or Kaggle's train.zip beside it" in str(
         caught.value
     )
     assert "\n" not in str(caught.value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import warnings
 
 import numpy as np
@@ -99,12 +100,17 @@ def test_tables_of_pictures_and_panels_of_lines():
     assert (first.get_title(), second.get_title()) == ("one", "two")
     assert [text.get_text() for text in first.get_xticklabels()] == ["p", "q", "r"]
     assert unique(["a", "a", "b", "a"]) == ["a", "a_2", "b", "a_3"]
+    assert unique(["a_2", "a", "a"]) == ["a_2", "a", "a_3"]
 
 
 def test_gradcam_files(model, files, tmp_path):
-    found = gallery.draw_gradcam(model, files, tmp_path / "out", targets=[None, "line", 2])
-    names = ["photo_gradcam.png", "photo_2_gradcam.png", "gradcam.png"]
-    assert [path.name for path in found] == names
+    found, asked = gallery.draw_gradcam(model, files, tmp_path / "out", targets=[None, "line", 2])
+    bare = [f"{kind}_{n}" for n in (1, 2, 3) for kind in ("heatmap", "overlay")]
+    names = [f"{photo}_{part}.png" for photo in ("photo", "photo_2") for part in ("gradcam", *bare)]
+    assert [path.name for path in found] == [*names, "gradcam.png"]
+    assert [heat.photo for heat in asked] == 3 * ["photo"] + 3 * ["photo_2"]
+    assert [heat.label for heat in asked[1:3]] == ["line", "square"]
+    assert {heat.layer for heat in asked} == {model.spec.cam_layer}
     assert all(np.asarray(Image.open(path)).std() > 0 for path in found)
     with np.load(tmp_path / "out" / "photo_2_gradcam.npz") as arrays:
         inputs = gallery.read_photos(model, files).inputs
@@ -112,9 +118,11 @@ def test_gradcam_files(model, files, tmp_path):
         np.testing.assert_allclose(arrays["heatmaps"][1], expected, atol=1e-6)
         probs = cj.predict(model, list(gallery.read_photos(model, files).originals))[1]
         assert arrays["classes"].tolist() == [probs.argmax(), 1, 2]
+        assert arrays["classes"].tolist() == [heat.number for heat in asked[3:]]
         np.testing.assert_allclose(arrays["probabilities"], probs[arrays["classes"]], rtol=1e-4)
-    alone = gallery.draw_gradcam(model, files[:1], tmp_path / "alone")
-    assert [path.name for path in alone] == ["photo_gradcam.png"]
+    alone, _ = gallery.draw_gradcam(model, files[:1], tmp_path / "alone")
+    names = ["photo_gradcam.png", "photo_heatmap.png", "photo_overlay.png"]
+    assert [path.name for path in alone] == names
 
 
 def test_one_logit_is_drawn_for_both_classes(files, tmp_path):
@@ -171,6 +179,13 @@ def saved(model, tmp_path, monkeypatch):
 def test_gradcam_from_the_command_line(saved, files, tmp_path, capsys):
     cli.main(["gradcam", saved, *files, "--target", "line", "2", "--colormap", "viridis"])
     lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["photo", "class", "probability", "layer"]
+    for line, (photo, label) in zip(lines[1:5], itertools.product(
+        ("photo", "photo_2"), ("line", "square")
+    ), strict=True):  # fmt: skip
+        name, *said, probability, layer = line.split()
+        assert (name, said, layer) == (photo, [label], "conv2")
+        assert 0 < float(probability) < 1
     assert lines[-1] == str(tmp_path / "run" / "figures" / "gradcam.png")
     cli.main(["gradcam", saved, files[0], "--out", str(tmp_path / "there"), "--layer", "conv1"])
     assert (tmp_path / "there" / "photo_gradcam.npz").is_file()

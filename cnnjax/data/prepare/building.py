@@ -142,7 +142,7 @@ def _download_all(
         except DownloadError as error:
             others = [f.url for f in wanted if f is not file and not (folder / f.name).is_file()]
             more = f", and beside it what is at {' and '.join(others)}" if others else ""
-            more += "".join(f", or as {file} beside it" for file in RECIPES[name].by_hand)
+            more += "".join(f", or Kaggle's {file} beside it" for file in RECIPES[name].by_hand)
             embedded = "templates" if name == "imdb_reviews" else "digits"
             raise DownloadError(f"{error}{more}. Needs no files: --data {embedded}") from error
     return files

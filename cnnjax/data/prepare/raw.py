@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from cnnjax.data.idx import read_idx
-from cnnjax.data.image_files import UnreadableImage, opened_image
+from cnnjax.data.image_files import UnreadableImage, opened_image, png_bytes
 
 Example = tuple[int | str, dict[str, Any]]  # key, features
 
@@ -69,7 +69,7 @@ def mnist(files: Mapping[str, Path]) -> Contents:
             where = files[f"{prefix}-labels-idx1-ubyte.gz"]
             raise ValueError(f"{where} has the label {labels.max()}; there are {_DIGITS} classes")
         for i, (image, label) in enumerate(zip(images, labels, strict=True)):
-            yield i, {"image": _png(image), "label": int(label)}
+            yield i, {"image": png_bytes(image), "label": int(label)}
 
     return Contents({"train": partial(read, "train"), "test": partial(read, "t10k")})
 
@@ -130,7 +130,7 @@ def _cifar(
                             f"{archive}: {member} has the {label} {number}; there are "
                             f"{len(names[label])} names"
                         )
-                yield index, {"id": f"{split}_{index:05d}", "image": _png(picture), **numbers}
+                yield index, {"id": f"{split}_{index:05d}", "image": png_bytes(picture), **numbers}
                 index += 1
 
     return Contents({split: partial(read, split) for split in parts}, names)
@@ -211,14 +211,6 @@ def _jpeg(content: bytes) -> bytes | None:
             return recoded.getvalue()
     except UnreadableImage:
         return None
-
-
-def _png(pixels: np.ndarray) -> bytes:
-    from PIL import Image
-
-    encoded = io.BytesIO()
-    Image.fromarray(pixels).save(encoded, "PNG")
-    return encoded.getvalue()
 
 
 def _members(archive: Path, wanted: list[str]) -> dict[str, bytes]:

@@ -38,7 +38,7 @@ class Recipe:
             directory of TFDS, or photos for class folders.
         files_of: the data set of TFDS from whose raw files this one is cut, into class folders;
             None: it is one of TFDS itself, and written as those are.
-        by_hand: names of archives that cannot be downloaded, any of which does as well.
+        by_hand: names of Kaggle's archives, which ask who one is, any of which does as well.
     """
 
     title: str
@@ -62,7 +62,7 @@ RECIPES = {
         4_000,
         photos.cats_vs_dogs_small,
         files_of="cats_vs_dogs",
-        by_hand=("train.zip",),  # of Kaggle, which asks who one is
+        by_hand=("train.zip",),
     ),
 }
 

@@ -1,0 +1,83 @@
+"""A data set written as folders of images, which every program opens."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from cnnjax.core.places import expanded
+from cnnjax.core.text import plain
+from cnnjax.data.dataset import Splits
+from cnnjax.data.examples import choose_examples, class_names_of
+from cnnjax.data.image_files import png_bytes
+
+# The name of a folder on every system, and of a class that `load` reads again.
+_FOLDER = re.compile(r"\w[\w .,()+&'-]*")
+
+
+def export_folders(
+    splits: Splits,
+    folder: str | Path,
+    *,
+    classes: Sequence[str] | None = None,
+    per_class: int | None = None,
+    seed: int = 0,
+) -> Path:
+    """Write a data set as class folders of PNG files: train/cat/00017.png for its 17th image.
+
+    Args:
+        splits: images with classes, of one size or any.
+        folder: which there is not yet; it appears whole or not at all.
+        classes: those wanted, two at least; None: all.
+        per_class: images of each in every part, chosen by the seed; None: all.
+        seed: of the choice.
+
+    Returns:
+        The absolute path of the folder.
+
+    Raises:
+        FileExistsError: if there is something of that name.
+        ValueError: for an unknown class or a single one, a class that cannot be the name of a
+            folder, labels that are no classes, or images that are no whole numbers.
+    """
+    target = expanded(folder).absolute()
+    if target.exists():
+        raise FileExistsError(f"{plain(target)} exists: give the name of a new folder")
+    names = class_names_of(*splits.parts.values())
+    _check(splits, names, classes)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    try:
+        built = staging / target.name
+        for part, data in splits.parts.items():
+            most = len(data) if per_class is None else per_class
+            chosen = choose_examples(data.labels, names, most, seed, classes)
+            for name, positions in chosen.items():
+                (built / part / name).mkdir(parents=True)
+                for i in np.sort(positions):
+                    place = built / part / name / f"{i:05d}.png"
+                    place.write_bytes(png_bytes(data.images[int(i)]))
+        os.rename(built, target)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    return target
+
+
+def _check(splits: Splits, names: Sequence[str], classes: Sequence[str] | None) -> None:
+    wanted = names if classes is None else classes
+    if not names:
+        raise ValueError(f"{splits.train.name} has no classes that could be folders")
+    if len(wanted) < 2:
+        raise ValueError(f"classes must be two at least, got {', '.join(wanted) or 'none'}")
+    for name in wanted:
+        if not _FOLDER.fullmatch(name):
+            raise ValueError(f"the class {plain(name)!r} cannot be the name of a folder")
+    for part in splits.parts.values():
+        if part.images.dtype != np.uint8 or len(part.image_shape) != 3:
+            raise ValueError(f"{part.name} has no images of whole numbers from 0 to 255")
