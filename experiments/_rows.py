@@ -13,7 +13,9 @@ from dataclasses import dataclass
 
 GROUPS = ("reported", "studies", "long")
 
-MOBILENET = "mobilenet_v1_1.0_224_dequant.weights.h5"
+# MobileNet by the width of its layers.
+SMALL = "mobilenet_v1_0.25_224_keras.weights.h5"
+LARGE = "mobilenet_v1_1.0_224_dequant.weights.h5"
 SMALL_MOBILENET = "mobilenet_v1_0.25_224_keras.weights.h5"
 
 
@@ -54,22 +56,40 @@ class Row:
         return re.sub(r"[^A-Za-z0-9_.=]+", "-", kept).strip("-")
 
 
+_WEIGHTS = f"--weights $WEIGHTS/{SMALL} --seeds 3"
+_PHOTOS = f"--data $CATS {_WEIGHTS}"
+_NARROW = f"--backbone mobilenet --alpha 0.25 {_PHOTOS}"
+_WIDE = f"--backbone mobilenet --data $CATS --weights $WEIGHTS/{LARGE} --seeds 3"
+_FEW_CIFAR = "--train-examples 3000 --validation 0.02 --batch-size 32 --epochs 12"
+
 ROWS = (
     Row("reported", 6, "mnist_convnet --seeds 3"),
     Row("reported", 6, "mnist_dense_vs_conv --seeds 3"),
     Row("reported", 32, "cifar10 --model plain --seeds 3"),
     Row("reported", 35, "imdb_conv1d --seeds 3"),
+    Row("reported", 3, f"feature_extraction {_NARROW}"),
+    Row("reported", 9, f"fine_tuning --epochs 10 {_NARROW}"),
+    Row("reported", 4, f"two_stage --image-size 128 {_NARROW}"),
     Row("reported", 45, "mnist_lenet --seeds 3"),
-    Row("reported", 6, f"feature_extraction --data $CATS --weights $WEIGHTS/{MOBILENET} --seeds 3"),
     Row("reported", 2, "quickstart --seeds 3"),
     Row("reported", 10, "mnist_convnet --recipe tuned --seeds 3"),
     Row("reported", 40, "cifar10 --model plain --recipe tuned --seeds 3"),
     Row("reported", 20, "imdb_conv1d --recipe tuned --seeds 3"),
     Row("reported", 30, "mnist_lenet --recipe tuned --seeds 3"),
-    Row("studies", 12, "pooling_head --seeds 3"),
-    Row("studies", 14, "downsampling --seeds 3"),
-    Row("studies", 10, "dense_head --seeds 3"),
-    Row("studies", 20, "activation_choice --seeds 3"),
+    Row("reported", 4, f"two_stage --recipe tuned --image-size 128 {_NARROW}"),
+    Row("reported", 4, f"own_images $CATS --alpha 0.25 --image-size 128 {_WEIGHTS}"),
+    Row("reported", 25, "own_images $CATS --image-size 64 --seeds 3"),
+    Row("studies", 14, "shuffled_blocks --seeds 3"),
+    Row("studies", 15, "located_targets --seeds 4"),
+    Row("studies", 18, f"fine_tuning_gain {_PHOTOS}"),
+    Row("studies", 28, f"how_much_to_free {_PHOTOS}"),
+    Row("studies", 5, f"extraction_cost {_PHOTOS}"),
+    Row("studies", 30, f"cifar_choices {_FEW_CIFAR} --seed 10 --seeds 5"),
+    Row("studies", 12, "activation_choice --train-examples 10000 --seeds 5"),
+    Row("studies", 9, "downsampling --train-examples 10000 --seeds 5"),
+    Row("studies", 8, "pooling_head --train-examples 10000 --seeds 5"),
+    Row("studies", 30, "dense_head --heads 1x64 1x4096 1x512 3x512 --seeds 10"),
+    Row("studies", 25, "photo_augmentation --data $CATS --sizes 200 --seeds 5"),
     Row("studies", 6, "time_series --seeds 5"),
     Row("studies", 2, "time_series --data google_volume --seeds 8"),
     Row("studies", 30, "conv_or_recurrent --seeds 5"),
@@ -77,37 +97,30 @@ ROWS = (
     Row("studies", 8, "few_examples --task reviews --seeds 5"),
     Row("studies", 4, "few_examples --task series --seeds 8"),
     Row("studies", 13, "few_examples --task pets --data $CATS --seeds 3"),
+    Row("studies", 10, "jpeg_cost --data $CATS --seeds 10"),
+    Row("studies", 18, "jpeg_cost --data cifar10 --seeds 4"),
+    Row("studies", 9, "jpeg_cost --data mnist --seeds 4"),
+    Row("studies", 31, "separable --recipe reported --train-examples 5000 --seeds 3"),
     Row("studies", 35, "training_size --sizes 100 300 1000 3000 6000 12000 --seeds 3"),
-    Row("studies", 20, "im2col_convnet --seeds 3", resumes=False),
-    Row("studies", 25, "photo_augmentation --data $CATS --sizes 200 --seeds 5"),
-    Row("studies", 55, "photo_augmentation --data $CATS --sizes 2000 --seeds 4"),
-    Row(
-        "studies", 5,
-        f"own_images $CATS --weights $WEIGHTS/{SMALL_MOBILENET} --alpha 0.25 --image-size 128 "
-        "--seeds 3",
-    ),
-    Row("studies", 30, "own_images $CATS --image-size 64 --seeds 3"),
+    Row("studies", 30, "im2col_convnet --seeds 3", resumes=False),
     Row("long", 140, "cifar10 --model deep --seeds 3"),
     Row("long", 110, "cats_vs_dogs --data $CATS --seeds 3"),
-    Row("long", 225, "cats_vs_dogs --data $CATS --recipe tuned --seeds 3"),
     Row("long", 400, "cats_vs_dogs --data $CATS --cure augmented --seeds 3"),
+    Row("long", 225, "cats_vs_dogs --data $CATS --recipe tuned --seeds 3"),
     Row("long", 110, "cats_vs_dogs --data $CATS --cure dropout --seeds 3"),
     Row("long", 110, "cats_vs_dogs --data $CATS --cure decay --seeds 3"),
-    Row("long", 150, "cifar10 --model deep --augment mild --seeds 3"),
-    Row("long", 150, "cifar10 --model deep --augment reported --seeds 3"),
+    Row("long", 1000, "cifar_choices --seed 10 --seeds 5"),
     Row("long", 180, "cifar10 --model deep --recipe tuned --seeds 3"),
-    Row("long", 800, "cifar_choices --seed 10 --seeds 5"),
-    Row("long", 90, f"fine_tuning --data $CATS --weights $WEIGHTS/{MOBILENET} --seeds 3"),
-    Row(
-        "long", 90,
-        f"fine_tuning --recipe tuned --data $CATS --weights $WEIGHTS/{MOBILENET} --seeds 3",
-    ),
-    Row(
-        "long", 70,
-        f"two_stage --data $CATS --weights $WEIGHTS/{MOBILENET} --cut conv_dw_12 --seeds 3",
-    ),
+    Row("long", 150, "cifar10 --model deep --augment reported --seeds 3"),
+    Row("long", 90, "activation_choice --seeds 5"),
+    Row("long", 70, "downsampling --seeds 5"),
+    Row("long", 70, "pooling_head --seeds 5"),
+    Row("long", 80, "dense_head --seeds 10"),
+    Row("long", 300, "pooling_head --model cats_convnet --data $CATS --seeds 5"),
+    Row("long", 55, "photo_augmentation --data $CATS --sizes 2000 --seeds 4"),
     Row("long", 240, "separable --seeds 3"),
     Row("long", 170, "separable --recipe reported --seeds 3"),
+    Row("long", 200, "separable --data $CATS --image-size 96 --epochs 100 --seeds 3"),
     Row("long", 120, "imdb_conv1d --model gru --seeds 3"),
     Row("long", 120, "imdb_conv1d --model lstm --seeds 3"),
     Row(
@@ -117,5 +130,6 @@ ROWS = (
     Row("long", 120, "captcha --seeds 3"),
     Row("long", 120, "captcha --renderer captcha --seeds 3"),
     Row("long", 150, "training_size --sizes 30000 60000 --seeds 3"),
-    Row("long", 200, "separable --data $CATS --image-size 96 --epochs 100 --seeds 3"),
+    Row("long", 20, f"feature_extraction {_WIDE}"),
+    Row("long", 90, f"fine_tuning {_WIDE}"),
 )  # fmt: skip

@@ -5,7 +5,8 @@ scaled, bent, crossed out, grained) or by the package `captcha` (in Droid Sans M
 the same 1,000 test pictures, which share no key with those of the training. The report has the test
 pictures with what was read, wrong ones first, and the accuracy by position and by symbol.
 
-Command:   python -m experiments.captcha [--renderer captcha] [--train-pictures 40000] [--seeds 3]
+Command:   python -m experiments.captcha [--renderer captcha] [--train-pictures 40000]
+           [--symbols 23456789ABCDEFGHJKLMNPQRSTUVWXYZ] [--seeds 3]
            cnnjax predict RUN captcha.png ...
 
 Reported:  no figure; at least 95 % of the whole CAPTCHAs is the bar.
@@ -24,6 +25,7 @@ from matplotlib.figure import Figure
 
 import cnnjax as cj
 from cnnjax.cli import command
+from cnnjax.data.captcha import SYMBOLS
 from cnnjax.experiment import Experiment, Options, run_seeds
 from cnnjax.gallery import save_picture
 from cnnjax.report import percent, write_report
@@ -50,13 +52,17 @@ class CaptchaOptions(Options):
     """To test on; as many again for the validation curve."""
     channels: Literal[1, 3] = 1
     """1 for grey pictures, 3 for coloured ones."""
+    symbols: str = SYMBOLS
+    """Of which texts are made; without those that look alike in a font, as 0 and O, reading is
+    easier."""
 
 
 def experiment(options: CaptchaOptions) -> Experiment:
     """The training that the options ask for."""
+    some = "" if options.symbols == SYMBOLS else f"/{len(options.symbols)}-symbols"
     return Experiment(
-        name=f"captcha/{options.renderer}",
-        description=f"CAPTCHAs of four symbols, drawn by {options.renderer}",
+        name=f"captcha/{options.renderer}{some}",
+        description=f"CAPTCHAs of four of {options.symbols}, drawn by {options.renderer}",
         model="captcha",
         training=cj.TrainingConfig(
             epochs=10,
@@ -83,6 +89,7 @@ def data(options: CaptchaOptions) -> cj.data.Splits:
         seed=_DATA_SEED,
         renderer=options.renderer,
         channels=options.channels,
+        symbols=options.symbols,
         progress=print,
     )
 

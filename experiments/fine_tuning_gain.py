@@ -6,7 +6,7 @@ on the statistics of its batches. All ways of a seed have the same images, head 
 the difference is that of fine-tuning, not of longer training.
 
 Four cases: 2,000 photos of dogs and cats; 200 of them; 2,000 at half the size, which the base was
-not trained for; and 2,000 images of other things, in ten classes and enlarged from 32x32.
+not trained for; and 2,000 images of other things, in ten classes, at their own size of 32x32.
 
 Command:   python -m experiments.fine_tuning_gain --data FOLDER --data-dir DIR --weights FILE
            --seeds 5 [--cases photos other] [--alpha 1]
@@ -65,7 +65,7 @@ CASES = {
     "photos": Case("2,000 photos of dogs and cats"),
     "few": Case("200 photos of dogs and cats", examples=200, epochs=20),
     "small": Case("2,000 photos of dogs and cats at 48x48", image_size=48),
-    "other": Case("2,000 images of CIFAR-10", data="cifar10"),
+    "other": Case("2,000 images of CIFAR-10 at 32x32", image_size=32, data="cifar10"),
 }
 
 # Way -> whether the upper half of the base is free, and whether its normalisation is trained.

@@ -296,6 +296,15 @@ def test_accuracies_by_position_and_symbol_and_what_is_mistaken() -> None:
     assert "A as B (2), B as A (1)" in text
 
 
+def test_the_texts_may_be_of_fewer_symbols() -> None:
+    options = captcha.CaptchaOptions(symbols="AB8", train_pictures=9, test_pictures=2)
+    train = captcha.data(options).train
+    assert train.label_names == ("A", "B", "8")
+    assert set(train.labels.ravel()) <= {0, 1, 2}
+    assert captcha.experiment(options).name == "captcha/pillow/3-symbols"
+    assert captcha.experiment(captcha.CaptchaOptions()).name == "captcha/pillow"
+
+
 def test_no_test_pictures_are_refused() -> None:
     with pytest.raises(ValueError, match="test_pictures must be at least 1, got 0"):
         captcha.main(captcha.CaptchaOptions(test_pictures=0))

@@ -72,6 +72,7 @@ def train(
     [
         pytest.param({}, id="loop"),
         pytest.param({"steps_per_dispatch": 2}, id="scan", marks=pytest.mark.slow),
+        pytest.param({"frozen": ["conv"]}, id="frozen", marks=pytest.mark.slow),
     ],
 )
 def test_eight_devices_equal_one_to_rounding(
