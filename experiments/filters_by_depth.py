@@ -22,7 +22,12 @@ Command:   python -m experiments.filters_by_depth --weights MOBILENET_0.25.h5 [-
 
 Reported:  pictures, no figure: edges and colours first, then textures, then parts of things.
 
-Ours:      the run writes filters.png, measures.png, measures.md and claims.json.
+Ours:      of MobileNet .25, in the pictures: flat colours, bars, textures, eyes. The numbers do not
+           follow them all (12 filters a layer, one run on two CPU cores). Wavelength 51.6 pixels at
+           conv1, whose patterns hardly vary, so that what there is of a wave is long; then 25.3,
+           21.9, 38.2, 40.7 at conv_pw_3, 5, 9, 11. The deepest against the first: -8.3 (95 % from
+           -14.0 to -2.7), does not hold; against random weights -2.9 (-11.2 to 5.3), not decided.
+           Direction .400 against .307, colour .308 against .045: not decided.
 """
 
 import itertools
@@ -208,7 +213,7 @@ def draw(found: Mapping[str, Patterns], config: Config) -> Figure:
         axes.set_xticks([])
         axes.set_yticks([])
         axes.spines[:].set_visible(False)
-        axes.set_ylabel(layer, rotation=0, ha="right", va="center", fontsize=8)
+        axes.set_ylabel(layer, rotation=0, ha="right", va="center", fontsize=7)
     figure.suptitle(f"Patterns of random filters of {config.net}, {size}x{size} pixels", size=10)
     return figure
 

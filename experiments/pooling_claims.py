@@ -27,7 +27,11 @@ Command:   python -m experiments.pooling_claims --weights MOBILENET_0.25.h5 --da
 Reported:  average pooling reduces the error that comes of a limited neighbourhood and keeps more of
            the background; max pooling that of wrong weights and keeps more of the texture.
 
-Ours:      the run writes measures.md and claims.json, paired over photos.
+Ours:      64 pets, MobileNet .25, means over five layers, average against max, 95 % (two CPU
+           cores). Background .785, .734, +.051 (.049 to .053), holds. Texture .382, .418, max +.037
+           (.033 to .041), holds. Contrast .881, .816, max -.066 (-.068 to -.064), does not hold.
+           Neighbourhood .727, .820, max +.093 (.089 to .097), holds. Weights: see measures.md and
+           claims.json, which the run writes.
 """
 
 from collections.abc import Callable, Mapping, Sequence
