@@ -74,6 +74,7 @@ def test_data_verbs(cnnjax: Callable[..., Output], folder: Path, tmp_path: Path)
     check(out, err)
     assert sum("\\x1b" in line for line in out.splitlines()) >= 3  # place, title, class
     check(*cnnjax("data", "show", folder, "--out", tmp_path / f"{FOREIGN}.png"))
+    check(*cnnjax("data", "show", folder, "--export", tmp_path / FOREIGN))
     check(*cnnjax("data", "show", folder, "--classes", f"x{FOREIGN}", status=1), lines=1)
     check(*cnnjax("data", "show", folder, "--split", FOREIGN, status=1), lines=1)
     check(*cnnjax("data", "list", "--data-dir", folder))

@@ -9,9 +9,9 @@ from cnnjax.data.idx import read_idx
 from cnnjax.data.image_files import UnreadableImage
 from cnnjax.data.images import INTERPOLATIONS, RESIZE_POLICIES, read_image, resize_image
 from cnnjax.data.info import Description, describe
+from cnnjax.data.label_rows import one_hot
 from cnnjax.data.loader import Batch, Loader, prefetch
 from cnnjax.data.names import EMBEDDED, KNOWN, how_to_get, prepared_names
-from cnnjax.data.one_hot import one_hot
 from cnnjax.data.picture_tables import scan_table
 from cnnjax.data.prepare import RECIPES, prepare
 from cnnjax.data.scan import Scan
