@@ -129,6 +129,10 @@ ROWS = (
     ),
     Row("long", 120, "captcha --seeds 3"),
     Row("long", 120, "captcha --renderer captcha --seeds 3"),
+    Row(
+        "long", 120,
+        "captcha --renderer captcha --symbols 123456789ABCDEFGHIJKLMNPQRSTUVWXYZ --seeds 3",
+    ),
     Row("long", 150, "training_size --sizes 30000 60000 --seeds 3"),
     Row("long", 20, f"feature_extraction {_WIDE}"),
     Row("long", 90, f"fine_tuning {_WIDE}"),

@@ -43,7 +43,7 @@ class Shuffling:
         truth = series.future("test")
         before, after = (np.abs(f - truth).mean() for f in (self.before, self.after))
         change = "0 (same bits)" if (self.after == self.before).all() else f"{self.change:.3g}"
-        return [self.net, self.what, change, f"{before:.2f}", f"{after:.2f}"]
+        return [self.net, self.what, change, f"{before:.4g}", f"{after:.4g}"]
 
 
 def shuffled_blocks(

@@ -3,7 +3,8 @@
 A head is trained on the frozen base. From there, for as many epochs once more, three ways: the base
 frozen as before; its upper half free, with normalisation as it is; and with normalisation trained
 on the statistics of its batches. All ways of a seed have the same images, head and order, so that
-the difference is that of fine-tuning, not of longer training.
+the difference is that of fine-tuning, not of longer training. The rates rise and fall in one
+cycle: at a constant one RMSprop's last epoch is up or down by several points.
 
 Four cases: 2,000 photos of dogs and cats; 200 of them; 2,000 at half the size, which the base was
 not trained for; and 2,000 images of other things, in ten classes, at their own size of 32x32.
@@ -127,8 +128,8 @@ def experiment(case: str, options: GainOptions) -> Experiment:
         description=f"{chosen.text}: {options.backbone}, frozen and fine-tuned",
         model=options.backbone,
         training=cj.TrainingConfig(
-            epochs=chosen.epochs, batch_size=20, optimizer="rmsprop", monitor=None,
-            learning_rate=options.learning_rate,
+            epochs=chosen.epochs, batch_size=20, optimizer="rmsprop", schedule="one_cycle",
+            learning_rate=options.learning_rate, monitor=None,
         ),
         images=here.images,
         validation=0.02 if chosen.data else 0.2,

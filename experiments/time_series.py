@@ -203,7 +203,8 @@ def error_rows(
     for name, forecasts in {**{k: [v] for k, v in simple.items()}, **nets}.items():
         errors = [forecast_errors(series, "test", f, season) for f in forecasts]
         row = [name]
-        for measure, digits in (("mae", 2), ("rmse", 2), ("mase", 3)):
+        fine = 2 if series.deviation > 10 else 4
+        for measure, digits in (("mae", fine), ("rmse", fine), ("mase", 3)):
             row.append(mean_and_deviation([getattr(e, measure) for e in errors], digits))
         if name in runs:
             seconds = np.mean([np.median(run.history["seconds"]) for run in runs[name]])
