@@ -13,13 +13,28 @@ from functools import partial
 
 import cnnjax as cj
 from cnnjax.cli import command
-from cnnjax.experiment import Experiment, RecipeOptions, run_variants
+from cnnjax.experiment import Claim, Experiment, RecipeOptions, run_variants, write_claims
+from experiments import _studies
 from experiments.mnist_convnet import RECIPES, REPORTED
 
 MODELS: dict[str, tuple[str, dict[str, float]]] = {
     "mlp": ("dense baseline on MNIST", {}),
     "mnist_convnet": ("three convolutions on MNIST", REPORTED),
 }
+
+
+_DENSE, _CONVNET = (f"mnist_dense_vs_conv/{model}" for model in MODELS)
+
+CLAIMS = (
+    Claim(
+        "On MNIST the convnet predicts better than the dense net",
+        _CONVNET, _DENSE, "test_accuracy",
+    ),
+    Claim(
+        "On MNIST the convnet has less than a quarter of the dense net's parameters",
+        _DENSE, _CONVNET, "parameters", by=0.75 * 407_050,
+    ),
+)  # fmt: skip
 
 
 def experiment(model: str, options: RecipeOptions) -> Experiment:
@@ -37,7 +52,9 @@ def experiment(model: str, options: RecipeOptions) -> Experiment:
 
 def main(options: RecipeOptions) -> dict[str, list[cj.Run]]:
     """Train both and print them side by side."""
-    return run_variants({model: partial(experiment, model) for model in MODELS}, options)
+    runs = run_variants({model: partial(experiment, model) for model in MODELS}, options)
+    write_claims(_studies.folder_of(options, "mnist_dense_vs_conv"), CLAIMS)
+    return runs
 
 
 if __name__ == "__main__":

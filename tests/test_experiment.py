@@ -438,6 +438,14 @@ def test_the_quickstart_needs_no_files() -> None:
     assert experiment.reported == {}
 
 
+def test_the_claims_on_dense_and_convnet_are_on_what_is_trained() -> None:
+    options = RecipeOptions()
+    names = {mnist_dense_vs_conv.experiment(m, options).name for m in mnist_dense_vs_conv.MODELS}
+    assert {name for c in mnist_dense_vs_conv.CLAIMS for name in (c.first, c.second)} == names
+    _, fewer = mnist_dense_vs_conv.CLAIMS
+    assert fewer.by == 0.75 * cj.summary(cj.create_model("mlp")).parameters
+
+
 @pytest.mark.slow
 def test_dense_and_convnet_are_trained_alike_and_compared(
     squares: Arrays, tmp_path: Path, capsys: pytest.CaptureFixture[str]
