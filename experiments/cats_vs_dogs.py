@@ -7,8 +7,8 @@ weight decay; `dropout` has dropout alone.
 The tuned recipe is the net of `augmented`, with milder copies that differ in brightness too,
 batches of 32, one cycle of AdamW and averaged weights, for 60 epochs.
 
-Command:   cnnjax data prepare cats_vs_dogs_small
-           python -m experiments.cats_vs_dogs [--cure augmented] [--recipe tuned] [--seeds 3]
+Command:   python -m experiments.cats_vs_dogs [--cure augmented] [--recipe tuned] [--seeds 3]
+           after `cnnjax data prepare cats_vs_dogs_small`, or with --data FOLDER
 
 Reported:  plain overfits after about 8 epochs, at about 70 % validation accuracy; with dropout and
            augmentation about 81 % after 100 epochs, without overfitting (RMSprop 1e-4, batch 20).

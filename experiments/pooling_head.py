@@ -70,7 +70,7 @@ class HeadOptions(_studies.StudyOptions):
 def experiment(head: str, options: HeadOptions) -> Experiment:
     """The training with one of the two heads."""
     photos = options.model == "cats_convnet"
-    return Experiment(
+    made = Experiment(
         name=f"pooling_head/{options.model}/{head}",
         description=f"{options.model}, dense layers on the last map: {head}",
         model=options.model,
@@ -82,6 +82,9 @@ def experiment(head: str, options: HeadOptions) -> Experiment:
         one_logit=photos,
         train_examples=options.train_examples,
     ).with_options(options)
+    if not photos or options.image_size == HeadOptions.image_size:
+        return made
+    return replace(made, changed={**made.changed, "image_size": options.image_size})
 
 
 def main(options: HeadOptions) -> dict[str, list[cj.Run]]:

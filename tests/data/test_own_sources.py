@@ -530,7 +530,14 @@ def test_pictures_are_brought_to_the_size_and_colours_of_the_model(pictures):
 
 def test_every_experiment_with_pictures_takes_the_same_data():
     """Those without pictures, or with a position for them, say themselves what they take."""
-    others = {"imdb_conv1d", "captcha", "time_series", "own_images"}
+    others = {
+        "imdb_conv1d",
+        "captcha",
+        "conv_or_recurrent",
+        "few_examples",
+        "time_series",
+        "own_images",
+    }
     seen = set()
     for module in pkgutil.iter_modules(experiments.__path__):
         if module.name.startswith("_") or module.ispkg or module.name in others:

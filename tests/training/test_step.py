@@ -23,7 +23,7 @@ from cnnjax.training import TrainState, make_eval_step, make_optimizer, make_tra
 Arrays = tuple[np.ndarray, np.ndarray]
 
 # The first three losses of mnist_convnet, seed 0, digits, batch 32, RMSprop at 1e-3.
-GOLDEN = (2.29659, 2.31653, 2.26784)
+GOLDEN = (2.29659, 2.32466, 2.26294)
 
 
 class Block(linen.Module):
@@ -421,8 +421,10 @@ def digits_batches(steps: int) -> list[dict[str, np.ndarray]]:
     return [batch for batch, _ in zip(batches, range(steps), strict=False)]
 
 
-def losses_on_digits(model: cj.Model, steps: int) -> tuple[list[float], TrainState]:
-    optimizer = make_optimizer(TrainingConfig(), steps)
+def losses_on_digits(
+    model: cj.Model, steps: int, optimizer_name: str = "rmsprop"
+) -> tuple[list[float], TrainState]:
+    optimizer = make_optimizer(TrainingConfig(optimizer=optimizer_name), steps)
     states, sums = trained(model, digits_batches(steps), optimizer=optimizer)
     return [one["loss"] / one["count"] for one in sums], states[-1]
 
@@ -464,7 +466,7 @@ def keras_convnet(model: cj.Model) -> Any:
 
 def test_ten_steps_of_the_convnet_equal_keras() -> None:
     model = cj.create_model("mnist_convnet", seed=3)
-    losses, state = losses_on_digits(model, 10)
+    losses, state = losses_on_digits(model, 10, "rmsprop_keras3")
     theirs = []
     with jax.numpy_rank_promotion("allow"):
         twin = keras_convnet(model)
