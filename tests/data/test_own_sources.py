@@ -547,7 +547,7 @@ def test_every_experiment_with_pictures_takes_the_same_data():
             if not (isinstance(kind, type) and dataclasses.is_dataclass(kind)):
                 continue
             hints = typing.get_type_hints(kind, include_extras=True)
-            if "data_dir" in hints and kind is not Experiment:
+            if {"data", "data_dir"} <= hints.keys() and kind is not Experiment:
                 assert hints["data"] == PictureData, module.name
                 seen.add(module.name)
     assert {"mnist_convnet", "cats_vs_dogs", "sweep", "im2col_convnet", "cifar10"} <= seen
