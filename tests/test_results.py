@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -273,3 +274,36 @@ def test_a_run_from_before_a_setting_was_there_has_its_default(tmp_path: Path) -
     newer.write_text(json.dumps(config))
     with pytest.raises(RunError, match="differs in more than the seed"):
         collect([tmp_path / "runs"])
+
+
+def test_test_data_that_are_made_with_the_seed_differ_within_a_row(tmp_path: Path) -> None:
+    def run(seed: int, **more: Any) -> None:
+        part = {"name": "squares", "examples": 10, "fingerprint": f"of seed {seed}"}
+        fake(tmp_path / str(seed), seed, 0.5, data={"train": part, "test": part}, **more)
+
+    for seed in range(2):
+        run(seed, data_by_seed=True)
+    file = write_results([tmp_path], tmp_path / "RESULTS.md")
+    assert rows(file, "Figures")[2][3] == "2 (0, 1)"
+    run(2)
+    with pytest.raises(RunError, match="differs in more than the seed"):
+        write_results([tmp_path], tmp_path / "RESULTS.md")
+
+
+def test_checkpoints_that_a_training_writes_meanwhile_are_not_looked_into(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = fake(tmp_path / "run", 0, 0.5)
+    checkpoints = run / "checkpoints"
+    (checkpoints / "10").mkdir(parents=True)
+    looked_into: list[str] = []
+    scandir = os.scandir
+
+    def noted(folder: Any) -> Any:
+        looked_into.append(str(folder))
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", noted)
+    write_results([tmp_path], tmp_path / "RESULTS.md")
+    assert str(run) in looked_into
+    assert not [folder for folder in looked_into if Path(folder).is_relative_to(checkpoints)]

@@ -9,10 +9,14 @@ from typing import Any
 
 from cnnjax import paths
 from cnnjax.core.places import expanded
+from cnnjax.results.folders import files_below
 from cnnjax.results.rows import Result, figures, provenance
 from cnnjax.training import RunDirectory, RunError
 from cnnjax.training.record import FREE_TO_CHANGE, RUN_FILE, with_defaults
 from cnnjax.training.seal import not_understood
+
+# In the record of a run whose test data are made with its seed.
+DATA_BY_SEED = "data_by_seed"
 
 
 def collect(folders: Iterable[str | Path]) -> list[Result]:
@@ -35,7 +39,7 @@ def collect(folders: Iterable[str | Path]) -> list[Result]:
         root = expanded(folder)
         if not root.is_dir():
             raise RunError(f"{root} does not exist or is no folder")
-        for file in sorted(root.rglob(RUN_FILE)):
+        for file in files_below(root, RUN_FILE):
             directory = RunDirectory(file.parent)
             record = directory.read(RUN_FILE)
             if record.get("status") != "finished" or not record.get("experiment"):
@@ -72,9 +76,10 @@ def _checked(
             **config,
             "training": training,
             "examples": {name: part["examples"] for name, part in record["data"].items()},
-            # The training part depends on the seed; the test part is the data set's own.
-            "test data": record["data"].get("test", {}).get("fingerprint"),
         }
+        if not record.get(DATA_BY_SEED):
+            # The training part depends on the seed; the test part is the data set's own.
+            same["test data"] = record["data"].get("test", {}).get("fingerprint")
         result = Result([record])
         for row in (figures, provenance):
             row(result)

@@ -14,6 +14,7 @@ from cnnjax.core.places import expanded
 from cnnjax.metrics import mean_and_deviation
 from cnnjax.paths import suggest
 from cnnjax.results.claims import CLAIMS_FILE, Claim, Measured, read_claims
+from cnnjax.results.folders import files_below
 from cnnjax.results.paired import Verdict, evaluate
 from cnnjax.results.rows import Result, seeds_in_words, spread, without_places
 from cnnjax.training import RunError
@@ -119,7 +120,7 @@ def _newest(folders: Iterable[str | Path]) -> list[tuple[Claim | Measured, Mappi
     """The claims of all files, sorted; of two on one thing the one written last."""
     found: dict[tuple[str, str], tuple[Claim | Measured, Mapping[str, Any]]] = {}
     for folder in folders:
-        for file in sorted(expanded(folder).rglob(CLAIMS_FILE)):
+        for file in files_below(expanded(folder), CLAIMS_FILE):
             claims, facts = read_claims(file)
             for claim in claims:
                 key = (_arms(claim), claim.text)
