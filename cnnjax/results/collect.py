@@ -31,6 +31,7 @@ def collect(folders: Iterable[str | Path]) -> list[Result]:
     """
     groups: dict[tuple, dict[int, dict[str, Any]]] = defaultdict(dict)
     alike: dict[tuple, dict[str, Any]] = {}
+    tested: dict[tuple, dict[int, str]] = defaultdict(dict)
     for folder in folders:
         root = expanded(folder)
         if not root.is_dir():
@@ -48,10 +49,34 @@ def collect(folders: Iterable[str | Path]) -> list[Result]:
                     f"in more than the seed ({'; '.join(lines)}): give the folders of one of them "
                     "only"
                 )
+            if _changed(record):
+                _note_test_data(tested[key], key, record)
             before = groups[key].get(record["seed"])
             if before is None or before.get("ended", "") < record.get("ended", ""):
                 groups[key][record["seed"]] = record
+    for key, parts in tested.items():
+        if 1 < len(set(parts.values())) < len(parts):
+            raise RunError(
+                f"runs of {' '.join(key)} are tested on different data, though not each seed on "
+                "its own: give the folders of one of them only"
+            )
     return [Result([runs[seed] for seed in sorted(runs)]) for _, runs in sorted(groups.items())]
+
+
+def _changed(record: Mapping[str, Any]) -> bool:
+    """Whether the data are not what `load` makes: made up, or changed by the experiment."""
+    return "source" in record and record["source"] is None
+
+
+def _note_test_data(parts: dict[int, str], key: tuple, record: Mapping[str, Any]) -> None:
+    """Note what a seed was tested on: an experiment may change the images by the seed."""
+    found, seed = record["data"].get("test", {}).get("fingerprint", ""), record["seed"]
+    if parts.setdefault(seed, found) != found:
+        raise RunError(
+            f"{record['folder']} is a run of {' '.join(key)} of seed {seed} like another one "
+            f"there, but its test data are others ({parts[seed]} and {found}): give the folder "
+            "of one of them only"
+        )
 
 
 def _checked(
@@ -72,9 +97,10 @@ def _checked(
             **config,
             "training": training,
             "examples": {name: part["examples"] for name, part in record["data"].items()},
-            # The training part depends on the seed; the test part is the data set's own.
-            "test data": record["data"].get("test", {}).get("fingerprint"),
         }
+        if not _changed(record):
+            # The training part depends on the seed; the test part is the data set's own.
+            same["test data"] = record["data"].get("test", {}).get("fingerprint")
         result = Result([record])
         for row in (figures, provenance):
             row(result)
