@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -90,6 +91,7 @@ def _checked(
         config = with_defaults(config)
         record["epoch"] = epochs[record["best_epoch"] - 1]
         record["epochs"] = len(epochs)
+        record["epoch_seconds"] = _steady_seconds(epochs)
         record["folder"] = str(directory.path)
         free = ("seed", *FREE_TO_CHANGE)
         training = {k: v for k, v in config["training"].items() if k not in free}
@@ -107,6 +109,12 @@ def _checked(
         return result.key, same
     except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
         raise not_understood(directory.path, error) from error
+
+
+def _steady_seconds(epochs: Sequence[Mapping[str, Any]]) -> float | None:
+    """Of an epoch: the median of all but the first one, in which the step is compiled."""
+    values = [line["seconds"] for line in epochs if "seconds" in line]
+    return statistics.median(values[1:] or values) if values else None
 
 
 def _differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
