@@ -33,7 +33,6 @@ from cnnjax import plot, rng
 from cnnjax.cli import command
 from cnnjax.experiment import Claim, Experiment, Measured, Options, load_data, write_claims
 from cnnjax.metrics import deviation, mean_and_deviation
-from cnnjax.results.collect import DATA_BY_SEED
 from experiments import _studies
 from experiments._pictures import panels
 
@@ -112,7 +111,6 @@ def experiment(net: str, way: str, options: BlockOptions) -> Experiment:
         training=cj.TrainingConfig(epochs=5, batch_size=64, optimizer="rmsprop", monitor=None),
         train_examples=options.train_examples,
         test=0.15,
-        facts={} if way == "plain" else {DATA_BY_SEED: True},  # each seed has an order of its own
     ).with_options(options)
 
 

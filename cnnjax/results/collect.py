@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -14,9 +15,6 @@ from cnnjax.results.rows import Result, figures, provenance
 from cnnjax.training import RunDirectory, RunError
 from cnnjax.training.record import FREE_TO_CHANGE, RUN_FILE, with_defaults
 from cnnjax.training.seal import not_understood
-
-# In the record of a run whose test data are made with its seed.
-DATA_BY_SEED = "data_by_seed"
 
 
 def collect(folders: Iterable[str | Path]) -> list[Result]:
@@ -35,6 +33,7 @@ def collect(folders: Iterable[str | Path]) -> list[Result]:
     """
     groups: dict[tuple, dict[int, dict[str, Any]]] = defaultdict(dict)
     alike: dict[tuple, dict[str, Any]] = {}
+    tested: dict[tuple, dict[int, str]] = defaultdict(dict)
     for folder in folders:
         root = expanded(folder)
         if not root.is_dir():
@@ -52,10 +51,34 @@ def collect(folders: Iterable[str | Path]) -> list[Result]:
                     f"in more than the seed ({'; '.join(lines)}): give the folders of one of them "
                     "only"
                 )
+            if _changed(record):
+                _note_test_data(tested[key], key, record)
             before = groups[key].get(record["seed"])
             if before is None or before.get("ended", "") < record.get("ended", ""):
                 groups[key][record["seed"]] = record
+    for key, parts in tested.items():
+        if 1 < len(set(parts.values())) < len(parts):
+            raise RunError(
+                f"runs of {' '.join(key)} are tested on different data, though not each seed on "
+                "its own: give the folders of one of them only"
+            )
     return [Result([runs[seed] for seed in sorted(runs)]) for _, runs in sorted(groups.items())]
+
+
+def _changed(record: Mapping[str, Any]) -> bool:
+    """Whether the data are not what `load` makes: made up, or changed by the experiment."""
+    return "source" in record and record["source"] is None
+
+
+def _note_test_data(parts: dict[int, str], key: tuple, record: Mapping[str, Any]) -> None:
+    """Note what a seed was tested on: an experiment may change the images by the seed."""
+    found, seed = record["data"].get("test", {}).get("fingerprint", ""), record["seed"]
+    if parts.setdefault(seed, found) != found:
+        raise RunError(
+            f"{record['folder']} is a run of {' '.join(key)} of seed {seed} like another one "
+            f"there, but its test data are others ({parts[seed]} and {found}): give the folder "
+            "of one of them only"
+        )
 
 
 def _checked(
@@ -69,6 +92,7 @@ def _checked(
         config = with_defaults(config)
         record["epoch"] = epochs[record["best_epoch"] - 1]
         record["epochs"] = len(epochs)
+        record["epoch_seconds"] = _steady_seconds(epochs)
         record["folder"] = str(directory.path)
         free = ("seed", *FREE_TO_CHANGE)
         training = {k: v for k, v in config["training"].items() if k not in free}
@@ -77,7 +101,7 @@ def _checked(
             "training": training,
             "examples": {name: part["examples"] for name, part in record["data"].items()},
         }
-        if not record.get(DATA_BY_SEED):
+        if not _changed(record):
             # The training part depends on the seed; the test part is the data set's own.
             same["test data"] = record["data"].get("test", {}).get("fingerprint")
         result = Result([record])
@@ -86,6 +110,12 @@ def _checked(
         return result.key, same
     except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
         raise not_understood(directory.path, error) from error
+
+
+def _steady_seconds(epochs: Sequence[Mapping[str, Any]]) -> float | None:
+    """Of an epoch: the median of all but the first one, in which the step is compiled."""
+    values = [line["seconds"] for line in epochs if "seconds" in line]
+    return statistics.median(values[1:] or values) if values else None
 
 
 def _differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
