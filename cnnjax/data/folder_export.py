@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -15,10 +14,10 @@ from cnnjax.core.places import expanded
 from cnnjax.core.text import plain
 from cnnjax.data.dataset import Splits
 from cnnjax.data.examples import choose_examples, class_names_of
+from cnnjax.data.folder_names import folder_names
 from cnnjax.data.image_files import png_bytes
 
-# The name of a folder on every system, and of a class that `load` reads again.
-_FOLDER = re.compile(r"\w[\w .,()+&'-]*")
+_CHANNELS = (1, 3)  # as `load` reads them
 
 
 def export_folders(
@@ -31,8 +30,10 @@ def export_folders(
 ) -> Path:
     """Write a data set as class folders of PNG files: train/cat/00017.png for its 17th image.
 
+    Folders have the very names of the classes, so that `load` has them again.
+
     Args:
-        splits: images with classes, of one size or any.
+        splits: grey or RGB images with classes, of one size or any.
         folder: which there is not yet; it appears whole or not at all.
         classes: those wanted, two at least; None: all.
         per_class: images of each in every part, chosen by the seed; None: all.
@@ -44,10 +45,11 @@ def export_folders(
     Raises:
         FileExistsError: if there is something of that name.
         ValueError: for an unknown class or a single one, a class that cannot be the name of a
-            folder, labels that are no classes, or images that are no whole numbers.
+            folder on every system (see `gallery.export_examples` for these), labels that are no
+            classes, or images that are neither grey nor RGB or no whole numbers.
     """
     target = expanded(folder).absolute()
-    if target.exists():
+    if os.path.lexists(target):
         raise FileExistsError(f"{plain(target)} exists: give the name of a new folder")
     names = class_names_of(*splits.parts.values())
     _check(splits, names, classes)
@@ -74,10 +76,18 @@ def _check(splits: Splits, names: Sequence[str], classes: Sequence[str] | None) 
     if not names:
         raise ValueError(f"{splits.train.name} has no classes that could be folders")
     if len(wanted) < 2:
-        raise ValueError(f"classes must be two at least, got {', '.join(wanted) or 'none'}")
-    for name in wanted:
-        if not _FOLDER.fullmatch(name):
+        raise ValueError(
+            f"classes must be two at least, got {', '.join(map(str, wanted)) or 'none'}"
+        )
+    known = [name for name in names if name in wanted]
+    for name, folder in zip(known, folder_names(known), strict=True):
+        if folder != name:
             raise ValueError(f"the class {plain(name)!r} cannot be the name of a folder")
     for part in splits.parts.values():
         if part.images.dtype != np.uint8 or len(part.image_shape) != 3:
             raise ValueError(f"{part.name} has no images of whole numbers from 0 to 255")
+        if part.image_shape[2] not in _CHANNELS:
+            raise ValueError(
+                f"images must be grey or RGB, of 1 or 3 channels, and those of {part.name} have "
+                f"{part.image_shape[2]}"
+            )
