@@ -58,6 +58,19 @@ def test_some_images_of_some_classes(tmp_path, cnnjax):
         assert data.labels[i] == int(file.parts[1])
 
 
+def test_pictures_of_any_size_are_written_at_one(tmp_path, cnnjax):
+    where = cj.data.export_folders(splits(), tmp_path / "pets")
+    out, _ = cnnjax("data", "export", where, tmp_path / "small", "--image-size", "4", "5")
+    assert out == f"{tmp_path / 'small'}\n"
+    small = cj.data.load(where, image_size=(4, 5)).train
+    for file in (tmp_path / "small" / "train").rglob("*.png"):
+        with Image.open(file) as image:
+            np.testing.assert_array_equal(np.asarray(image), small.images[int(file.stem)])
+    _, err = cnnjax("data", "export", where, where / "x", "--image-size", "4", "5", status=1)
+    assert err.endswith("pets/x lies in the folder of the data set, which it would change: give "
+                        "another place\n")  # fmt: skip
+
+
 def test_what_cannot_be_written_is_named(tmp_path):
     written = splits()
     (tmp_path / "there").mkdir()
