@@ -178,6 +178,22 @@ def test_a_training_step_sees_the_text_with_words_dropped() -> None:
     assert loss(tokens, dropout) == pytest.approx(loss(seen, None), rel=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("augment", "examples", "message"),
+    [
+        (lambda key, x: x[:4], SERIES, r"float32 \[60, 2\], got float32 \[4, 2\]"),
+        (lambda key, x: None, SERIES, r"float32 \[60, 2\], got NoneType"),
+        (lambda key, x: x * 1.5, TOKENS, r"int32 \[400\], got float32 \[400\]"),
+    ],
+    ids=["shape", "nothing", "no_words"],
+)
+def test_a_function_that_makes_something_else_is_named(
+    augment: Callable, examples: np.ndarray, message: str
+) -> None:
+    with pytest.raises(ValueError, match="^augment must return an example as .*, " + message):
+        augmented(augment, examples)
+
+
 def test_a_run_with_another_rate_is_no_resumption(tmp_path: Any) -> None:
     data = cj.data.Dataset(TOKENS[:32, :50], np.arange(32) % 2)
 
