@@ -153,7 +153,8 @@ def for_batch(
 
 def _check_changed(changed: Any, example: Array) -> None:
     """Refuse what a model would not take, with pages of text, or would look up as NaN."""
-    shape, dtype = getattr(changed, "shape", None), getattr(changed, "dtype", None)
+    shape = getattr(changed, "shape", None)
+    dtype: Any = getattr(changed, "dtype", None)
     numbers = jnp.issubdtype(example.dtype, jnp.integer)
     if shape != example.shape or (numbers and not jnp.issubdtype(dtype, jnp.integer)):
         got = type(changed).__name__ if shape is None else f"{dtype} {list(shape)}"

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,6 +14,7 @@ from cnnjax.data.dataset import Splits
 from cnnjax.data.examples import choose_examples, class_names_of
 from cnnjax.data.folder_names import folder_names
 from cnnjax.data.image_files import png_bytes
+from cnnjax.storage import staged
 
 _CHANNELS = (1, 3)  # as `load` reads them
 
@@ -53,9 +52,7 @@ def export_folders(
         raise FileExistsError(f"{plain(target)} exists: give the name of a new folder")
     names = class_names_of(*splits.parts.values())
     _check(splits, names, classes)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-    try:
+    with staged(target) as staging:
         built = staging / target.name
         for part, data in splits.parts.items():
             most = len(data) if per_class is None else per_class
@@ -66,8 +63,6 @@ def export_folders(
                     place = built / part / name / f"{i:05d}.png"
                     place.write_bytes(png_bytes(data.images[int(i)]))
         os.rename(built, target)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
     return target
 
 
