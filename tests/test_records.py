@@ -37,6 +37,14 @@ def arm(folder: Path, name: str, accuracies: Sequence[float], **changes: Any) ->
         fake(place, seed, accuracy, experiment=name, **changes)
 
 
+def made(file: Path, options: str, time: str) -> None:
+    """Claims as if they were written by a call of a study with these options, at this time."""
+    content = json.loads(file.read_text())
+    del content["seal"]
+    command = f"python -m experiments.small {options}"
+    file.write_text(json.dumps({**content, "command": command, "time": time}))
+
+
 def judged(folder: Path, **options: Any) -> list[dict[str, str]]:
     """The rows of the table of claims."""
     file = write_results([folder], folder / "RESULTS.md", **options)
@@ -179,16 +187,49 @@ def test_measured_values_need_no_runs_and_the_newest_claim_counts(tmp_path: Path
             "Max keeps more", "max", [0.5, 0.25, 0.5], "average", second, "photos", "share"
         )
         file = write_claims(tmp_path / folder, [measured])
-        content = json.loads(file.read_text())
-        del content["seal"]
-        content["time"] = {"a": "2026-01-02", "b": "2026-01-01"}[folder]
-        file.write_text(json.dumps(content))
+        made(file, "--out o --seeds 3", {"a": "2026-01-02", "b": "2026-01-01"}[folder])
     (row,) = judged(tmp_path)
     assert row["arms"] == "max against average"
     assert row["pairs"] == "3 photos"
     assert row["first arm"] == "0.4167 ± 0.1443"
     assert row["recipe"] == row["data"] == ""
     assert row["difference"].startswith("+0.25000 (")
+
+
+def test_measured_values_of_other_options_are_another_row(tmp_path: Path) -> None:
+    arm(tmp_path, "other", [0.5])
+    for number, options in enumerate(("", "--train-examples 100", "--train-examples=100 --resume")):
+        values = [0.5 + number, 0.25, 0.5]
+        one = Measured("Max is more.", "max", values, "average", [0, 0, 0], "photos", "share")
+        said = f"{options} --seeds {3 + number} --out /o{number}"
+        made(write_claims(tmp_path / str(number), [one]), said, f"2026-01-0{number + 1}")
+    whole, few, same = judged(tmp_path)
+    assert (whole["recipe"], few["recipe"], same["recipe"]) == (
+        "", "--train-examples 100", "--train-examples=100",
+    )  # fmt: skip
+    assert {row["claim"] for row in (whole, few, same)} == {"Max is more"}
+    assert whole["command"] == "`python -m experiments.small --seeds 3`"
+
+
+def test_claims_of_one_study_stand_together(tmp_path: Path) -> None:
+    arm(tmp_path, "other", [0.5])
+    for study, texts in (("small", ("C", "A")), ("other", ("B",))):
+        claims = [Measured(text, "a", [1, 2], "b", [0, 0], "photos", "share") for text in texts]
+        file = write_claims(tmp_path / study, claims)
+        made(file, "", "2026-01-01")
+        file.write_text(file.read_text().replace(".small", f".{study}"))
+    assert [row["claim"] for row in judged(tmp_path)] == ["B", "A", "C"]
+
+
+def test_seconds_are_those_of_the_median_epoch_but_the_first(tmp_path: Path) -> None:
+    for name, seconds in (("net/wide", (9, 1, 4, 2)), ("net/narrow", (90, 1, 1, 1))):
+        arm(tmp_path, name, [0.9, 0.8])
+        for file in (tmp_path / name).rglob("metrics.jsonl"):
+            lines = [{"epoch": i, "accuracy": 1, "seconds": s} for i, s in enumerate(seconds, 1)]
+            file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    write_claims(tmp_path / "net", [Claim("Slower", "net/wide", "net/narrow", "seconds")])
+    (row,) = judged(tmp_path)
+    assert (row["first arm"], row["second arm"], row["verdict"]) == ("2", "1", "holds")
 
 
 def test_measured_accuracies_are_in_percent_and_large_bounds_in_digits(tmp_path: Path) -> None:
@@ -325,6 +366,26 @@ def test_a_newer_run_replaces_the_kept_one_and_other_settings_are_refused(tmp_pa
     with pytest.raises(RunError, match="differs in more than the seed"):
         keep_records([tmp_path / "c"], kept)
     assert collect([kept])[0].values("test_accuracy") == [0.9, 0.6]
+
+
+def test_kept_claims_of_other_options_stay_beside_and_older_ones_replace_none(
+    tmp_path: Path,
+) -> None:
+    arm(tmp_path / "a", "net", [0.5, 0.6])
+    one = Measured("Max is more", "max", [1, 2], "average", [0, 0], "photos", "share")
+    calls = (("a", "", "02"), ("b", "--train-examples 9", "03"), ("c", "--seeds 3", "01"))
+    for name, options, day in calls:
+        made(write_claims(tmp_path / name / "net", [one]), options, f"2026-01-{day}")
+    sources = [tmp_path / name for name in "abc"]
+    kept = keep_records(sources, tmp_path / "records", say=silent)
+    times = {
+        str(file.parent.relative_to(kept)): json.loads(file.read_text())["time"]
+        for file in kept.rglob("claims.json")
+    }
+    assert times == {"net": "2026-01-02", "net/train-examples-9": "2026-01-03"}
+    write_results([kept], tmp_path / "kept.md")
+    write_results(sources, tmp_path / "all.md")
+    assert len(rows(tmp_path / "kept.md", "Claims")) == len(rows(tmp_path / "all.md", "Claims"))
 
 
 def test_strange_names_stay_below_the_folder(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +157,38 @@ def test_other_data_of_the_same_name_never_share_a_row(tmp_path: Path) -> None:
         collect([tmp_path / "runs"])
 
 
+@pytest.mark.parametrize(
+    ("prints", "message"),
+    [
+        ("aaa", None),
+        ("abc", None),  # an experiment that changes the images by the seed
+        ("aab", "runs of small tuned squares are tested on different data, though not each seed"),
+    ],
+)
+def test_data_that_an_experiment_changes_may_be_others_for_each_seed(
+    tmp_path: Path, prints: str, message: str | None
+) -> None:
+    for seed, print_ in enumerate(prints):
+        part = {"name": "squares", "examples": 10, "fingerprint": print_}
+        data = {"train": part, "test": part}
+        fake(tmp_path / "runs" / str(seed), seed, 0.5, data=data, source=None)
+    if message is None:
+        (result,) = collect([tmp_path / "runs"])
+        assert len(result.runs) == 3
+    else:
+        with pytest.raises(RunError, match=message):
+            collect([tmp_path / "runs"])
+
+
+def test_changed_data_of_one_seed_are_the_same(tmp_path: Path) -> None:
+    for name in "ab":
+        part = {"name": "squares", "examples": 10, "fingerprint": name}
+        fake(tmp_path / name, 0, 0.5, data={"train": part, "test": part}, source=None)
+    message = r"b is a run of small .* of seed 0 like another .* test data are others \(a and b\)"
+    with pytest.raises(RunError, match=message):
+        collect([tmp_path])
+
+
 def test_a_trial_of_fewer_epochs_is_a_row_of_its_own(tmp_path: Path) -> None:
     fake(tmp_path / "runs" / "a", 0, 0.5)
     fake(tmp_path / "runs" / "b", 0, 0.1, changed={"epochs": 1})
@@ -273,3 +306,22 @@ def test_a_run_from_before_a_setting_was_there_has_its_default(tmp_path: Path) -
     newer.write_text(json.dumps(config))
     with pytest.raises(RunError, match="differs in more than the seed"):
         collect([tmp_path / "runs"])
+
+
+def test_checkpoints_that_a_training_writes_meanwhile_are_not_looked_into(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = fake(tmp_path / "run", 0, 0.5)
+    checkpoints = run / "checkpoints"
+    (checkpoints / "10").mkdir(parents=True)
+    looked_into: list[str] = []
+    scandir = os.scandir
+
+    def noted(folder: Any) -> Any:
+        looked_into.append(str(folder))
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", noted)
+    write_results([tmp_path], tmp_path / "RESULTS.md")
+    assert str(run) in looked_into
+    assert not [folder for folder in looked_into if Path(folder).is_relative_to(checkpoints)]

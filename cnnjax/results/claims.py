@@ -36,8 +36,10 @@ class Claim:
         text: what is claimed, a sentence.
         first, second: names of the arms' experiments, e.g. "pooling_head/cifar_deep/average".
         metric: of run.json's metrics ("test_accuracy"), or of the line of metrics.jsonl that the
-            run's result is of ("accuracy", "val_accuracy", "seconds"); or "parameters"; or "gap",
-            the training accuracy minus that on validation data, or test data where there are none.
+            run's result is of ("accuracy", "val_accuracy"); or "parameters"; or "seconds", the
+            median epoch but the first; or "gap", the training accuracy minus that on validation
+            data, or test data where there are none. It was measured while training, on images that
+            are altered and layers that drop units where the training has such.
         by: by how much the first arm is to exceed the second, in the metric's units.
         within: instead, by how much they are to differ at most: the claim that they are alike.
     """

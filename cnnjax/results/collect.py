@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 from cnnjax import paths
 from cnnjax.core.places import expanded
+from cnnjax.results.folders import files_below
 from cnnjax.results.rows import Result, figures, provenance
 from cnnjax.training import RunDirectory, RunError
 from cnnjax.training.record import FREE_TO_CHANGE, RUN_FILE, with_defaults
@@ -31,11 +33,12 @@ def collect(folders: Iterable[str | Path]) -> list[Result]:
     """
     groups: dict[tuple, dict[int, dict[str, Any]]] = defaultdict(dict)
     alike: dict[tuple, dict[str, Any]] = {}
+    tested: dict[tuple, dict[int, str]] = defaultdict(dict)
     for folder in folders:
         root = expanded(folder)
         if not root.is_dir():
             raise RunError(f"{root} does not exist or is no folder")
-        for file in sorted(root.rglob(RUN_FILE)):
+        for file in files_below(root, RUN_FILE):
             directory = RunDirectory(file.parent)
             record = directory.read(RUN_FILE)
             if record.get("status") != "finished" or not record.get("experiment"):
@@ -48,10 +51,34 @@ def collect(folders: Iterable[str | Path]) -> list[Result]:
                     f"in more than the seed ({'; '.join(lines)}): give the folders of one of them "
                     "only"
                 )
+            if _changed(record):
+                _note_test_data(tested[key], key, record)
             before = groups[key].get(record["seed"])
             if before is None or before.get("ended", "") < record.get("ended", ""):
                 groups[key][record["seed"]] = record
+    for key, parts in tested.items():
+        if 1 < len(set(parts.values())) < len(parts):
+            raise RunError(
+                f"runs of {' '.join(key)} are tested on different data, though not each seed on "
+                "its own: give the folders of one of them only"
+            )
     return [Result([runs[seed] for seed in sorted(runs)]) for _, runs in sorted(groups.items())]
+
+
+def _changed(record: Mapping[str, Any]) -> bool:
+    """Whether the data are not what `load` makes: made up, or changed by the experiment."""
+    return "source" in record and record["source"] is None
+
+
+def _note_test_data(parts: dict[int, str], key: tuple, record: Mapping[str, Any]) -> None:
+    """Note what a seed was tested on: an experiment may change the images by the seed."""
+    found, seed = record["data"].get("test", {}).get("fingerprint", ""), record["seed"]
+    if parts.setdefault(seed, found) != found:
+        raise RunError(
+            f"{record['folder']} is a run of {' '.join(key)} of seed {seed} like another one "
+            f"there, but its test data are others ({parts[seed]} and {found}): give the folder "
+            "of one of them only"
+        )
 
 
 def _checked(
@@ -65,6 +92,7 @@ def _checked(
         config = with_defaults(config)
         record["epoch"] = epochs[record["best_epoch"] - 1]
         record["epochs"] = len(epochs)
+        record["epoch_seconds"] = _steady_seconds(epochs)
         record["folder"] = str(directory.path)
         free = ("seed", *FREE_TO_CHANGE)
         training = {k: v for k, v in config["training"].items() if k not in free}
@@ -72,15 +100,22 @@ def _checked(
             **config,
             "training": training,
             "examples": {name: part["examples"] for name, part in record["data"].items()},
-            # The training part depends on the seed; the test part is the data set's own.
-            "test data": record["data"].get("test", {}).get("fingerprint"),
         }
+        if not _changed(record):
+            # The training part depends on the seed; the test part is the data set's own.
+            same["test data"] = record["data"].get("test", {}).get("fingerprint")
         result = Result([record])
         for row in (figures, provenance):
             row(result)
         return result.key, same
     except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
         raise not_understood(directory.path, error) from error
+
+
+def _steady_seconds(epochs: Sequence[Mapping[str, Any]]) -> float | None:
+    """Of an epoch: the median of all but the first one, in which the step is compiled."""
+    values = [line["seconds"] for line in epochs if "seconds" in line]
+    return statistics.median(values[1:] or values) if values else None
 
 
 def _differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:

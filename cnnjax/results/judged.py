@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +15,9 @@ from cnnjax.core.places import expanded
 from cnnjax.metrics import mean_and_deviation
 from cnnjax.paths import suggest
 from cnnjax.results.claims import CLAIMS_FILE, Claim, Measured, read_claims
+from cnnjax.results.folders import files_below
 from cnnjax.results.paired import Verdict, evaluate
-from cnnjax.results.rows import Result, seeds_in_words, spread, without_places
+from cnnjax.results.rows import Result, options_of, repeatable, seeds_in_words, spread
 from cnnjax.training import RunError
 
 CLAIMS = (
@@ -42,7 +44,8 @@ class Judged:
     Args:
         claim: it.
         command: that wrote it.
-        recipe, data: of the runs; "" of values that are measured.
+        recipe: of the runs; of values that are measured the options of the command.
+        data: of the runs; "" of values that are measured.
         pairs: in words.
         first, second: values of the arms.
         verdict: on them.
@@ -77,15 +80,17 @@ def judge(
     judged: list[Judged] = []
     missing: list[str] = []
     for claim, facts in _newest(folders):
-        command = without_places(str(facts.get("command") or ""))
+        written = _command(facts)
+        command = shlex.join(repeatable(written, seeds=True))
         if isinstance(claim, Measured):
             pairs = f"{len(claim.first):,} {claim.pairs}"
             verdict = evaluate(claim, claim.first, claim.second)
-            judged.append(Judged(claim, command, "", "", pairs, claim.first, claim.second, verdict))
+            values = claim.first, claim.second
+            judged.append(Judged(claim, command, options_of(written), "", pairs, *values, verdict))
             continue
         found = _matching(claim, results)
         if isinstance(found, str):
-            missing.append(f"{claim.text}: {found}")
+            missing.append(f"{claim.text.rstrip('.')}: {found}")
         else:
             judged += [_on_runs(claim, command, *arms) for arms in found]
     return judged, missing
@@ -101,7 +106,7 @@ def claim_row(judged: Judged) -> list[str]:
         metric += f", alike within {show.bound(claim.within)}"
     bounds = f"{show.difference(verdict.low)} to {show.difference(verdict.high)}"
     return [
-        claim.text,
+        claim.text.rstrip("."),
         _arms(claim),
         judged.recipe,
         judged.data,
@@ -116,16 +121,24 @@ def claim_row(judged: Judged) -> list[str]:
 
 
 def _newest(folders: Iterable[str | Path]) -> list[tuple[Claim | Measured, Mapping[str, Any]]]:
-    """The claims of all files, sorted; of two on one thing the one written last."""
-    found: dict[tuple[str, str], tuple[Claim | Measured, Mapping[str, Any]]] = {}
+    """The claims of all files, sorted; of two on one thing the one written last.
+
+    Runs know their recipe and data; measured values are of what their command's options say.
+    """
+    found: dict[tuple[str, ...], tuple[Claim | Measured, Mapping[str, Any]]] = {}
     for folder in folders:
-        for file in sorted(expanded(folder).rglob(CLAIMS_FILE)):
+        for file in files_below(expanded(folder), CLAIMS_FILE):
             claims, facts = read_claims(file)
             for claim in claims:
-                key = (_arms(claim), claim.text)
+                of = options_of(_command(facts)) if isinstance(claim, Measured) else ""
+                key = (_arms(claim), claim.text, of)
                 if key not in found or found[key][1].get("time", "") <= facts.get("time", ""):
                     found[key] = claim, facts
     return [found[key] for key in sorted(found)]
+
+
+def _command(facts: Mapping[str, Any]) -> str:
+    return str(facts.get("command") or "")
 
 
 def _matching(claim: Claim, results: Sequence[Result]) -> list[tuple[Result, Result]] | str:
@@ -175,6 +188,8 @@ def _on_runs(claim: Claim, command: str, first: Result, second: Result) -> Judge
 def _value(claim: Claim, run: Mapping[str, Any]) -> float:
     known: dict[str, float] = {**run["epoch"], **run["metrics"]}
     known["parameters"] = run["parameters"]
+    if run["epoch_seconds"] is not None:
+        known["seconds"] = run["epoch_seconds"]
     later = next((known[k] for k in ("val_accuracy", "test_accuracy") if k in known), None)
     if "accuracy" in known and later is not None:
         known["gap"] = known["accuracy"] - later

@@ -17,7 +17,8 @@ from cnnjax.core.reading import read_json
 from cnnjax.models.files import MODEL_FILE
 from cnnjax.results.claims import CLAIMS_FILE, read_claims
 from cnnjax.results.collect import collect
-from cnnjax.results.rows import without_places
+from cnnjax.results.folders import files_below
+from cnnjax.results.rows import options_of, without_places
 from cnnjax.results.table import enough_seeds
 from cnnjax.storage import text_hash, write_directory, write_text
 from cnnjax.training import RunDirectory, RunError
@@ -67,7 +68,7 @@ def keep_records(
             if not Path(run["folder"]).is_relative_to(kept.absolute()):
                 _copy(RunDirectory(run["folder"]), place)
     for source in sources:
-        for file in sorted(source.rglob(CLAIMS_FILE)):
+        for file in files_below(source, CLAIMS_FILE):
             if not file.absolute().is_relative_to(kept.absolute()):
                 inside = file.parent.relative_to(source)
                 _copy_claims(file, kept / (inside if inside.parts else source.absolute().name))
@@ -108,10 +109,17 @@ def _copy(run: RunDirectory, place: Path) -> None:
 
 
 def _copy_claims(file: Path, folder: Path) -> None:
+    """Copy claims, unless those that are there are newer; other options have a folder beside."""
     _, facts = read_claims(file)
+    options = options_of(facts.get("command") or "")
+    place = folder / CLAIMS_FILE
+    if place.is_file() and options_of(read_claims(place)[1].get("command") or "") != options:
+        place = folder / (_name(options) or "_") / CLAIMS_FILE
+    if place.is_file() and read_claims(place)[1].get("time", "") > facts.get("time", ""):
+        return
     content = read_json(file)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / CLAIMS_FILE, sealed({**content, **_without_places(facts)}))
+    place.parent.mkdir(parents=True, exist_ok=True)
+    write_text(place, sealed({**content, **_without_places(facts)}))
 
 
 def _compact(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -44,8 +44,8 @@ class Result:
 
     Args:
         runs: the content of their run.json, by seed; each with the epoch of its model, a line of
-            its metrics.jsonl, as "epoch", the number of epochs as "epochs", and the run directory
-            as "folder".
+            its metrics.jsonl, as "epoch", the number of epochs as "epochs", the seconds of a usual
+            one as "epoch_seconds", and the run directory as "folder".
     """
 
     runs: Sequence[Mapping[str, Any]]
@@ -149,20 +149,45 @@ def _commit(process: Mapping[str, Any]) -> str:
 
 def _command(result: Result) -> str:
     """The command that makes the row again, whatever folders were given then."""
-    kept, skip = [], False
-    for word in _as_module(shlex.split(str(result.runs[0]["command"]))):
-        option = word.partition("=")[0].replace("_", "-")
-        if skip:
-            skip = False
-        elif option in ("--out", "--data-dir", "--seeds", "--seed"):
-            skip = "=" not in word
-        elif option != "--resume":
-            kept.append(_name_alone(word))
-    said, seeds = shlex.join(kept), [run["seed"] for run in result.runs]
+    said = shlex.join(repeatable(str(result.runs[0]["command"])))
+    seeds = [run["seed"] for run in result.runs]
     if seeds == list(range(seeds[0], seeds[0] + len(seeds))):
         first = f" --seed {seeds[0]}" if seeds[0] else ""
         return said + first + (f" --seeds {len(seeds)}" if len(seeds) > 1 else "")
     return f"{said} --seed {seeds[0]} (and {', '.join(map(str, seeds[1:]))})"
+
+
+def repeatable(command: str, *, seeds: bool = False) -> list[str]:
+    """The words of a command that say what is computed, not where it is written or read.
+
+    Args:
+        command: as a record has it.
+        seeds: with those that say which seeds.
+
+    >>> repeatable("python -m experiments.sweep --data ~/pets --out /tmp/a --resume --seeds 3")
+    ['python', '-m', 'experiments.sweep', '--data', 'pets']
+    """
+    dropped = ("--out", "--data-dir", *(() if seeds else ("--seeds", "--seed")))
+    kept, skip = [], False
+    for word in _as_module(shlex.split(command)):
+        option = word.partition("=")[0].replace("_", "-")
+        if skip:
+            skip = False
+        elif option in dropped:
+            skip = "=" not in word
+        elif option != "--resume":
+            kept.append(_name_alone(word))
+    return kept
+
+
+def options_of(command: str) -> str:
+    """The options of a command beside seeds and folders: what two calls of a study differ in.
+
+    >>> options_of("python -m experiments.sweep --train-examples 100 --seeds 3 --out /tmp/a")
+    '--train-examples 100'
+    """
+    words = repeatable(command)
+    return shlex.join(words[3:] if words[1:2] == ["-m"] else words[2:])
 
 
 def _as_module(words: Sequence[str]) -> list[str]:
