@@ -168,6 +168,18 @@ def test_a_changed_file_of_claims_is_refused(tmp_path: Path) -> None:
         read_claims(file)
 
 
+@pytest.mark.parametrize(
+    "change", [{"command": 'python "a'}, {"command": 5}, {"time": 5}, {"claims": [{}]}]
+)
+def test_facts_that_cannot_be_understood_are_refused(tmp_path: Path, change: dict) -> None:
+    file = write_claims(tmp_path, [MEASURED])
+    content = json.loads(file.read_text())
+    del content["seal"]
+    file.write_text(json.dumps({**content, **change}))
+    with pytest.raises(RunError, match=r"claims\.json is"):
+        read_claims(file)
+
+
 def test_a_call_with_other_options_leaves_the_claims_that_are_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

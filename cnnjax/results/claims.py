@@ -26,7 +26,7 @@ CLAIMS_FILE = "claims.json"
 
 _LONGEST = 100  # letters of a folder's name
 
-_FORM = {"claims": [dict], "written?": str, "command?": str}
+_FORM = {"claims": [dict], "time?": str, "command?": str}
 
 
 @dataclass(frozen=True)
@@ -156,6 +156,7 @@ def read_claims(file: str | Path) -> tuple[list[Claim | Measured], dict[str, Any
         raise RunError(f"{plain(path)} does not exist") from None
     try:
         claims = [_made(entry) for entry in content.pop("claims")]
+        options_of(command_of(content))
     except (LookupError, TypeError, ValueError) as error:
         raise not_understood(path, error) from error
     return claims, content

@@ -130,7 +130,7 @@ def _newest(folders: Iterable[str | Path]) -> list[tuple[Claim | Measured, Mappi
             claims, facts = read_claims(file)
             for claim in claims:
                 of = options_of(command_of(facts)) if isinstance(claim, Measured) else ""
-                key = (_arms(claim), claim.text, of)
+                key = (_arms(claim), claim.text, claim.metric, of)
                 if key not in found or found[key][1].get("time", "") <= facts.get("time", ""):
                     found[key] = claim, facts
     return [found[key] for key in sorted(found)]
