@@ -14,11 +14,10 @@ Reported:  plain 67.28 % test accuracy with Keras, test loss 1.119; deep 76.39 %
            (RMSprop, batch 128, 20 epochs); with augmentation the gap between training and test
            accuracy shrinks.
 
-Ours:      3 seeds, on pictures that had been stored as JPEG: reported recipe plain 65.06 ± 1.35 %,
-           deep 75.48 ± 0.93 %; tuned plain 72.27 ± 0.10 %, deep 82.16 ± 0.14 %. On two cores 7 to 9
-           minutes a run for plain, 27 to 36 for deep; for deep less than one on an H200. Deep with
-           the augmentation of the notes 64.06 ± 3.19 %, at 59.2 % on the training pictures instead
-           of 85.4 %: too strong for 20 epochs. With the mild one 74.66 ± 1.50 %, at 73.7 %.
+Ours:      the rows cifar10 of RESULTS.md, on pictures that had been stored as JPEG: with the
+           reported recipe plain 66.39 ± 0.23 % (3 seeds); with the tuned one plain 72.27 ± 0.10 %,
+           deep 82.16 ± 0.14 % (3 seeds each). On two cores 7 to 9 minutes a run for plain, 27 to 36
+           for deep; for deep less than one on an H200.
 """
 
 from dataclasses import dataclass, replace

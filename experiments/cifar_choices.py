@@ -27,7 +27,8 @@ Reported:  global average pooling has up to 80 % fewer parameters and usually pr
            pooling is usually best; with augmentation the gap between training and test accuracy
            shrinks.
 
-Ours:      printed as a table, and written with the curves to the folder of the runs.
+Ours:      the rows cifar_choices of RESULTS.md and the claims; table and curves are in the
+           folder of the runs.
 """
 
 from dataclasses import dataclass, replace

@@ -23,7 +23,8 @@ Command:   python -m experiments.time_series [--data google_volume] [--seeds 5] 
 Reported:  no figure; better than the naive and seasonal naive forecasts, like the GRU and faster;
            blind to order beyond the window.
 
-Ours:      the study prints its tables and writes them to search.md, errors.md and shuffling.md.
+Ours:      the rows time_series of RESULTS.md and the claims; search.md, errors.md and
+           shuffling.md are in the folder of the runs.
 """
 
 from collections.abc import Mapping

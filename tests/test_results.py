@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -305,3 +306,22 @@ def test_a_run_from_before_a_setting_was_there_has_its_default(tmp_path: Path) -
     newer.write_text(json.dumps(config))
     with pytest.raises(RunError, match="differs in more than the seed"):
         collect([tmp_path / "runs"])
+
+
+def test_checkpoints_that_a_training_writes_meanwhile_are_not_looked_into(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = fake(tmp_path / "run", 0, 0.5)
+    checkpoints = run / "checkpoints"
+    (checkpoints / "10").mkdir(parents=True)
+    looked_into: list[str] = []
+    scandir = os.scandir
+
+    def noted(folder: Any) -> Any:
+        looked_into.append(str(folder))
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", noted)
+    write_results([tmp_path], tmp_path / "RESULTS.md")
+    assert str(run) in looked_into
+    assert not [folder for folder in looked_into if Path(folder).is_relative_to(checkpoints)]

@@ -10,6 +10,7 @@ from typing import Any
 
 from cnnjax import paths
 from cnnjax.core.places import expanded
+from cnnjax.results.folders import files_below
 from cnnjax.results.rows import Result, figures, provenance
 from cnnjax.training import RunDirectory, RunError
 from cnnjax.training.record import FREE_TO_CHANGE, RUN_FILE, with_defaults
@@ -37,7 +38,7 @@ def collect(folders: Iterable[str | Path]) -> list[Result]:
         root = expanded(folder)
         if not root.is_dir():
             raise RunError(f"{root} does not exist or is no folder")
-        for file in sorted(root.rglob(RUN_FILE)):
+        for file in files_below(root, RUN_FILE):
             directory = RunDirectory(file.parent)
             record = directory.read(RUN_FILE)
             if record.get("status") != "finished" or not record.get("experiment"):

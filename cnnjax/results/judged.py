@@ -15,6 +15,7 @@ from cnnjax.core.places import expanded
 from cnnjax.metrics import mean_and_deviation
 from cnnjax.paths import suggest
 from cnnjax.results.claims import CLAIMS_FILE, Claim, Measured, command_of, read_claims
+from cnnjax.results.folders import files_below
 from cnnjax.results.paired import Verdict, evaluate
 from cnnjax.results.rows import Result, options_of, repeatable, seeds_in_words, spread
 from cnnjax.training import RunError
@@ -126,7 +127,7 @@ def _newest(folders: Iterable[str | Path]) -> list[tuple[Claim | Measured, Mappi
     """
     found: dict[tuple[str, ...], tuple[Claim | Measured, Mapping[str, Any]]] = {}
     for folder in folders:
-        for file in sorted(expanded(folder).rglob(CLAIMS_FILE)):
+        for file in files_below(expanded(folder), CLAIMS_FILE):
             claims, facts = read_claims(file)
             for claim in claims:
                 of = options_of(command_of(facts)) if isinstance(claim, Measured) else ""

@@ -17,6 +17,7 @@ from cnnjax.core.reading import read_json
 from cnnjax.models.files import MODEL_FILE
 from cnnjax.results.claims import CLAIMS_FILE, claims_file, command_of, file_name, read_claims
 from cnnjax.results.collect import collect
+from cnnjax.results.folders import files_below
 from cnnjax.results.rows import without_places
 from cnnjax.results.table import enough_seeds
 from cnnjax.storage import text_hash, write_directory, write_text
@@ -65,7 +66,7 @@ def keep_records(
             if not Path(run["folder"]).is_relative_to(kept.absolute()):
                 _copy(RunDirectory(run["folder"]), place)
     for source in sources:
-        for file in sorted(source.rglob(CLAIMS_FILE)):
+        for file in files_below(source, CLAIMS_FILE):
             if not file.absolute().is_relative_to(kept.absolute()):
                 inside = file.parent.relative_to(source)
                 _copy_claims(file, kept / (inside if inside.parts else source.absolute().name))
