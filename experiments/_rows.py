@@ -16,7 +16,6 @@ GROUPS = ("reported", "studies", "long")
 # MobileNet by the width of its layers.
 SMALL = "mobilenet_v1_0.25_224_keras.weights.h5"
 LARGE = "mobilenet_v1_1.0_224_dequant.weights.h5"
-SMALL_MOBILENET = "mobilenet_v1_0.25_224_keras.weights.h5"
 
 
 @dataclass(frozen=True)

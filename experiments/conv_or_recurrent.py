@@ -7,7 +7,8 @@ seeds: the same texts, the same order, the same epochs for all nets; the best ep
 `--length 500 --train-examples 20000 --epochs 10`.
 
 Time to equal accuracy: the seconds of training until the validation accuracy that both nets of a
-pair reach, which is the best one of the worse of the two.
+pair reach, which is the best one of the worse of the two. Nets are trained one after another: what
+seconds say takes a machine that does nothing else.
 
 Command:   python -m experiments.conv_or_recurrent --data-dir DIR --seeds 5
            [--length 500 --train-examples 20000 --epochs 10]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import re
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -164,6 +166,37 @@ def test_a_changed_file_of_claims_is_refused(tmp_path: Path) -> None:
     file.write_text(json.dumps({"claims": [{"text": "More"}]}))
     with pytest.raises(RunError, match=r"is damaged, or of another version"):
         read_claims(file)
+
+
+@pytest.mark.parametrize(
+    "change", [{"command": 'python "a'}, {"command": 5}, {"time": 5}, {"claims": [{}]}]
+)
+def test_facts_that_cannot_be_understood_are_refused(tmp_path: Path, change: dict) -> None:
+    file = write_claims(tmp_path, [MEASURED])
+    content = json.loads(file.read_text())
+    del content["seal"]
+    file.write_text(json.dumps({**content, **change}))
+    with pytest.raises(RunError, match=r"claims\.json is"):
+        read_claims(file)
+
+
+def test_a_call_with_other_options_leaves_the_claims_that_are_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = Measured("More", "a", [1, 2], "b", [0, 0], "seeds", "values")
+
+    def call(options: str, text: str) -> str:
+        words = f"python -m experiments.small {options} --out {tmp_path}".split()
+        monkeypatch.setattr(sys, "orig_argv", words)
+        return str(write_claims(tmp_path, [replace(one, text=text)]).relative_to(tmp_path))
+
+    assert call("--sizes 200 --seeds 3", "First") == "claims.json"
+    assert call("--sizes 2000", "Second") == "sizes-2000/claims.json"
+    assert call("--sizes 2000 --resume", "Third") == "sizes-2000/claims.json"
+    assert call("--sizes=200", "Fourth") == "sizes=200/claims.json"
+    texts = {read_claims(file)[0][0].text for file in tmp_path.rglob("claims.json")}
+    assert texts == {"First", "Third", "Fourth"}
+    assert call("--sizes 200 --seeds 5", "Fifth") == "claims.json"
 
 
 def test_no_claims_and_equal_ones_are_refused(tmp_path: Path) -> None:

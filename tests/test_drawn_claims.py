@@ -207,6 +207,19 @@ def test_a_rank_correlation_with_the_share_of_orders_as_far_from_0() -> None:
 
 
 @pytest.mark.slow
+def test_photos_that_share_a_draw_of_the_noise_are_one_pair() -> None:
+    values = {
+        "average": dict.fromkeys(pooling_claims.MEASURES, np.arange(20.0)),
+        "max": dict.fromkeys(pooling_claims.MEASURES, np.zeros(20)),
+    }
+    found = pooling_claims.claims(dict.fromkeys(pooling_claims.LAYERS, values), "photos")
+    *others, weights = found
+    assert {len(claim.first) for claim in others} == {20}
+    assert weights.pairs == "draws of the noise, 20 photos"
+    # Groups of 3, 3, 3, 3, 2, 2, 2, 2 photos.
+    assert weights.first == (1, 4, 7, 10, 12.5, 14.5, 16.5, 18.5)
+
+
 def test_filters_by_depth_from_weights_to_claims(tmp_path: Path) -> None:
     model = cj.create_model("mobilenet", alpha=0.25, include_top=False, seed=1)
     save_npz(model.variables, tmp_path / "weights.npz")

@@ -211,6 +211,14 @@ def test_measured_values_of_other_options_are_another_row(tmp_path: Path) -> Non
     assert whole["command"] == "`python -m experiments.small --seeds 3`"
 
 
+def test_one_text_on_two_metrics_is_two_rows(tmp_path: Path) -> None:
+    arm(tmp_path, "net/wide", [0.9, 0.8])
+    arm(tmp_path, "net/narrow", [0.8, 0.7])
+    for metric in ("accuracy", "test_accuracy"):
+        write_claims(tmp_path / metric, [Claim("Better", "net/wide", "net/narrow", metric)])
+    assert [row["metric"] for row in judged(tmp_path)] == ["accuracy", "test accuracy"]
+
+
 def test_claims_of_one_study_stand_together(tmp_path: Path) -> None:
     arm(tmp_path, "other", [0.5])
     for study, texts in (("small", ("C", "A")), ("other", ("B",))):

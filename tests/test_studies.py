@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import keras
@@ -20,7 +21,7 @@ import cnnjax as cj
 from cnnjax import paths, plot
 from cnnjax.experiment import mean_curve
 from cnnjax.models.small import MnistConvnet
-from cnnjax.results import Claim, Result, read_claims
+from cnnjax.results import Claim, Measured, Result, evaluate, read_claims
 from cnnjax.training import Run, RunError
 from experiments import (
     _studies,
@@ -552,7 +553,14 @@ def test_nets_that_a_recipe_has_not_are_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked, tables = [], []
-    monkeypatch.setattr(separable, "run_variants", lambda nets, _: asked.extend(nets) or nets)
+
+    def trained(nets: dict, _: object) -> dict[str, list]:
+        asked.extend(nets)
+        names = {net: net.replace("wide", "convnet") for net in nets}
+        made = {net: cj.create_model(name, input_shape=(32, 32, 3)) for net, name in names.items()}
+        return {net: [SimpleNamespace(model=model)] * 2 for net, model in made.items()}
+
+    monkeypatch.setattr(separable, "run_variants", trained)
     monkeypatch.setattr(separable._studies, "compare", lambda file, *_: tables.append(file.name))
     options = separable.SeparableOptions(recipe="reported", out=str(tmp_path))
     with pytest.raises(ValueError, match="--recipe reported has no separable_wide, only separable"):
@@ -562,8 +570,11 @@ def test_nets_that_a_recipe_has_not_are_named(
     separable.main(options)
     assert asked == ["separable_wide", "separable_convnet", "separable_twin"]
     assert tables == ["separable_wide.md", "separable.md"]
-    claims, _ = read_claims(tmp_path / "claims.json")
+    *claims, operations = read_claims(tmp_path / "claims.json")[0]
     assert [claim.metric for claim in claims] == ["parameters", "seconds", "test_accuracy"]
+    assert isinstance(operations, Measured)
+    assert (operations.first_name, len(operations.first)) == ("full convolutions", 2)
+    assert evaluate(operations, operations.first, operations.second).word == "holds"
 
 
 def test_the_rmsprop_of_keras_3_is_an_option_of_the_reported_recipe() -> None:

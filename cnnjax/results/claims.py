@@ -6,6 +6,7 @@ evaluates them on the runs and writes what holds.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,14 +16,17 @@ from cnnjax.checks import is_number
 from cnnjax.core.places import expanded
 from cnnjax.core.text import plain
 from cnnjax.results.paired import paired
-from cnnjax.storage import write_text
+from cnnjax.results.rows import options_of
+from cnnjax.storage import text_hash, write_text
 from cnnjax.training import RunError
 from cnnjax.training.record import process_facts
 from cnnjax.training.seal import not_understood, read_object, sealed
 
 CLAIMS_FILE = "claims.json"
 
-_FORM = {"claims": [dict], "written?": str, "command?": str}
+_LONGEST = 100  # letters of a folder's name
+
+_FORM = {"claims": [dict], "time?": str, "command?": str}
 
 
 @dataclass(frozen=True)
@@ -96,21 +100,47 @@ def write_claims(folder: str | Path, claims: Sequence[Claim | Measured]) -> Path
         claims: of it, no two with one text.
 
     Returns:
-        The path of its claims.json, which is complete or as it was before.
+        The path of its claims.json, which is complete or as it was before. Those that a call with
+        other options wrote stay: these go into a folder beside then.
 
     Raises:
         ValueError: if there is none, or two have the same text.
+        RunError: if the claims that are there are damaged.
     """
     if not claims:
         raise ValueError("claims must hold at least one claim, got none")
     texts = [claim.text for claim in claims]
     if twice := next((text for text in texts if texts.count(text) > 1), None):
         raise ValueError(f"claims must differ in their text, got {twice!r} twice")
-    file = expanded(folder) / CLAIMS_FILE
+    facts = process_facts()
+    file = claims_file(expanded(folder), command_of(facts))
     file.parent.mkdir(parents=True, exist_ok=True)
-    content = {**process_facts(), "claims": [asdict(claim) for claim in claims]}
+    content = {**facts, "claims": [asdict(claim) for claim in claims]}
     write_text(file, sealed(content))
     return file
+
+
+def claims_file(folder: Path, command: str) -> Path:
+    """Where a command's claims belong in a folder: those of other options stand beside them."""
+    file, options = folder / CLAIMS_FILE, options_of(command)
+    if file.is_file() and options_of(command_of(read_claims(file)[1])) != options:
+        return folder / (file_name(options) or "_") / CLAIMS_FILE
+    return file
+
+
+def command_of(facts: Mapping[str, Any]) -> str:
+    """That wrote claims with such facts; "" where it is not known."""
+    return str(facts.get("command") or "")
+
+
+def file_name(text: str) -> str:
+    """A text as part of a file's name.
+
+    >>> file_name("cifar10 3.0.2 train, JPEG, 80 %")
+    'cifar10-3.0.2-train-JPEG-80'
+    """
+    name = re.sub(r"[^A-Za-z0-9_.=]+", "-", text).strip("-.")
+    return name if len(name) <= _LONGEST else f"{name[: _LONGEST - 9]}-{text_hash(text)[:8]}"
 
 
 def read_claims(file: str | Path) -> tuple[list[Claim | Measured], dict[str, Any]]:
@@ -126,6 +156,7 @@ def read_claims(file: str | Path) -> tuple[list[Claim | Measured], dict[str, Any
         raise RunError(f"{plain(path)} does not exist") from None
     try:
         claims = [_made(entry) for entry in content.pop("claims")]
+        options_of(command_of(content))
     except (LookupError, TypeError, ValueError) as error:
         raise not_understood(path, error) from error
     return claims, content

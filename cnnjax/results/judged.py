@@ -14,7 +14,7 @@ import numpy as np
 from cnnjax.core.places import expanded
 from cnnjax.metrics import mean_and_deviation
 from cnnjax.paths import suggest
-from cnnjax.results.claims import CLAIMS_FILE, Claim, Measured, read_claims
+from cnnjax.results.claims import CLAIMS_FILE, Claim, Measured, command_of, read_claims
 from cnnjax.results.folders import files_below
 from cnnjax.results.paired import Verdict, evaluate
 from cnnjax.results.rows import Result, options_of, repeatable, seeds_in_words, spread
@@ -80,7 +80,7 @@ def judge(
     judged: list[Judged] = []
     missing: list[str] = []
     for claim, facts in _newest(folders):
-        written = _command(facts)
+        written = command_of(facts)
         command = shlex.join(repeatable(written, seeds=True))
         if isinstance(claim, Measured):
             pairs = f"{len(claim.first):,} {claim.pairs}"
@@ -130,15 +130,11 @@ def _newest(folders: Iterable[str | Path]) -> list[tuple[Claim | Measured, Mappi
         for file in files_below(expanded(folder), CLAIMS_FILE):
             claims, facts = read_claims(file)
             for claim in claims:
-                of = options_of(_command(facts)) if isinstance(claim, Measured) else ""
-                key = (_arms(claim), claim.text, of)
+                of = options_of(command_of(facts)) if isinstance(claim, Measured) else ""
+                key = (_arms(claim), claim.text, claim.metric, of)
                 if key not in found or found[key][1].get("time", "") <= facts.get("time", ""):
                     found[key] = claim, facts
     return [found[key] for key in sorted(found)]
-
-
-def _command(facts: Mapping[str, Any]) -> str:
-    return str(facts.get("command") or "")
 
 
 def _matching(claim: Claim, results: Sequence[Result]) -> list[tuple[Result, Result]] | str:

@@ -15,18 +15,16 @@ from typing import Any
 from cnnjax.core.places import expanded
 from cnnjax.core.reading import read_json
 from cnnjax.models.files import MODEL_FILE
-from cnnjax.results.claims import CLAIMS_FILE, read_claims
+from cnnjax.results.claims import CLAIMS_FILE, claims_file, command_of, file_name, read_claims
 from cnnjax.results.collect import collect
 from cnnjax.results.folders import files_below
-from cnnjax.results.rows import options_of, without_places
+from cnnjax.results.rows import without_places
 from cnnjax.results.table import enough_seeds
 from cnnjax.storage import text_hash, write_directory, write_text
 from cnnjax.training import RunDirectory, RunError
 from cnnjax.training.identity import IDENTITY
 from cnnjax.training.record import CONFIG_FILE, CONFIG_HASH, METRICS_FILE, RUN_FILE
 from cnnjax.training.seal import json_text, sealed
-
-_LONGEST = 100  # letters of a folder's name
 
 # A path from the root of the file system or the home of its user, up to its last part.
 _PLACE = re.compile(r"(?<![\w.~/:<])(?:~|[A-Za-z]:)?[/\\](?:[^/\\\s'\",;=]+[/\\])*(?=[^\s/\\])")
@@ -78,18 +76,8 @@ def keep_records(
 def _place(key: tuple[str, str, str], seed: int) -> Path:
     """Where a run is kept, below the target: the same for a run of the same row and seed."""
     experiment, *labels = key
-    folders = [_name(part) or "_" for part in experiment.split("/")]
-    return Path(*folders) / "-".join([*filter(None, map(_name, labels)), f"seed{seed}"])
-
-
-def _name(text: str) -> str:
-    """A text as part of a file's name.
-
-    >>> _name("cifar10 3.0.2 train, JPEG, 80 %")
-    'cifar10-3.0.2-train-JPEG-80'
-    """
-    name = re.sub(r"[^A-Za-z0-9_.=]+", "-", text).strip("-.")
-    return name if len(name) <= _LONGEST else f"{name[: _LONGEST - 9]}-{text_hash(text)[:8]}"
+    folders = [file_name(part) or "_" for part in experiment.split("/")]
+    return Path(*folders) / "-".join([*filter(None, map(file_name, labels)), f"seed{seed}"])
 
 
 def _copy(run: RunDirectory, place: Path) -> None:
@@ -109,12 +97,9 @@ def _copy(run: RunDirectory, place: Path) -> None:
 
 
 def _copy_claims(file: Path, folder: Path) -> None:
-    """Copy claims, unless those that are there are newer; other options have a folder beside."""
+    """Copy claims, unless those that are there are newer."""
     _, facts = read_claims(file)
-    options = options_of(facts.get("command") or "")
-    place = folder / CLAIMS_FILE
-    if place.is_file() and options_of(read_claims(place)[1].get("command") or "") != options:
-        place = folder / (_name(options) or "_") / CLAIMS_FILE
+    place = claims_file(folder, command_of(facts))
     if place.is_file() and read_claims(place)[1].get("time", "") > facts.get("time", ""):
         return
     content = read_json(file)

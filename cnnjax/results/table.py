@@ -54,7 +54,7 @@ _PROVENANCE = _Table("Where and how", PROVENANCE)
 _CLAIMS = _Table(
     "Claims",
     CLAIMS,
-    key=4,
+    key=5,
     by="command",
     text="""First arm minus second over pairs, mostly of one seed, mean and 95 % interval by
 Student's t; accuracies, and gaps between training and validation, in percent. A claim holds if the
