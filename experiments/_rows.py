@@ -11,6 +11,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from cnnjax.storage import text_hash
+
+_LONGEST = 150  # letters of a name
+
 GROUPS = ("reported", "studies", "long")
 
 # MobileNet by the width of its layers.
@@ -52,7 +56,9 @@ class Row:
         'cats_vs_dogs-data-CATS'
         """
         kept = re.sub(r"\s--seeds[ =]\S+", "", self.command)
-        return re.sub(r"[^A-Za-z0-9_.=]+", "-", kept).strip("-")
+        name = re.sub(r"[^A-Za-z0-9_.=]+", "-", kept).strip("-")
+        # A file's name has 255 letters, of which ".done" takes some.
+        return name if len(name) <= _LONGEST else f"{name[:_LONGEST]}-{text_hash(name)}"
 
 
 _WEIGHTS = f"--weights $WEIGHTS/{SMALL} --seeds 3"

@@ -240,9 +240,9 @@ def test_gradcam_draws_a_picture_for_each_position(
         ["gradcam", str(run.directory), *pictures, "--out", str(tmp_path), "--layer", "relu3"]
     )
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines[:5]] == [
+    assert [line.split()[0] for line in lines[: 1 + 2 * len(pictures)]] == [
         "photo",
-        *(2 * [Path(f).stem] for f in pictures),
+        *(name for f in pictures for name in 2 * [Path(f).stem]),
     ]
     assert len(lines) == 5 + 2 * (1 + 2 * 2) + 1
     for file in pictures:

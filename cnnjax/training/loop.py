@@ -288,7 +288,7 @@ class _Training:
         elif self.config.resume:
             self._say(f"nothing was saved in {directory.path}: starting from the beginning")
         if not self.claimed:
-            if self.at.done and directory.read(RUN_FILE).get("status") == "finished":
+            if self.at.done and directory.is_finished():
                 return  # nothing is left to do, and nothing to add to its record
             self._claim(directory, config, facts)
         directory.truncate(len(self.records))

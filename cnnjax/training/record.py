@@ -209,6 +209,11 @@ class RunDirectory:
         for name in reversed(texts) if resumed else texts:
             self._write(name, texts[name])
 
+    def is_finished(self) -> bool:
+        """Whether there is a record, of a run that came to its end."""
+        there = (self.path / RUN_FILE).is_file()
+        return there and self.read(RUN_FILE).get("status") == "finished"
+
     def initial_hash(self) -> str | None:
         """Of the weights that the run began with; None where the record is lost."""
         if not (self.path / RUN_FILE).is_file():
