@@ -116,6 +116,7 @@ class TrainingConfig:
         augment: random changes of the training images: an `Augment`, or any function
             (key, image [H, W, C] float32) -> image; None for none. Of texts and series a function
             of a key and one example, int32 [T] or float32 [T, C], e.g. `cj.augment.WordDropout`.
+            What it returns has the shape of what it got.
             The labels stay as they are: an `Augment` that moves what they name is refused, a
             function has to leave them true.
         seed: of everything random, in [0, 2^32).

@@ -138,8 +138,9 @@ def confusion_matrix(matrix: np.ndarray, label_names: Sequence[str]) -> Figure:
     share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
     axes.set(xlabel="predicted", ylabel="true")
-    axes.set_xticks(range(count), label_names, rotation=0 if _short(label_names) else 90)
-    axes.set_yticks(range(count), label_names)
+    turned = 0 if _short(label_names) else 90
+    axes.set_xticks(range(count), label_names, rotation=turned, parse_math=False)
+    axes.set_yticks(range(count), label_names, parse_math=False)
     if count <= 30:
         for i, j in np.ndindex(*matrix.shape):
             if matrix[i, j]:
@@ -174,7 +175,7 @@ def image_grid(images: np.ndarray, titles: Sequence[str] | None = None, columns:
             axes.imshow(pixels)
         axes.set_axis_off()
         if titles:
-            axes.set_title(titles[i], fontsize=8)
+            axes.set_title(titles[i], fontsize=8, parse_math=False)
     return figure
 
 

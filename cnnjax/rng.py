@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Any
 
 import jax
 import numpy as np
@@ -22,11 +23,20 @@ def stream(seed: int, name: str) -> Array:
     Raises:
         ValueError: if the seed is no whole number, or out of range.
     """
+    check_seed(seed)
+    return named(jax.random.key(seed), name)
+
+
+def check_seed(seed: Any) -> None:
+    """Refuse what is no seed.
+
+    Raises:
+        ValueError: if it is no whole number, or out of range.
+    """
     if not isinstance(seed, int | np.integer) or isinstance(seed, bool):
         raise ValueError(f"seed must be a whole number, got {seed!r}")
     if not 0 <= seed < 2**32:
         raise ValueError(f"seed must lie in [0, 2^32), got {seed}")
-    return named(jax.random.key(seed), name)
 
 
 def named(key: Array, name: str) -> Array:

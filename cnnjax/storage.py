@@ -101,11 +101,7 @@ def write_directory(
         is_whole: whether what is there already may stay, put there by another process meanwhile;
             what is damaged is replaced.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _sweep_once(path.parent)
-    building = _beside(path)
-    building.mkdir(0o700)
-    try:
+    with staged(path) as building:
         write(building)
         try:
             os.rename(building, path)
@@ -113,6 +109,21 @@ def write_directory(
             if not is_whole(path):
                 shutil.rmtree(path, ignore_errors=True)
                 os.rename(building, path)
+
+
+@contextlib.contextmanager
+def staged(path: Path) -> Iterator[Path]:
+    """An empty directory beside the place of `path`, to be filled and moved there, or gone.
+
+    Args:
+        path: what is written; its parent is made if needed.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _sweep_once(path.parent)
+    building = _beside(path)
+    building.mkdir(0o700)
+    try:
+        yield building
     finally:
         shutil.rmtree(building, ignore_errors=True)
 

@@ -151,7 +151,7 @@ class FewOptions(Options):
 
     task: Literal["digits", "pets", "reviews", "series"] = "digits"
     """What is learned."""
-    data: str = ""
+    data: Annotated[str | None, tyro.conf.arg(metavar="NAME|FOLDER|FILE")] = None  # type: ignore[assignment]
     """Another data set than the task's usual one; pets: the folder of photos."""
     sizes: tuple[int, ...] = ()
     """Numbers of training examples; default: the task's."""

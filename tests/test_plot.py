@@ -87,6 +87,12 @@ def test_a_confusion_matrix_has_names_counts_and_shares() -> None:
     np.testing.assert_allclose(axes.images[0].get_array(), [[0.8, 0.2], [0.0, 1.0]])
 
 
+def test_names_of_classes_and_titles_are_no_formulas() -> None:
+    names = ("$x_{$", "under $10$")
+    picture(plot.confusion_matrix(np.eye(2, dtype=int), names))
+    picture(plot.image_grid(np.zeros((2, 4, 4, 1), np.uint8), names))
+
+
 def test_a_class_without_examples_is_no_division_by_zero() -> None:
     with np.errstate(all="raise"):
         (axes,) = plot.confusion_matrix(np.array([[0, 0], [1, 3]]), ("a", "b")).axes

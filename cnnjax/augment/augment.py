@@ -8,6 +8,7 @@ whole pixels are moved, to rounding where pictures are interpolated.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -122,6 +123,9 @@ def for_batch(
 
     Returns:
         The examples; nothing is mixed yet, which is what `mix` does.
+
+    Raises:
+        ValueError: if the function makes something of another shape, or no numbers of words.
     """
     if not jnp.issubdtype(images.dtype, jnp.signedinteger):
         images = images.astype(jnp.float32)
@@ -129,7 +133,9 @@ def for_batch(
     def one(example: Array, image: Array) -> Array:
         key = rng.at(seed_key, epoch, example)
         # Callable are functions, `Augment`, and subclasses of it with a way of their own.
-        return augment(key, image) if callable(augment) else apply(augment, key, image)
+        changed = augment(key, image) if callable(augment) else apply(augment, key, image)
+        _check_changed(changed, image)
+        return changed
 
     def everyone(index: Array, images: Array) -> Array:
         return jax.vmap(one)(index, images)
@@ -143,6 +149,19 @@ def for_batch(
         # by then; into a branch, of a condition that it cannot foresee, XLA does not look.
         return jax.lax.cond(epoch >= 0, everyone, nobody, index, images)
     return everyone(index, images)
+
+
+def _check_changed(changed: Any, example: Array) -> None:
+    """Refuse what a model would not take, with pages of text, or would look up as NaN."""
+    shape = getattr(changed, "shape", None)
+    dtype: Any = getattr(changed, "dtype", None)
+    numbers = jnp.issubdtype(example.dtype, jnp.integer)
+    if shape != example.shape or (numbers and not jnp.issubdtype(dtype, jnp.integer)):
+        got = type(changed).__name__ if shape is None else f"{dtype} {list(shape)}"
+        raise ValueError(
+            f"augment must return an example as it gets one, {example.dtype} "
+            f"{list(example.shape)}, got {got}"
+        )
 
 
 def _stands_alone(config: AugmentConfig) -> bool:

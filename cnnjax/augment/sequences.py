@@ -7,8 +7,9 @@ are frozen dataclasses: two with equal settings are equal, and a run's record sa
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +17,8 @@ from jax import Array
 
 from cnnjax import rng
 from cnnjax.checks import is_number, whole_number
+
+_LARGEST_TOKEN = 2**31 - 1  # of int32
 
 
 @dataclass(frozen=True)
@@ -49,14 +52,15 @@ class WordDropout:
     def __post_init__(self) -> None:
         if not (is_number(self.rate) and 0 <= self.rate < 1):
             raise ValueError(f"rate must be a number in [0, 1), got {self.rate!r}")
-        whole_number("replacement", self.replacement, 0)
-        whole_number("reserved", self.reserved, 0)
+        whole_number("replacement", self.replacement, 0, _LARGEST_TOKEN)
+        whole_number("reserved", self.reserved, 0, _LARGEST_TOKEN)
 
     def __call__(self, key: Array, tokens: Array) -> Array:
         """Whole numbers [T] -> the same shape and dtype."""
         if not jnp.issubdtype(tokens.dtype, jnp.integer):
             raise ValueError(f"WordDropout needs numbers of words, int [T], got {tokens.dtype}")
-        dropped = jax.random.bernoulli(key, self.rate, tokens.shape) & (tokens >= self.reserved)
+        chance = float(self.rate)  # JAX refuses 0 and NumPy's whole numbers
+        dropped = jax.random.bernoulli(key, chance, tokens.shape) & (tokens >= self.reserved)
         return jnp.where(dropped, jnp.asarray(self.replacement, tokens.dtype), tokens)
 
 
@@ -126,8 +130,10 @@ class WindowWarp:
     def __post_init__(self) -> None:
         if not (is_number(self.share) and 0 < self.share <= 1):
             raise ValueError(f"share must be a number in (0, 1], got {self.share!r}")
-        if not self.factors or not all(is_number(f) and f > 0 for f in self.factors):
+        factors = _as_tuple(self.factors)
+        if not factors or not all(is_number(f) and f > 0 for f in factors):
             raise ValueError(f"factors must be numbers > 0, at least one, got {self.factors!r}")
+        object.__setattr__(self, "factors", factors)
 
     def __call__(self, key: Array, series: Array) -> Array:
         """Floating [T, C] -> the same shape and dtype."""
@@ -158,10 +164,12 @@ class Chain:
     parts: tuple[Callable[[Array, Array], Array], ...]
 
     def __post_init__(self) -> None:
-        if not self.parts or not all(map(callable, self.parts)):
+        parts = _as_tuple(self.parts)
+        if not parts or not all(map(callable, parts)):
             raise ValueError(
                 f"parts must be functions (key, example) -> example, got {self.parts!r}"
             )
+        object.__setattr__(self, "parts", parts)
 
     def __call__(self, key: Array, example: Array) -> Array:
         """Apply the parts in their order."""
@@ -187,13 +195,20 @@ def warp(series: Array, start: Array | float, width: Array | float, factor: Arra
     [0.0, 0.75, 1.5, 2.5, 4.0]
     """
     steps = jnp.arange(series.shape[0], dtype=jnp.float32)
-    longer = (factor - 1.0) * width
-    clock = steps * (1.0 + longer / max(series.shape[0] - 1, 1))
-    inside = start + (clock - start) / factor
-    end = start + factor * width
-    place = jnp.where(clock < start, clock, jnp.where(clock < end, inside, clock - longer))
+    last = max(series.shape[0] - 1, 1)
+    tick = 1.0 + (factor - 1.0) * width / last  # of the clock, at every step
+    clock = steps * tick
+    # Neither a tiny factor nor a huge one, at which floats are rough, leads out of the stretch.
+    inside = jnp.clip(start + (clock - start) / factor, start, start + width)
+    after = last - (last - steps) * tick
+    place = jnp.where(clock < start, clock, jnp.where(after < start + width, inside, after))
     along = jax.vmap(lambda channel: jnp.interp(place, steps, channel), 1, 1)
     return along(series).astype(series.dtype)
+
+
+def _as_tuple(values: Any) -> tuple[Any, ...]:
+    """A list or an array too: equal settings are equal, and have a hash; () for one value."""
+    return tuple(values) if isinstance(values, Iterable) else ()
 
 
 def _check_series(name: str, series: Array) -> None:

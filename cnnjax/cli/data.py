@@ -126,7 +126,7 @@ def _show(options: argparse.Namespace) -> None:
     target = Path(options.out or f"figures/{name}-{options.split}.png")
     if target.suffix.lower() != ".png":
         raise ValueError(f"--out must be a .png file, got {options.out}")
-    _check_outside(target, path, "--out")
+    preparing.check_outside(target, path, " with --out")
     splits, _ = _pictures(options)
     figure = gallery.contact_sheet(
         _part(splits.parts, options), options.per_class, options.seed, options.classes
@@ -143,7 +143,7 @@ def _export(options: argparse.Namespace, path: Path) -> None:
 
     if options.out:
         raise ValueError("--out is a sheet of examples and --export a file of each: give one")
-    _check_outside(Path(options.export), path, "--export")
+    preparing.check_outside(Path(options.export), path, " with --export")
     splits, _ = _pictures(options)
     part = _part(splits.parts, options)
     written = gallery.export_examples(
@@ -151,15 +151,6 @@ def _export(options: argparse.Namespace, path: Path) -> None:
     )
     folders = {file.parent for file in written}
     show(f"{options.export}: {len(written):,} images of {len(folders):,} classes")
-
-
-def _check_outside(target: Path, data: Path, option: str) -> None:
-    """A picture among the images would be one of them, or take the place of one."""
-    if data.is_dir() and target.absolute().resolve().is_relative_to(data.resolve()):
-        raise ValueError(
-            f"{target} lies in the folder of the data set, which it would change: give another "
-            f"place with {option}"
-        )
 
 
 def _print_texts(options: argparse.Namespace) -> None:

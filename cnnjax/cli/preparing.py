@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 from cnnjax.cli.options import place
@@ -36,6 +37,10 @@ def add(actions: Any) -> None:
     action.add_argument("data", metavar="NAME|FILE", type=place, help="as --data of experiments")
     action.add_argument("folder", metavar="FOLDER", type=place, help="a new one")
     action.add_argument("--data-dir", type=place, help="a TensorFlow Datasets directory to look in")
+    action.add_argument(
+        "--image-size", nargs=2, type=int, metavar=("H", "W"),
+        help="of pictures that may have any size",
+    )  # fmt: skip
     action.add_argument("--classes", nargs="+", metavar="CLASS", help="default: all")
     action.add_argument("--per-class", type=int, help="images of each in every part; default: all")
     action.add_argument("--seed", type=int, default=0, help="of the choice; default: 0")
@@ -77,11 +82,23 @@ def _prepare(options: argparse.Namespace) -> None:
 
 def _export(options: argparse.Namespace) -> None:
     from cnnjax import data
+    from cnnjax.data.names import place_of
 
-    splits = data.load(options.data, data_dir=options.data_dir, progress=say)
+    check_outside(Path(options.folder), place_of(options.data, options.data_dir))
+    size = tuple(options.image_size) if options.image_size else None
+    splits = data.load(options.data, data_dir=options.data_dir, image_size=size, progress=say)
     show(
         data.export_folders(
             splits, options.folder,
             classes=options.classes, per_class=options.per_class, seed=options.seed,
         )
     )  # fmt: skip
+
+
+def check_outside(target: Path, data: Path, option: str = "") -> None:
+    """A picture among the images would be one of them, or take the place of one."""
+    if data.is_dir() and target.absolute().resolve().is_relative_to(data.resolve()):
+        raise ValueError(
+            f"{target} lies in the folder of the data set, which it would change: give another "
+            f"place{option}"
+        )

@@ -90,7 +90,7 @@ class Dataset:
         Raises:
             ValueError: if either part would be empty.
         """
-        part = _part(len(self), fraction, round)
+        part = _part(len(self), fraction, lambda share: round(len(self) * share))
         order = rng.permutation(len(self), seed, "split")
         rest, aside = np.sort(order[part:]), np.sort(order[:part])
         return (
@@ -110,8 +110,9 @@ class Dataset:
         Raises:
             ValueError: if either part would be empty.
         """
+        count = len(self)
         # Keras rounds the other part down.
-        part = _part(len(self), fraction, lambda _: len(self) - int(len(self) * (1.0 - fraction)))
+        part = _part(count, fraction, lambda share: count - int(count * (1.0 - share)))
         return (
             self.subset(slice(None, -part), f"{self.name}, the first {100 * (1 - fraction):g} %"),
             self.subset(slice(-part, None), f"{self.name}, the last {100 * fraction:g} %"),
@@ -249,17 +250,20 @@ class Splits:
         return {**self.source, "steps": [*self.source.get("steps", []), [step, *arguments]]}
 
 
-def _part(count: int, fraction: float, rounded: Callable[[float], int]) -> int:
-    """How many of so many examples a fraction is; errors as in `Dataset.split`."""
+def _part(count: int, fraction: float, size: Callable[[float], int]) -> int:
+    """How many of so many examples a fraction is, by its size; errors as in `Dataset.split`."""
     if not is_number(fraction):
         raise ValueError(f"fraction must be a number between 0 and 1, got {fraction!r}")
-    part = rounded(count * fraction)
+    part = size(fraction)
     if not 0 < part < count:
         remedy = "choose one between 0 and 1"
         if count < 2:
             remedy = "two are needed at least"
         elif 0 < fraction < 1:
-            enough = f"{1 / count:.2g} or more" if part == 0 else f"{1 - 1 / count:.6g} or less"
+            # Half an example less where floats round so that the largest fraction is too large.
+            offers = (f"{1 - spared / count:.6g}" for spared in (1, 1.5))
+            most = next(offer for offer in offers if size(float(offer)) < count)
+            enough = f"{1 / count:.2g} or more" if part == 0 else f"{most} or less"
             remedy = f"{count} are too few for it, {enough} would do"
         raise ValueError(
             f"a fraction of {fraction} of {count} examples leaves one part empty: {remedy}"

@@ -31,16 +31,18 @@ def choose_examples(
         {name of a class: int64 positions of its examples}.
 
     Raises:
-        ValueError: for per_class < 1, a seed out of range, an unknown class or one named twice.
+        ValueError: for per_class < 1, a seed out of range, an unknown class or one named twice,
+            or classes that are no list of names.
 
     >>> chosen = choose_examples(np.array([0, 1, 0, 1, 1]), ("cat", "dog"), 2)
     >>> sorted(chosen["cat"].tolist()), len(chosen["dog"])
     ([0, 2], 2)
     """
     per_class = whole_number("per_class", per_class)
-    if not 0 <= seed < 2**32:
-        raise ValueError(f"seed must lie in [0, 2^32), got {seed}")
+    rng.check_seed(seed)
     wanted = list(names if classes is None else classes)
+    if isinstance(classes, str) or not all(isinstance(name, str) for name in wanted):
+        raise ValueError(f"classes must be a list of names, got {classes!r}")
     numbers = {name: number for number, name in enumerate(names)}
     for name in wanted:
         if name not in numbers:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
-import shutil
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,10 +12,11 @@ from cnnjax.core.places import expanded
 from cnnjax.core.text import plain
 from cnnjax.data.dataset import Splits
 from cnnjax.data.examples import choose_examples, class_names_of
+from cnnjax.data.folder_names import folder_names
 from cnnjax.data.image_files import png_bytes
+from cnnjax.storage import staged
 
-# The name of a folder on every system, and of a class that `load` reads again.
-_FOLDER = re.compile(r"\w[\w .,()+&'-]*")
+_CHANNELS = (1, 3)  # as `load` reads them
 
 
 def export_folders(
@@ -31,8 +29,10 @@ def export_folders(
 ) -> Path:
     """Write a data set as class folders of PNG files: train/cat/00017.png for its 17th image.
 
+    Folders have the very names of the classes, so that `load` has them again.
+
     Args:
-        splits: images with classes, of one size or any.
+        splits: grey or RGB images with classes, of one size or any.
         folder: which there is not yet; it appears whole or not at all.
         classes: those wanted, two at least; None: all.
         per_class: images of each in every part, chosen by the seed; None: all.
@@ -44,16 +44,15 @@ def export_folders(
     Raises:
         FileExistsError: if there is something of that name.
         ValueError: for an unknown class or a single one, a class that cannot be the name of a
-            folder, labels that are no classes, or images that are no whole numbers.
+            folder on every system (see `gallery.export_examples` for these), labels that are no
+            classes, or images that are neither grey nor RGB or no whole numbers.
     """
     target = expanded(folder).absolute()
-    if target.exists():
+    if os.path.lexists(target):
         raise FileExistsError(f"{plain(target)} exists: give the name of a new folder")
     names = class_names_of(*splits.parts.values())
     _check(splits, names, classes)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-    try:
+    with staged(target) as staging:
         built = staging / target.name
         for part, data in splits.parts.items():
             most = len(data) if per_class is None else per_class
@@ -64,8 +63,6 @@ def export_folders(
                     place = built / part / name / f"{i:05d}.png"
                     place.write_bytes(png_bytes(data.images[int(i)]))
         os.rename(built, target)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
     return target
 
 
@@ -74,10 +71,18 @@ def _check(splits: Splits, names: Sequence[str], classes: Sequence[str] | None) 
     if not names:
         raise ValueError(f"{splits.train.name} has no classes that could be folders")
     if len(wanted) < 2:
-        raise ValueError(f"classes must be two at least, got {', '.join(wanted) or 'none'}")
-    for name in wanted:
-        if not _FOLDER.fullmatch(name):
+        raise ValueError(
+            f"classes must be two at least, got {', '.join(map(str, wanted)) or 'none'}"
+        )
+    known = [name for name in names if name in wanted]
+    for name, folder in zip(known, folder_names(known), strict=True):
+        if folder != name:
             raise ValueError(f"the class {plain(name)!r} cannot be the name of a folder")
     for part in splits.parts.values():
         if part.images.dtype != np.uint8 or len(part.image_shape) != 3:
             raise ValueError(f"{part.name} has no images of whole numbers from 0 to 255")
+        if part.image_shape[2] not in _CHANNELS:
+            raise ValueError(
+                f"images must be grey or RGB, of 1 or 3 channels, and those of {part.name} have "
+                f"{part.image_shape[2]}"
+            )

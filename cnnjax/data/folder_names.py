@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Sequence
 from urllib.parse import quote
 
+from cnnjax.data.file_names import is_clutter
+
 # Of a name on disk; systems take 255, and files in the folder want some, too.
 _MOST_BYTES = 200
 
@@ -23,9 +25,10 @@ def folder_names(names: Sequence[str]) -> tuple[str, ...]:
     """Names of folders for classes: no two of one name, on systems that fold letters either.
 
     Letters and most signs stay. What a system does not take becomes the percent-code of its bytes
-    in UTF-8, so that `urllib.parse.unquote` has the name back; so does whatever is no small ASCII
-    letter or digit in names that differ in nothing but capitals or the form of their accents. A
-    name of more than 200 bytes is cut, with "~" and the number of its class behind it.
+    in UTF-8, so that `urllib.parse.unquote` has the name back; so does the first sign of a name
+    that `load` would pass over, as __MACOSX, and whatever is no small ASCII letter or digit in
+    names that differ in nothing but capitals or the form of their accents. A name of more than 200
+    bytes is cut, with "~" and the number of its class behind it.
 
     Args:
         names: of classes, all different.
@@ -57,7 +60,7 @@ def _quoted(name: str) -> str:
     shown = "".join(c if c.isalnum() or c in "-_. " or _plain(c) else _code(c) for c in name)
     if not shown:
         return "%"
-    if name.partition(".")[0].strip().lower() in _DEVICES:
+    if name.partition(".")[0].strip().lower() in _DEVICES or is_clutter(name):
         shown = _code(name[0]) + shown[1:]
     if shown[0] in ". ":
         shown = _code(shown[0]) + shown[1:]

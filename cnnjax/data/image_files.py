@@ -9,7 +9,7 @@ import os
 import re
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
@@ -112,16 +112,21 @@ def _content(file: str | Path | bytes | BinaryIO) -> Iterator[BinaryIO]:
         yield file
 
 
-def png_bytes(pixels: np.ndarray) -> bytes:
+def png_bytes(pixels: np.ndarray, about: Mapping[str, str] | None = None) -> bytes:
     """An image as a PNG file.
 
     Args:
-        pixels: uint8 [H, W], [H, W, 1], or [H, W, 3] in RGB.
+        pixels: uint8 [H, W], or [H, W, C], C = 1, 3 (RGB) or 4 (RGBA).
+        about: texts that the file keeps, by name.
     """
-    from PIL import Image
+    from PIL import Image, PngImagePlugin
 
+    texts = PngImagePlugin.PngInfo()
+    for key, text in (about or {}).items():
+        texts.add_itxt(key, text)
+    image = Image.fromarray(pixels[..., 0] if pixels.shape[2:] == (1,) else pixels)
     encoded = io.BytesIO()
-    Image.fromarray(pixels[..., 0] if pixels.shape[2:] == (1,) else pixels).save(encoded, "PNG")
+    image.save(encoded, "PNG", pnginfo=texts)
     return encoded.getvalue()
 
 

@@ -34,7 +34,10 @@ def one_hot(labels: Any, num_classes: int) -> np.ndarray | Array:
     [[0.0, 0.0, 1.0], [1.0, 0.0, 0.0]]
     """
     count = whole_number("num_classes", num_classes)
-    given = labels if isinstance(labels, Array) else np.asarray(labels)
+    try:
+        given = labels if isinstance(labels, Array) else np.asarray(labels)
+    except ValueError:  # NumPy takes no rows of different lengths
+        raise ValueError("labels must have rows of one length, [N, P]") from None
     if given.size == 0 and not isinstance(labels, np.ndarray | Array):
         given = given.astype(np.int32)  # NumPy takes an empty list for floating
     if not jnp.issubdtype(given.dtype, jnp.integer):

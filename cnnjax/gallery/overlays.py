@@ -113,9 +113,10 @@ def picture_table(
             axes.set_yticks([])
             axes.spines[:].set_visible(False)
             if titles or (columns and i == 0):
-                axes.set_title(titles[i][j] if titles else columns[j], fontsize=8)
+                title = titles[i][j] if titles else columns[j]
+                axes.set_title(title, fontsize=8, parse_math=False)
             if labels and j == 0:
-                axes.set_ylabel(labels[i], fontsize=8)
+                axes.set_ylabel(labels[i], fontsize=8, parse_math=False)
     return figure
 
 

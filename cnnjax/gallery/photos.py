@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from jax import Array
 from cnnjax import plot
 from cnnjax.core.places import expanded
 from cnnjax.data import read_image, resize_image
+from cnnjax.data.image_files import png_bytes
 from cnnjax.explain.targets import check_pictures
 from cnnjax.models import Model
 from cnnjax.storage import write_bytes, write_file
@@ -107,22 +107,14 @@ def save_pixels(
 
     Args:
         folder, name: as in `save_picture`.
-        pixels: uint8 [H, W, C], C = 1, 3 or 4 (RGBA).
-        about: texts that the file keeps, by name.
+        pixels, about: as in `cnnjax.data.image_files.png_bytes`.
 
     Returns:
         The path of the picture.
     """
-    from PIL import Image, PngImagePlugin
-
-    texts = PngImagePlugin.PngInfo()
-    for key, text in (about or {}).items():
-        texts.add_itxt(key, text)
-    image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
-    buffer = io.BytesIO()  # of a file that cannot be written Pillow says neither name nor reason
-    image.save(buffer, "png", pnginfo=texts)
     folder = expanded(folder)
     folder.mkdir(parents=True, exist_ok=True)
     picture = folder / f"{name.replace('/', '_')}.png"
-    write_bytes(picture, buffer.getbuffer())
+    # Of a file that cannot be written Pillow would say neither name nor reason.
+    write_bytes(picture, png_bytes(pixels, about))
     return picture

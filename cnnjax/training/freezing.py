@@ -89,8 +89,10 @@ def refreeze(
 
     Leaves trained before and now keep their moments; those of leaves set free begin as in
     `optimizer.init`. What counts steps, as schedules and corrections of the moments' start do,
-    begins anew too, since what is set free has no past: Adam's first steps are therefore small ones
-    for layers that go on.
+    begins anew too, since what is set free has no past. For layers that go on Adam's first steps
+    are therefore a third to twice as long as they were. Of optimisers whose correction enlarges a
+    first moment alone (`optax.adamax`, `radam`, `adan`, `ema` with debias) they are ten times as
+    long, and `optax.amsgrad` stays slow: begin with `optimizer.init` for these.
 
     Args:
         opt_state: of an optimiser made by `freeze`, e.g. `Run.opt_state`.

@@ -44,6 +44,11 @@ def test_other_numbers_may_stand_for_words_and_for_the_unknown() -> None:
     assert (found != TOKENS).mean() == pytest.approx(0.9 * (TOKENS != 0).mean(), abs=0.02)
 
 
+def test_a_rate_of_zero_drops_no_word() -> None:
+    for none in (0, 0.0, np.float32(0)):
+        assert (augmented(WordDropout(none), TOKENS[:2]) == TOKENS[:2]).all()
+
+
 def test_jitter_is_normal_noise_of_that_deviation() -> None:
     noise = (augmented(Jitter(0.25), SERIES) - SERIES).ravel()
     assert stats.kstest(noise, stats.norm(0, 0.25).cdf).pvalue > 1e-3
@@ -73,6 +78,22 @@ def test_a_stretch_lasts_longer_by_its_factor(start: float, width: float, factor
         expected = warped_by_hand(series.astype(np.float64), start, width, factor)
         np.testing.assert_allclose(found, expected, atol=0.01)
         np.testing.assert_allclose(found[[0, -1]], series[[0, -1]], atol=1e-4)
+
+
+@pytest.mark.parametrize("factor", [1e-6, 1e6, 1e30])
+def test_the_ends_of_a_series_stay_whatever_the_factor_is(factor: float) -> None:
+    series = jnp.asarray(SERIES[0])
+    for start in (0.0, 20.5, 49.0):
+        found = np.asarray(warp(series, start, 10.0, factor))
+        np.testing.assert_array_equal(found[[0, -1]], SERIES[0][[0, -1]])
+    np.testing.assert_array_equal(warp(series[:1], 0.0, 0.0, factor), series[:1])
+
+
+def test_settings_in_a_list_are_those_in_a_tuple() -> None:
+    assert WindowWarp(0.2, [0.5, 2.0]) == WindowWarp(0.2, (0.5, 2.0))  # type: ignore[arg-type]
+    assert WindowWarp(0.2, np.array([2.0])) == WindowWarp(0.2, (2.0,))  # type: ignore[arg-type]
+    both = [WindowWarp(0.2), Jitter(0.1)]
+    assert hash(Chain(both)) == hash(Chain(tuple(both)))  # type: ignore[arg-type]
 
 
 def test_every_series_is_warped_at_a_place_and_by_a_factor_of_its_own() -> None:
@@ -155,6 +176,22 @@ def test_a_training_step_sees_the_text_with_words_dropped() -> None:
     seen = for_batch(dropout, key, batch["epoch"], batch["index"], tokens)
     assert (seen != tokens).any()
     assert loss(tokens, dropout) == pytest.approx(loss(seen, None), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("augment", "examples", "message"),
+    [
+        (lambda key, x: x[:4], SERIES, r"float32 \[60, 2\], got float32 \[4, 2\]"),
+        (lambda key, x: None, SERIES, r"float32 \[60, 2\], got NoneType"),
+        (lambda key, x: x * 1.5, TOKENS, r"int32 \[400\], got float32 \[400\]"),
+    ],
+    ids=["shape", "nothing", "no_words"],
+)
+def test_a_function_that_makes_something_else_is_named(
+    augment: Callable, examples: np.ndarray, message: str
+) -> None:
+    with pytest.raises(ValueError, match="^augment must return an example as .*, " + message):
+        augmented(augment, examples)
 
 
 def test_a_run_with_another_rate_is_no_resumption(tmp_path: Any) -> None:

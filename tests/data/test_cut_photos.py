@@ -172,6 +172,17 @@ def damaged_zip() -> bytes:
     return bytes(content)
 
 
+def damaged_lzma() -> bytes:
+    """Of another compression, with its properties overwritten."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_LZMA) as opened:
+        opened.writestr("train/cat.0.jpg", bytes(500))
+    content = bytearray(file.getvalue())
+    start = content.index(b"train/cat.0.jpg") + len("train/cat.0.jpg")
+    content[start + 4 : start + 30] = b"\xff" * 26
+    return bytes(content)
+
+
 def packed() -> bytes:
     """A photo of two megabytes of zeros, which the archive holds in two kilobytes."""
     file = io.BytesIO()
@@ -184,13 +195,14 @@ def packed() -> bytes:
     ("members", "words"),
     [
         (damaged_zip, "is damaged: Bad CRC-32 for file 'train/cat.0.jpg'"),
+        (damaged_lzma, "is damaged: "),
         (lambda: b"no archive", "is damaged: File is not a zip file"),
         (lambda: {"train/cat.0.jpg": b"", "PetImages/Cat/0.jpg": b""}, "holds cat 0 twice, as"),
         (lambda: {"../cat.0.jpg": b""}, "which leads out of its folder"),
         (packed, "has 2,097,152 bytes, at most 1,048,576 are due"),
         (lambda: {"train/cat.x.jpg": b""}, "holds 0 good photos of cats"),
     ],
-    ids=["checksum", "no_zip", "twice", "leads_out", "bomb", "no_numbers"],
+    ids=["checksum", "lzma", "no_zip", "twice", "leads_out", "bomb", "no_numbers"],
 )
 def test_archives_that_are_not_what_they_should_be(tmp_path, monkeypatch, members, words):
     monkeypatch.setattr(raw, "_LARGEST_MEMBER", 1 << 20)

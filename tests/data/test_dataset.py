@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -263,6 +264,17 @@ def test_a_last_part_that_cannot_be_is_refused():
         by_class.with_last_for_validation("0.2")
     with pytest.raises(ValueError, match="there is a validation part already, of 3 examples"):
         Splits(numbered(20), validation=numbered(3)).with_last_for_validation(0.2)
+
+
+@pytest.mark.parametrize("count", [2, 3, 4, 5, 10, 59, 1000])
+@pytest.mark.parametrize("split", ["split", "split_last"])
+def test_the_fraction_that_an_error_offers_would_do(count, split):
+    for fraction in (1e-9, 1 - 1e-9):
+        try:
+            getattr(numbered(count), split)(fraction)
+        except ValueError as error:
+            offered = re.search(r"too few for it, (\S+) or (?:more|less) would do$", str(error))
+            getattr(numbered(count), split)(float(offered[1]))
 
 
 def test_splits_set_a_test_part_aside_once():

@@ -58,6 +58,19 @@ def test_some_images_of_some_classes(tmp_path, cnnjax):
         assert data.labels[i] == int(file.parts[1])
 
 
+def test_pictures_of_any_size_are_written_at_one(tmp_path, cnnjax):
+    where = cj.data.export_folders(splits(), tmp_path / "pets")
+    out, _ = cnnjax("data", "export", where, tmp_path / "small", "--image-size", "4", "5")
+    assert out == f"{tmp_path / 'small'}\n"
+    small = cj.data.load(where, image_size=(4, 5)).train
+    for file in (tmp_path / "small" / "train").rglob("*.png"):
+        with Image.open(file) as image:
+            np.testing.assert_array_equal(np.asarray(image), small.images[int(file.stem)])
+    _, err = cnnjax("data", "export", where, where / "x", "--image-size", "4", "5", status=1)
+    assert err.endswith("pets/x lies in the folder of the data set, which it would change: give "
+                        "another place\n")  # fmt: skip
+
+
 def test_what_cannot_be_written_is_named(tmp_path):
     written = splits()
     (tmp_path / "there").mkdir()
@@ -68,10 +81,16 @@ def test_what_cannot_be_written_is_named(tmp_path):
     with pytest.raises(ValueError, match="classes must be two at least, got dog"):
         cj.data.export_folders(written, tmp_path / "new", classes=["dog"])
     images, labels = written.train.images, written.train.labels
-    for name in ("a/b", "..", ""):
+    for name in ("a/b", "..", "", "CON", "con.txt", "tit.", "Dog", "__MACOSX", "a" * 300, "a\nb"):
         strange = cj.data.Splits(cj.data.from_arrays(images, labels, ("cat", "dog", name)))
         with pytest.raises(ValueError, match="cannot be the name of a folder"):
             cj.data.export_folders(strange, tmp_path / "new")
+    with pytest.raises(ValueError, match="classes must be a list of names, got 'catdog'"):
+        cj.data.export_folders(written, tmp_path / "new", classes="catdog")
+    with pytest.raises(ValueError, match=r"classes must be a list of names, got \[0, 1\]"):
+        cj.data.export_folders(written, tmp_path / "new", classes=[0, 1])
+    with pytest.raises(ValueError, match="of 1 or 3 channels, and those of arrays have 4"):
+        cj.data.export_folders(splits(4), tmp_path / "new")
     floats = cj.data.Splits(cj.data.from_arrays(images.astype(np.float32), labels, NAMES))
     with pytest.raises(ValueError, match="has no images of whole numbers"):
         cj.data.export_folders(floats, tmp_path / "new")

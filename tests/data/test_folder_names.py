@@ -5,12 +5,13 @@ from __future__ import annotations
 import unicodedata
 from urllib.parse import unquote
 
+from cnnjax.data.file_names import is_clutter
 from cnnjax.data.folder_names import folder_names
 
 ODD = [
     "cat", "and/or", "..", ".", "...", ".hidden", "Ant", "ant", "ANT", "\u00e9", "e\u0301", "CON",
     "con.txt", "nul", "a:b", "a\\b", 'a*?"<>|', "x ", "x.", " lead", "tab\t", "%41nt", "a%2Fb",
-    "~3", "\u732b", "\U0001f431", "stra\u00dfe", "strasse",
+    "~3", "__MACOSX", "Thumbs.db", "@eaDir", "\u732b", "\U0001f431", "stra\u00dfe", "strasse",
 ]  # fmt: skip
 LONG = ["a" * 300, "A" * 300, "\u65e5" * 100, "\u65e5" * 101]
 
@@ -25,6 +26,7 @@ def test_folders_are_safe_and_no_two_are_one() -> None:
         assert name[0] not in ". "
         assert name[-1] not in ". "
         assert name.partition(".")[0].lower() not in {"con", "nul"}
+        assert not is_clutter(name)
         assert len(name.encode()) <= 205
 
 

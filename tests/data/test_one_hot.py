@@ -45,6 +45,7 @@ def test_inside_a_compiled_function() -> None:
         ([0.0, 1.0], 2, "^labels must be whole numbers, got an array of float64$"),
         ([True, False], 2, "^labels must be whole numbers, got an array of bool$"),
         (["cat"], 2, "^labels must be whole numbers, got an array of <U3$"),
+        ([[0], [0, 1]], 2, r"^labels must have rows of one length, \[N, P\]$"),
         (2, 3, r"^labels must be \[N\], or \[N, P\] of positions, got the number 2$"),
         ([0], 0, "^num_classes must be a whole number >= 1, got 0$"),
         ([0], 2.0, "^num_classes must be a whole number >= 1, got 2.0$"),

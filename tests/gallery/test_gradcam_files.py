@@ -130,3 +130,10 @@ def test_a_photo_of_the_net_s_own_size_comes_back_as_it_is(photo, tmp_path) -> N
     heatmap, _ = drawn(model_of("crop"), tmp_path / "small.png", tmp_path)
     red = photo[12:36, 48:72, 0] / 250
     np.testing.assert_allclose(heatmap[..., :3], in_jet(red), atol=1)
+
+
+def test_the_name_of_a_file_is_no_formula(photo, tmp_path) -> None:
+    for name in ("$x_{$", "a^b $y$"):
+        Image.fromarray(photo).save(tmp_path / f"{name}.png")
+        drawn(model_of("crop"), tmp_path / f"{name}.png", tmp_path)
+        assert (tmp_path / f"{name}_gradcam.png").is_file()

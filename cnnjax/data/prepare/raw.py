@@ -7,6 +7,7 @@ the order and the content of what is written are those of the official data sets
 from __future__ import annotations
 
 import io
+import lzma
 import re
 import tarfile
 import zipfile
@@ -35,7 +36,10 @@ _LEFT_OUT = 1738  # files of cats_vs_dogs, as TFDS counts them
 
 _DAMAGED_TAR = (tarfile.TarError, EOFError, zlib.error)
 # RuntimeError: a password is needed; NotImplementedError: compressed in another way.
-DAMAGED_ZIP = (zipfile.BadZipFile, EOFError, zlib.error, RuntimeError, NotImplementedError)
+DAMAGED_ZIP = (
+    *(zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError),
+    *(RuntimeError, NotImplementedError),
+)
 
 
 @dataclass(frozen=True)
