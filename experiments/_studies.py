@@ -16,6 +16,7 @@ from cnnjax import paths, plot
 from cnnjax.experiment import (
     RUNS,
     Experiment,
+    Measured,
     Options,
     comparison,
     for_every_seed,
@@ -88,6 +89,39 @@ def map_images(
         for name, part in splits.parts.items()
     }
     return cj.data.Splits(parts["train"], parts.get("validation"), parts.get("test"))
+
+
+def plain_gaps(
+    make: Callable[[AnyOptions], Experiment], options: AnyOptions, runs: Sequence[cj.Run]
+) -> list[float]:
+    """Accuracy on the training images as they are minus that on the test images, of each model.
+
+    What a run has recorded was measured while training, on altered images and with units dropped:
+    that alone is lower, whether a net overfits or not.
+
+    Args:
+        make: options -> experiment, of the data.
+        options: of the command line; their first seed is that of the first run.
+        runs: one a seed.
+    """
+    found = []
+    for seed, run in enumerate(runs, start=options.seed):
+        train = load_data(make(replace(options, seed=seed)), lambda _: None).train
+        found.append(cj.evaluate(run.model, train)["accuracy"] - run.metrics["test_accuracy"])
+    return found
+
+
+def gap_claim(
+    text: str, first: tuple[str, Sequence[float]], second: tuple[str, Sequence[float]]
+) -> Measured:
+    """That the first arm has the larger gap.
+
+    Args:
+        text: what is claimed.
+        first, second: name of the arm and its `plain_gaps`.
+    """
+    metric = "accuracy on training images as they are minus that on test images"
+    return Measured(text, *first, *second, pairs="seeds", metric=metric)
 
 
 def folder_of(options: Options, name: str) -> Path:

@@ -7,8 +7,9 @@ base is trained in any.
 
 The seconds of the first are with the extraction, which is done anew for every seed. Those of the
 first epoch are with what is compiled. Run it on a machine that does nothing else: arms are trained
-one after another. The training accuracy of the gap is that while training, on photos as they are
-altered, which alone makes the gap smaller.
+one after another. The gap of the table is between the accuracies while training, on altered photos
+and with units dropped, and on validation photos; that of the claim between those of the trained
+nets on the training photos as they are and on the test photos.
 
 Command:   python -m experiments.extraction_cost --data FOLDER --weights FILE --seeds 3
            [--alpha 1 --image-size 150]
@@ -67,10 +68,6 @@ CLAIMS = (
         f"{NAME}/features", f"{NAME}/end_to_end", "test_accuracy", within=0.01,
     ),
     Claim(
-        "With altered photos a head on the frozen base overfits less than one on features.",
-        f"{NAME}/features", f"{NAME}/altered", "gap",
-    ),
-    Claim(
         "With altered photos a head on the frozen base beats one on features.",
         f"{NAME}/altered", f"{NAME}/features", "test_accuracy",
     ),
@@ -123,7 +120,8 @@ def main(options: CostOptions) -> dict[str, list[cj.Run]]:
     _studies.write_table(folder / f"{NAME}.md", head, rows)
     plot.save(draw(runs), folder / f"{NAME}.png")
     print(f"figure: {folder / NAME}.png")
-    write_known(folder, (*CLAIMS, *costs(runs)), {f"{NAME}/{arm}" for arm in ARMS})
+    claims: list[Claim | Measured] = [*CLAIMS, *costs(runs), overfits_less(options, runs)]
+    write_known(folder, claims, {f"{NAME}/{arm}" for arm in ARMS})
     return runs
 
 
@@ -190,6 +188,21 @@ def costs(runs: Mapping[str, Sequence[cj.Run]]) -> tuple[Measured, ...]:
         dearer("End to end with altered photos takes longer still.", "altered", "end_to_end", -1),
         dearer("Until the first epoch ends features take longer.", "features", "end_to_end", 0),
     )
+
+
+def overfits_less(options: CostOptions, runs: Mapping[str, Sequence[cj.Run]]) -> Measured:
+    """That altered photos keep a head on the frozen base from overfitting.
+
+    Args:
+        options: of the command line.
+        runs: way -> runs, one a seed.
+    """
+    plain, altered = (
+        (ARMS[arm], _studies.plain_gaps(experiment, options, runs[arm]))
+        for arm in ("end_to_end", "altered")
+    )
+    text = "With altered photos a head on the frozen base overfits less than on photos as they are"
+    return _studies.gap_claim(text, plain, altered)
 
 
 def draw(runs: Mapping[str, Sequence[cj.Run]]) -> Any:

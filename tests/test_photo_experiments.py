@@ -17,7 +17,7 @@ from PIL import Image
 import cnnjax as cj
 from cnnjax import cli, paths
 from cnnjax.experiment import for_every_seed, load_data
-from cnnjax.results import read_claims
+from cnnjax.results import Claim, Measured, read_claims
 from experiments import (
     cats_vs_dogs,
     cifar10,
@@ -324,6 +324,8 @@ def test_augmentation_on_photos_differs_in_nothing_else_and_is_claimed_of(
         return {name: [run] for name in variants}
 
     monkeypatch.setattr(photo_augmentation, "run_variants", run_variants)
+    gaps = iter([[0.5], [0.25]] * 2)
+    monkeypatch.setattr(photo_augmentation._studies, "plain_gaps", lambda *_: next(gaps))
     photo_augmentation.main(photo_augmentation.AugmentationOptions(out=str(tmp_path)))
     names = [f"photo_augmentation/{n}/{arm}" for n in (200, 2000) for arm in ("none", "mild")]
     assert [task.name for task in trained] == names
@@ -333,7 +335,10 @@ def test_augmentation_on_photos_differs_in_nothing_else_and_is_claimed_of(
         same = {"name": plain.name, "description": plain.description, "training": training}
         assert replace(mild, **same) == plain
     claims, _ = read_claims(tmp_path / "claims.json")
-    assert {name for claim in claims for name in (claim.first, claim.second)} == set(names)
+    better = [claim for claim in claims if isinstance(claim, Claim)]
+    assert {name for claim in better for name in (claim.first, claim.second)} == set(names)
+    gaps_found = [(c.first_name, c.first, c.second) for c in claims if isinstance(c, Measured)]
+    assert gaps_found == [("none", (0.5,), (0.25,))] * 2
     assert "| 2000/mild |" in (tmp_path / "photo_augmentation.md").read_text()
 
 

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -461,6 +462,19 @@ def test_the_fastest_activation_is_ahead_after_one_epoch() -> None:
     assert (sigmoid.first, sigmoid.second) == ((0.9, 0.8), (0.5, 0.25))
 
 
+def test_a_gap_is_measured_on_training_images_as_they_are() -> None:
+    options = cifar_choices.ChoiceOptions(data="digits", train_examples=50, validation=0.5, seed=3)
+    model = cj.create_model("cifar_deep", input_shape=(28, 28, 1), seed=3)
+    runs = [SimpleNamespace(model=model, metrics={"test_accuracy": test}) for test in (0.5, 0.25)]
+    make = partial(cifar_choices.experiment, "mild")
+    found = _studies.plain_gaps(make, options, runs)
+    for seed, gap, run in zip((3, 4), found, runs, strict=True):
+        data = cj.data.load("digits").with_validation(0.5, seed).with_train_examples(50, seed)
+        images, labels = np.asarray(data.train.images[:]), data.train.labels
+        right = np.mean(cj.predict(model, images).argmax(axis=1) == labels)
+        assert gap == pytest.approx(right - run.metrics["test_accuracy"])
+
+
 def test_an_unknown_arm_is_named() -> None:
     with pytest.raises(ValueError, match=r"--arms has no 'flips'\. Did you mean 'flip'"):
         cifar_choices.main(cifar_choices.ChoiceOptions(arms=("flips",)))
@@ -482,13 +496,18 @@ def test_a_part_of_a_study_leaves_the_table_of_all_alone(
     module, options, part = STUDIES_OF_PARTS[name]
     run = fake([0.5, 0.9, 0.99])
     monkeypatch.setattr(module, "run_variants", lambda found, _: {v: [run, run] for v in found})
+    monkeypatch.setattr(_studies, "plain_gaps", lambda *_: [0.5, 0.25])
     options = replace(options, out=str(tmp_path))
     every = list(module.main(options))
     assert len(every) > 2
     head, _, *rows = cells(tmp_path / f"{name}.md")
     assert [row[0] for row in rows] == every
     assert {"parameters", "training", "test"} <= {*head}
-    assert tuple(read_claims(tmp_path / "claims.json")[0]) == module.CLAIMS
+    claims = read_claims(tmp_path / "claims.json")[0]
+    assert tuple(claim for claim in claims if isinstance(claim, Claim)) == module.CLAIMS
+    assert [claim.text for claim in claims[len(module.CLAIMS) :]] == list(
+        getattr(module, "GAPS", ())
+    )
     written = {file.name for file in tmp_path.iterdir()}
     if part:
         ((_, names),) = part.items()

@@ -16,7 +16,7 @@ from PIL import Image
 import cnnjax as cj
 from cnnjax.experiment import Claim, Experiment, Measured
 from cnnjax.results.claims import read_claims
-from experiments import _arms, extraction_cost, fine_tuning_gain, how_much_to_free
+from experiments import _arms, _studies, extraction_cost, fine_tuning_gain, how_much_to_free
 
 TINY: dict[str, Any] = {"weights": "random", "image_size": 32}
 STUDIES = (extraction_cost, fine_tuning_gain, how_much_to_free)
@@ -177,6 +177,8 @@ def test_the_cost_of_features_is_counted_with_their_extraction(
         time.sleep(0.02)
         return data
 
+    gaps = iter([[0.5], [0.25]])
+    monkeypatch.setattr(_studies, "plain_gaps", lambda *_: next(gaps))
     monkeypatch.setattr(cj.transfer, "extract_features", extract)
     options = extraction_cost.CostOptions(**TINY, out=str(tmp_path))
     runs = extraction_cost.main(options)
@@ -195,5 +197,6 @@ def test_the_cost_of_features_is_counted_with_their_extraction(
     assert [row[2:4] for row in rows] == [["4.0", "1.0"]] * 3
     assert_drawn(tmp_path / "extraction_cost.png")
     measured: Any = assert_claims(extraction_cost, trainer, tmp_path)
-    assert [claim.metric for claim in measured] == ["seconds"] * 3
+    assert [claim.metric for claim in measured[:3]] == ["seconds"] * 3
+    assert (measured[3].first, measured[3].second) == ((0.5,), (0.25,))
     assert measured[0].second == (pytest.approx(5 + spent),)
