@@ -17,8 +17,10 @@ Command:   python -m experiments.extraction_cost --data FOLDER --weights FILE --
 Reported:  extracted features are cheap, but the photos cannot be altered; end to end is dear, and
            with altered photos it overfits less.
 
-Ours:      extraction_cost.md and .png in the folder of the runs, and `cnnjax results` for what
-           holds of the claims.
+Ours:      MobileNet .25 at 96x96, 2,000 photos, 3 seeds: 86.20 ± 0.26 % on features and end to
+           end alike (the same values to rounding), 11 and 40 s on one busy core; with altered
+           photos 87.07 ± 0.67 %, not decided to be better. The claims in RESULTS.md; table and
+           figure are in the folder of the runs.
 """
 
 import json

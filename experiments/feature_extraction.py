@@ -13,8 +13,9 @@ Command:   python -m experiments.feature_extraction --data FOLDER [--recipe tune
 
 Reported:  VGG16 at 150x150, about 90 % of the validation photos of dogs and cats right.
 
-Ours:      the rows feature_extraction of RESULTS.md. Features of 4,000 photos by MobileNet at
-           224x224 and the classifier on them take 2.5 minutes on two cores.
+Ours:      MobileNet .25 on dogs and cats, recipe reported, 3 seeds: 91.40 ± 0.53 % test accuracy,
+           91.67 ± 0.25 % validation. Features of 4,000 photos by MobileNet at 224x224 and the
+           classifier on them take 2.5 minutes on two cores.
 """
 
 from dataclasses import dataclass, replace

@@ -19,8 +19,9 @@ Command:   python -m experiments.located_targets --data-dir DIR --seeds 5
 
 Reported:  dense layers discard location; two of them can what one cannot.
 
-Ours:      the study prints two tables and writes them with two figures and its claims into
-           checkpoints/located_targets.
+Ours:      5 seeds: the heat map finds 94.16 ± 1.28 % of the digits, the flattened map
+           83.07 ± 1.06, the averages 2.37 ± 0.32. Two dense layers part the exclusive or, one
+           does not. The claims in RESULTS.md; tables and figures are in the folder of the runs.
 """
 
 from collections.abc import Mapping, Sequence

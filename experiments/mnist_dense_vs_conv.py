@@ -6,7 +6,8 @@ Command:   python -m experiments.mnist_dense_vs_conv --data-dir DIR [--seeds 3]
 
 Reported:  the convnet 99.18 % test accuracy with Keras, the dense net about 2 points below.
 
-Ours:      97.87 ± 0.20 % for the dense net, 99.20 ± 0.04 % for the convnet (3 seeds).
+Ours:      97.87 ± 0.20 % for the dense net, 99.20 ± 0.04 % for the convnet (3 seeds): 1.3 points,
+           with less than a quarter of the parameters; both claims hold (RESULTS.md).
 """
 
 from functools import partial

@@ -11,7 +11,8 @@ Command:   python -m experiments.own_images FOLDER [--weights FILE --backbone mo
 
 Reported:  no figure; yours.
 
-Ours:      the rows own_images of RESULTS.md.
+Ours:      2,000 photos of cats and dogs on features of MobileNet .25 at 128x128: 92.13 ± 0.31 %
+           (3 seeds); the rows own_images of RESULTS.md.
 """
 
 from dataclasses import dataclass, replace

@@ -33,14 +33,13 @@ Command:   python -m experiments.pooling_claims --weights MOBILENET_0.25.h5 --da
 Reported:  average pooling reduces the error that comes of a limited neighbourhood and keeps more of
            the background; max pooling that of wrong weights and keeps more of the texture.
 
-Ours:      64 pets, MobileNet .25, means over five layers, average against max, 95 % (two CPU
-           cores). Background .785, .734, +.051 (.049 to .053), holds. Texture .382, .418, max +.037
-           (.033 to .041), holds. Contrast .881, .816, max -.066 (-.068 to -.064), does not hold.
-           Neighbourhood .727, .820, max +.093 (.089 to .097), holds. Weights .463, .429, average
-           +.035 (.031 to .038), holds, but at conv1 the maximum suffers more, .211 against .170.
-           That is of one draw of the noise a layer, the same for all photos: the interval knows the
-           spread over photos, not over draws. (With a noise of one size for all filters of a layer,
-           which drowns weak ones, -.001 (-.012 to .009): not decided.)
+Ours:      64 pets, MobileNet .25, means over five layers, average against max, 95 % (--seed 1).
+           Background .782, .729, +.053 (.051 to .055), holds. Texture .374, .412, max +.038
+           (.034 to .042), holds. Contrast .882, .816, max -.066 (-.069 to -.064), does not hold.
+           Neighbourhood .735, .828, max +.092 (.087 to .097), holds. Weights .538, .492, average
+           +.046 (.031 to .062), over 8 draws of the noise, holds: exploratory, since the noise was
+           chosen after a first look on other photos (of one size for all filters of a layer, which
+           drowns weak ones, it was not decided).
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -13,7 +13,8 @@ Command:   python -m experiments.two_stage --data FOLDER [--weights FILE] [--cut
 
 Reported:  no figure; 200 classes.
 
-Ours:      the rows two_stage of RESULTS.md.
+Ours:      MobileNet .25 at 128x128 on dogs and cats, recipe reported, 3 seeds: 87.63 ± 3.07 % test
+           accuracy after stage 1, 89.70 ± 0.46 % after stage 2.
 """
 
 from dataclasses import dataclass, replace
