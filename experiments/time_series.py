@@ -25,10 +25,10 @@ Reported:  no figure; better than the naive and seasonal naive forecasts, like t
 
 Ours:      generated series, 5 seeds: a mean absolute error of 8.94 by convolutions, 8.73 by the
            GRU, 10.51 by the value of a week before. Google's volume, 8 seeds: .287, .280, and
-           .305 by a moving average. Both nets beat all forecasts without one and are alike within 5 %, the
-           GRU a little better; order beyond the convolutions' window does not touch them by a bit.
-           The claims in RESULTS.md; search.md, errors.md and shuffling.md are in the folder of the
-           runs.
+           .305 by a moving average. Both nets beat all forecasts without one and are alike
+           within 5 %, the GRU a little better; order beyond the convolutions' window does not touch
+           them by a bit. The claims in RESULTS.md; search.md, errors.md and shuffling.md are in the
+           folder of the runs.
 """
 
 from collections.abc import Mapping
