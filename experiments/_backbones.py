@@ -21,6 +21,7 @@ from cnnjax.experiment import (
     result_line,
     run_experiment,
 )
+from experiments._studies import other_than
 
 Backbone = Literal["vgg16", "vgg19", "resnet50", "inception_v3", "xception", "mobilenet"]
 
@@ -124,11 +125,9 @@ def changed(options: Options, recipe: Mapping[str, Any]) -> dict[str, Any]:
         options: of the command line, or as `settled` made them.
         recipe: name of an option -> its value.
     """
-    given = {name: getattr(options, name) for name in recipe}
-    other = {k: v for k, v in given.items() if v is not None and v != recipe[k]}
     # Weights in a file are the published ones, and their hash is recorded; random ones are not.
     random = isinstance(options, BackboneOptions) and options.weights == "random"
-    return {**other, **({"weights": "random"} if random else {})}
+    return {**other_than(recipe, options), **({"weights": "random"} if random else {})}
 
 
 def reported_of(options: BackboneOptions, figures: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -124,6 +124,17 @@ def gap_claim(
     return Measured(text, *first, *second, pairs="seeds", metric=metric)
 
 
+def other_than(defaults: Mapping[str, Any], options: Any) -> dict[str, Any]:
+    """The options that were given with another value, for a record's `changed`.
+
+    Args:
+        defaults: name of an option -> its value where nothing is given.
+        options: of the command line; None stands for the default.
+    """
+    given = {name: getattr(options, name) for name in defaults}
+    return {k: v for k, v in given.items() if v is not None and v != defaults[k]}
+
+
 def folder_of(options: Options, name: str) -> Path:
     """Where a study puts what belongs to all of its runs: their common folder."""
     return Path(options.out).expanduser() if options.out else RUNS / name

@@ -133,7 +133,7 @@ class ChoiceOptions(_studies.StudyOptions):
 def experiment(arm: str, options: ChoiceOptions) -> Experiment:
     """The training of one of the arms."""
     training = RECIPES["reported"]
-    made = Experiment(
+    task = Experiment(
         name=f"{NAME}/{arm}",
         description=f"four convolutions on CIFAR-10: {arm.replace('_', ' ')}",
         model="cifar_deep",
@@ -144,9 +144,8 @@ def experiment(arm: str, options: ChoiceOptions) -> Experiment:
         validation_last=True,
         train_examples=options.train_examples,
     ).with_options(options)
-    if options.batch_size == training.batch_size:
-        return made
-    return replace(made, changed={**made.changed, "batch_size": options.batch_size})
+    other = _studies.other_than({"batch_size": training.batch_size}, options)
+    return replace(task, changed={**task.changed, **other})
 
 
 def gap_claims(options: ChoiceOptions, runs: Mapping[str, Sequence[cj.Run]]) -> list[Measured]:

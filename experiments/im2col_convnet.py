@@ -50,6 +50,7 @@ from cnnjax.training import NonFiniteLoss
 from cnnjax.training.optim import make_schedule
 from cnnjax.weights import save_npz
 from cnnjax.weights.arrays import load_npz
+from experiments import _studies
 from experiments._numpy_net import (
     Parameters,
     against_differences,
@@ -127,7 +128,7 @@ def experiment(config: Config) -> Experiment:
         "epochs", "batch_size", "optimizer", "learning_rate", "weight_decay", "schedule"
     )  # fmt: skip
     default = Config()
-    changed = {k: v for k in settings if (v := getattr(config, k)) != getattr(default, k)}
+    defaults = {name: getattr(default, name) for name in settings}
     return Experiment(
         name="simple_convnet" + ("" if config.init == default.init else f"/{config.init}"),
         description=f"one convolution, beside the same net in NumPy; kernels: {config.init}",
@@ -137,7 +138,7 @@ def experiment(config: Config) -> Experiment:
         data=config.data,
         data_dir=config.data_dir,
         test=0.2,
-        changed=changed,
+        changed=_studies.other_than(defaults, config),
     )
 
 

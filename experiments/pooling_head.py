@@ -69,7 +69,7 @@ class HeadOptions(_studies.StudyOptions):
 def experiment(head: str, options: HeadOptions) -> Experiment:
     """The training with one of the two heads."""
     photos = options.model == "cats_convnet"
-    made = Experiment(
+    task = Experiment(
         name=f"pooling_head/{options.model}/{head}",
         description=f"{options.model}, dense layers on the last map: {head}",
         model=options.model,
@@ -81,9 +81,10 @@ def experiment(head: str, options: HeadOptions) -> Experiment:
         one_logit=photos,
         train_examples=options.train_examples,
     ).with_options(options)
-    if not photos or options.image_size == HeadOptions.image_size:
-        return made
-    return replace(made, changed={**made.changed, "image_size": options.image_size})
+    if not photos:
+        return task
+    other = _studies.other_than({"image_size": HeadOptions.image_size}, options)
+    return replace(task, changed={**task.changed, **other})
 
 
 def main(options: HeadOptions) -> dict[str, list[cj.Run]]:

@@ -153,8 +153,7 @@ def _build(
 ) -> Path:
     """Write, verify, move to its place."""
     say(f"writing {name}")
-    staging = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=root))
-    try:
+    with _staging(name, root) as staging:
         # A level below, where nobody takes it for a data set.
         built = _write(name, staging / "tfds", contents, bar)
         for remark in contents.remarks:
@@ -167,8 +166,6 @@ def _build(
             os.replace(extra, root / name / ".config" / extra.name)
         os.rename(built, target)
         return target
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
 
 
 def _build_folders(
@@ -176,8 +173,7 @@ def _build_folders(
 ) -> Path:
     """Write the files of class folders, move them to their place."""
     say(f"writing {name}")
-    staging = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=root))
-    try:
+    with _staging(name, root) as staging:
         with progress_bar(f"writing {name}", wanted=bar) as move:
             for done, (file, content) in enumerate(photos.files, start=1):
                 place = staging / name / file
@@ -188,6 +184,14 @@ def _build_folders(
             say(remark)
         os.rename(staging / name, root / name)
         return root / name
+
+
+@contextlib.contextmanager
+def _staging(name: str, root: Path) -> Iterator[Path]:
+    """A folder to write a data set in, from which it is moved to its place; `_sweep` knows it."""
+    staging = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=root))
+    try:
+        yield staging
     finally:
         shutil.rmtree(staging, ignore_errors=True)
 
