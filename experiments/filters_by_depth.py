@@ -214,6 +214,7 @@ def draw(found: Mapping[str, Patterns], config: Config) -> Figure:
         axes.set_xticks([])
         axes.set_yticks([])
         axes.spines[:].set_visible(False)
+        axes.set_anchor("E")  # what the strip leaves free is the label's
         axes.set_ylabel(layer, rotation=0, ha="right", va="center", fontsize=7)
     figure.suptitle(f"Patterns of random filters of {config.net}, {size}x{size} pixels", size=10)
     return figure
