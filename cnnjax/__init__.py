@@ -2,6 +2,7 @@
 
 from cnnjax import augment, data, explain, metrics, nn, training, transfer
 from cnnjax.config import TrainingConfig
+from cnnjax.core.runtime import configure_runtime
 from cnnjax.models import (
     Model,
     ModelSpec,
@@ -13,9 +14,9 @@ from cnnjax.models import (
     save,
     summary,
 )
-from cnnjax.reproduction import Reproduction, reproduce
-from cnnjax.runtime import configure_runtime
-from cnnjax.training import Run, Sweep, evaluate, fit, load, sweep
+from cnnjax.recipes.reproduce import Reproduction, reproduce
+from cnnjax.runs.load import load
+from cnnjax.training import Run, Sweep, evaluate, fit, sweep
 
 __all__ = [
     "Model",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import functools
-import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -13,7 +12,17 @@ from typing import Any
 
 import numpy as np
 
-from cnnjax.checks import LARGEST, is_number, whole_number
+from cnnjax.augment.config import AugmentConfig
+from cnnjax.core.checks import (
+    LARGEST,
+    check_at_least,
+    check_flags,
+    check_numbers,
+    check_one_of,
+    check_positive,
+    is_number,
+    plain_numbers,
+)
 
 OPTIMIZERS = ("rmsprop", "rmsprop_keras3", "adam", "adamw", "sgd")
 SCHEDULES = ("constant", "cosine", "one_cycle")
@@ -21,57 +30,6 @@ PRECISIONS = ("float32", "bfloat16")
 MONITORS = ("loss", "accuracy")
 # What a resumed run may be told to go on without: see `TrainingConfig.allow_changed`.
 CHANGEABLE = ("module", "loss", "optimizer", "augment", "code", "step")
-FILL_MODES = ("nearest", "constant", "reflect", "wrap")
-
-_SMALLEST, _GREATEST = (float(edge) for edge in (np.finfo("f4").tiny, np.finfo("f4").max))
-_MOST_EXACT = 2**24  # up to it float32, in which pixels are placed, has every whole number
-
-
-@dataclass(frozen=True)
-class AugmentConfig:
-    """The settings of `cnnjax.augment.Augment`, which documents and applies them."""
-
-    width_shift: float = 0.0
-    height_shift: float = 0.0
-    horizontal_flip: bool = False
-    vertical_flip: bool = False
-    crop_padding: int = 0
-    fill_mode: str = "nearest"
-    fill_value: float = 0.0
-    rotation: float = 0.0
-    shear: float = 0.0
-    zoom: float | tuple[float, float] = 0.0
-    channel_shift: float = 0.0
-    brightness: tuple[float, float] | None = None
-    rescale: float = 1.0
-    mixup: float = 0.0
-    cutmix: float = 0.0
-
-    def __post_init__(self) -> None:
-        _plain_numbers(self)
-        _flags(self)
-        amounts = ("rotation", "shear", "channel_shift", "mixup", "cutmix")
-        _at_least(self, 0, "width_shift", "height_shift", "crop_padding", *amounts)
-        _numbers(self, "fill_value", "rescale")
-        _one_of(self, "fill_mode", FILL_MODES)
-        if self.shear >= 90:
-            raise ValueError(f"shear must be below 90 degrees, got {self.shear!r}")
-        if self.rescale <= 0:
-            raise ValueError(f"rescale must be positive, got {self.rescale!r}")
-        if self.brightness is not None:
-            _factors(self, "brightness")
-        if not isinstance(self.zoom, int | float):
-            _factors(self, "zoom")
-        elif isinstance(self.zoom, bool) or not 0 <= self.zoom < 1:
-            raise ValueError(
-                f"zoom must lie in [0, 1), or be a pair of factors (low, high), got {self.zoom!r}"
-            )
-        _of_float32(self)
-
-    @property
-    def mixes(self) -> bool:
-        """Whether examples of a batch are mixed with each other."""
-        return self.mixup > 0 or self.cutmix > 0
 
 
 @dataclass(frozen=True)
@@ -165,32 +123,32 @@ class TrainingConfig:
     allow_changed: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        _plain_numbers(self)
-        _flags(self)
-        _at_least(self, 1, "epochs", "batch_size", "keep")
+        plain_numbers(self)
+        check_flags(self)
+        check_at_least(self, 1, "epochs", "batch_size", "keep")
         for name in ("steps_per_dispatch", "early_stopping", "checkpoint_every"):
             if getattr(self, name) is not None:
-                _at_least(self, 1, name)
-        _at_least(self, 0, "weight_decay")
+                check_at_least(self, 1, name)
+        check_at_least(self, 0, "weight_decay")
         fractions = ("momentum", "average", "label_smoothing")
-        _numbers(self, "warmup", *fractions)
+        check_numbers(self, "warmup", *fractions)
         for name in fractions:
             value = getattr(self, name)
             if not 0 <= value < 1:
                 raise ValueError(f"{name} must lie in [0, 1), got {value!r}")
         if not 0 < self.warmup < 1:
             raise ValueError(f"warmup must lie in (0, 1), got {self.warmup!r}")
-        _positive(self, "learning_rate")
+        check_positive(self, "learning_rate")
         if is_number(self.seed) and self.seed > LARGEST:
             raise ValueError(f"seed must be below 2^32, got {self.seed}")
-        _at_least(self, 0, "seed")
+        check_at_least(self, 0, "seed")
         object.__setattr__(self, "frozen", _patterns(self.frozen))
         object.__setattr__(self, "rate_factors", _rate_factors(self.rate_factors))
-        _positive(self, "layer_decay")
+        check_positive(self, "layer_decay")
         if self.layer_decay > 1:
             raise ValueError(f"layer_decay must lie in (0, 1], got {self.layer_decay!r}")
         if self.clip_norm is not None:
-            _positive(self, "clip_norm")
+            check_positive(self, "clip_norm")
         if isinstance(self.augment, Mapping):
             object.__setattr__(self, "augment", from_dict(AugmentConfig, self.augment))
         if not (
@@ -202,17 +160,17 @@ class TrainingConfig:
                 "augment must be an Augment or a function (key, example) -> example, got "
                 f"{self.augment!r}"
             )
-        _one_of(self, "optimizer", OPTIMIZERS)
+        check_one_of(self, "optimizer", OPTIMIZERS)
         if self.momentum and self.optimizer != "sgd":
             raise ValueError(f"momentum belongs to 'sgd', got optimizer={self.optimizer!r}")
-        _one_of(self, "schedule", SCHEDULES)
+        check_one_of(self, "schedule", SCHEDULES)
         if self.warmup != type(self).warmup and self.schedule != "one_cycle":
             raise ValueError(
                 f"warmup={self.warmup!r} belongs to 'one_cycle', got schedule={self.schedule!r}"
             )
-        _one_of(self, "precision", PRECISIONS)
+        check_one_of(self, "precision", PRECISIONS)
         if self.monitor is not None:
-            _one_of(self, "monitor", MONITORS)
+            check_one_of(self, "monitor", MONITORS)
         elif self.early_stopping is not None:
             raise ValueError("early_stopping needs a monitor: 'loss' or 'accuracy', got None")
         object.__setattr__(self, "allow_changed", changeable(self.allow_changed))
@@ -317,72 +275,6 @@ def from_dict(kind: type, values: Mapping[str, Any]) -> Any:
     return kind(**fixed)
 
 
-def _plain_numbers(config: Any) -> None:
-    """NumPy scalars, as computed settings often are, to Python's numbers: records are JSON."""
-    for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
-        if isinstance(value, np.generic):
-            object.__setattr__(config, field.name, value.item())
-
-
-def _flags(config: Any) -> None:
-    """Every field that is a bool: a text that is not empty would count as True."""
-    for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
-        if field.type in (bool, "bool") and not isinstance(value, bool):
-            raise ValueError(f"{field.name} must be True or False, got {value!r}")
-
-
-def _numbers(config: Any, *names: str) -> None:
-    for name in names:
-        value = getattr(config, name)
-        if not is_number(value):
-            raise ValueError(f"{name} must be a finite number, got {value!r}")
-
-
-def _of_float32(config: Any) -> None:
-    """Every number of an augmentation: beyond these, float32 and int32 do not have them all."""
-    for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
-        numbers = value if isinstance(value, tuple) else (value,)
-        if any(abs(n) > _MOST_EXACT for n in numbers if is_number(n)):
-            raise ValueError(f"{field.name} must be at most {_MOST_EXACT} in size, got {value!r}")
-
-
-def _at_least(config: Any, least: int, *names: str) -> None:
-    for name in names:
-        value = getattr(config, name)
-        if value == math.inf:
-            raise ValueError(f"{name} must be a finite number, got {value!r}")
-        if not (is_number(value) and value >= least):
-            raise ValueError(f"{name} must be at least {least}, got {value!r}")
-        whole = type(config).__dataclass_fields__[name].type
-        if "float" not in str(whole):
-            if not isinstance(value, int):
-                raise ValueError(f"{name} must be a whole number, got {value!r}")
-            whole_number(name, value, least)
-
-
-def _factors(config: Any, name: str) -> None:
-    """A pair of factors, of which a list becomes a tuple."""
-    value = getattr(config, name)
-    items = value if isinstance(value, list | tuple) else ()
-    pair = tuple(v.item() if isinstance(v, np.generic) else v for v in items)
-    if not (len(pair) == 2 and all(map(is_number, pair)) and 0 < pair[0] <= pair[1]):
-        raise ValueError(
-            f"{name} must be a pair of factors (low, high) with 0 < low <= high, got {value!r}"
-        )
-    object.__setattr__(config, name, pair)
-
-
-def _positive(config: Any, name: str) -> None:
-    value = getattr(config, name)
-    if not (is_number(value) and value > 0):
-        raise ValueError(f"{name} must be a positive number, got {value!r}")
-    if not _SMALLEST <= value <= _GREATEST:  # would be 0 or infinite
-        raise ValueError(f"{name} must be a number that float32 has, got {value!r}")
-
-
 def _patterns(value: Any) -> tuple[str, ...]:
     if isinstance(value, str):
         raise ValueError(f"frozen must be a tuple of patterns, got the string {value!r}")
@@ -411,9 +303,14 @@ def _rate_factors(pairs: Any) -> tuple[tuple[str, float], ...]:
     return tuple(found)
 
 
-def _one_of(config: Any, name: str, known: tuple[str, ...]) -> None:
-    value = getattr(config, name)
-    if value not in known:
-        near = difflib.get_close_matches(str(value), known, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"{name} must be one of {', '.join(known)}, got {value!r}{hint}")
+# Settings that an optimiser of the caller's takes the place of.
+OPTIMIZER_SETTINGS = (
+    "learning_rate",
+    "schedule",
+    "warmup",
+    "momentum",
+    "weight_decay",
+    "rate_factors",
+    "layer_decay",
+    "clip_norm",
+)

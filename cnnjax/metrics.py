@@ -187,3 +187,12 @@ def mean_and_deviation(values: Sequence[float] | np.ndarray, digits: int = 4) ->
         return ""
     mean = f"{np.mean(values):.{digits}f}"
     return mean if len(values) == 1 else f"{mean} ± {deviation(values):.{digits}f}"
+
+
+def percent(value: float) -> str:
+    """A fraction as a percentage with two decimals.
+
+    >>> percent(0.9918)
+    '99.18 %'
+    """
+    return f"{100 * value:.2f} %"

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 import cnnjax as cj
-from cnnjax.experiment import Claim, Experiment, Measured, run_experiment, write_claims
 from cnnjax.metrics import deviation
+from cnnjax.recipes import Claim, Experiment, Measured, run_experiment, write_claims
 from experiments._backbones import BackboneOptions
 
 

@@ -10,8 +10,8 @@ from typing import Annotated, Any, Literal
 import tyro
 
 import cnnjax as cj
-from cnnjax import paths
-from cnnjax.experiment import (
+from cnnjax.core import trees
+from cnnjax.recipes import (
     Experiment,
     Options,
     PictureData,
@@ -82,7 +82,7 @@ class BackboneOptions(Options):
             "base": {
                 "model": self.backbone,
                 "weights": base.spec.weights or "random",
-                "hash": paths.tree_hash(base.variables),
+                "hash": trees.tree_hash(base.variables),
             }
         }
 

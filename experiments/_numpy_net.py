@@ -10,8 +10,8 @@ import jax
 import numpy as np
 
 import cnnjax as cj
-from cnnjax import paths
-from cnnjax.nn.im2col import (
+from cnnjax.core import trees
+from cnnjax.nn.numpy_reference import (
     conv2d,
     dense,
     im2col,
@@ -209,9 +209,9 @@ def against_jax(
 
     with jax.enable_x64(True):
         derive = jax.jit(jax.value_and_grad(objective, has_aux=True))
-        (expected, outputs), derived = derive(paths.unflatten(params), x, labels)
+        (expected, outputs), derived = derive(trees.unflatten(params), x, labels)
     found: dict[str, Any] = {"logits": logits, "loss": loss, **gradients}
-    wanted = {"logits": outputs, "loss": expected, **paths.flatten(derived)}
+    wanted = {"logits": outputs, "loss": expected, **trees.flatten(derived)}
     return {name: largest_difference(found[name], np.asarray(wanted[name])) for name in wanted}
 
 

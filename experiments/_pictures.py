@@ -12,8 +12,8 @@ import tyro
 from matplotlib.figure import Figure
 
 from cnnjax.data import read_image, resize_image
-from cnnjax.experiment import RUNS
-from cnnjax.gallery import save_picture
+from cnnjax.plot import save_picture
+from cnnjax.recipes import RUNS
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ from pathlib import Path
 from string import Template
 from typing import IO
 
-from cnnjax.runtime import visible_cores
-from cnnjax.storage import write_text
+from cnnjax.core.runtime import visible_cores
+from cnnjax.core.storage import write_text
 from experiments._rows import Row
 
 SECONDS_TO_SAVE = 40  # before the limit of time, for checkpoints and records

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from cnnjax.storage import text_hash
+from cnnjax.core.storage import text_hash
 
 _LONGEST = 150  # letters of a name
 

@@ -8,7 +8,7 @@ import numpy as np
 
 import cnnjax as cj
 from cnnjax.data.forecasts import forecast_errors
-from cnnjax.experiment import Measured
+from cnnjax.recipes import Measured
 from experiments._shuffling import Shuffling
 
 # The convolutions and the GRU are alike if their errors differ by no more than this.

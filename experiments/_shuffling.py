@@ -9,8 +9,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import cnnjax as cj
-from cnnjax import rng
-from cnnjax.models.series import SeriesConv1D, SeriesWindows
+from cnnjax.core import rng
+from cnnjax.models.zoo.series_nets import SeriesConv1D, SeriesWindows
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,11 @@ import numpy as np
 import tyro
 
 import cnnjax as cj
-from cnnjax import paths, plot
-from cnnjax.experiment import (
+from cnnjax.core.storage import write_text
+from cnnjax.core.text import suggest
+from cnnjax.metrics import mean_and_deviation
+from cnnjax.plot import figures
+from cnnjax.recipes import (
     RUNS,
     Experiment,
     Measured,
@@ -25,9 +28,7 @@ from cnnjax.experiment import (
     report_seeds,
     run_experiment,
 )
-from cnnjax.metrics import mean_and_deviation
-from cnnjax.results import spread
-from cnnjax.storage import write_text
+from cnnjax.runs.results import spread
 
 # What a cell says of the runs of one variant.
 Column = Callable[[Sequence[cj.Run]], str]
@@ -186,7 +187,7 @@ def draw(file: Path, runs: Mapping[str, Sequence[cj.Run]], panels: Mapping[str, 
         for label, key in panels.items()
         if key in known
     }
-    plot.save(plot.mean_curves(curves, "epoch"), file)
+    figures.save(figures.mean_curves(curves, "epoch"), file)
     print(f"figure: {file}")
 
 
@@ -199,7 +200,7 @@ def chosen(names: Iterable[str], known: Iterable[str], option: str) -> tuple[str
     names, known = tuple(names), tuple(known)
     for name in names:
         if name not in known:
-            raise ValueError(f"{option} has no {name!r}. {paths.suggest(name, known)}")
+            raise ValueError(f"{option} has no {name!r}. {suggest(name, known)}")
     return names or known
 
 

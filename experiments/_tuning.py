@@ -14,8 +14,8 @@ from typing import Any, TypeVar
 
 import cnnjax as cj
 from cnnjax.core.describe import describe
-from cnnjax.experiment import Experiment, Options, build_model, load_data
-from cnnjax.storage import write_text
+from cnnjax.core.storage import write_text
+from cnnjax.recipes import Experiment, Options, build_model, load_data
 from experiments import _studies
 
 AnyOptions = TypeVar("AnyOptions", bound=Options)

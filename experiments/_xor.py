@@ -13,9 +13,10 @@ import optax
 from jax import Array
 from matplotlib.figure import Figure
 
-from cnnjax import plot, rng
+from cnnjax.core import rng
 from cnnjax.metrics import sigmoid_cross_entropy
-from cnnjax.results import spread
+from cnnjax.plot import figures
+from cnnjax.runs.results import spread
 from experiments import _studies
 
 UNITS, STEPS, RATE = 8, 600, 0.03
@@ -98,7 +99,7 @@ def study(seeds: Iterable[int], folder: Path) -> dict[int, list[float]]:
     rows = [[str(layers), spread(values)] for layers, values in found.items()]
     _studies.write_table(folder / "xor.md", ["dense layers", "right of new points, %"], rows)
     print(f"loss of one layer on the four corners alone: {least:.6f}, log 2 is {np.log(2):.6f}")
-    plot.save(draw(last, *points(400, 0)), folder / "xor.png")
+    figures.save(draw(last, *points(400, 0)), folder / "xor.png")
     return found
 
 

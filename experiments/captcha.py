@@ -28,10 +28,11 @@ from matplotlib.figure import Figure
 
 import cnnjax as cj
 from cnnjax.cli import command
-from cnnjax.data.captcha import SYMBOLS
-from cnnjax.experiment import Experiment, Options, run_seeds
-from cnnjax.gallery import save_picture
-from cnnjax.report import percent, write_report
+from cnnjax.data.captcha.captchas import SYMBOLS
+from cnnjax.metrics import percent
+from cnnjax.plot import save_picture
+from cnnjax.recipes import Experiment, Options, run_seeds
+from cnnjax.runs.report import write_report
 
 _SHOWN = 32  # pictures
 _NAMED = 8  # mistaken symbols

@@ -23,7 +23,7 @@ import tyro
 
 import cnnjax as cj
 from cnnjax.cli import command
-from cnnjax.experiment import Experiment, PictureData, RecipeOptions, run_seeds
+from cnnjax.recipes import Experiment, PictureData, RecipeOptions, run_seeds
 
 AUGMENT = cj.augment.Augment(
     rotation=40,

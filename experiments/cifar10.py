@@ -25,7 +25,7 @@ from typing import Literal
 
 import cnnjax as cj
 from cnnjax.cli import command
-from cnnjax.experiment import Experiment, PictureData, RecipeOptions, run_seeds
+from cnnjax.recipes import Experiment, PictureData, RecipeOptions, run_seeds
 
 MODELS = {
     "plain": "one convolution on CIFAR-10",

@@ -39,14 +39,7 @@ from typing import Any
 
 import cnnjax as cj
 from cnnjax.cli import command
-from cnnjax.experiment import (
-    Claim,
-    Experiment,
-    Measured,
-    PictureData,
-    run_variants,
-    write_claims,
-)
+from cnnjax.recipes import Claim, Experiment, Measured, PictureData, run_variants, write_claims
 from experiments import _studies
 from experiments.cifar10 import AUGMENTS, RECIPES
 

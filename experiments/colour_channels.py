@@ -25,10 +25,10 @@ from matplotlib.figure import Figure
 from scipy import signal
 
 import cnnjax as cj
-from cnnjax import paths
-from cnnjax.checks import whole_number
 from cnnjax.cli import command
-from cnnjax.models.pretrained import PartlyLoaded
+from cnnjax.core import trees
+from cnnjax.core.checks import whole_number
+from cnnjax.models.pretrained.fill import PartlyLoaded
 from experiments._pictures import Gallery, PictureOptions, panels, read_photo
 
 _COLOURS = {"red": (1, 0, 0), "green": (0, 1, 0), "blue": (0, 0, 1)}
@@ -80,7 +80,7 @@ def first_layer(config: Config, photo: np.ndarray) -> Layer:
         model = partial_vgg19(config.weights, shape)
     inputs = model.spec.preprocess(jnp.asarray(photo[None]))
     outputs = cj.explain.activations(model, inputs, [name])[name]
-    parameters = paths.flatten(model.params)
+    parameters = trees.flatten(model.params)
     kernel, bias = (np.asarray(parameters[f"{name}/{part}"]) for part in ("kernel", "bias"))
     random = config.weights is None
     return Layer(

@@ -30,7 +30,7 @@ import tyro
 import cnnjax as cj
 from cnnjax.augment import WordDropout
 from cnnjax.cli import command
-from cnnjax.experiment import Claim, Experiment, Measured, Options, run_variants, write_claims
+from cnnjax.recipes import Claim, Experiment, Measured, Options, run_variants, write_claims
 from experiments import _studies, _tuning, imdb_conv1d
 
 NAME = "conv_or_recurrent"

@@ -27,10 +27,10 @@ from matplotlib.figure import Figure
 
 import cnnjax as cj
 from cnnjax.cli import command
-from cnnjax.gallery import overlay
 from cnnjax.models import convolutionalize, decode_predictions, receptive_fields
 from cnnjax.models.predict import probabilities
 from cnnjax.nn import conv2d, conv_as_matrix
+from cnnjax.plot import overlay
 from experiments._canvas import (
     NAMES,
     WINDOW,

@@ -21,7 +21,7 @@ from functools import partial
 
 import cnnjax as cj
 from cnnjax.cli import command
-from cnnjax.experiment import Claim, Experiment, Options, run_variants, write_claims
+from cnnjax.recipes import Claim, Experiment, Options, run_variants, write_claims
 from experiments import _studies
 
 # Widths of the dense layers.

@@ -18,7 +18,7 @@ from functools import partial
 
 import cnnjax as cj
 from cnnjax.cli import command
-from cnnjax.experiment import Claim, Experiment, run_variants, write_claims
+from cnnjax.recipes import Claim, Experiment, run_variants, write_claims
 from experiments import _studies, mnist_convnet
 
 WAYS = {

@@ -33,18 +33,11 @@ from typing import Any
 import numpy as np
 
 import cnnjax as cj
-from cnnjax import plot
 from cnnjax.cli import command
-from cnnjax.experiment import (
-    Claim,
-    Experiment,
-    Measured,
-    for_every_seed,
-    load_data,
-    run_experiment,
-)
 from cnnjax.metrics import deviation, mean_and_deviation
-from cnnjax.results import spread
+from cnnjax.plot import figures
+from cnnjax.recipes import Claim, Experiment, Measured, for_every_seed, load_data, run_experiment
+from cnnjax.runs.results import spread
 from experiments import _studies
 from experiments._arms import gap, train_arm, write_known
 from experiments._backbones import (
@@ -120,7 +113,7 @@ def main(options: CostOptions) -> dict[str, list[cj.Run]]:
     head = ["", "extraction, s", "first epoch, s", "other epochs, s", "in all, s", "gap", "test"]
     rows = [[ARMS[arm], *_cells(group)] for arm, group in runs.items()]
     _studies.write_table(folder / f"{NAME}.md", head, rows)
-    plot.save(draw(runs), folder / f"{NAME}.png")
+    figures.save(draw(runs), folder / f"{NAME}.png")
     print(f"figure: {folder / NAME}.png")
     claims: list[Claim | Measured] = [*CLAIMS, *costs(runs), overfits_less(options, runs)]
     write_known(folder, claims, {f"{NAME}/{arm}" for arm in ARMS})
@@ -223,7 +216,7 @@ def draw(runs: Mapping[str, Sequence[cj.Run]]) -> Any:
             values = np.stack([one.history[key] for one in group])
             x = np.mean([seconds(one) for one in group], axis=0)
             panels[panel][ARMS[arm]] = np.stack([x, values.mean(axis=0), deviation(values)])
-    return plot.mean_curves(panels, "seconds from the beginning")
+    return figures.mean_curves(panels, "seconds from the beginning")
 
 
 def _cells(group: Sequence[cj.Run]) -> list[str]:

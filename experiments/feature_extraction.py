@@ -25,8 +25,8 @@ import tyro
 
 import cnnjax as cj
 from cnnjax.cli import command
-from cnnjax.experiment import Experiment, for_every_seed, load_data, report_seeds, run_experiment
-from cnnjax.runtime import cache_directory
+from cnnjax.core.runtime import cache_directory
+from cnnjax.recipes import Experiment, for_every_seed, load_data, report_seeds, run_experiment
 from experiments._backbones import (
     BackboneRecipeOptions,
     build_base,

@@ -39,11 +39,11 @@ import numpy as np
 import tyro
 
 import cnnjax as cj
-from cnnjax import plot
 from cnnjax.augment import Augment, Jitter, WindowWarp, WordDropout
 from cnnjax.cli import command
-from cnnjax.experiment import Claim, Experiment, Measured, Options, run_variants, write_claims
 from cnnjax.metrics import deviation, mean_and_deviation
+from cnnjax.plot import figures
+from cnnjax.recipes import Claim, Experiment, Measured, Options, run_variants, write_claims
 from experiments import _studies, time_series
 
 NAME = "few_examples"
@@ -269,7 +269,7 @@ def report(options: FewOptions, sizes: Sequence[int], runs: Mapping[str, list[cj
     }
     figure = folder / f"{NAME}.png"
     label = task.metric.replace("_", " ")
-    plot.save(plot.mean_curves({label: curves}, "training examples", log=True), figure)
+    figures.save(figures.mean_curves({label: curves}, "training examples", log=True), figure)
     print(f"figure: {figure}")
     write_claims(folder, [*claims_of(options.task, sizes), *enough(options.task, sizes, values)])
 

@@ -43,12 +43,12 @@ from matplotlib.figure import Figure
 from scipy import stats
 
 import cnnjax as cj
-from cnnjax import rng
-from cnnjax.checks import whole_number
 from cnnjax.cli import command
-from cnnjax.experiment import Measured, write_claims
+from cnnjax.core import rng
+from cnnjax.core.checks import whole_number
 from cnnjax.explain.filters import find_patterns
-from cnnjax.models.pretrained import PartlyLoaded
+from cnnjax.models.pretrained.fill import PartlyLoaded
+from cnnjax.recipes import Measured, write_claims
 from experiments import _studies
 from experiments._pictures import Gallery, PictureOptions
 

@@ -27,7 +27,7 @@ import tyro
 
 import cnnjax as cj
 from cnnjax.cli import command
-from cnnjax.experiment import Experiment, for_every_seed
+from cnnjax.recipes import Experiment, for_every_seed
 from experiments._backbones import (
     TOP_BLOCKS,
     BackboneRecipeOptions,

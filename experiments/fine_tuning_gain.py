@@ -25,11 +25,11 @@ from typing import Any
 import numpy as np
 
 import cnnjax as cj
-from cnnjax import plot
 from cnnjax.cli import command
-from cnnjax.experiment import Claim, Experiment, for_every_seed, load_data
 from cnnjax.metrics import mean_and_deviation
-from cnnjax.results import spread
+from cnnjax.plot import figures
+from cnnjax.recipes import Claim, Experiment, for_every_seed, load_data
+from cnnjax.runs.results import spread
 from experiments import _studies
 from experiments._arms import train_arm, write_known
 from experiments._backbones import (
@@ -151,7 +151,7 @@ def main(options: GainOptions) -> dict[str, list[cj.Run]]:
     head = ["", "frozen", "fine-tuned", "gain, points", "normalisation trained too", "gain, points"]
     rows = [_row(case, runs) for case in options.cases]
     _studies.write_table(folder / f"{NAME}.md", head, rows)
-    plot.save(draw(runs, options.cases), folder / f"{NAME}.png")
+    figures.save(draw(runs, options.cases), folder / f"{NAME}.png")
     print(f"figure: {folder / NAME}.png")
     write_known(folder, CLAIMS, {f"{NAME}/{arm}" for arm in runs})
     return runs

@@ -30,10 +30,10 @@ from typing import Any
 import numpy as np
 
 import cnnjax as cj
-from cnnjax import plot
 from cnnjax.cli import command
-from cnnjax.experiment import Claim, Experiment, for_every_seed, load_data
-from cnnjax.results import spread
+from cnnjax.plot import figures
+from cnnjax.recipes import Claim, Experiment, for_every_seed, load_data
+from cnnjax.runs.results import spread
 from experiments import _studies
 from experiments._arms import gap, point, train_arm, write_known
 from experiments._backbones import (
@@ -135,7 +135,7 @@ def main(options: FreeingOptions) -> dict[str, list[cj.Run]]:
     free = free_layers(next(iter(seeds[0].values())).model, options)
     rows = [_row(arm, group, free) for arm, group in runs.items()]
     _studies.write_table(folder / f"{NAME}.md", head, rows)
-    plot.save(draw(runs, free), folder / f"{NAME}.png")
+    figures.save(draw(runs, free), folder / f"{NAME}.png")
     print(f"figure: {folder / NAME}.png")
     write_known(folder, CLAIMS, {f"{NAME}/{arm}" for arm in runs})
     return runs
@@ -186,7 +186,7 @@ def draw(runs: Mapping[str, Sequence[cj.Run]], free: Mapping[str, int]) -> Any:
         name: {curve: np.array(sorted(points)).T for curve, points in panel.items()}
         for name, panel in panels.items()
     }
-    return plot.mean_curves(drawn, "layers of the base that are free")
+    return figures.mean_curves(drawn, "layers of the base that are free")
 
 
 def free_layers(model: cj.Model, options: FreeingOptions) -> dict[str, int]:

@@ -1,11 +1,11 @@
 """A convnet on hand-written layers: 5x5 convolution, pooling, two dense layers, trained in NumPy.
 
-The layers of `cnnjax.nn.im2col`, whose backward passes are derived by hand, are put together to
-simple_convnet (C(30,5) relu MP2 D100 relu D10, kernels ~ 0.01 N(0,1), or He's or Xavier's) and
-trained by a plain loop, the learning rate falling along a cosine. Before that, its gradients are
-compared with central differences and with the JAX model's. The JAX model is trained beside it, from
-the same weights, on the same batches, by the same optimiser; into its run directory comes a folder
-numpy/ with figures, results.json, and weights.npz, which
+The layers of `cnnjax.nn.numpy_reference`, whose backward passes are derived by hand, are put
+together to simple_convnet (C(30,5) relu MP2 D100 relu D10, kernels ~ 0.01 N(0,1), or He's or
+Xavier's) and trained by a plain loop, the learning rate falling along a cosine. Before that, its
+gradients are compared with central differences and with the JAX model's. The JAX model is trained
+beside it, from the same weights, on the same batches, by the same optimiser; into its run directory
+comes a folder numpy/ with figures, results.json, and weights.npz, which
 `cj.create_model("simple_convnet", weights=FILE)` loads. On a busy machine NumPy is faster on one
 core: OPENBLAS_NUM_THREADS=1.
 
@@ -32,20 +32,13 @@ import tyro
 from matplotlib.figure import Figure
 
 import cnnjax as cj
-from cnnjax import paths
 from cnnjax.cli import command
-from cnnjax.experiment import (
-    RUNS,
-    Experiment,
-    PictureData,
-    build_model,
-    load_data,
-    run_experiment,
-)
-from cnnjax.gallery import save_picture
-from cnnjax.plot import smooth
-from cnnjax.results import spread
-from cnnjax.storage import write_text
+from cnnjax.core import trees
+from cnnjax.core.storage import write_text
+from cnnjax.plot import save_picture
+from cnnjax.plot.figures import smooth
+from cnnjax.recipes import RUNS, Experiment, PictureData, build_model, load_data, run_experiment
+from cnnjax.runs.results import spread
 from cnnjax.training import NonFiniteLoss
 from cnnjax.training.optim import make_schedule
 from cnnjax.weights import save_npz
@@ -202,7 +195,7 @@ def reloaded(
     file: Path, params: Parameters, model: cj.Model, test: cj.data.Dataset
 ) -> dict[str, Any]:
     """Load the file into NumPy and into the JAX model, and compare predictions of both."""
-    stored = paths.flatten(load_npz(file))
+    stored = trees.flatten(load_npz(file))
     spec = model.spec
     twin = cj.create_model(
         "simple_convnet", input_shape=spec.input_shape, num_classes=spec.num_classes, weights=file
@@ -212,7 +205,7 @@ def reloaded(
         [np.asarray(twin(unit(test.images[i : i + 500]))) for i in range(0, len(test), 500)]
     )
     return {
-        "bitwise": paths.tree_hash(stored) == paths.tree_hash(params),
+        "bitwise": trees.tree_hash(stored) == trees.tree_hash(params),
         "logits": largest_difference(ours, theirs),
         "other_predictions": int((ours.argmax(axis=1) != theirs.argmax(axis=1)).sum()),
     }
@@ -223,7 +216,7 @@ def run_one(config: Config) -> Result:
     plan = experiment(config)
     splits = load_data(plan)
     model = build_model(plan, splits)
-    params = {path: np.array(value) for path, value in paths.flatten(model.params).items()}
+    params = {path: np.array(value) for path, value in trees.flatten(model.params).items()}
     checks = check(model, params, splits.train)
     twin = run_experiment(plan, config.out, splits=splits, model=model)
     if twin.directory is None:
@@ -231,7 +224,7 @@ def run_one(config: Config) -> Result:
     folder = twin.directory / "numpy"
     folder.mkdir()
     epochs, losses = train(params, splits, config)
-    save_npz(paths.unflatten(params), folder / "weights.npz")
+    save_npz(trees.unflatten(params), folder / "weights.npz")
     facts = {
         "gradients": checks,
         "epochs": epochs,

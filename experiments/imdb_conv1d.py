@@ -27,11 +27,11 @@ import numpy as np
 import tyro
 
 import cnnjax as cj
-from cnnjax import gallery
+from cnnjax import plot
 from cnnjax.cli import command
 from cnnjax.cli.options import warnings_as_lines
-from cnnjax.experiment import Experiment, RecipeOptions, load_data, run_seeds
-from cnnjax.report import write_report
+from cnnjax.recipes import Experiment, RecipeOptions, load_data, run_seeds
+from cnnjax.runs.report import write_report
 
 MODELS = {
     "conv1d": "two 1-D convolutions",
@@ -121,7 +121,7 @@ def draw(run: cj.Run, test: cj.data.Dataset) -> list[str]:
     tokens = np.asarray(test.images[chosen])
     folder = Path(run.directory or ".")
     with warnings_as_lines():
-        gallery.draw_words(run.model, tokens, folder / "figures", caption=_CAPTION)
+        plot.draw_words(run.model, tokens, folder / "figures", caption=_CAPTION)
     write_report(folder)
     if run.model.spec.name != "imdb_conv1d":
         return []

@@ -34,9 +34,9 @@ import numpy as np
 import tyro
 
 import cnnjax as cj
-from cnnjax import plot
 from cnnjax.cli import command
-from cnnjax.experiment import Claim, Experiment, Options, load_data, write_claims
+from cnnjax.plot import figures
+from cnnjax.recipes import Claim, Experiment, Options, load_data, write_claims
 from experiments import _studies
 from experiments._pictures import panels
 
@@ -194,7 +194,7 @@ def draw(kind: str, test: cj.data.Dataset, folder: Path) -> Path:
     pictures = [p[..., 0] / 255 if p.shape[2] == 1 else p for p in pictures]
     titles = list(columns) * len(images)
     file = folder / "stored.png"
-    plot.save(panels(pictures, titles, len(columns), width=1.6), file)
+    figures.save(panels(pictures, titles, len(columns), width=1.6), file)
     return file
 
 

@@ -26,7 +26,7 @@ from matplotlib.figure import Figure
 
 import cnnjax as cj
 from cnnjax.cli import command
-from cnnjax.models.pretrained import PartlyLoaded
+from cnnjax.models.pretrained.fill import PartlyLoaded
 from cnnjax.nn import conv2d
 from cnnjax.weights import save_npz
 from experiments._pictures import Gallery, PictureOptions, panels, read_photo, scaled, table

@@ -38,9 +38,11 @@ from jax.nn import relu
 from matplotlib.figure import Figure
 
 import cnnjax as cj
-from cnnjax import plot
 from cnnjax.cli import command
-from cnnjax.experiment import (
+from cnnjax.metrics import mean_and_deviation
+from cnnjax.nn import Conv2D, Dense, Flatten, GlobalAveragePooling2D, MaxPooling2D
+from cnnjax.plot import figures
+from cnnjax.recipes import (
     Claim,
     Experiment,
     Measured,
@@ -50,8 +52,6 @@ from cnnjax.experiment import (
     run_experiment,
     write_claims,
 )
-from cnnjax.metrics import mean_and_deviation
-from cnnjax.nn import Conv2D, Dense, Flatten, GlobalAveragePooling2D, MaxPooling2D
 from experiments import _studies, _xor
 from experiments.shuffled_blocks import shuffled
 
@@ -240,7 +240,7 @@ def main(options: TargetOptions) -> dict[str, list[cj.Run]]:
     ]
     columns = ["head", "parameters", "right cell, %", "distance, pixels"]
     _studies.write_table(folder / f"{NAME}.md", columns, rows)
-    plot.save(draw(runs, test), folder / f"{NAME}.png")
+    figures.save(draw(runs, test), folder / f"{NAME}.png")
     points = _xor.study(range(options.seed, options.seed + max(options.seeds, 5)), folder)
     write_claims(folder, [*CLAIMS, xor_claim(points)])
     print(f"figures: {folder / f'{NAME}.png'}, {folder / 'xor.png'}")

@@ -10,7 +10,7 @@ Ours:      reported recipe 99.20 ± 0.04 %, tuned 99.48 ± 0.06 %, 3 seeds each;
 
 import cnnjax as cj
 from cnnjax.cli import command
-from cnnjax.experiment import Experiment, RecipeOptions, run_seeds
+from cnnjax.recipes import Experiment, RecipeOptions, run_seeds
 
 REPORTED = {"test_accuracy": 0.9918}
 

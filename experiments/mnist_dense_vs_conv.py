@@ -14,7 +14,7 @@ from functools import partial
 
 import cnnjax as cj
 from cnnjax.cli import command
-from cnnjax.experiment import Claim, Experiment, RecipeOptions, run_variants, write_claims
+from cnnjax.recipes import Claim, Experiment, RecipeOptions, run_variants, write_claims
 from experiments import _studies
 from experiments.mnist_convnet import RECIPES, REPORTED
 

@@ -14,7 +14,7 @@ Ours:      reported recipe 99.07 ± 0.12 % (98.97, 99.03, 99.21), validation 98.
 
 import cnnjax as cj
 from cnnjax.cli import command
-from cnnjax.experiment import Experiment, RecipeOptions, run_seeds
+from cnnjax.recipes import Experiment, RecipeOptions, run_seeds
 
 REPORTED = {"test_accuracy": 0.9921, "test_loss": 0.0335, "val_accuracy": 0.9898}
 

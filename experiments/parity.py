@@ -30,8 +30,8 @@ import jax.numpy as jnp
 import numpy as np
 
 import cnnjax as cj
-from cnnjax import paths
 from cnnjax.cli import command
+from cnnjax.core import trees
 
 FAMILIES = {
     "vgg16": "VGG16",
@@ -268,7 +268,7 @@ def _our_step(pair: Pair, x: jax.Array, seed: int) -> _Step:
         return _loss(y, seed), (y, updated)
 
     gradients, (y, updated) = _gradients(loss, pair.ours.params)
-    return _Step(y, paths.flatten(updated.get("batch_stats", {})), paths.flatten(gradients))
+    return _Step(y, trees.flatten(updated.get("batch_stats", {})), trees.flatten(gradients))
 
 
 def _their_step(pair: Pair, x: jax.Array, seed: int) -> _Step:

@@ -22,7 +22,7 @@ from functools import partial
 
 import cnnjax as cj
 from cnnjax.cli import command
-from cnnjax.experiment import (
+from cnnjax.recipes import (
     Claim,
     Experiment,
     Measured,

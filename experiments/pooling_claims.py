@@ -53,12 +53,12 @@ from matplotlib.figure import Figure
 from scipy import ndimage
 
 import cnnjax as cj
-from cnnjax import paths, rng
-from cnnjax.checks import whole_number
 from cnnjax.cli import command
-from cnnjax.experiment import Measured, write_claims
-from cnnjax.gallery.overlays import line_panels
+from cnnjax.core import rng, trees
+from cnnjax.core.checks import whole_number
 from cnnjax.nn import average_pool, max_pool
+from cnnjax.plot.overlays import line_panels
+from cnnjax.recipes import Measured, write_claims
 from experiments import _studies
 from experiments._pictures import Gallery, PictureOptions, grey, panels, read_photo
 
@@ -129,13 +129,13 @@ def read_photos(config: Config) -> np.ndarray:
 
 def with_noise(model: cj.Model, layer: str, seed: Sequence[int]) -> cj.Model:
     """The model with noise in the weights of one convolution, a draw for each seed."""
-    flat = paths.flatten(model.variables)
+    flat = trees.flatten(model.variables)
     name = f"params/{layer}/kernel"
     kernel = np.asarray(flat[name])
     normal = np.random.default_rng(seed).standard_normal(kernel.shape)
     deviation = kernel.std(axis=(0, 1, 2))  # of each filter
     flat[name] = jnp.asarray(kernel + NOISE * deviation * normal, kernel.dtype)
-    return model.replace(variables=paths.unflatten(flat))
+    return model.replace(variables=trees.unflatten(flat))
 
 
 def groups(count: int) -> list[np.ndarray]:

@@ -22,7 +22,7 @@ from typing import Any, Literal
 
 import cnnjax as cj
 from cnnjax.cli import command
-from cnnjax.experiment import Claim, Experiment, run_variants, write_claims
+from cnnjax.recipes import Claim, Experiment, run_variants, write_claims
 from experiments import _studies, mnist_convnet
 
 HEADS: dict[str, dict[str, Any]] = {"flatten": {}, "average": {"pooling": "avg"}}

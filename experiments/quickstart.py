@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import cnnjax as cj
 from cnnjax.cli import command
-from cnnjax.experiment import Experiment, Options, PictureData, run_seeds
+from cnnjax.recipes import Experiment, Options, PictureData, run_seeds
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ import tyro
 
 import cnnjax as cj
 from cnnjax.cli import command
-from cnnjax.experiment import (
+from cnnjax.recipes import (
     Claim,
     Experiment,
     Measured,

@@ -29,10 +29,11 @@ import numpy as np
 import tyro
 
 import cnnjax as cj
-from cnnjax import plot, rng
 from cnnjax.cli import command
-from cnnjax.experiment import Claim, Experiment, Measured, Options, load_data, write_claims
+from cnnjax.core import rng
 from cnnjax.metrics import deviation, mean_and_deviation
+from cnnjax.plot import figures
+from cnnjax.recipes import Claim, Experiment, Measured, Options, load_data, write_claims
 from experiments import _studies
 from experiments._pictures import panels
 
@@ -203,7 +204,7 @@ def draw_examples(options: BlockOptions, folder: Path) -> Path:
     pictures = [row[i].astype(np.float32) for i in range(len(images)) for row in rows]
     figure = panels(pictures, titles * len(images), len(rows), width=1.5)
     file = folder / "shuffled_images.png"
-    plot.save(figure, file)
+    figures.save(figure, file)
     return file
 
 
@@ -225,8 +226,10 @@ def main(options: BlockOptions) -> dict[str, list[cj.Run]]:
     head += [f"{text}, fixed" for text in NETS.values()]
     _studies.write_table(folder / f"{NAME}.md", head, table(runs, random, options))
     write_claims(folder, claims(runs, random))
-    figure = plot.mean_curves(curves(runs, random, options), "side of the blocks, pixels", log=True)
-    plot.save(figure, folder / f"{NAME}.png")
+    figure = figures.mean_curves(
+        curves(runs, random, options), "side of the blocks, pixels", log=True
+    )
+    figures.save(figure, folder / f"{NAME}.png")
     print(f"figures: {folder / f'{NAME}.png'}, {draw_examples(options, folder)}")
     return runs
 

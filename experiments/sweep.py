@@ -20,11 +20,11 @@ from typing import Annotated, Any, Literal
 import tyro
 
 import cnnjax as cj
-from cnnjax import plot
 from cnnjax.cli import command
-from cnnjax.experiment import RUNS, PictureData, images_for, mean_curve
+from cnnjax.core.storage import write_text
 from cnnjax.metrics import quality
-from cnnjax.storage import write_text
+from cnnjax.plot import figures
+from cnnjax.recipes import RUNS, PictureData, images_for, mean_curve
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def main(options: SweepOptions) -> cj.Sweep:
     )
     print(f"\n{found}\n")
     write_text(folder / "sweep.txt", f"{found}\n")
-    plot.save(draw(found), folder / "sweep.png")
+    figures.save(draw(found), folder / "sweep.png")
     print(f"table:  {folder / 'sweep.txt'}\nfigure: {folder / 'sweep.png'}")
     return found
 
@@ -117,7 +117,7 @@ def draw(found: cj.Sweep) -> Any:
             if (finished := [run for run in runs if run])
             for key in keys
         }
-    return plot.mean_curves(panels, "epoch")
+    return figures.mean_curves(panels, "epoch")
 
 
 def _title(settings: dict[str, Any], key: str, lonely: bool) -> str:

@@ -50,10 +50,10 @@ from cnnjax.data.forecasts import (
     naive,
     seasonal_naive,
 )
-from cnnjax.experiment import Claim, Experiment, Options, build_model, run_variants, write_claims
-from cnnjax.gallery import save_picture
 from cnnjax.metrics import mean_and_deviation
-from cnnjax.report import write_report
+from cnnjax.plot import save_picture
+from cnnjax.recipes import Claim, Experiment, Options, build_model, run_variants, write_claims
+from cnnjax.runs.report import write_report
 from experiments import _tuning
 from experiments._series_claims import measured
 from experiments._series_pictures import draw_forecasts

@@ -34,10 +34,10 @@ import tyro
 
 from cnnjax.cli import command
 from cnnjax.core.places import expanded
-from cnnjax.experiment import RUNS
-from cnnjax.paths import suggest
-from cnnjax.results import keep_records
-from cnnjax.storage import alone, write_file
+from cnnjax.core.storage import alone, write_file
+from cnnjax.core.text import suggest
+from cnnjax.recipes import RUNS
+from cnnjax.runs.results import keep_records
 from experiments._queue import SECONDS_TO_SAVE, Queue
 from experiments._rows import GROUPS, ROWS, Row
 

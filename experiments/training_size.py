@@ -27,9 +27,10 @@ from pathlib import Path
 import numpy as np
 
 import cnnjax as cj
-from cnnjax import plot
 from cnnjax.cli import command
-from cnnjax.experiment import (
+from cnnjax.metrics import deviation
+from cnnjax.plot import figures
+from cnnjax.recipes import (
     Claim,
     Experiment,
     Measured,
@@ -38,8 +39,7 @@ from cnnjax.experiment import (
     run_variants,
     write_claims,
 )
-from cnnjax.metrics import deviation
-from cnnjax.results import Result, collect, spread
+from cnnjax.runs.results import Result, collect, spread
 from experiments import _studies
 
 MODELS = {"mlp": "dense net of 512 units", "lenet": "LeNet"}
@@ -134,7 +134,9 @@ def draw(results: Sequence[Result], folder: Path) -> Path:
     head = ["images", "epochs", *(f"{name}, test" for name in MODELS.values()), "difference"]
     _studies.write_table(folder / "training_size.md", head, rows)
     figure = folder / "training_size.png"
-    plot.save(plot.mean_curves({"test accuracy": curves}, "training images", log=True), figure)
+    figures.save(
+        figures.mean_curves({"test accuracy": curves}, "training images", log=True), figure
+    )
     print(f"figure: {figure}")
     if claims := _claims(found):
         write_claims(folder, claims)

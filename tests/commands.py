@@ -86,8 +86,8 @@ def after_every_dispatch(hook: Callable[[int], None]) -> Callable[[], None]:
 
 def reseal(run: Path) -> None:
     """Make a run whose config.json or run.json a test has changed one that was written so."""
-    from cnnjax.storage import text_hash
-    from cnnjax.training.seal import sealed
+    from cnnjax.core.storage import text_hash
+    from cnnjax.runs.seal import sealed
 
     record = json.loads((run / "run.json").read_text())
     record["config_hash"] = text_hash((run / "config.json").read_bytes())

@@ -26,7 +26,7 @@ def _caches(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Compiled programs are kept between tests and runs; decoded data only for this session."""
     import jax
 
-    from cnnjax.runtime import configure_runtime
+    from cnnjax.core.runtime import configure_runtime
 
     configure_runtime(allocator=False)
     os.environ["CNNJAX_CACHE_DIR"] = str(tmp_path_factory.mktemp("cache"))

@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cnnjax.augment import Augment
+from cnnjax.augment.config import AugmentConfig
 from cnnjax.config import (
     OPTIMIZERS,
     PRECISIONS,
     SCHEDULES,
-    AugmentConfig,
     TrainingConfig,
     from_dict,
     qualified_name,

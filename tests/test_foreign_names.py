@@ -15,10 +15,9 @@ from commands import quickstart_run
 from PIL import Image
 
 import cnnjax as cj
-from cnnjax import bars
-from cnnjax.core import terminal
+from cnnjax.core import progress, terminal
 from cnnjax.core.places import expanded
-from cnnjax.training.seal import sealed
+from cnnjax.runs.seal import sealed
 
 Output = tuple[str, str]
 SMALL = ("mlp", "--input-shape", "3", "3", "1", "--set", "units=2,", "--num-classes", "2")
@@ -175,7 +174,7 @@ def test_a_bar_shows_its_name_and_what_is_printed_beside_it(
 
     seen = Terminal()
     monkeypatch.setattr(sys, "stderr", seen)
-    with terminal.plain_output(), bars.progress_bar(FOREIGN) as move:
+    with terminal.plain_output(), progress.progress_bar(FOREIGN) as move:
         move(1, 2)
         print(FOREIGN, file=sys.stderr)
     text = seen.getvalue()

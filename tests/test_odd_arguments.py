@@ -144,7 +144,7 @@ def test_options_of_experiments(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    from cnnjax.experiment import Options
+    from cnnjax.recipes import Options
 
     monkeypatch.delenv("CNNJAX_TRACEBACK", raising=False)
     monkeypatch.setattr(sys, "argv", ["program", *arguments])

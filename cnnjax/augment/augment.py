@@ -14,11 +14,11 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from cnnjax import rng
+from cnnjax.augment.config import AugmentConfig
 from cnnjax.augment.parameters import draw
 from cnnjax.augment.transforms import transform
-from cnnjax.checks import channels_first, check_channels_last
-from cnnjax.config import AugmentConfig
+from cnnjax.core import rng
+from cnnjax.core.checks import channels_first, check_channels_last
 
 
 class Augment(AugmentConfig):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from cnnjax.config import AugmentConfig
+from cnnjax.augment.config import AugmentConfig
 
 # What stands elsewhere in an image after them; mixup leaves every pixel in its place.
 _MOVING = (

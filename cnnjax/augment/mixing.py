@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from cnnjax import rng
 from cnnjax.augment.affine import as_dtype
-from cnnjax.config import AugmentConfig
+from cnnjax.augment.config import AugmentConfig
+from cnnjax.core import rng
 
 
 def mix(

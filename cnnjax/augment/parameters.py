@@ -8,8 +8,8 @@ import jax
 from jax import Array
 from jax.typing import ArrayLike
 
-from cnnjax import rng
-from cnnjax.config import AugmentConfig
+from cnnjax.augment.config import AugmentConfig
+from cnnjax.core import rng
 
 
 class Parameters(NamedTuple):

@@ -15,8 +15,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from cnnjax import rng
-from cnnjax.checks import is_number, whole_number
+from cnnjax.core import rng
+from cnnjax.core.checks import is_number, whole_number
 
 _LARGEST_TOKEN = 2**31 - 1  # of int32
 

@@ -9,8 +9,8 @@ from jax import Array, lax
 from jax.typing import ArrayLike
 
 from cnnjax.augment.affine import as_dtype, resample, translate
+from cnnjax.augment.config import AugmentConfig
 from cnnjax.augment.parameters import Parameters
-from cnnjax.config import AugmentConfig
 
 
 def transform(config: AugmentConfig, image: Array, parameters: Parameters) -> Array:

@@ -90,7 +90,7 @@ def _scan(options: argparse.Namespace) -> None:
 
 def _info(options: argparse.Namespace) -> None:
     from cnnjax import data
-    from cnnjax.bars import progress_bar
+    from cnnjax.core.progress import progress_bar
 
     if data.holds_texts(options.data, options.data_dir):
         found = data.describe_texts(options.data, data_dir=options.data_dir, progress=say)
@@ -112,7 +112,7 @@ def _info(options: argparse.Namespace) -> None:
 
 
 def _show(options: argparse.Namespace) -> None:
-    from cnnjax import data, gallery
+    from cnnjax import data, plot
     from cnnjax.data.names import place_of
 
     if data.holds_texts(options.data, options.data_dir):
@@ -128,25 +128,25 @@ def _show(options: argparse.Namespace) -> None:
         raise ValueError(f"--out must be a .png file, got {options.out}")
     preparing.check_outside(target, path, " with --out")
     splits, _ = _pictures(options)
-    figure = gallery.contact_sheet(
+    figure = plot.contact_sheet(
         _part(splits.parts, options), options.per_class, options.seed, options.classes
     )
     with warnings.catch_warnings():
         # Of a name in a script that the font lacks: the picture has a box for each letter.
         warnings.filterwarnings("ignore", "Glyph", UserWarning)
-        show(gallery.save_picture(target.parent, target.stem, figure))
+        show(plot.save_picture(target.parent, target.stem, figure))
 
 
 def _export(options: argparse.Namespace, path: Path) -> None:
     """Examples as files, each class in a folder of its own."""
-    from cnnjax import gallery
+    from cnnjax import plot
 
     if options.out:
         raise ValueError("--out is a sheet of examples and --export a file of each: give one")
     preparing.check_outside(Path(options.export), path, " with --export")
     splits, _ = _pictures(options)
     part = _part(splits.parts, options)
-    written = gallery.export_examples(
+    written = plot.export_examples(
         part, options.export, options.per_class, options.seed, options.classes
     )
     folders = {file.parent for file in written}
@@ -156,7 +156,7 @@ def _export(options: argparse.Namespace, path: Path) -> None:
 def _print_texts(options: argparse.Namespace) -> None:
     """Examples of every class, each on a line, cut where they are long."""
     from cnnjax.data.examples import choose_examples
-    from cnnjax.data.text.load import find_texts
+    from cnnjax.data.texts.load_texts import find_texts
 
     for option in ("out", "export"):
         if getattr(options, option):
@@ -192,7 +192,7 @@ def _pictures(options: argparse.Namespace) -> tuple[Any, dict[str, int] | None]:
 
 def _scanned(path: Path) -> Any:
     """The scan of a folder or table, with a bar while files are read."""
-    from cnnjax.bars import progress_bar
+    from cnnjax.core.progress import progress_bar
     from cnnjax.data import scan_folder, scan_table
 
     with progress_bar("files") as move:

@@ -128,12 +128,12 @@ def _add_maps(verb: argparse.ArgumentParser) -> None:
 
 def _activations(options: argparse.Namespace) -> None:
     import cnnjax as cj
-    from cnnjax import gallery
+    from cnnjax import plot
 
     cj.configure_runtime()
     folder = pictures_folder(options, options.files[0])
     model, files = model_and_files(options, head=False)
-    table, pictures = gallery.draw_activations(model, files, folder, options.layers, options.raw)
+    table, pictures = plot.draw_activations(model, files, folder, options.layers, options.raw)
     rows = [f"{r.zeros:5.3f}  {r.dead_maps:9.3f}  {r.dead_for_all:19.3f}" for r in table.values()]
     print_table(["layer", *table], ["zeros  dead maps  dead for all photos", *rows])
     _show(options, options.files[0], pictures)
@@ -141,7 +141,7 @@ def _activations(options: argparse.Namespace) -> None:
 
 def _filters(options: argparse.Namespace) -> None:
     import cnnjax as cj
-    from cnnjax import gallery
+    from cnnjax import plot
     from cnnjax.explain.filters import describe_dead
 
     cj.configure_runtime()
@@ -161,10 +161,10 @@ def _filters(options: argparse.Namespace) -> None:
         model = model_of_a_run(options, options.run)
     if options.classes:
         classes = [_class(text) for text in options.classes]
-        found, picture = gallery.draw_classes(model, classes, folder, **given)
+        found, picture = plot.draw_classes(model, classes, folder, **given)
         dead = describe_dead(model.spec.name, found.dead, "class")
     else:
-        found, picture = gallery.draw_filters(model, options.layer, folder, **given)
+        found, picture = plot.draw_filters(model, options.layer, folder, **given)
         dead = describe_dead(options.layer, found.dead)
     if found.dead:
         say(f"warning: {dead}")
@@ -173,14 +173,14 @@ def _filters(options: argparse.Namespace) -> None:
 
 def _gradcam(options: argparse.Namespace) -> None:
     import cnnjax as cj
-    from cnnjax import gallery
+    from cnnjax import plot
 
     cj.configure_runtime()
     folder = pictures_folder(options, options.files[0])
     model, files = model_and_files(options)
     targets = [_class(text) for text in options.target]
     with warnings_as_lines():
-        pictures, asked = gallery.draw_gradcam(
+        pictures, asked = plot.draw_gradcam(
             model, files, folder, options.layer, targets, options.colormap
         )
     labels = [plain(heat.label) for heat in asked]
@@ -196,7 +196,7 @@ def _gradcam(options: argparse.Namespace) -> None:
 
 def _explain(options: argparse.Namespace) -> None:
     import cnnjax as cj
-    from cnnjax import gallery
+    from cnnjax import plot
 
     cj.configure_runtime()
     folder = pictures_folder(options, options.files[0])
@@ -209,15 +209,15 @@ def _explain(options: argparse.Namespace) -> None:
         raise ValueError(f"--box is for a single photo, got {len(files)}")
     boxes = [(_class(name), _whole_numbers(corners)) for name, *corners in options.box]
     with warnings_as_lines():
-        pictures, maps = gallery.draw_methods(
+        pictures, maps = plot.draw_methods(
             model, files, folder, options.layer, target, options.methods, options.colormap
         )
         if options.sanity:
-            more, tables = gallery.draw_sanity(model, files, folder, maps, options.layer, target)
+            more, tables = plot.draw_sanity(model, files, folder, maps, options.layer, target)
             pictures += more
             print(tables + "\n")
         if boxes:
-            table = gallery.pointing_table(model, files[0], boxes, options.layer, options.methods)
+            table = plot.pointing_table(model, files[0], boxes, options.layer, options.methods)
             print(table + "\n")
     _show(options, options.files[0], pictures)
 
@@ -235,7 +235,7 @@ def _whole_numbers(texts: Sequence[str]) -> tuple[int, ...]:
 
 def _show(options: argparse.Namespace, run: str, pictures: Sequence[Path]) -> None:
     """Say where the pictures are; those among a run's figures go into its report."""
-    from cnnjax.report import write_report
+    from cnnjax.runs.report import write_report
 
     for picture in pictures:
         show(picture)

@@ -18,7 +18,7 @@ def add(verbs: Any) -> None:
 
 def _doctor(options: argparse.Namespace) -> None:
     from cnnjax import data
-    from cnnjax.runtime import cache_directory, configure_runtime, machine, versions
+    from cnnjax.core.runtime import cache_directory, configure_runtime, machine, versions
 
     runtime = configure_runtime()
     for name, version in versions().items():

@@ -13,6 +13,7 @@ from typing import Any
 from cnnjax.cli.running import say
 from cnnjax.core.places import expanded
 from cnnjax.core.reading import check_regular
+from cnnjax.core.text import suggest
 
 
 def place(text: str) -> str:
@@ -51,7 +52,6 @@ def model_arguments(options: argparse.Namespace) -> dict[str, Any]:
     Raises:
         ValueError: for an argument that the model does not have, or one given twice.
     """
-    from cnnjax import paths
     from cnnjax.models import BUILDERS
 
     settings = [_setting(text) for text in options.set]
@@ -63,7 +63,7 @@ def model_arguments(options: argparse.Namespace) -> dict[str, Any]:
         if name in arguments:
             raise ValueError(f"{name} is given twice: {arguments[name]!r} and {value!r}")
         if known and name not in known:
-            hint = paths.suggest(name, known, "arguments")
+            hint = suggest(name, known, "arguments")
             raise ValueError(f"model {options.model!r} has no argument {name!r}. {hint}")
         arguments[name] = value
     if options.input_shape:
@@ -123,7 +123,7 @@ def model_of_a_file(options: argparse.Namespace, head: bool = True) -> Any:
         head: as in `model_and_files`.
     """
     import cnnjax as cj
-    from cnnjax.models.pretrained import NewHead
+    from cnnjax.models.pretrained.fill import NewHead
 
     if options.weights and Path(options.weights).exists() and not Path(options.weights).is_dir():
         check_regular(options.weights, "weight file")

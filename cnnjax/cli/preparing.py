@@ -72,7 +72,7 @@ def _list(options: argparse.Namespace) -> None:
 
 def _prepare(options: argparse.Namespace) -> None:
     from cnnjax import data
-    from cnnjax.data.prepare.recipes import check_name
+    from cnnjax.data.prepare.known import check_name
 
     for name in options.names:  # before anything is downloaded
         check_name(name)

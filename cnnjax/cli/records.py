@@ -58,13 +58,13 @@ def add(verbs: Any) -> None:
 
 
 def _report(options: argparse.Namespace) -> None:
-    from cnnjax.report import write_report
+    from cnnjax.runs.report import write_report
 
     show(write_report(options.run, options.smooth))
 
 
 def _results(options: argparse.Namespace) -> None:
-    from cnnjax.results import keep_records, write_results
+    from cnnjax.runs.results import keep_records, write_results
 
     least, folders = options.least_seeds, options.folders
     if least < 1:
@@ -76,8 +76,8 @@ def _results(options: argparse.Namespace) -> None:
 
 
 def _reproduce(options: argparse.Namespace) -> None:
-    from cnnjax.reproduction import reproduce
-    from cnnjax.runtime import configure_runtime
+    from cnnjax.core.runtime import configure_runtime
+    from cnnjax.recipes.reproduce import reproduce
 
     configure_runtime()
     found = reproduce(

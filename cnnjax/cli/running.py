@@ -33,7 +33,7 @@ def command(main: Callable[[Any], Any], kind: type, name: str) -> None:
         kind: their dataclass; its docstrings are the help.
         name: of the module in experiments/.
     """
-    from cnnjax.runtime import configure_runtime
+    from cnnjax.core.runtime import configure_runtime
 
     module = sys.modules[main.__module__]
     options = _parsed(kind, name, module.__doc__)

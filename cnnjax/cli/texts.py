@@ -59,16 +59,16 @@ def draw_answers(
     model: Any, files: Sequence[str], options: argparse.Namespace, folder: Path, target: Any
 ) -> Path:
     """The path of a picture of the texts whose words are coloured by what they say."""
-    from cnnjax import gallery
+    from cnnjax import plot
 
     _, texts = _texts(files, options)
     with warnings_as_lines():
-        return gallery.draw_words(model, texts, folder, options.layer, target)
+        return plot.draw_words(model, texts, folder, options.layer, target)
 
 
 def _texts(files: Sequence[str], options: argparse.Namespace) -> tuple[list[str], list[str]]:
     """What to call each text, and the texts: those of --text, then those of files."""
-    from cnnjax.data.text import read_text
+    from cnnjax.data.texts import read_text
 
     names = [t if len(t) <= _SHOWN else f"{t[: _SHOWN - 3]}..." for t in options.text]
     return [*names, *files], [*options.text, *(read_text(Path(file)) for file in files)]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 # Long enough for any path that a person would read.
 _MOST_CHARACTERS = 200
 
@@ -56,3 +59,16 @@ def first_sentence(error: BaseException) -> str:
 
 def _escaped(character: str) -> str:
     return character.encode("unicode_escape").decode()
+
+
+def suggest(name: str, known: Iterable[str], what: str = "names") -> str:
+    """A sentence that offers the nearest known names, or all of them if none is near.
+
+    >>> suggest("resnet05", ["resnet50", "vgg16"])
+    "Did you mean 'resnet50'?"
+    """
+    known = list(known)
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
+    if near:
+        return "Did you mean " + " or ".join(repr(n) for n in near) + "?"
+    return f"Known {what}: {', '.join(known)}." if known else f"There are no known {what}."

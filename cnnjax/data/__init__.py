@@ -1,23 +1,25 @@
 """Data: sources, splits, batches, image files."""
 
-from cnnjax.data.captcha import CaptchaRendering, load_captchas
+from cnnjax.data.captcha.captchas import CaptchaRendering, load_captchas
 from cnnjax.data.dataset import Dataset, Splits, as_splits, from_arrays
-from cnnjax.data.files import Decoding, FileImages
+from cnnjax.data.errors import DataNotFound
 from cnnjax.data.folder_export import export_folders
-from cnnjax.data.folders import scan_folder
-from cnnjax.data.idx import read_idx
-from cnnjax.data.image_files import UnreadableImage
-from cnnjax.data.images import INTERPOLATIONS, RESIZE_POLICIES, read_image, resize_image
 from cnnjax.data.info import Description, describe
 from cnnjax.data.label_rows import one_hot
 from cnnjax.data.loader import Batch, Loader, prefetch
 from cnnjax.data.names import EMBEDDED, KNOWN, how_to_get, prepared_names
-from cnnjax.data.picture_tables import scan_table
+from cnnjax.data.pixels.decode import INTERPOLATIONS, RESIZE_POLICIES, read_image, resize_image
+from cnnjax.data.pixels.file_images import Decoding, FileImages
+from cnnjax.data.pixels.image_files import UnreadableImage
 from cnnjax.data.prepare import RECIPES, prepare
-from cnnjax.data.scan import Scan
-from cnnjax.data.series import Series, load_series
+from cnnjax.data.readers.csv_images import scan_table
+from cnnjax.data.readers.folders import scan_folder
+from cnnjax.data.readers.idx import read_idx
+from cnnjax.data.readers.scan import Scan
+from cnnjax.data.readers.tfds import tfds_directory
+from cnnjax.data.series.windows import Series, load_series
 from cnnjax.data.sources import load, pictures_read, reload
-from cnnjax.data.text import (
+from cnnjax.data.texts import (
     TEXTS,
     Vocabulary,
     describe_texts,
@@ -25,7 +27,6 @@ from cnnjax.data.text import (
     holds_texts,
     load_texts,
 )
-from cnnjax.data.tfds import DataNotFound, tfds_directory
 
 __all__ = [
     "EMBEDDED",

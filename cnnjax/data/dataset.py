@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cnnjax import rng
-from cnnjax.checks import check_channels_last, is_number, whole_number
-from cnnjax.data.files import FileImages
+from cnnjax.core import rng
+from cnnjax.core.checks import check_channels_last, is_number, whole_number
+from cnnjax.data.pixels.file_images import FileImages
 
 if TYPE_CHECKING:
-    from cnnjax.data.text import Vocabulary
+    from cnnjax.data.vocabulary import Vocabulary
 
 _MOST_CLASSES = 1_000_000
 _SHOWN = 5
@@ -384,3 +384,18 @@ def checked_labels(labels: np.ndarray, name: str) -> np.ndarray:
     if labels.size and labels.max() >= 2**31:
         raise ValueError(f"{name}: labels must be below 2^31, got {labels.max()}")
     return labels.astype(np.int32)
+
+
+def set_aside(splits: Splits, validation: float, train_examples: int | None, seed: int) -> Splits:
+    """Splits with a part for validation and so many to train on; arguments as in `load`.
+
+    Raises:
+        ValueError: for a fraction or number that cannot be.
+    """
+    if validation:
+        if not is_number(validation):
+            raise ValueError(f"validation must be a number in [0, 1), got {validation!r}")
+        splits = splits.with_validation(validation, seed)
+    if train_examples is not None:
+        splits = splits.with_train_examples(train_examples, seed)
+    return splits

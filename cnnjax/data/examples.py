@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cnnjax import paths, rng
-from cnnjax.checks import whole_number
+from cnnjax.core import rng
+from cnnjax.core.checks import whole_number
+from cnnjax.core.text import suggest
 from cnnjax.data.dataset import Dataset
 
 
@@ -46,7 +47,7 @@ def choose_examples(
     numbers = {name: number for number, name in enumerate(names)}
     for name in wanted:
         if name not in numbers:
-            raise ValueError(f"there is no class {name!r}. {paths.suggest(name, names, 'classes')}")
+            raise ValueError(f"there is no class {name!r}. {suggest(name, names, 'classes')}")
     if len(set(wanted)) < len(wanted):
         raise ValueError(f"a class is named twice: {', '.join(wanted)}")
     chosen = {}

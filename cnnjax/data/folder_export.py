@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from cnnjax.core.places import expanded
+from cnnjax.core.storage import staged
 from cnnjax.core.text import plain
 from cnnjax.data.dataset import Splits
 from cnnjax.data.examples import choose_examples, class_names_of
-from cnnjax.data.folder_names import folder_names
-from cnnjax.data.image_files import png_bytes
-from cnnjax.storage import staged
+from cnnjax.data.pixels.image_files import png_bytes
+from cnnjax.data.readers.folder_names import folder_names
 
 _CHANNELS = (1, 3)  # as `load` reads them
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cnnjax.checks import whole_number
-from cnnjax.data.series import Series
+from cnnjax.core.checks import whole_number
+from cnnjax.data.series.windows import Series
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def seasonal_naive(series: Series, part: str, season: int) -> np.ndarray:
     Raises:
         ValueError: if the season is longer than what is known before the first window.
 
-    >>> from cnnjax.data.series import Series
+    >>> from cnnjax.data.series.windows import Series
     >>> series = Series(np.arange(20.0), 4, 3, (10, 10, 20))
     >>> seasonal_naive(series, "test", 2)[0].tolist(), series.future("test")[0].tolist()
     ([8.0, 9.0, 8.0], [10.0, 11.0, 12.0])
@@ -104,7 +104,7 @@ def forecast_errors(
         ValueError: for a forecast of another shape or not finite, or a season that the training
             part is too short for.
 
-    >>> from cnnjax.data.series import Series
+    >>> from cnnjax.data.series.windows import Series
     >>> series = Series(np.arange(20.0), 4, 3, (10, 10, 20))
     >>> forecast_errors(series, "test", naive(series, "test"))
     ForecastErrors(mae=2.0, rmse=2.160246899469287, mase=2.0)

@@ -15,9 +15,9 @@ import numpy as np
 from cnnjax.core.text import plain
 from cnnjax.data.dataset import Dataset, Splits
 from cnnjax.data.examples import class_names_of
-from cnnjax.data.files import FileImages
-from cnnjax.data.image_files import upright_size
-from cnnjax.data.scan import Scan
+from cnnjax.data.pixels.file_images import FileImages
+from cnnjax.data.pixels.image_files import upright_size
+from cnnjax.data.readers.scan import Scan
 
 _VALUES_AT_ONCE = 2**21
 _MOST_CLASSES = 20  # in a table with a line for each

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from cnnjax.checks import whole_number
+from cnnjax.core.checks import whole_number
 
 
 def one_hot(labels: Any, num_classes: int) -> np.ndarray | Array:

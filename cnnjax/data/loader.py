@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import jax
 import numpy as np
 
-from cnnjax import rng
+from cnnjax.core import rng
 from cnnjax.data.dataset import Dataset
-from cnnjax.data.files import FileImages
+from cnnjax.data.pixels.file_images import FileImages
 
 Batch = dict[str, np.ndarray]
 

@@ -6,11 +6,11 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from cnnjax import paths
 from cnnjax.core.places import expanded
-from cnnjax.data.idx import is_idx
-from cnnjax.data.prepare.recipes import IN_FOLDERS, RECIPES
-from cnnjax.data.tfds import prepared_versions, tfds_directory
+from cnnjax.core.text import suggest
+from cnnjax.data.prepare.known import IN_FOLDERS, RECIPES
+from cnnjax.data.readers.idx import is_idx
+from cnnjax.data.readers.tfds import prepared_versions, tfds_directory
 
 EMBEDDED = ("digits",)
 KNOWN = ("digits", *(name for name in RECIPES if name != "imdb_reviews"))
@@ -116,7 +116,7 @@ def not_found(name: str, root: Path, known: Sequence[str], own: str, embedded: s
     where += f" (which holds {', '.join(found)})" if found else " (no data sets there)"
     known = [*dict.fromkeys((*known, *found))]
     if name not in known:
-        return f"{where}. {paths.suggest(name, known, 'data sets')} A file of your own: {own}"
+        return f"{where}. {suggest(name, known, 'data sets')} A file of your own: {own}"
     return f"{where}. {how_to_get(name)} Needs no files: --data {embedded}"
 
 

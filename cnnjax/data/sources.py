@@ -7,21 +7,21 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from cnnjax.checks import is_number
 from cnnjax.core.text import plain
-from cnnjax.data.captcha import load_captchas
-from cnnjax.data.dataset import Splits
-from cnnjax.data.digits import load_digits
-from cnnjax.data.files import MEMORY_BUDGET, Decoding
-from cnnjax.data.folders import scan_folder
-from cnnjax.data.idx import load_idx
+from cnnjax.data.captcha.captchas import load_captchas
+from cnnjax.data.dataset import Splits, set_aside
+from cnnjax.data.errors import DataNotFound
 from cnnjax.data.names import is_prepared, kind_of, nowhere, path_of, place_of
-from cnnjax.data.npz import load_npz
-from cnnjax.data.picture_tables import scan_table
-from cnnjax.data.scan import Scan
-from cnnjax.data.series import load_series
-from cnnjax.data.tfds import DataNotFound, any_size, find_split, tfds_directory
-from cnnjax.data.tfds_pictures import tfds_split
+from cnnjax.data.pixels.file_images import MEMORY_BUDGET, Decoding
+from cnnjax.data.readers.csv_images import scan_table
+from cnnjax.data.readers.digits import load_digits
+from cnnjax.data.readers.folders import scan_folder
+from cnnjax.data.readers.idx import load_idx
+from cnnjax.data.readers.npz import load_npz
+from cnnjax.data.readers.scan import Scan
+from cnnjax.data.readers.tfds import any_size, find_split, tfds_directory
+from cnnjax.data.readers.tfds_images import tfds_split
+from cnnjax.data.series.windows import load_series
 
 # What a record says of how pictures were read, for `load`.
 _OF_PICTURES = (
@@ -116,21 +116,6 @@ def load(
     return set_aside(replace(splits, source=facts), validation, train_examples, seed)
 
 
-def set_aside(splits: Splits, validation: float, train_examples: int | None, seed: int) -> Splits:
-    """Splits with a part for validation and so many to train on; arguments as in `load`.
-
-    Raises:
-        ValueError: for a fraction or number that cannot be.
-    """
-    if validation:
-        if not is_number(validation):
-            raise ValueError(f"validation must be a number in [0, 1), got {validation!r}")
-        splits = splits.with_validation(validation, seed)
-    if train_examples is not None:
-        splits = splits.with_train_examples(train_examples, seed)
-    return splits
-
-
 def reload(
     source: Mapping[str, Any],
     *,
@@ -180,7 +165,7 @@ def _recorded(
     elif "series" in source:
         splits = load_series(**source["series"]).splits
     elif "texts" in source:
-        from cnnjax.data.text import load_texts  # which needs this module
+        from cnnjax.data.texts import load_texts  # which needs this module
 
         splits = load_texts(source["data"], data_dir=data_dir, progress=progress, **source["texts"])
     else:

@@ -13,11 +13,10 @@ import numpy as np
 from flax import linen
 from jax import Array
 
-from cnnjax import paths
+from cnnjax.core import trees
 from cnnjax.explain.targets import check_preprocessed
 from cnnjax.models import Model
-from cnnjax.models.model import Variables, forward
-from cnnjax.models.modes import Static
+from cnnjax.models.modules import Static, Variables, forward
 
 _BATCH = 32  # images of `sparsity` at once
 
@@ -184,7 +183,7 @@ def _selected(model: Model, layers: Sequence[str] | None) -> tuple[str, ...]:
     if layers is None:
         return known
     patterns = [layers] if isinstance(layers, str) else layers
-    chosen = paths.select(known, patterns, "layers", what="layer")
+    chosen = trees.select(known, patterns, "layers", what="layer")
     return tuple(name for name in known if name in chosen)
 
 
@@ -208,7 +207,7 @@ def layer_outputs(
 
     def interceptor(next_function: Any, args: Any, kwargs: Any, context: Any) -> Any:
         output = next_function(*args, **kwargs)
-        name = paths.join(context.module.path) or root
+        name = trees.join(context.module.path) or root
         if context.method_name == "__call__" and name in wanted:
             outputs[name] = output
         return output

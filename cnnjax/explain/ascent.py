@@ -12,11 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from cnnjax import paths, rng
-from cnnjax.checks import whole_number
-from cnnjax.explain.recipes import RECIPES
+from cnnjax.core import rng
+from cnnjax.core.checks import whole_number
+from cnnjax.core.text import suggest
+from cnnjax.explain.pattern_recipes import RECIPES
 from cnnjax.models import Model
-from cnnjax.models.model import Variables
+from cnnjax.models.modules import Variables
 from cnnjax.models.spec import PREPROCESSING
 
 # (variables, preprocessed inputs [N, S, S, C], of each the number of a filter or class: int32 [N])
@@ -65,9 +66,7 @@ class Ascent:
 def check_ascent(recipe: str, steps: int) -> None:
     """Refuse a recipe that does not exist (offers the nearest), and less than one step."""
     if recipe not in RECIPES:
-        raise ValueError(
-            f"there is no recipe {recipe!r}. {paths.suggest(recipe, RECIPES, 'recipes')}"
-        )
+        raise ValueError(f"there is no recipe {recipe!r}. {suggest(recipe, RECIPES, 'recipes')}")
     whole_number("steps", steps)
 
 

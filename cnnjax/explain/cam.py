@@ -13,7 +13,7 @@ import numpy as np
 from flax import linen
 from jax import Array
 
-from cnnjax import paths
+from cnnjax.core import trees
 from cnnjax.explain.activations import layer_outputs
 from cnnjax.explain.maps import check_map, layers_with_maps
 from cnnjax.explain.targets import (
@@ -23,8 +23,7 @@ from cnnjax.explain.targets import (
     class_scores,
 )
 from cnnjax.models import Model
-from cnnjax.models.model import Variables, forward
-from cnnjax.models.modes import Static
+from cnnjax.models.modules import Static, Variables, forward
 
 # (maps [N, h, w, C], their gradients) -> weighted sum over the channels [N, h, w].
 Combine: TypeAlias = Callable[[Array, Array], Array]
@@ -206,7 +205,7 @@ def maps_and_gradients(
 
         def interceptor(next_function: Any, args: Any, kwargs: Any, context: Any) -> Any:
             output = next_function(*args, **kwargs)
-            name = paths.join(context.module.path) or root
+            name = trees.join(context.module.path) or root
             if context.method_name != "__call__" or name != layer:
                 return output
             outputs.append(output)

@@ -9,13 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 from jax import Array
 
-from cnnjax import rng
+from cnnjax.core import rng
 from cnnjax.explain.ascent import Patterns, check_ascent, climb
 from cnnjax.explain.filters import DeadFilters, describe_dead
 from cnnjax.explain.targets import check_classifier, class_numbers, class_scores
 from cnnjax.models import Model
-from cnnjax.models.model import Variables, forward
-from cnnjax.models.modes import Static
+from cnnjax.models.modules import Static, Variables, forward
 
 
 def class_patterns(

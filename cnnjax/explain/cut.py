@@ -12,14 +12,14 @@ from flax import linen
 from flax.errors import FlaxError
 from jax import Array
 
-from cnnjax import nn, paths
+from cnnjax import nn
+from cnnjax.core import trees
 from cnnjax.explain.maps import is_map
 from cnnjax.explain.targets import check_layer, check_pictures
 from cnnjax.models import Model
-from cnnjax.models.model import Variables, forward
-from cnnjax.models.modes import Static
+from cnnjax.models.modules import Static, Variables, forward
 from cnnjax.nn.conv import as_pair, resolve_padding
-from cnnjax.nn.matmul import shifted_slices
+from cnnjax.nn.im2col import shifted_slices
 
 
 class _Reached(Exception):
@@ -64,7 +64,7 @@ class Cut:
         def interceptor(next_function: Any, args: Any, kwargs: Any, context: Any) -> Any:
             if context.method_name != "__call__":
                 return next_function(*args, **kwargs)
-            here = (paths.join(context.module.path) or self.root) == self.layer
+            here = (trees.join(context.module.path) or self.root) == self.layer
             if here and filters is not None and type(context.module) is nn.Conv2D:
                 outputs.append(_single(context.module, args[0], filters, self.before_activation))
                 raise _Reached

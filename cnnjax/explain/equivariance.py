@@ -15,7 +15,7 @@ from jax.scipy.ndimage import map_coordinates
 from cnnjax.explain.activations import activations
 from cnnjax.explain.targets import check_pictures
 from cnnjax.models import Model
-from cnnjax.models.fields import ReceptiveField, receptive_fields
+from cnnjax.models.layers.receptive_fields import ReceptiveField, receptive_fields
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from cnnjax.checks import is_number
+from cnnjax.core.checks import is_number
 from cnnjax.explain.fills import SIDE, Fill, blurred, covers_of
 from cnnjax.explain.occlusion import masked_logits
 from cnnjax.explain.targets import Target, checked_images, class_numbers, with_predictions

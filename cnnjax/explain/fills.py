@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from cnnjax import paths
-from cnnjax.checks import is_number
+from cnnjax.core.checks import is_number
+from cnnjax.core.text import suggest
 from cnnjax.models import ModelSpec
 
 Fill: TypeAlias = str | float | np.ndarray | Array
@@ -38,7 +38,7 @@ def covers_of(spec: ModelSpec, inputs: Array, fill: Fill) -> tuple[Array, str]:
     """
     if isinstance(fill, str):
         if fill not in FILLS:
-            hint = paths.suggest(fill, FILLS, "fills")
+            hint = suggest(fill, FILLS, "fills")
             raise ValueError(f"fill={fill!r} is neither a fill by name nor a pixel. {hint}")
         if fill == "blur":
             return blurred(inputs, _BLUR * min(inputs.shape[1:3]) / SIDE), fill

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cnnjax import rng
-from cnnjax.checks import whole_number
+from cnnjax.core import rng
+from cnnjax.core.checks import whole_number
 from cnnjax.explain.ascent import Patterns, check_ascent, climb
 from cnnjax.explain.cut import cut_at, map_shape
-from cnnjax.explain.recipes import RECIPES
+from cnnjax.explain.pattern_recipes import RECIPES
 from cnnjax.models import Model
 
 _MANY = 64  # filters drawn unless asked otherwise

@@ -12,8 +12,8 @@ import numpy as np
 from flax import linen
 from jax import Array
 
-from cnnjax import rng
-from cnnjax.checks import is_number
+from cnnjax.core import rng
+from cnnjax.core.checks import is_number
 from cnnjax.explain.targets import (
     Target,
     check_preprocessed,
@@ -23,8 +23,7 @@ from cnnjax.explain.targets import (
     with_predictions,
 )
 from cnnjax.models import Model
-from cnnjax.models.model import Variables, forward
-from cnnjax.models.modes import Static
+from cnnjax.models.modules import Static, Variables, forward
 from cnnjax.nn import Activation
 
 # Whose gradient guided backpropagation overrides.

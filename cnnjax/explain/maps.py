@@ -10,11 +10,10 @@ import jax
 from flax import linen
 from flax.errors import FlaxError
 
-from cnnjax import paths
+from cnnjax.core import trees
 from cnnjax.explain.targets import check_layer
 from cnnjax.models import Model, ModelSpec
-from cnnjax.models.model import forward
-from cnnjax.models.modes import Static
+from cnnjax.models.modules import Static, forward
 
 _MOST_STRETCHED = 2  # how far a map's proportions may be from the image's where nothing else tells
 _IMAGES = 2  # in a batch that shows whether the first axis is that of the images
@@ -109,7 +108,7 @@ def _shapes(static: Static, spec: ModelSpec, input_shape: Shape) -> dict[str, Sh
     def interceptor(next_function: Any, args: Any, kwargs: Any, context: Any) -> Any:
         output = next_function(*args, **kwargs)
         if context.method_name == "__call__" and hasattr(output, "shape"):
-            shapes[paths.join(context.module.path) or spec.name] = tuple(output.shape)
+            shapes[trees.join(context.module.path) or spec.name] = tuple(output.shape)
         return output
 
     def run(variables: Any, inputs: Any) -> Any:

@@ -13,8 +13,7 @@ from jax import Array
 from cnnjax.explain.fills import Fill, covers_of
 from cnnjax.explain.targets import Target, checked_images, class_numbers, class_weights
 from cnnjax.models import Model
-from cnnjax.models.model import Variables, forward
-from cnnjax.models.modes import Static
+from cnnjax.models.modules import Static, Variables, forward
 
 _BATCH = 32
 

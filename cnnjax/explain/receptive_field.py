@@ -12,12 +12,11 @@ import numpy as np
 from flax import linen
 from jax import Array
 
-from cnnjax import paths
+from cnnjax.core import trees
 from cnnjax.explain.targets import check_layer, check_pictures
 from cnnjax.models import Model
 from cnnjax.models.graph import trace
-from cnnjax.models.model import Variables, forward
-from cnnjax.models.modes import Static
+from cnnjax.models.modules import Static, Variables, forward
 from cnnjax.nn import (
     Activation,
     BatchNormalization,
@@ -137,7 +136,7 @@ def _positive(variables: Variables, depthwise: set[str]) -> Variables:
         fill = 1.0 / leaf.shape[-2] if summed and leaf.ndim > 1 else float(weight != "bias")
         return jnp.full(leaf.shape, fill, leaf.dtype)
 
-    return {**variables, "params": paths.map_flat(value, variables.get("params", {}))}
+    return {**variables, "params": trees.map_flat(value, variables.get("params", {}))}
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
@@ -158,7 +157,7 @@ def _reached(
             if context.method_name != "__call__":
                 return next_function(*args, **kwargs)
             result = _linear(context.module, next_function, args, kwargs)
-            if (paths.join(context.module.path) or root) == layer:
+            if (trees.join(context.module.path) or root) == layer:
                 found[layer] = result
             return result
 

@@ -16,7 +16,8 @@ from typing import TypeAlias
 import numpy as np
 from jax import Array
 
-from cnnjax import paths
+from cnnjax.core import trees
+from cnnjax.core.text import suggest
 from cnnjax.explain.cam import EmptyMap, grad_cam, grad_cam_plus_plus, hires_cam
 from cnnjax.explain.gradients import (
     as_heatmaps,
@@ -74,7 +75,7 @@ def methods_at(layer: str | None, names: Sequence[str] | None = None) -> dict[st
     chosen: dict[str, Method] = {}
     for name in METHODS if names is None else names:
         if name not in METHODS:
-            raise ValueError(f"{name!r} is no method. {paths.suggest(name, METHODS, 'methods')}")
+            raise ValueError(f"{name!r} is no method. {suggest(name, METHODS, 'methods')}")
         at_layer = _AT_A_LAYER.get(name)
         chosen[name] = functools.partial(_at, at_layer, layer) if at_layer else _OF_PIXELS[name]
     return chosen
@@ -204,7 +205,7 @@ def layer_groups(model: Model, count: int) -> list[list[str]]:
         raise ValueError(f"groups must be at least 1, got {count}")
     with_kernel = {
         path.rpartition("/")[0] or model.spec.name
-        for path in paths.flatten(model.params)
+        for path in trees.flatten(model.params)
         if "kernel" in path
     }
     units: list[list[str]] = []
@@ -231,12 +232,12 @@ def with_layers_of(model: Model, other: Model, patterns: Sequence[str]) -> Model
     Raises:
         ValueError: if a pattern names no variable.
     """
-    ours, theirs = paths.flatten(model.variables), paths.flatten(other.variables)
+    ours, theirs = trees.flatten(model.variables), trees.flatten(other.variables)
     # What has no layer of its own is the model's, as in `weighted_layers`.
     layer = {path: path.partition("/")[2].rpartition("/")[0] or model.spec.name for path in ours}
-    chosen = paths.select(set(layer.values()), patterns, "groups", what="layer")
+    chosen = trees.select(set(layer.values()), patterns, "groups", what="layer")
     taken = {path: theirs[path] if layer[path] in chosen else leaf for path, leaf in ours.items()}
-    return model.replace(variables=paths.unflatten(taken))
+    return model.replace(variables=trees.unflatten(taken))
 
 
 def _group_name(patterns: Sequence[str]) -> str:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from cnnjax import paths
+from cnnjax.core.text import suggest
 from cnnjax.models import Model, ModelSpec
 
 # Of a model of positions pairs, as in `position_numbers`.
@@ -59,7 +59,7 @@ def check_layer(model: Model, layer: str, fitting: Sequence[str] | None = None) 
     """Refuse a name that is no layer of the model; offers the nearest of those that fit."""
     known = model.layer_names
     if layer not in known:
-        hint = paths.suggest(str(layer), known if fitting is None else fitting, "layers")
+        hint = suggest(str(layer), known if fitting is None else fitting, "layers")
         raise ValueError(f"layer={layer!r} names no layer of {model.spec.name}. {hint}")
 
 
@@ -211,7 +211,7 @@ def _class_number(spec: ModelSpec, target: Any, argument: str) -> int:
 
 def _hint(target: str, names: Sequence[str]) -> str:
     """The nearest names; where none is near, of many those that share the first letters."""
-    hint = paths.suggest(target, names)
+    hint = suggest(target, names)
     if hint.startswith("Did you mean") or len(names) <= 20:
         return hint
     for length in range(len(target), 0, -1):

@@ -12,13 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from cnnjax.data.text.vocabulary import START, UNKNOWN
+from cnnjax.data.vocabulary import START, UNKNOWN
 from cnnjax.explain.activations import activation_shapes
 from cnnjax.explain.cam import EmptyMap, maps_and_gradients
 from cnnjax.explain.targets import Target, check_layer, class_numbers, class_weights
 from cnnjax.models import Model, ReceptiveField, receptive_fields
-from cnnjax.models.model import Variables
-from cnnjax.models.modes import Static
+from cnnjax.models.modules import Static, Variables
 from cnnjax.models.predict import encode_texts
 from cnnjax.models.spec import TOKENS
 

@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 from flax import linen
 
-from cnnjax import paths
-from cnnjax.checks import LARGEST
-from cnnjax.models.backbone import POOLINGS
-from cnnjax.models.imagenet import Release
+from cnnjax.core.checks import LARGEST
+from cnnjax.core.text import suggest
+from cnnjax.models.zoo.backbone import POOLINGS
 
 _NOT_ARGUMENTS = ("num_classes", "parent", "name")
 
@@ -73,9 +72,7 @@ def check_arguments(name: str, builder: Builder, arguments: dict[str, Any]) -> N
     known = builder.arguments
     for argument in arguments:
         if argument not in known:
-            hint = paths.suggest(
-                argument, [*known, "input_shape", "preprocessing", "seed"], "arguments"
-            )
+            hint = suggest(argument, [*known, "input_shape", "preprocessing", "seed"], "arguments")
             raise ValueError(f"model {name!r} has no argument {argument!r}. {hint}")
     for argument, value in arguments.items():
         _check_type(argument, value, builder.module.__dataclass_fields__[argument])
@@ -156,3 +153,15 @@ def checked_shape(name: str, builder: Builder, shape: tuple[int, ...] | None) ->
             f"input_shape={shape} is too small for {name!r}: at least {least} is needed"
         )
     return shape
+
+
+@dataclass(frozen=True)
+class Release:
+    """Published weights of a model.
+
+    Args:
+        files: (path below `HOST`, MD5 or None where none is published), with and without the top.
+            "{alpha}" and "{size}" stand for those of the model.
+    """
+
+    files: tuple[tuple[str, str | None], tuple[str, str | None]]

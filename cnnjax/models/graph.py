@@ -5,14 +5,13 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import jax
 from flax import linen
 
-from cnnjax import paths
-from cnnjax.models.model import Model, forward
-from cnnjax.models.modes import Static
+from cnnjax.core import trees
+from cnnjax.models.modules import Static, Variables, abstract_variables, forward
 from cnnjax.models.spec import ModelSpec
 from cnnjax.nn import Activation, Conv1D, Conv2D, Dense, DepthwiseConv2D, SeparableConv2D
 
@@ -21,6 +20,30 @@ INPUT = -1
 
 # Their activation is a part of them.
 _WITH_ACTIVATION = (Conv1D, Conv2D, Dense, DepthwiseConv2D, SeparableConv2D)
+
+
+class Net(Protocol):
+    """What is needed of a model to follow its layers; `Model` is one."""
+
+    @property
+    def static(self) -> Static:
+        """The module and its switches."""
+
+    @property
+    def spec(self) -> ModelSpec:
+        """Sizes and names."""
+
+    @property
+    def variables(self) -> Variables:
+        """Arrays, or their shapes."""
+
+
+class _Abstract(NamedTuple):
+    """A net of which only shapes are known."""
+
+    static: Static
+    spec: ModelSpec
+    variables: Variables
 
 
 @dataclass(frozen=True)
@@ -50,7 +73,7 @@ class Call:
         return type(self.module).__name__
 
 
-def trace(model: Model) -> list[Call]:
+def trace(model: Net) -> list[Call]:
     """Every call of a layer, in the order in which the calls return; only shapes are computed.
 
     A layer is a module that owns variables or calls no other module. Containers are left out,
@@ -67,7 +90,7 @@ def trace(model: Model) -> list[Call]:
             return next_function(*args, **kwargs)
         if active:
             active[-1] = True
-        module, name = context.module, paths.join(context.module.path) or model.spec.name
+        module, name = context.module, trees.join(context.module.path) or model.spec.name
         active.append(False)
         try:
             output = next_function(*args, **kwargs)
@@ -100,11 +123,11 @@ def trace(model: Model) -> list[Call]:
 @functools.lru_cache(maxsize=64)
 def layer_names(static: Static, spec: ModelSpec) -> tuple[str, ...]:
     """Names of the layers in Keras' order, each once; kept, since tracing takes a while."""
-    calls = in_keras_order(trace(Model.abstract(static.module, spec)))
+    calls = in_keras_order(trace(_Abstract(static, spec, abstract_variables(static, spec))))
     return tuple(dict.fromkeys(call.name for call in calls))
 
 
-def weighted_layers(model: Model) -> tuple[str, ...]:
+def weighted_layers(model: Net) -> tuple[str, ...]:
     """Names of the layers that own variables, parameters or statistics, in Keras' order.
 
     Raises:
@@ -114,21 +137,21 @@ def weighted_layers(model: Model) -> tuple[str, ...]:
     >>> weighted_layers(create_model("mnist_convnet"))
     ('conv1', 'conv2', 'conv3', 'dense1', 'logits')
     """
-    owners = _owners(model)
-    if hidden := sorted(owners - set(model.layer_names)):
+    owners, names = _owners(model), layer_names(model.static, model.spec)
+    if hidden := sorted(owners - set(names)):
         raise ValueError(
             f"{model.spec.name}: the place of {', '.join(hidden)} among the layers cannot be told, "
             "because a layer of theirs is not called as a module, or does not return one array"
         )
-    return tuple(name for name in model.layer_names if name in owners)
+    return tuple(name for name in names if name in owners)
 
 
-def _owners(model: Model) -> set[str]:
+def _owners(model: Net) -> set[str]:
     """Names of all modules that own variables."""
     return {
         path.rpartition("/")[0] or model.spec.name
         for collection in model.variables.values()
-        for path in paths.leaves(collection)
+        for path in trees.leaves(collection)
     }
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import functools
 import json
 import warnings
-from dataclasses import dataclass
 from pathlib import Path
 
-from cnnjax.download import download
+from cnnjax.core.download import download
+from cnnjax.core.runtime import cache_directory
+from cnnjax.models.builder import Release
 from cnnjax.models.spec import ModelSpec
-from cnnjax.runtime import cache_directory
 
 HOST = "https://storage.googleapis.com/tensorflow/keras-applications"
 IMAGENET_CLASSES = 1000
@@ -21,18 +21,6 @@ _CLASS_INDEX_MD5 = "c2c37ea517e94d9795004a39431a14cb"
 
 # Sizes for which MobileNet's weights were trained.
 _MOBILENET_SIZES = (128, 160, 192, 224)
-
-
-@dataclass(frozen=True)
-class Release:
-    """Published weights of a model.
-
-    Args:
-        files: (path below `HOST`, MD5 or None where none is published), with and without the top.
-            "{alpha}" and "{size}" stand for those of the model.
-    """
-
-    files: tuple[tuple[str, str | None], tuple[str, str | None]]
 
 
 def _release(name: str, top: str, no_top: str) -> Release:

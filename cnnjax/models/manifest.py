@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from cnnjax.core.reading import Unreadable, check_form, is_regular, read_json
+from cnnjax.core.storage import write_files
 from cnnjax.core.text import plain
-from cnnjax.storage import write_files
 
 MANIFEST_FILE = "manifest.json"
 

@@ -14,16 +14,15 @@ import numpy as np
 from flax import linen
 from jax import Array
 
-from cnnjax import paths, rng
-from cnnjax.checks import check_channels_last, check_input_shape
+from cnnjax.core import rng, trees
+from cnnjax.core.checks import check_channels_last, check_input_shape
+from cnnjax.core.runtime import quick_compilation
 from cnnjax.data import Vocabulary
-from cnnjax.models.modes import Static, training_keys
+from cnnjax.models.graph import layer_names
+from cnnjax.models.modules import Static, Variables, abstract_variables, forward, training_keys
 from cnnjax.models.spec import TOKENS, ModelSpec
 from cnnjax.models.validation import checked_names, checked_switches, output_shape
 from cnnjax.nn import BatchNormalization
-from cnnjax.runtime import quick_compilation
-
-Variables = dict[str, Any]
 
 
 class Functions(NamedTuple):
@@ -152,8 +151,7 @@ class Model:
     def abstract(cls, module: linen.Module, spec: ModelSpec) -> Model:
         """A model whose variables are only shapes; nothing is computed."""
         static = Static(module, spec.train_arguments)
-        init = functools.partial(static.initial, spec.sample())
-        return cls(module, jax.eval_shape(init, jax.random.key(0)), spec)
+        return cls(module, abstract_variables(static, spec), spec)
 
     @property
     def params(self) -> Variables:
@@ -168,8 +166,6 @@ class Model:
     @property
     def layer_names(self) -> tuple[str, ...]:
         """Names of the layers as in `summary`, nested ones as "block/conv"."""
-        from cnnjax.models.graph import layer_names
-
         return layer_names(self.static, self.spec)
 
     @property
@@ -257,20 +253,7 @@ def _initialised(
     variables = static.initial(sample, key)
     if only is None:
         return variables
-    return paths.unflatten({k: v for k, v in paths.flatten(variables).items() if k in only})
-
-
-def forward(static: Static, variables: Variables, inputs: Array) -> Any:
-    """What a module makes of inputs outside of training, in float32.
-
-    Args:
-        static: the module and its switches.
-        variables: collection -> tree.
-        inputs: [N, ...], preprocessed.
-    """
-    # Accelerators would otherwise multiply in TF32 or bfloat16 unasked.
-    with jax.default_matmul_precision("float32"):
-        return static.evaluate(variables, inputs)
+    return trees.unflatten({k: v for k, v in trees.flatten(variables).items() if k in only})
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -285,8 +268,8 @@ def _frozen_norm(
     module = context.module
     is_norm = isinstance(module, BatchNormalization | linen.BatchNorm)
     if is_norm and context.method_name == "__call__":
-        path = paths.join(module.path)
-        if any(paths.matches(path, pattern) for pattern in frozen):
+        path = trees.join(module.path)
+        if any(trees.matches(path, pattern) for pattern in frozen):
             if isinstance(module, BatchNormalization):
                 return next_function(*args[:1], **{**kwargs, "train": False})
             # Flax refuses the switch given twice, so one set as an attribute is lifted first.

@@ -13,8 +13,8 @@ import numpy as np
 from flax import linen
 from flax.core import DenyList
 
-from cnnjax import paths
-from cnnjax.models.modes import TRAIN_ARGUMENTS, Static, sown, training_keys
+from cnnjax.core import trees
+from cnnjax.models.modules import TRAIN_ARGUMENTS, Static, sown, training_keys
 from cnnjax.nn import BatchNormalization
 
 # What layers call their switch, and its value in training.
@@ -100,8 +100,8 @@ def training_pass(
     def run(variables: Any, keys: Any, inputs: Any) -> Any:
         with linen.intercept_methods(seen.watch):
             outputs, after = static.train(variables, inputs, keys, mutable)
-        before = paths.flatten(variables)
-        for path, leaf in paths.flatten(after).items():
+        before = trees.flatten(variables)
+        for path, leaf in trees.flatten(after).items():
             if path.startswith("perturbations/"):
                 continue
             seen.made[path] = sown(leaf) if sown(leaf) or path in before else None

@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cnnjax.checks import channels_first, whole_number
+from cnnjax.core.checks import channels_first, whole_number
 from cnnjax.data import Dataset, FileImages, Splits, resize_image
-from cnnjax.data.text.vocabulary import UNKNOWN
+from cnnjax.data.vocabulary import UNKNOWN
 from cnnjax.models.imagenet import IMAGENET_CLASSES, class_names
 from cnnjax.models.model import Model
 from cnnjax.models.spec import TOKENS, ModelSpec

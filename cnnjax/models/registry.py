@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
-from pathlib import Path
 from typing import Any
 
 from flax import linen
 
-from cnnjax import paths
-from cnnjax.checks import check_input_shape, whole_number
+from cnnjax.core.checks import whole_number
+from cnnjax.core.text import suggest
 from cnnjax.data import Vocabulary
-from cnnjax.download import DownloadError
 from cnnjax.models import imagenet
-from cnnjax.models.backbone import classifier_layers
 from cnnjax.models.builder import Builder, check_arguments, checked_shape, plain
-from cnnjax.models.captcha import Captcha, position_layers
-from cnnjax.models.inception import InceptionV3
-from cnnjax.models.mobilenet import ALPHAS, MobileNet
-from cnnjax.models.model import Model
-from cnnjax.models.pretrained import with_weights
-from cnnjax.models.resnet import ResNet50
-from cnnjax.models.separable import SeparableConvnet, SeparableTwin
-from cnnjax.models.series import SeriesConv1D, SeriesGRU, SeriesWindows
-from cnnjax.models.small import (
+from cnnjax.models.spec import TOKENS, ModelSpec
+from cnnjax.models.zoo.backbone import classifier_layers
+from cnnjax.models.zoo.captcha_reader import Captcha, position_layers
+from cnnjax.models.zoo.inception import InceptionV3
+from cnnjax.models.zoo.mobilenet import ALPHAS, MobileNet
+from cnnjax.models.zoo.resnet import ResNet50
+from cnnjax.models.zoo.separable_nets import SeparableConvnet, SeparableTwin
+from cnnjax.models.zoo.series_nets import SeriesConv1D, SeriesGRU, SeriesWindows
+from cnnjax.models.zoo.small import (
     MLP,
     CatsConvnet,
     CifarDeep,
@@ -33,10 +29,9 @@ from cnnjax.models.small import (
     MnistConvnet,
     SimpleConvNet,
 )
-from cnnjax.models.spec import TOKENS, ModelSpec
-from cnnjax.models.text import CELLS, ImdbConv1D, ImdbGRU
-from cnnjax.models.vgg import VGG16, VGG19
-from cnnjax.models.xception import Xception
+from cnnjax.models.zoo.text_nets import CELLS, ImdbConv1D, ImdbGRU
+from cnnjax.models.zoo.vgg import VGG16, VGG19
+from cnnjax.models.zoo.xception import Xception
 
 _LENET = "LeCun et al. 1998, Gradient-based learning applied to document recognition"
 _VGG = "Simonyan & Zisserman 2015, Very deep convolutional networks for large-scale recognition"
@@ -106,104 +101,6 @@ BUILDERS: dict[str, Builder] = {
 }  # fmt: skip
 
 
-def create_model(
-    name: str,
-    *,
-    input_shape: tuple[int, ...] | None = None,
-    num_classes: int | None = None,
-    label_names: tuple[str, ...] = (),
-    preprocessing: str | None = None,
-    vocabulary: Vocabulary | None = None,
-    weights: str | Path | None = None,
-    allow_partial: bool = False,
-    allow_other_activations: bool = False,
-    seed: int = 0,
-    **arguments: Any,
-) -> Model:
-    """Build a model, with random parameters or those of a file.
-
-    Args:
-        name: one of `cnnjax list`: mlp, mnist_convnet, lenet, simple_convnet, cifar_plain,
-            cifar_deep, cats_convnet, separable_convnet, separable_twin, layers_walk, series_conv1d,
-            series_gru, series_windows, captcha, imdb_conv1d, imdb_gru, vgg16, vgg19, resnet50,
-            inception_v3, xception, mobilenet.
-        input_shape: (H, W, C), of series (T, C), of tokens (T,); None takes the model's default.
-        num_classes: size of the output, >= 1; 1 is a single logit of two classes; None takes the
-            model's default (the last shape of `cnnjax summary NAME`).
-        label_names: one name per class, kept with the model.
-        preprocessing: from pixels in [0, 255] to inputs: "unit" (x / 255), "tf" (to [-1, 1]),
-            "caffe" (BGR less the mean), "torch", or "none" for data that is normalised already;
-            None takes the model's own.
-        vocabulary: of a model of texts: which word has which number, as its data have it; kept with
-            the model, which then takes texts in `predict`.
-        weights: None for random parameters from the seed; "imagenet" for the published ones, which
-            are downloaded once; or the path of a Keras file (.weights.h5, .h5, .keras), .npz or
-            .safetensors. The layers of the head that do not fit, because num_classes or
-            include_top differ, get random parameters, and a warning says so.
-        allow_partial: take what the file has and list the rest in a warning, instead of an error.
-        allow_other_activations: take weights of a file whose configuration has other activations
-            than the model, with a warning instead of an error.
-        seed: of the parameters, in [0, 2^32).
-        arguments: of the module: `units=(1024, 512)` and `dropout` for mlp; for cats_convnet
-            `dropout` and `pooling`; for cifar_deep `downsampling` and `pooling`; for mnist_convnet
-            `head`, `downsampling`, `activation` ("relu", "sigmoid", "tanh") and `pooling` (None
-            flattens the last map, "avg" and "max" pool it over space); for the ImageNet models
-            `include_top=False` (features instead of logits), then also `pooling` (None, "avg" or
-            "max") and a head of one's own on the features, `classifier=(256,)` (widths of hidden
-            layers; () for logits alone) with `classifier_dropout`; for mobilenet `alpha` (0.25,
-            0.5, 0.75 or 1) and `dropout`; for simple_convnet `initializer` ("normal", "he" or
-            "xavier"); for separable_convnet and separable_twin `initializer` ("glorot" or "he"),
-            `batch_norm` and `alpha` (1, 2, ... times as many filters), for the former also `stem`
-            ("separable" or "full"); for layers_walk `activation` ("relu", "sigmoid", "tanh"),
-            `first_pool` and `until`, the last layer of a prefix of the net; for captcha
-            `positions`, `filters` and `dropout`; for series_conv1d `filters`, `dilations` and
-            `kernel_size`; for series_gru `units` and `values_per_step`; for series_windows
-            `filters`, `window` and `units`; for imdb_conv1d and imdb_gru `vocabulary_size` and
-            `embedding_size`, for the latter also `cell` ("gru" or "lstm") and `units`.
-
-    Returns:
-        A Model. Its call takes preprocessed NHWC float32 and returns logits.
-
-    Raises:
-        ValueError: for an unknown name or argument (with the nearest ones), a shape that does not
-            fit, or weights of another model.
-        DownloadError: if the published weights cannot be had.
-
-    >>> import cnnjax as cj
-    >>> model = cj.create_model("mnist_convnet")
-    >>> cj.summary(model).parameters
-    93322
-    """
-    if input_shape is not None:
-        check_input_shape(input_shape)
-    module, spec = build(
-        name,
-        input_shape=input_shape,
-        num_classes=num_classes,
-        label_names=label_names,
-        preprocessing=preprocessing,
-        vocabulary=vocabulary,
-        **arguments,
-    )
-    if weights is None:
-        return Model.initialise(module, spec, seed)
-    file = weights
-    if weights == "imagenet":
-        file = imagenet.weight_file(name, BUILDERS[name].release, spec)
-        with contextlib.suppress(DownloadError):  # a file put there by hand serves without names
-            imagenet.class_names()
-    elif isinstance(weights, str) and not Path(weights).suffix and not Path(weights).exists():
-        raise ValueError(f"weights must be None, 'imagenet' or the path of a file, got {weights!r}")
-    return with_weights(
-        module,
-        spec,
-        Path(file),
-        seed=seed,
-        allow_partial=allow_partial,
-        allow_other_activations=allow_other_activations,
-    )
-
-
 def build(
     name: str,
     *,
@@ -216,7 +113,7 @@ def build(
 ) -> tuple[linen.Module, ModelSpec]:
     """The module and spec of a model, without variables; arguments as in `create_model`."""
     if name not in BUILDERS:
-        raise ValueError(f"there is no model {name!r}. {paths.suggest(name, BUILDERS, 'models')}")
+        raise ValueError(f"there is no model {name!r}. {suggest(name, BUILDERS, 'models')}")
     builder = BUILDERS[name]
     arguments = {k: plain(v) for k, v in arguments.items()}
     check_arguments(name, builder, arguments)

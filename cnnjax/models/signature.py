@@ -13,14 +13,13 @@ import numpy as np
 from flax import linen
 from flax.errors import FlaxError
 
-from cnnjax import paths
+from cnnjax.core import trees
 from cnnjax.core.changes import differences, kind_of
 from cnnjax.core.describe import describe
 from cnnjax.core.program import program
-from cnnjax.models.model import Variables, forward
-from cnnjax.models.modes import Static
+from cnnjax.core.runtime import quick_compilation
+from cnnjax.models.modules import Static, Variables, forward
 from cnnjax.models.spec import TOKENS, ModelSpec
-from cnnjax.runtime import quick_compilation
 
 FORM = {"described": dict, "program": str, "outputs?": [float], "tolerance?": float}
 
@@ -134,7 +133,7 @@ def _applied() -> Any:
 
 def _weights(variables: Variables) -> Variables:
     """Weights of the same shapes from a random number generator that is the same everywhere."""
-    return paths.map_flat(_weight, variables)
+    return trees.map_flat(_weight, variables)
 
 
 def _weight(path: str, leaf: Any) -> np.ndarray:

@@ -12,9 +12,9 @@ import jax
 from flax import linen
 from flax.errors import InvalidRngError, ModifyScopeVariableError
 
-from cnnjax import paths
-from cnnjax.core.text import first_sentence
-from cnnjax.models.modes import (
+from cnnjax.core import trees
+from cnnjax.core.text import first_sentence, suggest
+from cnnjax.models.modules import (
     NOT,
     TRAIN_ARGUMENTS,
     Static,
@@ -92,7 +92,7 @@ def checked_names(module: linen.Module, train_argument: TrainArgument) -> tuple[
         if not isinstance(name, str) or not (free or name.removeprefix(NOT) in known):
             raise ValueError(
                 f"train_argument={name!r} is no argument of {net}.__call__ beside its inputs. "
-                f"{paths.suggest(str(name), known, 'arguments')}"
+                f"{suggest(str(name), known, 'arguments')}"
             )
     return names
 
@@ -146,7 +146,7 @@ def _check(
     evaluated = evaluation_pass(static, sample)
     _check_evaluation(static, sample, evaluated)
     trained = training_pass(static, sample)
-    kept = paths.select(trained.layers, unswitched, "unswitched", "BatchNorm or Dropout")
+    kept = trees.select(trained.layers, unswitched, "unswitched", "BatchNorm or Dropout")
     idle = [path for path, on in trained.layers.items() if not on and path not in kept]
     if idle and train_argument is not False:
         meant = f"unswitched={_patterns(idle)}" if known else "train_argument=False"

@@ -11,9 +11,9 @@ from flax import linen
 from jax import Array, lax
 
 from cnnjax.nn import winograd
+from cnnjax.nn.im2col import Pairs, im2col_conv
 from cnnjax.nn.initializers import Initializer, glorot_uniform
 from cnnjax.nn.layers import finished
-from cnnjax.nn.matmul import Pairs, im2col_conv
 
 Padding = str | Sequence[tuple[int, int]]
 

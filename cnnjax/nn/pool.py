@@ -13,7 +13,7 @@ from flax import linen
 from jax import Array, lax
 
 from cnnjax.nn.conv import Padding, as_on_accelerators, as_pair, resolve_padding
-from cnnjax.nn.matmul import Pairs, shifted_slices
+from cnnjax.nn.im2col import Pairs, shifted_slices
 
 Pair = tuple[int, int]
 

@@ -11,9 +11,9 @@ from flax import linen
 from jax import Array, lax
 
 from cnnjax.nn.conv import Padding, as_on_accelerators, as_pair, conv2d, resolve_padding
+from cnnjax.nn.im2col import Pairs, shifted_slices
 from cnnjax.nn.initializers import Initializer, glorot_uniform
 from cnnjax.nn.layers import finished
-from cnnjax.nn.matmul import Pairs, shifted_slices
 
 # Images whose products are added up before they join the sums of those before: more of them is
 # faster, and takes longer to compile.

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from cnnjax.nn.matmul import Pairs
+from cnnjax.nn.im2col import Pairs
 
 _OUT, _IN = 2, 4  # sizes of a tile
 _B = np.array([[1, 0, 0, 0], [0, 1, -1, 1], [-1, 1, 1, 0], [0, 0, 0, -1]], np.float32)

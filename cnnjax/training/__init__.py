@@ -1,13 +1,13 @@
 """Training: `fit`, and its parts for a loop of one's own."""
 
-from cnnjax.training.checkpoint import CheckpointError, Checkpoints
+from cnnjax.runs.checkpoint import CheckpointError, Checkpoints
+from cnnjax.runs.directory import RunDirectory
+from cnnjax.runs.load import load
+from cnnjax.runs.seal import RunError
 from cnnjax.training.evaluation import evaluate
 from cnnjax.training.freezing import FrozenLayersMoved, freeze, refreeze
-from cnnjax.training.load import load
 from cnnjax.training.loop import Run, fit
 from cnnjax.training.optim import learning_rate_factors, make_optimizer, make_schedule
-from cnnjax.training.record import RunDirectory
-from cnnjax.training.seal import RunError
 from cnnjax.training.state import TrainState
 from cnnjax.training.step import make_eval_step, make_train_step
 from cnnjax.training.stopping import Interrupted, NonFiniteLoss

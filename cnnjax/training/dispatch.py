@@ -12,8 +12,8 @@ import numpy as np
 from jax import Array
 
 from cnnjax.config import TrainingConfig
+from cnnjax.core.runtime import compiler_options
 from cnnjax.data import Loader, prefetch
-from cnnjax.runtime import compiler_options
 from cnnjax.training.devices import Devices
 from cnnjax.training.state import TrainState
 from cnnjax.training.step import TrainStep

@@ -10,8 +10,8 @@ import numpy as np
 from cnnjax import metrics
 from cnnjax.data import Batch, Dataset, Loader, Splits, from_arrays, prefetch
 from cnnjax.models import Model
-from cnnjax.training.checks import check_data
 from cnnjax.training.freezing import Tree
+from cnnjax.training.setting_checks import check_data
 from cnnjax.training.step import EvalStep, make_eval_step
 
 

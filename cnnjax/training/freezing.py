@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from cnnjax import paths
 from cnnjax.config import without_address
+from cnnjax.core import trees
 from cnnjax.core.text import plain
 
 Tree = dict[str, Any]
@@ -74,7 +74,7 @@ def partition(
     optimizer: optax.GradientTransformation, held: Set[str], params: Tree
 ) -> optax.GradientTransformationExtraArgs:
     """`freeze`, by the paths of what is frozen."""
-    labels = paths.map_flat(lambda path, _: _FROZEN if path in held else _TRAINED, params)
+    labels = trees.map_flat(lambda path, _: _FROZEN if path in held else _TRAINED, params)
     return optax.partition(
         {_TRAINED: _with_known_arguments(optimizer), _FROZEN: _minus_zero()},
         labels,
@@ -129,7 +129,7 @@ def refreeze(
             return new
         (was, now) = ((list(jnp.shape(leaf)), jnp.result_type(leaf).name) for leaf in (old, new))
         if was != now:
-            name = paths.join(str(key.key) for key in path)
+            name = trees.join(str(key.key) for key in path)
             raise ValueError(f"opt_state has {name} of {was[1]}{was[0]}, which is {now[1]}{now[0]}")
         return old
 
@@ -154,10 +154,10 @@ def frozen_parameters(
     Raises:
         ValueError: if a pattern names neither parameters nor statistics, or nothing is left.
     """
-    flat = paths.leaves(params)
+    flat = trees.leaves(params)
     # A normalisation without scale and offset has statistics only.
-    others = (path for tree in state.values() for path in paths.leaves(tree))
-    held = paths.select({**flat, **dict.fromkeys(others)}, patterns, argument) & set(flat)
+    others = (path for tree in state.values() for path in trees.leaves(tree))
+    held = trees.select({**flat, **dict.fromkeys(others)}, patterns, argument) & set(flat)
     if held == set(flat):
         raise ValueError(f"{argument}={tuple(patterns)!r} leaves no parameter to train")
     return held
@@ -176,12 +176,12 @@ def frozen_by(opt_state: Any) -> set[str]:
             f"a {type(opt_state).__name__}"
         )
     tree = parts[_FROZEN].inner_state
-    return {path for path, leaf in paths.leaves(tree).items() if leaf is None}
+    return {path for path, leaf in trees.leaves(tree).items() if leaf is None}
 
 
 def trained_part(params: Tree, held: Set[str]) -> Tree:
     """Parameters with `optax.MaskedNode()`, a node without leaves, in place of those held."""
-    return paths.map_flat(lambda path, leaf: optax.MaskedNode() if path in held else leaf, params)
+    return trees.map_flat(lambda path, leaf: optax.MaskedNode() if path in held else leaf, params)
 
 
 def whole(trained: Tree, params: Tree) -> Tree:
@@ -214,12 +214,12 @@ def frozen_hash(variables: Mapping[str, Any], frozen: Sequence[str]) -> str:
     Returns:
         64 hexadecimal digits, equal only if all of it is bitwise equal.
     """
-    return paths.flat_hash(
+    return trees.flat_hash(
         {
             path: leaf
-            for path, leaf in sorted(paths.leaves(variables).items())
+            for path, leaf in sorted(trees.leaves(variables).items())
             # Within its collection.
-            if any(paths.matches(path.partition("/")[2], pattern) for pattern in frozen)
+            if any(trees.matches(path.partition("/")[2], pattern) for pattern in frozen)
         }
     )
 

@@ -11,19 +11,19 @@ import jax
 import optax
 
 from cnnjax import metrics
-from cnnjax.config import AugmentConfig, TrainingConfig
+from cnnjax.augment.config import AugmentConfig
+from cnnjax.config import TrainingConfig
 from cnnjax.core.changes import Difference, differences, kind_of
 from cnnjax.core.describe import describe
 from cnnjax.core.program import program
+from cnnjax.core.runtime import code_version, versions
 from cnnjax.data import Batch
 from cnnjax.models import Model
 from cnnjax.nn import current_conv_engine
-from cnnjax.runtime import code_version, versions
-from cnnjax.training.seal import RunError
+from cnnjax.runs.directory import IDENTITY
+from cnnjax.runs.seal import RunError
 from cnnjax.training.shared import Steps
 from cnnjax.training.state import TrainState
-
-IDENTITY = "identity"  # of a run's record, and of each process that went on with something else
 
 _PARTS = ("module", "loss", "optimizer", "augment")
 # What is traced; "start" is the optimiser's first state, into which it may put what it was given.

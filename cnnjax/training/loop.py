@@ -15,26 +15,28 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from cnnjax import metrics, paths
-from cnnjax.config import TrainingConfig, qualified_name, to_dict
+from cnnjax import metrics
+from cnnjax.config import OPTIMIZER_SETTINGS, TrainingConfig, qualified_name, to_dict
+from cnnjax.core import trees
+from cnnjax.core.runtime import compiler_options
 from cnnjax.data import Dataset, Loader, Splits, as_splits
 from cnnjax.models import Model
-from cnnjax.models.files import MODEL_FILE, description, write_description
+from cnnjax.models.saved import MODEL_FILE, description, write_description
 from cnnjax.nn import current_conv_engine
-from cnnjax.runtime import compiler_options
-from cnnjax.training.caller import caller
-from cnnjax.training.caller import remark as caller_remark
-from cnnjax.training.checkpoint import CheckpointError, Checkpoints, opt_state_hash
-from cnnjax.training.checks import check_data, check_settings, check_single_process
+from cnnjax.runs.caller import caller
+from cnnjax.runs.caller import remark as caller_remark
+from cnnjax.runs.checkpoint import CheckpointError, Checkpoints
+from cnnjax.runs.directory import GIVEN, IDENTITY, RUN_FILE, RunDirectory, unwritable
+from cnnjax.runs.seal import RunError
 from cnnjax.training.devices import Devices
 from cnnjax.training.dispatch import Dispatcher, Sums
+from cnnjax.training.epoch_bar import Progress, epoch_line
 from cnnjax.training.evaluation import evaluate_step
 from cnnjax.training.freezing import FrozenLayersMoved, Tree, frozen_hash
-from cnnjax.training.identity import IDENTITY, changes, identify, recorded, refusal
-from cnnjax.training.optim import OPTIMIZER_SETTINGS, check_optimizer
-from cnnjax.training.progress import Progress, epoch_line
-from cnnjax.training.record import GIVEN, RUN_FILE, RunDirectory, unwritable
-from cnnjax.training.seal import RunError
+from cnnjax.training.identity import changes, identify, recorded, refusal
+from cnnjax.training.named_trees import named_trees, opt_state_hash, state_of
+from cnnjax.training.optim import check_optimizer
+from cnnjax.training.setting_checks import check_data, check_settings, check_single_process
 from cnnjax.training.shared import make_steps
 from cnnjax.training.state import TrainState
 from cnnjax.training.stopping import Interrupted, NonFiniteLoss, StopSignals
@@ -261,7 +263,7 @@ class _Training:
             "source": self.splits.source,
             "model": self.model.spec.name,
             "parameters": sum(leaf.size for leaf in jax.tree.leaves(self.model.params)),
-            "initial_hash": paths.tree_hash(self.model.variables),
+            "initial_hash": trees.tree_hash(self.model.variables),
         }
         if self.frozen_hash:
             facts["frozen_hash"] = self.frozen_hash
@@ -342,8 +344,14 @@ class _Training:
         except OSError as error:
             raise unwritable(directory.path / MODEL_FILE, error) from None
 
+    def _loaded(
+        self, checkpoints: Checkpoints, step: int | None = None
+    ) -> tuple[TrainState, dict[str, Any]]:
+        items, progress = checkpoints.load(step)
+        return state_of(items, self.state, checkpoints.directory), progress
+
     def _restore(self, directory: RunDirectory, checkpoints: Checkpoints) -> None:
-        self.state, progress = checkpoints.load_state(self.state)
+        self.state, progress = self._loaded(checkpoints)
         directory.id = checkpoints.run_id  # where run.json is lost, they alone know it
         if self.frozen_hash:
             # The checkpoint's, not the given model's, whose weights it takes the place of.
@@ -355,7 +363,7 @@ class _Training:
                 )
         at = self.at = _Position(**progress)
         if at.best_step is not None:
-            self.best, _ = checkpoints.load_state(self.state, at.best_step)
+            self.best, _ = self._loaded(checkpoints, at.best_step)
         begun = at.epoch + (at.step > 0)
         if begun > self.config.epochs:
             raise RunError(
@@ -487,7 +495,9 @@ class _Training:
 
     def _save(self, *, best: bool = False) -> None:
         if self.checkpoints:
-            self.checkpoints.save(self.state, vars(self.at), best=best)
+            self.checkpoints.save(
+                int(self.state.step), named_trees(self.state), vars(self.at), best=best
+            )
 
     def _check_parameters(self) -> None:
         """Before saving: a step's loss is that before its update, which may have ruined all."""
@@ -541,7 +551,7 @@ class _Training:
             history={k: np.array([r.get(k, np.nan) for r in self.records], float) for k in keys},
             metrics=results,
             directory=self.directory.path if self.directory else None,
-            parameter_hash=paths.tree_hash(variables),
+            parameter_hash=trees.tree_hash(variables),
             best_epoch=self.at.best_epoch,
             seconds=seconds + self.seconds_before,
             opt_state=jax.tree.map(_copied, chosen.opt_state),

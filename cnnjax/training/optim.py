@@ -11,25 +11,13 @@ import optax
 from jax import Array
 from optax import contrib
 
-from cnnjax import paths
 from cnnjax.config import TrainingConfig
+from cnnjax.core import trees
 from cnnjax.core.text import first_sentence
 from cnnjax.models import Model
-from cnnjax.models.depth import depths
+from cnnjax.models.layers.depth import depths
 from cnnjax.training.freezing import frozen_by, frozen_parameters, partition
 from cnnjax.training.state import TrainState, given_parameters
-
-# Settings that an optimiser of the caller's takes the place of.
-OPTIMIZER_SETTINGS = (
-    "learning_rate",
-    "schedule",
-    "warmup",
-    "momentum",
-    "weight_decay",
-    "rate_factors",
-    "layer_decay",
-    "clip_norm",
-)
 
 _KERAS_EPSILON = 1e-7  # optax's default is 1e-8
 
@@ -203,7 +191,7 @@ def learning_rate_factors(config: TrainingConfig, model: Model) -> dict[str, flo
     0.00625
     """
     held = frozen_parameters(model.params, model.state, config.frozen)
-    trained = [path for path in paths.leaves(model.params) if path not in held]
+    trained = [path for path in trees.leaves(model.params) if path not in held]
     factors = dict.fromkeys(trained, 1.0)
     if config.layer_decay != 1:
         depth = depths(model)
@@ -212,7 +200,7 @@ def learning_rate_factors(config: TrainingConfig, model: Model) -> dict[str, flo
             factors[path] = config.layer_decay ** (last - depth[f"params/{path}"])
     changed: set[str] = set()
     for pattern, factor in config.rate_factors:
-        hits = paths.select(trained, [pattern], "rate_factors", "trained parameter")
+        hits = trees.select(trained, [pattern], "rate_factors", "trained parameter")
         for path in hits - changed:
             factors[path] *= factor
         changed |= hits
@@ -223,7 +211,7 @@ def _scale_by_path(factors: Mapping[str, float]) -> optax.GradientTransformation
     def scaled(path: str, update: Any) -> Any:
         return update if isinstance(update, optax.MaskedNode) else factors[path] * update
 
-    return optax.stateless(lambda updates, _: paths.map_flat(scaled, updates))
+    return optax.stateless(lambda updates, _: trees.map_flat(scaled, updates))
 
 
 def _optimizer(config: TrainingConfig, total_steps: int) -> optax.GradientTransformation:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from cnnjax import paths
+from cnnjax.core import trees
 from cnnjax.core.text import first_sentence
 from cnnjax.models import Model
 from cnnjax.training.freezing import (
@@ -122,7 +122,7 @@ def _started(
 
 def given_parameters(params: Tree, frozen: Sequence[str]) -> str:
     """What an optimiser is given, for its errors."""
-    layers = list(dict.fromkeys(path.rpartition("/")[0] for path in paths.flatten(params)))
+    layers = list(dict.fromkeys(path.rpartition("/")[0] for path in trees.flatten(params)))
     more = f" and {len(layers) - 3} more" if len(layers) > 3 else ""
     without = f", with optax.MaskedNode() for those of frozen={tuple(frozen)!r}" if frozen else ""
     return (

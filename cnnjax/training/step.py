@@ -12,9 +12,11 @@ import optax
 from jax import Array
 
 from cnnjax import augment as augmentation
-from cnnjax import metrics, paths, rng
-from cnnjax.checks import check_channels_last
-from cnnjax.config import PRECISIONS, AugmentConfig, TrainingConfig
+from cnnjax import metrics
+from cnnjax.augment.config import AugmentConfig
+from cnnjax.config import PRECISIONS, TrainingConfig
+from cnnjax.core import rng, trees
+from cnnjax.core.checks import check_channels_last
 from cnnjax.models import Model
 from cnnjax.training.freezing import (
     Tree,
@@ -247,10 +249,10 @@ def _check_state(
 ) -> None:
     """Whether a state was created with what its step was made with."""
     expected, found = (
-        {path: list(jnp.shape(leaf)) for path, leaf in paths.leaves(tree).items()}
+        {path: list(jnp.shape(leaf)) for path, leaf in trees.leaves(tree).items()}
         for tree in (model.params, state.params)
     )
-    if different := paths.differences(expected, found):
+    if different := trees.differences(expected, found):
         raise ValueError(
             f"state is of another model than {model.spec.name}, whose parameters differ "
             f"({different[0]}): create it with TrainState.create(model, ...)"
@@ -324,13 +326,13 @@ def _keep_frozen(old: Tree, new: Tree, frozen: tuple[str, ...]) -> Tree:
     """New collections, but a frozen layer's statistics as they were; dtypes as they were."""
     result = {}
     for collection, tree in old.items():
-        fresh = paths.leaves(new[collection])
+        fresh = trees.leaves(new[collection])
 
         def pick(path: str, leaf: Array, fresh: Mapping[str, Array] = fresh) -> Array:
-            held = any(paths.matches(path, pattern) for pattern in frozen)
+            held = any(trees.matches(path, pattern) for pattern in frozen)
             return leaf if held else fresh[path].astype(leaf.dtype)
 
-        result[collection] = paths.map_flat(pick, tree)
+        result[collection] = trees.map_flat(pick, tree)
     return result
 
 

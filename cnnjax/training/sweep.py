@@ -16,16 +16,17 @@ from typing import Any
 import jax
 import numpy as np
 
-from cnnjax import metrics, paths
-from cnnjax.checks import whole_number
+from cnnjax import metrics
 from cnnjax.config import TrainingConfig, qualified_name, without_address
+from cnnjax.core.checks import whole_number
 from cnnjax.core.places import expanded
+from cnnjax.core.storage import text_hash
+from cnnjax.core.text import suggest
 from cnnjax.data import Dataset, Splits, as_splits
 from cnnjax.metrics import mean_and_deviation
 from cnnjax.models import Model
-from cnnjax.storage import text_hash
-from cnnjax.training.checks import check_single_process
 from cnnjax.training.loop import Run, fit
+from cnnjax.training.setting_checks import check_single_process
 from cnnjax.training.stopping import NonFiniteLoss
 
 Settings = dict[str, Any]
@@ -240,7 +241,7 @@ def _value(run: Run, metric: str) -> float:
 def _known(values: Mapping[str, Any], metric: str) -> Any:
     if metric not in values:
         raise ValueError(
-            f"there is no metric {metric!r}. {paths.suggest(metric, list(values), 'metrics')}"
+            f"there is no metric {metric!r}. {suggest(metric, list(values), 'metrics')}"
         )
     return values[metric]
 

@@ -1,8 +1,8 @@
 """Transfer learning: heads of one's own, what to freeze, features on disk."""
 
+from cnnjax.transfer.base_layers import base_layers, layers_before
 from cnnjax.transfer.features import extract_features
 from cnnjax.transfer.heads import Head, attach, replace_head
-from cnnjax.transfer.layers import base_layers, layers_before
 
 __all__ = [
     "Head",

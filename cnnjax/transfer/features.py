@@ -16,15 +16,16 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from cnnjax import paths
-from cnnjax.checks import whole_number
+from cnnjax.core import trees
+from cnnjax.core.checks import whole_number
 from cnnjax.core.places import expanded
+from cnnjax.core.storage import text_hash
+from cnnjax.core.text import suggest
 from cnnjax.data import Dataset, Loader, Splits, prefetch
 from cnnjax.explain.activations import layer_outputs
 from cnnjax.models import Model
-from cnnjax.models.backbone import POOLINGS
-from cnnjax.storage import text_hash
-from cnnjax.training.checks import check_images
+from cnnjax.models.zoo.backbone import POOLINGS
+from cnnjax.training.setting_checks import check_images
 from cnnjax.transfer.store import FeatureFile, read_facts
 
 Data = TypeVar("Data", Splits, Dataset)
@@ -140,7 +141,7 @@ def _planned(model: Model, layer: str | None, pooling: str | None, directory: Pa
         "preprocessing": spec.preprocessing,
         "layer": layer,
         "pooling": pooling,
-        "variables": paths.tree_hash(model.variables),
+        "variables": trees.tree_hash(model.variables),
     }
     if spec.arguments is None:  # a module of one's own is known by what it computes
         program = _program(model, _checked_layer(model, layer), pooling)
@@ -168,8 +169,7 @@ def _checked_layer(model: Model, layer: str | None) -> str:
         )
     if layer not in names:
         raise ValueError(
-            f"layer={layer!r} is no layer of {model.spec.name}. "
-            f"{paths.suggest(layer, names, 'layers')}"
+            f"layer={layer!r} is no layer of {model.spec.name}. {suggest(layer, names, 'layers')}"
         )
     return layer
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import jax
 
-from cnnjax import paths
-from cnnjax.checks import whole_number
+from cnnjax.core import trees
+from cnnjax.core.checks import whole_number
 from cnnjax.models import Model, ModelSpec
-from cnnjax.models.backbone import Backbone
 from cnnjax.models.graph import trace
 from cnnjax.models.registry import build
+from cnnjax.models.zoo.backbone import Backbone
 
 # What decides about the head of a backbone.
 _HEAD_ARGUMENTS = ("include_top", "pooling", "classifier", "classifier_dropout")
@@ -91,10 +91,10 @@ def replace_head(model: Model, head: Head | int, seed: int = 0) -> Model:
     module, spec = _built(model, arguments, head.num_classes, head.label_names)
     if not spec.head:
         raise ValueError(f"{spec.name} made with {arguments} has no place for a head")
-    shapes = paths.flatten(Model.abstract(module, spec).variables)
+    shapes = trees.flatten(Model.abstract(module, spec).variables)
     new = frozenset(path for path in shapes if _layer(path) in spec.head)
-    fresh = paths.flatten(Model.initialise(module, spec, seed, only=new).variables)
-    return Model(module, _joined(shapes, paths.flatten(model.variables), fresh), spec)
+    fresh = trees.flatten(Model.initialise(module, spec, seed, only=new).variables)
+    return Model(module, _joined(shapes, trees.flatten(model.variables), fresh), spec)
 
 
 def attach(base: Model, classifier: Model) -> Model:
@@ -134,9 +134,9 @@ def attach(base: Model, classifier: Model) -> Model:
         label_names=classifier.spec.label_names,
     )
     module, spec = _built(base, _arguments(base, head), head.num_classes, head.label_names)
-    shapes = paths.flatten(Model.abstract(module, spec).variables)
-    theirs = paths.flatten(classifier.variables)
-    return Model(module, _joined(shapes, paths.flatten(base.variables), theirs), spec)
+    shapes = trees.flatten(Model.abstract(module, spec).variables)
+    theirs = trees.flatten(classifier.variables)
+    return Model(module, _joined(shapes, trees.flatten(base.variables), theirs), spec)
 
 
 def _built(
@@ -209,7 +209,7 @@ def _joined(
             raise ValueError(
                 f"{path} has the shape {list(array.shape)}, {list(shapes[path].shape)} is needed"
             )
-    return paths.unflatten(found)
+    return trees.unflatten(found)
 
 
 def _layer(path: str) -> str:

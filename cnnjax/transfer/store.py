@@ -21,9 +21,9 @@ from typing import IO, Any
 
 import numpy as np
 
-from cnnjax.checks import whole_number
+from cnnjax.core.checks import whole_number
 from cnnjax.core.reading import read_json
-from cnnjax.storage import write_file, write_text
+from cnnjax.core.storage import write_file, write_text
 
 FACTS_FILE = "features.json"
 

@@ -3,7 +3,7 @@
 from cnnjax.weights.arrays import load_safetensors, save_npz, save_safetensors
 from cnnjax.weights.foreign import FORMATS
 from cnnjax.weights.keras_files import write_weights_h5
-from cnnjax.weights.reading import read_weights
+from cnnjax.weights.read import read_weights
 from cnnjax.weights.stored import DamagedWeights, KerasLayer, StoredLayer, StoredWeights
 
 __all__ = [

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from cnnjax import paths
+from cnnjax.core import trees
 from cnnjax.core.npy import read_npy
 from cnnjax.core.reading import parse_json
+from cnnjax.core.storage import write_bytes, write_file
 from cnnjax.core.text import plain
-from cnnjax.storage import write_bytes, write_file
 from cnnjax.weights.archives import ZIP_ERRORS, members
 from cnnjax.weights.hdf5_child import MAX_NAME, MAX_OBJECTS
 from cnnjax.weights.stored import DamagedWeights
@@ -37,8 +37,8 @@ def save_safetensors(tree: Mapping[str, Any], path: str | Path) -> None:
     """
     from safetensors.numpy import save
 
-    arrays = {k: np.asarray(v, order="C") for k, v in paths.leaves(tree).items()}
-    hashes = {k: paths.leaf_hash(v) for k, v in arrays.items()}
+    arrays = {k: np.asarray(v, order="C") for k, v in trees.leaves(tree).items()}
+    hashes = {k: trees.leaf_hash(v) for k, v in arrays.items()}
     # Written by Python, whose errors name the file: safetensors has one of its own for all.
     write_bytes(Path(path), save(arrays, metadata=hashes or None))
 
@@ -66,17 +66,17 @@ def load_safetensors(path: str | Path) -> dict[str, Any]:
     except (SafetensorError, OSError, ValueError, AttributeError, TypeError) as error:
         raise DamagedWeights(f"{path} is not a readable .safetensors file: {error}") from None
     for key, array in arrays.items():
-        if key in hashes and paths.leaf_hash(array) != hashes[key]:
+        if key in hashes and trees.leaf_hash(array) != hashes[key]:
             raise DamagedWeights(f"{path} is damaged: {key} differs from its stored hash")
     try:
-        return paths.unflatten(arrays)
+        return trees.unflatten(arrays)
     except ValueError as error:
         raise DamagedWeights(f"{path} is not a file of weights: {error}") from None
 
 
 def save_npz(tree: Mapping[str, Any], path: str | Path) -> None:
     """Write nested arrays by their paths, complete or not at all."""
-    arrays: dict[str, Any] = {k: np.asarray(v) for k, v in paths.leaves(tree).items()}
+    arrays: dict[str, Any] = {k: np.asarray(v) for k, v in trees.leaves(tree).items()}
 
     def write(beside: Path) -> None:
         with beside.open("wb") as file:  # a name without .npz would be lengthened
@@ -127,7 +127,7 @@ def load_npz(path: str | Path) -> dict[str, Any]:
                     raise ValueError(f"the array {name!r} is there twice")
                 with archive.open(entry) as file:
                     arrays[name] = read_npy(file, entry.file_size, name, _NUMBERS)
-        return paths.unflatten(arrays)
+        return trees.unflatten(arrays)
     except DamagedWeights:
         raise
     except ZIP_ERRORS as error:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from cnnjax.storage import write_bytes
+from cnnjax.core.storage import write_bytes
 from cnnjax.weights.archives import read_member
 from cnnjax.weights.guarded import read_guarded
 from cnnjax.weights.keras_config import MAX_BYTES, described, layers_of_config

@@ -82,7 +82,7 @@ def cnnjax_bytes(images: np.ndarray) -> Callable[[], object]:
     import jax
 
     import cnnjax as cj
-    from cnnjax import rng
+    from cnnjax.core import rng
 
     cj.configure_runtime()
     config = cj.augment.Augment(

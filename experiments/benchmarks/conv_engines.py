@@ -20,11 +20,11 @@ import numpy as np
 import tyro
 
 import cnnjax as cj
+from cnnjax.core.runtime import visible_cores
 from cnnjax.models.graph import trace
 from cnnjax.models.registry import build
 from cnnjax.nn import Conv2D, conv2d, winograd
 from cnnjax.nn.conv import Padding, as_pair, auto_engine, resolve_padding
-from cnnjax.runtime import visible_cores
 from experiments.benchmarks import peers
 
 # Batch and arguments of each net.

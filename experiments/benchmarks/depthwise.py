@@ -20,11 +20,11 @@ import numpy as np
 import tyro
 
 import cnnjax as cj
+from cnnjax.core.runtime import visible_cores
 from cnnjax.models.graph import trace
 from cnnjax.models.registry import build
 from cnnjax.nn import DepthwiseConv2D, SeparableConv2D, conv_engine, depthwise_conv2d
 from cnnjax.nn.conv import as_pair
-from cnnjax.runtime import visible_cores
 from experiments.benchmarks import peers
 from experiments.benchmarks.conv_engines import Conv
 

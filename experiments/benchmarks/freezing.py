@@ -21,7 +21,7 @@ import numpy as np
 import tyro
 
 import cnnjax as cj
-from cnnjax.runtime import visible_cores
+from cnnjax.core.runtime import visible_cores
 from cnnjax.training import TrainState, make_optimizer, make_train_step
 from cnnjax.transfer import Head, base_layers, layers_before, replace_head
 from experiments.benchmarks import peers

@@ -23,9 +23,9 @@ import numpy as np
 import tyro
 
 import cnnjax as cj
-from cnnjax.nn import im2col
+from cnnjax.core.runtime import visible_cores
+from cnnjax.nn import numpy_reference
 from cnnjax.nn.conv import as_pair, resolve_padding
-from cnnjax.runtime import visible_cores
 from experiments.benchmarks import peers
 from experiments.benchmarks.conv_engines import Conv, program
 
@@ -89,7 +89,7 @@ def by_hand(
     strides = as_pair(conv.strides, "strides")
     pads = resolve_padding(conv.padding, conv.inputs[1:3], conv.kernel[:2], strides)
     bias = np.zeros(kernel.shape[3], kernel.dtype)
-    outputs, backward = im2col.conv2d(inputs, kernel, bias, strides, pads)
+    outputs, backward = numpy_reference.conv2d(inputs, kernel, bias, strides, pads)
     return outputs, backward(cotangent)
 
 

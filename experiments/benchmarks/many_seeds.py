@@ -24,7 +24,7 @@ import numpy as np
 import tyro
 
 import cnnjax as cj
-from cnnjax.runtime import visible_cores
+from cnnjax.core.runtime import visible_cores
 from cnnjax.training import TrainState, make_optimizer, make_train_step
 from experiments.benchmarks import peers
 

@@ -12,9 +12,10 @@ import pytest
 from scipy import stats
 
 import cnnjax as cj
-from cnnjax import metrics, rng
+from cnnjax import metrics
 from cnnjax.augment import Augment, for_batch, mix
-from cnnjax.config import AugmentConfig
+from cnnjax.augment.config import AugmentConfig
+from cnnjax.core import rng
 from cnnjax.training import TrainState, make_train_step
 
 KEY = rng.stream(0, "augment")

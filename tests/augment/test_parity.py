@@ -11,7 +11,7 @@ import pytest
 from scipy import ndimage
 
 from cnnjax.augment import Parameters, draw, transform
-from cnnjax.config import FILL_MODES, AugmentConfig
+from cnnjax.augment.config import FILL_MODES, AugmentConfig
 
 # Keras calls SciPy through a module that SciPy has moved.
 pytestmark = pytest.mark.filterwarnings("ignore:Please import `affine_transform`")

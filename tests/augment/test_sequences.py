@@ -12,8 +12,8 @@ import pytest
 from scipy import stats
 
 import cnnjax as cj
-from cnnjax import rng
 from cnnjax.augment import Augment, Chain, Jitter, WindowWarp, WordDropout, for_batch, warp
+from cnnjax.core import rng
 from cnnjax.training import TrainState, make_train_step
 
 KEY = rng.stream(0, "augment")

@@ -7,7 +7,7 @@ import pytest
 
 import cnnjax as cj
 from cnnjax.data import load_series, read_idx, scan_folder
-from cnnjax.weights.reading import read_weights
+from cnnjax.weights.read import read_weights
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import pytest
 from flax import linen
 
 import cnnjax as cj
-from cnnjax.checks import channels_first
+from cnnjax.core.checks import channels_first
 
 SECOND = r"have their channels second, .* give np\.moveaxis\((images|inputs), 1, -1\)"
 FIRST = r"its channels first, .* np\.moveaxis"

@@ -15,9 +15,9 @@ import raw_files
 
 import cnnjax as cj
 from cnnjax.cli import main
+from cnnjax.core.download import DownloadError
 from cnnjax.data.prepare import RECIPES, RawFile, building, photos, prepare, raw
-from cnnjax.download import DownloadError
-from cnnjax.experiment import load_data
+from cnnjax.recipes import load_data
 from experiments import cats_vs_dogs
 
 NAME = "cats_vs_dogs_small"

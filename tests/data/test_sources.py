@@ -18,6 +18,7 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
+from cnnjax.core.runtime import cache_directory
 from cnnjax.data import (
     DataNotFound,
     how_to_get,
@@ -25,11 +26,9 @@ from cnnjax.data import (
     prepared_names,
     read_idx,
     reload,
-    tfds,
     tfds_directory,
-    tfds_pictures,
 )
-from cnnjax.runtime import cache_directory
+from cnnjax.data.readers import tfds, tfds_images
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (6, 8, 8), dtype=np.uint8)
 LABELS = np.arange(6) % 3
@@ -123,8 +122,8 @@ def test_pictures_stored_with_losses_are_called_so(tfds_dir):
     # The CIFAR-10 at hand was stored as JPEG by its source; MNIST is exact.
     if not (tfds_dir / "cifar10").is_dir():
         pytest.skip(f"needs real data: no {tfds_dir / 'cifar10'}")
-    assert tfds_pictures.tfds_split(tfds_dir, "cifar10", "test").name == "cifar10 3.0.2 test, JPEG"
-    assert tfds_pictures.tfds_split(tfds_dir, "mnist", "test").name == "mnist 3.0.1 test"
+    assert tfds_images.tfds_split(tfds_dir, "cifar10", "test").name == "cifar10 3.0.2 test, JPEG"
+    assert tfds_images.tfds_split(tfds_dir, "mnist", "test").name == "mnist 3.0.1 test"
 
 
 # Data that is not there.
@@ -368,7 +367,7 @@ def test_npz_files_with_malformed_members_are_named(tmp_path, entries, message):
 
 
 def test_a_bomb_is_not_unpacked(tmp_path, monkeypatch):
-    monkeypatch.setattr("cnnjax.data.npz._LEAST_BOMB", 1 << 20)
+    monkeypatch.setattr("cnnjax.data.readers.npz._LEAST_BOMB", 1 << 20)
     zeros = np.zeros((6, 1024, 1024), np.uint8)
     np.savez_compressed(tmp_path / "a.npz", x=zeros, y=LABELS)
     with pytest.raises(ValueError, match=r"bytes would unpack to 6,291,.*: it is no data"):
@@ -503,7 +502,7 @@ def test_a_tfds_directory_is_read_without_tensorflow(tiny):
 
 def test_the_second_opening_maps_the_cache(tiny, cache, monkeypatch):
     first = load("pets", data_dir=tiny)
-    monkeypatch.setattr(tfds_pictures, "_decode", None)  # calling it would be an error
+    monkeypatch.setattr(tfds_images, "_decode", None)  # calling it would be an error
     told = []
     again = load("pets", data_dir=tiny, progress=told.append)
     assert isinstance(again.train.images, np.memmap)
@@ -580,7 +579,7 @@ import sys, time
 from pathlib import Path
 import numpy as np
 from cnnjax.data import load
-from cnnjax.data.tfds_pictures import _build_cache, _open_cache, _Pictures
+from cnnjax.data.readers.tfds_images import _build_cache, _open_cache, _Pictures
 
 meeting, me, tiny = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
 images, labels = np.full((50, 8, 8, 1), 7, np.uint8), np.arange(50, dtype=np.int32)
@@ -768,6 +767,6 @@ def test_mnist(tfds_dir):
 
 def test_mnist_is_decoded_once_only(tfds_dir, monkeypatch):
     load("mnist", data_dir=tfds_dir)
-    monkeypatch.setattr(tfds_pictures, "_decode", None)
+    monkeypatch.setattr(tfds_images, "_decode", None)
     monkeypatch.setenv("TFDS_DATA_DIR", os.fspath(tfds_dir))
     assert isinstance(load("mnist").train.images, np.memmap)

@@ -11,12 +11,12 @@ from flax import linen
 from PIL import Image
 
 import cnnjax as cj
-from cnnjax import gallery, nn
+from cnnjax import nn, plot
 from cnnjax.explain import EmptyMap, grad_cam, grad_cam_plus_plus, hires_cam
 from cnnjax.explain.cam import class_maps
-from cnnjax.models.mobilenet import MobileNet
 from cnnjax.models.registry import build
-from cnnjax.models.vgg import VGG16
+from cnnjax.models.zoo.mobilenet import MobileNet
+from cnnjax.models.zoo.vgg import VGG16
 from experiments import parity
 
 RNG = np.random.default_rng(0)
@@ -387,7 +387,7 @@ def mobilenet():
 def test_real_photos():
     model = mobilenet()
     files = sorted((SHARED / "photos").iterdir())
-    heat = np.asarray(grad_cam(model, gallery.read_photos(model, files).inputs))
+    heat = np.asarray(grad_cam(model, plot.read_photos(model, files).inputs))
     assert heat.shape == (10, 224, 224)
     assert np.isfinite(heat).all()
     assert heat.min() >= 0
@@ -398,7 +398,7 @@ def test_real_photos():
 def test_dog_and_cat_in_one_picture():
     model = mobilenet()
     dog, cat = (75, 10, 168, 140), (40, 120, 205, 222)
-    photo = gallery.read_photos(model, [SHARED / "photos" / "bull_mastiff_and_tabby.png"])
+    photo = plot.read_photos(model, [SHARED / "photos" / "bull_mastiff_and_tabby.png"])
     x = jnp.concatenate([photo.inputs, photo.inputs])
     heat = grad_cam(model, x, target=["bull_mastiff", "tabby"])
     right = cj.explain.pointing_game(heat, [dog, cat])

@@ -6,7 +6,8 @@ import pytest
 from flax import linen
 
 import cnnjax as cj
-from cnnjax import nn, rng
+from cnnjax import nn
+from cnnjax.core import rng
 from cnnjax.explain import DeadFilters, class_patterns
 from cnnjax.models.registry import build
 

@@ -7,11 +7,11 @@ import pytest
 from flax import linen
 
 import cnnjax as cj
-from cnnjax import rng
+from cnnjax.core import rng
 from cnnjax.explain import DeadFilters, ascent, dead_filters, filter_patterns, filters
 from cnnjax.explain.cut import Cut, cut_at
 from cnnjax.explain.filters import find_patterns
-from cnnjax.models.modes import Static
+from cnnjax.models.modules import Static
 
 SIZE = 12
 

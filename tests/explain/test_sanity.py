@@ -12,6 +12,7 @@ from skimage.metrics import structural_similarity as skimage_ssim
 
 import cnnjax as cj
 from cnnjax import explain
+from cnnjax.core import trees
 from cnnjax.explain.faithfulness import blurred, order
 from cnnjax.explain.sanity import layer_groups, with_layers_of
 from cnnjax.models.registry import build
@@ -71,7 +72,7 @@ def test_layer_groups_are_all_layers_from_the_top():
     assert groups[1][:2] == ["conv_pw_13", "conv_pw_13_bn"]
     assert groups[-1][-2:] == ["conv1", "conv1_bn"]
     names = [name for group in groups for name in group]
-    owners = {path.rpartition("/")[0] for path in cj.paths.flatten(model.params)}
+    owners = {path.rpartition("/")[0] for path in trees.flatten(model.params)}
     assert sorted(names) == sorted(owners)
     assert len(layer_groups(model, 100)) == 28
     assert len(layer_groups(model, 1)) == 1

@@ -9,9 +9,9 @@ import pytest
 from flax import linen
 
 import cnnjax as cj
-from cnnjax import gallery
+from cnnjax import plot
 from cnnjax.data import Vocabulary, from_texts
-from cnnjax.data.text import template_samples, words_of
+from cnnjax.data.texts import template_samples, words_of
 from cnnjax.explain import EmptyMap, top_ngrams, word_cam, word_occlusion
 from cnnjax.models.registry import build
 from cnnjax.nn import Conv1D, Dense, Embedding, GlobalMaxPooling1D
@@ -217,13 +217,13 @@ def test_what_cannot_be_explained_is_named(make, message):
 def test_texts_are_drawn(trained, tmp_path):
     model, test, samples = trained
     texts = [samples[0].text, "a film of zzz words"]
-    file = gallery.draw_words(model, texts, tmp_path, "conv1")
+    file = plot.draw_words(model, texts, tmp_path, "conv1")
     stored = np.load(tmp_path / "words.npz")
     assert file == tmp_path / "words.png"
     assert file.stat().st_size > 5_000
     np.testing.assert_array_equal(stored["heat"], word_cam(model, texts, "conv1"))
     assert stored["classes"].tolist()[0] == samples[0].label
-    by_numbers = gallery.draw_words(model, test.images[:1], tmp_path, name="covered")
+    by_numbers = plot.draw_words(model, test.images[:1], tmp_path, name="covered")
     np.testing.assert_array_equal(
         np.load(by_numbers.with_suffix(".npz"))["heat"], word_occlusion(model, test.images[:1])
     )
@@ -233,7 +233,7 @@ def test_a_long_text_is_cut_where_it_is_coldest():
     words = [f"w{i}" for i in range(400)]
     heat = np.zeros(400)
     heat[250] = 1
-    figure = gallery.coloured_words([(words, heat)], ["long"])
+    figure = plot.coloured_words([(words, heat)], ["long"])
     shown = [text.get_text() for text in figure.axes[0].texts]
     assert shown[0] == "long"
     assert "w250" in shown

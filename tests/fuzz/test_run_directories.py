@@ -15,12 +15,13 @@ import numpy as np
 import pytest
 
 import cnnjax as cj
-from cnnjax import report, reproduction
 from cnnjax.core.reading import parse_json
-from cnnjax.results import collect
+from cnnjax.recipes import reproduce
+from cnnjax.runs import report
+from cnnjax.runs.directory import with_defaults
+from cnnjax.runs.results import collect
+from cnnjax.runs.seal import ENDED_WITH, ID, SEAL
 from cnnjax.training import CheckpointError, RunDirectory, RunError
-from cnnjax.training.record import with_defaults
-from cnnjax.training.seal import ENDED_WITH, ID, SEAL
 
 FILES = ("config.json", "run.json", "metrics.jsonl", "model.json")
 ERRORS = (RunError, CheckpointError, cj.models.UnreadableModel)
@@ -93,7 +94,7 @@ def resumed(run: Path) -> bool:
 def reproduced(run: Path) -> bool:
     """Whether the training would begin without a word of what is not as it was."""
     named: list[str] = []
-    circumstances, fit = reproduction._circumstances, reproduction.fit
+    circumstances, fit = reproduce._circumstances, reproduce.fit
 
     def keep(*arguments: Any) -> list[str]:
         named.extend(circumstances(*arguments))
@@ -102,13 +103,13 @@ def reproduced(run: Path) -> bool:
     def reached(*arguments: Any, **more: Any) -> None:
         raise ReadAll
 
-    reproduction._circumstances, reproduction.fit = keep, reached  # type: ignore[assignment]
+    reproduce._circumstances, reproduce.fit = keep, reached  # type: ignore[assignment]
     try:
         cj.reproduce(run, verbose=False)
     except ReadAll:
         return not named
     finally:
-        reproduction._circumstances, reproduction.fit = circumstances, fit
+        reproduce._circumstances, reproduce.fit = circumstances, fit
     return True
 
 

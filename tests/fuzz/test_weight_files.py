@@ -24,7 +24,7 @@ import pytest
 from keras import layers
 
 import cnnjax as cj
-from cnnjax import paths
+from cnnjax.core import trees
 from cnnjax.models import WeightsDoNotFit
 from cnnjax.weights import DamagedWeights, guarded, hdf5_child
 
@@ -117,7 +117,7 @@ def sound(tmp_path_factory):
     for suffix in ("npz", "safetensors", "weights.h5"):
         cj.export_weights(model, folder / f"m.{suffix}")
     content = {suffix: (folder / f"m.{suffix}").read_bytes() for suffix in FORMATS}
-    return content, paths.flatten(model.params)
+    return content, trees.flatten(model.params)
 
 
 def mlp(path):
@@ -284,7 +284,7 @@ def check(path, base):
     assert len(text) < 5_000
     if outcome != "loaded":
         return outcome
-    loaded = paths.flatten(model.params)
+    loaded = trees.flatten(model.params)
     assert {k: v.shape for k, v in loaded.items()} == {k: v.shape for k, v in base.items()}
     for name, array in loaded.items():
         assert np.isfinite(array).all()
@@ -323,7 +323,7 @@ def test_sound_files_are_loaded(suffix, sound, tmp_path):
     content, base = sound
     path = tmp_path / f"m.{suffix}"
     path.write_bytes(content[suffix])
-    loaded = paths.flatten(mlp(path).params)
+    loaded = trees.flatten(mlp(path).params)
     assert all(np.array_equal(loaded[name], base[name]) for name in base)
 
 

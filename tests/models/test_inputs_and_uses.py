@@ -11,7 +11,7 @@ from keras import layers
 
 import cnnjax as cj
 from cnnjax.models import WeightsDoNotFit
-from cnnjax.models.pretrained import OtherInputs
+from cnnjax.models.pretrained.fill import OtherInputs
 
 SHAPE = (28, 28, 1)
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from flax import linen
 
-from cnnjax import nn, paths, rng
+from cnnjax import nn
+from cnnjax.core import rng, trees
 from cnnjax.models import Model, ModelSpec, create_model
 
 IMAGES = np.random.default_rng(0).random((4, 8, 8, 2), np.float32)
@@ -69,16 +70,16 @@ def test_layers_are_named_by_their_paths():
 def test_parameters_are_those_of_the_stream():
     key = rng.stream(7, "parameters")
     expected = Nested([4, 5]).init({"params": key, "dropout": key}, jnp.zeros((1, 8, 8, 2)))
-    found = paths.flatten(nested(seed=7).variables)
+    found = trees.flatten(nested(seed=7).variables)
     assert {k: v.tolist() for k, v in found.items()} == {
-        k: v.tolist() for k, v in paths.flatten(expected).items()
+        k: v.tolist() for k, v in trees.flatten(expected).items()
     }
-    assert paths.tree_hash(nested(seed=8).params) != paths.tree_hash(nested(seed=7).params)
+    assert trees.tree_hash(nested(seed=8).params) != trees.tree_hash(nested(seed=7).params)
 
 
 def test_a_model_may_be_made_within_a_program():
     made = jax.jit(lambda: nested(seed=7).variables)()
-    assert paths.tree_hash(made) == paths.tree_hash(nested(seed=7).variables)
+    assert trees.tree_hash(made) == trees.tree_hash(nested(seed=7).variables)
 
 
 def test_training_draws_dropout_and_updates_the_statistics():
@@ -134,7 +135,7 @@ def test_frozen_statistics_stay_and_are_used(given):
     expected = 0.01 * normalised.mean(axis=(0, 1, 2))
     np.testing.assert_allclose(partly["batch_stats"]["norm2"]["mean"], expected, rtol=1e-4)
     logits, whole = train(("norm*",))
-    assert paths.tree_hash(whole) == paths.tree_hash(state)
+    assert trees.tree_hash(whole) == trees.tree_hash(state)
     evaluated = model.functions().apply(model.params, state, IMAGES)
     np.testing.assert_allclose(logits, evaluated, rtol=1e-6)
 

@@ -8,7 +8,7 @@ from keras import layers
 
 import cnnjax as cj
 from cnnjax.models import WeightsDoNotFit
-from cnnjax.models.pretrained import OtherActivations
+from cnnjax.models.pretrained.fill import OtherActivations
 
 SHAPE = (28, 28, 1)
 

@@ -10,7 +10,8 @@ import pytest
 from keras import layers
 from scipy import stats
 
-from cnnjax import metrics, paths
+from cnnjax import metrics
+from cnnjax.core import trees
 from cnnjax.models import BUILDERS, create_model, load_model, save, summary
 
 # Those of ImageNet are in test_backbones.py.
@@ -152,8 +153,8 @@ def test_every_parameter_is_trained(name):
         logits, _ = model.functions().apply_train(params, {}, inputs(name), jax.random.key(0))
         return metrics.softmax_cross_entropy(logits, labels).mean()
 
-    gradients = paths.flatten(jax.jit(jax.grad(loss))(model.params))
-    assert list(gradients) == list(paths.flatten(model.params))
+    gradients = trees.flatten(jax.jit(jax.grad(loss))(model.params))
+    assert list(gradients) == list(trees.flatten(model.params))
     still = [path for path, g in gradients.items() if not np.isfinite(g).all() or not g.any()]
     assert not still
 
@@ -167,13 +168,13 @@ def test_layers_are_kerass_in_name_shape_and_size(name):
     assert [row.output_shape for row in rows] == [layer.output.shape[1:] for layer in oracle.layers]
     assert [row.parameters for row in rows] == [layer.count_params() for layer in oracle.layers]
     shapes = {f"{layer.name}/{w.name}": w.shape for layer in oracle.layers for w in layer.weights}
-    assert {path: leaf.shape for path, leaf in paths.flatten(model.params).items()} == shapes
+    assert {path: leaf.shape for path, leaf in trees.flatten(model.params).items()} == shapes
 
 
 def with_kerass_weights(name):
     """Our model and Keras' with the same weights; biases are not zero."""
     rng = np.random.default_rng(1)
-    params = paths.map_flat(
+    params = trees.map_flat(
         lambda path, leaf: (
             leaf
             if path.endswith("kernel")
@@ -246,8 +247,8 @@ def test_gradients_equal_kerass():
 @pytest.mark.parametrize("name", ALL)
 def test_parameters_are_a_function_of_the_seed(name):
     model, again, other = create(name), create_model(name, seed=0), create(name, seed=1)
-    assert paths.tree_hash(again.variables) == paths.tree_hash(model.variables)
-    ours, theirs = paths.flatten(model.params), paths.flatten(other.params)
+    assert trees.tree_hash(again.variables) == trees.tree_hash(model.variables)
+    ours, theirs = trees.flatten(model.params), trees.flatten(other.params)
     for path, leaf in ours.items():
         assert leaf.dtype == jnp.float32
         assert bool((leaf != theirs[path]).any()) == path.endswith("kernel")

@@ -13,7 +13,7 @@ import pytest
 from flax import linen
 
 import cnnjax as cj
-from cnnjax import paths
+from cnnjax.core import trees
 from cnnjax.models import Model
 from cnnjax.training import TrainState, make_train_step
 
@@ -155,7 +155,7 @@ def moves(model: Model) -> bool:
     apply_train = jax.jit(model.functions().apply_train)
     first, state = apply_train(model.params, model.state, IMAGES, KEY)
     second, _ = apply_train(model.params, model.state, IMAGES, jax.random.key(4))
-    changed = paths.tree_hash(state) != paths.tree_hash(model.state)
+    changed = trees.tree_hash(state) != trees.tree_hash(model.state)
     return changed or first.tolist() != second.tolist()
 
 
@@ -246,7 +246,7 @@ def test_every_layer_must_be_reached_or_named(module, layer):
         Model.from_module(module, (4, 4, 2))
     model = Model.from_module(module, (4, 4, 2), unswitched=(layer.partition("/")[0],))
     _, state = model.functions().apply_train(model.params, model.state, IMAGES, KEY)
-    assert paths.tree_hash(state) == paths.tree_hash(model.state)
+    assert trees.tree_hash(state) == trees.tree_hash(model.state)
     assert moves(model)
     with pytest.raises(ValueError, match="unswitched='blok' names no BatchNorm or Dropout"):
         Model.from_module(module, (4, 4, 2), unswitched=("blok",))
@@ -404,7 +404,7 @@ class Rows(linen.Module):
 def test_an_axis_that_the_module_makes_itself_is_kept(axis):
     model = Model.from_module(Rows(axis), (4, 4, 2))
     _, state = model.functions().apply_train(model.params, model.state, IMAGES, KEY)
-    (mean,) = (leaf for path, leaf in paths.leaves(state).items() if path.endswith("/mean"))
+    (mean,) = (leaf for path, leaf in trees.leaves(state).items() if path.endswith("/mean"))
     np.testing.assert_allclose(mean, 0.5 * IMAGES.mean((0, 1, 2)), rtol=1e-5)
 
 

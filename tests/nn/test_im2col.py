@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from jax import lax
 
 import cnnjax as cj
-from cnnjax.nn import im2col as reference
-from cnnjax.nn.im2col import (
+from cnnjax.nn import numpy_reference as reference
+from cnnjax.nn.numpy_reference import (
     col2im,
     conv2d,
     dense,

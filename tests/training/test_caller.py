@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from commands import ROOT
 
-from cnnjax.training.caller import state_of
+from cnnjax.runs.caller import state_of
 
 
 def git(folder: Path, *arguments: str) -> None:

@@ -35,7 +35,7 @@ try:
 except cj.training.Interrupted:
     raise SystemExit(3)
 assert all(len(leaf.devices()) == 1 for leaf in __import__("jax").tree.leaves(run.model.variables))
-np.savez(directory + ".npz", **cj.paths.flatten(run.model.variables))
+np.savez(directory + ".npz", **cj.core.trees.flatten(run.model.variables))
 print(json.dumps({"hash": run.parameter_hash, **run.metrics}))
 """
 

@@ -16,10 +16,11 @@ import pytest
 from commands import after_every_dispatch
 
 import cnnjax as cj
-from cnnjax import metrics, paths
+from cnnjax import metrics
+from cnnjax.core import trees
+from cnnjax.runs.seal import sealed
 from cnnjax.training import FrozenLayersMoved, Interrupted, TrainState, make_train_step, shared
 from cnnjax.training.freezing import frozen_hash
-from cnnjax.training.seal import sealed
 from cnnjax.transfer import Head, base_layers, layers_before, replace_head
 
 Arrays = tuple[np.ndarray, np.ndarray]
@@ -31,7 +32,7 @@ def model() -> cj.Model:
         "mobilenet", alpha=0.25, include_top=False, pooling="avg", input_shape=(32, 32, 3)
     )
     # Larger scales, so that the features are no zeros.
-    louder = paths.map_flat(
+    louder = trees.map_flat(
         lambda path, leaf: 4.5 * leaf if path.endswith("gamma") else leaf, base.variables
     )
     return replace_head(base.replace(variables=louder), Head(2))
@@ -62,7 +63,7 @@ def fit(directory: Path | None = None, **changes: Any) -> cj.Run:
 
 def moved(run: cj.Run) -> set[str]:
     """Layers of which anything changed, and of those that are trained all has to."""
-    before, after = (paths.flatten(m.variables) for m in (model(), run.model))
+    before, after = (trees.flatten(m.variables) for m in (model(), run.model))
     changed = {p for p in before if not np.array_equal(before[p], after[p])}
     layers = {path.split("/")[1] for path in changed}
     still = {p for p in before if p not in changed and p.split("/")[1] in layers}
@@ -105,10 +106,10 @@ def test_the_record_proves_it(tmp_path: Path) -> None:
 
 def test_the_hash_covers_parameters_and_statistics_of_frozen_layers_only() -> None:
     whole = frozen_hash(model().variables, FROZEN)
-    flat = paths.flatten(model().variables)
+    flat = trees.flatten(model().variables)
 
     def with_changed(path: str) -> str:
-        return frozen_hash(paths.unflatten({**flat, path: flat[path] + 1e-6}), FROZEN)
+        return frozen_hash(trees.unflatten({**flat, path: flat[path] + 1e-6}), FROZEN)
 
     for path in ("params/conv1/kernel", "batch_stats/conv_pw_12_bn/moving_mean"):
         assert with_changed(path) != whole
@@ -162,9 +163,9 @@ def test_a_layer_that_moved_all_the_same_fails_the_run(
         def moving(state: TrainState, one: Any) -> Any:
             state, sums = step(state, one)
             if where == "parameters":
-                changed = dataclasses.replace(state, params=paths.map_flat(nudge, state.params))
+                changed = dataclasses.replace(state, params=trees.map_flat(nudge, state.params))
             else:
-                changed = dataclasses.replace(state, state=paths.map_flat(nudge, state.state))
+                changed = dataclasses.replace(state, state=trees.map_flat(nudge, state.state))
             return changed, sums
 
         return moving
@@ -217,8 +218,8 @@ def reference_gradients() -> dict[str, jax.Array]:
         logits, _ = net.functions(FROZEN).apply_train(params, net.state, x, jax.random.key(0))
         return metrics.softmax_cross_entropy(logits, jnp.asarray(one["label"])).mean()
 
-    flat = paths.flatten(jax.jit(jax.grad(mean_loss))(net.params))
-    return {p: g for p, g in flat.items() if not any(paths.matches(p, f) for f in FROZEN)}
+    flat = trees.flatten(jax.jit(jax.grad(mean_loss))(net.params))
+    return {p: g for p, g in flat.items() if not any(trees.matches(p, f) for f in FROZEN)}
 
 
 @pytest.mark.slow
@@ -231,7 +232,7 @@ def test_norm_and_clipping_are_those_of_the_trained_part() -> None:
     step = jax.jit(make_train_step(model(), None, optimizer, FROZEN, log_gradients=True))
     after, sums = step(state, batch())
     assert float(sums["gradient_norm"] / sums["count"]) == pytest.approx(norm, rel=1e-3)
-    taken = paths.flatten(jax.tree.map(lambda a, b: a - b, state.params, after.params))
+    taken = trees.flatten(jax.tree.map(lambda a, b: a - b, state.params, after.params))
     taken = {path: change for path, change in taken.items() if np.any(change)}
     assert set(taken) == set(gradients)
     largest = max(float(jnp.abs(g).max()) for g in gradients.values())

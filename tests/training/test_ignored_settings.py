@@ -16,9 +16,9 @@ from optax import contrib
 
 import cnnjax as cj
 from cnnjax.augment import Augment
-from cnnjax.config import AugmentConfig, TrainingConfig
+from cnnjax.augment.config import AugmentConfig
+from cnnjax.config import OPTIMIZER_SETTINGS, TrainingConfig
 from cnnjax.training import TrainState, make_train_step
-from cnnjax.training.optim import OPTIMIZER_SETTINGS
 
 Arrays = tuple[np.ndarray, np.ndarray]
 

@@ -17,11 +17,11 @@ from commands import python, start
 from modules import Convnet
 
 import cnnjax as cj
-from cnnjax import paths
 from cnnjax.augment import Augment
 from cnnjax.config import TrainingConfig
+from cnnjax.core import trees
 from cnnjax.data import Dataset, Loader, Splits, from_arrays
-from cnnjax.training import NonFiniteLoss, Run, dispatch, progress
+from cnnjax.training import NonFiniteLoss, Run, dispatch, epoch_bar
 
 Arrays = tuple[np.ndarray, np.ndarray]
 # 96 squares in batches of 8: 12 steps an epoch.
@@ -99,7 +99,7 @@ def test_loop_and_scan_agree_to_rounding(squares: Arrays, chunk: int) -> None:
     scan = fit(part, settings(**config, steps_per_dispatch=chunk), model)
     for key in loop.history.keys() - {"seconds", "images_per_second", "waiting"}:
         np.testing.assert_allclose(scan.history[key], loop.history[key], rtol=1e-4, err_msg=key)
-    ours, theirs = (paths.flatten(run.model.variables) for run in (scan, loop))
+    ours, theirs = (trees.flatten(run.model.variables) for run in (scan, loop))
     for path in ours:
         np.testing.assert_allclose(ours[path], theirs[path], rtol=1e-3, atol=1e-5, err_msg=path)
     assert scan.best_epoch == loop.best_epoch
@@ -150,14 +150,14 @@ def test_another_seed_of_the_training_alone_differs(squares: Arrays) -> None:
 
 def test_the_parameter_hash_is_that_of_the_models_variables(squares: Arrays) -> None:
     run = fit(squares)
-    assert run.parameter_hash == paths.tree_hash(run.model.variables)
+    assert run.parameter_hash == trees.tree_hash(run.model.variables)
 
 
 def test_the_model_given_is_not_changed_and_can_be_trained_again(squares: Arrays) -> None:
     model = mlp()
-    before = paths.tree_hash(model.variables)
+    before = trees.tree_hash(model.variables)
     first, second = fit(squares, model=model), fit(squares, model=model)
-    assert paths.tree_hash(model.variables) == before
+    assert trees.tree_hash(model.variables) == before
     assert first.parameter_hash == second.parameter_hash != before
 
 
@@ -187,7 +187,7 @@ def test_the_best_model_is_the_result_and_what_is_loaded(squares: Arrays, tmp_pa
     assert run.best_epoch == int(np.argmin(losses)) + 1 < 5
     assert losses[-1] > losses.min()
     assert run.metrics["val_loss"] == pytest.approx(losses.min(), rel=1e-6)
-    assert paths.tree_hash(cj.load(tmp_path / "run").variables) == run.parameter_hash
+    assert trees.tree_hash(cj.load(tmp_path / "run").variables) == run.parameter_hash
 
 
 def test_the_best_model_is_the_same_without_a_directory(squares: Arrays, tmp_path: Path) -> None:
@@ -213,7 +213,7 @@ def test_without_a_monitor_the_last_model_is_the_result(squares: Arrays, tmp_pat
     assert run.best_epoch == 4
     assert run.metrics["val_loss"] == pytest.approx(run.history["val_loss"][-1], rel=1e-6)
     assert run.history["val_loss"][-1] > run.history["val_loss"].min()
-    assert paths.tree_hash(cj.load(tmp_path / "run").variables) == run.parameter_hash
+    assert trees.tree_hash(cj.load(tmp_path / "run").variables) == run.parameter_hash
 
 
 def test_without_validation_data_the_last_model_is_the_result(squares: Arrays) -> None:
@@ -283,7 +283,7 @@ def test_frozen_layers_come_out_as_they_went_in(squares: Arrays) -> None:
     for tree in ("params", "batch_stats"):
         before, after = model.variables[tree], run.model.variables[tree]
         for layer in before:
-            same = paths.tree_hash(before[layer]) == paths.tree_hash(after[layer])
+            same = trees.tree_hash(before[layer]) == trees.tree_hash(after[layer])
             assert same is (layer != "logits"), f"{tree}/{layer}"
 
 
@@ -331,8 +331,8 @@ def test_a_progress_bar_changes_no_bit(
     chunk: int,
 ) -> None:
     wanted = fit(squares, settings(steps_per_dispatch=chunk))
-    monkeypatch.setattr(progress, "_terminal", lambda: True)
-    monkeypatch.setattr(progress, "_REDRAW_SECONDS", -1.0)
+    monkeypatch.setattr(epoch_bar, "_terminal", lambda: True)
+    monkeypatch.setattr(epoch_bar, "_REDRAW_SECONDS", -1.0)
     run = fit(squares, settings(steps_per_dispatch=chunk), verbose=True)
     assert run.parameter_hash == wanted.parameter_hash
     assert run.history["loss"].tolist() == wanted.history["loss"].tolist()
@@ -356,7 +356,7 @@ def test_nan_is_reported_with_its_step_and_the_last_good_checkpoint_remains(
     with pytest.raises(NonFiniteLoss, match=message + re.escape(str(tmp_path))):
         fit(squares, config, optimizer=breaks_at(20), directory=tmp_path / "run")
     good = fit(squares, settings(epochs=1, steps_per_dispatch=chunk), optimizer=breaks_at(20))
-    assert paths.tree_hash(cj.load(tmp_path / "run").variables) == good.parameter_hash
+    assert trees.tree_hash(cj.load(tmp_path / "run").variables) == good.parameter_hash
     assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "failed"
     assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 1
 

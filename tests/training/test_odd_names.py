@@ -11,12 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import states
 from flax import linen
 
 import cnnjax as cj
-from cnnjax import paths
+from cnnjax.core import trees
+from cnnjax.runs.checkpoint import Checkpoints
 from cnnjax.training import TrainState, make_train_step
-from cnnjax.training.checkpoint import Checkpoints
 
 
 class Wrapped(linen.Module):
@@ -62,7 +63,7 @@ def same(first: cj.Model, second: cj.Model) -> bool:
 
 
 def test_the_net_has_such_names():
-    names = set(paths.flatten(model().variables))
+    names = set(trees.flatten(model().variables))
     assert {
         "params/a~1b/kernel",
         "params/a/b/kernel",
@@ -76,7 +77,7 @@ def test_the_net_has_such_names():
 def test_training_moves_everything_and_keeps_the_form():
     run = cj.fit(model(), arrays(), config(), verbose=False)
     assert jax.tree.structure(run.model.variables) == jax.tree.structure(model().variables)
-    before, after = paths.flatten(model().variables), paths.flatten(run.model.variables)
+    before, after = trees.flatten(model().variables), trees.flatten(run.model.variables)
     still = {path for path in before if np.array_equal(before[path], after[path])}
     assert not {p for p in still if p.endswith(("kernel", "scale", "~0", "~1u"))}
 
@@ -117,7 +118,7 @@ def test_training_is_that_of_the_module_alone():
 )
 def test_patterns_freeze_them(pattern, held):
     run = cj.fit(model(), arrays(), config(frozen=(pattern,)), verbose=False)
-    before, after = paths.flatten(model().params), paths.flatten(run.model.params)
+    before, after = trees.flatten(model().params), trees.flatten(run.model.params)
     assert {path for path in before if np.array_equal(before[path], after[path])} == held
 
 
@@ -148,7 +149,7 @@ def test_exported_arrays_are_named_by_their_paths(tmp_path, ending):
 
         found = load_file(file)
     wanted = {
-        path.partition("/")[2]: leaf for path, leaf in paths.flatten(model().variables).items()
+        path.partition("/")[2]: leaf for path, leaf in trees.flatten(model().variables).items()
     }
     wanted["/a~1b~0"] = wanted.pop("a~1b~0")  # of no layer
     assert found.keys() == wanted.keys()
@@ -172,7 +173,7 @@ def test_the_summary_counts_them_where_they_belong():
     rows = {row.name: row.parameters for row in cj.summary(model()).rows}
     assert rows["a/b"] == rows["a~1b"] - 4 == 20
     assert sum(rows.values()) == sum(
-        leaf.size for leaf in paths.flatten(model().variables).values()
+        leaf.size for leaf in trees.flatten(model().variables).values()
     )
 
 
@@ -188,9 +189,9 @@ def test_an_empty_dictionary_among_the_variables_survives_steps_and_checkpoints(
     assert jax.tree.structure(after) == jax.tree.structure(state)
     assert after.variables()["params"]["none"] == {"here": {}}
     checkpoints = Checkpoints(tmp_path / "checkpoints")
-    checkpoints.save(after, {})
+    states.save(checkpoints, after, {})
     checkpoints.wait()
-    again, _ = checkpoints.load_state(state)
+    again, _ = states.load(checkpoints, state)
     checkpoints.close()
     assert jax.tree.structure(again) == jax.tree.structure(state)
     assert jax.tree.all(jax.tree.map(np.array_equal, again, after))
@@ -199,5 +200,5 @@ def test_an_empty_dictionary_among_the_variables_survives_steps_and_checkpoints(
 def test_records_name_the_hash_of_what_was_trained(tmp_path):
     run = cj.fit(model(), arrays(), config(), directory=tmp_path, verbose=False)
     record = json.loads(Path(tmp_path, "run.json").read_text())
-    assert record["initial_hash"] == paths.tree_hash(model().variables)
-    assert run.parameter_hash == paths.tree_hash(run.model.variables)
+    assert record["initial_hash"] == trees.tree_hash(model().variables)
+    assert run.parameter_hash == trees.tree_hash(run.model.variables)

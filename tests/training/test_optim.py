@@ -14,8 +14,8 @@ import pytest
 from flax import linen
 
 import cnnjax as cj
-from cnnjax import paths
 from cnnjax.config import TrainingConfig
+from cnnjax.core import trees
 from cnnjax.models.graph import weighted_layers
 from cnnjax.models.registry import build
 from cnnjax.training import learning_rate_factors, make_optimizer, make_schedule
@@ -349,15 +349,15 @@ def test_every_group_is_stepped_as_by_an_optimiser_of_its_own_rate(name: str) ->
             group: make_optimizer(replace(alone, learning_rate=0.1 * factor), 3)
             for group, factor in factors.items()
         },
-        paths.map_flat(
+        trees.map_flat(
             lambda path, _: "bias" if path == "logits/bias" else path.split("/")[0], net().params
         ),
     )
     ours = three_steps(make_optimizer(config, 3, net()), net().params)
     theirs = three_steps(explicit, net().params)
-    for path, leaf in paths.flatten(ours).items():
-        moved = leaf - paths.flatten(net().params)[path]
-        wanted = paths.flatten(theirs)[path] - paths.flatten(net().params)[path]
+    for path, leaf in trees.flatten(ours).items():
+        moved = leaf - trees.flatten(net().params)[path]
+        wanted = trees.flatten(theirs)[path] - trees.flatten(net().params)[path]
         np.testing.assert_allclose(moved, wanted, rtol=1e-4, atol=1e-7, err_msg=path)
 
 
@@ -365,7 +365,7 @@ def test_factors_of_a_backbone_fall_with_the_distance_from_the_output() -> None:
     model = cj.Model.abstract(*build("mobilenet", alpha=0.25))
     factors = learning_rate_factors(TrainingConfig(layer_decay=0.9), model)
     layers = weighted_layers(model)
-    assert set(factors) == set(paths.flatten(model.params))
+    assert set(factors) == set(trees.flatten(model.params))
     for i, layer in enumerate(layers):
         for path in (p for p in factors if p.startswith(f"{layer}/")):
             assert factors[path] == pytest.approx(0.9 ** (len(layers) - 1 - i))

@@ -17,7 +17,7 @@ from jax.extend.core import jaxprs_in_params
 from optax import contrib
 
 import cnnjax as cj
-from cnnjax import paths
+from cnnjax.core import trees
 from cnnjax.training import RunError, TrainState, freeze, make_train_step, refreeze
 
 Arrays = tuple[np.ndarray, np.ndarray]
@@ -188,8 +188,8 @@ def parts(frozen: tuple[str, ...] = FROZEN, optimizer: Any = None, **settings: A
 def kept(variables: Any) -> dict[str, bytes]:
     return {
         path: np.asarray(leaf).tobytes()
-        for path, leaf in paths.flatten(variables).items()
-        if any(paths.matches(path.partition("/")[2], pattern) for pattern in FROZEN)
+        for path, leaf in trees.flatten(variables).items()
+        if any(trees.matches(path.partition("/")[2], pattern) for pattern in FROZEN)
     }
 
 
@@ -211,7 +211,7 @@ def test_every_bit_of_what_is_frozen_stays(how: str) -> None:
         after, _ = run(state, one)
         after, _ = run(after, one)
     assert kept(after.variables()) == wanted
-    flat, old = paths.flatten(after.variables()), paths.flatten(net().variables)
+    flat, old = trees.flatten(after.variables()), trees.flatten(net().variables)
     moved = {p for p in flat if np.asarray(flat[p]).tobytes() != np.asarray(old[p]).tobytes()}
     assert moved == {
         "params/head/bias", "params/head/kernel", "params/norm/scale", "batch_stats/norm/mean",
@@ -390,9 +390,9 @@ def test_a_second_stage_steps_with_the_first_ones_moments(squares: Arrays) -> No
     first = stage(small(), data, frozen=("dense1",), **settings)
     second = stage(first.model, data, opt_state=first.opt_state, **settings)
     anew = stage(first.model, data, **settings)
-    old, new = (paths.flatten(run.model.params) for run in (anew, second))
+    old, new = (trees.flatten(run.model.params) for run in (anew, second))
     moved = {p: np.asarray(b) - np.asarray(a) for (p, a), (_, b) in zip(
-        paths.flatten(small().params).items(), paths.flatten(first.model.params).items(),
+        trees.flatten(small().params).items(), trees.flatten(first.model.params).items(),
         strict=True,
     )}  # fmt: skip
     # By hand: a step of momentum is 0.9 times the last one longer, and of dense1 there is none.

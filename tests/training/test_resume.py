@@ -25,12 +25,11 @@ from commands import after_every_dispatch, python, start, wait_for
 from modules import Convnet
 
 import cnnjax as cj
-from cnnjax import paths
 from cnnjax.augment import Augment
+from cnnjax.core import trees
 from cnnjax.data import Splits, from_arrays
+from cnnjax.runs.checkpoint import Checkpoints
 from cnnjax.training import CheckpointError, Interrupted, Run, RunError
-from cnnjax.training.checkpoint import Checkpoints
-from cnnjax.training.state import TrainState
 
 Arrays = tuple[np.ndarray, np.ndarray]
 TIMING = ("seconds", "images_per_second", "waiting", "seal")
@@ -137,7 +136,7 @@ def assert_same_run(found: Run, wanted: Run) -> None:
     own = found.model.module if found.model.spec.arguments is None else None
     for run in (found, wanted):
         loaded = cj.load(run.directory, module=own)
-        assert paths.tree_hash(loaded.variables) == wanted.parameter_hash
+        assert trees.tree_hash(loaded.variables) == wanted.parameter_hash
 
 
 @contextmanager
@@ -204,14 +203,14 @@ def test_a_resumed_epoch_counts_what_it_took_before(
     squares: Arrays, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     interrupted(squares, tmp_path / "run", after=4)  # at a checkpoint
-    load = Checkpoints.load_state
+    load = Checkpoints.load
 
-    def slow(self: Checkpoints, template: TrainState) -> tuple[TrainState, dict[str, Any]]:
-        state, progress = load(self, template)
+    def slow(self: Checkpoints, step: int | None = None) -> tuple[dict[str, Any], dict[str, Any]]:
+        items, progress = load(self, step)
         assert 0 <= progress["waiting"] < progress["seconds"]
-        return state, {**progress, "seconds": 1000.0, "waiting": 250.0}
+        return items, {**progress, "seconds": 1000.0, "waiting": 250.0}
 
-    monkeypatch.setattr(Checkpoints, "load_state", slow)
+    monkeypatch.setattr(Checkpoints, "load", slow)
     run = fit(squares, tmp_path / "run", resume=True)
     seconds, later = run.history["seconds"]
     assert 1000 < seconds < 1200

@@ -12,7 +12,7 @@ import pytest
 from flax import linen
 
 import cnnjax as cj
-from cnnjax import paths
+from cnnjax.core import trees
 from cnnjax.training import TrainState
 
 
@@ -32,7 +32,7 @@ def model() -> cj.Model:
 def test_holds_the_variables_of_the_model_at_step_zero(model: cj.Model) -> None:
     state = TrainState.create(model, optax.sgd(0.1))
     assert (int(state.step), state.step.dtype) == (0, jnp.int32)
-    assert paths.tree_hash(state.variables()) == paths.tree_hash(model.variables)
+    assert trees.tree_hash(state.variables()) == trees.tree_hash(model.variables)
     assert state.average == {}
     assert jax.tree.structure(state.trained) == jax.tree.structure(model.params)
 
@@ -43,32 +43,32 @@ def test_is_a_pytree_whose_leaves_survive_a_round_trip(model: cj.Model) -> None:
     again = jax.tree.unflatten(treedef, [leaf + 0 for leaf in leaves])
     assert isinstance(again, TrainState)
     assert jax.tree.map(np.shape, again) == jax.tree.map(np.shape, state)
-    assert paths.tree_hash(again.variables()) == paths.tree_hash(model.variables)
+    assert trees.tree_hash(again.variables()) == trees.tree_hash(model.variables)
 
 
 def named(tree: Any) -> set[str]:
-    return {p for p, leaf in paths.flatten(tree).items() if not isinstance(leaf, optax.MaskedNode)}
+    return {p for p, leaf in trees.flatten(tree).items() if not isinstance(leaf, optax.MaskedNode)}
 
 
 def test_all_parameters_are_in_one_tree_and_the_optimiser_knows_only_of_the_trained(
     model: cj.Model,
 ) -> None:
     state = TrainState.create(model, optax.trace(0.9), frozen=("dense", "norm/scale"), average=True)
-    assert paths.tree_hash(state.params) == paths.tree_hash(model.params)
+    assert trees.tree_hash(state.params) == trees.tree_hash(model.params)
     assert named(state.trained) == {"norm/bias", "logits/bias", "logits/kernel"}
     assert named(state.average) == named(state.trained)
     moments = [leaf.shape for leaf in jax.tree.leaves(state.opt_state)]
     assert moments == [leaf.shape for leaf in jax.tree.leaves(state.trained)]
     assert (9, 4) not in moments
-    assert paths.tree_hash(state.variables()) == paths.tree_hash(model.variables)
+    assert trees.tree_hash(state.variables()) == trees.tree_hash(model.variables)
 
 
 def test_its_arrays_are_copies_so_that_a_step_may_donate_them(model: cj.Model) -> None:
-    before = paths.tree_hash(model.variables)
+    before = trees.tree_hash(model.variables)
     state = TrainState.create(model, optax.adam(0.1), average=True)
     double = jax.jit(lambda s: jax.tree.map(lambda x: x * 2, s), donate_argnums=0)
     double(state)
-    assert paths.tree_hash(model.variables) == before
+    assert trees.tree_hash(model.variables) == before
     assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(model.variables))
 
 
@@ -87,7 +87,7 @@ def test_no_two_leaves_share_a_buffer_also_if_the_optimiser_uses_one_twice(
 
 def test_average_starts_at_the_parameters_and_is_what_is_evaluated(model: cj.Model) -> None:
     state = TrainState.create(model, optax.sgd(0.1), frozen=("dense",), average=True)
-    assert paths.tree_hash(state.variables()) == paths.tree_hash(model.variables)
+    assert trees.tree_hash(state.variables()) == trees.tree_hash(model.variables)
     changed = jax.tree.map(jnp.zeros_like, state.average)
     state = TrainState(**{**vars(state), "average": changed})
     evaluated = state.variables()

@@ -14,9 +14,9 @@ import pytest
 from flax import linen
 
 import cnnjax as cj
-from cnnjax import paths
 from cnnjax.augment import Augment
 from cnnjax.config import TrainingConfig
+from cnnjax.core import trees
 from cnnjax.data import Loader
 from cnnjax.training import TrainState, make_eval_step, make_optimizer, make_train_step
 
@@ -142,7 +142,7 @@ def test_a_step_is_a_pure_function(squares: Arrays) -> None:
     model = cj.Model.from_module(Noisy(), (12, 12, 1))
     first, _ = trained(model, [batch_of(squares)] * 3)
     second, _ = trained(model, [batch_of(squares)] * 3)
-    assert paths.tree_hash(first[-1].variables()) == paths.tree_hash(second[-1].variables())
+    assert trees.tree_hash(first[-1].variables()) == trees.tree_hash(second[-1].variables())
 
 
 def test_masked_examples_change_nothing(squares: Arrays) -> None:
@@ -160,7 +160,7 @@ def test_masked_examples_change_nothing(squares: Arrays) -> None:
 def test_a_batch_of_padding_alone_changes_no_parameter(squares: Arrays) -> None:
     batch = {**batch_of(squares), "mask": np.zeros(16, bool)}
     (before, after), sums = trained(small(), [batch])
-    assert paths.tree_hash(after.params) == paths.tree_hash(before.params)
+    assert trees.tree_hash(after.params) == trees.tree_hash(before.params)
     assert sums == [{"loss": 0.0, "accuracy": 0.0, "count": 0.0}]
 
 
@@ -251,14 +251,14 @@ def test_frozen_layers_stay_bitwise_with_their_statistics(
     states, _ = trained(
         model, batches, frozen=frozen, optimizer=optax.adamw(1e-2, weight_decay=0.1)
     )
-    before, after = (paths.flatten(s.variables()) for s in (states[0], states[-1]))
+    before, after = (trees.flatten(s.variables()) for s in (states[0], states[-1]))
 
     def held(path: str) -> bool:
-        return any(paths.matches(path.split("/", 1)[1], pattern) for pattern in frozen)
+        return any(trees.matches(path.split("/", 1)[1], pattern) for pattern in frozen)
 
     still = {k for k in before if held(k)}
     assert {f"batch_stats/{norm}/mean", f"batch_stats/{norm}/var"} <= still
-    assert paths.tree_hash({k: before[k] for k in still}) == paths.tree_hash(
+    assert trees.tree_hash({k: before[k] for k in still}) == trees.tree_hash(
         {k: after[k] for k in still}
     )
     for path in before.keys() - still:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from safetensors.numpy import load_file, save_file
 
-from cnnjax import paths
+from cnnjax.core import trees
 from cnnjax.weights import DamagedWeights, load_safetensors, save_safetensors
 
 DTYPES = st.sampled_from([np.float32, np.float64, np.float16, np.int32, np.uint8, np.bool_])
@@ -24,7 +24,7 @@ TREES = st.dictionaries(NAMES, st.dictionaries(NAMES, ARRAYS, min_size=1, max_si
 def described(tree):
     return {
         path: (str(np.asarray(leaf).dtype), np.shape(leaf), np.asarray(leaf).tobytes())
-        for path, leaf in paths.flatten(tree).items()
+        for path, leaf in trees.flatten(tree).items()
     }
 
 

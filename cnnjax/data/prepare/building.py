@@ -12,20 +12,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from cnnjax.bars import Move, progress_bar
-from cnnjax.data.parts import PARTS
+from cnnjax.core.download import DownloadError, download
+from cnnjax.core.progress import Move, progress_bar
+from cnnjax.core.storage import alone
+from cnnjax.data.errors import DataNotFound
+from cnnjax.data.prepare.known import IN_FOLDERS, RECIPES, check_name, raw_files
 from cnnjax.data.prepare.photos import Photos
 from cnnjax.data.prepare.raw import Contents, Example
-from cnnjax.data.prepare.recipes import IN_FOLDERS, RECIPES, check_name, raw_files
-from cnnjax.data.tfds import (
-    DataNotFound,
-    find_split,
-    in_batches,
-    prepared_versions,
-    tfds_directory,
-)
-from cnnjax.download import DownloadError, download
-from cnnjax.storage import alone
+from cnnjax.data.readers.parts import PARTS
+from cnnjax.data.readers.tfds import find_split, in_batches, prepared_versions, tfds_directory
 
 # Seconds to wait for a server: with the rest, a machine without network is told within five.
 _PATIENCE = 3.0

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cnnjax.data.image_files import UnreadableImage, opened_image
+from cnnjax.data.pixels.image_files import UnreadableImage, opened_image
 from cnnjax.data.prepare.raw import DAMAGED_ZIP, check_size, safe_name
 
 # As Kaggle packs the photos (train/cat.0.jpg) and as Microsoft does (PetImages/Cat/0.jpg).

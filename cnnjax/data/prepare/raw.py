@@ -20,8 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from cnnjax.data.idx import read_idx
-from cnnjax.data.image_files import UnreadableImage, opened_image, png_bytes
+from cnnjax.data.pixels.image_files import UnreadableImage, opened_image, png_bytes
+from cnnjax.data.readers.idx import read_idx
 
 Example = tuple[int | str, dict[str, Any]]  # key, features
 

@@ -1,0 +1,1 @@
+"""CAPTCHAs drawn at random, with the characters at their places as labels."""

@@ -1,0 +1,1 @@
+"""Image files: decoded, resized, checked, kept as a cache of pixels."""

@@ -1,0 +1,1 @@
+"""One format of data a file: folders, tables, NPZ, IDX, TFDS."""

@@ -1,0 +1,1 @@
+"""Time series: tables sorted by their dates, cut into windows."""

@@ -1,0 +1,1 @@
+"""What is known of a model's layers, and changes of them."""

@@ -1,0 +1,1 @@
+"""Weights of files and of ImageNet, matched with a model's layers."""

@@ -1,0 +1,32 @@
+"""Pictures of what is inside a model, for photos in files: PNG files and the arrays behind them."""
+
+from cnnjax.plot.activation_maps import draw_activations
+from cnnjax.plot.contact import contact_sheet
+from cnnjax.plot.exporting import export_examples
+from cnnjax.plot.gradcam import ClassHeat, draw_gradcam
+from cnnjax.plot.images import Photos, read_photos, save_picture, save_pixels
+from cnnjax.plot.method_grid import draw_methods
+from cnnjax.plot.overlays import overlay
+from cnnjax.plot.patterns import draw_classes, draw_filters
+from cnnjax.plot.randomisation import draw_sanity, pointing_table
+from cnnjax.plot.word_colours import coloured_words, draw_words
+
+__all__ = [
+    "ClassHeat",
+    "Photos",
+    "coloured_words",
+    "contact_sheet",
+    "draw_activations",
+    "draw_classes",
+    "draw_filters",
+    "draw_gradcam",
+    "draw_methods",
+    "draw_sanity",
+    "draw_words",
+    "export_examples",
+    "overlay",
+    "pointing_table",
+    "read_photos",
+    "save_picture",
+    "save_pixels",
+]

@@ -1,0 +1,325 @@
+"""Figures; every function returns a matplotlib Figure and touches no global state."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cnnjax.core.storage import write_bytes
+from cnnjax.metrics import quality
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_TRAIN, _VALIDATION = "#1f77b4", "#d95f02"
+
+
+def save(figure: Figure, path: Path, about: Mapping[str, str] | None = None) -> None:
+    """Write a figure as a PNG file, complete or not at all.
+
+    Args:
+        figure: to draw.
+        path: of the file; its folder is made if needed.
+        about: texts that the file keeps, by name.
+
+    Raises:
+        OSError: with the path in its text, as on a full disk.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    buffer = io.BytesIO()  # of a file that cannot be written Pillow says neither name nor reason
+    figure.savefig(buffer, format="png", metadata=dict(about or {}))
+    write_bytes(path, buffer.getbuffer())
+
+
+def smooth(values: Sequence[float] | np.ndarray, factor: float = 0.8) -> np.ndarray:
+    """Exponential moving average, `s_t = f s_{t-1} + (1 - f) v_t`, started at the first value.
+
+    Args:
+        values: [N].
+        factor: f in [0, 1); 0 changes nothing.
+
+    Returns:
+        float64 [N].
+
+    >>> smooth([1.0, 0.0], 0.8).tolist()
+    [1.0, 0.8]
+    """
+    if not 0 <= factor < 1:
+        raise ValueError(f"factor must lie in [0, 1), got {factor}")
+    result = np.array(values, np.float64)
+    for i in range(1, len(result)):
+        result[i] = factor * result[i - 1] + (1 - factor) * result[i]
+    return result
+
+
+def curves(history: Mapping[str, Sequence[float] | np.ndarray], smoothing: float = 0.0) -> Figure:
+    """Loss and accuracy over the epochs: training and, if there is any, validation.
+
+    Args:
+        history: of a run: "epoch", "loss", "accuracy" and perhaps "val_loss", "val_accuracy"; of a
+            model of values "absolute_error" instead of "accuracy".
+        smoothing: factor of `smooth` for the lines, e.g. 0.8; the dots are always the raw values.
+
+    Returns:
+        A figure of two axes.
+    """
+    figure = _figure(10, 3.8)
+    epochs = np.asarray(history["epoch"])
+    for position, metric in enumerate(("loss", quality(history)), start=1):
+        axes = figure.add_subplot(1, 2, position)
+        for key, label, color in (
+            (metric, "training", _TRAIN),
+            (f"val_{metric}", "validation", _VALIDATION),
+        ):
+            if key in history:
+                values = np.asarray(history[key])
+                axes.plot(epochs, values, ".", color=color, alpha=0.5 if smoothing else 1.0)
+                axes.plot(epochs, smooth(values, smoothing), color=color, label=label)
+        axes.set(xlabel="epoch", ylabel=metric.replace("_", " "))
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.grid(alpha=0.3)
+        axes.legend()
+    if smoothing:
+        figure.suptitle(f"lines: exponential moving average, factor {smoothing:g}", fontsize=9)
+    return figure
+
+
+def mean_curves(
+    panels: Mapping[str, Mapping[str, np.ndarray]], xlabel: str, *, log: bool = False
+) -> Figure:
+    """Curves of several runs each, as their mean within a band of one standard deviation.
+
+    Args:
+        panels: {what is drawn upwards: {name of a curve: [3, X], rows x, mean, deviation}}.
+        xlabel: what is drawn to the right, of all panels.
+        log: draw x logarithmically, with a tick at every x of the first curve.
+
+    Returns:
+        A figure with an axes per panel.
+    """
+    figure = _figure(5.5 * len(panels), 3.8)
+    for position, (ylabel, lines) in enumerate(panels.items(), start=1):
+        axes = figure.add_subplot(1, len(panels), position)
+        for name, (x, mean, deviation) in lines.items():
+            (line,) = axes.plot(x, mean, ".-", label=name)
+            band = mean - deviation, mean + deviation
+            axes.fill_between(x, *band, color=line.get_color(), alpha=0.2, linewidth=0)
+        axes.set(xlabel=xlabel, ylabel=ylabel)
+        if log:
+            ticks = next(iter(lines.values()))[0]
+            axes.set_xscale("log")
+            axes.set_xticks(ticks, [f"{x:,.0f}" for x in ticks], fontsize=7)
+            axes.minorticks_off()
+        else:
+            axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.grid(alpha=0.3)
+        axes.legend()
+    return figure
+
+
+def confusion_matrix(matrix: np.ndarray, label_names: Sequence[str]) -> Figure:
+    """How often each class was taken for which; colours by share of the row, numbers are counts.
+
+    Args:
+        matrix: int [K, K], rows the true class, columns the predicted one.
+        label_names: K names.
+
+    Returns:
+        A figure.
+    """
+    count = len(label_names)
+    size = min(max(4.5, 0.5 * count + 2), 16)
+    figure = _figure(size, size)
+    axes = figure.add_subplot()
+    share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    axes.set(xlabel="predicted", ylabel="true")
+    turned = 0 if _short(label_names) else 90
+    axes.set_xticks(range(count), label_names, rotation=turned, parse_math=False)
+    axes.set_yticks(range(count), label_names, parse_math=False)
+    if count <= 30:
+        for i, j in np.ndindex(*matrix.shape):
+            if matrix[i, j]:
+                color = "white" if share[i, j] > 0.5 else "black"
+                axes.text(
+                    j, i, str(matrix[i, j]), ha="center", va="center", color=color, fontsize=8
+                )
+    return figure
+
+
+def image_grid(images: np.ndarray, titles: Sequence[str] | None = None, columns: int = 8) -> Figure:
+    """Pictures in rows.
+
+    Args:
+        images: [N, H, W, C], uint8 or floating in [0, 255]; of other than 3 channels the first
+            is shown.
+        titles: N short texts.
+        columns: pictures per row, >= 1.
+
+    Returns:
+        A figure.
+    """
+    columns = max(min(columns, len(images)), 1)
+    rows = -(-len(images) // columns)
+    figure = _figure(1.6 * columns, (2.1 if titles else 1.6) * max(rows, 1))
+    for i, image in enumerate(images):
+        axes = figure.add_subplot(rows, columns, i + 1)
+        pixels = np.clip(image, 0, 255).astype(np.uint8)
+        if pixels.shape[-1] != 3:
+            axes.imshow(pixels[..., 0], cmap="gray", vmin=0, vmax=255)
+        else:
+            axes.imshow(pixels)
+        axes.set_axis_off()
+        if titles:
+            axes.set_title(titles[i], fontsize=8, parse_math=False)
+    return figure
+
+
+def augmentation(originals: np.ndarray, copies: np.ndarray) -> Figure:
+    """Pictures, each followed by augmented copies of it in its row.
+
+    Args:
+        originals: [R, H, W, C], as in `image_grid`.
+        copies: [R, K, H, W, C].
+
+    Returns:
+        A figure.
+    """
+    rows, count = copies.shape[:2]
+    pictures = np.concatenate([originals[:, None], copies], axis=1)
+    flat = pictures.reshape(rows * (count + 1), *pictures.shape[2:])
+    return image_grid(flat, columns=count + 1)
+
+
+def tiled(pictures: np.ndarray, columns: int, margin: int, fill: float = 0) -> np.ndarray:
+    """Pictures beside each other, as one.
+
+    Args:
+        pictures: [N, H, W] or [N, H, W, C].
+        columns: pictures in a row, >= 1.
+        margin: pixels between them.
+        fill: of margins and of empty places.
+
+    Returns:
+        [R H + (R - 1) margin, K W + (K - 1) margin] or with C, for R rows and K columns.
+
+    >>> tiled(np.ones((3, 1, 1)), columns=2, margin=1).tolist()
+    [[1.0, 0.0, 1.0], [0.0, 0.0, 0.0], [1.0, 0.0, 0.0]]
+    """
+    count, height, width = pictures.shape[:3]
+    columns = max(min(columns, count), 1)
+    down, right = height + margin, width + margin
+    shape = (-(-count // columns) * down - margin, columns * right - margin, *pictures.shape[3:])
+    canvas = np.full(shape, fill, pictures.dtype)
+    for i, picture in enumerate(pictures):
+        top, left = i // columns * down, i % columns * right
+        canvas[top : top + height, left : left + width] = picture
+    return canvas
+
+
+def feature_maps(maps: np.ndarray, title: str = "", columns: int = 16) -> Figure:
+    """The maps of a layer, in rows, in viridis; margins are white.
+
+    Args:
+        maps: [H, W, F]; uint8, as `explain.normalise_maps` makes them, is shown from 0 to 255,
+            floating from the smallest to the largest value, with a scale beside it.
+        title: e.g. the layer's name and shape.
+        columns: maps per row.
+
+    Returns:
+        A figure.
+    """
+    height, width, count = maps.shape
+    rows, across = -(-count // columns), min(columns, count)
+    # A single pixel between the maps of deep layers would take a third of the picture.
+    margin = 1 if height < 32 else 2
+    canvas = tiled(np.moveaxis(maps, 2, 0).astype(np.float32), columns, margin, np.nan)
+    scale = {"vmin": 0, "vmax": 255} if maps.dtype == np.uint8 else {}
+    wide = max(0.75 * across, 4.0)
+    figure = _figure(wide, 0.75 * rows * height / width * wide / (0.75 * across) + 0.5)
+    axes = figure.add_subplot()
+    shown = axes.imshow(canvas, cmap="viridis", **scale)
+    axes.set_axis_off()
+    axes.set_title(title, fontsize=9)
+    if not scale:
+        figure.colorbar(shown, fraction=0.02, pad=0.01)
+    return figure
+
+
+def sparsity(table: Mapping[str, Any]) -> Figure:
+    """How the share of zeros and of dead maps grows with depth.
+
+    Args:
+        table: {layer: what `explain.sparsity` found}, from the first layer to the last.
+
+    Returns:
+        A figure.
+    """
+    figure = _figure(max(5.0, 0.22 * len(table) + 2), 3.8)
+    axes = figure.add_subplot()
+    places = np.arange(len(table))
+    for name, label, style in (
+        ("zeros", "outputs that are zero", "o-"),
+        ("dead_maps", "maps that are zero everywhere, mean over the pictures", "s-"),
+        ("dead_for_all", "maps that are zero everywhere in all pictures", "^--"),
+    ):
+        axes.plot(places, [getattr(row, name) for row in table.values()], style, ms=4, label=label)
+    axes.set_xticks(places, list(table), rotation=90, fontsize=7)
+    axes.set(ylabel="share", ylim=(-0.02, 1.02))
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    return figure
+
+
+def pattern_grid(
+    patterns: np.ndarray,
+    title: str = "",
+    columns: int = 8,
+    margin: int = 5,
+    marked: Sequence[int] = (),
+) -> Figure:
+    """Patterns of filters in rows, with black margins.
+
+    Args:
+        patterns: [F, H, W, C] in [0, 1]; of other than 3 channels the first is shown.
+        title: e.g. the layer's name.
+        columns: patterns per row.
+        margin: pixels between them.
+        marked: positions of those to cross out, e.g. the dead ones.
+
+    Returns:
+        A figure.
+    """
+    pictures = patterns if patterns.shape[-1] == 3 else patterns[..., 0]
+    canvas = tiled(pictures, columns, margin)
+    across, (height, width) = min(columns, len(patterns)), patterns.shape[1:3]
+    wide = max(1.1 * across, 3.0)
+    figure = _figure(wide, wide * canvas.shape[0] / canvas.shape[1] + 0.35)
+    axes = figure.add_subplot()
+    axes.imshow(canvas, cmap="gray", vmin=0, vmax=1)
+    for i in marked:
+        top, left = i // across * (height + margin), i % across * (width + margin)
+        for rise in ((0, height - 1), (height - 1, 0)):
+            ends = [left, left + width - 1], [top + rise[0], top + rise[1]]
+            axes.plot(*ends, color="#d62728", linewidth=1.5)
+    axes.set_axis_off()
+    axes.set_title(title, fontsize=9)
+    return figure
+
+
+def _short(names: Sequence[str]) -> bool:
+    return max(map(len, names), default=0) <= 3
+
+
+def _figure(width: float, height: float) -> Any:
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), dpi=120, layout="constrained")
+
+
+# A text in PNG files that hold pixels of a figure for use elsewhere: a report shows the figure.
+BARE = {"Purpose": "pixels of a figure, alone"}

@@ -1,0 +1,182 @@
+"""Grad-CAM over photos in files: figures, and the bare pictures at each photo's own size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cnnjax import explain
+from cnnjax.explain.targets import Target
+from cnnjax.models import Model
+from cnnjax.models.predict import probabilities
+from cnnjax.plot import overlays
+from cnnjax.plot.figures import BARE
+from cnnjax.plot.images import Photos, read_photos, save_picture, save_pixels
+from cnnjax.plot.method_grid import chosen_classes, placed, two_columns, unique
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class ClassHeat:
+    """Where a photo holds what speaks for a class.
+
+    Args:
+        photo: name of its file, without folder and ending; a number behind what comes again.
+        label: name of the class, or its number where it has none.
+        number: of the class; of a model of positions, of its logit [P, K], counted row by row.
+        probability: that the model gives it, in [0, 1].
+        layer: whose maps were asked.
+        heatmap: float32 [h, w] in [0, 1], at the model's size.
+    """
+
+    photo: str
+    label: str
+    number: int
+    probability: float
+    layer: str
+    heatmap: np.ndarray
+
+    @property
+    def title(self) -> str:
+        """Of its picture."""
+        text = f"{self.label} {self.probability:.2f}"
+        return text if self.heatmap.any() else f"{text} (empty map)"
+
+
+def draw_gradcam(
+    model: Model,
+    files: Sequence[str | Path],
+    folder: str | Path,
+    layer: str | None = None,
+    targets: Sequence[Target] = (None,),
+    colormap: str = "jet",
+    factor: float = 0.4,
+) -> tuple[list[Path], list[ClassHeat]]:
+    """Grad-CAM over photos: figures, and heatmap and overlay alone at each photo's own size.
+
+    In a folder are written, for each photo,
+
+    - PHOTO_gradcam.png: the photo beside its overlays, with classes and probabilities; and .npz:
+      heatmaps [T, H, W] at the model's size, classes, probabilities;
+    - PHOTO_heatmap.png: the colours of the heatmap, RGBA, transparent where a crop left the photo
+      out, so that the model did not see it; for several targets PHOTO_heatmap_1.png, ...;
+    - PHOTO_overlay.png: the photo with the heatmap over it, RGB; numbered likewise;
+
+    and of several photos gradcam.png, a sheet of them all. A photo is upright and laid on white
+    where it is transparent, as the model sees it.
+
+    Args:
+        model: with a head.
+        files: images.
+        folder: made if needed.
+        layer, targets: of `explain.grad_cam`; the targets of each photo stand side by side. Of a
+            model of positions None is the class predicted at each of them.
+        colormap, factor: of `overlays.overlay`.
+
+    Returns:
+        Paths of the pictures; what each photo was asked, in the order of photos and targets.
+
+    Raises:
+        UnreadableImage: for a file that is missing or no image.
+        ValueError: for what `grad_cam` refuses, or an unknown colour map.
+    """
+    photos = read_photos(model, files)
+    names, asked = unique(photos.names), []
+    pictures: list[Path] = []
+    rows, titles = [], []
+    for name, photo, heats in zip(
+        names, photos.originals, _heats(model, photos, names, layer, targets), strict=True
+    ):
+        seen = [placed(heat.heatmap, photo.shape[:2], model.spec.resize) for heat in heats]
+        over = [overlays.overlay(photo, heat, colormap, factor) for heat in seen]
+        rows.append([photo, *over])
+        titles.append([name, *(heat.title for heat in heats)])
+        pictures.append(_save_figure(folder, heats, rows[-1], titles[-1]))
+        for number, (heat, at_place, drawn) in enumerate(zip(heats, seen, over, strict=True), 1):
+            end = f"_{number}" if len(heats) > 1 else ""
+            bare = {"heatmap": overlays.coloured(at_place, colormap), "overlay": drawn}
+            for kind, pixels in bare.items():
+                text = f"{name}: {kind} of Grad-CAM at {heat.layer} for {heat.label}"
+                about = {"Description": text, **BARE}
+                pictures.append(save_pixels(folder, f"{name}_{kind}{end}", pixels, about))
+        asked += heats
+    if len(rows) > 1:
+        caption = _caption(asked[0].layer)
+        pictures.append(save_picture(folder, "gradcam", _sheet(rows, titles), caption=caption))
+    return pictures, asked
+
+
+def _heats(
+    model: Model,
+    photos: Photos,
+    names: Sequence[str],
+    layer: str | None,
+    targets: Sequence[Target],
+) -> Iterator[list[ClassHeat]]:
+    """Of each photo the heat of its targets."""
+    logits = model(photos.inputs)
+    targets = list(targets) or [None]
+    if model.spec.task == "positions" and targets == [None]:
+        targets = [(position, None) for position in range(model.spec.positions)]
+    classes = np.stack([chosen_classes(model, logits, t) for t in targets], axis=1)
+    probs = np.asarray(probabilities(logits)).reshape(len(logits), -1)
+    chosen = np.take_along_axis(two_columns(probs), classes, axis=1)
+    asked = [_asked(model, column) for column in classes.T]
+    maps = [np.asarray(explain.grad_cam(model, photos.inputs, layer, a)) for a in asked]
+    layer = layer or model.spec.cam_layer
+    for i, name in enumerate(names):
+        yield [
+            ClassHeat(name, _label(model, k), int(k), float(p), str(layer), heat[i])
+            for k, p, heat in zip(classes[i], chosen[i], maps, strict=True)
+        ]
+
+
+def _asked(model: Model, classes: np.ndarray) -> np.ndarray:
+    """What `grad_cam` takes for numbers of `chosen_classes`: of positions pairs."""
+    if model.spec.task != "positions":
+        return classes
+    return np.stack(np.divmod(classes, model.spec.num_classes), axis=1)
+
+
+def _label(model: Model, number: int) -> str:
+    return model.spec.label_name(int(number) % max(model.spec.num_classes, 2))  # row by row
+
+
+def _save_figure(
+    folder: str | Path,
+    heats: Sequence[ClassHeat],
+    row: Sequence[np.ndarray],
+    titles: Sequence[str],
+) -> Path:
+    first = heats[0]
+    stored = {
+        "heatmaps": np.stack([heat.heatmap for heat in heats]),
+        "classes": np.array([heat.number for heat in heats], np.int32),
+        "probabilities": np.array([heat.probability for heat in heats], np.float32),
+    }
+    figure = overlays.picture_table([row], titles=[titles])
+    text = f"{first.photo}: {_caption(first.layer)}"
+    return save_picture(folder, f"{first.photo}_gradcam", figure, stored, text)
+
+
+def _caption(layer: str) -> str:
+    return f"Grad-CAM at {layer}: where a photo holds what speaks for the class above it"
+
+
+def _sheet(rows: list[list[np.ndarray]], titles: list[list[str]]) -> Figure:
+    """All photos: in rows where each has one map and would leave the sheet narrow and long."""
+    if len(rows[0]) > 2:
+        return overlays.picture_table(rows, titles=titles)
+    pictures = [row[1] for row in rows]
+    texts = [f"{name}\n{found}" for name, found in titles]
+    columns = min(5, len(rows))
+    cut = range(0, len(rows), columns)
+    return overlays.picture_table(
+        [pictures[k : k + columns] for k in cut], titles=[texts[k : k + columns] for k in cut]
+    )

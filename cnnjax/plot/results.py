@@ -1,0 +1,78 @@
+"""Figures of a finished run: its mistakes, its confusions, its augmented images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cnnjax import augment
+from cnnjax.augment.config import AugmentConfig
+from cnnjax.config import TrainingConfig
+from cnnjax.core import rng
+from cnnjax.data import Dataset
+from cnnjax.models import Model, predict
+from cnnjax.plot import figures
+
+_WORST = 16  # mistakes shown
+
+
+_ORIGINALS, _COPIES = 4, 7  # of the picture of augmentation
+
+
+def draw_test(model: Model, test: Dataset, folder: Path, pictures: Any = None) -> None:
+    """Confusion matrix and worst mistakes on the test data, as PNG files in a folder.
+
+    Args:
+        model: whose answers they are.
+        test: what it was asked.
+        folder: made if needed.
+        pictures: to show, [N, H, W, C]; None takes those of `test`.
+    """
+    probs = predict(model, test.images)
+    if probs.shape[1] == 1:
+        probs = np.concatenate([1 - probs, probs], axis=1)
+    predicted = probs.argmax(axis=1)
+    count = probs.shape[1]
+    matrix = np.zeros((count, count), np.int64)
+    np.add.at(matrix, (test.labels, predicted), 1)
+    names = [model.spec.label_name(i) for i in range(count)]
+    figures.save(figures.confusion_matrix(matrix, names), folder / "confusion_matrix.png")
+    wrong = np.flatnonzero(predicted != test.labels)
+    worst = wrong[np.argsort(-probs[wrong, predicted[wrong]], kind="stable")][:_WORST]
+    if len(worst):
+        shown = np.asarray((test.images if pictures is None else pictures)[worst])
+        titles = [
+            f"true {names[test.labels[i]]}\nsaid {names[predicted[i]]} ({probs[i].max():.2f})"
+            for i in worst
+        ]
+        figures.save(figures.image_grid(shown, titles), folder / "mistakes.png")
+    else:
+        (folder / "mistakes.png").unlink(missing_ok=True)
+
+
+def draw_augmentation(train: Dataset, config: TrainingConfig, folder: Path) -> None:
+    """Training pictures beside copies of the first epochs, as a PNG file in a folder.
+
+    Of texts and series nothing is drawn.
+    """
+    if config.augment is None or len(train.image_shape) != 3:
+        return
+    rows = np.arange(0, len(train), max(len(train) // _ORIGINALS, 1))[:_ORIGINALS]
+    originals = np.asarray(train.images[rows])
+    key = rng.named(jax.random.key(config.seed), "augment")
+    index = jnp.asarray(rows, jnp.int32)
+    copies = []
+    for epoch in map(jnp.int32, range(_COPIES)):
+        which = (key, epoch, index)
+        changed = augment.for_batch(config.augment, *which, jnp.asarray(originals, jnp.float32))
+        if isinstance(config.augment, AugmentConfig):
+            if config.augment.mixes:  # with each other here, in training with those of the batch
+                changed, *_ = augment.mix(config.augment, *which, changed, index)
+            changed = changed / config.augment.rescale
+        copies.append(np.asarray(changed))
+    figure = figures.augmentation(originals, np.stack(copies, axis=1))
+    figures.save(figure, folder / "augmentation.png")

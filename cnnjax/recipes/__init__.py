@@ -1,0 +1,37 @@
+"""Experiments: from a configuration to trained, drawn, reported and compared runs."""
+
+from cnnjax.recipes.lines import comparison, result_line
+from cnnjax.recipes.many import (
+    draw_seeds,
+    for_every_seed,
+    mean_curve,
+    report_seeds,
+    run_seeds,
+    run_variants,
+)
+from cnnjax.recipes.options import Experiment, Options, PictureData, RecipeOptions
+from cnnjax.recipes.run import RUNS, build_model, images_for, load_data, run_experiment
+from cnnjax.runs.results import Claim, Measured, write_claims
+
+__all__ = [
+    "RUNS",
+    "Claim",
+    "Experiment",
+    "Measured",
+    "Options",
+    "PictureData",
+    "RecipeOptions",
+    "build_model",
+    "comparison",
+    "draw_seeds",
+    "for_every_seed",
+    "images_for",
+    "load_data",
+    "mean_curve",
+    "report_seeds",
+    "result_line",
+    "run_experiment",
+    "run_seeds",
+    "run_variants",
+    "write_claims",
+]

@@ -1,0 +1,324 @@
+"""Run what a run directory records once more, and compare every bit of the result."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optax
+
+from cnnjax import data as data_sources
+from cnnjax import metrics
+from cnnjax.config import OPTIMIZER_SETTINGS, TrainingConfig, changeable, from_dict
+from cnnjax.core import trees
+from cnnjax.core.runtime import code_version, machine, versions
+from cnnjax.core.text import plain
+from cnnjax.data import DataNotFound
+from cnnjax.models import Model
+from cnnjax.models.saved import MODEL_FILE, from_spec, read_spec
+from cnnjax.nn import current_conv_engine
+from cnnjax.runs.caller import state_of
+from cnnjax.runs.directory import CONFIG_FILE, FREE_TO_CHANGE, RUN_FILE, with_default_settings
+from cnnjax.runs.seal import not_understood
+from cnnjax.training import Run, RunDirectory, RunError, fit
+from cnnjax.training.identity import changes, recorded, refusal
+from cnnjax.training.loop import identity_of, loss_name, recorded_settings
+from cnnjax.training.named_trees import opt_state_hash
+
+# Of an epoch's line: how long it took is not a result.
+_TIMES = ("seconds", "images_per_second", "waiting")
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """What came of `reproduce`.
+
+    Args:
+        run: the new run.
+        results: what of the result is not the same, a line each; empty if every bit is.
+        circumstances: what else differs, which may be why: settings, code, versions, machine, data.
+    """
+
+    run: Run
+    results: list[str]
+    circumstances: list[str]
+
+    @property
+    def same(self) -> bool:
+        """Whether parameters, metrics and history are equal to the bit."""
+        return not self.results
+
+    def __str__(self) -> str:
+        epochs = len(self.run.history["epoch"])
+        if self.same:
+            lines = [
+                f"the same to the bit: parameters {self.run.parameter_hash[:16]}..., "
+                f"{len(self.run.metrics)} metrics, {epochs} epochs"
+            ]
+        else:
+            lines = ["not the same:", *(f"  {line}" for line in self.results)]
+        if self.circumstances:
+            lines += ["although these differ:" if self.same else "what else differs:"]
+            lines += [f"  {line}" for line in self.circumstances]
+        elif not self.same:
+            lines.append("no difference of settings, code, versions, machine or data is known")
+        return "\n".join(lines)
+
+
+def reproduce(
+    directory: str | Path,
+    data: data_sources.Splits | data_sources.Dataset | tuple[np.ndarray, np.ndarray] | None = None,
+    model: Model | None = None,
+    loss: metrics.Loss | None = None,
+    optimizer: optax.GradientTransformation | None = None,
+    *,
+    augment: Callable | None = None,
+    opt_state: optax.OptState | None = None,
+    data_dir: str | Path | None = None,
+    out: str | Path | None = None,
+    allow_changed: Sequence[str] = (),
+    verbose: bool = True,
+) -> Reproduction:
+    """Train again as a run directory records it, and compare.
+
+    Args:
+        directory: of a finished run, of an experiment or of `fit`.
+        data, model, loss, optimizer, augment, opt_state: what the run was given in Python, where
+            the record cannot tell: arrays, a module of one's own, functions.
+        data_dir: where TFDS keeps its data, as in `data.load`.
+        out: a directory for the new run; None keeps nothing on disk.
+        allow_changed: what may differ from what the run was started with, which else is an error;
+            names as in `TrainingConfig`.
+        verbose: show progress.
+
+    Returns:
+        A Reproduction; print it.
+
+    Raises:
+        RunError: if the directory is no finished run or damaged, or something is needed that was
+            not recorded, or module, loss, optimiser, augmentation or the computation of a step is
+            another one and not in allow_changed.
+    """
+    allowed = changeable(allow_changed)
+    run = RunDirectory(directory)
+    record, config, epochs = run.read(RUN_FILE), run.read(CONFIG_FILE), run.epochs()
+    if record.get("status") != "finished":
+        raise RunError(
+            f"{run.path} is not finished (status: {record.get('status')}): there is no result to "
+            "compare with; go on with it first (resume=True, on the command line --resume)"
+        )
+    try:
+        training = _training(run, config, optimizer, augment)
+        if config["loss"] not in metrics.TASKS.values() and loss is None:
+            raise _needs(run, "loss", f"the function {config['loss']}")
+        if "opt_state" in config and opt_state is None:
+            raise _needs(run, "opt_state", "the Run.opt_state of another run")
+        splits = _data(run, record, data, data_dir, print if verbose else None)
+        model = model or _model(run, record, training.seed)
+        now = {
+            "settings": recorded_settings(training, optimizer),
+            "loss": loss_name(loss, model.spec.task),
+            "conv_engine": current_conv_engine(),
+            "opt_state": None if opt_state is None else opt_state_hash(opt_state),
+        }
+        circumstances = _circumstances(run, record, config, splits, model, now)
+        try:
+            identity = identity_of(model, splits, training, loss, optimizer)
+        except ValueError as error:
+            raise RunError(
+                f"{run.path} cannot be trained again as it was ({plain(error)})"
+                + "".join(f"; {line}" for line in circumstances[:1])
+            ) from error
+        circumstances += _compared(run, record, identity, allowed)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise not_understood(run.path, error) from error
+    if verbose and circumstances:
+        print("\n".join(["other than then:", *(f"  {line}" for line in circumstances)]))
+    facts: dict[str, str] | None = {"reproduces": str(run.path)}
+    if out is None:  # what belongs to files makes no difference to the result
+        training, facts = replace(training, keep=1, checkpoint_every=None), None
+    again = fit(
+        model, splits, training, loss, optimizer, out,
+        opt_state=opt_state, verbose=verbose, record=facts,
+    )  # fmt: skip
+    return Reproduction(again, _results(record, epochs, again), circumstances)
+
+
+def _data(
+    run: RunDirectory,
+    record: Mapping[str, Any],
+    data: Any,
+    data_dir: str | Path | None,
+    progress: Callable[[str], None] | None,
+) -> data_sources.Splits:
+    if data is not None:
+        return data_sources.as_splits(data)
+    if record["source"] is None:
+        raise _needs(run, "data", "arrays, or parts that cj.data.load did not make,")
+    try:
+        return data_sources.reload(record["source"], data_dir=data_dir, progress=progress)
+    except DataNotFound as error:
+        raise RunError(
+            f"{error}; or give the data in Python, cj.reproduce(run, data=...)"
+        ) from None
+    except (ValueError, TypeError, LookupError, ArithmeticError) as error:
+        raise RunError(
+            f"the data of {run.path} cannot be made again from its record ({plain(error)}): give "
+            "them in Python, cj.reproduce(run, data=...)"
+        ) from error
+
+
+def _training(
+    run: RunDirectory,
+    config: Mapping[str, Any],
+    optimizer: optax.GradientTransformation | None,
+    augment: Callable | None,
+) -> TrainingConfig:
+    settings = {**config["training"], "resume": False, "allow_changed": ()}
+    if isinstance(settings["augment"], str) and augment is None:
+        raise _needs(run, "augment", f"the function {settings['augment']}")
+    if augment is not None:
+        settings["augment"] = augment
+    if settings["learning_rate"] is None:
+        if optimizer is None:
+            raise _needs(run, "optimizer", "an optax transformation")
+        defaults = vars(TrainingConfig())
+        settings.update({name: defaults[name] for name in ("optimizer", *OPTIMIZER_SETTINGS)})
+    try:
+        training: TrainingConfig = from_dict(TrainingConfig, settings)
+    except (ValueError, OverflowError) as error:
+        raise RunError(
+            f"{run.path / CONFIG_FILE} holds no training that there can be: {plain(error)}"
+        ) from None
+    return training
+
+
+def _model(run: RunDirectory, record: Mapping[str, Any], seed: int) -> Model:
+    spec = read_spec(run.path)
+    if spec.arguments is None:
+        raise _needs(run, "model", f"a module of the class {spec.name}")
+    if spec.weights:
+        raise _needs(run, "model", f"{spec.name} with the weights of {spec.weights}")
+    # An experiment's model has the training's seed; a call of create_model often none.
+    for tried in dict.fromkeys((0, seed)):
+        try:
+            model = from_spec(spec, tried)
+        except (ValueError, TypeError, LookupError, ArithmeticError) as error:
+            raise RunError(
+                f"the model that {run.path / MODEL_FILE} describes cannot be built: {plain(error)}"
+            ) from error
+        if trees.tree_hash(model.variables) == record.get("initial_hash"):
+            break
+    return model
+
+
+def _circumstances(
+    run: RunDirectory,
+    record: Mapping[str, Any],
+    config: Mapping[str, Any],
+    data: data_sources.Splits,
+    model: Model,
+    settings: Mapping[str, Any],
+) -> list[str]:
+    lines: list[str] = []
+    if run.config_changed(record):
+        lines.append("config.json is not the one that the run was started with")
+    for change in run.model_changes(record):
+        lines.append(f"model.json is not that of the run: {change}")
+    seed = config["training"]["seed"]
+    if seed != record["seed"]:
+        lines.append(f"seed: {record['seed']} then, {seed} in config.json now")
+    if trees.tree_hash(model.variables) != record["initial_hash"]:
+        lines.append(
+            "initial parameters: none that the model gets from the run's seed or seed 0; if they "
+            "came from elsewhere, give it: cj.reproduce(run, model=...)"
+        )
+    then: dict[str, Any] = {k: record[k] for k in ("versions", "machine", "code")}
+    for other in record.get("resumed", []):
+        for change in _changes(then, {k: other[k] for k in then}):
+            lines.append(f"the run was resumed elsewhere: {change}")
+    now: dict[str, Any] = {"versions": versions(), "machine": machine(), "code": code_version()}
+    if caller := record.get("caller"):
+        then |= {"caller": caller}
+        now |= {"caller": state_of(caller["file"]) if "file" in caller else caller}
+    free = ("seed", *FREE_TO_CHANGE)
+    then |= {"settings": with_default_settings(config["training"]), "loss": config["loss"]}
+    then |= {"conv_engine": config["conv_engine"], "opt_state": config.get("opt_state")}
+    # Through JSON, as the record went.
+    now |= json.loads(json.dumps(settings))
+    for side in (then, now):
+        side["settings"] = {k: v for k, v in side["settings"].items() if k not in free}
+    parts = data.parts
+    for name in dict.fromkeys([*record["data"], *parts]):
+        before, part = record["data"].get(name, {}), parts.get(name)
+        then[f"data {name}"] = {k: before.get(k) for k in ("examples", "fingerprint")}
+        now[f"data {name}"] = {
+            "examples": len(part) if part else None,
+            "fingerprint": part.fingerprint if part else None,
+        }
+    return lines + _changes(then, now)
+
+
+def _compared(
+    run: RunDirectory, record: Mapping[str, Any], now: Mapping[str, Any], allowed: tuple[str, ...]
+) -> list[str]:
+    """What is computed otherwise and may be, and what could not be compared.
+
+    Raises:
+        RunError: for what may not.
+    """
+    lines = []
+    for other in record.get("resumed", []):
+        lines += [f"the run was resumed with a change: {text}" for text in other.get("changed", [])]
+    then = recorded({k: v for k, v in record.items() if k != "resumed"}, run.path)
+    if then is None:
+        return [*lines, "the computation of a step was not recorded, so it could not be compared"]
+    found, remarks = changes(then, now)
+    if refused := [change for change in found if not change.allowed_by(allowed)]:
+        raise RunError(f"this is not the run of {run.path}: {refusal(refused)}")
+    return [*lines, *(change.text for change in found), *remarks]
+
+
+def _results(record: Mapping[str, Any], epochs: Sequence[Mapping[str, Any]], run: Run) -> list[str]:
+    lines = _changes(
+        {"parameters": record.get("parameter_hash"), **record.get("metrics", {})},
+        {"parameters": run.parameter_hash, **run.metrics},
+    )
+    count = len(run.history["epoch"])
+    if len(epochs) != count:
+        lines.append(f"epochs: {len(epochs)} then, {count} now")
+    for i, epoch in enumerate(epochs[:count]):
+        then = {k: v for k, v in epoch.items() if k not in _TIMES}
+        now = {k: float(v[i]) for k, v in run.history.items() if k not in _TIMES}
+        if changes := _changes(then, now):
+            lines.append(f"history from epoch {i + 1} on: {'; '.join(changes)}")
+            break
+    return lines
+
+
+def _changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """A line for every value that differs, nested ones by their path."""
+    before, after = trees.flatten(then), trees.flatten(now)
+    return [
+        f"{name.replace('/', ' ')}: {_text(before.get(name))} then, {_text(after.get(name))} now"
+        for name in dict.fromkeys([*before, *after])
+        if before.get(name) != after.get(name)
+    ]
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, float | np.floating):
+        return repr(float(value))
+    text = str(value)
+    return f"{text[:16]}..." if len(text) == 64 else text
+
+
+def _needs(run: RunDirectory, argument: str, what: str) -> RunError:
+    return RunError(
+        f"{run.path} was trained with {what} as its {argument}, which a record cannot hold: "
+        f"give it in Python, cj.reproduce(run, {argument}=...)"
+    )

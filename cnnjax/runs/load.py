@@ -1,0 +1,64 @@
+"""Load a model from where a run or `save` left it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from cnnjax.core.places import expanded
+from cnnjax.models import Model, UnreadableModel, load_model
+from cnnjax.models.saved import MODEL_FILE, WEIGHTS_FILE, read_saved, rebuild
+from cnnjax.runs.checkpoint import Checkpoints
+from cnnjax.runs.directory import CHECKPOINTS, RUN_FILE, RunDirectory
+
+
+def load(
+    directory: str | Path,
+    module: Any = None,
+    *,
+    step: int | None = None,
+    allow_changed: Sequence[str] = (),
+) -> Model:
+    """Load a model.
+
+    Args:
+        directory: that `save` wrote, or a run directory, whose best checkpoint is loaded (the
+            latest where nothing was monitored).
+        module: for a model of `Model.from_module`: the Linen module, whose code is not stored; its
+            class, its settings and what it computes must be those of then.
+        step: of a run: that checkpoint instead of the best one.
+        allow_changed: ("module",) takes another module, if the weights fit it.
+
+    Returns:
+        The model, with labels and preprocessing.
+
+    Raises:
+        UnreadableModel: if there is no model, or a run has no checkpoint yet.
+        CheckpointError, DamagedWeights: if what is there was changed or cut off.
+
+    Warns:
+        UserWarning: if the records of a run are damaged, so that it is not known whether its
+            checkpoints and model.json belong together.
+    """
+    directory = expanded(directory)
+    if not directory.is_dir():
+        raise UnreadableModel(f"{directory} does not exist or is no directory")
+    if (directory / WEIGHTS_FILE).is_file():
+        return load_model(directory, module, allow_changed=allow_changed)
+    if not (directory / RUN_FILE).is_file():
+        raise UnreadableModel(
+            f"{directory} is neither a saved model ({MODEL_FILE} and {WEIGHTS_FILE}) nor a run "
+            f"directory ({RUN_FILE} and {CHECKPOINTS}/)"
+        )
+    if not (directory / CHECKPOINTS).is_dir():
+        raise UnreadableModel(f"the run {directory} has no checkpoint yet")
+    run_id = RunDirectory(directory).check_before_loading()
+    checkpoints = Checkpoints(directory / CHECKPOINTS, read_only=True, run_id=run_id)
+    try:
+        if not checkpoints.steps():
+            raise UnreadableModel(f"the run {directory} has no checkpoint yet")
+        variables, _ = checkpoints.load_variables(step)
+    finally:
+        checkpoints.close()
+    return rebuild(read_saved(directory), module, variables, directory, allow_changed=allow_changed)

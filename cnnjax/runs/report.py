@@ -1,0 +1,254 @@
+"""A run directory as figures and one self-contained HTML page."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cnnjax.core import trees
+from cnnjax.core.reading import read_bytes
+from cnnjax.core.storage import write_text
+from cnnjax.core.text import plain
+from cnnjax.metrics import percent, quality
+from cnnjax.models import summary
+from cnnjax.models.saved import read_spec
+from cnnjax.plot import figures
+from cnnjax.plot.figures import BARE
+from cnnjax.runs.directory import RunDirectory, unwritable
+from cnnjax.runs.load import load
+from cnnjax.runs.seal import RunError, not_understood
+
+_CAPTIONS = {
+    "curves": "Loss and accuracy (or absolute error) over the epochs",
+    "augmentation": "Training pictures, the original at the left, as augmentation changes them",
+    "confusion_matrix": "Confusion matrix on the test data: rows are true, columns predicted",
+    "mistakes": "The worst mistakes: wrong answers given with the highest probability",
+}
+
+
+_PNG_END = b"IEND\xaeB`\x82"  # Pillow does not look at its checksum
+
+
+_STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 60rem; margin: 2rem auto;
+       padding: 0 1rem; }
+h1 { margin-bottom: 0; } h2 { margin-top: 2rem; border-bottom: 1px solid #ddd; }
+table { border-collapse: collapse; } td, th { padding: .15rem .8rem .15rem 0; text-align: left;
+       vertical-align: top; } td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; }
+pre { background: #f6f6f6; padding: .8rem; overflow-x: auto; font-size: 12px; line-height: 1.35; }
+figure { margin: 1rem 0; } img { max-width: 100%; } figcaption { color: #555; }
+.big { font-size: 1.6rem; font-weight: 600; } .quiet { color: #666; }
+"""
+
+
+def write_report(directory: str | Path, smoothing: float = 0.0) -> Path:
+    """Write report.html into a run directory, from what the run recorded there.
+
+    Args:
+        directory: of a run, finished or not.
+        smoothing: of the curves, as `plot.curves` takes it, in [0, 1).
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        RunError: if it is no run directory, or no epoch was finished yet.
+    """
+    run = RunDirectory(directory)
+    record, config, epochs = run.read_whole()
+    if not epochs:
+        raise RunError(f"the run {run.path} has finished no epoch yet: nothing to report")
+    # What a later version added, a resumed run's first epochs lack.
+    history = {k: [e.get(k, np.nan) for e in epochs] for k in epochs[-1]}
+    target = run.path / "report.html"
+    try:
+        curves = figures.curves(history, smoothing)
+        figures.save(curves, run.path / "figures" / "curves.png")
+        write_text(target, _page(run.path, record, config, epochs))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise not_understood(run.path, error) from error
+    except OSError as error:
+        raise unwritable(Path(error.filename or target), error) from None
+    return target
+
+
+def _page(
+    path: Path,
+    record: Mapping[str, Any],
+    config: Mapping[str, Any],
+    epochs: Sequence[Mapping[str, Any]],
+) -> str:
+    title = str(record.get("experiment", record.get("model", "run")))
+    body = [
+        f"<h1>{html.escape(title)}</h1>",
+        f'<p class="quiet">{html.escape(_what(record))}</p>',
+        _headline(record, epochs),
+        *_figures(path / "figures"),
+        "<h2>Model</h2>",
+        f"<pre>{html.escape(_model_table(path))}</pre>",
+        "<h2>Data</h2>",
+        _data_table(record),
+        "<h2>Epochs</h2>",
+        _epoch_table(epochs),
+        "<h2>Settings</h2>",
+        _facts({k: _text(v) for k, v in trees.flatten(config).items()}),
+        "<h2>Where and how</h2>",
+        _facts(_environment(record, path)),
+    ]
+    return (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}'
+        f"</title><style>{_STYLE}</style></head><body>\n" + "\n".join(body) + "\n</body></html>\n"
+    )
+
+
+def _what(record: Mapping[str, Any]) -> str:
+    parts = [
+        record.get("description"),
+        f"model {record.get('model')}",
+        f"seed {record.get('seed')}",
+    ]
+    if "recipe" in record:
+        parts.append(f"recipe {record['recipe']}")
+    if record.get("status") != "finished":
+        parts.append(f"status: {record.get('status')}")
+    return " · ".join(str(p) for p in parts if p)
+
+
+def _headline(record: Mapping[str, Any], epochs: Sequence[Mapping[str, Any]]) -> str:
+    metrics = record.get("metrics") or {}
+    rows = []
+    metric = quality(epochs[-1])
+    for key in (f"test_{metric}", "test_loss", f"val_{metric}", "val_loss"):
+        if key in metrics:
+            value = metrics[key]
+            rows.append((key, percent(value) if "accuracy" in key else f"{value:.4f}"))
+    if not rows:
+        value = epochs[-1][metric]
+        text = percent(value) if metric == "accuracy" else f"{value:.4f}"
+        rows = [(f"{metric.replace('_', ' ')} on the training data", text)]
+    lines = [f'<p class="big">{html.escape(rows[0][0].replace("_", " "))}: {rows[0][1]}</p>']
+    reported = record.get("reported") or {}
+    if reported:
+        text = ", ".join(
+            f"{k.replace('_', ' ')} {percent(v) if 'accuracy' in k else f'{v:.4f}'}"
+            for k, v in reported.items()
+        )
+        lines.append(f"<p>Reported with Keras: {html.escape(text)}</p>")
+    rest = ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in rows[1:])
+    lines.append(f"<p>{html.escape(rest)}</p>" if rest else "")
+    return "\n".join(lines)
+
+
+def _figures(folder: Path) -> list[str]:
+    """Those of the results; under a heading of their own those of `gallery`, with its captions."""
+    order = {name: i for i, name in enumerate(_CAPTIONS)}
+    files = sorted(folder.glob("*.png"), key=lambda f: (order.get(f.stem, len(order)), f.stem))
+    results: list[str] = []
+    inside: list[str] = []
+    for file in files:
+        try:
+            content = read_bytes(file, "figure")
+            about = _texts(content)
+        except FileNotFoundError:  # drawn anew by another process: there is none just now
+            continue
+        except ValueError as error:  # cut off, or no picture
+            results.append(f"<p>{html.escape(plain(file.name))} is not shown: {error}</p>")
+            continue
+        if BARE.items() <= about.items():
+            continue
+        described = about.get("Description", "")
+        caption = _CAPTIONS.get(file.stem) or described or file.stem.replace("_", " ")
+        inside_it = described and file.stem not in _CAPTIONS
+        (inside if inside_it else results).append(_figure(content, caption))
+    return [*results, "<h2>Looking inside</h2>", *inside] if inside else results
+
+
+def _texts(content: bytes) -> dict[str, str]:
+    """Those in a PNG file by name; its "Description" is the caption of `gallery.save_picture`.
+
+    Raises:
+        ValueError: if it is no whole PNG file.
+    """
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(content), formats=("PNG",)) as picture:
+            texts = {str(k): v for k, v in picture.info.items() if isinstance(v, str)}
+            picture.verify()
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise ValueError("it is not a whole PNG file") from error
+    if not content.rstrip(b"\0").endswith(_PNG_END):
+        raise ValueError("it is not a whole PNG file")
+    return texts
+
+
+def _figure(content: bytes, caption: str) -> str:
+    data, text = base64.b64encode(content).decode(), html.escape(caption)
+    return (
+        f'<figure><img alt="{text}" src="data:image/png;base64,{data}">'
+        f"<figcaption>{text}</figcaption></figure>"
+    )
+
+
+def _model_table(directory: Path) -> str:
+    spec = read_spec(directory)
+    if spec.arguments is None:
+        return f"{spec.name}: a module of the user's own; its code is not stored with the run"
+    return str(summary(load(directory)))
+
+
+def _data_table(record: Mapping[str, Any]) -> str:
+    rows = [
+        (part, facts["name"], f"{facts['examples']:,}", facts["fingerprint"])
+        for part, facts in record.get("data", {}).items()
+    ]
+    return _table(("part", "data set", "examples", "fingerprint"), rows, numeric=(2,))
+
+
+def _epoch_table(epochs: Sequence[Mapping[str, Any]]) -> str:
+    keys = list(epochs[-1])
+    rows = [tuple(_text(e.get(k, "")) for k in keys) for e in epochs]
+    return _table(tuple(k.replace("_", " ") for k in keys), rows, numeric=range(len(keys)))
+
+
+def _environment(record: Mapping[str, Any], path: Path) -> dict[str, str]:
+    machine, code = record.get("machine", {}), record.get("code", {})
+    facts = {
+        "command": record.get("command", ""),
+        "directory": str(path),
+        "started": record.get("started", ""),
+        "seconds": _text(record.get("seconds", "")),
+        "parameter hash": record.get("parameter_hash", ""),
+        "commit": code.get("commit", "unknown") + (" (changed)" if code.get("modified") else ""),
+    }
+    facts.update({k: str(v) for k, v in machine.items()})
+    facts.update({k: str(v) for k, v in record.get("versions", {}).items()})
+    return facts
+
+
+def _facts(facts: Mapping[str, str]) -> str:
+    return _table((), [(k.replace("/", " · "), v) for k, v in facts.items()])
+
+
+def _table(
+    head: Sequence[str], rows: Sequence[Sequence[str]], numeric: Sequence[int] | range = ()
+) -> str:
+    def cells(tag: str, row: Sequence[str]) -> str:
+        return "".join(
+            f"<{tag}{' class=n' if i in numeric else ''}>{html.escape(str(cell))}</{tag}>"
+            for i, cell in enumerate(row)
+        )
+
+    lines = [f"<tr>{cells('th', head)}</tr>"] if head else []
+    lines += [f"<tr>{cells('td', row)}</tr>" for row in rows]
+    return "<table>" + "\n".join(lines) + "</table>"
+
+
+def _text(value: Any) -> str:
+    return f"{value:.5g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,113 @@
+"""A training state as named trees of NumPy arrays, as checkpoints hold it, and back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from cnnjax.core import trees
+from cnnjax.runs.checkpoint import CheckpointError
+from cnnjax.training.freezing import Tree, frozen_by, trained_part
+from cnnjax.training.state import TrainState
+
+
+def named_trees(state: TrainState) -> dict[str, Tree]:
+    """The variables to evaluate as "model", and as "training" the rest that a training needs.
+
+    The arrays are copies: the next step donates the state's buffers.
+    """
+    return {name: jax.tree.map(_on_host, tree) for name, tree in _named(state).items()}
+
+
+def state_of(items: dict[str, Tree], template: TrainState, directory: Path) -> TrainState:
+    """The state of which `named_trees` made these trees.
+
+    Args:
+        items: the trees.
+        template: a state of the same model and optimiser.
+        directory: of the checkpoints that they were read from, for the error.
+
+    Raises:
+        CheckpointError: if they are of another model or optimiser.
+    """
+    _check_like(template, items, directory / str(items["training"]["step"]))
+    model, training = items["model"], items["training"]
+    evaluated, raw = trees.leaves(model["params"]), trees.leaves(training.get("params", {}))
+    params = trees.map_flat(lambda path, _: evaluated[path], template.params)
+    average = trained_part(params, frozen_by(template.opt_state)) if template.average else {}
+    leaves = [training["opt_state"][k] for k in sorted(training.get("opt_state", {}))]
+    opt_state = map(_like, jax.tree.leaves(template.opt_state), leaves)
+    return TrainState(
+        step=jnp.array(training["step"]),
+        params=_on_device(trees.map_flat(raw.get, params)),
+        state=_on_device({name: tree for name, tree in model.items() if name != "params"}),
+        opt_state=jax.tree.unflatten(jax.tree.structure(template.opt_state), opt_state),
+        average=_on_device(average),
+        key=jnp.array(training["key"]),
+    )
+
+
+def opt_state_hash(opt_state: Any) -> str:
+    """SHA-256 over all leaves of an optimiser's state."""
+    return trees.tree_hash(_indexed(jax.tree.map(_on_host, opt_state)))
+
+
+def _named(state: TrainState) -> dict[str, Tree]:
+    training = {"step": state.step, "key": state.key, "opt_state": _indexed(state.opt_state)}
+    if state.average:
+        training["params"] = _present(state.trained)
+    return {"model": state.variables(), "training": training}
+
+
+def _check_like(template: TrainState, items: dict[str, Tree], where: Path) -> None:
+    wanted, found = _shapes(named_trees(template)), _shapes(items)
+    if wanted != found:
+        lines = trees.differences(wanted, found)
+        more = f" and {len(lines) - 5} more" if len(lines) > 5 else ""
+        raise CheckpointError(
+            f"checkpoint {where} is of another model or optimiser: {'; '.join(lines[:5])}{more}"
+        )
+
+
+def _shapes(items: dict[str, Tree]) -> dict[str, Any]:
+    arrays = {f"{item}/{k}": np.asarray(v) for item, t in items.items() for k, v in _flat(t)}
+    return {path: (array.shape, array.dtype.str) for path, array in arrays.items()}
+
+
+def _flat(tree: Tree) -> Any:
+    return trees.leaves(tree).items()
+
+
+def _present(trained: Tree) -> Tree:
+    """A part of the parameters as a tree without the others, of which it has masked nodes."""
+    return trees.unflatten(
+        {path: leaf for path, leaf in _flat(trained) if not isinstance(leaf, optax.MaskedNode)}
+    )
+
+
+def _indexed(tree: Any) -> dict[str, Any]:
+    """Leaves of any pytree by their number: optimiser states are named tuples of all kinds."""
+    return {f"{i:04d}": leaf for i, leaf in enumerate(jax.tree.leaves(tree))}
+
+
+def _on_host(leaf: Any) -> np.ndarray:
+    """A copy of an array; of a typed random key, its data."""
+    if hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        leaf = jax.random.key_data(leaf)
+    return np.array(leaf)
+
+
+def _on_device(tree: Tree) -> Tree:
+    return jax.tree.map(jnp.array, tree)
+
+
+def _like(template: Any, leaf: Any) -> Any:
+    """An array on the device; a random key where the template has one."""
+    if jnp.issubdtype(template.dtype, jax.dtypes.prng_key):
+        return jax.random.wrap_key_data(jnp.array(leaf), impl=jax.random.key_impl(template))
+    return jnp.array(leaf)

@@ -1,0 +1,202 @@
+"""Do data, model and settings fit together? Answered before anything is compiled."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+
+from cnnjax.augment import Augment
+from cnnjax.augment.config import AugmentConfig
+from cnnjax.config import OPTIMIZER_SETTINGS, TrainingConfig
+from cnnjax.core.checks import check_channels_last
+from cnnjax.data import Dataset, Splits
+from cnnjax.models import Model, ModelSpec
+from cnnjax.models.spec import TOKENS
+
+_ROWS_AT_ONCE = 4096
+
+
+def check_settings(
+    config: TrainingConfig,
+    model: Model,
+    splits: Splits,
+    optimizer: optax.GradientTransformation | None,
+    directory: str | Path | None,
+    record: Mapping[str, Any] | None,
+) -> None:
+    """Refuse settings that a training would ignore; arguments as in `fit`.
+
+    Raises:
+        ValueError: for the first setting that another one leaves without effect.
+    """
+    usual = vars(TrainingConfig())
+    given = {k: getattr(config, k) for k, v in usual.items() if getattr(config, k) != v}
+    if optimizer is not None:
+        for name in ("optimizer", *OPTIMIZER_SETTINGS):
+            if name in given:
+                raise ValueError(
+                    f"{name}={given[name]!r} changes the configured optimiser, but another one was "
+                    "given: make it a part of that, e.g. with optax.chain, or leave it out"
+                )
+    if directory is None:
+        files = {k: given[k] for k in ("checkpoint_every", "keep", "resume") if k in given}
+        for name, value in (files | ({"record": record} if record else {})).items():
+            raise ValueError(f"{name}={value!r} needs a run directory: give directory=")
+    _check_fill(config.augment)
+    if config.monitor == "accuracy" and model.spec.task == "values":
+        raise ValueError(
+            f"monitor='accuracy' is for classes, and {model.spec.name} predicts values: take "
+            "monitor='loss'"
+        )
+    if splits.validation is None:
+        for name in ("early_stopping", "monitor"):
+            if given.get(name) is not None:
+                raise ValueError(
+                    f"{name}={given[name]!r} needs validation data: give Splits with a validation "
+                    "part, e.g. splits.with_validation(0.2)"
+                )
+    if "keep" in given and (config.monitor is None or splits.validation is None):
+        raise ValueError(
+            f"keep={config.keep} counts the best checkpoints, and none is best without a monitor "
+            "and validation data"
+        )
+
+
+def _check_fill(augment: Any) -> None:
+    """Refuse what is to fill in, where nothing is filled in."""
+    if type(augment) not in (AugmentConfig, Augment):  # a subclass may have a way of its own
+        return
+    if augment.fill_value and augment.fill_mode != "constant":
+        raise ValueError(
+            f"augment: fill_value={augment.fill_value!r} belongs to fill_mode='constant', got "
+            f"fill_mode={augment.fill_mode!r}"
+        )
+    moving = ("width_shift", "height_shift", "crop_padding", "rotation", "shear", "zoom")
+    if augment.fill_mode != "nearest" and not any(getattr(augment, name) for name in moving):
+        raise ValueError(
+            f"augment: fill_mode={augment.fill_mode!r} is for what a move uncovers, and nothing "
+            f"moves: set one of {', '.join(moving)}"
+        )
+
+
+def check_single_process(what: str) -> None:
+    """Refuse several processes, of which each would train on all of the data alone.
+
+    Args:
+        what: is refused, e.g. "fit".
+
+    Raises:
+        ValueError: where `jax.distributed` has joined several processes.
+    """
+    if (count := jax.process_count()) > 1:
+        raise ValueError(
+            f"{what} runs in a single process so far, and jax.process_count() is {count}: start "
+            "one process, which uses all of its devices"
+        )
+
+
+def check_data(model: Model, data: Dataset) -> None:
+    """Check a data set against a model that is to be trained or evaluated on it.
+
+    Raises:
+        ValueError: as `check_images`, and for labels out of range, or a model without a head.
+    """
+    spec = model.spec
+    _check_shape(data, spec)
+    if spec.num_classes == 0:
+        raise ValueError(
+            f"{spec.name} has no head (include_top=False), so there is nothing to train it for: "
+            "create it with num_classes and include_top=True, or a classifier, or give it a head "
+            "by cj.transfer.replace_head"
+        )
+    _check_labels(data, spec)
+    _check_values(data, spec)
+
+
+def check_images(model: Model, data: Dataset) -> None:
+    """Check that a model takes the images of a data set.
+
+    Raises:
+        ValueError: for an empty data set, another image shape, or float images that are not pixels
+            in [0, 255]; names the data, the value and what to do.
+    """
+    _check_shape(data, model.spec)
+    _check_values(data, model.spec)
+
+
+def _check_labels(data: Dataset, spec: ModelSpec) -> None:
+    """Whether the labels are what the model's task asks for."""
+    wanted = {"classes": (), "positions": (spec.positions,), "values": (spec.num_classes,)}
+    shape, kind = wanted[spec.task], np.floating if spec.task == "values" else np.integer
+    if data.labels.shape[1:] != shape or not np.issubdtype(data.labels.dtype, kind):
+        raise ValueError(
+            f"{data.name} has labels of shape {list(data.labels.shape)} and dtype "
+            f"{data.labels.dtype}, the model {spec.name} needs {kind.__name__} "
+            f"[{', '.join(['N', *map(str, shape)])}] for its task {spec.task!r}"
+        )
+    if spec.task == "values":
+        if not np.isfinite(data.labels).all():
+            raise ValueError(f"{data.name}: the labels hold NaN or infinity")
+        return
+    classes = max(spec.num_classes, 2)
+    wrong = (data.labels >= classes) | (data.labels < 0)
+    if wrong.any():
+        at, highest = np.argwhere(wrong)[0].tolist(), max(int(np.max(data.labels)), 0)
+        raise ValueError(
+            f"{data.name}: labels{at} is {data.labels[tuple(at)]}, but {spec.name} has num_classes="
+            f"{spec.num_classes}, so labels must lie in [0, {classes}): create it with "
+            f"num_classes={highest + 1} or more"
+        )
+
+
+def _check_words(data: Dataset, spec: ModelSpec) -> None:
+    """Whether the numbers of words are such as the model knows."""
+    known = spec.vocabulary
+    if known and data.vocabulary and known.fingerprint != data.vocabulary.fingerprint:
+        raise ValueError(
+            f"{data.name} was encoded by another vocabulary than that of {spec.name}: create the "
+            "model with vocabulary=data.vocabulary, or encode the texts by the model's"
+        )
+    spec.check_words(int(np.min(data.images)), int(np.max(data.images)), data.name)
+
+
+def _check_shape(data: Dataset, spec: ModelSpec) -> None:
+    if len(data) == 0:
+        raise ValueError(f"{data.name}: the data set is empty")
+    if tuple(data.image_shape) != spec.input_shape:
+        if len(spec.input_shape) == 3:
+            shape, channels = (len(data), *data.image_shape), spec.input_shape[2]
+            check_channels_last(f"{data.name}: images", shape, channels)
+        what = "images" if len(spec.input_shape) == 3 else "inputs"
+        raise ValueError(
+            f"{data.name} has {what} of shape {list(data.image_shape)}, the model {spec.name} "
+            f"takes {list(spec.input_shape)}: create it with input_shape={tuple(data.image_shape)}"
+        )
+
+
+def _check_values(data: Dataset, spec: ModelSpec) -> None:
+    if (spec.preprocessing == TOKENS) != np.issubdtype(data.images.dtype, np.signedinteger):
+        wanted = "numbers of words, int32" if spec.preprocessing == TOKENS else "uint8 or floating"
+        raise ValueError(
+            f"{data.name} has inputs of dtype {data.images.dtype}, the model {spec.name} takes "
+            f"{wanted}"
+        )
+    if spec.preprocessing == TOKENS:
+        _check_words(data, spec)
+    if not np.issubdtype(data.images.dtype, np.floating):
+        return
+    low, high = np.inf, -np.inf
+    for start in range(0, len(data), _ROWS_AT_ONCE):
+        rows = data.images[start : start + _ROWS_AT_ONCE]
+        low, high = min(low, float(rows.min())), max(high, float(rows.max()))
+        if not np.isfinite(rows).all():
+            bad = ~np.isfinite(rows).reshape(len(rows), -1).all(axis=1)
+            raise ValueError(
+                f"{data.name}: images[{start + int(np.argmax(bad))}] holds NaN or infinity"
+            )
+    spec.check_pixels(low, high, data.name)
