@@ -13,8 +13,8 @@ import cnnjax as cj
 from cnnjax.core import trees
 from cnnjax.recipes import (
     Experiment,
+    ImageData,
     Options,
-    PictureData,
     RecipeOptions,
     load_data,
     report_seeds,
@@ -40,7 +40,7 @@ TOP_BLOCKS = {
 class BackboneOptions(Options):
     """Options of an experiment with a pretrained base."""
 
-    data: PictureData = "cats_vs_dogs_small"
+    data: ImageData = "cats_vs_dogs_small"
     backbone: Backbone = "mobilenet"
     """The base."""
     alpha: float = 1.0
@@ -174,7 +174,7 @@ def frozen_layers(
         model: of `with_head`.
         free_from: the first layer that is trained, as in `transfer.layers_before`; "all" or 0
             freezes nothing, "none" the whole base.
-        keep_norm: freeze all batch normalisation too: the statistics of a few pictures are noisy,
+        keep_norm: freeze all batch normalisation too: the statistics of a few images are noisy,
             and the weights around it were trained for those of ImageNet.
     """
     if free_from == "none":

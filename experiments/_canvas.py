@@ -20,7 +20,7 @@ _FAR = 7
 
 @dataclass(frozen=True)
 class Canvas:
-    """A picture with digits.
+    """An image with digits.
 
     Args:
         pixels: uint8 [H, W, 1].

@@ -29,7 +29,7 @@ from scipy import stats
 
 from cnnjax.cli import command
 from experiments import _studies
-from experiments._pictures import Gallery, PictureOptions
+from experiments._images import Gallery, ImageOptions
 
 FUNCTIONS: dict[str, Callable[[Array], Array]] = {
     "ReLU": jax.nn.relu,
@@ -49,7 +49,7 @@ _QUANTILES = 100_000
 
 
 @dataclass(frozen=True)
-class Config(PictureOptions):
+class Config(ImageOptions):
     """Options of the experiment."""
 
     photo: Annotated[str | None, tyro.conf.Suppress] = None

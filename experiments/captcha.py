@@ -1,21 +1,21 @@
 """CAPTCHAs of four symbols out of 36, read by one net: a shared base, a classifier per position.
 
-The pictures are drawn from a seed, once, into a cache: by Pillow (in its font Aileron; turned,
+The images are drawn from a seed, once, into a cache: by Pillow (in its font Aileron; turned,
 scaled, bent, crossed out, grained) or by the package `captcha` (in Droid Sans Mono). All runs read
-the same 1,000 test pictures, which share no key with those of the training. The report has the test
-pictures with what was read, wrong ones first, and the accuracy by position and by symbol.
+the same 1,000 test images, which share no key with those of the training. The report has the test
+images with what was read, wrong ones first, and the accuracy by position and by symbol.
 
 The 0 and the O of Droid Sans Mono look alike once they are bent, and every fifth text has one of
 them; --symbols leaves out what looks alike.
 
-Command:   python -m experiments.captcha [--renderer captcha] [--train-pictures 40000]
+Command:   python -m experiments.captcha [--renderer captcha] [--train-images 40000]
            [--symbols 123456789ABCDEFGHIJKLMNPQRSTUVWXYZ] [--seeds 3]
            cnnjax predict RUN captcha.png ...
 
 Reported:  no figure; at least 95 % of the whole CAPTCHAs is the bar.
 
 Ours:      98.40 ± 0.10 % of the 1,000 (3 seeds), on an H200 in half a minute. Of as many validation
-           pictures 63.8, 74.8, 96.6 % after one, two, three epochs, 99.0 % after ten (seed 0).
+           images 63.8, 74.8, 96.6 % after one, two, three epochs, 99.0 % after ten (seed 0).
 """
 
 from dataclasses import dataclass
@@ -30,11 +30,11 @@ import cnnjax as cj
 from cnnjax.cli import command
 from cnnjax.data.captcha.captchas import SYMBOLS
 from cnnjax.metrics import percent
-from cnnjax.plot import save_picture
+from cnnjax.plot import save_image
 from cnnjax.recipes import Experiment, Options, run_seeds
 from cnnjax.runs.report import write_report
 
-_SHOWN = 32  # pictures
+_SHOWN = 32  # images
 _NAMED = 8  # mistaken symbols
 
 _DATA_SEED = 0
@@ -49,13 +49,13 @@ class CaptchaOptions(Options):
     data_dir: Annotated[str | None, tyro.conf.Suppress] = None
     """Drawn."""
     renderer: Literal["pillow", "captcha"] = "pillow"
-    """What draws the pictures: Pillow alone, or the package captcha."""
-    train_pictures: int = 40_000
+    """What draws the images: Pillow alone, or the package captcha."""
+    train_images: int = 40_000
     """To train on."""
-    test_pictures: int = 1_000
+    test_images: int = 1_000
     """To test on; as many again for the validation curve."""
     channels: Literal[1, 3] = 1
-    """1 for grey pictures, 3 for coloured ones."""
+    """1 for grey images, 3 for coloured ones."""
     symbols: str = SYMBOLS
     """Of which texts are made; without those that look alike in a font, as 0 and O, reading is
     easier."""
@@ -83,13 +83,13 @@ def experiment(options: CaptchaOptions) -> Experiment:
 
 
 def data(options: CaptchaOptions) -> cj.data.Splits:
-    """The pictures, the same for every seed of the training."""
-    if options.test_pictures < 1:
-        raise ValueError(f"test_pictures must be at least 1, got {options.test_pictures}")
+    """The images, the same for every seed of the training."""
+    if options.test_images < 1:
+        raise ValueError(f"test_images must be at least 1, got {options.test_images}")
     return cj.data.load_captchas(
-        options.train_pictures,
-        options.test_pictures,
-        options.test_pictures,
+        options.train_images,
+        options.test_images,
+        options.test_images,
         seed=_DATA_SEED,
         renderer=options.renderer,
         channels=options.channels,
@@ -100,7 +100,7 @@ def data(options: CaptchaOptions) -> cj.data.Splits:
 
 @dataclass(frozen=True)
 class Readings:
-    """What a model read in pictures.
+    """What a model read in images.
 
     Args:
         symbols: number -> symbol.
@@ -144,7 +144,7 @@ def readings(model: cj.Model, test: cj.data.Dataset) -> Readings:
 
 
 def draw_readings(found: Readings, images: np.ndarray) -> Figure:
-    """Test pictures with what was read: wrong ones first, the surest ahead, then right ones."""
+    """Test images with what was read: wrong ones first, the surest ahead, then right ones."""
     wrong = np.flatnonzero(~found.right.all(axis=1))
     wrong = wrong[np.argsort(-found.sure[wrong].prod(axis=1), kind="stable")]
     right = np.flatnonzero(found.right.all(axis=1))
@@ -153,8 +153,8 @@ def draw_readings(found: Readings, images: np.ndarray) -> Figure:
     figure = Figure((2.4 * columns, 1.35 * rows), dpi=110, layout="constrained")
     for place, i in enumerate(shown, start=1):
         axes = figure.add_subplot(rows, columns, place)
-        picture = images[i]
-        axes.imshow(picture if picture.shape[2] == 3 else picture[..., 0], cmap="gray",
+        image = images[i]
+        axes.imshow(image if image.shape[2] == 3 else image[..., 0], cmap="gray",
                     vmin=0, vmax=255)  # fmt: skip
         axes.set_axis_off()
         said = found.text(found.read[i])
@@ -200,19 +200,19 @@ def describe(found: Readings) -> str:
 
 
 def draw(run: cj.Run, test: cj.data.Dataset) -> Readings:
-    """Put the pictures of what was read into a run's report."""
+    """Put the images of what was read into a run's report."""
     found = readings(run.model, test)
     folder = Path(run.directory or ".") / "figures"
-    caption = "Test pictures and what was read with which probability: wrong ones first, in red"
-    save_picture(folder, "readings", draw_readings(found, np.asarray(test.images)), caption=caption)
-    caption = "Share of the test pictures' symbols that are read right, by position and by symbol"
-    save_picture(folder, "symbols", draw_symbols(found), caption=caption)
+    caption = "Test images and what was read with which probability: wrong ones first, in red"
+    save_image(folder, "readings", draw_readings(found, np.asarray(test.images)), caption=caption)
+    caption = "Share of the test images' symbols that are read right, by position and by symbol"
+    save_image(folder, "symbols", draw_symbols(found), caption=caption)
     write_report(folder.parent)
     return found
 
 
 def main(options: CaptchaOptions) -> list[cj.Run]:
-    """Draw the pictures, train, read, report."""
+    """Draw the images, train, read, report."""
     splits = data(options)
     runs = run_seeds(experiment, options, splits)
     for run in runs:

@@ -23,7 +23,7 @@ import tyro
 
 import cnnjax as cj
 from cnnjax.cli import command
-from cnnjax.recipes import Experiment, PictureData, RecipeOptions, run_seeds
+from cnnjax.recipes import Experiment, ImageData, RecipeOptions, run_seeds
 
 AUGMENT = cj.augment.Augment(
     rotation=40,
@@ -79,7 +79,7 @@ REPORTED = {"augmented": {"val_accuracy": 0.81}}
 class CatsOptions(RecipeOptions):
     """Options of the experiment."""
 
-    data: PictureData = "cats_vs_dogs_small"
+    data: ImageData = "cats_vs_dogs_small"
     cure: Annotated[Cure | None, tyro.conf.arg(metavar="CURE")] = None
     """What is done against overfitting: plain (nothing), dropout, decay or augmented; default:
     plain, with --recipe tuned augmented, which is the one that it is for."""

@@ -14,7 +14,7 @@ Reported:  plain 67.28 % test accuracy with Keras, test loss 1.119; deep 76.39 %
            (RMSprop, batch 128, 20 epochs); with augmentation the gap between training and test
            accuracy shrinks.
 
-Ours:      the rows cifar10 of RESULTS.md, on pictures that had been stored as JPEG: with the
+Ours:      the rows cifar10 of RESULTS.md, on images that had been stored as JPEG: with the
            reported recipe plain 66.39 ± 0.23 % (3 seeds); with the tuned one plain 72.27 ± 0.10 %,
            deep 82.16 ± 0.14 % (3 seeds each). On two cores 7 to 9 minutes a run for plain, 27 to 36
            for deep; for deep less than one on an H200.
@@ -25,7 +25,7 @@ from typing import Literal
 
 import cnnjax as cj
 from cnnjax.cli import command
-from cnnjax.recipes import Experiment, PictureData, RecipeOptions, run_seeds
+from cnnjax.recipes import Experiment, ImageData, RecipeOptions, run_seeds
 
 MODELS = {
     "plain": "one convolution on CIFAR-10",
@@ -71,8 +71,8 @@ class Options(RecipeOptions):
     model: Literal["plain", "deep"] = "plain"
     """Which of the two nets."""
     augment: Literal["none", "reported", "mild", "flip", "crops"] = "none"
-    """What is done to the training pictures of the reported recipe."""
-    data: PictureData = "cifar10"
+    """What is done to the training images of the reported recipe."""
+    data: ImageData = "cifar10"
 
 
 def experiment(options: Options) -> Experiment:

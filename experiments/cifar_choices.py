@@ -2,8 +2,8 @@
 
 RMSprop, batch 128, 20 epochs, the last fifth of the training data set aside. `base` is the net as
 it is: max pooling, a dense layer on the flattened last map, which holds 96 % of its parameters,
-pictures as they are. Every other arm differs from it in one thing and starts, where it has the same
-layers, from the same values; one seed's arms see the same pictures in the same order.
+images as they are. Every other arm differs from it in one thing and starts, where it has the same
+layers, from the same values; one seed's arms see the same images in the same order.
 
 - `average_head`: the dense layer gets the averages of the last map's channels (global average
   pooling, Lin et al. 2014, Network in network, sec. 3.2);
@@ -39,7 +39,7 @@ from typing import Any
 
 import cnnjax as cj
 from cnnjax.cli import command
-from cnnjax.recipes import Claim, Experiment, Measured, PictureData, run_variants, write_claims
+from cnnjax.recipes import Claim, Experiment, ImageData, Measured, run_variants, write_claims
 from experiments import _studies
 from experiments.cifar10 import AUGMENTS, RECIPES
 
@@ -120,7 +120,7 @@ class ChoiceOptions(_studies.StudyOptions):
     """Fraction of the training data that is set aside, in [0, 1)."""
     batch_size: int = 128
     """Images a step; on few images less, so that an epoch has steps enough."""
-    data: PictureData = "cifar10"
+    data: ImageData = "cifar10"
 
 
 def experiment(arm: str, options: ChoiceOptions) -> Experiment:

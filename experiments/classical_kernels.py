@@ -2,12 +2,12 @@
 
 The kernels of `cnnjax.nn.KERNELS` are applied with the convolution of the nets. The first
 derivative of an edge has its extremum, the second its zero, where the edge is. The Laplacian, as a
-continuous operator, answers the same whatever way the picture is turned; its kernel does so exactly
-for quarter turns, and at 45 degrees the better, the smoother the picture is.
+continuous operator, answers the same whatever way the image is turned; its kernel does so exactly
+for quarter turns, and at 45 degrees the better, the smoother the image is.
 
 Command:   python -m experiments.classical_kernels [--photo FILE] [--out DIR]
 
-Reported:  no figure; the response does not change when the picture turns by 90 degrees, and
+Reported:  no figure; the response does not change when the image turns by 90 degrees, and
            nearly so at 45.
 
 Ours:      turned by 90 degrees: not a bit differs. By 45 degrees the Laplacian's response differs
@@ -24,19 +24,19 @@ from scipy import ndimage, special
 
 from cnnjax.cli import command
 from cnnjax.nn import KERNELS, apply_kernel
-from experiments._pictures import Gallery, PictureOptions, grey, panels, read_photo, table
+from experiments._images import Gallery, ImageOptions, grey, panels, read_photo, table
 
 BLURS = (1.0, 2.0, 4.0)
 
 
 @dataclass(frozen=True)
-class Config(PictureOptions):
+class Config(ImageOptions):
     """Options of the experiment."""
 
 
-def response(picture: np.ndarray, kernel: str) -> np.ndarray:
-    """Of a grey picture [H, W] to a kernel by name: [H - 2, W - 2]."""
-    return np.asarray(apply_kernel(picture[None, :, :, None], KERNELS[kernel]))[0, :, :, 0]
+def response(image: np.ndarray, kernel: str) -> np.ndarray:
+    """Of a grey image [H, W] to a kernel by name: [H - 2, W - 2]."""
+    return np.asarray(apply_kernel(image[None, :, :, None], KERNELS[kernel]))[0, :, :, 0]
 
 
 def draw_kernels(photo: np.ndarray) -> Figure:
@@ -84,8 +84,8 @@ def draw_detail(photo: np.ndarray) -> Figure:
     top, left = (height - side) // 2, (width - side) // 2
     cut = photo[top : top + side, left : left + side]
     names = ("sharpen", "sharpen_5x5")
-    pictures = [cut, *(sharpened(cut, name) for name in names)]
-    return panels(pictures, ["photo", *names], 3, width=3.6)
+    images = [cut, *(sharpened(cut, name) for name in names)]
+    return panels(images, ["photo", *names], 3, width=3.6)
 
 
 def profiles(brightness: np.ndarray) -> dict[str, np.ndarray]:
@@ -127,9 +127,9 @@ def draw_derivatives(edges: dict[str, np.ndarray]) -> Figure:
 
 @dataclass(frozen=True)
 class Turn:
-    """A picture's response, turned, beside the response to the turned picture."""
+    """An image's response, turned, beside the response to the turned image."""
 
-    picture: np.ndarray
+    image: np.ndarray
     turned_response: np.ndarray
     response_of_turned: np.ndarray
     inside: np.ndarray
@@ -142,22 +142,22 @@ class Turn:
         return float(np.linalg.norm(error) / np.linalg.norm(turned))
 
 
-def turned(picture: np.ndarray, kernel: str, degrees: int) -> Turn:
-    """Turn a square picture and its response.
+def turned(image: np.ndarray, kernel: str, degrees: int) -> Turn:
+    """Turn a square image and its response.
 
     Args:
-        picture: [S, S].
+        image: [S, S].
         kernel: name of a 3x3 kernel.
         degrees: 90, exact; or any other, by cubic splines, compared in the circle that both see.
     """
-    answer = response(picture, kernel)
+    answer = response(image, kernel)
     if degrees == 90:
-        moved, expected = np.rot90(picture), np.rot90(answer)
+        moved, expected = np.rot90(image), np.rot90(answer)
         inside = np.ones(answer.shape, bool)
     else:
         moved, expected = (
             ndimage.rotate(p, degrees, reshape=False, order=3, mode="nearest")
-            for p in (picture, answer)
+            for p in (image, answer)
         )
         places = np.arange(len(answer)) - (len(answer) - 1) / 2
         inside = np.hypot(places[:, None], places[None, :]) < 0.45 * len(answer)
@@ -174,33 +174,33 @@ def isotropy(square: np.ndarray) -> list[list[Any]]:
     return rows
 
 
-def blurred(picture: np.ndarray, deviation: float) -> np.ndarray:
+def blurred(image: np.ndarray, deviation: float) -> np.ndarray:
     """By a Gaussian."""
-    smooth: np.ndarray = ndimage.gaussian_filter(picture, deviation)
+    smooth: np.ndarray = ndimage.gaussian_filter(image, deviation)
     return smooth
 
 
 def draw_isotropy(square: np.ndarray) -> Figure:
     """Quarter and eighth turn, side by side with the difference."""
-    pictures: list[np.ndarray] = []
+    images: list[np.ndarray] = []
     titles: list[str] = []
     limits: dict[int, float] = {}
     for degrees, blur in ((90, 0.0), (45, 2.0)):
-        picture = blurred(square, blur) if blur else square
-        turn = turned(picture, "laplacian", degrees)
+        image = blurred(square, blur) if blur else square
+        turn = turned(image, "laplacian", degrees)
         bound = float(np.quantile(np.abs(turn.turned_response), 0.99))
         error = np.where(turn.inside, turn.response_of_turned - turn.turned_response, 0)
         names = (
             f"turned by {degrees} degrees" + (f"\n(blurred, {blur:g} pixels)" if blur else "\n"),
-            "laplacian of the turned picture\n",
-            "turned laplacian of the picture\n",
+            "laplacian of the turned image\n",
+            "turned laplacian of the image\n",
             f"difference, same scale:\n{100 * turn.difference:.2g} %",
         )
-        shown = (turn.picture, turn.response_of_turned, turn.turned_response, error)
-        limits |= {len(pictures) + i: bound for i in (1, 2, 3)}
-        pictures += shown
+        shown = (turn.image, turn.response_of_turned, turn.turned_response, error)
+        limits |= {len(images) + i: bound for i in (1, 2, 3)}
+        images += shown
         titles += names
-    return panels(pictures, titles, 4, width=2.8, limits=limits)
+    return panels(images, titles, 4, width=2.8, limits=limits)
 
 
 def main(config: Config) -> dict[str, float]:
@@ -217,7 +217,7 @@ def main(config: Config) -> dict[str, float]:
     gallery.add("isotropy", draw_isotropy(square))
     rows = isotropy(square)
     head = ("", "90 degrees", *(f"45, blur {b:g}" for b in BLURS))
-    print("response to the turned picture - turned response, relative:\n")
+    print("response to the turned image - turned response, relative:\n")
     print(table(head, rows))
     gallery.report()
     return {"90": rows[0][1], **{f"45 blur {b:g}": rows[0][2 + i] for i, b in enumerate(BLURS)}}

@@ -8,7 +8,7 @@ in a ReLU.
 
 Command:   python -m experiments.colour_channels [--photo FILE] [--weights VGG19.npz] [--out DIR]
 
-Reported:  pictures, no figure.
+Reported:  images, no figure.
 
 Ours:      of the layer's largest output the sum differs by 2.3e-7, over the three filters of the
            random layer, and by 2.5e-7 over the 64 of VGG19 (two CPU cores).
@@ -29,13 +29,13 @@ from cnnjax.cli import command
 from cnnjax.core import trees
 from cnnjax.core.checks import whole_number
 from cnnjax.models.pretrained.fill import PartlyLoaded
-from experiments._pictures import Gallery, PictureOptions, panels, read_photo
+from experiments._images import Gallery, ImageOptions, panels, read_photo
 
 _COLOURS = {"red": (1, 0, 0), "green": (0, 1, 0), "blue": (0, 0, 1)}
 
 
 @dataclass(frozen=True)
-class Config(PictureOptions):
+class Config(ImageOptions):
     """Options of the experiment."""
 
     weights: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None
@@ -136,8 +136,8 @@ def draw(photo: np.ndarray, layer: Layer, number: int) -> Figure:
     split = [photo[..., [p]] * np.array(t, np.uint8) for p, t in zip(places, tints, strict=True)]
     steepest = float(np.abs(kernel).max())
     rgb = kernel[..., [layer.channels.index(name) for name in _COLOURS]]
-    pictures = [*split, photo, *(kernel[..., c] for c in range(3)), 0.5 + rgb / (2 * steepest)]
-    pictures += [*(answers[..., c] for c in range(3)), total]
+    images = [*split, photo, *(kernel[..., c] for c in range(3)), 0.5 + rgb / (2 * steepest)]
+    images += [*(answers[..., c] for c in range(3)), total]
     strength = float(np.quantile(np.abs(answers), 0.99))
     limits = {4: steepest, 5: steepest, 6: steepest, 8: strength, 9: strength, 10: strength}
     limits[11] = float(np.quantile(np.abs(total), 0.99))
@@ -147,7 +147,7 @@ def draw(photo: np.ndarray, layer: Layer, number: int) -> Figure:
     titles += [f"response of {name}" for name in layer.channels]
     titles.append(f"sum + bias ({layer.bias[number]:+.2g}){end}\n= the layer's output")
     note = f"grey is 0; kernel from -{steepest:.2g} to {steepest:.2g}"
-    return panels(pictures, titles, 4, width=3.0, limits=limits, title=note)
+    return panels(images, titles, 4, width=3.0, limits=limits, title=note)
 
 
 def main(config: Config) -> float:

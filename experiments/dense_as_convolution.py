@@ -1,6 +1,6 @@
-"""A convolution as a dense layer, and dense layers as convolutions: class maps of large pictures.
+"""A convolution as a dense layer, and dense layers as convolutions: class maps of large images.
 
-(i) A 3x3 picture under a 2x2 kernel is a dense layer of 9 inputs and 4 outputs whose matrix is
+(i) A 3x3 image under a 2x2 kernel is a dense layer of 9 inputs and 4 outputs whose matrix is
 sparse and shares its four weights; so for any convolution, drawn for a 3x3 kernel on 8x8 pixels.
 (ii) The other way round: the convnet of MNIST, trained on windows of 28x28 with a digit or none in
 their middle, with its flatten and dense layers made convolutions, reads a canvas of many digits in
@@ -40,14 +40,14 @@ from experiments._canvas import (
     peaks,
     windows,
 )
-from experiments._pictures import Gallery, PictureOptions, panels, read_photo
+from experiments._images import Gallery, ImageOptions, panels, read_photo
 
 CANVAS = (128, 232)
 DIGITS = 16
 
 
 @dataclass(frozen=True)
-class Config(PictureOptions):
+class Config(ImageOptions):
     """Options of the experiment."""
 
     epochs: int = 6
@@ -66,9 +66,9 @@ class Config(PictureOptions):
 
 @dataclass(frozen=True)
 class Example:
-    """A convolution of one picture, beside the product with its matrix."""
+    """A convolution of one image, beside the product with its matrix."""
 
-    picture: np.ndarray
+    image: np.ndarray
     kernel: np.ndarray
     matrix: np.ndarray
     output: np.ndarray
@@ -76,17 +76,17 @@ class Example:
     @property
     def difference(self) -> float:
         """Largest absolute difference of the two."""
-        product = self.picture.reshape(1, -1) @ self.matrix
+        product = self.image.reshape(1, -1) @ self.matrix
         return float(np.abs(product.ravel() - self.output.ravel()).max())
 
 
 def example(kernel: np.ndarray, size: int, padding: str = "valid") -> Example:
-    """Of a random picture [size, size] with a kernel [k, k]."""
-    picture = np.random.default_rng(0).random((size, size), np.float32)
+    """Of a random image [size, size] with a kernel [k, k]."""
+    image = np.random.default_rng(0).random((size, size), np.float32)
     weights = kernel[:, :, None, None].astype(np.float32)
-    output = conv2d(jnp.asarray(picture[None, :, :, None]), jnp.asarray(weights), padding=padding)
+    output = conv2d(jnp.asarray(image[None, :, :, None]), jnp.asarray(weights), padding=padding)
     matrix = conv_as_matrix(weights, (size, size, 1), padding=padding)
-    return Example(picture, kernel, matrix, np.asarray(output)[0, :, :, 0])
+    return Example(image, kernel, matrix, np.asarray(output)[0, :, :, 0])
 
 
 def draw_matrices(small: Example, large: Example) -> Figure:
@@ -94,12 +94,12 @@ def draw_matrices(small: Example, large: Example) -> Figure:
     figure = Figure((12, 4.6), dpi=120, layout="constrained")
     places = figure.add_gridspec(2, 3, width_ratios=(1, 2.4, 2.6))
     kernel: Any = figure.add_subplot(places[0, 0])
-    picture: Any = figure.add_subplot(places[1, 0])
+    image: Any = figure.add_subplot(places[1, 0])
     numbers: Any = figure.add_subplot(places[:, 1])
     colours: Any = figure.add_subplot(places[:, 2])
     _numbers(kernel, small.kernel, "kernel", 4)
     pixels = np.arange(1, 10).reshape(3, 3)
-    _numbers(picture, np.zeros((3, 3)), "picture: pixels 1 to 9", 4, pixels)
+    _numbers(image, np.zeros((3, 3)), "image: pixels 1 to 9", 4, pixels)
     _numbers(numbers, small.matrix.T, "as a dense layer: 4 outputs (rows) of 9 pixels (columns)", 4)
     numbers.set_xticks(range(9), [str(i + 1) for i in range(9)])
     numbers.set_yticks(range(4), [f"output {i + 1}" for i in range(4)])
@@ -144,7 +144,7 @@ def digit_model(config: Config, folder: Path) -> cj.Model:
 
 
 def class_maps(model: cj.Model, pixels: np.ndarray, global_pooling: str = "drop") -> np.ndarray:
-    """Probabilities [h, w, K] of a classifier moved over a larger picture, uint8 [H, W, C]."""
+    """Probabilities [h, w, K] of a classifier moved over a larger image, uint8 [H, W, C]."""
     wide = convolutionalize(model, pixels.shape, global_pooling=global_pooling)
     logits = wide(wide.spec.preprocess(jnp.asarray(pixels[None])))
     return np.asarray(probabilities(logits))[0]
@@ -164,7 +164,7 @@ def at_pixels(values: np.ndarray, shape: tuple[int, ...], first: float, step: in
 
     Args:
         values: [h, w].
-        shape: (H, W) of the picture.
+        shape: (H, W) of the image.
         first: place of the first window's centre.
         step: from one centre to the next.
 
@@ -220,13 +220,13 @@ def photo_maps(config: Config) -> tuple[Figure, float]:
     best = np.argsort(-mean[0])[:3]
     named = decode_predictions(mean, top=mean.shape[1], label_names=model.spec.label_names)[0]
     by_probability = dict(zip(np.argsort(-mean[0], kind="stable"), named, strict=True))
-    pictures, titles = [photo], [f"photo {rows}x{columns}"]
+    drawn, titles = [photo], [f"photo {rows}x{columns}"]
     for k in best:
-        pictures.append(overlay(photo, maps[:, :, k] / maps[:, :, k].max()))
+        drawn.append(overlay(photo, maps[:, :, k] / maps[:, :, k].max()))
         titles.append(f"{by_probability[k][1]}: up to {float(maps[:, :, k].max()):.0%}")
     size = "x".join(map(str, maps.shape[:2]))
     title = f"{config.model}: class maps of {size}, in one pass"
-    return panels(pictures, titles, 2, width=4.5, title=title), difference(model)
+    return panels(drawn, titles, 2, width=4.5, title=title), difference(model)
 
 
 def main(config: Config) -> dict[str, float]:

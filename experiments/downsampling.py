@@ -1,4 +1,4 @@
-"""Three ways to halve a picture: max pooling, average pooling, convolutions of stride 2.
+"""Three ways to halve an image: max pooling, average pooling, convolutions of stride 2.
 
 The MNIST convnet (RMSprop, batch 64, 5 epochs), trained in the same way for each. With stride 2 the
 convolution before a pooling takes the larger step and the pooling is left out (the "strided CNN" of

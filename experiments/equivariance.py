@@ -1,10 +1,10 @@
 """Equivariance and invariance: what a moved photo does to the maps of a net, in numbers.
 
-A convolution moves its map with the picture; pooling makes small shifts harmless; both claims are
+A convolution moves its map with the image; pooling makes small shifts harmless; both claims are
 made for scale and small deformations (here turns and shears) too. For a model (the deep CIFAR-10
 net with random weights, or a trained one) and parts of a photo, each layer's map of the moved
-picture is compared with the map moved along (equivariance) and with the map where it stood
-(invariance); 1 in the figures of invariance is the change to another picture.
+image is compared with the map moved along (equivariance) and with the map where it stood
+(invariance); 1 in the figures of invariance is the change to another image.
 
 Command:   python -m experiments.equivariance [--run RUN] [--photo FILE] [--out DIR]
 
@@ -13,7 +13,7 @@ Reported:  no figure; equal to rounding away from the border for convolution.
 Ours:      cifar_deep with random weights: a shift by the product of the strides before a layer
            moves its map to 2e-7 of its size, any other shift leaves 5 % behind a pooling; scales
            from 0.8 to 1.25, turns and shears up to 20 degrees leave 1 to 9 %. A shift of 1 pixel
-           changes the maps of conv1 by 13 % of the change to another picture, pooled 2x2, 4x4 and
+           changes the maps of conv1 by 13 % of the change to another image, pooled 2x2, 4x4 and
            8x8 by 10, 9 and 8 %; from 4 pixels on only the largest pooling still helps.
 """
 
@@ -32,7 +32,7 @@ from cnnjax.cli import command
 from cnnjax.data import resize_image
 from cnnjax.explain import Change, Move, activations, equivariance
 from cnnjax.nn import max_pool
-from experiments._pictures import Gallery, PictureOptions, panels, read_photo, scaled, table
+from experiments._images import Gallery, ImageOptions, panels, read_photo, scaled, table
 
 SHIFTS = (1, 2, 3, 4, 5, 6, 7, 8)
 SCALES = (0.8, 0.9, 0.95, 1.05, 1.1, 1.25)
@@ -42,7 +42,7 @@ POOLS = (1, 2, 4, 8)
 
 
 @dataclass(frozen=True)
-class Config(PictureOptions):
+class Config(ImageOptions):
     """Options of the experiment."""
 
     run: Annotated[str | None, tyro.conf.arg(metavar="DIR")] = None
@@ -66,12 +66,12 @@ def parts_of(photo: np.ndarray, model: cj.Model, count: int = 6) -> jax.Array:
     """Inputs from different parts of a photo, in two rows: [N, H, W, C], preprocessed."""
     height, width, channels = model.spec.input_shape
     side = min(photo.shape[0] // 2, photo.shape[1] // (count // 2))
-    pictures = []
+    drawn = []
     for i in range(count):
         top = (i % 2) * (photo.shape[0] - side)
         left = (i // 2) * (photo.shape[1] - side) // max(count // 2 - 1, 1)
-        pictures.append(resize_image(photo[top : top + side, left : left + side], (height, width)))
-    pixels = np.stack(pictures)
+        drawn.append(resize_image(photo[top : top + side, left : left + side], (height, width)))
+    pixels = np.stack(drawn)
     if channels == 1:
         pixels = pixels.mean(axis=-1, keepdims=True).astype(np.uint8)
     return model.spec.preprocess(jnp.asarray(pixels))
@@ -93,7 +93,7 @@ def measured(
 
 
 def to_another(model: cj.Model, images: jax.Array, layers: Sequence[str]) -> dict[str, float]:
-    """Relative change of each layer's output to that for another picture."""
+    """Relative change of each layer's output to that for another image."""
     outputs = activations(model, images, layers)
     return {name: change(x, jnp.roll(x, 1, axis=0)) for name, x in outputs.items()}
 
@@ -128,22 +128,22 @@ def pooled_changes(model: cj.Model, images: jax.Array, layer: str) -> dict[str, 
 
 
 def draw_translation(model: cj.Model, images: jax.Array, layer: str, shift: int) -> Figure:
-    """A picture and a map of it, before and after a shift."""
+    """An image and a map of it, before and after a shift."""
     move = Move(down=shift, right=shift)
     moved = move(images[:1])
     pair = [activations(model, x, [layer])[layer][0] for x in (images[:1], moved)]
     best = int(jnp.var(pair[0], axis=(0, 1)).argmax())
     before, after = (np.asarray(x[..., best]) for x in pair)
     found = equivariance(model, images, move, [layer])[layer]
-    pictures = [scaled(np.asarray(images[0])), scaled(np.asarray(moved[0])), before, after]
+    drawn = [scaled(np.asarray(images[0])), scaled(np.asarray(moved[0])), before, after]
     titles = [
-        "picture",
+        "image",
         f"moved by {shift} pixels",
         f"{layer}, map {best}",
-        f"of the moved picture; the map\nmoved along differs by {found.equivariance:.1g}",
+        f"of the moved image; the map\nmoved along differs by {found.equivariance:.1g}",
     ]
-    pictures = [p[..., 0] if p.ndim == 3 and p.shape[-1] == 1 else p for p in pictures]
-    return panels(pictures, titles, 4, width=2.8)
+    drawn = [p[..., 0] if p.ndim == 3 and p.shape[-1] == 1 else p for p in drawn]
+    return panels(drawn, titles, 4, width=2.8)
 
 
 def draw_shifts(
@@ -158,9 +158,7 @@ def draw_shifts(
     for number, name in enumerate(other):
         shares = [row[name].invariance / other[name] for row in changes.values()]
         left.plot(SHIFTS, shares, ".-", color=_shade(number, len(other)), label=name)
-    left.set(
-        title="each layer", xlabel="shift (pixels)", ylabel="change / change to another picture"
-    )
+    left.set(title="each layer", xlabel="shift (pixels)", ylabel="change / change to another image")
     right: Any = figure.add_subplot(1, 2, 2)
     for number, (name, shares) in enumerate(pooled.items()):
         right.plot(SHIFTS, shares, ".-", color=_shade(number, len(pooled)), label=name)
@@ -239,11 +237,11 @@ def main(config: Config) -> dict[str, dict[str, Change]]:
     gallery.add("deformations", draw_deformations(others, other))
     changes = {**shifts, **others}
     head = ("", *next(iter(changes.values())))
-    print("equivariance: the map of the moved picture against the map moved along, relative\n")
+    print("equivariance: the map of the moved image against the map moved along, relative\n")
     print(table(head, rows_of(changes, "equivariance")))
     print("\ninvariance: against the map where it stood, relative\n")
-    print(table(head, [*rows_of(changes, "invariance"), ["another picture", *other.values()]]))
-    print(f"\nmax pooling of {first}: change by a shift / change to another picture\n")
+    print(table(head, [*rows_of(changes, "invariance"), ["another image", *other.values()]]))
+    print(f"\nmax pooling of {first}: change by a shift / change to another image\n")
     print(table(("", *map(str, SHIFTS)), [[name, *values] for name, values in pooled.items()]))
     gallery.report()
     return changes

@@ -144,12 +144,12 @@ def on_features(
         start = time.perf_counter()
         features = cj.transfer.extract_features(base, photos, folder, verbose=False)
         seconds = round(time.perf_counter() - start, 2)
-        pictures = photos.test.images if photos.test else None
+        drawn = photos.test.images if photos.test else None
         out = f"{options.out}/features" if options.out else None
         task = replace(
             task, name=f"{NAME}/features", facts={**task.facts, "extraction_seconds": seconds}
         )
-        return run_experiment(task, out, splits=features, pictures=pictures)
+        return run_experiment(task, out, splits=features, test_images=drawn)
 
 
 def extraction(one: cj.Run) -> float:

@@ -116,8 +116,8 @@ def run(options: FeatureOptions, task: Experiment) -> cj.Run:
         pooling=pooling if options.layer else None,  # the base itself pools its last map
     )
     task = replace(task, facts=options.facts(base))
-    pictures = photos.test.images if photos.test else None
-    found = run_experiment(task, options.out, splits=features, pictures=pictures)
+    drawn = photos.test.images if photos.test else None
+    found = run_experiment(task, options.out, splits=features, test_images=drawn)
     if options.layer is None and found.directory:
         cj.save(cj.transfer.attach(base, found.model), found.directory / "model")
         print(f"photos: cnnjax predict {found.directory} PHOTO ...")

@@ -23,7 +23,7 @@ Command:   python -m experiments.few_examples --task digits --data-dir DIR --see
            python -m experiments.few_examples --task reviews --data-dir DIR --seeds 5
            python -m experiments.few_examples --task series --seeds 10
 
-Reported:  a few hundred pictures suffice for a small, regularised net on a simple task;
+Reported:  a few hundred images suffice for a small, regularised net on a simple task;
            augmentation is not only for images.
 
 Ours:      the study writes few_examples.md and few_examples.png.

@@ -20,9 +20,9 @@ and by colours and directions that do not get weaker.
 Command:   python -m experiments.filters_by_depth --weights MOBILENET_0.25.h5 [--out DIR]
            python -m experiments.filters_by_depth --net vgg19 --weights VGG19.npz
 
-Reported:  pictures, no figure: edges and colours first, then textures, then parts of things.
+Reported:  images, no figure: edges and colours first, then textures, then parts of things.
 
-Ours:      of MobileNet .25, in the pictures: flat colours, bars, textures, eyes. The numbers do not
+Ours:      of MobileNet .25, in the images: flat colours, bars, textures, eyes. The numbers do not
            follow them all (12 filters a layer, one run on two CPU cores). Wavelength 51.6 pixels at
            conv1, whose patterns hardly vary, so that what there is of a wave is long; then 25.3,
            21.9, 38.2, 40.7 at conv_pw_3, 5, 9, 11. The deepest against the first: -8.3 (95 % from
@@ -50,7 +50,7 @@ from cnnjax.explain.filters import find_patterns
 from cnnjax.models.pretrained.fill import PartlyLoaded
 from cnnjax.recipes import Measured, write_claims
 from experiments import _studies
-from experiments._pictures import Gallery, PictureOptions
+from experiments._images import Gallery, ImageOptions
 
 LAYERS = {
     "mobilenet": ("conv1_relu", "conv_pw_1_relu", "conv_pw_3_relu", "conv_pw_5_relu",
@@ -64,7 +64,7 @@ _BRIGHTNESS = np.array([0.299, 0.587, 0.114])
 
 
 @dataclass(frozen=True)
-class Config(PictureOptions):
+class Config(ImageOptions):
     """Options of the experiment."""
 
     photo: Annotated[str | None, tyro.conf.Suppress] = None

@@ -35,15 +35,16 @@ import cnnjax as cj
 from cnnjax.cli import command
 from cnnjax.core import trees
 from cnnjax.core.storage import write_text
-from cnnjax.plot import save_picture
+from cnnjax.plot import save_image
 from cnnjax.plot.figures import smooth
-from cnnjax.recipes import RUNS, Experiment, PictureData, build_model, load_data, run_experiment
+from cnnjax.recipes import RUNS, Experiment, ImageData, build_model, load_data, run_experiment
 from cnnjax.runs.results import spread
 from cnnjax.training import NonFiniteLoss
 from cnnjax.training.optim import make_schedule
 from cnnjax.weights import save_npz
 from cnnjax.weights.arrays import load_npz
 from experiments import _studies
+from experiments._images import table
 from experiments._numpy_net import (
     Parameters,
     against_differences,
@@ -54,7 +55,6 @@ from experiments._numpy_net import (
     make_optimizer,
     unit,
 )
-from experiments._pictures import table
 
 Init = Literal["normal", "he", "xavier"]
 INITS: tuple[Init, ...] = ("normal", "he", "xavier")
@@ -83,7 +83,7 @@ class Config:
     """Passes over the training data."""
     batch_size: int = 100
     """Images a step."""
-    data: PictureData = "mnist"
+    data: ImageData = "mnist"
     data_dir: Annotated[str | None, tyro.conf.arg(metavar="DIR")] = None
     """Where TensorFlow Datasets keeps its data; default: TFDS_DATA_DIR or ~/tensorflow_datasets."""
     out: Annotated[str | None, tyro.conf.arg(metavar="DIR")] = None
@@ -235,7 +235,7 @@ def run_one(config: Config) -> Result:
         "reloaded": reloaded(folder / "weights.npz", params, model, splits.parts["test"]),
     }
     write_text(folder / "results.json", json.dumps({**facts, "losses": losses}, indent=1) + "\n")
-    save_picture(folder, "training", draw_training(epochs, twin))
+    save_image(folder, "training", draw_training(epochs, twin))
     print(summary(facts) + f"\nresults: {folder}")
     return Result(folder, losses, facts)
 
@@ -307,8 +307,8 @@ def main(config: Config) -> dict[str, list[Result]]:
         print(f"{name}: NumPy test accuracy {tested} %, {config.epochs} epochs, {len(found)} runs")
     if len(inits) > 1:
         steps = len(found[0].losses) // config.epochs
-        picture = draw_inits({name: found[0].losses[:steps] for name, found in results.items()})
-        print(save_picture(config.out or RUNS / "simple_convnet", "inits", picture))
+        image = draw_inits({name: found[0].losses[:steps] for name, found in results.items()})
+        print(save_image(config.out or RUNS / "simple_convnet", "inits", image))
     return results
 
 

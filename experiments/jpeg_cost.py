@@ -38,7 +38,7 @@ from cnnjax.cli import command
 from cnnjax.plot import figures
 from cnnjax.recipes import Claim, Experiment, Options, load_data, write_claims
 from experiments import _studies
-from experiments._pictures import panels
+from experiments._images import panels
 
 NAME = "jpeg_cost"
 
@@ -190,11 +190,11 @@ def draw(kind: str, test: cj.data.Dataset, folder: Path) -> Path:
     columns = {"as it is": images}
     for way, how in KINDS[kind].ways.items():
         columns[way] = stored(images, how.quality, how.shift)
-    pictures = [column[i] for i in range(len(images)) for column in columns.values()]
-    pictures = [p[..., 0] / 255 if p.shape[2] == 1 else p for p in pictures]
+    drawn = [column[i] for i in range(len(images)) for column in columns.values()]
+    drawn = [p[..., 0] / 255 if p.shape[2] == 1 else p for p in drawn]
     titles = list(columns) * len(images)
     file = folder / "stored.png"
-    figures.save(panels(pictures, titles, len(columns), width=1.6), file)
+    figures.save(panels(drawn, titles, len(columns), width=1.6), file)
     return file
 
 

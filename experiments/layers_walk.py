@@ -1,7 +1,7 @@
-"""A photo through the layers of a small net, every intermediate picture drawn.
+"""A photo through the layers of a small net, every intermediate image drawn.
 
 conv 3x3 - pool 3 - relu - conv - pool 2 - relu - conv - relu - conv - relu - flatten - dense 8 with
-relu, three filters a layer, so that each map is a picture. The random weights are stored once and
+relu, three filters a layer, so that each map is an image. The random weights are stored once and
 loaded by the layers' names into nets of one layer, two layers, and so on; each one's output is
 drawn from its smallest to its largest value. (The net of convolution and pooling alone pools 2x2.)
 Then ReLU is swapped for sigmoid and tanh, with the same weights; and a single convolution whose
@@ -9,9 +9,9 @@ weights are all 0.12 is drawn for kernels of 3x3, 2x2 and 24x24, which blur the 
 
 Command:   python -m experiments.layers_walk [--photo FILE] [--out DIR]
 
-Reported:  pictures, no figure.
+Reported:  images, no figure.
 
-Ours:      the same pictures; the weights of every prefix are bitwise those stored.
+Ours:      the same images; the weights of every prefix are bitwise those stored.
 """
 
 import warnings
@@ -29,7 +29,7 @@ from cnnjax.cli import command
 from cnnjax.models.pretrained.fill import PartlyLoaded
 from cnnjax.nn import conv2d
 from cnnjax.weights import save_npz
-from experiments._pictures import Gallery, PictureOptions, panels, read_photo, scaled, table
+from experiments._images import Gallery, ImageOptions, panels, read_photo, scaled, table
 
 # Each prefix ends with one of these; (layer, size of the first pooling).
 PREFIXES = (
@@ -51,7 +51,7 @@ WEIGHT = 0.12
 
 
 @dataclass(frozen=True)
-class Config(PictureOptions):
+class Config(ImageOptions):
     """Options of the experiment."""
 
     size: int = 320
@@ -102,7 +102,7 @@ def _named(layer: str, activation: str) -> str:
     return layer.replace("activation", activation)
 
 
-def picture(output: np.ndarray) -> np.ndarray:
+def image(output: np.ndarray) -> np.ndarray:
     """An output from its smallest to its largest value; the eight numbers as a row of squares."""
     if output.ndim == 3:
         return scaled(output)
@@ -113,33 +113,33 @@ def picture(output: np.ndarray) -> np.ndarray:
 
 
 def draw_layers(photo: np.ndarray, found: dict[str, np.ndarray]) -> Figure:
-    """The photo and every intermediate picture."""
+    """The photo and every intermediate image."""
     shapes = ["x".join(map(str, output.shape)) for output in found.values()]
     titles = [f"{name}\n{shape}" for name, shape in zip(found, shapes, strict=True)]
     size = "x".join(map(str, photo.shape))
-    pictures = [photo, *map(picture, found.values())]
-    return panels(pictures, [f"photo\n{size}", *titles], 4, width=3.2)
+    images = [photo, *map(image, found.values())]
+    return panels(images, [f"photo\n{size}", *titles], 4, width=3.2)
 
 
 def draw_activations(found: dict[str, dict[str, np.ndarray]]) -> Figure:
-    """The pictures behind each activation, a row for each function."""
-    pictures, titles = [], []
+    """The images behind each activation, a row for each function."""
+    images, titles = [], []
     for name, outputs_of in found.items():
         chosen = {k: v for k, v in outputs_of.items() if k.startswith((name, "dense"))}
-        pictures += [picture(output) for output in chosen.values()]
+        images += [image(output) for output in chosen.values()]
         titles += [f"{name}: dense" if layer == "dense" else layer for layer in chosen]
-    return panels(pictures, titles, len(pictures) // len(found), width=2.8)
+    return panels(images, titles, len(images) // len(found), width=2.8)
 
 
 def draw_kernel_sizes(photo: np.ndarray) -> Figure:
     """One convolution with all weights the same, for each size of its kernel."""
     inputs = jnp.asarray(photo[None], jnp.float32) / 255
-    pictures, titles = [photo], ["photo"]
+    images, titles = [photo], ["photo"]
     for size in KERNEL_SIZES:
         kernel = jnp.full((size, size, 3, 3), WEIGHT, jnp.float32)
-        pictures.append(scaled(np.asarray(conv2d(inputs, kernel))[0]))
+        images.append(scaled(np.asarray(conv2d(inputs, kernel))[0]))
         titles.append(f"{size}x{size}, all weights {WEIGHT}")
-    return panels(pictures, titles, 2, width=4.2)
+    return panels(images, titles, 2, width=4.2)
 
 
 def rows(found: dict[str, np.ndarray]) -> list[list[Any]]:

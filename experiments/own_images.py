@@ -1,7 +1,7 @@
-"""A classifier of one's own pictures: a folder with a folder per class, two classes or more.
+"""A classifier of one's own images: a folder with a folder per class, two classes or more.
 
 From scratch a small net with dropout and augmentation; with --weights a dense layer of 256 on the
-features of a pretrained base, which needs far fewer pictures. Where the folder is not divided into
+features of a pretrained base, which needs far fewer images. Where the folder is not divided into
 train/, validation/ and test/, 15 % are set aside for each of the last two.
 
 Command:   python -m experiments.own_images FOLDER [--weights FILE --backbone mobilenet]
@@ -40,7 +40,7 @@ class OwnOptions(BackboneOptions):
     weights: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None  # type: ignore[assignment]
     """Of a pretrained base: imagenet (those published) or a weight file; default: from scratch."""
     image_size: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
-    """Height and width to which pictures are brought; default: 150, with --weights the base's own,
+    """Height and width to which images are brought; default: 150, with --weights the base's own,
     224 or 299."""
     learning_rate: float = 1e-4
     """Of the training, with --weights that of the classifier."""
@@ -51,7 +51,7 @@ def experiment(options: OwnOptions) -> Experiment:
     size = options.image_size or _SCRATCH_SIZE
     return Experiment(
         name="own_images/scratch",
-        description=f"pictures in {options.data}, from scratch",
+        description=f"images in {options.data}, from scratch",
         model="cats_convnet",
         arguments={"dropout": 0.5},
         training=cj.TrainingConfig(
@@ -69,9 +69,7 @@ def experiment(options: OwnOptions) -> Experiment:
 def main(options: OwnOptions) -> list[cj.Run]:
     """Train, draw, report."""
     if not options.data:
-        raise ValueError(
-            "give the folder of your pictures: python -m experiments.own_images FOLDER"
-        )
+        raise ValueError("give the folder of your images: python -m experiments.own_images FOLDER")
     if options.weights is None:
         usual = OwnOptions()
         for name in ("backbone", "alpha"):
@@ -96,7 +94,7 @@ def features_task(options: OwnOptions) -> Experiment:
     return replace(
         feature_extraction.experiment(_of_features(options)),
         name=f"own_images/{options.backbone}",
-        description=f"pictures in {options.data}, on features of {options.backbone}",
+        description=f"images in {options.data}, on features of {options.backbone}",
         recipe="",
         validation=0.15,
         test=0.15,

@@ -25,9 +25,9 @@ from cnnjax.cli import command
 from cnnjax.recipes import (
     Claim,
     Experiment,
+    ImageData,
     Measured,
     Options,
-    PictureData,
     run_variants,
     write_claims,
 )
@@ -59,7 +59,7 @@ COLUMNS = {
 class AugmentationOptions(Options):
     """Options of the experiment."""
 
-    data: PictureData = "cats_vs_dogs_small"
+    data: ImageData = "cats_vs_dogs_small"
     sizes: tuple[int, ...] = SIZES
     """Photos to train on."""
     arms: tuple[str, ...] = ()

@@ -60,7 +60,7 @@ from cnnjax.nn import average_pool, max_pool
 from cnnjax.plot.overlays import line_panels
 from cnnjax.recipes import Measured, write_claims
 from experiments import _studies
-from experiments._pictures import Gallery, PictureOptions, grey, panels, read_photo
+from experiments._images import Gallery, ImageOptions, grey, panels, read_photo
 
 # Activated maps, and the convolution that makes each.
 LAYERS = {
@@ -80,7 +80,7 @@ _TINY = 1e-12
 
 
 @dataclass(frozen=True)
-class Config(PictureOptions):
+class Config(ImageOptions):
     """Options of the experiment."""
 
     weights: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None
@@ -290,16 +290,16 @@ def claims(
 def draw_maps(model: cj.Model, photo: np.ndarray) -> Figure:
     """Of one photo a map a depth, the one that varies most, and both poolings of it."""
     maps = {PHOTO: grey(photo)[None, ..., None], **maps_of(model, photo[None], tuple(LAYERS))}
-    pictures: list[np.ndarray] = []
+    drawn: list[np.ndarray] = []
     titles: list[str] = []
     for depth, values in maps.items():
         strongest = int(values[0].var(axis=(0, 1)).argmax())
         chosen = values[..., strongest : strongest + 1]
         both = {how: pool(chosen, how)[0, ..., 0] for how in POOLS}
-        pictures += [chosen[0, ..., 0], *both.values(), both["max"] - both["average"]]
+        drawn += [chosen[0, ..., 0], *both.values(), both["max"] - both["average"]]
         size = "x".join(map(str, chosen.shape[1:3]))
         titles += [f"{depth}, map {strongest}, {size}", "average 2x2", "max 2x2", "max - average"]
-    return panels(pictures, titles, 4, width=2.3)
+    return panels(drawn, titles, 4, width=2.3)
 
 
 def main(config: Config) -> dict[str, dict[str, dict[str, np.ndarray]]]:

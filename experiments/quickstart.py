@@ -15,14 +15,14 @@ from dataclasses import dataclass
 
 import cnnjax as cj
 from cnnjax.cli import command
-from cnnjax.recipes import Experiment, Options, PictureData, run_seeds
+from cnnjax.recipes import Experiment, ImageData, Options, run_seeds
 
 
 @dataclass(frozen=True)
 class Config(Options):
     """Options of the quickstart."""
 
-    data: PictureData = "digits"
+    data: ImageData = "digits"
 
 
 def experiment(config: Config) -> Experiment:

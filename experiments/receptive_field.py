@@ -24,7 +24,7 @@ import cnnjax as cj
 from cnnjax.cli import command
 from cnnjax.explain import Box
 from cnnjax.models import Model, ReceptiveField, receptive_fields
-from experiments._pictures import Gallery, PictureOptions, panels, read_photo, table
+from experiments._images import Gallery, ImageOptions, panels, read_photo, table
 
 SOME_LAYERS = {
     "vgg16": ("block1_conv1", "block1_pool", "block2_pool", "block3_pool", "block4_pool",
@@ -35,7 +35,7 @@ SOME_LAYERS = {
 
 
 @dataclass(frozen=True)
-class Config(PictureOptions):
+class Config(ImageOptions):
     """Options of the experiment."""
 
     model: str = "vgg16"

@@ -2,7 +2,7 @@
 
 Six 3x3 convolutions, global average pooling and a dense layer of 32, once with separable and once
 with full convolutions, trained alike for 20 epochs, a tenth set aside for validation. CIFAR-10's
-pictures are the smallest that the nets take, and end as a single pixel; photos at 64x64 or more are
+images are the smallest that the nets take, and end as a single pixel; photos at 64x64 or more are
 nearer to what they are made for.
 
 The reported recipe (RMSprop as Keras 2 has it) starts from Keras' initial values, whose scale for a
@@ -13,7 +13,7 @@ stands beside the root of their mean square. Keras 3 puts it beneath the root, w
 gradient below 3e-4: there the net stays at chance (`--optimizer rmsprop_keras3`).
 
 The tuned recipe, the default here, starts from kernels that keep the scale, normalises batches,
-flips and shifts the pictures, and goes through one cycle of AdamW with averaged weights. Its
+flips and shifts the images, and goes through one cycle of AdamW with averaged weights. Its
 separable nets begin with a full convolution: three colours leave a separable one three filters. A
 third net, separable_wide, has twice as many filters and half the twin's parameters and operations.
 
@@ -44,8 +44,8 @@ from cnnjax.cli import command
 from cnnjax.recipes import (
     Claim,
     Experiment,
+    ImageData,
     Measured,
-    PictureData,
     RecipeOptions,
     run_variants,
     write_claims,
@@ -118,9 +118,9 @@ class SeparableOptions(RecipeOptions):
     """Of the reported recipe: RMSprop as in Keras 2, whose figures they are, or as in Keras 3."""
     nets: tuple[Literal["separable_convnet", "separable_wide", "separable_twin"], ...] = ()
     """Which to train; default: all that the recipe has."""
-    data: PictureData = "cifar10"
+    data: ImageData = "cifar10"
     image_size: int = 64
-    """Height and width to which pictures of any size are brought."""
+    """Height and width to which images of any size are brought."""
     train_examples: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
     """Images to train on; default: all."""
 

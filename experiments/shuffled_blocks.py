@@ -35,7 +35,7 @@ from cnnjax.metrics import deviation, mean_and_deviation
 from cnnjax.plot import figures
 from cnnjax.recipes import Claim, Experiment, Measured, Options, load_data, write_claims
 from experiments import _studies
-from experiments._pictures import panels
+from experiments._images import panels
 
 NAME = "shuffled_blocks"
 NETS = {"mnist_convnet": "convnet", "mlp": "dense net"}
@@ -201,8 +201,8 @@ def draw_examples(options: BlockOptions, folder: Path) -> Path:
         orders = orders_of(len(images), test.image_shape, block, 0)
         rows.append(shuffled(images, block, orders)[..., 0])
     titles = ["as it is", *(f"blocks of {b}x{b}" for b in sorted(options.blocks, reverse=True))]
-    pictures = [row[i].astype(np.float32) for i in range(len(images)) for row in rows]
-    figure = panels(pictures, titles * len(images), len(rows), width=1.5)
+    drawn = [row[i].astype(np.float32) for i in range(len(images)) for row in rows]
+    figure = panels(drawn, titles * len(images), len(rows), width=1.5)
     file = folder / "shuffled_images.png"
     figures.save(figure, file)
     return file

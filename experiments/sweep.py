@@ -24,7 +24,7 @@ from cnnjax.cli import command
 from cnnjax.core.storage import write_text
 from cnnjax.metrics import quality
 from cnnjax.plot import figures
-from cnnjax.recipes import RUNS, PictureData, images_for, mean_curve
+from cnnjax.recipes import RUNS, ImageData, images_for, mean_curve
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class SweepOptions:
 
     model: str = "mnist_convnet"
     """A name from `cnnjax list`."""
-    data: PictureData = "digits"
+    data: ImageData = "digits"
     data_dir: Annotated[str | None, tyro.conf.arg(metavar="DIR")] = None
     """Where TensorFlow Datasets keeps its data; default: TFDS_DATA_DIR or ~/tensorflow_datasets."""
     seed: int = 0

@@ -51,12 +51,12 @@ from cnnjax.data.forecasts import (
     seasonal_naive,
 )
 from cnnjax.metrics import mean_and_deviation
-from cnnjax.plot import save_picture
+from cnnjax.plot import save_image
 from cnnjax.recipes import Claim, Experiment, Options, build_model, run_variants, write_claims
 from cnnjax.runs.report import write_report
 from experiments import _tuning
 from experiments._series_claims import measured
-from experiments._series_pictures import draw_forecasts
+from experiments._series_images import draw_forecasts
 from experiments._shuffling import Shuffling, draw_shuffled, shufflings
 from experiments._studies import folder_of, write_table
 
@@ -223,7 +223,7 @@ def report(
     series: cj.data.Series,
     runs: dict[str, list[cj.Run]],
 ) -> list[list[Shuffling]]:
-    """Tables and pictures of all nets beside each other; returns the shufflings of each seed."""
+    """Tables and images of all nets beside each other; returns the shufflings of each seed."""
     assert options.seasons is not None
     folder, season = folder_of(options, "time_series"), options.seasons[0]
     simple = baselines(series, options.seasons)
@@ -232,7 +232,7 @@ def report(
     write_table(folder / "errors.md", head, error_rows(series, season, simple, nets, runs))
     best = min(simple, key=lambda name: forecast_errors(series, "test", simple[name]).mae)
     shown = {best: simple[best], **{name: group[0] for name, group in nets.items()}}
-    pictures = {"forecast": draw_forecasts(series, shown)}
+    drawn = {"forecast": draw_forecasts(series, shown)}
     captions = {
         "forecast": "Forecasts of the newest steps of the test part, one after the other",
         "shuffling": "A test window with blocks in another order, and the forecasts made of it",
@@ -244,10 +244,10 @@ def report(
     head = ["net", "shuffled", "mean change of the forecast", "MAE before", "MAE after"]
     write_table(folder / "shuffling.md", head, [s.row(series) for s in found[0]])
     if found[0]:
-        pictures["shuffling"] = draw_shuffled(series, found[0])
-    for name, figure in pictures.items():
+        drawn["shuffling"] = draw_shuffled(series, found[0])
+    for name, figure in drawn.items():
         for place in (folder, *(_figures(run) for group in runs.values() for run in group)):
-            save_picture(place, name, figure, caption=captions[name])
+            save_image(place, name, figure, caption=captions[name])
     for group in runs.values():
         for run in group:
             write_report(_figures(run).parent)

@@ -39,8 +39,8 @@ def archive(members: Mapping[str, bytes]) -> bytes:
     return file.getvalue()
 
 
-def picture(pixels: np.ndarray, format: str = "JPEG") -> bytes:
-    """An encoded picture."""
+def image(pixels: np.ndarray, format: str = "JPEG") -> bytes:
+    """An encoded image."""
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, format)
     return file.getvalue()
@@ -57,27 +57,27 @@ def mnist(train: int = 7, test: int = 4, seed: int = 0) -> dict[str, bytes]:
     return files
 
 
-def cifar_pictures(count: int, seed: int) -> np.ndarray:
-    """Random pictures of CIFAR's size."""
+def cifar_images(count: int, seed: int) -> np.ndarray:
+    """Random images of CIFAR's size."""
     return np.random.default_rng(seed).integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
 
 
-def cifar_records(labels: np.ndarray, pictures: np.ndarray) -> bytes:
-    """Labels [N, L] and pictures in CIFAR's binary format."""
-    planes = pictures.transpose(0, 3, 1, 2).reshape(len(pictures), -1)
+def cifar_records(labels: np.ndarray, image_list: np.ndarray) -> bytes:
+    """Labels [N, L] and images in CIFAR's binary format."""
+    planes = image_list.transpose(0, 3, 1, 2).reshape(len(image_list), -1)
     return np.concatenate([labels.astype(np.uint8), planes], axis=1).tobytes()
 
 
 def cifar10() -> dict[str, bytes]:
-    """Five files of two pictures and one of three; those of training in the wrong order."""
+    """Five files of two images and one of three; those of training in the wrong order."""
     members = {
         f"cifar-10-batches-bin/data_batch_{i}.bin": cifar_records(
-            np.array([[2 * i - 2], [2 * i - 1]]), cifar_pictures(2, i)
+            np.array([[2 * i - 2], [2 * i - 1]]), cifar_images(2, i)
         )
         for i in (3, 5, 1, 2, 4)
     }
     members["cifar-10-batches-bin/test_batch.bin"] = cifar_records(
-        np.array([[0], [9], [4]]), cifar_pictures(3, 6)
+        np.array([[0], [9], [4]]), cifar_images(3, 6)
     )
     classes = "airplane automobile bird cat deer dog frog horse ship truck"
     members["cifar-10-batches-bin/batches.meta.txt"] = classes.replace(" ", "\n").encode() + b"\n\n"
@@ -85,17 +85,17 @@ def cifar10() -> dict[str, bytes]:
 
 
 def cifar100() -> dict[str, bytes]:
-    """Four pictures to train on, two to test; a coarse and a fine label each."""
+    """Four images to train on, two to test; a coarse and a fine label each."""
     return {
         "cifar-100-binary.tar.gz": tar(
             {
                 "cifar-100-binary/coarse_label_names.txt": names("coarse", 20),
                 "cifar-100-binary/fine_label_names.txt": names("fine", 100),
                 "cifar-100-binary/test.bin": cifar_records(
-                    np.array([[1, 11], [19, 99]]), cifar_pictures(2, 8)
+                    np.array([[1, 11], [19, 99]]), cifar_images(2, 8)
                 ),
                 "cifar-100-binary/train.bin": cifar_records(
-                    np.array([[0, 5], [3, 33], [2, 50], [19, 0]]), cifar_pictures(4, 7)
+                    np.array([[0, 5], [3, 33], [2, 50], [19, 0]]), cifar_images(4, 7)
                 ),
             }
         )
@@ -138,9 +138,9 @@ def pets() -> dict[str, np.ndarray]:
 
 def cats_vs_dogs() -> dict[str, bytes]:
     """Four good photos; a PNG, an empty, a cut and a foreign file under the names of photos."""
-    members = {name: picture(pixels) for name, pixels in pets().items()}
+    members = {name: image(pixels) for name, pixels in pets().items()}
     good = members["PetImages/Cat/0.jpg"]
-    members["PetImages/Cat/2.jpg"] = picture(pets()["PetImages/Dog/0.jpg"], "PNG")
+    members["PetImages/Cat/2.jpg"] = image(pets()["PetImages/Dog/0.jpg"], "PNG")
     members["PetImages/Cat/666.jpg"] = b""
     members["PetImages/Dog/11.jpg"] = good[: len(good) // 2]
     members["PetImages/Dog/11702.jpg"] = b"Exif, but no JFIF"
@@ -159,7 +159,7 @@ def numbered_photos(layout: str) -> dict[str, bytes]:
     for label in ("dog", "cat"):
         for number in reversed(range(10)):
             pixels = rng.integers(0, 256, (8 + number, 12, 3), dtype=np.uint8)
-            content = picture(pixels, "GIF" if (label, number) == ("cat", 2) else "JPEG")
+            content = image(pixels, "GIF" if (label, number) == ("cat", 2) else "JPEG")
             content = content[:200] if (label, number) == ("cat", 1) else content
             content = b"" if (label, number) == ("dog", 0) else content
             if label == "cat" or number not in (3, 4):

@@ -37,7 +37,7 @@ def check(*texts: str, lines: int | None = None) -> None:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Pictures of two classes in a folder; its name, theirs and the files' are foreign."""
+    """Images of two classes in a folder; its name, theirs and the files' are foreign."""
     root = tmp_path_factory.mktemp("data") / FOREIGN
     rng = np.random.default_rng(0)
     for label in (FOREIGN, "plain"):
@@ -45,7 +45,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for number in range(3):
             pixels = rng.integers(0, 256, (9, 9, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(root / label / f"{number}{FOREIGN}.png")
-        (root / label / f"broken{FOREIGN}.png").write_bytes(b"no picture")
+        (root / label / f"broken{FOREIGN}.png").write_bytes(b"no image")
     return root
 
 
@@ -84,8 +84,8 @@ def test_data_verbs(cnnjax: Callable[..., Output], folder: Path, tmp_path: Path)
 )
 def test_tables(header: str, cnnjax: Callable[..., Output], folder: Path, tmp_path: Path) -> None:
     table = tmp_path / f"{FOREIGN}.csv"
-    picture = next((folder / "plain").glob("0*"))
-    table.write_text(f'{header}\n"{picture}","{FOREIGN}"\n"{picture}.x","c\x1b"\n')
+    image = next((folder / "plain").glob("0*"))
+    table.write_text(f'{header}\n"{image}","{FOREIGN}"\n"{image}.x","c\x1b"\n')
     for verb in ("info", "scan", "show"):
         for status in (0, 1):
             try:
@@ -99,27 +99,27 @@ def test_tables(header: str, cnnjax: Callable[..., Output], folder: Path, tmp_pa
 def test_models_and_runs(
     cnnjax: Callable[..., Output], folder: Path, model: Path, run: Path, tmp_path: Path
 ) -> None:
-    picture = next((folder / "plain").glob("0*"))
+    image = next((folder / "plain").glob("0*"))
     broken = next((folder / "plain").glob("broken*"))
     for place in (model, run):
-        out, err = cnnjax("predict", place, picture, broken, "--top", "3", status=1)
+        out, err = cnnjax("predict", place, image, broken, "--top", "3", status=1)
         check(out, err, lines=1)
-        assert len(out.splitlines()) == 2  # the picture, and how its size was changed
+        assert len(out.splitlines()) == 2  # the image, and how its size was changed
         check(*cnnjax("summary", place))
-        check(*cnnjax("gradcam", place, picture, "--out", tmp_path / FOREIGN))
-        check(*cnnjax("gradcam", place, picture, "--target", FOREIGN * 2, status=1), lines=1)
-        check(*cnnjax("activations", place, picture, "--layers", FOREIGN, status=1), lines=1)
+        check(*cnnjax("gradcam", place, image, "--out", tmp_path / FOREIGN))
+        check(*cnnjax("gradcam", place, image, "--target", FOREIGN * 2, status=1), lines=1)
+        check(*cnnjax("activations", place, image, "--layers", FOREIGN, status=1), lines=1)
     check(*cnnjax("report", run))
     check(*cnnjax("report", folder, status=1), lines=1)
-    check(*cnnjax("predict", folder, picture, status=1), lines=1)
+    check(*cnnjax("predict", folder, image, status=1), lines=1)
 
 
 def test_weight_files(cnnjax: Callable[..., Output], folder: Path, tmp_path: Path) -> None:
-    picture = next((folder / "plain").glob("0*"))
+    image = next((folder / "plain").glob("0*"))
     for ending in ("npz", "safetensors", "h5", "pth"):
         file = tmp_path / f"{FOREIGN}.{ending}"
         file.write_bytes(b"\x1b[2J\x07")
-        check(*cnnjax("predict", "--model", *SMALL, "--weights", file, picture, status=1), lines=1)
+        check(*cnnjax("predict", "--model", *SMALL, "--weights", file, image, status=1), lines=1)
     layer = {FOREIGN: {FOREIGN: np.zeros(3, np.float32)}}
     for ending, save in (
         ("npz", cj.weights.save_npz),
@@ -127,7 +127,7 @@ def test_weight_files(cnnjax: Callable[..., Output], folder: Path, tmp_path: Pat
     ):
         save(layer, tmp_path / f"layer.{ending}")
         file = tmp_path / f"layer.{ending}"
-        check(*cnnjax("predict", "--model", *SMALL, "--weights", file, picture, status=1), lines=1)
+        check(*cnnjax("predict", "--model", *SMALL, "--weights", file, image, status=1), lines=1)
 
 
 def test_arguments(cnnjax: Callable[..., Output]) -> None:

@@ -23,14 +23,14 @@ LONG = "a" * 5000
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a picture, a folder of pictures, a saved model, a pipe."""
+    """A folder with an image, a folder of images, a saved model, a pipe."""
     root = tmp_path_factory.mktemp("odd")
     rng = np.random.default_rng(0)
     for label in "ab":
-        (root / "pictures" / label).mkdir(parents=True)
+        (root / "images" / label).mkdir(parents=True)
         for number in range(2):
             pixels = rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)
-            Image.fromarray(pixels).save(root / "pictures" / label / f"{number}.png")
+            Image.fromarray(pixels).save(root / "images" / label / f"{number}.png")
     Image.fromarray(np.zeros((28, 28), np.uint8)).save(root / "digit.png")
     cj.save(cj.create_model("lenet", num_classes=2), root / "model")
     os.mkfifo(root / "pipe")
@@ -63,7 +63,7 @@ CASES = [
     (f"predict model digit.png --top {BIG}", 1, "top must be at most 4294967295"),
     ("predict model digit.png --top 0", 1, "top must be a whole number >= 1, got 0"),
     ("predict model EMPTY", 2, "the path is empty"),
-    ("predict model pictures", 1, "pictures: not a readable image"),
+    ("predict model images", 1, "images: not a readable image"),
     ("predict digit.png model", 1, "digit.png does not exist or is no directory"),
     (f"predict --model mlp {SMALL} --weights EMPTY digit.png", 2, "--weights: the path is empty"),
     (f"predict --model mlp {SMALL} --weights pipe digit.png", 1, "weight file pipe is a pipe"),
@@ -72,19 +72,19 @@ CASES = [
     ("gradcam model digit.png --target 0 --out digit.png", 1, "File exists: 'digit.png'"),
     (f"gradcam model digit.png --target {BIG} --out g", 1, "is out of range"),
     ("gradcam model digit.png --target ² --out g", 1, "target='²'"),
-    (f"data info pictures --image-size {BIG} {BIG}", 1, "image_size must be (height, width)"),
-    ("data info pictures --image-size 1000000 1000000", 1, "there is not enough memory"),
+    (f"data info images --image-size {BIG} {BIG}", 1, "image_size must be (height, width)"),
+    ("data info images --image-size 1000000 1000000", 1, "there is not enough memory"),
     ("data info pipe", 1, "data set 'pipe' was not found"),
     ("data info ~no.such.user", 2, "begins with a user who has no home"),
     ("data scan EMPTY", 2, "the path is empty"),
     ("data scan pipe", 1, "does not exist, or is a file"),
-    (f"data show pictures --per-class {BIG} --out x.png", 1, "per_class must be at most"),
-    ("data show pictures --seed -1 --out x.png", 1, "seed must lie in [0, 2^32), got -1"),
-    ("data show pictures --out pictures/a/0.png", 1, "lies in the folder of the data set"),
-    ("data show pictures --out pictures/c/../sheet.png", 1, "lies in the folder of the data set"),
-    ("data show pictures --out pipe", 1, "--out must be a .png file, got pipe"),
-    (f"data show pictures --out {LONG}.png", 1, "File name too long"),
-    ("data show pictures --seed 1 --out x.png --seed 2", 2, "argument --seed: given twice"),
+    (f"data show images --per-class {BIG} --out x.png", 1, "per_class must be at most"),
+    ("data show images --seed -1 --out x.png", 1, "seed must lie in [0, 2^32), got -1"),
+    ("data show images --out images/a/0.png", 1, "lies in the folder of the data set"),
+    ("data show images --out images/c/../sheet.png", 1, "lies in the folder of the data set"),
+    ("data show images --out pipe", 1, "--out must be a .png file, got pipe"),
+    (f"data show images --out {LONG}.png", 1, "File name too long"),
+    ("data show images --seed 1 --out x.png --seed 2", 2, "argument --seed: given twice"),
     ("data list --data-dir ~no.such.user", 2, "begins with a user who has no home"),
     ("data prepare mnist --data-dir digit.png", 1, "digit.png is a file: give a directory"),
     ("report digit.png", 1, "digit.png"),
@@ -120,7 +120,7 @@ def test_an_output_that_is_a_pipe_is_not_replaced(
     cnnjax: Callable[..., Output], place: Path, tmp_path: Path
 ) -> None:
     os.mkfifo(tmp_path / "sheet.png")
-    _, err = cnnjax("data", "show", place / "pictures", "--out", tmp_path / "sheet.png", status=1)
+    _, err = cnnjax("data", "show", place / "images", "--out", tmp_path / "sheet.png", status=1)
     assert "not a regular file, which is not replaced" in err
     assert (tmp_path / "sheet.png").is_fifo()
 

@@ -1,4 +1,4 @@
-"""Augmentation: pure functions (key, example) -> example, and of two pictures of a batch."""
+"""Augmentation: pure functions (key, example) -> example, and of two images of a batch."""
 
 from cnnjax.augment.augment import Augment, apply, for_batch
 from cnnjax.augment.labels import check_labels_stay_true

@@ -1,4 +1,4 @@
-"""Moving the pixels of a picture: by whole pixels, or through one bilinear resampling.
+"""Moving the pixels of an image: by whole pixels, or through one bilinear resampling.
 
 Coordinates run from 0 to size - 1 along each axis. Beyond these, the fill modes are SciPy's
 (`scipy.ndimage.affine_transform`, order 1), which is what Keras' `ImageDataGenerator` calls.
@@ -57,7 +57,7 @@ def resample(
         A = R S Z = [[cos theta, -sin(theta + shear)], [sin theta, cos(theta + shear)]] diag(zx, zy)
 
     as in `keras.src.legacy.preprocessing.image.apply_affine_transform`, but for the centre of
-    pictures that are not square, of which Keras exchanges the coordinates.
+    images that are not square, of which Keras exchanges the coordinates.
 
     Args:
         image: [H, W, C], floating or uint8.

@@ -1,8 +1,8 @@
 """Augmentation as a function (key, image) -> image: draw the parameters, then transform.
 
 An example's key is made from (seed, epoch, index of the example), so that any single augmented
-picture can be made again, whatever the batch size or the number of machines: to the bit where
-whole pixels are moved, to rounding where pictures are interpolated.
+image can be made again, whatever the batch size or the number of machines: to the bit where
+whole pixels are moved, to rounding where images are interpolated.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Augment(AugmentConfig):
     by a few pixels, and no mirror.
 
     Unlike `ImageDataGenerator`'s, `width_shift` moves along the width and `height_shift` along the
-    height (Keras swaps the two), pictures that are not square turn about their centre (Keras swaps
+    height (Keras swaps the two), images that are not square turn about their centre (Keras swaps
     its coordinates), and brightness does not round pixels down to whole numbers.
 
     Args:
@@ -57,9 +57,9 @@ class Augment(AugmentConfig):
         zoom: z in [0, 1) for two factors, of the width and of the height, uniform in
             [1 - z, 1 + z] each; or a pair (low, high) for other bounds. Below 1 enlarges.
         channel_shift: largest offset, in the units of the images, >= 0; one for all channels of a
-            picture, uniform in [-c, c]; the result is clipped to the picture's own range.
+            image, uniform in [-c, c]; the result is clipped to the image's own range.
         brightness: pair (low, high) of a factor, uniform; the result is clipped to [0, 255]. A
-            picture with pixels outside [0, 255] has its brightness above its least pixel changed,
+            image with pixels outside [0, 255] has its brightness above its least pixel changed,
             and is clipped to its own range.
         rescale: factor applied last, > 0, for floating images. A model's preprocessing normally
             does that.
@@ -144,7 +144,7 @@ def for_batch(
         return images
 
     if isinstance(augment, AugmentConfig) and _stands_alone(augment):
-        # XLA's CPU would fuse the resampling with whatever reads the pictures, such as the patches
+        # XLA's CPU would fuse the resampling with whatever reads the images, such as the patches
         # of a convolution, and repeat it there, 20 times as slow. `optimization_barrier` is gone
         # by then; into a branch, of a condition that it cannot foresee, XLA does not look.
         return jax.lax.cond(epoch >= 0, everyone, nobody, index, images)
@@ -165,7 +165,7 @@ def _check_changed(changed: Any, example: Array) -> None:
 
 
 def _stands_alone(config: AugmentConfig) -> bool:
-    """Whether the pictures must be finished before anything reads them."""
+    """Whether the images must be finished before anything reads them."""
     shifts = (config.width_shift, config.height_shift)
     resampled = config.rotation or config.shear or config.zoom
     resampled = resampled or any(isinstance(s, float) and s for s in shifts)

@@ -1,4 +1,4 @@
-"""mixup and CutMix: each example of a batch mixed with another one, pictures and labels."""
+"""mixup and CutMix: each example of a batch mixed with another one, images and labels."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def mix(
 
     mixup (Zhang et al. 2018) takes `share * x + (1 - share) * partner` with share ~ Beta(a, a).
     CutMix (Yun et al. 2019) pastes a box of the partner with a share of about 1 - share of the
-    area, of the picture's proportions, its centre anywhere, cut off at the borders; the share is
+    area, of the image's proportions, its centre anywhere, cut off at the borders; the share is
     then what is left of x. The loss is `share * loss(z, y) + (1 - share) * loss(z, partner's y)`.
 
     Args:

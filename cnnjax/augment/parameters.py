@@ -1,4 +1,4 @@
-"""The parameters of one picture's augmentation, drawn at random from a key."""
+"""The parameters of one image's augmentation, drawn at random from a key."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cnnjax.core import rng
 
 
 class Parameters(NamedTuple):
-    """What happens to one picture; None is what does not, and costs nothing.
+    """What happens to one image; None is what does not, and costs nothing.
 
     Names, units and signs are those of the dictionary of `ImageDataGenerator`, so that
     `Parameters(**generator.get_random_transform(shape))` is one.
@@ -30,7 +30,7 @@ class Parameters(NamedTuple):
         flip_vertical: whether up and down are exchanged.
         channel_shift_intensity: added to all channels.
         brightness: factor of the pixels.
-        crop: int [2], how far the padded picture moves down and right in the window cut out.
+        crop: int [2], how far the padded image moves down and right in the window cut out.
     """
 
     theta: ArrayLike | None = None
@@ -47,12 +47,12 @@ class Parameters(NamedTuple):
 
 
 def draw(config: AugmentConfig, key: Array, shape: tuple[int, ...]) -> Parameters:
-    """The parameters of one picture, a function of its key; `transform` applies them.
+    """The parameters of one image, a function of its key; `transform` applies them.
 
     Args:
         config: the settings.
-        key: of the picture.
-        shape: (H, W, C) of the picture, of which shifts may be fractions.
+        key: of the image.
+        shape: (H, W, C) of the image, of which shifts may be fractions.
 
     Returns:
         Scalars (and `crop` [2]); None for what the settings do not ask for.

@@ -1,4 +1,4 @@
-"""Applying given parameters to one picture."""
+"""Applying given parameters to one image."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cnnjax.augment.parameters import Parameters
 
 
 def transform(config: AugmentConfig, image: Array, parameters: Parameters) -> Array:
-    """Apply parameters to one picture, in the order of `ImageDataGenerator.apply_transform`.
+    """Apply parameters to one image, in the order of `ImageDataGenerator.apply_transform`.
 
     Args:
         config: of which only fill_mode, fill_value and rescale matter here.

@@ -12,7 +12,7 @@ from cnnjax.cli import preparing
 from cnnjax.cli.options import place
 from cnnjax.cli.running import say, show
 
-# Of pictures that may have any size, where none is asked for.
+# Of images that may have any size, where none is asked for.
 _SIZE = (96, 96)
 
 # Letters of a text that are printed.
@@ -33,7 +33,7 @@ def add(verbs: Any) -> None:
 
 def _add_scan(actions: Any) -> None:
     action = actions.add_parser(
-        "scan", help="the pictures of a folder of class folders, and the files that are no good"
+        "scan", help="the images of a folder of class folders, and the files that are no good"
     )
     action.add_argument(
         "folder", metavar="FOLDER|FILE.csv", type=place,
@@ -53,13 +53,13 @@ def _add_info(actions: Any) -> None:
 
 def _add_show(actions: Any) -> None:
     action = actions.add_parser(
-        "show", help="examples of every class as a picture; those of texts are printed"
+        "show", help="examples of every class as an image; those of texts are printed"
     )
     _add_source(action)
     action.add_argument("--split", default="train", help="train (default), validation or test")
     action.add_argument("--per-class", type=int, default=8, help="examples of each; default: 8")
     action.add_argument(
-        "--classes", nargs="+", metavar="CLASS", help="default: all, of pictures the first 20"
+        "--classes", nargs="+", metavar="CLASS", help="default: all, of images the first 20"
     )
     action.add_argument("--seed", type=int, default=0, help="of the choice; default: 0")
     action.add_argument(
@@ -67,7 +67,7 @@ def _add_show(actions: Any) -> None:
     )
     action.add_argument(
         "--export", metavar="DIR", type=place,
-        help="instead of one picture write each example, as DIR/CLASS/NUMBER.png",
+        help="instead of one image write each example, as DIR/CLASS/NUMBER.png",
     )  # fmt: skip
     action.set_defaults(verb=_show)
 
@@ -80,7 +80,7 @@ def _add_source(action: argparse.ArgumentParser) -> None:
     action.add_argument("--data-dir", type=place, help="a TensorFlow Datasets directory to look in")
     action.add_argument(
         "--image-size", nargs=2, type=int, metavar=("H", "W"), default=_SIZE,
-        help=f"of pictures that may have any size; default: {_SIZE[0]} {_SIZE[1]}",
+        help=f"of images that may have any size; default: {_SIZE[0]} {_SIZE[1]}",
     )  # fmt: skip
 
 
@@ -97,8 +97,8 @@ def _info(options: argparse.Namespace) -> None:
         show(_place(options))
         print(found)
         return
-    splits, aside = _pictures(options)
-    with progress_bar("pictures") as move:
+    splits, aside = _images(options)
+    with progress_bar("images") as move:
         found = data.describe(splits, move)
     show(_place(options))
     print(found)
@@ -127,14 +127,14 @@ def _show(options: argparse.Namespace) -> None:
     if target.suffix.lower() != ".png":
         raise ValueError(f"--out must be a .png file, got {options.out}")
     preparing.check_outside(target, path, " with --out")
-    splits, _ = _pictures(options)
+    splits, _ = _images(options)
     figure = plot.contact_sheet(
         _part(splits.parts, options), options.per_class, options.seed, options.classes
     )
     with warnings.catch_warnings():
-        # Of a name in a script that the font lacks: the picture has a box for each letter.
+        # Of a name in a script that the font lacks: the image has a box for each letter.
         warnings.filterwarnings("ignore", "Glyph", UserWarning)
-        show(plot.save_picture(target.parent, target.stem, figure))
+        show(plot.save_image(target.parent, target.stem, figure))
 
 
 def _export(options: argparse.Namespace, path: Path) -> None:
@@ -144,7 +144,7 @@ def _export(options: argparse.Namespace, path: Path) -> None:
     if options.out:
         raise ValueError("--out is a sheet of examples and --export a file of each: give one")
     preparing.check_outside(Path(options.export), path, " with --export")
-    splits, _ = _pictures(options)
+    splits, _ = _images(options)
     part = _part(splits.parts, options)
     written = plot.export_examples(
         part, options.export, options.per_class, options.seed, options.classes
@@ -161,7 +161,7 @@ def _print_texts(options: argparse.Namespace) -> None:
     for option in ("out", "export"):
         if getattr(options, option):
             raise ValueError(
-                f"--{option} is for pictures, and {options.data} holds texts: leave it out"
+                f"--{option} is for images, and {options.data} holds texts: leave it out"
             )
     parts, names = find_texts(options.data, options.data_dir, progress=say).read()
     texts, labels = _part(parts, options)
@@ -174,8 +174,8 @@ def _print_texts(options: argparse.Namespace) -> None:
             show(f"  {text[:_BEGINNING]}{more}")
 
 
-def _pictures(options: argparse.Namespace) -> tuple[Any, dict[str, int] | None]:
-    """The splits, and of pictures in files how many were set aside, by reason.
+def _images(options: argparse.Namespace) -> tuple[Any, dict[str, int] | None]:
+    """The splits, and of images in files how many were set aside, by reason.
 
     These are not decoded into a cache, which a training at another size would not use.
     """

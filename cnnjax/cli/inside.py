@@ -10,10 +10,10 @@ from typing import Any
 from cnnjax.cli.options import (
     add_model_options,
     add_weight_options,
+    images_folder,
     model_and_files,
     model_of_a_file,
     model_of_a_run,
-    pictures_folder,
     place,
     warnings_as_lines,
 )
@@ -87,7 +87,7 @@ def _add_filters(verbs: Any) -> None:
     verb.add_argument(
         "--recipe",
         help="classic: ascent on the pixels, after the activation; fourier: on Fourier "
-        "coefficients, before it, for clearer pictures; default: classic, for classes fourier",
+        "coefficients, before it, for clearer images; default: classic, for classes fourier",
     )  # fmt: skip
     verb.add_argument("--size", type=int, help="of a filter's pattern; default: 64")
     verb.add_argument("--steps", type=int, help="of the ascent; default: 40, for classes 256")
@@ -96,7 +96,7 @@ def _add_filters(verbs: Any) -> None:
 
 
 def _add_source_options(verb: argparse.ArgumentParser) -> None:
-    """Options for which model to look into, and for where its pictures go."""
+    """Options for which model to look into, and for where its images go."""
     add_weight_options(verb)
     verb.add_argument(
         "--allow-partial", action="store_true",
@@ -131,12 +131,12 @@ def _activations(options: argparse.Namespace) -> None:
     from cnnjax import plot
 
     cj.configure_runtime()
-    folder = pictures_folder(options, options.files[0])
+    folder = images_folder(options, options.files[0])
     model, files = model_and_files(options, head=False)
-    table, pictures = plot.draw_activations(model, files, folder, options.layers, options.raw)
+    table, images = plot.draw_activations(model, files, folder, options.layers, options.raw)
     rows = [f"{r.zeros:5.3f}  {r.dead_maps:9.3f}  {r.dead_for_all:19.3f}" for r in table.values()]
     print_table(["layer", *table], ["zeros  dead maps  dead for all photos", *rows])
-    _show(options, options.files[0], pictures)
+    _show(options, options.files[0], images)
 
 
 def _filters(options: argparse.Namespace) -> None:
@@ -154,21 +154,21 @@ def _filters(options: argparse.Namespace) -> None:
     wrong = [f"--{name}" for name in ("filters", "size") if name in given and options.classes]
     if wrong:
         raise ValueError(f"{wrong[0]} is for the filters of a --layer, not for --classes")
-    folder = pictures_folder(options, options.run)
+    folder = images_folder(options, options.run)
     if options.model:
         model = model_of_a_file(options, head=bool(options.classes))
     else:
         model = model_of_a_run(options, options.run)
     if options.classes:
         classes = [_class(text) for text in options.classes]
-        found, picture = plot.draw_classes(model, classes, folder, **given)
+        found, image = plot.draw_classes(model, classes, folder, **given)
         dead = describe_dead(model.spec.name, found.dead, "class")
     else:
-        found, picture = plot.draw_filters(model, options.layer, folder, **given)
+        found, image = plot.draw_filters(model, options.layer, folder, **given)
         dead = describe_dead(options.layer, found.dead)
     if found.dead:
         say(f"warning: {dead}")
-    _show(options, options.run, [picture])
+    _show(options, options.run, [image])
 
 
 def _gradcam(options: argparse.Namespace) -> None:
@@ -176,11 +176,11 @@ def _gradcam(options: argparse.Namespace) -> None:
     from cnnjax import plot
 
     cj.configure_runtime()
-    folder = pictures_folder(options, options.files[0])
+    folder = images_folder(options, options.files[0])
     model, files = model_and_files(options)
     targets = [_class(text) for text in options.target]
     with warnings_as_lines():
-        pictures, asked = plot.draw_gradcam(
+        images, asked = plot.draw_gradcam(
             model, files, folder, options.layer, targets, options.colormap
         )
     labels = [plain(heat.label) for heat in asked]
@@ -191,7 +191,7 @@ def _gradcam(options: argparse.Namespace) -> None:
     ]
     head = f"{'class':{width}}  probability  layer"
     print_table(["photo", *(heat.photo for heat in asked)], [head, *rows])
-    _show(options, options.files[0], pictures)
+    _show(options, options.files[0], images)
 
 
 def _explain(options: argparse.Namespace) -> None:
@@ -199,7 +199,7 @@ def _explain(options: argparse.Namespace) -> None:
     from cnnjax import plot
 
     cj.configure_runtime()
-    folder = pictures_folder(options, options.files[0])
+    folder = images_folder(options, options.files[0])
     model, files = model_and_files(options)
     target = None if options.target is None else _class(options.target)
     if takes_texts(model, options, ("methods", "sanity", "box")):
@@ -209,17 +209,17 @@ def _explain(options: argparse.Namespace) -> None:
         raise ValueError(f"--box is for a single photo, got {len(files)}")
     boxes = [(_class(name), _whole_numbers(corners)) for name, *corners in options.box]
     with warnings_as_lines():
-        pictures, maps = plot.draw_methods(
+        images, maps = plot.draw_methods(
             model, files, folder, options.layer, target, options.methods, options.colormap
         )
         if options.sanity:
             more, tables = plot.draw_sanity(model, files, folder, maps, options.layer, target)
-            pictures += more
+            images += more
             print(tables + "\n")
         if boxes:
             table = plot.pointing_table(model, files[0], boxes, options.layer, options.methods)
             print(table + "\n")
-    _show(options, options.files[0], pictures)
+    _show(options, options.files[0], images)
 
 
 def _class(text: str) -> int | str:
@@ -233,11 +233,11 @@ def _whole_numbers(texts: Sequence[str]) -> tuple[int, ...]:
     return tuple(map(int, texts))
 
 
-def _show(options: argparse.Namespace, run: str, pictures: Sequence[Path]) -> None:
-    """Say where the pictures are; those among a run's figures go into its report."""
+def _show(options: argparse.Namespace, run: str, images: Sequence[Path]) -> None:
+    """Say where the images are; those among a run's figures go into its report."""
     from cnnjax.runs.report import write_report
 
-    for picture in pictures:
-        show(picture)
+    for image in images:
+        show(image)
     if not options.model and not options.out and (Path(run) / "report.html").is_file():
         show(write_report(run))

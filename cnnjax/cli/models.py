@@ -84,41 +84,41 @@ def _predict(options: argparse.Namespace) -> None:
         model = model.replace(spec=dataclasses.replace(model.spec, resize=options.resize))
     if len(model.spec.input_shape) != 3:
         raise ValueError(
-            f"{model.spec.name} takes no pictures, but arrays {list(model.spec.input_shape)}: in "
+            f"{model.spec.name} takes no images, but arrays {list(model.spec.input_shape)}: in "
             "Python, cj.predict(cj.load(RUN), arrays)"
         )
     channels = model.spec.input_shape[2]
-    pictures, found, missing = [], [], []
+    images, found, missing = [], [], []
     for name in files:
         try:
-            picture = cj.data.read_image(name, channels)
+            image = cj.data.read_image(name, channels)
         except cj.data.UnreadableImage as error:
             missing.append(str(error))
             continue
-        pictures.append(255 - picture if options.invert else picture)
+        images.append(255 - image if options.invert else image)
         found.append(name)
-    if pictures:
+    if images:
         answers = _texts if model.spec.task == "positions" else _classes
-        print_table(found, answers(model, pictures, options.top))
+        print_table(found, answers(model, images, options.top))
         size = model.spec.input_shape[:2]
-        if any(picture.shape[:2] != size for picture in pictures):
+        if any(image.shape[:2] != size for image in images):
             how = cj.data.RESIZE_POLICIES[model.spec.resize]
             show(f"# images were brought to {size[0]}x{size[1]} by {how}")
     if missing:
         raise cj.data.UnreadableImage("; ".join(missing))
 
 
-def _classes(model: Any, pictures: list[Any], top: int) -> list[str]:
-    """The best classes of each picture, with their probabilities."""
+def _classes(model: Any, images: list[Any], top: int) -> list[str]:
+    """The best classes of each image, with their probabilities."""
     import cnnjax as cj
 
     names = model.spec.label_names or _numbers_without_names(model.spec.num_classes)
-    decoded = cj.decode_predictions(cj.predict(model, pictures), top, names)
+    decoded = cj.decode_predictions(cj.predict(model, images), top, names)
     return ["  ".join(f"{label} {prob:.4f}" for _, label, prob in best) for best in decoded]
 
 
-def _texts(model: Any, pictures: list[Any], top: int) -> list[str]:
-    """The text of each picture with its probability, and those of its symbols."""
+def _texts(model: Any, images: list[Any], top: int) -> list[str]:
+    """The text of each image with its probability, and those of its symbols."""
     import cnnjax as cj
 
     spec = model.spec
@@ -126,7 +126,7 @@ def _texts(model: Any, pictures: list[Any], top: int) -> list[str]:
         raise ValueError(
             f"--top is for one class an image, and {spec.name} reads {spec.positions} symbols"
         )
-    decoded = cj.decode_positions(cj.predict(model, pictures), spec.label_names)
+    decoded = cj.decode_positions(cj.predict(model, images), spec.label_names)
     lines = []
     for symbols in decoded:
         text, sure = "".join(name for name, _ in symbols), math.prod(p for _, p in symbols)

@@ -1,4 +1,4 @@
-"""What verbs about a model share: which model, where its pictures go, warnings as lines."""
+"""What verbs about a model share: which model, where its images go, warnings as lines."""
 
 from __future__ import annotations
 
@@ -142,8 +142,8 @@ def model_of_a_file(options: argparse.Namespace, head: bool = True) -> Any:
     return model
 
 
-def pictures_folder(options: argparse.Namespace, run: str) -> Path:
-    """Where pictures go: --out, or figures/ in the run or, where a model is named, here."""
+def images_folder(options: argparse.Namespace, run: str) -> Path:
+    """Where images go: --out, or figures/ in the run or, where a model is named, here."""
     if options.out:
         return Path(options.out)
     return Path("figures") if options.model else Path(run) / "figures"

@@ -39,7 +39,7 @@ def add(actions: Any) -> None:
     action.add_argument("--data-dir", type=place, help="a TensorFlow Datasets directory to look in")
     action.add_argument(
         "--image-size", nargs=2, type=int, metavar=("H", "W"),
-        help="of pictures that may have any size",
+        help="of images that may have any size",
     )  # fmt: skip
     action.add_argument("--classes", nargs="+", metavar="CLASS", help="default: all")
     action.add_argument("--per-class", type=int, help="images of each in every part; default: all")
@@ -96,7 +96,7 @@ def _export(options: argparse.Namespace) -> None:
 
 
 def check_outside(target: Path, data: Path, option: str = "") -> None:
-    """A picture among the images would be one of them, or take the place of one."""
+    """An image among the images would be one of them, or take the place of one."""
     if data.is_dir() and target.absolute().resolve().is_relative_to(data.resolve()):
         raise ValueError(
             f"{target} lies in the folder of the data set, which it would change: give another "

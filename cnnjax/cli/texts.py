@@ -1,4 +1,4 @@
-"""What verbs do for a model of texts, where others take pictures."""
+"""What verbs do for a model of texts, where others take images."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def takes_texts(model: Any, options: argparse.Namespace, not_for_texts: Sequence
     Args:
         model: that is asked.
         options: of the verb.
-        not_for_texts: names of options that are for pictures.
+        not_for_texts: names of options that are for images.
 
     Raises:
         ValueError: for an option of the other kind.
@@ -40,7 +40,7 @@ def takes_texts(model: Any, options: argparse.Namespace, not_for_texts: Sequence
         return False
     given = [name for name in not_for_texts if getattr(options, name)]
     if given:
-        raise ValueError(f"--{given[0]} is for pictures, and {model.spec.name} takes texts")
+        raise ValueError(f"--{given[0]} is for images, and {model.spec.name} takes texts")
     return True
 
 
@@ -58,7 +58,7 @@ def print_answers(model: Any, files: Sequence[str], options: argparse.Namespace)
 def draw_answers(
     model: Any, files: Sequence[str], options: argparse.Namespace, folder: Path, target: Any
 ) -> Path:
-    """The path of a picture of the texts whose words are coloured by what they say."""
+    """The path of an image of the texts whose words are coloured by what they say."""
     from cnnjax import plot
 
     _, texts = _texts(files, options)

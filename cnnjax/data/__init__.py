@@ -18,7 +18,7 @@ from cnnjax.data.readers.idx import read_idx
 from cnnjax.data.readers.scan import Scan
 from cnnjax.data.readers.tfds import tfds_directory
 from cnnjax.data.series.windows import Series, load_series
-from cnnjax.data.sources import load, pictures_read, reload
+from cnnjax.data.sources import images_read, load, reload
 from cnnjax.data.texts import (
     TEXTS,
     Vocabulary,
@@ -56,12 +56,12 @@ __all__ = [
     "from_texts",
     "holds_texts",
     "how_to_get",
+    "images_read",
     "load",
     "load_captchas",
     "load_series",
     "load_texts",
     "one_hot",
-    "pictures_read",
     "prefetch",
     "prepare",
     "prepared_names",

@@ -26,7 +26,7 @@ class Dataset:
     """Labelled images; make one with `from_arrays` or `load`.
 
     Args:
-        images: uint8 or float32 [N, H, W, C]; may be memory-mapped, or pictures in files that are
+        images: uint8 or float32 [N, H, W, C]; may be memory-mapped, or images in files that are
             decoded where they are indexed. Or what else a model takes: numbers of words, int32
             [N, T], or series, float32 [N, T, C].
         labels: int32 [N]; or [N, P], a class at each of P positions; or float32 [N, K], values.

@@ -26,22 +26,22 @@ _LONGEST = 4096  # letters of a line: folders have long paths
 
 
 @dataclass(frozen=True)
-class PicturePart:
-    """A part of a data set of pictures.
+class ImagePart:
+    """A part of a data set of images.
 
     Args:
         title: what it is, e.g. "mnist 3.0.1 train", or "cifar10 3.0.2 train, JPEG" where the
-            pictures were stored in a format that loses detail.
+            images were stored in a format that loses detail.
         examples: how many.
-        shape: of a picture, (H, W, C).
+        shape: of an image, (H, W, C).
         dtype: "uint8" or "float32".
         counts: int64 [K], examples of each class; None where labels are no classes.
         low, high: the smallest and the largest value.
         mean, deviation: float64 [C], of the values divided by 255.
-        repeated: pictures that are equal to one before them, to the pixel.
+        repeated: images that are equal to one before them, to the pixel.
         fingerprint: of `Dataset`, as run records have it.
         formats: files by the ending of their names; empty for what is in no files of its own.
-        heights, widths: (smallest, median, largest) of the files' pictures; None as above.
+        heights, widths: (smallest, median, largest) of the files' images; None as above.
         cache: where the decoded pixels are kept, or will be; None: nowhere, they are in memory.
         cache_bytes: its size; 0 where it is not there yet.
     """
@@ -66,7 +66,7 @@ class PicturePart:
     def lines(self) -> list[tuple[str, str]]:
         """What to print: names and values."""
         size = "x".join(map(str, self.shape))
-        lines = [("pictures", f"{self.examples:,}, {self.dtype} {size}")]
+        lines = [("images", f"{self.examples:,}, {self.dtype} {size}")]
         if self.heights and self.widths:
             formats = ", ".join(f"{count:,} {suffix}" for suffix, count in self.formats.items())
             lines.append(("files", formats))
@@ -104,8 +104,8 @@ class Description:
 
     Args:
         class_names: K names; numbers where classes have none.
-        parts: "train" and those of "validation" and "test" that there are; of pictures
-            `PicturePart`, of texts `TextPart`.
+        parts: "train" and those of "validation" and "test" that there are; of images
+            `ImagePart`, of texts `TextPart`.
         shared: for each two parts how many examples of the second are in the first as well, to the
             pixel or letter.
     """
@@ -130,17 +130,17 @@ class Description:
 def describe(
     data: Splits | Dataset, tick: Callable[[int, int], object] | None = None
 ) -> Description:
-    """Look at every picture of a data set once, a few megabytes at a time.
+    """Look at every image of a data set once, a few megabytes at a time.
 
     Args:
-        data: pictures with labels, of `load` or `from_arrays`.
-        tick: told how many pictures were looked at, and of how many, after each chunk.
+        data: images with labels, of `load` or `from_arrays`.
+        tick: told how many images were looked at, and of how many, after each chunk.
 
     Returns:
         Sizes, class balance, values, duplicates, fingerprints, and where the pixels are kept.
 
     Raises:
-        ValueError: for what is no data set of pictures.
+        ValueError: for what is no data set of images.
 
     >>> from cnnjax.data import load
     >>> found = describe(load("digits"))
@@ -153,11 +153,11 @@ def describe(
             raise ValueError(f"{part.name} holds texts: cj.data.describe_texts is for these")
         if part.images.ndim != 4:
             raise ValueError(
-                f"describe is for pictures [N, H, W, C], {part.name} has {list(part.images.shape)}"
+                f"describe is for images [N, H, W, C], {part.name} has {list(part.images.shape)}"
             )
     total, before = sum(map(len, parts.values())), 0
     names = class_names_of(*parts.values())
-    found: dict[str, PicturePart] = {}
+    found: dict[str, ImagePart] = {}
     contents: dict[str, list[bytes]] = {}
     for name, part in parts.items():
 
@@ -172,26 +172,26 @@ def describe(
 
 def _describe_part(
     data: Dataset, classes: int, told: Callable[[int], None]
-) -> tuple[PicturePart, list[bytes]]:
-    """What is in a part, and a hash of every picture."""
+) -> tuple[ImagePart, list[bytes]]:
+    """What is in a part, and a hash of every image."""
     images = data.images
-    channels, per_picture = images.shape[-1], int(np.prod(images.shape[1:]))
-    step = max(_VALUES_AT_ONCE // per_picture, 1)
+    channels, per_image = images.shape[-1], int(np.prod(images.shape[1:]))
+    step = max(_VALUES_AT_ONCE // per_image, 1)
     low, high, contents = np.inf, -np.inf, []
     sums, squares = np.zeros(channels), np.zeros(channels)  # float64: exact for uint8
     for start in range(0, len(data), step):
         chunk = np.asarray(images[start : start + step])
-        contents += [content_of(picture.tobytes()) for picture in chunk]
+        contents += [content_of(image.tobytes()) for image in chunk]
         low, high = min(low, chunk.min()), max(high, chunk.max())
         values = chunk.reshape(-1, channels).astype(np.float64)
         sums += np.ones(len(values)) @ values
         squares += np.ones(len(values)) @ np.square(values, out=values)
         told(min(start + step, len(data)))
-    count = len(data) * per_picture // channels
+    count = len(data) * per_image // channels
     mean = sums / count
     deviation = np.sqrt(np.maximum(squares / count - mean**2, 0))
     cache, size = _cache_of(images)
-    part = PicturePart(
+    part = ImagePart(
         title=data.name, examples=len(data), shape=data.image_shape, dtype=str(images.dtype),
         counts=_counts(data.labels, classes), low=float(low), high=float(high),
         mean=mean / 255, deviation=deviation / 255, repeated=len(contents) - len(set(contents)),
@@ -256,7 +256,7 @@ def _cache_of(images: np.ndarray | FileImages) -> tuple[Path | None, int]:
 
 
 def _of_files(images: np.ndarray | FileImages) -> dict[str, Any]:
-    """Formats and sizes of pictures in files."""
+    """Formats and sizes of images in files."""
     if not isinstance(images, FileImages):
         return {"formats": {}, "heights": None, "widths": None}
     formats = Counter(Path(file).suffix.lower() for file in images.files)

@@ -20,8 +20,8 @@ _NAME = re.compile(r"\w+(/\w[\w.\-]*)?")
 
 # What files of one's own may be, for the error about what is neither a name nor a file.
 _OWN = (
-    "a folder with a folder of pictures per class, a folder of idx files or one of them, NAME.npz "
-    "(images, labels), or NAME.csv (paths and labels of pictures)"
+    "a folder with a folder of images per class, a folder of idx files or one of them, NAME.npz "
+    "(images, labels), or NAME.csv (paths and labels of images)"
 )
 
 
@@ -60,7 +60,7 @@ def kind_of(name: str, data_dir: str | Path | None) -> str:
     """What `load` takes a name, folder or file for.
 
     Returns:
-        "digits", "folder" (of class folders), "idx", "npz", "table" (of pictures) or "tfds"; the
+        "digits", "folder" (of class folders), "idx", "npz", "table" (of images) or "tfds"; the
         last also for what is nothing of all these.
     """
     path = place_of(name, data_dir)

@@ -23,8 +23,8 @@ from cnnjax.data.readers.tfds import any_size, find_split, tfds_directory
 from cnnjax.data.readers.tfds_images import tfds_split
 from cnnjax.data.series.windows import load_series
 
-# What a record says of how pictures were read, for `load`.
-_OF_PICTURES = (
+# What a record says of how images were read, for `load`.
+_OF_IMAGES = (
     "image_size", "channels", "resize", "interpolation", "decoder", "class_names", "path_column",
     "label_column",
 )  # fmt: skip
@@ -53,12 +53,12 @@ def load(
     Args:
         source: "digits" (embedded in scikit-learn, needs no files); the name of an image
             classification data set prepared by TensorFlow Datasets ("mnist", "cifar10", ...); or a
-            path: of a folder that holds a folder of pictures per class, or train/, validation/ and
+            path: of a folder that holds a folder of images per class, or train/, validation/ and
             test/ with these in each; of a folder of idx files, or one of them (`load_idx`); of an
             .npz file of images and labels (`load_npz`); or of a .csv file of paths and labels of
-            pictures (`scan_table`). A name that is both is the data set; "./name" is the folder.
+            images (`scan_table`). A name that is both is the data set; "./name" is the folder.
         data_dir: where TFDS keeps its data; None takes TFDS_DATA_DIR, else ~/tensorflow_datasets.
-        image_size: (height, width) to which pictures are brought that may have any size: those of
+        image_size: (height, width) to which images are brought that may have any size: those of
             folders and .csv files, where it is needed, and of TFDS data sets that declare no size;
             without effect elsewhere, as are the next four.
         channels, resize, interpolation, decoder: as in `Decoding`.
@@ -104,13 +104,13 @@ def load(
         splits = load_idx(path)
     elif kind == "table":
         scan = scan_table(path, class_names, path_column, label_column, progress)
-        decoding = _needed(decoding, f"{name} names pictures")
-        splits, read = _pictures(scan, decoding, memory_budget, progress)
-        facts["pictures"] = {**read, "path_column": path_column, "label_column": label_column}
+        decoding = _needed(decoding, f"{name} names images")
+        splits, read = _images(scan, decoding, memory_budget, progress)
+        facts["images"] = {**read, "path_column": path_column, "label_column": label_column}
     elif kind == "folder":
-        decoding = _needed(decoding, f"{name} is a folder of pictures")
+        decoding = _needed(decoding, f"{name} is a folder of images")
         scan = scan_folder(path, class_names, progress)
-        splits, facts["folder"] = _pictures(scan, decoding, memory_budget, progress)
+        splits, facts["folder"] = _images(scan, decoding, memory_budget, progress)
     else:
         splits, facts = _tfds(name, data_dir, decoding, progress)
     return set_aside(replace(splits, source=facts), validation, train_examples, seed)
@@ -169,18 +169,18 @@ def _recorded(
 
         splits = load_texts(source["data"], data_dir=data_dir, progress=progress, **source["texts"])
     else:
-        read = {k: v for k, v in pictures_read(source).items() if k in _OF_PICTURES}
+        read = {k: v for k, v in images_read(source).items() if k in _OF_IMAGES}
         splits = load(source["data"], data_dir=data_dir, progress=progress, **read)
     return splits
 
 
-def pictures_read(source: Mapping[str, Any]) -> Mapping[str, Any]:
-    """How pictures of any size were read, by a record of `load`; empty where they have one size.
+def images_read(source: Mapping[str, Any]) -> Mapping[str, Any]:
+    """How images of any size were read, by a record of `load`; empty where they have one size.
 
     Args:
         source: `Splits.source`.
     """
-    return source.get("folder") or source.get("pictures") or {}
+    return source.get("folder") or source.get("images") or {}
 
 
 def _needed(decoding: Decoding | None, what: str) -> Decoding:
@@ -189,13 +189,13 @@ def _needed(decoding: Decoding | None, what: str) -> Decoding:
     return decoding
 
 
-def _pictures(
+def _images(
     scan: Scan,
     decoding: Decoding,
     memory_budget: int,
     progress: Callable[[str], None] | None,
 ) -> tuple[Splits, dict[str, Any]]:
-    """The pictures of a scan, and how they were read, for the record."""
+    """The images of a scan, and how they were read, for the record."""
     splits = scan.splits(decoding, memory_budget, progress)
     if progress:
         for line in scan.remarks():
@@ -232,5 +232,5 @@ def _tfds(
         raise DataNotFound(f"data set {name!r} in {root} has no split 'train'")
     facts: dict[str, Any] = {"data": name}
     if decoding is not None:
-        facts["pictures"] = _settings(decoding)
+        facts["images"] = _settings(decoding)
     return Splits(train, validation, test), facts

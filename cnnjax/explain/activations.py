@@ -79,7 +79,7 @@ def activation_shapes(
 
 
 def normalise_maps(maps: Array | np.ndarray) -> np.ndarray:
-    """Feature maps as pictures, each normalised for itself: `64 (m - mean) / std + 128`.
+    """Feature maps as images, each normalised for itself: `64 (m - mean) / std + 128`.
 
     Chollet 2017, Deep learning with Python, sec. 5.4.1. What a map says is in its contrasts; how
     strong it is compared with others is lost.
@@ -130,7 +130,7 @@ def sparsity(
     """Share of zeros and of dead maps, layer by layer.
 
     Deeper layers stand for rarer things, so that the share of maps that have nothing to say about
-    a picture grows with depth.
+    an image grows with depth.
 
     Args:
         model, images, layers: as `activations` takes them; at least one image. Of an output

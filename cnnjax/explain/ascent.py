@@ -1,4 +1,4 @@
-"""Gradient ascent in input space: pictures that make a score larger, a whole batch at once."""
+"""Gradient ascent in input space: images that make a score larger, a whole batch at once."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from cnnjax.models.spec import PREPROCESSING
 # -> values [N, H, W, 1] whose mean is to become large. Hashable: a static argument of jit.
 Score: TypeAlias = Callable[[Variables, Array, Array], Array]
 
-# Pictures at once, in pixels: on CPUs more need more memory and are a little slower.
+# Images at once, in pixels: on CPUs more need more memory and are a little slower.
 _PIXELS = {"cpu": 4 * 64 * 64}
 _PIXELS_ELSEWHERE = 256 * 64 * 64
 
 
 @dataclass(frozen=True)
 class Patterns:
-    """Pictures that excite filters of a layer, or for which a model sees a class.
+    """Images that excite filters of a layer, or for which a model sees a class.
 
     Args:
         images: float32 [F, size, size, C] in [0, 1].
@@ -52,8 +52,8 @@ class Ascent:
         score: see `Score`.
         recipe: name of one of `RECIPES`.
         preprocessing: name of the model's.
-        size: height and width of the pictures.
-        channels: of the pictures.
+        size: height and width of the images.
+        channels: of the images.
     """
 
     score: Score
@@ -90,9 +90,9 @@ def climb(
     images, dead = [], []
     for chunk in _chunks(numbers, size):
         asked = jnp.asarray(chunk, jnp.int32)
-        pictures, silent = _ascended(ascent, steps, model.variables, asked, key)
+        ascended, silent = _ascended(ascent, steps, model.variables, asked, key)
         # An array for which there was no memory ends the process where NumPy reads it.
-        images.append(np.asarray(jax.block_until_ready(pictures)))
+        images.append(np.asarray(jax.block_until_ready(ascended)))
         dead.append(np.asarray(silent))
     # The last chunk is as long as the others, so that nothing compiles twice.
     silent_ones = np.concatenate(dead)[: len(numbers)]
@@ -116,7 +116,7 @@ def _chunks(numbers: Sequence[int], size: int) -> Iterator[list[int]]:
 def _ascended(
     ascent: Ascent, steps: int, variables: Variables, numbers: Array, key: Array
 ) -> tuple[Array, Array]:
-    """Pictures [F, S, S, C] for numbers [F], and which of them are dead."""
+    """Images [F, S, S, C] for numbers [F], and which of them are dead."""
     keys, state = _begin(ascent, numbers, key)
     state, dead = _step(ascent, variables, numbers, keys, jnp.int32(0), state)
     if jax.default_backend() == "cpu":
@@ -125,7 +125,7 @@ def _ascended(
             state, _ = _step(ascent, variables, numbers, keys, jnp.int32(number), state)
     else:
         state = _many_steps(ascent, variables, numbers, keys, jnp.int32(steps), state)
-    return _picture(ascent, state), dead
+    return _image(ascent, state), dead
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -160,5 +160,5 @@ def _many_steps(
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _picture(ascent: Ascent, state: Any) -> Array:
-    return RECIPES[ascent.recipe].picture(state)
+def _image(ascent: Ascent, state: Any) -> Array:
+    return RECIPES[ascent.recipe].image(state)

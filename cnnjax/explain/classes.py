@@ -1,4 +1,4 @@
-"""What a model takes for a class: pictures that make its logit large, found by gradient ascent."""
+"""What a model takes for a class: images that make its logit large, found by gradient ascent."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ def class_patterns(
     seed: int = 0,
     recipe: str = "fourier",
 ) -> np.ndarray:
-    """Pictures that a model takes for a class, one a class (Simonyan et al. 2013, arXiv:1312.6034).
+    """Images that a model takes for a class, one a class (Simonyan et al. 2013, arXiv:1312.6034).
 
     The ascent of `filter_patterns`, with the logit of a class in the place of a filter's output
     and at the model's own size: the softmax's gradient would rather push down the other classes.
-    Such a picture shows what the model looks for, not what the class looks like, and a confident
+    Such an image shows what the model looks for, not what the class looks like, and a confident
     answer to it is no evidence that the model is right about photos.
 
     Args:
-        model: with a head, for square pictures.
+        model: with a head, for square images.
         classes: numbers, or names of `model.spec.label_names`, at least one. With one logit, 1 (or
             the second name) is the logit and 0 (or the first name) its negative.
         steps: of the ascent, >= 1.
@@ -44,7 +44,7 @@ def class_patterns(
         float32 [K, size, size, C] in [0, 1], with the model's own size and channels.
 
     Raises:
-        ValueError: for a model without classes or whose pictures are not square, a class out of
+        ValueError: for a model without classes or whose images are not square, a class out of
             range or unknown, or another recipe.
 
     Warns:
@@ -75,7 +75,7 @@ def find_class_patterns(
     height, width, _ = model.spec.input_shape
     if height != width:
         raise ValueError(
-            f"{model.spec.name} takes pictures of {height}x{width}: patterns of classes are square"
+            f"{model.spec.name} takes images of {height}x{width}: patterns of classes are square"
         )
     if isinstance(classes, str) or not len(classes):
         raise ValueError(f"classes must be a list of at least one class, got {classes!r}")

@@ -15,7 +15,7 @@ from jax import Array
 from cnnjax import nn
 from cnnjax.core import trees
 from cnnjax.explain.maps import is_map
-from cnnjax.explain.targets import check_layer, check_pictures
+from cnnjax.explain.targets import check_images, check_layer
 from cnnjax.models import Model
 from cnnjax.models.modules import Static, Variables, forward
 from cnnjax.nn.conv import as_pair, resolve_padding
@@ -131,13 +131,13 @@ def map_shape(model: Model, layer: str, size: int | None = None) -> tuple[int, i
 
     Raises:
         ValueError: if it is no layer, has no maps, or cannot take inputs of that size; for a model
-            of something else than pictures.
+            of something else than images.
 
     >>> from cnnjax.models import create_model
     >>> map_shape(create_model("lenet"), "conv2", 64)
     (32, 32, 50)
     """
-    check_pictures(model.spec)
+    check_images(model.spec)
     cut = cut_at(model, layer)
     shape = _shape(model, cut, model.spec.input_shape)
     if len(shape) != 4:

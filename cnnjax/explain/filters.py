@@ -33,7 +33,7 @@ def filter_patterns(
 ) -> np.ndarray:
     """Patterns that excite filters of a layer, one a filter; all filters are one batch.
 
-    Kernels are shared by all pictures of a batch, so that a batch of one picture a filter is an
+    Kernels are shared by all images of a batch, so that a batch of one image a filter is an
     ordinary convolution. Only the layers up to the asked one are computed, and these at the asked
     size, whatever the model's own is.
 
@@ -45,8 +45,8 @@ def filter_patterns(
 
     "fourier" (Olah et al. 2017, Feature visualization) takes the value v before the activation, so
     that no filter stays silent, and maximises the mean of `max(v, 0) + 0.1 min(v, 0)`, with Adam
-    on the Fourier coefficients of a picture of decorrelated colours, which is moved, scaled and
-    turned at random in every step. The picture is RGB in [0, 1]; 255 times it goes through
+    on the Fourier coefficients of an image of decorrelated colours, which is moved, scaled and
+    turned at random in every step. The image is RGB in [0, 1]; 255 times it goes through
     `model.spec.preprocess`, so that a model with preprocessing "none" is shown values in [0, 255]:
     where it takes others, give it the preprocessing that makes them of pixels.
 

@@ -159,7 +159,7 @@ def guided_backpropagation(
     """Guided backpropagation (Springenberg et al. 2014, arXiv:1412.6806).
 
     The gradient with respect to the image, but every ReLU (and ReLU6) on the way back also lets
-    only positive gradients pass. It makes sharp pictures that hardly depend on the class or on the
+    only positive gradients pass. It makes sharp images that hardly depend on the class or on the
     upper layers: see `randomisation`.
 
     Args:

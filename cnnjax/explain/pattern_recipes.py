@@ -39,14 +39,14 @@ class Recipe(NamedTuple):
         begin: (keys [F], size, channels) -> state.
         step: (objective of preprocessed inputs [F, S, S, C] -> [F], preprocess, keys [F], number
             of the step, state) -> (state, whose gradient was zero: bool [F]).
-        picture: state -> [F, S, S, C] in [0, 1].
+        image: state -> [F, S, S, C] in [0, 1].
     """
 
     before_activation: bool
     excitement: Callable[[Array], Array]
     begin: Callable[[Array, int, int], Any]
     step: Callable[[Objective, Objective, Array, Array, Any], tuple[Any, Array]]
-    picture: Callable[[Any], Array]
+    image: Callable[[Any], Array]
 
 
 def identity(values: Array) -> Array:
@@ -71,21 +71,21 @@ def classic_begin(keys: Array, size: int, channels: int) -> Array:
 def classic_step(
     objective: Objective, preprocess: Objective, keys: Array, number: Array, inputs: Array
 ) -> tuple[Array, Array]:
-    """`x + g / (sqrt(mean(g^2)) + 1e-5)` with the objective's gradient g, a picture at a time."""
+    """`x + g / (sqrt(mean(g^2)) + 1e-5)` with the objective's gradient g, an image at a time."""
     gradient = jax.grad(lambda x: jnp.sum(objective(x)))(inputs)
     size = jnp.sqrt(jnp.mean(gradient**2, axis=(1, 2, 3), keepdims=True))
     return inputs + gradient / (size + 1e-5), size.reshape(-1) == 0
 
 
-def classic_picture(inputs: Array) -> Array:
-    """`(x - mean) / (std + 1e-5) * 0.1 + 0.5`, clipped to [0, 1], a picture at a time."""
+def classic_image(inputs: Array) -> Array:
+    """`(x - mean) / (std + 1e-5) * 0.1 + 0.5`, clipped to [0, 1], an image at a time."""
     mean = jnp.mean(inputs, axis=(1, 2, 3), keepdims=True)
     deviation = jnp.std(inputs, axis=(1, 2, 3), keepdims=True)
     return jnp.clip((inputs - mean) / (deviation + 1e-5) * 0.1 + 0.5, 0, 1)
 
 
 class Spectrum(NamedTuple):
-    """Pictures as their Fourier coefficients, and what Adam keeps of them.
+    """Images as their Fourier coefficients, and what Adam keeps of them.
 
     Args:
         values: real and imaginary parts [F, 2, S, S // 2 + 1, C].
@@ -106,7 +106,7 @@ def fourier_begin(keys: Array, size: int, channels: int) -> Spectrum:
 def fourier_step(
     objective: Objective, preprocess: Objective, keys: Array, number: Array, state: Spectrum
 ) -> tuple[Spectrum, Array]:
-    """A step of Adam on the coefficients, for pictures moved, scaled and turned at random."""
+    """A step of Adam on the coefficients, for images moved, scaled and turned at random."""
     moved = jax.vmap(lambda key, image: _transformed(rng.at(key, number), image))
 
     def loss(values: Array) -> Array:
@@ -123,15 +123,15 @@ def _adam() -> optax.GradientTransformation:
     return optax.adam(_RATE, eps=_EPSILON)
 
 
-def fourier_picture(state: Spectrum) -> Array:
-    """The pictures themselves, neither moved nor normalised."""
+def fourier_image(state: Spectrum) -> Array:
+    """The images themselves, neither moved nor normalised."""
     return _images(state.values)
 
 
 def _images(values: Array) -> Array:
-    """Coefficients to pictures in (0, 1), neighbouring pixels and colours decorrelated.
+    """Coefficients to images in (0, 1), neighbouring pixels and colours decorrelated.
 
-    `sigmoid(colours irfft2(values S / max(f, 1 / S)) / 4)`: natural pictures have spectra of 1 / f,
+    `sigmoid(colours irfft2(values S / max(f, 1 / S)) / 4)`: natural images have spectra of 1 / f,
     so that every frequency is as easy to reach as any other (Olah et al. 2017).
     """
     size, channels = values.shape[2], values.shape[4]
@@ -146,7 +146,7 @@ def _images(values: Array) -> Array:
 
 
 def _transformed(key: Array, image: Array) -> Array:
-    """A picture [S, S, C] moved, scaled and turned a little, about which no filter should care."""
+    """An image [S, S, C] moved, scaled and turned a little, about which no filter should care."""
     down, right, scale, angle = jax.random.uniform(key, (4,), minval=-1.0, maxval=1.0)
     reach, zoom = _JITTER * image.shape[0], 1 + _SCALE * scale
     return resample(
@@ -156,6 +156,6 @@ def _transformed(key: Array, image: Array) -> Array:
 
 
 RECIPES = {
-    "classic": Recipe(False, identity, classic_begin, classic_step, classic_picture),
-    "fourier": Recipe(True, leaky, fourier_begin, fourier_step, fourier_picture),
+    "classic": Recipe(False, identity, classic_begin, classic_step, classic_image),
+    "fourier": Recipe(True, leaky, fourier_begin, fourier_step, fourier_image),
 }

@@ -13,7 +13,7 @@ from flax import linen
 from jax import Array
 
 from cnnjax.core import trees
-from cnnjax.explain.targets import check_layer, check_pictures
+from cnnjax.explain.targets import check_images, check_layer
 from cnnjax.models import Model
 from cnnjax.models.graph import trace
 from cnnjax.models.modules import Static, Variables, forward
@@ -29,7 +29,7 @@ from cnnjax.nn import (
 
 
 class Box(NamedTuple):
-    """Part of a picture, in pixels; bottom and right are excluded."""
+    """Part of an image, in pixels; bottom and right are excluded."""
 
     top: int
     left: int
@@ -75,14 +75,14 @@ def receptive_box(model: Model, layer: str, pixel: Sequence[int] | None = None) 
             rows and columns is measured as a whole.
 
     Returns:
-        The box, cut off at the picture's borders: to see the whole field give the model a larger
+        The box, cut off at the image's borders: to see the whole field give the model a larger
         input_shape.
 
     Raises:
         ValueError: if there is no such layer (offers the nearest), or no such pixel; for a model of
-            something else than pictures.
+            something else than images.
     """
-    check_pictures(model.spec)
+    check_images(model.spec)
     check_layer(model, layer)
     calls = {call.name: call for call in trace(model)}
     place = _place(layer, calls[layer].output_shape, pixel)

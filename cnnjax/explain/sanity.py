@@ -1,6 +1,6 @@
-"""Does the picture mean anything? Explanations of models whose weights are randomised.
+"""Does the image mean anything? Explanations of models whose weights are randomised.
 
-A picture that stays while the weights that it claims to explain are destroyed shows the image, not
+An image that stays while the weights that it claims to explain are destroyed shows the image, not
 the model (Adebayo et al. 2018, Sanity checks for saliency maps, arXiv:1810.03292).
 """
 
@@ -173,7 +173,7 @@ def randomisation(
         changed = with_layers_of(whole, random, patterns)
         models.append(changed)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", EmptyMap)  # that a picture is lost is what is looked for
+        warnings.simplefilter("ignore", EmptyMap)  # that an image is lost is what is looked for
         heatmaps = np.array(
             [[np.asarray(m(each, inputs, labels)) for each in models] for m in methods.values()]
         )

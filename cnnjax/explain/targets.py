@@ -34,7 +34,7 @@ def checked_images(
         tasks: those that the model may have.
 
     Raises:
-        ValueError: for a model that is no classifier of pictures, another shape or dtype, NaN, or
+        ValueError: for a model that is no classifier of images, another shape or dtype, NaN, or
             pixels in [0, 255] where the model wants them preprocessed (not checked inside a
             compiled function).
     """
@@ -45,12 +45,12 @@ def checked_images(
 
 
 def check_classifier(spec: ModelSpec, tasks: Sequence[str] = ("classes",)) -> None:
-    """Refuse a model without classes, or of something else than pictures."""
+    """Refuse a model without classes, or of something else than images."""
     if spec.num_classes == 0:
         raise ValueError(
             f"{spec.name} has no head (include_top=False), so there is no class to explain"
         )
-    check_pictures(spec)
+    check_images(spec)
     if spec.task not in tasks:
         raise ValueError(f"{spec.name} has no single class to explain: its task is {spec.task!r}")
 
@@ -63,11 +63,11 @@ def check_layer(model: Model, layer: str, fitting: Sequence[str] | None = None) 
         raise ValueError(f"layer={layer!r} names no layer of {model.spec.name}. {hint}")
 
 
-def check_pictures(spec: ModelSpec) -> None:
-    """Refuse a model of something else than pictures."""
+def check_images(spec: ModelSpec) -> None:
+    """Refuse a model of something else than images."""
     if len(spec.input_shape) != 3:
         raise ValueError(
-            f"{spec.name} takes no pictures [N, H, W, C], but inputs {list(spec.input_shape)}"
+            f"{spec.name} takes no images [N, H, W, C], but inputs {list(spec.input_shape)}"
         )
 
 

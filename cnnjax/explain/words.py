@@ -84,7 +84,7 @@ def word_cam(
 def word_occlusion(
     model: Model, texts: Texts, target: Target = None, size: int = 1, fill: int = UNKNOWN
 ) -> np.ndarray:
-    """How much the class logit falls when words are covered (Zeiler & Fergus 2014, of pictures).
+    """How much the class logit falls when words are covered (Zeiler & Fergus 2014, of images).
 
     A word's heat is the mean fall over the windows of words that cover it; rises count as zero.
     Needs no gradient and no layer, but one forward pass per word.

@@ -1,4 +1,4 @@
-"""From pictures to probabilities and names."""
+"""From images to probabilities and names."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class UnknownWords(UserWarning):
 def predict(
     model: Model, images: np.ndarray | FileImages | Sequence[np.ndarray] | Sequence[str]
 ) -> np.ndarray:
-    """Class probabilities of pictures, or of what else the model takes.
+    """Class probabilities of images, or of what else the model takes.
 
     Args:
         model: what to ask.
@@ -58,12 +58,12 @@ def predict(
         images = encode_texts(spec, images)
     shape = (spec.positions, spec.num_classes) if spec.positions else (spec.num_classes,)
     if len(spec.input_shape) == 3:
-        _check_pictures(images, spec)
+        _check_images(images, spec)
     rows = [np.zeros((0, *shape), np.float32)]
     for start in range(0, len(images), _BATCH):
         some = images[start : start + _BATCH]
-        batch = _pictures(some, start, spec) if len(spec.input_shape) == 3 else _arrays(some, spec)
-        # One compiled shape whatever the number of pictures.
+        batch = _images(some, start, spec) if len(spec.input_shape) == 3 else _arrays(some, spec)
+        # One compiled shape whatever the number of images.
         padded = np.zeros((min(_BATCH, _power_of_two(len(batch))), *batch.shape[1:]), batch.dtype)
         padded[: len(batch)] = batch
         logits = model(spec.preprocess(jnp.asarray(padded), check=False))
@@ -121,12 +121,12 @@ def decode_predictions(
 
     Args:
         probs: [N, K] probabilities; [N, 1] is read as two classes.
-        top: how many per picture, >= 1; cut to the number of classes.
+        top: how many per image, >= 1; cut to the number of classes.
         label_names: one name per class, e.g. `model.spec.label_names`. Where empty, 1,000 classes
             are taken for ImageNet's, whose names are downloaded once; others are numbered.
 
     Returns:
-        Per picture [(key, name, probability), ...], most probable first; the key is ImageNet's
+        Per image [(key, name, probability), ...], most probable first; the key is ImageNet's
         synset ("n02123045"), or else the number of the class.
 
     Raises:
@@ -165,7 +165,7 @@ def decode_positions(
         label_names: one name per class; where empty, classes are numbered.
 
     Returns:
-        Per picture [(name, probability), ...], one for each position.
+        Per image [(name, probability), ...], one for each position.
 
     Raises:
         ValueError: if probs is not three-dimensional, or the names do not fit.
@@ -187,25 +187,25 @@ def decode_positions(
     ]
 
 
-def _check_pictures(images: Any, spec: ModelSpec) -> None:
-    """What is seen in all pictures together only."""
+def _check_images(images: Any, spec: ModelSpec) -> None:
+    """What is seen in all images together only."""
     shape: tuple[int, ...] = getattr(images, "shape", ())
     if len(shape) == 3 and shape[2] == spec.input_shape[2] == 1 and spec.input_shape[1] > 1:
         raise ValueError(
-            f"images of shape {list(shape)} are one grey picture [H, W, 1], which needs a batch "
+            f"images of shape {list(shape)} are one grey image [H, W, 1], which needs a batch "
             "axis: images[None]"
         )
     channels = spec.input_shape[2]
     if len(shape) == 3 and channels > 1 and channels_first(shape, channels):
         raise ValueError(
-            f"images of shape {list(shape)} are one picture with its channels first, as PyTorch "
+            f"images of shape {list(shape)} are one image with its channels first, as PyTorch "
             "has it: give np.moveaxis(images, 0, -1)[None]"
         )
     if hasattr(images, "dtype"):
         arrays = [images]
     elif isinstance(images, list | tuple):
         arrays = [np.asarray(image) for image in images]
-    else:  # which may read its pictures one by one
+    else:  # which may read its images one by one
         arrays = []
     floating = [a for a in arrays if np.issubdtype(a.dtype, np.floating) and a.size]
     if floating and len(floating) == len(arrays):
@@ -214,8 +214,8 @@ def _check_pictures(images: Any, spec: ModelSpec) -> None:
             spec.check_pixels(low, high, "images")
 
 
-def _pictures(images: Any, start: int, spec: ModelSpec) -> np.ndarray:
-    """Pictures of any sizes as one batch of the model's."""
+def _images(images: Any, start: int, spec: ModelSpec) -> np.ndarray:
+    """Images of any sizes as one batch of the model's."""
     size = (spec.input_shape[0], spec.input_shape[1])
     checked = (_checked(np.asarray(p), i, spec) for i, p in enumerate(images, start))
     return np.stack([resize_image(p, size, spec.resize, spec.interpolation) for p in checked])
@@ -246,7 +246,7 @@ def _checked(image: np.ndarray, index: int, spec: ModelSpec) -> np.ndarray:
     if image.ndim != 3 or image.shape[2] != channels:
         raise ValueError(
             f"images[{index}] must be [H, W, {channels}], got shape {list(image.shape)}; a single "
-            "picture needs a batch axis: images[None]"
+            "image needs a batch axis: images[None]"
         )
     if image.size == 0:
         raise ValueError(f"images[{index}] of shape {list(image.shape)} has no pixels")

@@ -11,7 +11,7 @@ import numpy as np
 from cnnjax.models.spec import PREPROCESSING, TOKENS, ModelSpec
 from cnnjax.weights import KerasLayer
 
-# Layers that stand before a net and leave each picture's values, or are no part of predicting.
+# Layers that stand before a net and leave each image's values, or are no part of predicting.
 RESIZING = ("Resizing", "CenterCrop")
 
 # What changes values at the front of a net and cannot be known from settings alone.

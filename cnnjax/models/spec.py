@@ -80,7 +80,7 @@ class ModelSpec:
         train_arguments: which arguments switch a user's module to training, where they have no
             usual name; "not " stands before one that is True in evaluation.
         vocabulary: which word has which number, of a model of texts; None where unknown.
-        resize: how pictures of another size are brought to this one: "crop", "stretch" or "pad".
+        resize: how images of another size are brought to this one: "crop", "stretch" or "pad".
         interpolation: by which filter: "bilinear" or "nearest".
         label_names: one name per class, or () where unknown.
         paper: where the architecture is described.
@@ -197,7 +197,7 @@ class ModelSpec:
         Args:
             low, high: smallest and largest value.
             what: the images' name in the message.
-            one: whether this is one picture of several, which may be as dark as it likes.
+            one: whether this is one image of several, which may be as dark as it likes.
 
         Raises:
             ValueError: for values outside [0, 255], or all within [0, 1].

@@ -1,4 +1,4 @@
-"""Classical kernels: derivatives, edges, sharpening, as convolutions of a picture."""
+"""Classical kernels: derivatives, edges, sharpening, as convolutions of an image."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ FIRST_DERIVATIVE = _kernel([[-1, 0, 1]], 2)
 SECOND_DERIVATIVE = _kernel([[1, -2, 1]])
 
 # By name. The Laplacian is the sum of the second derivatives along both axes; sharpening is the
-# picture less its Laplacian; both sharpening kernels sum to 1, so that even areas stay as they are.
+# image less its Laplacian; both sharpening kernels sum to 1, so that even areas stay as they are.
 # Sobel x answers to change from left to right, Sobel y to change from top to bottom.
 KERNELS = MappingProxyType(
     {
@@ -53,22 +53,22 @@ KERNELS = MappingProxyType(
 def apply_kernel(
     images: Array | np.ndarray, kernel: Array | np.ndarray, padding: Padding = "valid"
 ) -> Array:
-    """Convolve every channel of pictures with one kernel (cross-correlation, as in `conv2d`).
+    """Convolve every channel of images with one kernel (cross-correlation, as in `conv2d`).
 
     Pixels and kernels of whole numbers give exact sums (below 2^24), in whatever order they are
-    added: a symmetric kernel's response to a picture turned by 90 degrees is then bitwise the
+    added: a symmetric kernel's response to an image turned by 90 degrees is then bitwise the
     turned response.
 
     Args:
         images: [N, H, W, C], uint8 or floating.
         kernel: [kh, kw], e.g. one of `KERNELS`.
-        padding: as in `conv2d`; "valid" by default, since zeros around a picture are an edge.
+        padding: as in `conv2d`; "valid" by default, since zeros around an image are an edge.
 
     Returns:
         float32 [N, H', W', C].
 
     Raises:
-        ValueError: for other shapes, or a kernel larger than the padded picture.
+        ValueError: for other shapes, or a kernel larger than the padded image.
 
     >>> import numpy as np
     >>> ramp = np.arange(5.0).reshape(1, 1, 5, 1)
@@ -77,15 +77,15 @@ def apply_kernel(
     >>> apply_kernel(ramp**2, SECOND_DERIVATIVE).ravel().tolist()
     [2.0, 2.0, 2.0]
     """
-    pictures, weights = jnp.asarray(images, jnp.float32), jnp.asarray(kernel, jnp.float32)
-    if pictures.ndim != 4 or weights.ndim != 2:
+    batch, weights = jnp.asarray(images, jnp.float32), jnp.asarray(kernel, jnp.float32)
+    if batch.ndim != 4 or weights.ndim != 2:
         raise ValueError(
             f"apply_kernel needs images [N, H, W, C] and a kernel [kh, kw], got images "
-            f"{list(pictures.shape)} and kernel {list(weights.shape)}"
+            f"{list(batch.shape)} and kernel {list(weights.shape)}"
         )
-    n, height, width, channels = pictures.shape
-    # Channels become pictures of their own.
-    planes = jnp.moveaxis(pictures, 3, 1).reshape(n * channels, height, width, 1)
+    n, height, width, channels = batch.shape
+    # Channels become images of their own.
+    planes = jnp.moveaxis(batch, 3, 1).reshape(n * channels, height, width, 1)
     # Winograd's transforms would round what is exact here.
     outputs = conv2d(planes, weights[:, :, None, None], padding=padding, engine="lax")
     rows, columns = outputs.shape[1:3]

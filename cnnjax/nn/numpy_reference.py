@@ -1,6 +1,6 @@
 """Convolution from first principles: every backward pass derived by hand, in NumPy alone.
 
-Once every window of a picture has become the row of a matrix (`im2col`), a convolution is one
+Once every window of an image has become the row of a matrix (`im2col`), a convolution is one
 matrix product, and its backward pass is two more. This file is for reading, from top to bottom; it
 agrees with `cnnjax.nn.conv2d`, `max_pool` and the others in values and gradients, and is slower.
 
@@ -8,11 +8,11 @@ Each layer is a function that returns `(outputs, backward)`, as `jax.vjp` does: 
 gradient of a loss L with respect to the outputs, and returns those with respect to what went in.
 Below, dZ is short for dL/dZ, which has the shape of Z. Arrays keep the dtype that they come in.
 
-Pictures are [N, H, W, C] and kernels [kh, kw, C, F] (NHWC, HWIO), as everywhere in cnnjax. The
+Images are [N, H, W, C] and kernels [kh, kw, C, F] (NHWC, HWIO), as everywhere in cnnjax. The
 classic presentation has [N, C, H, W] and [F, C, kh, kw]; there an entry of a row is known by
 (c, a, b) instead of (a, b, c), the kernel is reshaped *and transposed* to become [C kh kw, F], and
 the product [N H' W', F] is transposed back to [N, F, H', W']. Here the kernel is the matrix, and
-the product the pictures, by a mere reshape. The two are `x.transpose(0, 2, 3, 1)` and
+the product the images, by a mere reshape. The two are `x.transpose(0, 2, 3, 1)` and
 `kernel.transpose(2, 3, 1, 0)` of each other and give the same numbers.
 """
 
@@ -31,7 +31,7 @@ Backward = Callable[[np.ndarray], tuple[np.ndarray, ...]]
 def output_size(
     shape: tuple[int, ...], size: int | Pair, strides: int | Pair = 1, padding: Padding = 0
 ) -> Pair:
-    """How many windows stand on a picture: `H' = floor((H + top + bottom - kh) / s) + 1`, W' alike.
+    """How many windows stand on an image: `H' = floor((H + top + bottom - kh) / s) + 1`, W' alike.
 
     Args:
         shape: [N, H, W, C].
@@ -43,20 +43,20 @@ def output_size(
         (H', W').
 
     Raises:
-        ValueError: for anything else, or a window larger than the padded picture.
+        ValueError: for anything else, or a window larger than the padded image.
 
     >>> output_size((1, 28, 28, 1), 5), output_size((1, 28, 28, 1), 3, strides=2, padding=1)
     ((24, 24), (14, 14))
     """
     if len(shape) != 4:
-        raise ValueError(f"pictures must be [N, H, W, C], got {list(shape)}")
+        raise ValueError(f"images must be [N, H, W, C], got {list(shape)}")
     (kh, kw), (sh, sw) = _pair(size, "size"), _pair(strides, "strides")
     (top, bottom), (left, right) = _pads(padding)
     height, width = shape[1] + top + bottom, shape[2] + left + right
     if height < kh or width < kw:
         raise ValueError(
-            f"a window of {kh}x{kw} does not fit into a picture of {shape[1]}x{shape[2]} with "
-            f"padding {padding!r}: use larger pictures, a smaller window or more padding"
+            f"a window of {kh}x{kw} does not fit into an image of {shape[1]}x{shape[2]} with "
+            f"padding {padding!r}: use larger images, a smaller window or more padding"
         )
     return (height - kh) // sh + 1, (width - kw) // sw + 1
 
@@ -68,7 +68,7 @@ def im2col(
     padding: Padding = 0,
     fill: float = 0.0,
 ) -> np.ndarray:
-    """Every window of the pictures as the row of a matrix.
+    """Every window of the images as the row of a matrix.
 
     `X[(n, i, j), (a, b, c)] = x[n, s i + a - top, s j + b - left, c]`
 
@@ -114,7 +114,7 @@ def col2im(
 
     Args:
         matrix: [N H' W', kh kw C].
-        shape: [N, H, W, C] of the pictures.
+        shape: [N, H, W, C] of the images.
         size, strides, padding: as given to `im2col`.
 
     Returns:
@@ -133,7 +133,7 @@ def col2im(
     count, height, width, channels = shape
     if matrix.shape != (count * rows * columns, kh * kw * channels):
         raise ValueError(
-            f"col2im needs a matrix {[count * rows * columns, kh * kw * channels]} for pictures "
+            f"col2im needs a matrix {[count * rows * columns, kh * kw * channels]} for images "
             f"{list(shape)}, got {list(matrix.shape)}"
         )
     matrix = matrix.reshape(count, rows, columns, kh, kw, channels)
@@ -176,7 +176,7 @@ def conv2d(
         Outputs [N, H', W', F], and backward: dy -> (dx, dkernel, dbias).
 
     Raises:
-        ValueError: if the shapes do not fit, or the kernel is larger than the padded pictures.
+        ValueError: if the shapes do not fit, or the kernel is larger than the padded images.
 
     >>> x, kernel = np.arange(9.0).reshape(1, 3, 3, 1), np.ones((2, 2, 1, 1))
     >>> y, backward = conv2d(x, kernel, np.zeros(1))
@@ -224,7 +224,7 @@ def max_pool(
         Outputs [N, H', W', C], and backward: dy -> (dx,).
 
     Raises:
-        ValueError: if the window is larger than the padded pictures, one holds padding alone, or x
+        ValueError: if the window is larger than the padded images, one holds padding alone, or x
             is not floating.
 
     >>> y, backward = max_pool(np.array([[1.0, 7.0], [7.0, 5.0]]).reshape(1, 2, 2, 1))
@@ -233,7 +233,7 @@ def max_pool(
     """
     strides = size if strides is None else strides
     if x.dtype.kind in "biu":
-        raise ValueError(f"max_pool needs floating pictures, got {x.dtype}: x.astype(np.float32)")
+        raise ValueError(f"max_pool needs floating images, got {x.dtype}: x.astype(np.float32)")
     channels = x.shape[-1]
     windows = output_size(x.shape, size, strides, padding)
     pair = _pair(size, "size")

@@ -1,10 +1,10 @@
-"""Pictures of what is inside a model, for photos in files: PNG files and the arrays behind them."""
+"""Images of what is inside a model, for photos in files: PNG files and the arrays behind them."""
 
 from cnnjax.plot.activation_maps import draw_activations
 from cnnjax.plot.contact import contact_sheet
 from cnnjax.plot.exporting import export_examples
 from cnnjax.plot.gradcam import ClassHeat, draw_gradcam
-from cnnjax.plot.images import Photos, read_photos, save_picture, save_pixels
+from cnnjax.plot.images import Photos, read_photos, save_image, save_pixels
 from cnnjax.plot.method_grid import draw_methods
 from cnnjax.plot.overlays import overlay
 from cnnjax.plot.patterns import draw_classes, draw_filters
@@ -27,6 +27,6 @@ __all__ = [
     "overlay",
     "pointing_table",
     "read_photos",
-    "save_picture",
+    "save_image",
     "save_pixels",
 ]

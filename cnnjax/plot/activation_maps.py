@@ -1,4 +1,4 @@
-"""Pictures of feature maps, and of how silent layers are."""
+"""Images of feature maps, and of how silent layers are."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from cnnjax.models import Model
 from cnnjax.models.graph import trace
 from cnnjax.nn import Activation
 from cnnjax.plot import figures
-from cnnjax.plot.images import read_photos, save_picture
+from cnnjax.plot.images import read_photos, save_image
 from cnnjax.plot.method_grid import unique
 
 _FIRST = 8  # layers drawn unless asked otherwise
-_INPUT = "input_layer"  # the picture itself
+_INPUT = "input_layer"  # the image itself
 
 
 def draw_activations(
@@ -43,7 +43,7 @@ def draw_activations(
         raw: show the values themselves on a common scale, not each map normalised for itself.
 
     Returns:
-        ({layer: Sparsity} over the photos, paths of the pictures).
+        ({layer: Sparsity} over the photos, paths of the images).
 
     Raises:
         UnreadableImage: for a file that is missing or no image.
@@ -63,12 +63,12 @@ def draw_activations(
             scale = "all on one scale" if raw else "each normalised for itself"
             caption = f"{photo}: the maps of {layer}, {scale}"
             name = f"{photo}_activations_{layer}"
-            paths.append(save_picture(folder, name, figure, {"maps": values}, caption))
+            paths.append(save_image(folder, name, figure, {"maps": values}, caption))
     columns = {"layers": np.array(list(table))}
     for name in ("zeros", "dead_maps", "dead_for_all"):
         columns[name] = np.array([getattr(row, name) for row in table.values()], np.float32)
     caption = "How silent the layers are for these photos: shares of zeros and of dead maps"
-    paths.append(save_picture(folder, "sparsity", figures.sparsity(table), columns, caption))
+    paths.append(save_image(folder, "sparsity", figures.sparsity(table), columns, caption))
     return table, paths
 
 

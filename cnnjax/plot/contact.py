@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 # Of one sheet without a choice of classes.
 _ROWS = 20
 
-# Pixels: smaller pictures are magnified by a whole number, larger ones reduced.
+# Pixels: smaller images are magnified by a whole number, larger ones reduced.
 _SMALLEST, _LARGEST, _MARGIN = 48, 96, 4
 
 # Of a whole sheet.
@@ -36,7 +36,7 @@ def contact_sheet(
     """Draw a row of examples for every class, with its name and how many examples it has.
 
     Args:
-        data: pictures with one class each; of other than 3 channels the first is shown.
+        data: images with one class each; of other than 3 channels the first is shown.
         per_class: examples in a row, >= 1; of a smaller class all are shown.
         seed: of the choice, whole number in [0, 2^32).
         classes: names of those to show, in their order; None: all, the first 20 where there are
@@ -51,7 +51,7 @@ def contact_sheet(
     """
     names = class_names_of(data)
     if data.images.ndim != 4 or not names:
-        raise ValueError(f"a contact sheet is of pictures with one class each, not of {data.name}")
+        raise ValueError(f"a contact sheet is of images with one class each, not of {data.name}")
     title = data.name
     if classes is None and len(names) > _ROWS:
         classes = names[:_ROWS]
@@ -69,8 +69,8 @@ def contact_sheet(
     channels = 3 if data.image_shape[2] == 3 else 1
     canvas = np.full((len(chosen) * across, height, width, channels), 255, np.uint8)
     for row, positions in enumerate(chosen.values()):
-        for column, picture in enumerate(data.images[positions]):
-            canvas[row * across + column] = _shown(picture, (height, width))
+        for column, image in enumerate(data.images[positions]):
+            canvas[row * across + column] = _shown(image, (height, width))
     counts = np.bincount(data.labels, minlength=len(names))
     labels = [f"{name} ({counts[names.index(name)]:,})" for name in chosen]
     return _sheet(tiled(canvas, across, _MARGIN, fill=255), labels, title)
@@ -85,8 +85,8 @@ def _shown_size(height: int, width: int) -> tuple[int, int]:
     return height * times, width * times
 
 
-def _shown(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    pixels = np.clip(picture, 0, 255).astype(np.uint8)
+def _shown(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    pixels = np.clip(image, 0, 255).astype(np.uint8)
     pixels = pixels if pixels.shape[2] == 3 else pixels[..., :1]
     if max(pixels.shape[:2]) > max(size):
         return resize_image(pixels, size, "stretch")
@@ -104,8 +104,8 @@ def _sheet(canvas: np.ndarray, labels: Sequence[str], title: str) -> Figure:
     height = rows + _TITLE + _EDGE
     figure = Figure(figsize=(width, height), dpi=_DPI)
     axes = figure.add_axes((left / width, _EDGE / height, columns / width, rows / height))
-    picture = canvas if canvas.shape[2] == 3 else canvas[..., 0]
-    axes.imshow(picture, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+    image = canvas if canvas.shape[2] == 3 else canvas[..., 0]
+    axes.imshow(image, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
     row = canvas.shape[0] / len(labels)
     axes.set_yticks(
         [(k + 0.5) * row for k in range(len(labels))], labels, fontsize=9, parse_math=False

@@ -152,13 +152,13 @@ def confusion_matrix(matrix: np.ndarray, label_names: Sequence[str]) -> Figure:
 
 
 def image_grid(images: np.ndarray, titles: Sequence[str] | None = None, columns: int = 8) -> Figure:
-    """Pictures in rows.
+    """Images in rows.
 
     Args:
         images: [N, H, W, C], uint8 or floating in [0, 255]; of other than 3 channels the first
             is shown.
         titles: N short texts.
-        columns: pictures per row, >= 1.
+        columns: images per row, >= 1.
 
     Returns:
         A figure.
@@ -180,7 +180,7 @@ def image_grid(images: np.ndarray, titles: Sequence[str] | None = None, columns:
 
 
 def augmentation(originals: np.ndarray, copies: np.ndarray) -> Figure:
-    """Pictures, each followed by augmented copies of it in its row.
+    """Images, each followed by augmented copies of it in its row.
 
     Args:
         originals: [R, H, W, C], as in `image_grid`.
@@ -190,17 +190,17 @@ def augmentation(originals: np.ndarray, copies: np.ndarray) -> Figure:
         A figure.
     """
     rows, count = copies.shape[:2]
-    pictures = np.concatenate([originals[:, None], copies], axis=1)
-    flat = pictures.reshape(rows * (count + 1), *pictures.shape[2:])
+    panels = np.concatenate([originals[:, None], copies], axis=1)
+    flat = panels.reshape(rows * (count + 1), *panels.shape[2:])
     return image_grid(flat, columns=count + 1)
 
 
-def tiled(pictures: np.ndarray, columns: int, margin: int, fill: float = 0) -> np.ndarray:
-    """Pictures beside each other, as one.
+def tiled(panels: np.ndarray, columns: int, margin: int, fill: float = 0) -> np.ndarray:
+    """Images beside each other, as one.
 
     Args:
-        pictures: [N, H, W] or [N, H, W, C].
-        columns: pictures in a row, >= 1.
+        panels: the images, [N, H, W] or [N, H, W, C].
+        columns: images in a row, >= 1.
         margin: pixels between them.
         fill: of margins and of empty places.
 
@@ -210,14 +210,14 @@ def tiled(pictures: np.ndarray, columns: int, margin: int, fill: float = 0) -> n
     >>> tiled(np.ones((3, 1, 1)), columns=2, margin=1).tolist()
     [[1.0, 0.0, 1.0], [0.0, 0.0, 0.0], [1.0, 0.0, 0.0]]
     """
-    count, height, width = pictures.shape[:3]
+    count, height, width = panels.shape[:3]
     columns = max(min(columns, count), 1)
     down, right = height + margin, width + margin
-    shape = (-(-count // columns) * down - margin, columns * right - margin, *pictures.shape[3:])
-    canvas = np.full(shape, fill, pictures.dtype)
-    for i, picture in enumerate(pictures):
+    shape = (-(-count // columns) * down - margin, columns * right - margin, *panels.shape[3:])
+    canvas = np.full(shape, fill, panels.dtype)
+    for i, panel in enumerate(panels):
         top, left = i // columns * down, i % columns * right
-        canvas[top : top + height, left : left + width] = picture
+        canvas[top : top + height, left : left + width] = panel
     return canvas
 
 
@@ -235,7 +235,7 @@ def feature_maps(maps: np.ndarray, title: str = "", columns: int = 16) -> Figure
     """
     height, width, count = maps.shape
     rows, across = -(-count // columns), min(columns, count)
-    # A single pixel between the maps of deep layers would take a third of the picture.
+    # A single pixel between the maps of deep layers would take a third of the image.
     margin = 1 if height < 32 else 2
     canvas = tiled(np.moveaxis(maps, 2, 0).astype(np.float32), columns, margin, np.nan)
     scale = {"vmin": 0, "vmax": 255} if maps.dtype == np.uint8 else {}
@@ -264,8 +264,8 @@ def sparsity(table: Mapping[str, Any]) -> Figure:
     places = np.arange(len(table))
     for name, label, style in (
         ("zeros", "outputs that are zero", "o-"),
-        ("dead_maps", "maps that are zero everywhere, mean over the pictures", "s-"),
-        ("dead_for_all", "maps that are zero everywhere in all pictures", "^--"),
+        ("dead_maps", "maps that are zero everywhere, mean over the images", "s-"),
+        ("dead_for_all", "maps that are zero everywhere in all images", "^--"),
     ):
         axes.plot(places, [getattr(row, name) for row in table.values()], style, ms=4, label=label)
     axes.set_xticks(places, list(table), rotation=90, fontsize=7)
@@ -294,8 +294,8 @@ def pattern_grid(
     Returns:
         A figure.
     """
-    pictures = patterns if patterns.shape[-1] == 3 else patterns[..., 0]
-    canvas = tiled(pictures, columns, margin)
+    panels = patterns if patterns.shape[-1] == 3 else patterns[..., 0]
+    canvas = tiled(panels, columns, margin)
     across, (height, width) = min(columns, len(patterns)), patterns.shape[1:3]
     wide = max(1.1 * across, 3.0)
     figure = _figure(wide, wide * canvas.shape[0] / canvas.shape[1] + 0.35)

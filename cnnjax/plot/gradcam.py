@@ -1,4 +1,4 @@
-"""Grad-CAM over photos in files: figures, and the bare pictures at each photo's own size."""
+"""Grad-CAM over photos in files: figures, and the bare images at each photo's own size."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cnnjax.models import Model
 from cnnjax.models.predict import probabilities
 from cnnjax.plot import overlays
 from cnnjax.plot.figures import BARE
-from cnnjax.plot.images import Photos, read_photos, save_picture, save_pixels
+from cnnjax.plot.images import Photos, read_photos, save_image, save_pixels
 from cnnjax.plot.method_grid import chosen_classes, placed, two_columns, unique
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class ClassHeat:
 
     @property
     def title(self) -> str:
-        """Of its picture."""
+        """Of its image."""
         text = f"{self.label} {self.probability:.2f}"
         return text if self.heatmap.any() else f"{text} (empty map)"
 
@@ -80,7 +80,7 @@ def draw_gradcam(
         colormap, factor: of `overlays.overlay`.
 
     Returns:
-        Paths of the pictures; what each photo was asked, in the order of photos and targets.
+        Paths of the images; what each photo was asked, in the order of photos and targets.
 
     Raises:
         UnreadableImage: for a file that is missing or no image.
@@ -88,7 +88,7 @@ def draw_gradcam(
     """
     photos = read_photos(model, files)
     names, asked = unique(photos.names), []
-    pictures: list[Path] = []
+    files: list[Path] = []
     rows, titles = [], []
     for name, photo, heats in zip(
         names, photos.originals, _heats(model, photos, names, layer, targets), strict=True
@@ -97,19 +97,19 @@ def draw_gradcam(
         over = [overlays.overlay(photo, heat, colormap, factor) for heat in seen]
         rows.append([photo, *over])
         titles.append([name, *(heat.title for heat in heats)])
-        pictures.append(_save_figure(folder, heats, rows[-1], titles[-1]))
+        files.append(_save_figure(folder, heats, rows[-1], titles[-1]))
         for number, (heat, at_place, drawn) in enumerate(zip(heats, seen, over, strict=True), 1):
             end = f"_{number}" if len(heats) > 1 else ""
             bare = {"heatmap": overlays.coloured(at_place, colormap), "overlay": drawn}
             for kind, pixels in bare.items():
                 text = f"{name}: {kind} of Grad-CAM at {heat.layer} for {heat.label}"
                 about = {"Description": text, **BARE}
-                pictures.append(save_pixels(folder, f"{name}_{kind}{end}", pixels, about))
+                files.append(save_pixels(folder, f"{name}_{kind}{end}", pixels, about))
         asked += heats
     if len(rows) > 1:
         caption = _caption(asked[0].layer)
-        pictures.append(save_picture(folder, "gradcam", _sheet(rows, titles), caption=caption))
-    return pictures, asked
+        files.append(save_image(folder, "gradcam", _sheet(rows, titles), caption=caption))
+    return files, asked
 
 
 def _heats(
@@ -160,9 +160,9 @@ def _save_figure(
         "classes": np.array([heat.number for heat in heats], np.int32),
         "probabilities": np.array([heat.probability for heat in heats], np.float32),
     }
-    figure = overlays.picture_table([row], titles=[titles])
+    figure = overlays.image_table([row], titles=[titles])
     text = f"{first.photo}: {_caption(first.layer)}"
-    return save_picture(folder, f"{first.photo}_gradcam", figure, stored, text)
+    return save_image(folder, f"{first.photo}_gradcam", figure, stored, text)
 
 
 def _caption(layer: str) -> str:
@@ -172,11 +172,11 @@ def _caption(layer: str) -> str:
 def _sheet(rows: list[list[np.ndarray]], titles: list[list[str]]) -> Figure:
     """All photos: in rows where each has one map and would leave the sheet narrow and long."""
     if len(rows[0]) > 2:
-        return overlays.picture_table(rows, titles=titles)
-    pictures = [row[1] for row in rows]
+        return overlays.image_table(rows, titles=titles)
+    heats = [row[1] for row in rows]
     texts = [f"{name}\n{found}" for name, found in titles]
     columns = min(5, len(rows))
     cut = range(0, len(rows), columns)
-    return overlays.picture_table(
-        [pictures[k : k + columns] for k in cut], titles=[texts[k : k + columns] for k in cut]
+    return overlays.image_table(
+        [heats[k : k + columns] for k in cut], titles=[texts[k : k + columns] for k in cut]
     )

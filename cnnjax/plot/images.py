@@ -1,4 +1,4 @@
-"""Photos as a model takes them, and pictures with their arrays as files."""
+"""Photos as a model takes them, and images with their arrays as files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cnnjax.core.places import expanded
 from cnnjax.core.storage import write_bytes, write_file
 from cnnjax.data import read_image, resize_image
 from cnnjax.data.pixels.image_files import png_bytes
-from cnnjax.explain.targets import check_pictures
+from cnnjax.explain.targets import check_images
 from cnnjax.models import Model
 from cnnjax.plot import figures
 
@@ -49,12 +49,12 @@ def read_photos(model: Model, files: Sequence[str | Path]) -> Photos:
 
     Raises:
         UnreadableImage: for a file that is missing or no image.
-        ValueError: if there are no files; for a model of something else than pictures.
+        ValueError: if there are no files; for a model of something else than images.
     """
     if not files:
         raise ValueError("files must name at least one image")
     spec = model.spec
-    check_pictures(spec)
+    check_images(spec)
     size = (spec.input_shape[0], spec.input_shape[1])
     originals = tuple(read_image(file, spec.input_shape[2]) for file in files)
     pixels = np.stack(
@@ -64,7 +64,7 @@ def read_photos(model: Model, files: Sequence[str | Path]) -> Photos:
     return Photos(names, originals, pixels, spec.preprocess(jnp.asarray(pixels)))
 
 
-def save_picture(
+def save_image(
     folder: str | Path,
     name: str,
     figure: Figure,
@@ -78,17 +78,17 @@ def save_picture(
         name: of the files, without an ending; slashes become underscores.
         figure: of `cnnjax.plot.figures`.
         arrays: by name.
-        caption: of the picture in a run's report; kept in the PNG file, as its "Description".
+        caption: of the image in a run's report; kept in the PNG file, as its "Description".
 
     Returns:
-        The path of the picture.
+        The path of the image.
     """
     folder = expanded(folder)
     folder.mkdir(parents=True, exist_ok=True)
     name = name.replace("/", "_")
-    picture = folder / f"{name}.png"
+    image_file = folder / f"{name}.png"
     about = {"Description": caption} if caption else {}
-    figures.save(figure, picture, about)
+    figures.save(figure, image_file, about)
     if arrays:
 
         def write(beside: Path) -> None:
@@ -97,7 +97,7 @@ def save_picture(
                 np.savez_compressed(file, **named)
 
         write_file(folder / f"{name}.npz", write)
-    return picture
+    return image_file
 
 
 def save_pixels(
@@ -106,15 +106,15 @@ def save_pixels(
     """Write pixels as NAME.png, as many as they are: nothing is drawn around them.
 
     Args:
-        folder, name: as in `save_picture`.
+        folder, name: as in `save_image`.
         pixels, about: as in `cnnjax.data.pixels.image_files.png_bytes`.
 
     Returns:
-        The path of the picture.
+        The path of the image.
     """
     folder = expanded(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    picture = folder / f"{name.replace('/', '_')}.png"
+    image_file = folder / f"{name.replace('/', '_')}.png"
     # Of a file that cannot be written Pillow would say neither name nor reason.
-    write_bytes(picture, png_bytes(pixels, about))
-    return picture
+    write_bytes(image_file, png_bytes(pixels, about))
+    return image_file

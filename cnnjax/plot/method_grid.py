@@ -12,7 +12,7 @@ from cnnjax import explain
 from cnnjax.explain.targets import Target, class_numbers, with_predictions
 from cnnjax.models import Model
 from cnnjax.plot import overlays
-from cnnjax.plot.images import read_photos, save_picture
+from cnnjax.plot.images import read_photos, save_image
 
 # Drawn in grey, since they are made of lines and not of areas.
 _FINE = ("saliency", "smooth_grad", "integrated_gradients", "guided_backpropagation")
@@ -39,7 +39,7 @@ def draw_methods(
         methods: names of `explain.METHODS`; None takes all.
 
     Returns:
-        Paths of the pictures; {method: heatmaps [N, H, W]}.
+        Paths of the images; {method: heatmaps [N, H, W]}.
     """
     photos = read_photos(model, files)
     chosen = explain.methods_at(layer, methods)
@@ -53,9 +53,9 @@ def draw_methods(
         f"{name}\n{model.spec.label_name(int(k))}"
         for name, k in zip(photos.names, classes, strict=True)
     ]
-    figure = overlays.picture_table(rows, ["", *(name.replace("_", " ") for name in maps)], labels)
+    figure = overlays.image_table(rows, ["", *(name.replace("_", " ") for name in maps)], labels)
     caption = "What in a photo speaks for the class beside it, by several methods"
-    return [save_picture(folder, "methods", figure, maps, caption)], maps
+    return [save_image(folder, "methods", figure, maps, caption)], maps
 
 
 def placed(heatmap: np.ndarray, size: tuple[int, int], policy: str) -> np.ndarray:
@@ -93,7 +93,7 @@ def placed(heatmap: np.ndarray, size: tuple[int, int], policy: str) -> np.ndarra
 
 
 def drawn(method: str, pixels: np.ndarray, heat: np.ndarray, colormap: str = "jet") -> np.ndarray:
-    """A method's map as a picture: fine ones in grey, cut at their 99th percentile, others over it.
+    """A method's map as an image: fine ones in grey, cut at their 99th percentile, others over it.
 
     Args:
         method: of `explain.METHODS`.

@@ -1,4 +1,4 @@
-"""Heatmaps as pictures: in colours over a photo, in tables of pictures; curves of their tests."""
+"""Heatmaps as images: in colours over a photo, in tables of images; curves of their tests."""
 
 from __future__ import annotations
 
@@ -84,20 +84,20 @@ def _colour_map(name: str) -> Colormap:
     return matplotlib.colormaps[name]
 
 
-def picture_table(
+def image_table(
     rows: Sequence[Sequence[np.ndarray]],
     columns: Sequence[str] = (),
     labels: Sequence[str] = (),
     titles: Sequence[Sequence[str]] = (),
 ) -> Figure:
-    """Pictures in rows and columns, each with its own proportions.
+    """Images in rows and columns, each with its own proportions.
 
     Args:
-        rows: R times K pictures, uint8 [H, W, 3] or floating in [0, 1], [H, W, 3] or, drawn in
+        rows: R times K images, uint8 [H, W, 3] or floating in [0, 1], [H, W, 3] or, drawn in
             grey, [H, W].
         columns: K texts above the first row.
         labels: R texts left of the rows.
-        titles: R times K texts above the pictures, instead of `columns`.
+        titles: R times K texts above the images, instead of `columns`.
 
     Returns:
         A figure.
@@ -106,9 +106,9 @@ def picture_table(
     size = 2.0 if count > 4 else 3.0
     figure = _figure(max(size * count, 1), (size + (0.25 if titles else 0)) * max(len(rows), 1))
     for i, row in enumerate(rows):
-        for j, picture in enumerate(row):
+        for j, image in enumerate(row):
             axes = figure.add_subplot(len(rows), count, i * count + j + 1)
-            axes.imshow(picture, cmap="gray", vmin=0, vmax=1)  # of grey pictures alone
+            axes.imshow(image, cmap="gray", vmin=0, vmax=1)  # of grey images alone
             axes.set_xticks([])
             axes.set_yticks([])
             axes.spines[:].set_visible(False)

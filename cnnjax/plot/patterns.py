@@ -1,4 +1,4 @@
-"""Pictures of what filters look for, and of what a model takes for a class."""
+"""Images of what filters look for, and of what a model takes for a class."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from cnnjax.explain.filters import find_patterns
 from cnnjax.models import Model
 from cnnjax.models.predict import probabilities
 from cnnjax.plot import figures
-from cnnjax.plot.images import save_picture
+from cnnjax.plot.images import save_image
 from cnnjax.plot.method_grid import two_columns
-from cnnjax.plot.overlays import picture_table
+from cnnjax.plot.overlays import image_table
 
-_ACROSS = 4  # pictures of classes in a row
+_ACROSS = 4  # images of classes in a row
 
 
 def draw_filters(
@@ -31,7 +31,7 @@ def draw_filters(
     seed: int = 0,
     recipe: str = "classic",
 ) -> tuple[Patterns, Path]:
-    """Patterns that excite the filters of a layer, 8 to a row, as a picture and arrays.
+    """Patterns that excite the filters of a layer, 8 to a row, as an image and arrays.
 
     Writes filters_LAYER_RECIPE.png, where dead filters are crossed out, and beside it an .npz with
     `patterns` [F, size, size, C], `filters` [F] and `dead`.
@@ -41,7 +41,7 @@ def draw_filters(
         folder: made if needed.
 
     Returns:
-        (the patterns, path of the picture).
+        (the patterns, path of the image).
 
     Raises:
         ValueError: as `explain.filter_patterns` does.
@@ -52,7 +52,7 @@ def draw_filters(
     figure = figures.pattern_grid(found.images, title, marked=marked)
     arrays = {"patterns": found.images, "filters": found.numbers, "dead": np.array(found.dead, int)}
     caption = f"Patterns that excite the filters of {layer} (dead ones are crossed out)"
-    return found, save_picture(folder, f"filters_{layer}_{recipe}", figure, arrays, caption)
+    return found, save_image(folder, f"filters_{layer}_{recipe}", figure, arrays, caption)
 
 
 def draw_classes(
@@ -63,17 +63,17 @@ def draw_classes(
     seed: int = 0,
     recipe: str = "fourier",
 ) -> tuple[Patterns, Path]:
-    """Pictures that a model takes for classes, with the probability that it gives them.
+    """Images that a model takes for classes, with the probability that it gives them.
 
     Writes classes_RECIPE.png, and beside it an .npz with `patterns` [K, size, size, C], `classes`
-    [K], `probabilities` [K] of each class for the picture as it is drawn, and `dead`.
+    [K], `probabilities` [K] of each class for the image as it is drawn, and `dead`.
 
     Args:
         model, classes, steps, seed, recipe: as `explain.class_patterns` takes them.
         folder: made if needed.
 
     Returns:
-        (the patterns, path of the picture).
+        (the patterns, path of the image).
 
     Raises:
         ValueError: as `explain.class_patterns` does.
@@ -86,17 +86,17 @@ def draw_classes(
         f"{model.spec.label_name(number)} {probability:.2f}" + " (dead)" * (number in found.dead)
         for number, probability in zip(found.numbers, given, strict=True)
     ]
-    pictures = [p if p.shape[-1] == 3 else p[..., 0] for p in found.images]
-    rows = range(0, len(pictures), _ACROSS)
-    figure = picture_table(
-        [pictures[k : k + _ACROSS] for k in rows], titles=[titles[k : k + _ACROSS] for k in rows]
+    patterns = [p if p.shape[-1] == 3 else p[..., 0] for p in found.images]
+    rows = range(0, len(patterns), _ACROSS)
+    figure = image_table(
+        [patterns[k : k + _ACROSS] for k in rows], titles=[titles[k : k + _ACROSS] for k in rows]
     )
     arrays = {
         "patterns": found.images, "classes": found.numbers, "probabilities": given,
         "dead": np.array(found.dead, int),
     }  # fmt: skip
-    caption = "Pictures that the model takes for the class above them, with its probability"
-    return found, save_picture(folder, f"classes_{recipe}", figure, arrays, caption)
+    caption = "Images that the model takes for the class above them, with its probability"
+    return found, save_image(folder, f"classes_{recipe}", figure, arrays, caption)
 
 
 def _ranges(numbers: Sequence[int]) -> str:

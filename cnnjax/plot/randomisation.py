@@ -1,4 +1,4 @@
-"""Whether heatmaps of photos mean anything, as pictures, arrays and a text of tables."""
+"""Whether heatmaps of photos mean anything, as images, arrays and a text of tables."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from jax import Array
 from cnnjax import explain
 from cnnjax.models import Model
 from cnnjax.plot import overlays
-from cnnjax.plot.images import read_photos, save_picture
+from cnnjax.plot.images import read_photos, save_image
 from cnnjax.plot.method_grid import drawn, placed
 
 # Quick enough to be run on nine models.
@@ -40,7 +40,7 @@ def draw_sanity(
         groups: of layers, as in `explain.randomisation`.
 
     Returns:
-        Paths of the pictures; the tables.
+        Paths of the images; the tables.
     """
     photos = read_photos(model, files)
     names = [name for name in maps if name in RANDOMISED] or list(maps)
@@ -55,12 +55,12 @@ def draw_sanity(
     ]
     labels = [name.replace("_", " ") for name in names]
     found = [
-        save_picture(
+        save_image(
             folder, "randomisation",
-            overlays.picture_table(rows, ["trained", *cascading.groups], labels),
+            overlays.image_table(rows, ["trained", *cascading.groups], labels),
             {name: steps[:, 0] for name, steps in zip(names, cascading.heatmaps, strict=True)},
             f"{photos.names[0]}: the same maps while the weights are randomised from the top down; "
-            "a method that explains the model loses its picture",
+            "a method that explains the model loses its image",
         )
     ]  # fmt: skip
     panels = {
@@ -76,9 +76,9 @@ def draw_sanity(
         panels, "randomised, from the top", "rank correlation", cascading.groups
     )
     caption = "How alike maps remain while weights are randomised (rank correlation, 1 is the same)"
-    found.append(save_picture(folder, "randomisation_curves", figure, numbers, caption))
-    picture, table = _faithfulness(model, photos.inputs, folder, maps, target)
-    return [*found, picture], "\n\n".join([str(cascading), str(independent), table])
+    found.append(save_image(folder, "randomisation_curves", figure, numbers, caption))
+    image, table = _faithfulness(model, photos.inputs, folder, maps, target)
+    return [*found, image], "\n\n".join([str(cascading), str(independent), table])
 
 
 def _faithfulness(
@@ -121,8 +121,8 @@ def _faithfulness(
         f"({', '.join(sorted(covers))})"
     )
     arrays["fractions"] = fractions
-    picture = save_picture(folder, "faithfulness", figure, arrays, caption)
-    return picture, "\n".join(lines)
+    image = save_image(folder, "faithfulness", figure, arrays, caption)
+    return image, "\n".join(lines)
 
 
 def pointing_table(

@@ -20,17 +20,17 @@ from cnnjax.plot import figures
 _WORST = 16  # mistakes shown
 
 
-_ORIGINALS, _COPIES = 4, 7  # of the picture of augmentation
+_ORIGINALS, _COPIES = 4, 7  # of the image of augmentation
 
 
-def draw_test(model: Model, test: Dataset, folder: Path, pictures: Any = None) -> None:
+def draw_test(model: Model, test: Dataset, folder: Path, test_images: Any = None) -> None:
     """Confusion matrix and worst mistakes on the test data, as PNG files in a folder.
 
     Args:
         model: whose answers they are.
         test: what it was asked.
         folder: made if needed.
-        pictures: to show, [N, H, W, C]; None takes those of `test`.
+        test_images: to show, [N, H, W, C]; None takes those of `test`.
     """
     probs = predict(model, test.images)
     if probs.shape[1] == 1:
@@ -44,7 +44,7 @@ def draw_test(model: Model, test: Dataset, folder: Path, pictures: Any = None) -
     wrong = np.flatnonzero(predicted != test.labels)
     worst = wrong[np.argsort(-probs[wrong, predicted[wrong]], kind="stable")][:_WORST]
     if len(worst):
-        shown = np.asarray((test.images if pictures is None else pictures)[worst])
+        shown = np.asarray((test.images if test_images is None else test_images)[worst])
         titles = [
             f"true {names[test.labels[i]]}\nsaid {names[predicted[i]]} ({probs[i].max():.2f})"
             for i in worst
@@ -55,7 +55,7 @@ def draw_test(model: Model, test: Dataset, folder: Path, pictures: Any = None) -
 
 
 def draw_augmentation(train: Dataset, config: TrainingConfig, folder: Path) -> None:
-    """Training pictures beside copies of the first epochs, as a PNG file in a folder.
+    """Training images beside copies of the first epochs, as a PNG file in a folder.
 
     Of texts and series nothing is drawn.
     """

@@ -14,7 +14,7 @@ from cnnjax.explain.targets import Target, class_numbers, with_predictions
 from cnnjax.explain.words import checked_tokens
 from cnnjax.models import Model
 from cnnjax.models.predict import probabilities
-from cnnjax.plot.images import save_picture
+from cnnjax.plot.images import save_image
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -45,10 +45,10 @@ def draw_words(
         layer: of `word_cam`; None takes `model.spec.cam_layer`, and where there is none occlusion.
         target: as in `explain.grad_cam`.
         name: of the files.
-        caption: of `save_picture`.
+        caption: of `save_image`.
 
     Returns:
-        The path of the picture.
+        The path of the image.
 
     Raises:
         ValueError: for what `word_cam` refuses, or a model without a vocabulary.
@@ -76,7 +76,7 @@ def draw_words(
             words = words_of(texts[i])[-len(places) :]
         rows.append((words, heat[i, places]))
     stored = {"heat": heat, "classes": classes, "probabilities": chosen}
-    return save_picture(folder, name, coloured_words(rows, titles), stored, caption)
+    return save_image(folder, name, coloured_words(rows, titles), stored, caption)
 
 
 def coloured_words(

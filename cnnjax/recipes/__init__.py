@@ -9,7 +9,7 @@ from cnnjax.recipes.many import (
     run_seeds,
     run_variants,
 )
-from cnnjax.recipes.options import Experiment, Options, PictureData, RecipeOptions
+from cnnjax.recipes.options import Experiment, ImageData, Options, RecipeOptions
 from cnnjax.recipes.run import RUNS, build_model, images_for, load_data, run_experiment
 from cnnjax.runs.results import Claim, Measured, write_claims
 
@@ -17,9 +17,9 @@ __all__ = [
     "RUNS",
     "Claim",
     "Experiment",
+    "ImageData",
     "Measured",
     "Options",
-    "PictureData",
     "RecipeOptions",
     "build_model",
     "comparison",

@@ -11,17 +11,17 @@ import tyro
 
 from cnnjax.config import TrainingConfig
 
-# --data of every experiment with pictures.
-PictureData = Annotated[
+# --data of every experiment with images.
+ImageData = Annotated[
     str,
     tyro.conf.arg(
         metavar="NAME|FOLDER|FILE",
         help="Name of a data set: digits, which needs no files, or one in a TensorFlow Datasets "
-        "directory (mnist, cifar10, ...). Or your own: a folder with a folder of pictures per "
+        "directory (mnist, cifar10, ...). Or your own: a folder with a folder of images per "
         "class, or train/, validation/ and test/ with these in each; a folder of idx files "
         "(train-images-idx3-ubyte.gz, ...) or one of them; FILE.npz with x_train, y_train, x_test, "
-        "y_test, or images, labels; FILE.csv with paths and labels of pictures (columns path, "
-        "label and perhaps split). Pictures of any size are brought to that of the model.",
+        "y_test, or images, labels; FILE.csv with paths and labels of images (columns path, "
+        "label and perhaps split). Images of any size are brought to that of the model.",
     ),
 ]
 
@@ -36,7 +36,7 @@ class Options:
     """Number of runs, with the seeds seed, seed + 1, ...; the mean and its spread are printed."""
     epochs: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
     """Passes over the training data; default: the recipe's."""
-    data: PictureData = "mnist"
+    data: ImageData = "mnist"
     data_dir: Annotated[str | None, tyro.conf.arg(metavar="DIR")] = None
     """Where TensorFlow Datasets keeps its data; default: TFDS_DATA_DIR or ~/tensorflow_datasets."""
     out: Annotated[str | None, tyro.conf.arg(metavar="DIR")] = None
@@ -70,7 +70,7 @@ class Experiment:
         training: how to train.
         data: name, folder or file for `data.load`.
         data_dir: for `data.load`.
-        images: how pictures of any size are read, for `data.load`, e.g. {"image_size": (150, 150)};
+        images: how images of any size are read, for `data.load`, e.g. {"image_size": (150, 150)};
             {}: as the model takes them by default.
         texts: for data of texts, how they are read, for `data.load_texts`, e.g. {"length": 500}.
         validation, test: fractions of the training data set aside, in [0, 1), where the data have

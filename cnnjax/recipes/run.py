@@ -34,7 +34,7 @@ def run_experiment(
     splits: data_sources.Splits | None = None,
     model: Model | None = None,
     opt_state: optax.OptState | None = None,
-    pictures: Any = None,
+    test_images: Any = None,
     verbose: bool = True,
 ) -> Run:
     """Resolve the data, build the model, train, draw and report.
@@ -46,7 +46,7 @@ def run_experiment(
         splits: the data, instead of what the experiment names.
         model: where to start from, instead of a new one.
         opt_state: of the optimiser, to go on from, as in `fit`.
-        pictures: of the test examples, [N, H, W, C], to show where `splits` holds features.
+        test_images: of the test examples, [N, H, W, C], to show where `splits` holds features.
         verbose: print layer table, progress and result.
 
     Returns:
@@ -81,7 +81,7 @@ def run_experiment(
     if training.augment is not None:
         draw_augmentation(splits.train, training, directory / "figures")
     if splits.test and run.model.spec.task == "classes" and len(run.model.spec.input_shape) == 3:
-        draw_test(run.model, splits.test, directory / "figures", pictures)
+        draw_test(run.model, splits.test, directory / "figures", test_images)
     page = write_report(directory, experiment.smoothing)
     say(f"\n{plain(result_line(experiment, [run]), _LONGEST)}")
     say(plain(f"report: {page}", _LONGEST))
@@ -120,13 +120,13 @@ def load_data(experiment: Experiment, say: Callable[[str], None] = print) -> dat
 
 
 def images_for(model: str) -> dict[str, Any]:
-    """How pictures of any size are read for a model, by its default input, for `data.load`.
+    """How images of any size are read for a model, by its default input, for `data.load`.
 
     Args:
         model: a name for `create_model`.
 
     Returns:
-        image_size and channels; {} where the model takes no pictures, or there is no such model.
+        image_size and channels; {} where the model takes no images, or there is no such model.
 
     >>> images_for("lenet")
     {'image_size': (28, 28), 'channels': 1}
@@ -157,7 +157,7 @@ def build_model(experiment: Experiment, splits: data_sources.Splits) -> Model:
         **experiment.arguments,
     )
     # Photos that the model is asked about later are brought to its size as those of training were.
-    read = data_sources.pictures_read(splits.source or {})
+    read = data_sources.images_read(splits.source or {})
     same = {k: read[k] for k in ("resize", "interpolation") if k in read}
     return model.replace(spec=replace(model.spec, **same))
 

@@ -482,7 +482,7 @@ class RunDirectory:
             )
 
     def _check_same_data(self, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-        # The name is no part of it: the same pictures may have been called otherwise.
+        # The name is no part of it: the same images may have been called otherwise.
         old, new = (
             {k: v for k, v in trees.flatten(data).items() if not k.endswith("/name")}
             for data in (before, now)

@@ -26,7 +26,7 @@ from cnnjax.runs.seal import RunError, not_understood
 
 _CAPTIONS = {
     "curves": "Loss and accuracy (or absolute error) over the epochs",
-    "augmentation": "Training pictures, the original at the left, as augmentation changes them",
+    "augmentation": "Training images, the original at the left, as augmentation changes them",
     "confusion_matrix": "Confusion matrix on the test data: rows are true, columns predicted",
     "mistakes": "The worst mistakes: wrong answers given with the highest probability",
 }
@@ -157,7 +157,7 @@ def _figures(folder: Path) -> list[str]:
             about = _texts(content)
         except FileNotFoundError:  # drawn anew by another process: there is none just now
             continue
-        except ValueError as error:  # cut off, or no picture
+        except ValueError as error:  # cut off, or no image
             results.append(f"<p>{html.escape(plain(file.name))} is not shown: {error}</p>")
             continue
         if BARE.items() <= about.items():
@@ -170,7 +170,7 @@ def _figures(folder: Path) -> list[str]:
 
 
 def _texts(content: bytes) -> dict[str, str]:
-    """Those in a PNG file by name; its "Description" is the caption of `gallery.save_picture`.
+    """Those in a PNG file by name; its "Description" is the caption of `gallery.save_image`.
 
     Raises:
         ValueError: if it is no whole PNG file.
@@ -178,9 +178,9 @@ def _texts(content: bytes) -> dict[str, str]:
     from PIL import Image
 
     try:
-        with Image.open(io.BytesIO(content), formats=("PNG",)) as picture:
-            texts = {str(k): v for k, v in picture.info.items() if isinstance(v, str)}
-            picture.verify()
+        with Image.open(io.BytesIO(content), formats=("PNG",)) as image:
+            texts = {str(k): v for k, v in image.info.items() if isinstance(v, str)}
+            image.verify()
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ValueError("it is not a whole PNG file") from error
     if not content.rstrip(b"\0").endswith(_PNG_END):

@@ -107,8 +107,8 @@ def attach(base: Model, classifier: Model) -> Model:
             this base's last map, plain or pooled.
 
     Returns:
-        The backbone with the classifier as its head: its logits for a picture are those of the
-        classifier for the picture's features.
+        The backbone with the classifier as its head: its logits for an image are those of the
+        classifier for the image's features.
 
     Raises:
         ValueError: if the two do not fit together.

@@ -78,7 +78,7 @@ def test_the_content_that_stays_is_rolled(fill_mode):
     assert {r[1:-1, 2:-2].tobytes() for r in small_shifts(fill_mode)} == rolled
 
 
-# What the recipes and others of their kind make of given pictures.
+# What the recipes and others of their kind make of given images.
 GOLDEN_RECIPES = {
     "cifar10": {"crop_padding": 2, "horizontal_flip": True},
     "mnist": {"width_shift": 1, "height_shift": 1},
@@ -104,7 +104,7 @@ GOLDEN = {
 
 
 @pytest.mark.parametrize(("recipe", "fill_mode"), GOLDEN)
-def test_the_pictures_of_a_seed_are_for_ever(recipe, fill_mode):
+def test_the_images_of_a_seed_are_for_ever(recipe, fill_mode):
     images = np.random.Philox(7).random_raw(12 * 9 * 11 * 3).astype(np.uint8)
     config = Augment(**GOLDEN_RECIPES[recipe], fill_mode=fill_mode, fill_value=7.0)
     found = augment.for_batch(
@@ -113,7 +113,7 @@ def test_the_pictures_of_a_seed_are_for_ever(recipe, fill_mode):
     )  # fmt: skip
     digest = hashlib.sha256(np.asarray(found).astype(np.uint8).tobytes()).hexdigest()[:16]
     assert digest == GOLDEN[recipe, fill_mode], (
-        "other pictures than when the reported runs were made: a new setting draws from a named "
+        "other images than when the reported runs were made: a new setting draws from a named "
         "stream of its own and leaves these as they are"
     )
 
@@ -230,7 +230,7 @@ INTERPOLATED = Augment(
 )  # fmt: skip
 
 
-def test_the_same_key_makes_the_same_picture():
+def test_the_same_key_makes_the_same_image():
     image = jnp.asarray(IMAGE)
     first = everything(jax.random.key(3), image)
     assert first.tolist() == everything(jax.random.key(3), image).tolist()
@@ -307,14 +307,14 @@ def for_batch(config, epoch, index, images):
 
 
 @pytest.mark.parametrize("index", [[5, 3, 900], [3], [7, 8, 3]])
-def test_an_examples_picture_does_not_depend_on_its_batch(index):
+def test_an_examples_image_does_not_depend_on_its_batch(index):
     images = np.stack([IMAGE + i for i in index])
     key = jax.random.fold_in(jax.random.fold_in(KEY, 4), 3)
     single = everything(key, jnp.asarray(IMAGE + 3))
     assert for_batch(EVERYTHING, 4, index, images)[index.index(3)].tolist() == single.tolist()
 
 
-def test_another_epoch_makes_other_pictures():
+def test_another_epoch_makes_other_images():
     index, images = range(20), np.stack([IMAGE] * 20)
     epochs = [for_batch(EVERYTHING, epoch, index, images) for epoch in range(2)]
     different = [a.tolist() != b.tolist() for a, b in zip(*epochs, strict=True)]
@@ -336,7 +336,7 @@ def test_plain_settings_and_any_function_serve_as_well():
 
 
 @pytest.mark.parametrize("index", [[5, 3, 900], [3], [7, 8, 3]])
-def test_an_interpolated_picture_does_not_depend_on_its_batch_either(index):
+def test_an_interpolated_image_does_not_depend_on_its_batch_either(index):
     images = np.stack([IMAGE + i for i in index])
     key = jax.random.fold_in(jax.random.fold_in(KEY, 4), 3)
     single = jax.jit(INTERPOLATED)(key, jnp.asarray(IMAGE + 3))
@@ -370,7 +370,7 @@ def test_the_same_program_makes_the_same_bits():
     images = np.stack([IMAGE] * 9)
     first, again = (for_batch(INTERPOLATED, 1, range(9), images) for _ in range(2))
     assert first.tobytes() == again.tobytes()
-    assert len({picture.tobytes() for picture in first}) == 9
+    assert len({one_image.tobytes() for one_image in first}) == 9
 
 
 def test_rescale_comes_last():
@@ -382,14 +382,14 @@ def test_rescale_comes_last():
 
 
 @pytest.mark.parametrize("fill_mode", FILL_MODES)
-def test_a_crop_wider_than_the_picture(fill_mode):
+def test_a_crop_wider_than_the_image(fill_mode):
     found = outcomes(Augment(crop_padding=17, fill_mode=fill_mode, fill_value=9.0), count=50)
     expected = {
         shifted(down, right, fill_mode).tobytes()
         for down in range(-17, 18)
         for right in range(-17, 18)
     }
-    assert {picture.tobytes() for picture in found} <= expected
+    assert {one_image.tobytes() for one_image in found} <= expected
 
 
 NAN, INF = float("nan"), float("inf")
@@ -485,7 +485,7 @@ def test_a_subclass_may_augment_in_its_own_way():
 
 
 @pytest.mark.parametrize("setting", [{"rotation": 40}, {"width_shift": 2}, {"crop_padding": 1}])
-def test_one_picture_as_it_was_read_is_changed_like_an_array_of_jax(setting):
+def test_one_image_as_it_was_read_is_changed_like_an_array_of_jax(setting):
     photo = np.random.default_rng(0).integers(0, 256, (9, 7, 3), dtype=np.uint8)
     expected = Augment(**setting)(KEY, jnp.asarray(photo))
     np.testing.assert_array_equal(Augment(**setting)(KEY, photo), expected)

@@ -1,4 +1,4 @@
-"""mixup and CutMix: pictures, shares, labels, and the loss of the training step."""
+"""mixup and CutMix: images, shares, labels, and the loss of the training step."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Arrays = tuple[np.ndarray, np.ndarray]
 jitted = jax.jit(mix, static_argnums=0)
 
 
-def pictures(count: int = 12, shape: tuple[int, ...] = (6, 9, 2)) -> np.ndarray:
+def image_list(count: int = 12, shape: tuple[int, ...] = (6, 9, 2)) -> np.ndarray:
     return np.random.default_rng(1).uniform(0, 255, (count, *shape)).astype(np.float32)
 
 
@@ -40,7 +40,7 @@ def mixed(
 
 
 def test_mixup_is_the_sum_of_both_by_their_shares():
-    images = pictures()
+    images = image_list()
     found, partners, share = mixed(images, mixup=0.4)
     weight = share[:, None, None, None]
     expected = weight * images + (1 - weight) * np.roll(images, -1, axis=0)
@@ -57,7 +57,7 @@ def test_mixup_draws_from_the_beta_distribution(alpha):
 
 
 def test_cutmix_pastes_a_box_of_the_partner_and_counts_what_is_left():
-    images = pictures(60)
+    images = image_list(60)
     found, _, share = mixed(images, cutmix=1.0)
     own, others = (found == images).all(-1), (found == np.roll(images, -1, axis=0)).all(-1)
     assert (own ^ others).all()
@@ -87,7 +87,7 @@ def test_cutmix_draws_shares_as_its_authors_do():
 
 
 def test_with_both_each_example_has_one_of_them():
-    images = pictures(80)
+    images = image_list(80)
     found, _, share = mixed(images, mixup=1.0, cutmix=1.0)
     blends, pastes = mixed(images, mixup=1.0), mixed(images, cutmix=1.0)
     blended = (found == blends[0]).all((1, 2, 3)) & (share == blends[2])
@@ -97,7 +97,7 @@ def test_with_both_each_example_has_one_of_them():
 
 
 def test_a_mix_depends_on_epoch_and_example_not_on_the_place_in_the_batch():
-    images, index = pictures(6), np.array([4, 17, 3, 99, 8, 0])
+    images, index = image_list(6), np.array([4, 17, 3, 99, 8, 0])
     first = mixed(images, 2, index, mixup=0.7)
     again = mixed(np.roll(images, 2, axis=0), 2, np.roll(index, 2), mixup=0.7)
     for a, b in zip(first, again, strict=True):
@@ -106,7 +106,7 @@ def test_a_mix_depends_on_epoch_and_example_not_on_the_place_in_the_batch():
 
 
 def test_dtype_is_kept():
-    images = np.round(pictures()).astype(np.uint8)
+    images = np.round(image_list()).astype(np.uint8)
     found, _, share = mixed(images, mixup=0.4)
     assert (found.dtype, share.dtype) == (np.uint8, np.float32)
     precise = mixed(images.astype(np.float32), mixup=0.4)[0]
@@ -115,7 +115,7 @@ def test_dtype_is_kept():
 
 def test_nothing_to_mix_is_an_error():
     with pytest.raises(ValueError, match="mix needs mixup or cutmix above 0, got 0 for both"):
-        mixed(pictures(), mixup=0.0)
+        mixed(image_list(), mixup=0.0)
 
 
 def small(num_classes: int = 3) -> cj.Model:

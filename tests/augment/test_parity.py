@@ -21,7 +21,7 @@ image = pytest.importorskip("keras.src.legacy.preprocessing.image")
 AXES = {"row_axis": 0, "col_axis": 1, "channel_axis": 2}
 IDENTITY = {"theta": 0.0, "tx": 0.0, "ty": 0.0, "shear": 0.0, "zx": 1.0, "zy": 1.0}
 # With a shift, since coordinates that are just those of a border are a matter of rounding where
-# the picture jumps there.
+# the image jumps there.
 ONE_BY_ONE = [
     {"theta": 31.0}, {"theta": -140.0}, {"tx": 3.4}, {"ty": -2.7}, {"shear": 25.0}, {"zx": 0.6},
     {"zy": 1.7},
@@ -90,7 +90,7 @@ def test_one_resampling_equals_scipys_and_kerass(mode, shape, oracle):
 
 
 @pytest.mark.parametrize("mode", FILL_MODES)
-def test_square_pictures_are_kerass_as_they_stand(mode):
+def test_square_images_are_kerass_as_they_stand(mode):
     pixels, config = noise((150, 150, 3)), AugmentConfig(fill_mode=mode, fill_value=33.0)
     for parameters in COMPOSED[:2]:
         expected = image.apply_affine_transform(
@@ -175,7 +175,7 @@ def test_brightness_beyond_bytes_is_kerass_on_its_256_steps(factor):
     assert (found - expected).max() < (1 + factor) * step + 1e-2
 
 
-def test_brightness_of_pictures_in_0_to_1_keeps_them():
+def test_brightness_of_images_in_0_to_1_keeps_them():
     # Keras rounds all of it down to 0.
     pixels = noise((6, 6, 3)) / 255
     np.testing.assert_allclose(ours(pixels, brightness=0.5), pixels * 0.5, rtol=1e-6)
@@ -228,7 +228,7 @@ def test_keras_exchanges_the_two_shifts_and_we_do_not():
     assert (found == 0).all(axis=1).any()
 
 
-def test_bad_pictures_are_refused():
+def test_bad_images_are_refused():
     with pytest.raises(ValueError, match=r"image must be \[H, W, C\], got shape \(4, 4\)"):
         transform(AugmentConfig(), jnp.ones((4, 4)), Parameters())
     with pytest.raises(ValueError, match=r"rescale=0\.5 needs floating images, got uint8"):

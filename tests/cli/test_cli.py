@@ -34,11 +34,11 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     test = cj.data.load("digits").test
     files = []
     for i, image in enumerate(test.images[:5]):
-        picture = Image.fromarray(image[..., 0])
-        picture = picture.convert("RGB") if i == 1 else picture
-        picture = picture.resize((56, 56)) if i == 2 else picture
+        one_image = Image.fromarray(image[..., 0])
+        one_image = one_image.convert("RGB") if i == 1 else one_image
+        one_image = one_image.resize((56, 56)) if i == 2 else one_image
         files.append(folder / f"digit{i}.png")
-        picture.save(files[-1])
+        one_image.save(files[-1])
     return files
 
 
@@ -115,21 +115,21 @@ MOBILENET = ("--model", "mobilenet", "--alpha", "0.25", "--input-shape", "32", "
 def test_predict_with_a_model_and_a_weight_file(
     cnnjax: Callable[..., Output], quarter: Path, tmp_path: Path
 ) -> None:
-    """Of every mode that pictures have, all at once, with one that cannot be read."""
+    """Of every mode that images have, all at once, with one that cannot be read."""
     pixels = np.random.default_rng(0).integers(0, 256, (40, 60, 4), dtype=np.uint8)
-    picture = Image.fromarray(pixels)
+    one_image = Image.fromarray(pixels)
     files = {
-        "rgb.jpg": picture.convert("RGB"),
-        "grey.png": picture.convert("L"),
-        "alpha.png": picture,
-        "palette.gif": picture.convert("P"),
-        "cmyk.jpg": picture.convert("CMYK"),
-        "lossless.webp": picture.convert("RGB"),
+        "rgb.jpg": one_image.convert("RGB"),
+        "grey.png": one_image.convert("L"),
+        "alpha.png": one_image,
+        "palette.gif": one_image.convert("P"),
+        "cmyk.jpg": one_image.convert("CMYK"),
+        "lossless.webp": one_image.convert("RGB"),
         "deep.png": Image.fromarray(pixels[..., 0].astype(np.uint16) * 257),
     }
     for name, image in files.items():
         image.save(tmp_path / name)
-    (tmp_path / "broken.jpg").write_bytes(b"no picture")
+    (tmp_path / "broken.jpg").write_bytes(b"no image")
     out, err = cnnjax(
         "predict", *MOBILENET, "--num-classes", "3", "--weights", quarter, "--top", "2",
         *(tmp_path / name for name in [*files, "broken.jpg"]), "--resize", "pad", status=1,
@@ -402,15 +402,15 @@ def test_an_error_of_a_commands_own_folder_is_a_line(
 
 
 def test_an_experiments_own_error_is_a_line() -> None:
-    done = python("-m", "experiments.captcha", "--test-pictures", "0", status=1)
-    assert done.stderr == "error: test_pictures must be at least 1, got 0\n"
+    done = python("-m", "experiments.captcha", "--test-images", "0", status=1)
+    assert done.stderr == "error: test_images must be at least 1, got 0\n"
 
 
-def test_a_model_of_series_takes_no_pictures(tmp_path: Path, cnnjax: Callable[..., Output]) -> None:
+def test_a_model_of_series_takes_no_images(tmp_path: Path, cnnjax: Callable[..., Output]) -> None:
     model = cj.create_model("series_windows", input_shape=(24, 1), window=8, filters=2, units=2)
     cj.save(model, tmp_path / "model")
     _, said = cnnjax("predict", tmp_path / "model", "photo.jpg", status=1)
-    assert "series_windows takes no pictures, but arrays [24, 1]" in said
+    assert "series_windows takes no images, but arrays [24, 1]" in said
 
 
 def test_ctrl_c_exits_with_130(

@@ -31,7 +31,7 @@ def data(
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Three classes of pictures of several sizes, and a bad file."""
+    """Three classes of images of several sizes, and a bad file."""
     rng = np.random.default_rng(0)
     root = tmp_path / "my.photos"
     for name, count in (("ant", 3), ("bee", 2), ("cicada", 4)):
@@ -58,10 +58,10 @@ def test_info_of_the_embedded_digits(data: Callable[..., Output]) -> None:
 def test_info_of_a_folder(data: Callable[..., Output], folder: Path) -> None:
     out, err = data("info", folder, "--image-size", "8", "9")
     assert out.startswith(f"{folder}\nmy.photos train\n")
-    assert "  pictures        9, uint8 8x9x3\n" in out
+    assert "  images        9, uint8 8x9x3\n" in out
     assert "\npixels, fingerprint and cache are those of 8x9 (--image-size H W)\n" in out
     assert out.endswith("\nfiles set aside: 1\n  1 empty\n")
-    assert err == f"reading 10 files in {folder}: which are pictures?\n"
+    assert err == f"reading 10 files in {folder}: which are images?\n"
     out, err = data("info", folder)
     assert "uint8 96x96x3" in out
     assert err == ""  # the scan is remembered
@@ -75,7 +75,7 @@ def test_info_of_an_npz_file(data: Callable[..., Output], tmp_path: Path) -> Non
     assert "  repeated        3 equal" in out
 
 
-def test_info_and_scan_of_a_table_of_pictures(
+def test_info_and_scan_of_a_table_of_images(
     data: Callable[..., Output], folder: Path, tmp_path: Path
 ) -> None:
     rows = [f"{file},{file.parent.name}\n" for file in sorted(folder.rglob("*.png"))]
@@ -86,7 +86,7 @@ def test_info_and_scan_of_a_table_of_pictures(
     assert out.endswith("\nfiles set aside: 1\n  1 empty\n")
     assert len(err.splitlines()) == 1
     out, _ = data("scan", "mine.csv")
-    assert "train: 9 pictures" in out
+    assert "train: 9 images" in out
 
 
 def test_info_of_texts(data: Callable[..., Output], tmp_path: Path) -> None:
@@ -151,7 +151,7 @@ def test_show_of_texts_prints_them(data: Callable[..., Output], tmp_path: Path) 
     assert lines[:3] == ["bad (1)", "  dull and long", "good (1)"]
     assert lines[3] == "  " + ("so " * 100) + " ..."
     _, err = data("show", "reviews", "--out", "x.png", status=1)
-    assert err == "error: --out is for pictures, and reviews holds texts: leave it out\n"
+    assert err == "error: --out is for images, and reviews holds texts: leave it out\n"
     _, err = data("show", "templates", "--split", "validation", status=1)
     assert err == "error: --split validation: templates has no such part, only train, test\n"
 
@@ -178,7 +178,7 @@ def test_what_cannot_be_shown_is_a_line(
 
 
 def pixels_of(figure: object) -> np.ndarray:
-    """The pixels of the picture on the sheet's only axes."""
+    """The pixels of the image on the sheet's only axes."""
     (axes,) = figure.axes  # type: ignore[attr-defined]
     return np.asarray(axes.images[0].get_array())
 
@@ -206,7 +206,7 @@ def test_a_sheet_has_a_row_for_each_class_with_its_name_and_number() -> None:
         ((300, 150, 3), (96, 48)), ((2000, 1, 3), (96, 1)), ((48, 97, 1), (48, 96)),
     ],
 )  # fmt: skip
-def test_small_pictures_are_magnified_and_large_ones_reduced(
+def test_small_images_are_magnified_and_large_ones_reduced(
     shape: tuple[int, ...], shown: tuple[int, int]
 ) -> None:
     images = np.random.default_rng(0).integers(0, 256, (1, *shape), dtype=np.uint8)
@@ -228,7 +228,7 @@ def test_a_sheet_of_many_classes_stops_at_twenty_and_says_so() -> None:
 
 
 def test_a_sheet_of_something_else_is_refused() -> None:
-    with pytest.raises(ValueError, match="of pictures with one class each, not of templates"):
+    with pytest.raises(ValueError, match="of images with one class each, not of templates"):
         contact_sheet(cj.data.load_texts("templates", length=8).train)
 
 
@@ -248,7 +248,7 @@ def test_a_scan_prints_the_scan_and_moves_a_bar(
     out, err = data("scan", folder)
     assert out == f"{cj.data.scan_folder(folder)}\n"
     assert "bee/empty.png: empty" in out
-    assert err == f"reading 10 files in {folder}: which are pictures?\n"
+    assert err == f"reading 10 files in {folder}: which are images?\n"
     assert moves == [(10, 10)]
 
 
@@ -291,7 +291,7 @@ def test_a_scan_of_many_files_takes_little_memory(tmp_path: Path) -> None:
             "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
         )
         out = python("-c", code, root, CNNJAX_CACHE_DIR=str(tmp_path / "cache")).stdout
-        assert f"train: {count:,} pictures" in out
+        assert f"train: {count:,} images" in out
         return int(out.splitlines()[-1])
 
     assert (peak(20_000) - peak(100)) * 1024 < 20_000 * 2_000

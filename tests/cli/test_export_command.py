@@ -90,7 +90,7 @@ def test_what_cannot_be_exported_is_a_line(
 def test_texts_and_series_are_no_images(show: Callable[..., Output], tmp_path: Path) -> None:
     (tmp_path / "reviews.csv").write_text("text,label\n" + "a film,0\na play,1\n" * 3)
     _, err = show("reviews.csv", "--export", "x", status=1)
-    assert err == "error: --export is for pictures, and reviews.csv holds texts: leave it out\n"
+    assert err == "error: --export is for images, and reviews.csv holds texts: leave it out\n"
     rows = "".join(f"{k},{k * k}\n" for k in range(9))
     (tmp_path / "series.csv").write_text(f"a,b\n{rows}")
     _, err = show("series.csv", "--export", "x", status=1)

@@ -118,7 +118,7 @@ def test_prediction_says_so_of_batches_lists_and_single_images(
     with pytest.raises(ValueError, match=FIRST):
         cj.predict(net, list(images))
     if own[2] > 1:
-        with pytest.raises(ValueError, match=r"one picture with its channels first.*\[None\]"):
+        with pytest.raises(ValueError, match=r"one image with its channels first.*\[None\]"):
             cj.predict(net, images[0])
     turned = cj.predict(net, np.moveaxis(images, 1, -1))
     assert turned.shape == (2, 3)

@@ -58,7 +58,7 @@ def test_some_images_of_some_classes(tmp_path, cnnjax):
         assert data.labels[i] == int(file.parts[1])
 
 
-def test_pictures_of_any_size_are_written_at_one(tmp_path, cnnjax):
+def test_images_of_any_size_are_written_at_one(tmp_path, cnnjax):
     where = cj.data.export_folders(splits(), tmp_path / "pets")
     out, _ = cnnjax("data", "export", where, tmp_path / "small", "--image-size", "4", "5")
     assert out == f"{tmp_path / 'small'}\n"

@@ -31,14 +31,14 @@ RNG = np.random.default_rng(0)
 
 
 def one_colour(*colours: tuple[int, int, int]) -> np.ndarray:
-    """Pictures 2x3 of one colour each."""
+    """Images 2x3 of one colour each."""
     return np.stack([np.full((2, 3, 3), colour, np.uint8) for colour in colours])
 
 
 RED, BLUE, GREY, WHITE = (255, 0, 0), (0, 0, 255), (51, 51, 51), (255, 255, 255)
 
 
-# Pictures
+# Images
 
 
 def test_digits_as_numpy_finds_them() -> None:
@@ -58,7 +58,7 @@ def test_digits_as_numpy_finds_them() -> None:
     assert found.class_names == tuple("0123456789")
 
 
-def test_colours_repeated_and_shared_pictures_by_hand() -> None:
+def test_colours_repeated_and_shared_images_by_hand() -> None:
     train = from_arrays(one_colour(RED, BLUE, RED, GREY), [0, 1, 0, 1], ["warm", "cold"], "mine")
     test = from_arrays(one_colour(WHITE, BLUE, BLUE), [0, 1, 1], ["warm", "cold"], "mine test")
     found = describe(Splits(train, test=test))
@@ -70,7 +70,7 @@ def test_colours_repeated_and_shared_pictures_by_hand() -> None:
     assert found.parts["test"].repeated == 1
     assert found.shared == {("train", "test"): 2}
     lines = str(found).splitlines()
-    assert "  pictures        4, uint8 2x3x3" in lines
+    assert "  images        4, uint8 2x3x3" in lines
     assert "  mean            0.5500  0.0500  0.3000  (of values / 255)" in lines
     assert "duplicates between train and test: 2" in lines
     assert lines[-4:-1] == [
@@ -143,17 +143,17 @@ def test_labels_that_are_no_classes_have_no_balance() -> None:
     assert "classes" not in str(found)
 
 
-def test_only_pictures_are_described() -> None:
+def test_only_images_are_described() -> None:
     with pytest.raises(ValueError, match=r"templates train holds texts: cj\.data\.describe_texts"):
         describe(load_texts("templates", length=8))
     series = Dataset(np.zeros((3, 4, 1), np.float32), np.zeros((3, 1), np.float32), name="waves")
-    with pytest.raises(ValueError, match=r"describe is for pictures .* waves has \[3, 4, 1\]"):
+    with pytest.raises(ValueError, match=r"describe is for images .* waves has \[3, 4, 1\]"):
         describe(series)
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Six pictures of three sizes, one of them turned by its EXIF data, and five bad files."""
+    """Six images of three sizes, one of them turned by its EXIF data, and five bad files."""
     root = tmp_path / "pets"
     for name, size in (("cat", (10, 20)), ("dog", (12, 30))):
         (root / name).mkdir(parents=True)
@@ -224,7 +224,7 @@ def test_mnist_and_cifar10_have_the_published_statistics(tfds_dir: Path) -> None
     assert train.cache is not None
     assert train.cache_bytes > 60_000 * 784
     assert mnist.shared == {("train", "test"): 0}
-    # Its pictures were stored as JPEG, which moves the statistics a little.
+    # Its images were stored as JPEG, which moves the statistics a little.
     cifar10 = describe(load("cifar10", data_dir=tfds_dir)).parts["train"]
     assert cifar10.mean == pytest.approx([0.4914, 0.4822, 0.4465], abs=1e-3)
     assert cifar10.deviation == pytest.approx([0.2470, 0.2435, 0.2616], abs=2e-3)
@@ -296,7 +296,7 @@ def test_imdb_has_its_known_duplicates(tfds_dir: Path) -> None:
     assert found.shared == {("train", "test"): 123}
 
 
-def test_texts_and_pictures_are_told_apart(folder: Path, tmp_path: Path) -> None:
+def test_texts_and_images_are_told_apart(folder: Path, tmp_path: Path) -> None:
     def table(name: str, header: str) -> Path:
         (tmp_path / name).write_text(f"{header}\n")
         return tmp_path / name
@@ -308,7 +308,7 @@ def test_texts_and_pictures_are_told_apart(folder: Path, tmp_path: Path) -> None
     assert not holds_texts("digits")
     assert not holds_texts("nothing of that name", tmp_path)
     assert not holds_texts(folder)
-    assert not holds_texts(table("pictures.csv", "Path,label"))
+    assert not holds_texts(table("images.csv", "Path,label"))
     assert not holds_texts(tmp_path / "absent.csv")
 
 
@@ -360,7 +360,7 @@ def test_examples_that_cannot_be() -> None:
         choose_examples(labels, ("cat", "dog"), 1, classes=["cat", "cat"])
 
 
-def test_a_picture_with_illegible_exif_has_a_size(tmp_path: Path) -> None:
+def test_a_image_with_illegible_exif_has_a_size(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     for name in ("cat", "dog"):

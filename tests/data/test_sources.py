@@ -46,7 +46,7 @@ def test_digits_are_scikit_learns():
     images = np.concatenate([splits.train.images, splits.test.images])[..., 0]
     labels = np.concatenate([splits.train.labels, splits.test.labels])
     assert (images.dtype, images.shape) == (np.uint8, (1797, 28, 28))
-    # Every picture lies nearest to an original of its own, as SciPy enlarges it, of its label.
+    # Every image lies nearest to an original of its own, as SciPy enlarges it, of its label.
     large = [ndimage.zoom(i, 3.5, order=1, grid_mode=True, mode="nearest") for i in original.images]
     a, b = images.reshape(1797, -1) / 255, np.stack(large).reshape(1797, -1) / 16
     distances = (a**2).sum(1)[:, None] + (b**2).sum(1)[None] - 2 * a @ b.T
@@ -82,10 +82,10 @@ def test_a_part_of_the_training_data_leaves_the_others_as_they_are():
     assert few.validation.fingerprint == whole.validation.fingerprint
     assert few.test.fingerprint == whole.test.fingerprint
 
-    def pictures(data):
+    def image_list(data):
         return {image.tobytes() for image in data.images}
 
-    assert pictures(few.train) < pictures(more.train) < pictures(whole.train)
+    assert image_list(few.train) < image_list(more.train) < image_list(whole.train)
     other = load("digits", train_examples=50, seed=6)
     assert other.train.fingerprint != load("digits", train_examples=50, seed=5).train.fingerprint
     assert few.train.name.endswith(", 50 of 1,150")
@@ -118,7 +118,7 @@ def test_the_source_of_splits_makes_them_again(tmp_path):
         reload({"data": "digits", "steps": [["__init__", 1]]})
 
 
-def test_pictures_stored_with_losses_are_called_so(tfds_dir):
+def test_images_stored_with_losses_are_called_so(tfds_dir):
     # The CIFAR-10 at hand was stored as JPEG by its source; MNIST is exact.
     if not (tfds_dir / "cifar10").is_dir():
         pytest.skip(f"needs real data: no {tfds_dir / 'cifar10'}")
@@ -287,10 +287,8 @@ def test_a_flipped_byte_in_an_npz_file_is_an_error_or_harmless(tmp_path):
 
 
 def test_an_npz_file_of_other_arrays_is_told_what_it_holds(tmp_path):
-    np.savez(tmp_path / "other.npz", pictures=IMAGES, names=LABELS)
-    message = (
-        r"other\.npz holds names, pictures; expected x_train and y_train, or images and labels"
-    )
+    np.savez(tmp_path / "other.npz", images=IMAGES, names=LABELS)
+    message = r"other\.npz holds names, images; expected x_train and y_train, or images and labels"
     with pytest.raises(ValueError, match=message):
         load(tmp_path / "other.npz")
 
@@ -451,7 +449,7 @@ COLOURS = np.random.default_rng(1).integers(0, 256, (9, 6, 5, 3), dtype=np.uint8
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory):
-    """A TFDS directory with a data set of 9 colour images, and one of pictures of two sizes."""
+    """A TFDS directory with a data set of 9 colour images, and one of images of two sizes."""
     folder = tmp_path_factory.mktemp("tfds")
     records = [{"image": encoded(c), "label": i % 2} for i, c in enumerate(COLOURS)]
     prepare(folder, "pets", classes, {"train": records[:7], "test": records[7:]})
@@ -560,8 +558,8 @@ def test_a_damaged_cache_is_built_anew(tiny, cache, damage):
 
 @pytest.mark.usefixtures("cache")
 def test_a_newer_version_is_taken_and_cached_apart(tmp_path):
-    for version, pictures in (("1.9.0", COLOURS[:2]), ("1.10.0", COLOURS[2:5])):
-        records = [{"image": encoded(c), "label": 0} for c in pictures]
+    for version, image_list in (("1.9.0", COLOURS[:2]), ("1.10.0", COLOURS[2:5])):
+        records = [{"image": encoded(c), "label": 0} for c in image_list]
         made = prepare(tmp_path / version, "pets", classes, {"train": records})
         target = tmp_path / "all" / "pets" / version
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -570,7 +568,7 @@ def test_a_newer_version_is_taken_and_cached_apart(tmp_path):
         made.rename(target)
         splits = load("pets", data_dir=tmp_path / "all")
         assert splits.train.name == f"pets {version} train"
-        assert len(splits.train) == len(pictures)
+        assert len(splits.train) == len(image_list)
         assert splits.test is None
 
 
@@ -579,7 +577,7 @@ import sys, time
 from pathlib import Path
 import numpy as np
 from cnnjax.data import load
-from cnnjax.data.readers.tfds_images import _build_cache, _open_cache, _Pictures
+from cnnjax.data.readers.tfds_images import _build_cache, _open_cache, _Images
 
 meeting, me, tiny = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
 images, labels = np.full((50, 8, 8, 1), 7, np.uint8), np.arange(50, dtype=np.int32)
@@ -592,7 +590,7 @@ def meet(round):
 for round in range(20):
     meet(round)
     target = meeting / "built" / str(round)
-    _build_cache(target, _Pictures(images.shape, "PNG", iter([(images, labels)])))
+    _build_cache(target, _Images(images.shape, "PNG", iter([(images, labels)])))
     found = _open_cache(target)
     assert found is not None and found[0].tobytes() == images.tobytes()
 meet("load")
@@ -646,10 +644,8 @@ def test_data_sets_that_do_not_fit_are_named(tiny, name, error, message):
 
 
 @pytest.mark.parametrize("settings", [{"channels": 1}, {"resize": "crop"}, {"decoder": "fast"}])
-def test_pictures_of_several_sizes_are_read_as_those_of_folders_are(
-    tiny, cache, tmp_path, settings
-):
-    """Against PNG files of the same pictures, which `Decoding` reads."""
+def test_images_of_several_sizes_are_read_as_those_of_folders_are(tiny, cache, tmp_path, settings):
+    """Against PNG files of the same images, which `Decoding` reads."""
     if settings.get("decoder") == "fast":
         pytest.importorskip("simplejpeg")
     splits = load("sizes", data_dir=tiny, image_size=(4, 7), **settings)
@@ -666,7 +662,7 @@ def test_pictures_of_several_sizes_are_read_as_those_of_folders_are(
     again = reload(json.loads(json.dumps(splits.source)), data_dir=tiny)
     assert again.train.fingerprint == splits.train.fingerprint
     assert again.source == splits.source
-    assert splits.source["pictures"]["image_size"] == [4, 7]
+    assert splits.source["images"]["image_size"] == [4, 7]
     other = load("sizes", data_dir=tiny, image_size=(4, 6), **settings)  # has a cache of its own
     assert other.train.image_shape[:2] == (4, 6)
 
@@ -688,7 +684,7 @@ def test_a_declared_size_stays_as_it_is(tmp_path):
 
 @pytest.mark.usefixtures("cache")
 @pytest.mark.parametrize("size", [None, (4, 4)])
-def test_a_broken_picture_of_a_data_set_is_named(tmp_path, size):
+def test_a_broken_image_of_a_data_set_is_named(tmp_path, size):
     broken = {"image": encoded(COLOURS[1])[:60], "label": 0}
     records = [{"image": encoded(COLOURS[0]), "label": 0}, broken]
     prepare(tmp_path, "broken", classes, {"train": records})

@@ -78,7 +78,7 @@ def test_every_head_has_its_name_and_the_base_is_shared() -> None:
     names = model.layer_names
     assert [n for n in names if n.startswith("position")] == [f"position{i}" for i in (1, 2, 3, 4)]
     assert model.spec.cam_layer in names
-    assert model.spec.resize == "stretch"  # cutting a picture would cut off symbols
+    assert model.spec.resize == "stretch"  # cutting an image would cut off symbols
     kinds = [row.kind for row in cj.summary(model).rows]
     assert kinds.count("Conv2D") == len(model.module.filters)
 
@@ -103,7 +103,7 @@ def test_it_learns_to_read(run: cj.Run) -> None:
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+def image_list(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """Files of new CAPTCHAs, one of another size."""
     files = []
     for i, (text, size) in enumerate((("XO", (32, 64)), ("IX", (48, 96)))):
@@ -120,12 +120,12 @@ def read(probs: np.ndarray) -> str:
 
 
 def test_predict_prints_the_text_and_how_sure_each_symbol_is(
-    run: cj.Run, pictures: list[str], capsys: pytest.CaptureFixture[str]
+    run: cj.Run, image_list: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command_line(["predict", str(run.directory), *pictures])
+    command_line(["predict", str(run.directory), *image_list])
     *lines, note = capsys.readouterr().out.splitlines()
     assert note == "# images were brought to 32x64 by stretching"
-    for file, line in zip(pictures, lines, strict=True):
+    for file, line in zip(image_list, lines, strict=True):
         (row,) = cj.predict(run.model, [cj.data.read_image(file, 1)])
         name, said, whole, *single = line.split()
         assert (name, said) == (file, read(row))
@@ -148,14 +148,14 @@ def test_positions_are_decoded() -> None:
 
 
 def test_top_is_refused_where_there_are_several_answers(
-    run: cj.Run, pictures: list[str], capsys: pytest.CaptureFixture[str]
+    run: cj.Run, image_list: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit):
-        command_line(["predict", str(run.directory), pictures[0], "--top", "2"])
+        command_line(["predict", str(run.directory), image_list[0], "--top", "2"])
     assert "--top is for one class an image, and captcha reads 2 symbols" in capsys.readouterr().err
 
 
-def test_pictures_of_another_size_are_refused_in_training(run: cj.Run) -> None:
+def test_images_of_another_size_are_refused_in_training(run: cj.Run) -> None:
     other = cj.data.load_captchas(8, 0, length=2, symbols="IOX", size=(32, 72))
     with pytest.raises(ValueError, match=r"images of shape \[32, 72, 1\], the model captcha takes"):
         cj.fit(run.model, other, cj.TrainingConfig(batch_size=8), verbose=False)
@@ -232,20 +232,20 @@ def test_other_methods_still_want_one_class(run: cj.Run) -> None:
         cj.explain.saliency(run.model, np.zeros((2, 32, 64, 1), np.float32))
 
 
-def test_gradcam_draws_a_picture_for_each_position(
-    run: cj.Run, pictures: list[str], tmp_path: Path,
+def test_gradcam_draws_a_image_for_each_position(
+    run: cj.Run, image_list: list[str], tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     command_line(
-        ["gradcam", str(run.directory), *pictures, "--out", str(tmp_path), "--layer", "relu3"]
+        ["gradcam", str(run.directory), *image_list, "--out", str(tmp_path), "--layer", "relu3"]
     )
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines[: 1 + 2 * len(pictures)]] == [
+    assert [line.split()[0] for line in lines[: 1 + 2 * len(image_list)]] == [
         "photo",
-        *(name for f in pictures for name in 2 * [Path(f).stem]),
+        *(name for f in image_list for name in 2 * [Path(f).stem]),
     ]
     assert len(lines) == 5 + 2 * (1 + 2 * 2) + 1
-    for file in pictures:
+    for file in image_list:
         stored = np.load(tmp_path / f"{Path(file).stem}_gradcam.npz")
         assert stored["heatmaps"].shape == (2, 32, 64)
         (row,) = cj.predict(run.model, [cj.data.read_image(file, 1)])
@@ -267,7 +267,7 @@ def test_the_experiment_trains_reads_and_reports(
     whole = captcha.experiment
     monkeypatch.setattr(captcha, "experiment", smaller)
     options = captcha.CaptchaOptions(
-        train_pictures=64, test_pictures=40, epochs=1, out=str(tmp_path / "run")
+        train_images=64, test_images=40, epochs=1, out=str(tmp_path / "run")
     )
     (run,) = captcha.main(options)
     out = capsys.readouterr().out
@@ -297,7 +297,7 @@ def test_accuracies_by_position_and_symbol_and_what_is_mistaken() -> None:
 
 
 def test_the_texts_may_be_of_fewer_symbols() -> None:
-    options = captcha.CaptchaOptions(symbols="AB8", train_pictures=9, test_pictures=2)
+    options = captcha.CaptchaOptions(symbols="AB8", train_images=9, test_images=2)
     train = captcha.data(options).train
     assert train.label_names == ("A", "B", "8")
     assert set(train.labels.ravel()) <= {0, 1, 2}
@@ -305,6 +305,6 @@ def test_the_texts_may_be_of_fewer_symbols() -> None:
     assert captcha.experiment(captcha.CaptchaOptions()).name == "captcha/pillow"
 
 
-def test_no_test_pictures_are_refused() -> None:
-    with pytest.raises(ValueError, match="test_pictures must be at least 1, got 0"):
-        captcha.main(captcha.CaptchaOptions(test_pictures=0))
+def test_no_test_images_are_refused() -> None:
+    with pytest.raises(ValueError, match="test_images must be at least 1, got 0"):
+        captcha.main(captcha.CaptchaOptions(test_images=0))

@@ -27,7 +27,7 @@ def photo(tmp_path: Path) -> str:
 
 
 def check(folder: Path, *names: str) -> None:
-    """The pictures are there, and not blank."""
+    """The images are there, and not blank."""
     assert {file.stem for file in folder.glob("*.png")} == set(names)
     for name in names:
         assert np.asarray(Image.open(folder / f"{name}.png").convert("L")).std() > 5

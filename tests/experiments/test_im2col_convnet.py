@@ -95,7 +95,7 @@ def test_a_kink_has_no_slope() -> None:
     params = numpy_parameters(cj.create_model("simple_convnet"))
     params = {path: value.astype(np.float64) for path, value in params.items()}
     black, label = np.zeros((1, 28, 28, 1)), np.array([3])
-    # All of a black picture stands at the bias, zero, where ReLU bends.
+    # All of a black image stands at the bias, zero, where ReLU bends.
     assert _numpy_net.slope(params, black, label, "conv1/bias", 0) is None
     params["conv1/bias"] += 0.1
     assert _numpy_net.slope(params, black, label, "conv1/bias", 0) is not None
@@ -113,7 +113,7 @@ def test_its_files_load_into_both_nets(trained: im2col_convnet.Result) -> None:
     assert means["accuracy"] == pytest.approx(trained.facts["test_accuracy"])
 
 
-def test_results_and_pictures_are_in_the_run_directory(trained: im2col_convnet.Result) -> None:
+def test_results_and_images_are_in_the_run_directory(trained: im2col_convnet.Result) -> None:
     assert trained.folder.name == "numpy"
     stored = json.loads((trained.folder / "results.json").read_text())
     assert stored["losses"] == trained.losses
@@ -174,7 +174,7 @@ def test_a_loss_that_is_not_finite_stops_the_training() -> None:
         im2col_convnet.train(params, cj.data.Splits(few, test=few), config)
 
 
-def test_all_spreads_in_one_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_spreads_in_one_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def run_one(config: im2col_convnet.Config) -> im2col_convnet.Result:
         assert config.out == str(tmp_path / config.init / f"seed{config.seed}")
         losses = list(np.linspace(2.3, 0.1, 20))

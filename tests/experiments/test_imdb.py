@@ -106,21 +106,21 @@ def test_unknown_words_are_a_warning_and_errors_a_line(
     for arguments, message in (
         (["predict", folder], "there is no image after"),
         (["predict", folder, "--text", ""], "texts[0] is empty"),
-        (["predict", folder, "--text", "a", "--invert"], "--invert is for pictures, and imdb"),
+        (["predict", folder, "--text", "a", "--invert"], "--invert is for images, and imdb"),
         (["predict", folder, bad], "latin.txt is not UTF-8 text (byte 0xe9 at position 3)"),
         (["predict", folder, empty], "empty.txt is empty: it holds no word"),
         (["predict", folder, "nowhere.txt"], "nowhere.txt: no such file"),
-        (["explain", folder, "--text", "a", "--sanity"], "--sanity is for pictures, and imdb"),
+        (["explain", folder, "--text", "a", "--sanity"], "--sanity is for images, and imdb"),
         (["explain", folder, "--text", "a", "--layer", "conv3"], "Did you mean 'conv2'"),
-        (["gradcam", folder, "x.png"], "imdb_conv1d takes no pictures"),
-        (["activations", folder, "x.png"], "imdb_conv1d takes no pictures"),
+        (["gradcam", folder, "x.png"], "imdb_conv1d takes no images"),
+        (["activations", folder, "x.png"], "imdb_conv1d takes no images"),
     ):
         _, err = cnnjax(*arguments, status=1)
         assert err.startswith("error: ")
         assert message in err, err
 
 
-def test_a_model_of_pictures_takes_no_texts(cnnjax: Verb, tmp_path: Path) -> None:
+def test_a_model_of_images_takes_no_texts(cnnjax: Verb, tmp_path: Path) -> None:
     cj.save(cj.create_model("mlp", units=(4,)), tmp_path / "mlp")
     _, err = cnnjax("predict", tmp_path / "mlp", "--text", "a", status=1)
     assert err == "error: --text is for a model of texts, and mlp is none\n"

@@ -1,4 +1,4 @@
-"""The net whose maps are pictures: equal to Keras', whole and cut off."""
+"""The net whose maps are images: equal to Keras', whole and cut off."""
 
 import jax
 import jax.numpy as jnp

@@ -184,11 +184,11 @@ def test_every_backbone_goes_through_all_experiments(
 
 
 @pytest.mark.slow
-def test_own_pictures_of_three_classes_from_scratch(
+def test_own_images_of_three_classes_from_scratch(
     photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = three_classes(tmp_path / "own", photos)
-    (root / "red" / "broken.jpg").write_bytes(b"no picture")
+    (root / "red" / "broken.jpg").write_bytes(b"no image")
     options = own_images.OwnOptions(
         data=str(root), image_size=48, epochs=2, out=str(tmp_path / "run")
     )
@@ -204,7 +204,7 @@ def test_own_pictures_of_three_classes_from_scratch(
 
 
 @pytest.mark.slow
-def test_own_pictures_on_a_pretrained_base(photos: Path, tmp_path: Path) -> None:
+def test_own_images_on_a_pretrained_base(photos: Path, tmp_path: Path) -> None:
     weights = cj.export_weights(
         cj.create_model("mobilenet", alpha=0.25, include_top=False, input_shape=(32, 32, 3)),
         tmp_path / "mobilenet.weights.h5",
@@ -221,7 +221,7 @@ def test_own_pictures_on_a_pretrained_base(photos: Path, tmp_path: Path) -> None
 
 
 def test_without_a_folder_or_with_a_wrong_one_the_error_says_what_to_give(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"give the folder of your pictures: python -m"):
+    with pytest.raises(ValueError, match=r"give the folder of your images: python -m"):
         own_images.main(own_images.OwnOptions())
     with pytest.raises(FileNotFoundError, match="'no_such_folder' was not found"):
         own_images.main(own_images.OwnOptions(data="no_such_folder"))
@@ -230,7 +230,7 @@ def test_without_a_folder_or_with_a_wrong_one_the_error_says_what_to_give(tmp_pa
 
 
 @pytest.mark.parametrize("weights", [None, "random"])
-def test_own_pictures_are_divided_and_trained_as_the_options_say(weights: str | None) -> None:
+def test_own_images_are_divided_and_trained_as_the_options_say(weights: str | None) -> None:
     options = own_images.OwnOptions(data="mine", weights=weights, learning_rate=3e-4, epochs=2)
     make = own_images.features_task if weights else own_images.experiment
     task = make(options)
@@ -386,7 +386,7 @@ def test_a_scan_from_the_command_line(photos: Path, tmp_path: Path) -> None:
     root = three_classes(tmp_path / "own", photos)
     (root / "red" / "empty.jpg").touch()
     said = python("-m", "cnnjax.cli", "data", "scan", root).stdout
-    assert "train: 45 pictures" in said
+    assert "train: 45 images" in said
     assert "red/empty.jpg: empty" in said
     (root / "red" / os.fsdecode(b"b\xff.png")).touch()
     strict = {"PYTHONIOENCODING": "utf-8:strict"}

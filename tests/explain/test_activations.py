@@ -102,19 +102,19 @@ def test_shapes_without_a_computation():
 def test_maps_are_normalised_one_by_one_as_in_the_book():
     maps = RNG.normal(size=(2, 5, 7, 3)).astype(np.float32) * 100 + 5
     maps[0, :, :, 1], maps[1, :, :, 2] = 0, 3.7
-    pictures = normalise_maps(maps)
-    assert pictures.dtype == np.uint8
+    images = normalise_maps(maps)
+    assert images.dtype == np.uint8
     for n, f in np.ndindex(2, 3):
         wanted = maps[n, :, :, f].astype(np.float64)
         if (n, f) in ((0, 1), (1, 2)):
-            assert set(pictures[n, :, :, f].flat) == ({0} if f == 1 else {128})
+            assert set(images[n, :, :, f].flat) == ({0} if f == 1 else {128})
             continue
         wanted -= wanted.mean()
         wanted /= wanted.std()
         wanted = np.clip(wanted * 64 + 128, 0, 255)
-        assert np.abs(pictures[n, :, :, f] - np.floor(wanted)).max() <= 1
-        assert (pictures[n, :, :, f] == wanted.astype(np.uint8)).mean() > 0.9
-    np.testing.assert_array_equal(normalise_maps(maps[0]), pictures[0])
+        assert np.abs(images[n, :, :, f] - np.floor(wanted)).max() <= 1
+        assert (images[n, :, :, f] == wanted.astype(np.uint8)).mean() > 0.9
+    np.testing.assert_array_equal(normalise_maps(maps[0]), images[0])
     with pytest.raises(ValueError, match=r"maps must be \[\.\.\., H, W, F\], got shape \[5, 7\]"):
         normalise_maps(maps[0, :, :, 0])
 

@@ -60,16 +60,16 @@ def test_one_logit_is_climbed_for_the_second_class_and_descended_for_the_first()
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
-def test_a_net_takes_the_pictures_for_their_classes():
+def test_a_net_takes_the_images_for_their_classes():
     model = model_of(Small(), preprocessing="tf", seed=1)
 
     def logits(steps):
-        pictures = class_patterns(model, range(4), steps=steps)
-        return np.asarray(model(model.spec.preprocess(255 * pictures, check=False)))
+        images = class_patterns(model, range(4), steps=steps)
+        return np.asarray(model(model.spec.preprocess(255 * images, check=False)))
 
     few, many = logits(1), logits(60)
     assert (np.diag(many) > np.diag(few)).all()
-    assert many.argmax(0).tolist() == [0, 1, 2, 3]  # no picture has more of a class than its own
+    assert many.argmax(0).tolist() == [0, 1, 2, 3]  # no image has more of a class than its own
 
 
 def test_a_class_alone_has_the_pattern_it_has_among_others():
@@ -114,10 +114,10 @@ def test_errors(arguments, message):
         class_patterns(model, **{"classes": [0], **arguments})
 
 
-def test_models_without_classes_of_square_pictures():
+def test_models_without_classes_of_square_images():
     headless = cj.Model.abstract(*build("mobilenet", alpha=0.25, include_top=False))
     with pytest.raises(ValueError, match=r"mobilenet has no head \(include_top=False\)"):
         class_patterns(headless, [0])
     wide = cj.Model.from_module(Linear(), (8, 10, 3))
-    with pytest.raises(ValueError, match="Linear takes pictures of 8x10: patterns of classes are"):
+    with pytest.raises(ValueError, match="Linear takes images of 8x10: patterns of classes are"):
         class_patterns(wide, [0])

@@ -1,4 +1,4 @@
-"""Moved pictures and moved maps."""
+"""Moved images and moved maps."""
 
 import jax
 import numpy as np
@@ -29,7 +29,7 @@ IMAGES = RNG.random((2, 24, 28, 2), np.float32)
 
 
 @pytest.mark.parametrize("padding", MODELS)
-def test_the_map_of_a_convolution_moves_with_the_picture(padding):
+def test_the_map_of_a_convolution_moves_with_the_image(padding):
     found = equivariance(MODELS[padding], IMAGES, Move(down=4, right=-2))
     for layer in ("conv1", "pool1", "conv2"):
         assert found[layer].equivariance < 1e-6
@@ -91,7 +91,7 @@ def test_too_far_is_no_figure():
     ],
 )
 def test_moves_are_scipys(move):
-    picture = RNG.random((15, 18))
+    image = RNG.random((15, 18))
     angle = np.deg2rad(move.degrees)
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     lean = np.array([[1, 0], [np.tan(np.deg2rad(move.shear)), 1]])
@@ -99,8 +99,8 @@ def test_moves_are_scipys(move):
     centre = np.array([7.0, 8.5])
     shift = np.array([move.down, move.right])
     offset = centre - back @ (centre + shift)
-    expected = ndimage.affine_transform(picture, back, offset, order=1, mode="nearest")
-    found = move(picture[None, :, :, None].astype(np.float32))[0, :, :, 0]
+    expected = ndimage.affine_transform(image, back, offset, order=1, mode="nearest")
+    found = move(image[None, :, :, None].astype(np.float32))[0, :, :, 0]
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 

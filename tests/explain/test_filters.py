@@ -148,16 +148,16 @@ def test_none_takes_the_first_sixty_four_or_all(net):
     assert filters._checked_filters(None, "conv", 200) == tuple(range(64))
 
 
-def test_another_size_than_the_models_and_grey_pictures():
+def test_another_size_than_the_models_and_grey_images():
     model = cj.Model.from_module(Small(), (10, 10, 1))  # its dense layer takes these alone
     found = filter_patterns(model, "conv1", [0], size=17, steps=2, recipe="fourier")
     assert found.shape == (1, 17, 17, 1)
     assert 0 <= found.min() < found.max() <= 1
 
 
-def before_activation(model, pictures, numbers):
+def before_activation(model, image_list, numbers):
     """Mean over space of conv1 before its activation, by hand."""
-    maps = cj.nn.conv2d(jnp.asarray(pictures), model.params["conv1"]["kernel"], padding="same")
+    maps = cj.nn.conv2d(jnp.asarray(image_list), model.params["conv1"]["kernel"], padding="same")
     means = jnp.mean(maps, axis=(1, 2)) + model.params["conv1"]["bias"].reshape(1, -1)
     return np.asarray(means)[np.arange(len(numbers)), numbers]
 

@@ -28,8 +28,8 @@ def compare(model, layers, cut=False):
     for layer in layers:
         field, shape = fields[layer], table[layer].output_shape
         top, left, bottom, right = field.box((shape[0] // 2, shape[1] // 2))
-        assert top >= 0, f"{layer} sees more than the picture"
-        assert bottom <= height, f"{layer} sees more than the picture"
+        assert top >= 0, f"{layer} sees more than the image"
+        assert bottom <= height, f"{layer} sees more than the image"
         box = receptive_box(model, layer)
         if cut:
             assert (box.top, box.bottom) == (top, bottom), layer

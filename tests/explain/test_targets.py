@@ -1,4 +1,4 @@
-"""What can be explained at all: classifiers of pictures, inputs as the model takes them."""
+"""What can be explained at all: classifiers of images, inputs as the model takes them."""
 
 import jax
 import jax.numpy as jnp
@@ -29,9 +29,9 @@ class Series(linen.Module):
         lambda model, x: explain.receptive_box(model, "logits"),
     ],
 )
-def test_a_model_of_series_takes_no_pictures(ask):
+def test_a_model_of_series_takes_no_images(ask):
     model = cj.Model.from_module(Series(), (12, 3))
-    message = r"^Series takes no pictures \[N, H, W, C\], but inputs \[12, 3\]$"
+    message = r"^Series takes no images \[N, H, W, C\], but inputs \[12, 3\]$"
     with pytest.raises(ValueError, match=message):
         ask(model, np.zeros((1, 12, 3), np.float32))
 

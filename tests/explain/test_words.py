@@ -205,7 +205,7 @@ def test_an_empty_map_is_said():
         (lambda: top_ngrams(random_model(), random_tokens()), "its numbers have no words"),
         (
             lambda: cj.explain.grad_cam(random_model(), random_tokens()),
-            r"imdb_conv1d takes no pictures \[N, H, W, C\]",
+            r"imdb_conv1d takes no images \[N, H, W, C\]",
         ),
     ],
 )

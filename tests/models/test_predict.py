@@ -1,4 +1,4 @@
-"""From pictures to probabilities: sizes against Pillow, probabilities by hand, names."""
+"""From images to probabilities: sizes against Pillow, probabilities by hand, names."""
 
 import jax
 import jax.numpy as jnp
@@ -47,19 +47,19 @@ def test_a_list_of_uint8_and_floats_may_be_mixed(model):
 
 
 @pytest.mark.parametrize("count", [1, 3, 63, 64, 65, 130])
-def test_any_number_of_pictures(model, count):
+def test_any_number_of_images(model, count):
     pixels = np.resize(PIXELS, (count, 8, 8, 3))
     found = predict(model, pixels)
     assert found.shape == (count, 4)
     np.testing.assert_allclose(found, by_hand(model, pixels), rtol=1e-4)
 
 
-def test_no_pictures(model):
+def test_no_images(model):
     assert predict(model, []).shape == (0, 4)
     assert predict(model, PIXELS[:0]).shape == (0, 4)
 
 
-def test_few_programs_serve_any_number_of_pictures():
+def test_few_programs_serve_any_number_of_images():
     shapes = []
 
     class Noting(linen.Module):
@@ -100,14 +100,14 @@ def test_other_sizes_are_resized_by_the_policy_of_the_spec(model, policy, box, b
 
 
 def test_a_bright_spot_that_resizing_spreads_is_no_fraction():
-    """The range of the pixels is that of the picture that was given."""
+    """The range of the pixels is that of the image that was given."""
     grey = create_model("mlp", input_shape=(8, 8, 1), units=(6,), num_classes=4)
-    picture = np.zeros((600, 600, 1), np.float32)
-    picture[300, 300] = 200
-    assert predict(grey, [picture]).shape == (1, 4)
+    one_image = np.zeros((600, 600, 1), np.float32)
+    one_image[300, 300] = 200
+    assert predict(grey, [one_image]).shape == (1, 4)
 
 
-def test_grey_pictures():
+def test_grey_images():
     grey = create_model("mlp", input_shape=(8, 8, 1), units=(6,), num_classes=4)
     large = np.resize(PIXELS[..., :1], (2, 20, 20, 1))
     found = predict(grey, large)
@@ -146,7 +146,7 @@ def changed(value, dtype=np.float32):
         (PIXELS[..., :1], r"images\[0\] must be \[H, W, 3\], got shape \[8, 8, 1\]"),
         (
             PIXELS[0],
-            r"images\[0\] must be .*got shape \[8, 3\]; a single picture needs a batch axis",
+            r"images\[0\] must be .*got shape \[8, 3\]; a single image needs a batch axis",
         ),
         ([PIXELS[0], PIXELS[0, ..., 0]], r"images\[1\] must be \[H, W, 3\], got shape \[8, 8\]"),
         (changed(np.nan), r"images\[3\] holds NaN or infinity"),
@@ -160,7 +160,7 @@ def changed(value, dtype=np.float32):
         ([PIXELS[0], np.zeros((5, 0, 3))], r"images\[1\] of shape \[5, 0, 3\] has no pixels"),
     ],
 )
-def test_what_is_no_picture_is_named(model, images, message):
+def test_what_is_no_image_is_named(model, images, message):
     with pytest.raises(ValueError, match=message):
         predict(model, images)
 
@@ -217,17 +217,17 @@ def test_resizing_uses_the_same_pixels_whatever_the_array(model):
     assert not isinstance(found, jax.Array)
 
 
-def test_a_single_grey_picture_is_not_taken_for_many():
+def test_a_single_grey_image_is_not_taken_for_many():
     model = create_model("mlp", input_shape=(8, 8, 1), units=(6,), num_classes=4)
     grey = PIXELS[..., :1]
     assert predict(model, grey).shape == (5, 4)
     assert predict(model, grey[..., 0]).tolist() == predict(model, grey).tolist()
-    for picture in (grey[0], np.resize(grey[0], (20, 17, 1))):
-        with pytest.raises(ValueError, match=r"are one grey picture \[H, W, 1\].*images\[None\]"):
-            predict(model, picture)
+    for one_image in (grey[0], np.resize(grey[0], (20, 17, 1))):
+        with pytest.raises(ValueError, match=r"are one grey image \[H, W, 1\].*images\[None\]"):
+            predict(model, one_image)
 
 
-def test_one_dark_picture_among_others_is_a_picture(model):
+def test_one_dark_image_among_others_is_a_image(model):
     pixels = PIXELS.astype(np.float32)
     pixels[1] = 0.5
     for images in (pixels, list(pixels)):

@@ -196,9 +196,9 @@ def test_engines_equal_the_sum_by_hand(engine, strides, pads, dilation):
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("mode", ["valid", "same"])
 def test_one_channel_equals_scipys_correlation(engine, mode):
-    picture, kernel = normal(9, 10), normal(3, 5)
-    expected = signal.correlate2d(np.float64(picture), np.float64(kernel), mode=mode)
-    y = conv2d(picture[None, ..., None], kernel[..., None, None], padding=mode, engine=engine)
+    image, kernel = normal(9, 10), normal(3, 5)
+    expected = signal.correlate2d(np.float64(image), np.float64(kernel), mode=mode)
+    y = conv2d(image[None, ..., None], kernel[..., None, None], padding=mode, engine=engine)
     np.testing.assert_allclose(y[0, ..., 0], expected, rtol=1e-5, atol=1e-5)
 
 

@@ -338,7 +338,7 @@ X, K, B = np.ones((2, 5, 4, 3)), np.ones((3, 3, 3, 2)), np.ones(2)
     [
         (
             lambda: conv2d(X, np.ones((6, 3, 3, 2)), B),
-            "a window of 6x3 does not fit into a picture of 5x4 with padding 0: use larger",
+            "a window of 6x3 does not fit into an image of 5x4 with padding 0: use larger",
         ),
         (lambda: max_pool(X, 7, padding=1), "a window of 7x7 does not fit .* padding 1"),
         (
@@ -347,7 +347,7 @@ X, K, B = np.ones((2, 5, 4, 3)), np.ones((3, 3, 3, 2)), np.ones(2)
         ),
         (lambda: conv2d(X, K, np.ones(3)), r"kernel \[3, 3, 3, 2\] and bias \[3\]"),
         (lambda: conv2d(X[0], K, B), r"conv2d needs inputs \[N, H, W, C\].* \[5, 4, 3\]"),
-        (lambda: im2col(X[0], 2), r"pictures must be \[N, H, W, C\], got \[5, 4, 3\]"),
+        (lambda: im2col(X[0], 2), r"images must be \[N, H, W, C\], got \[5, 4, 3\]"),
         (lambda: conv2d(X, K, B, strides=0), "strides must be a whole number >= 1 .* got 0"),
         (lambda: max_pool(X, (2, 2, 2)), r"size must be .* a pair of them, got \(2, 2, 2\)"),
         (lambda: im2col(X, 2.0), r"size must be a whole number >= 1 .* got 2\.0"),
@@ -370,7 +370,7 @@ X, K, B = np.ones((2, 5, 4, 3)), np.ones((3, 3, 3, 2)), np.ones(2)
         (lambda: max_pool(X[:, :0], 2, padding=1), "padding=1 is too large: a window of 2x2"),
         (
             lambda: max_pool(np.ones((1, 4, 4, 1), np.uint8)),
-            r"max_pool needs floating pictures, got uint8: x\.astype\(np\.float32\)",
+            r"max_pool needs floating images, got uint8: x\.astype\(np\.float32\)",
         ),
         (
             lambda: conv2d(X, K, B, padding="same"),
@@ -378,7 +378,7 @@ X, K, B = np.ones((2, 5, 4, 3)), np.ones((3, 3, 3, 2)), np.ones(2)
         ),
         (
             lambda: col2im(np.ones((3, 4)), (1, 3, 3, 1), 2),
-            r"needs a matrix \[4, 4\] for pictures \[1, 3, 3, 1\], got \[3, 4\]",
+            r"needs a matrix \[4, 4\] for images \[1, 3, 3, 1\], got \[3, 4\]",
         ),
         (lambda: dense(np.ones((2, 3)), np.ones((4, 5)), np.ones(5)), r"kernel \[4, 5\] and bias"),
         (

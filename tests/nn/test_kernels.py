@@ -64,7 +64,7 @@ def test_derivatives_of_a_parabola_are_exact():
 
 
 @pytest.mark.parametrize("turns", [1, 2, 3])
-def test_the_laplacian_of_a_picture_turned_by_quarters_is_the_turned_one_bitwise(turns):
+def test_the_laplacian_of_a_image_turned_by_quarters_is_the_turned_one_bitwise(turns):
     kernel = KERNELS["laplacian"]
     answer = np.asarray(apply_kernel(PIXELS, kernel))
     turned = np.asarray(apply_kernel(np.rot90(PIXELS, turns, axes=(1, 2)), kernel))

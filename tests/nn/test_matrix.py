@@ -53,7 +53,7 @@ def test_the_product_is_scipys_convolution():
     np.testing.assert_allclose(x.ravel() @ matrix, expected.ravel(), atol=1e-14)
 
 
-def test_a_3x3_picture_under_a_2x2_kernel_is_a_sparse_layer_of_shared_weights():
+def test_a_3x3_image_under_a_2x2_kernel_is_a_sparse_layer_of_shared_weights():
     kernel = np.array([[1.0, 2.0], [3.0, 4.0]], np.float32).reshape(2, 2, 1, 1)
     matrix = conv_as_matrix(kernel, (3, 3, 1))
     assert matrix.shape == (9, 4)

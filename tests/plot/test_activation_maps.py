@@ -1,4 +1,4 @@
-"""Pictures of feature maps, filters and classes, from Python and from the command line."""
+"""Images of feature maps, filters and classes, from Python and from the command line."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def photos(tmp_path_factory) -> list[Path]:
 
 
 def test_tiles_are_where_they_belong():
-    pictures = np.arange(1, 6, dtype=np.float32).reshape(5, 1, 1) * np.ones((5, 2, 3), np.float32)
-    canvas = figures.tiled(pictures, columns=2, margin=5)
+    image_list = np.arange(1, 6, dtype=np.float32).reshape(5, 1, 1) * np.ones((5, 2, 3), np.float32)
+    canvas = figures.tiled(image_list, columns=2, margin=5)
     assert canvas.shape == (3 * 2 + 2 * 5, 2 * 3 + 5)
     assert (canvas[7:9, 8:] == 4).all()
     assert (canvas[2:7] == 0).all()
@@ -47,15 +47,15 @@ def test_tiles_are_where_they_belong():
 
 
 def width(file):
-    with Image.open(file) as picture:
-        return picture.size[0]
+    with Image.open(file) as image:
+        return image.size[0]
 
 
 def shown(figure):
     return figure.axes[0].images[0].get_array()
 
 
-def test_the_picture_of_maps_has_sixteen_in_a_row():
+def test_the_image_of_maps_has_sixteen_in_a_row():
     maps = np.zeros((4, 6, 20), np.uint8)
     maps[:, :, 17] = 200
     figure = figures.feature_maps(maps, "conv   4 x 6 x 20")
@@ -82,9 +82,9 @@ def test_dead_patterns_are_crossed_out():
 
 
 def test_activations_of_photos(net, photos, tmp_path):
-    table, pictures = plot.draw_activations(net, photos, tmp_path)
+    table, image_list = plot.draw_activations(net, photos, tmp_path)
     assert list(table) == ["conv1", "conv2", "dense1"]  # what ends in an activation function
-    assert [p.name for p in pictures] == [
+    assert [p.name for p in image_list] == [
         *(f"{n}_activations_{layer}.png" for n in ("first", "second")
           for layer in ("conv1", "pool1", "conv2", "pool2")),
         "sparsity.png",
@@ -104,17 +104,17 @@ def test_activations_from_the_command_line(cnnjax, weights, photos, tmp_path):
         "activations", *model, photos[0], "--layers", "conv*", "--raw", "--out", tmp_path
     )
     assert err == ""
-    head, conv1, conv2, *pictures = out.splitlines()
+    head, conv1, conv2, *image_list = out.splitlines()
     assert head.split() == ["layer", "zeros", "dead", "maps", "dead", "for", "all", "photos"]
     assert (conv1.split()[0], conv2.split()[0]) == ("conv1", "conv2")
     assert all(0 <= float(share) <= 1 for share in conv2.split()[1:])
-    assert [Path(p).name for p in pictures] == [
+    assert [Path(p).name for p in image_list] == [
         "first_activations_conv1.png",
         "first_activations_conv2.png",
         "sparsity.png",
     ]
-    for picture in pictures:
-        assert width(picture) > 300
+    for image in image_list:
+        assert width(image) > 300
     _, err = cnnjax("activations", *model, photos[0], "--layers", "conv3", status=1)
     assert err.startswith("error: layers='conv3' names no layer. Did you mean 'conv")
     _, err = cnnjax("activations", *model, photos[0], "--layers", "dense*", "logits", status=1)
@@ -150,9 +150,9 @@ def test_filters_of_a_saved_model_stand_beside_it_and_dead_ones_are_named(cnnjax
 
 
 def test_classes_are_drawn_with_the_probability_that_the_model_gives_them(net, tmp_path):
-    found, picture = plot.draw_classes(net, [3, 1, 7, 0, 9], tmp_path, steps=2)
-    assert picture.name == "classes_fourier.png"
-    with np.load(picture.with_suffix(".npz")) as stored:
+    found, image = plot.draw_classes(net, [3, 1, 7, 0, 9], tmp_path, steps=2)
+    assert image.name == "classes_fourier.png"
+    with np.load(image.with_suffix(".npz")) as stored:
         np.testing.assert_array_equal(stored["patterns"], found.images)
         assert stored["classes"].tolist() == [3, 1, 7, 0, 9]
         probs = cj.predict(net, 255 * found.images)

@@ -13,7 +13,7 @@ import cnnjax as cj
 from cnnjax import cli, plot
 from cnnjax.data import resize_image
 from cnnjax.plot.method_grid import drawn, placed, unique
-from cnnjax.plot.overlays import line_panels, overlay, picture_table
+from cnnjax.plot.overlays import image_table, line_panels, overlay
 
 RNG = np.random.default_rng(0)
 NAMES = ("circle", "line", "square")
@@ -88,9 +88,9 @@ def test_fine_maps_are_drawn_in_grey_and_others_over_the_photo():
     np.testing.assert_array_equal(drawn("occlusion", pixels, heat), overlay(pixels, heat))
 
 
-def test_tables_of_pictures_and_panels_of_lines():
-    picture = np.zeros((4, 6, 3), np.uint8)
-    figure = picture_table([[picture, picture[..., 0] / 255]] * 2, ["a", "b"], ["x", "y"])
+def test_tables_of_images_and_panels_of_lines():
+    image = np.zeros((4, 6, 3), np.uint8)
+    figure = image_table([[image, image[..., 0] / 255]] * 2, ["a", "b"], ["x", "y"])
     assert [axes.get_title() for axes in figure.axes] == ["a", "b", "", ""]
     assert [axes.get_ylabel() for axes in figure.axes] == ["x", "", "y", ""]
     figure = line_panels(
@@ -139,8 +139,8 @@ def test_one_logit_is_drawn_for_both_classes(files, tmp_path):
 
 def test_the_panel_and_its_sanity(model, files, tmp_path):
     methods = ["grad_cam", "saliency"]
-    pictures, maps = plot.draw_methods(model, files, tmp_path, methods=methods)
-    assert [path.name for path in pictures] == ["methods.png"]
+    images, maps = plot.draw_methods(model, files, tmp_path, methods=methods)
+    assert [path.name for path in images] == ["methods.png"]
     assert list(maps) == methods
     assert maps["saliency"].shape == (2, 24, 24)
     more, text = plot.draw_sanity(model, files, tmp_path, maps, groups=2)

@@ -16,7 +16,7 @@ HISTORY = {"epoch": [1, 2, 3], "loss": [3.0, 2.0, 1.0], "accuracy": [0.2, 0.5, 0
 VALIDATED = {**HISTORY, "val_loss": [3.0, 2.5, 2.6], "val_accuracy": [0.1, 0.4, 0.6]}
 
 
-def picture(figure: Figure) -> np.ndarray:
+def one_image(figure: Figure) -> np.ndarray:
     file = io.BytesIO()
     figure.savefig(file)
     return np.asarray(Image.open(file).convert("RGB"))
@@ -73,7 +73,7 @@ def test_smoothing_leaves_the_dots_raw_and_says_so() -> None:
 
 def test_a_single_epoch_can_be_drawn() -> None:
     figure = figures.curves({"epoch": [1], "loss": [1.0], "accuracy": [0.5]})
-    assert picture(figure).std() > 0
+    assert one_image(figure).std() > 0
 
 
 def test_a_confusion_matrix_has_names_counts_and_shares() -> None:
@@ -89,8 +89,8 @@ def test_a_confusion_matrix_has_names_counts_and_shares() -> None:
 
 def test_names_of_classes_and_titles_are_no_formulas() -> None:
     names = ("$x_{$", "under $10$")
-    picture(figures.confusion_matrix(np.eye(2, dtype=int), names))
-    picture(figures.image_grid(np.zeros((2, 4, 4, 1), np.uint8), names))
+    one_image(figures.confusion_matrix(np.eye(2, dtype=int), names))
+    one_image(figures.image_grid(np.zeros((2, 4, 4, 1), np.uint8), names))
 
 
 def test_a_class_without_examples_is_no_division_by_zero() -> None:

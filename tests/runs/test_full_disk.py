@@ -39,7 +39,7 @@ def model() -> cj.Model:
     return cj.create_model("mlp", input_shape=(10, 10, 1), num_classes=3, units=(100,))
 
 
-def picture() -> Figure:
+def image() -> Figure:
     """Whose file has more than 4096 bytes."""
     figure = Figure(figsize=(3, 3))
     noise = np.random.default_rng(0).random((99, 99))
@@ -52,8 +52,8 @@ WRITERS: dict[str, Callable[[cj.Model, Path], object]] = {
     "export.safetensors": cj.export_weights,
     "export.npz": cj.export_weights,
     "saved": cj.save,
-    "figure.png": lambda model, path: figures.save(picture(), path),
-    "gallery.png": lambda model, path: plot.save_picture(path.parent, path.stem, picture()),
+    "figure.png": lambda model, path: figures.save(image(), path),
+    "gallery.png": lambda model, path: plot.save_image(path.parent, path.stem, image()),
     "text.json": lambda model, path: storage.write_text(path, "a" * 5000),
 }
 

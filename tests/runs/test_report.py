@@ -28,7 +28,7 @@ Arrays = tuple[np.ndarray, np.ndarray]
 
 
 class Page(HTMLParser):
-    """The parts of a page: its text, headings, pictures and whatever it loads from elsewhere."""
+    """The parts of a page: its text, headings, images and whatever it loads from elsewhere."""
 
     def __init__(self, text: str):
         super().__init__()
@@ -110,7 +110,7 @@ def test_the_page_loads_nothing_from_elsewhere(run: Path) -> None:
         assert outside not in text
 
 
-def test_the_pictures_are_those_of_the_figures(run: Path) -> None:
+def test_the_images_are_those_of_the_figures(run: Path) -> None:
     (run / "figures").mkdir()
     Image.new("RGB", (7, 5), "red").save(run / "figures" / "confusion_matrix.png")
     page = Page(write_report(run).read_text(encoding="utf-8"))
@@ -197,7 +197,7 @@ def test_percent() -> None:
     ]
 
 
-def test_the_pictures_of_an_augmentation_show_what_is_mixed_at_their_own_scale(
+def test_the_images_of_an_augmentation_show_what_is_mixed_at_their_own_scale(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn: list[np.ndarray] = []
@@ -214,5 +214,5 @@ def test_the_pictures_of_an_augmentation_show_what_is_mixed_at_their_own_scale(
     draw_augmentation(train, config, tmp_path)
     assert (tmp_path / "augmentation.png").is_file()
     (copies,) = drawn
-    assert np.isin(np.round(copies), grey).all()  # of one picture or of its partner
+    assert np.isin(np.round(copies), grey).all()  # of one image or of its partner
     assert max(len(np.unique(np.round(copy))) for row in copies for copy in row) == 2

@@ -27,11 +27,11 @@ def run(tmp_path) -> Path:
     return directory
 
 
-def test_a_picture_carries_its_caption(tmp_path):
+def test_a_image_carries_its_caption(tmp_path):
     figure = figures.feature_maps(np.zeros((4, 4, 2), np.uint8))
     for text in ("maps of é → ü", ""):
-        with Image.open(plot.save_picture(tmp_path, "maps", figure, caption=text)) as picture:
-            assert picture.info.get("Description", "") == text
+        with Image.open(plot.save_image(tmp_path, "maps", figure, caption=text)) as image:
+            assert image.info.get("Description", "") == text
 
 
 def test_the_report_shows_what_the_verbs_drew(run, tmp_path, capsys, monkeypatch):

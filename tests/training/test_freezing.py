@@ -43,7 +43,7 @@ FROZEN = layers_before(model(), "conv_dw_13")
 
 
 @functools.cache
-def pictures() -> Arrays:
+def image_list() -> Arrays:
     images = np.random.default_rng(0).integers(0, 256, (16, 32, 32, 3), dtype=np.uint8)
     labels = np.arange(16, dtype=np.int32) % 2
     images[labels == 1, :16] //= 3
@@ -51,14 +51,14 @@ def pictures() -> Arrays:
 
 
 def batch(count: int = 8) -> dict[str, np.ndarray]:
-    images, labels = pictures()
+    images, labels = image_list()
     return {"image": images[:count], "label": labels[:count]}
 
 
 def fit(directory: Path | None = None, **changes: Any) -> cj.Run:
     settings = {"epochs": 2, "batch_size": 8, "frozen": FROZEN, "monitor": None, **changes}
     config = cj.TrainingConfig(**settings)
-    return cj.fit(model(), pictures(), config, directory=directory, verbose=False)
+    return cj.fit(model(), image_list(), config, directory=directory, verbose=False)
 
 
 def moved(run: cj.Run) -> set[str]:

@@ -125,7 +125,7 @@ def test_floating_pixels(tmp_path: Path) -> None:
     np.testing.assert_allclose(found.images, expected(data, "pool2"), rtol=1e-5)
 
 
-def test_pictures_in_files_are_decoded_batch_by_batch(
+def test_images_in_files_are_decoded_batch_by_batch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for i, image in enumerate(pixels(7)):

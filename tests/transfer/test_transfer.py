@@ -60,7 +60,7 @@ def lively(model: Model) -> Model:
     return model.replace(variables=trees.map_flat(louder, model.variables))
 
 
-def pictures(count: int = 8, size: int = 32) -> tuple[np.ndarray, np.ndarray]:
+def image_list(count: int = 8, size: int = 32) -> tuple[np.ndarray, np.ndarray]:
     images = np.random.default_rng(0).integers(0, 256, (count, size, size, 3), dtype=np.uint8)
     labels = np.arange(count, dtype=np.int32) % 2
     images[labels == 1, : size // 2] //= 2
@@ -129,7 +129,7 @@ def test_logits_of_a_classifier_are_those_worked_out_on_the_features() -> None:
     model = lively(small(**HEAD))
     base = lively(small(pooling="avg"))
     assert_same_base(model, base)
-    x = model.spec.preprocess(pictures()[0])
+    x = model.spec.preprocess(image_list()[0])
     h = base(x)
     assert float(jnp.abs(h).max()) > 0.1
     for layer in ("dense1", "dense2"):
@@ -144,7 +144,7 @@ def test_dropout_of_a_classifier_acts_in_training_only() -> None:
     without = model.replace(
         module=build("mobilenet", **{**SMALL, **HEAD, "classifier_dropout": 0.0})[0]
     )
-    x = model.spec.preprocess(pictures()[0])
+    x = model.spec.preprocess(image_list()[0])
     np.testing.assert_array_equal(model(x), without(x))
     apply = jax.jit(model.functions(("conv*",)).apply_train)
     first, again, other = (
@@ -214,11 +214,11 @@ def test_saved_and_loaded_by_the_spec_alone(tmp_path: Path) -> None:
     assert same(loaded.variables, model.variables)
     assert same(from_spec(read_spec(tmp_path / "model"), seed=5).variables, model.variables)
     assert cj.summary(loaded) == cj.summary(model)
-    assert cj.predict(loaded, pictures()[0]).shape == (8, 3)
+    assert cj.predict(loaded, image_list()[0]).shape == (8, 3)
 
 
 def test_a_run_is_loaded_and_reproduced(tmp_path: Path) -> None:
-    images, labels = pictures(12)
+    images, labels = image_list(12)
     np.savez(tmp_path / "data.npz", images=images, labels=labels)
     data = cj.data.load(tmp_path / "data.npz", validation=0.25)
     model = small(**HEAD)
@@ -291,7 +291,7 @@ def test_without_a_pooling_of_its_own_a_head_has_the_models() -> None:
     assert published == {**dict.fromkeys(FAMILIES, "avg"), "vgg16": None, "vgg19": None}
 
 
-def test_what_a_model_knows_of_pictures_stays() -> None:
+def test_what_a_model_knows_of_images_stays() -> None:
     base = small()
     spec = dataclasses.replace(base.spec, resize="pad", interpolation="nearest", weights="file.h5")
     kept = replace_head(base.replace(spec=spec), Head(2)).spec
@@ -516,7 +516,7 @@ def test_a_step_of_every_family_trains_the_head_and_nothing_else(name: str) -> N
     state = TrainState.create(model, optax.sgd(0.1), frozen=frozen)
     trained = {path[0].key for path, _ in jax.tree_util.tree_leaves_with_path(state.trained)}
     assert trained == set(model.spec.head)
-    images, labels = pictures(4, BUILDERS[name].min_size)
+    images, labels = image_list(4, BUILDERS[name].min_size)
     config = cj.TrainingConfig(epochs=1, batch_size=4, frozen=frozen)
     run = cj.fit(model, (images, labels), config, verbose=False)
     assert_same_base(run.model, base)
@@ -527,7 +527,7 @@ def test_a_step_of_every_family_trains_the_head_and_nothing_else(name: str) -> N
 @pytest.mark.slow
 def test_two_stages_then_a_block_is_freed() -> None:
     """Five steps: a head on a trained base, base frozen, head trained, a block freed, both."""
-    images, labels = pictures(16)
+    images, labels = image_list(16)
     base = lively(small(pooling="avg"))
     model = replace_head(base, Head(1, units=(8,), label_names=("cat", "dog")))
     config = cj.TrainingConfig(epochs=2, batch_size=8, frozen=base_layers(model))

@@ -1,4 +1,4 @@
-"""CAPTCHAs: pictures of a few distorted symbols, drawn by Pillow or by the package `captcha`."""
+"""CAPTCHAs: images of a few distorted symbols, drawn by Pillow or by the package `captcha`."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ SYMBOLS = string.digits + string.ascii_uppercase
 RENDERERS = ("pillow", "captcha")
 
 _KNOWN = frozenset(string.digits + string.ascii_letters)
-_SMALLEST = (16, 8)  # height of a picture, width of a symbol's share of it
+_SMALLEST = (16, 8)  # height of an image, width of a symbol's share of it
 _CACHE_FORMAT = 1
 
 
 @dataclass(frozen=True)
 class CaptchaRendering:
-    """How a text becomes a picture.
+    """How a text becomes an image.
 
     Args:
         renderer: "pillow": symbols turned (up to 25 degrees), scaled, sheared and shifted one by
             one, the whole bent by waves, crossed by lines, with dots and grain, dark levels on
             light ones, in Pillow's own font Aileron, in which 0 and O, 1 and I differ; "captcha":
             the package of that name (`pip install captcha`) with its font Droid Sans Mono.
-        length: symbols in a picture, >= 1.
+        length: symbols in an image, >= 1.
         symbols: what a text is made of: different letters and digits of ASCII.
-        size: (height, width) of a picture: at least 16 high and 8 wide a symbol.
+        size: (height, width) of an image: at least 16 high and 8 wide a symbol.
         channels: 1 for grey, 3 for RGB.
 
     Raises:
@@ -81,7 +81,7 @@ class CaptchaRendering:
             captcha_package()
 
     def __call__(self, text: str, key: str) -> np.ndarray:
-        """A picture of a text; a pure function of text, key and settings.
+        """An image of a text; a pure function of text, key and settings.
 
         Args:
             text: `length` of the symbols.
@@ -121,11 +121,11 @@ def load_captchas(
     progress: Callable[[str], None] | None = None,
     **settings: Any,
 ) -> Splits:
-    """Pictures of random texts, drawn once into a memory-mapped cache.
+    """Images of random texts, drawn once into a memory-mapped cache.
 
     Args:
-        train, test, validation: number of pictures of each part; train >= 1, the others >= 0.
-        seed: of texts and pictures; no two pictures share a key, so those of the test are new.
+        train, test, validation: number of images of each part; train >= 1, the others >= 0.
+        seed: of texts and images; no two images share a key, so those of the test are new.
         rendering: how they are drawn; None takes the further settings, those of
             `CaptchaRendering`, which are refused beside a rendering.
         progress: told in a sentence before something takes long.

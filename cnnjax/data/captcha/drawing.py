@@ -23,7 +23,7 @@ Level: TypeAlias = int | tuple[int, ...]
 # Of the package `captcha`: its font sizes for its own height.
 _FONT_SIZES, _FONT_HEIGHT = (42, 50, 56), 60
 
-_BENDS = (8, 2)  # columns and rows of the mesh that bends a picture
+_BENDS = (8, 2)  # columns and rows of the mesh that bends an image
 
 
 class Draws:
@@ -73,16 +73,16 @@ def draw_with_pillow(text: str, size: tuple[int, int], channels: int, draws: Dra
 
     height, width = size
     ground = _level(draws, channels, 170, 255)
-    picture = Image.new("L" if channels == 1 else "RGB", (width, height), ground)
+    image = Image.new("L" if channels == 1 else "RGB", (width, height), ground)
     share = width / len(text)
     side = round(1.3 * min(height, 1.3 * share))
     for place, symbol in enumerate(text):
         mask = _distorted(symbol, min(0.62 * height, 0.95 * share), side, draws)
         x = (place + 0.5 + draws.between(-0.12, 0.12)) * share - side / 2
         y = height * (0.5 + draws.between(-0.1, 0.1)) - side / 2
-        picture.paste(_level(draws, channels, 0, 90), (round(x), round(y)), mask)
-    picture = _bent(picture, ground, draws)
-    pen = ImageDraw.Draw(picture)
+        image.paste(_level(draws, channels, 0, 90), (round(x), round(y)), mask)
+    image = _bent(image, ground, draws)
+    pen = ImageDraw.Draw(image)
     for _ in range(draws.whole(1, 3)):
         line = _curve(width, height, draws)
         pen.line(line, fill=_level(draws, channels, 0, 150), width=draws.whole(1, 2))
@@ -90,7 +90,7 @@ def draw_with_pillow(text: str, size: tuple[int, int], channels: int, draws: Dra
         x, y = draws.whole(0, width - 1), draws.whole(0, height - 1)
         extent = draws.whole(0, 1)
         pen.rectangle((x, y, x + extent, y + extent), fill=_level(draws, channels, 0, 255))
-    pixels = np.asarray(picture).astype(np.int16).reshape(height, width, channels)
+    pixels = np.asarray(image).astype(np.int16).reshape(height, width, channels)
     grain = draws.grain(pixels.size).reshape(pixels.shape) * draws.whole(0, 24)
     return np.clip(pixels + (grain >> 7), 0, 255).astype(np.uint8)
 
@@ -143,11 +143,11 @@ def _font(size: int) -> Any:
     return ImageFont.load_default(size)
 
 
-def _bent(picture: Image, ground: Level, draws: Draws) -> Image:
-    """The picture along two waves, one that lifts columns and one that shifts rows."""
+def _bent(image: Image, ground: Level, draws: Draws) -> Image:
+    """The image along two waves, one that lifts columns and one that shifts rows."""
     from PIL import Image
 
-    width, height = picture.size
+    width, height = image.size
     lift, shift = draws.between(0, 0.05 * height), draws.between(0, 0.05 * height)
     (a, b), (c, d) = ((draws.between(4, 9), draws.between(0, 2 * math.pi)) for _ in range(2))
 
@@ -165,13 +165,13 @@ def _bent(picture: Image, ground: Level, draws: Draws) -> Image:
             corners = ((left, top), (left, bottom), (right, bottom), (right, top))
             quad = tuple(value for corner in corners for value in source(*corner))
             mesh.append(((left, top, right, bottom), quad))
-    return picture.transform(
-        picture.size, Image.Transform.MESH, mesh, Image.Resampling.BILINEAR, fillcolor=ground
+    return image.transform(
+        image.size, Image.Transform.MESH, mesh, Image.Resampling.BILINEAR, fillcolor=ground
     )
 
 
 def _curve(width: int, height: int, draws: Draws) -> list[tuple[float, float]]:
-    """Points of a parabola from the left part of a picture to its right part."""
+    """Points of a parabola from the left part of an image to its right part."""
     ends = (draws.between(0, 0.3 * width), draws.between(0.7 * width, width))
     first, middle, last = (draws.between(0.1 * height, 0.9 * height) for _ in range(3))
     points = []
@@ -186,8 +186,8 @@ def draw_with_captcha(text: str, size: tuple[int, int], channels: int, draws: Dr
     """A text by the package `captcha`; arguments and result as in `draw_with_pillow`."""
     module, source = captcha_package()
     source.draws = draws
-    picture = _images(module, size).generate_image(text)
-    return np.asarray(picture.convert("L" if channels == 1 else "RGB")).reshape(*size, channels)
+    image = _images(module, size).generate_image(text)
+    return np.asarray(image.convert("L" if channels == 1 else "RGB")).reshape(*size, channels)
 
 
 class _Source(threading.local):

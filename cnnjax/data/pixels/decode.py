@@ -11,7 +11,7 @@ from cnnjax.data.pixels.image_files import opened_image
 from cnnjax.data.pixels.image_modes import pixels_of
 
 if TYPE_CHECKING:
-    from PIL.Image import Image as Picture
+    from PIL.Image import Image as PILImage
     from PIL.Image import Resampling
 
 RESIZE_POLICIES = {
@@ -113,8 +113,8 @@ def _resample(image: np.ndarray, size: tuple[int, int], interpolation: str) -> n
 
     method = Image.Resampling[interpolation.upper()]
     if image.dtype == np.uint8:
-        picture = Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)
-        return np.asarray(_filtered(picture, size, method)).reshape(*size, image.shape[2])
+        pil_image = Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)
+        return np.asarray(_filtered(pil_image, size, method)).reshape(*size, image.shape[2])
     planes = [
         _filtered(Image.fromarray(np.ascontiguousarray(plane, np.float32)), size, method)
         for plane in np.moveaxis(image, 2, 0)
@@ -122,9 +122,9 @@ def _resample(image: np.ndarray, size: tuple[int, int], interpolation: str) -> n
     return np.stack([np.asarray(plane) for plane in planes], axis=-1).astype(image.dtype)
 
 
-def _filtered(picture: Picture, size: tuple[int, int], method: Resampling) -> Picture:
+def _filtered(pil_image: PILImage, size: tuple[int, int], method: Resampling) -> PILImage:
     height, width = size
     # Pillow's first pass is the horizontal one, of all rows. Of a strip that would take gigabytes.
-    if width * picture.height > _MOST_BETWEEN:
-        picture = picture.resize((picture.width, height), method)
-    return picture.resize((width, height), method)
+    if width * pil_image.height > _MOST_BETWEEN:
+        pil_image = pil_image.resize((pil_image.width, height), method)
+    return pil_image.resize((width, height), method)

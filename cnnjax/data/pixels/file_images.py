@@ -20,7 +20,7 @@ from cnnjax.data.pixels.image_files import image_bytes, opened_image, orientatio
 from cnnjax.data.pixels.image_modes import pixels_of
 
 if TYPE_CHECKING:
-    from PIL.Image import Image as Picture
+    from PIL.Image import Image as PILImage
 
 DECODERS = ("pillow", "fast")
 
@@ -43,7 +43,7 @@ class Decoding:
         interpolation: "bilinear", antialiased, or "nearest", the default of Keras'
             `flow_from_directory`.
         decoder: "pillow"; or "fast" for JPEGs through simplejpeg and OpenCV (the extra `fast`),
-            two to three times as fast, whose bilinear filter does not antialias: a picture differs
+            two to three times as fast, whose bilinear filter does not antialias: an image differs
             by up to 10 of 255 in the mean.
 
     Raises:
@@ -108,7 +108,7 @@ class Decoding:
 
 @dataclass(frozen=True, eq=False)
 class FileImages:
-    """Pictures in files as an array uint8 [N, H, W, C] that is decoded where it is indexed.
+    """Images in files as an array uint8 [N, H, W, C] that is decoded where it is indexed.
 
     Args:
         root: the folder that holds them.
@@ -117,7 +117,7 @@ class FileImages:
         decoding: how they are read.
         pixels: uint8 [M, H, W, C], all of them decoded, as a memory-mapped cache; None: they are
             decoded at every access, by as many threads as there are cores.
-        rows: where in `pixels` each picture is; None: in their order.
+        rows: where in `pixels` each image is; None: in their order.
     """
 
     root: Path
@@ -140,7 +140,7 @@ class FileImages:
 
     @property
     def nbytes(self) -> int:
-        """Of all pictures once decoded."""
+        """Of all images once decoded."""
         return int(np.prod(self.shape, dtype=np.int64))
 
     @functools.cached_property
@@ -156,7 +156,7 @@ class FileImages:
         return cache_directory() / "data" / "folders" / self.content_hash[:32]
 
     def __getitem__(self, rows: Any) -> np.ndarray:
-        """The pictures at an index, a slice or an array of indices, decoded."""
+        """The images at an index, a slice or an array of indices, decoded."""
         if self.pixels is not None:
             return np.asarray(self.pixels[rows if self.rows is None else self.rows[rows]])
         chosen = np.arange(len(self))[rows]
@@ -165,7 +165,7 @@ class FileImages:
         return self._decode(chosen.tolist())
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        """All pictures, decoded."""
+        """All images, decoded."""
         return np.asarray(self[:], dtype)
 
     def subset(self, rows: np.ndarray | slice) -> FileImages:
@@ -181,10 +181,10 @@ class FileImages:
     def cached(
         self, budget: int = MEMORY_BUDGET, progress: Callable[[str], None] | None = None
     ) -> FileImages:
-        """The same pictures from a memory-mapped cache, which is made if need be.
+        """The same images from a memory-mapped cache, which is made if need be.
 
         Args:
-            budget: bytes; where all pictures would take more they stay in their files; 0 leaves
+            budget: bytes; where all images would take more they stay in their files; 0 leaves
                 them there without a word.
             progress: told in a sentence before something takes long.
 
@@ -196,7 +196,7 @@ class FileImages:
         if self.nbytes > budget:
             if budget:
                 say(
-                    f"{len(self):,} pictures of {self.root} would take "
+                    f"{len(self):,} images of {self.root} would take "
                     f"{self.nbytes / 2**30:.1f} GiB: more than {budget / 2**30:.1f} GiB, so they "
                     "are decoded batch by batch"
                 )
@@ -205,7 +205,7 @@ class FileImages:
         pixels = open_pixels(folder, self.shape)
         if pixels is None:
             once = "anew, since the cache is damaged" if folder.exists() else "once"
-            say(f"decoding {len(self):,} pictures of {self.root} {once}, into {folder}")
+            say(f"decoding {len(self):,} images of {self.root} {once}, into {folder}")
             pixels = kept_pixels(folder, self.shape, self._batches())
         return replace(self, pixels=pixels, rows=None)
 
@@ -241,10 +241,10 @@ def _check_fast(decoding: Decoding) -> None:
         raise ValueError(
             f"decoder='fast' needs {error.name}, which is not installed: pip install 'cnnjax[fast]'"
         ) from None
-    cv2.setNumThreads(1)  # the pictures are what is done side by side
+    cv2.setNumThreads(1)  # the images are what is done side by side
 
 
-def _fast(header: Picture, encoded: bytes, size: tuple[int, int]) -> np.ndarray | None:
+def _fast(header: PILImage, encoded: bytes, size: tuple[int, int]) -> np.ndarray | None:
     """A plain upright RGB JPEG by the fast libraries; None for any other file."""
     import cv2
     import simplejpeg

@@ -19,7 +19,7 @@ from cnnjax.core.reading import Unreadable, check_regular
 from cnnjax.core.text import plain
 
 if TYPE_CHECKING:
-    from PIL.Image import Image as Picture
+    from PIL.Image import Image as PILImage
 
 # Only these: Pillow hands other formats to other programs, PostScript to Ghostscript. What phones
 # write as MPO is opened as the JPEG that it begins with.
@@ -64,7 +64,7 @@ def image_bytes(path: str | Path) -> bytes:
 
 
 @contextlib.contextmanager
-def opened_image(file: str | Path | bytes | BinaryIO, name: str) -> Iterator[Picture]:
+def opened_image(file: str | Path | bytes | BinaryIO, name: str) -> Iterator[PILImage]:
     """An image whose header is read, and whose pixels may be.
 
     As long as it is open its pixels count among those of all threads, and whatever is raised
@@ -130,7 +130,7 @@ def png_bytes(pixels: np.ndarray, about: Mapping[str, str] | None = None) -> byt
     return encoded.getvalue()
 
 
-def orientation_of(image: Picture) -> int:
+def orientation_of(image: PILImage) -> int:
     """How an image lies by its EXIF, 1 (upright) to 8; 0 where that cannot be read."""
     try:
         orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
@@ -139,7 +139,7 @@ def orientation_of(image: Picture) -> int:
     return int(orientation) if orientation in range(1, 9) else 0
 
 
-def upright(image: Picture) -> Picture:
+def upright(image: PILImage) -> PILImage:
     """An image, decoded and turned as its EXIF says; as it is where that cannot be read."""
     from PIL import Image
 

@@ -18,7 +18,7 @@ import numpy as np
 from cnnjax.data.pixels.image_files import FORMATS, upright
 
 if TYPE_CHECKING:
-    from PIL.Image import Image as Picture
+    from PIL.Image import Image as PILImage
 
 _WHITE_16 = 65535
 _PIXELS_AT_ONCE = 2**22
@@ -41,7 +41,7 @@ _TIFF_TILE = 322, 323
 _TILE_PIXELS = 2**24  # that any tile may have; a larger one only in a larger image
 
 
-def pixels_of(image: Picture, channels: int) -> np.ndarray:
+def pixels_of(image: PILImage, channels: int) -> np.ndarray:
     """The pixels of an opened image.
 
     Args:
@@ -79,13 +79,13 @@ def pixels_of(image: Picture, channels: int) -> np.ndarray:
     return _joined([decoded], lambda parts: convert(parts[0], key, channels))
 
 
-def is_plain(image: Picture) -> bool:
+def is_plain(image: PILImage) -> bool:
     """Whether an opened image is opaque grey or RGB of 8 bits, which need no conversion."""
     opaque = image.mode in ("L", "RGB") and "transparency" not in image.info
     return opaque and _raw_mode(image) not in _RAW_16
 
 
-def _raw_mode(image: Picture) -> str:
+def _raw_mode(image: PILImage) -> str:
     """How the file of an opened image has its samples; "" where that is said nowhere."""
     tiles = getattr(image, "tile", None)
     if not tiles:
@@ -97,11 +97,11 @@ def _raw_mode(image: Picture) -> str:
     return raw if isinstance(raw, str) else ""
 
 
-def _tiff_tag(image: Picture, tag: int, default: Any) -> Any:
+def _tiff_tag(image: PILImage, tag: int, default: Any) -> Any:
     return image.tag_v2.get(tag, default) if image.format == "TIFF" else default  # type: ignore[attr-defined]
 
 
-def _check_tiff(image: Picture) -> None:
+def _check_tiff(image: PILImage) -> None:
     """What Pillow reads as something else than what it is, or at any price.
 
     Raises:
@@ -118,7 +118,7 @@ def _check_tiff(image: Picture) -> None:
         raise ValueError(f"its tiles of {width:,} x {height:,} pixels are larger than the image")
 
 
-def _key(image: Picture, raw: str) -> Any:
+def _key(image: PILImage, raw: str) -> Any:
     """The colour that is transparent, as the decoded samples have it; None: there is none."""
     key = image.info.get("transparency")
     if isinstance(key, int) and image.mode == "L":
@@ -127,7 +127,7 @@ def _key(image: Picture, raw: str) -> Any:
     return tuple(part & 255 for part in key) if isinstance(key, tuple) else key
 
 
-def _joined(images: list[Picture], convert: Callable[[list[Picture]], np.ndarray]) -> np.ndarray:
+def _joined(images: list[PILImage], convert: Callable[[list[PILImage]], np.ndarray]) -> np.ndarray:
     """Images of one size, converted some rows at a time: what lies between takes little memory."""
     width, height = images[0].size
     rows = max(_PIXELS_AT_ONCE // width, 1)
@@ -148,18 +148,18 @@ def _joined(images: list[Picture], convert: Callable[[list[Picture]], np.ndarray
 # 8 bits: (rows of the image, its transparent colour, channels) -> uint8 [h, W, channels]
 
 
-def _opaque(image: Picture, key: Any, channels: int) -> np.ndarray:
+def _opaque(image: PILImage, key: Any, channels: int) -> np.ndarray:
     mode = "L" if channels == 1 else "RGB"
     pixels = np.asarray(image if image.mode == mode else image.convert(mode))
     return pixels[..., None] if channels == 1 else pixels
 
 
-def _by_rgb(image: Picture, key: Any, channels: int) -> np.ndarray:
+def _by_rgb(image: PILImage, key: Any, channels: int) -> np.ndarray:
     """What Pillow does not bring to grey directly."""
     return _opaque(image.convert("RGB"), key, channels)
 
 
-def _with_key(image: Picture, key: Any, channels: int) -> np.ndarray:
+def _with_key(image: PILImage, key: Any, channels: int) -> np.ndarray:
     """What has one colour that is transparent, or none."""
     if key is None:
         return _opaque(image, key, channels)
@@ -169,11 +169,11 @@ def _with_key(image: Picture, key: Any, channels: int) -> np.ndarray:
     return pixels
 
 
-def _palette(image: Picture, key: Any, channels: int) -> np.ndarray:
+def _palette(image: PILImage, key: Any, channels: int) -> np.ndarray:
     return (_with_alpha if image.has_transparency_data else _opaque)(image, key, channels)
 
 
-def _with_alpha(image: Picture, key: Any, channels: int) -> np.ndarray:
+def _with_alpha(image: PILImage, key: Any, channels: int) -> np.ndarray:
     from PIL import Image
 
     image = image.convert("RGBA")
@@ -181,7 +181,7 @@ def _with_alpha(image: Picture, key: Any, channels: int) -> np.ndarray:
     return _opaque(Image.alpha_composite(white, image), None, channels)
 
 
-def _multiplied(image: Picture, key: Any, channels: int) -> np.ndarray:
+def _multiplied(image: PILImage, key: Any, channels: int) -> np.ndarray:
     """What holds its colours multiplied by alpha: white shines through the rest."""
     from PIL import Image
 
@@ -193,7 +193,7 @@ def _multiplied(image: Picture, key: Any, channels: int) -> np.ndarray:
     return _opaque(Image.fromarray(pixels), None, channels)
 
 
-_MODES: dict[str, Callable[[Picture, Any, int], np.ndarray]] = {
+_MODES: dict[str, Callable[[PILImage, Any, int], np.ndarray]] = {
     "1": _with_key,
     "L": _with_key,
     "RGB": _with_key,
@@ -214,7 +214,7 @@ _MODES: dict[str, Callable[[Picture, Any, int], np.ndarray]] = {
 # 16 bits
 
 
-def _grey_16(image: Picture, key: Any, white: int, inverted: bool, channels: int) -> np.ndarray:
+def _grey_16(image: PILImage, key: Any, white: int, inverted: bool, channels: int) -> np.ndarray:
     values = np.asarray(image).astype(np.uint16)  # of the machine's byte order
     shown = _WHITE_16 - values if inverted else values
     if white != _WHITE_16:
@@ -225,7 +225,7 @@ def _grey_16(image: Picture, key: Any, white: int, inverted: bool, channels: int
     return np.repeat(grey[..., None], channels, axis=-1)
 
 
-def _halves(image: Picture, raw: str) -> list[Picture]:
+def _halves(image: PILImage, raw: str) -> list[PILImage]:
     """Images of the high and of the low bytes: Pillow reads the high ones only of such files.
 
     A little-endian number read as a big-endian one shows its other half. Of grey with alpha both
@@ -245,7 +245,7 @@ def _halves(image: Picture, raw: str) -> list[Picture]:
     ]
 
 
-def _read_as(image: Picture, raw: str) -> Picture:
+def _read_as(image: PILImage, raw: str) -> PILImage:
     """An image that is not decoded yet, to be decoded by another raw mode."""
 
     def changed(tile: Any) -> Any:
@@ -258,7 +258,7 @@ def _read_as(image: Picture, raw: str) -> Picture:
     return image
 
 
-def _colours_16(parts: list[Picture], key: Any, bands: str, channels: int) -> np.ndarray:
+def _colours_16(parts: list[PILImage], key: Any, bands: str, channels: int) -> np.ndarray:
     from PIL import Image
 
     halves = [np.asarray(part) for part in parts]

@@ -50,7 +50,7 @@ class Recipe:
 
 RECIPES = {
     "mnist": Recipe("handwritten digits, 28x28 grey, 10 classes", 70_000, raw.mnist),
-    "fashion_mnist": Recipe("pictures of clothes, 28x28 grey, 10 classes", 70_000, raw.mnist),
+    "fashion_mnist": Recipe("images of clothes, 28x28 grey, 10 classes", 70_000, raw.mnist),
     "cifar10": Recipe("photos, 32x32 colour, 10 classes", 60_000, raw.cifar10),
     "cifar100": Recipe("photos, 32x32 colour, 100 classes", 60_000, raw.cifar100),
     "imdb_reviews": Recipe(

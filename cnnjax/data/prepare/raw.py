@@ -26,7 +26,7 @@ from cnnjax.data.readers.idx import read_idx
 Example = tuple[int | str, dict[str, Any]]  # key, features
 
 _DIGITS = 10  # classes of MNIST
-_SIDE = 32  # of CIFAR's pictures
+_SIDE = 32  # of CIFAR's images
 _LARGEST_MEMBER = 1 << 28  # bytes; CIFAR-100's training file has 154 million
 
 _REVIEW = re.compile(r"aclImdb/(train|test)/(neg|pos|unsup)/\d+_\d+\.txt")
@@ -104,7 +104,7 @@ def _cifar(
     parts: Mapping[str, list[str]],
     labels: Mapping[str, tuple[str, int]],
 ) -> Contents:
-    """Records of one byte for each label and 3072 for a picture, channel by channel."""
+    """Records of one byte for each label and 3072 for an image, channel by channel."""
     meta = _members(archive, [f"{folder}/{file}" for file, _ in labels.values()])
     names = {}
     for label, (file, count) in labels.items():
@@ -126,7 +126,7 @@ def _cifar(
                     f"{archive}: {member} has {len(content)} bytes, no multiple of {length}"
                 )
             for record in np.frombuffer(content, np.uint8).reshape(-1, length):
-                picture = record[len(labels) :].reshape(3, _SIDE, _SIDE).transpose(1, 2, 0)
+                pixels = record[len(labels) :].reshape(3, _SIDE, _SIDE).transpose(1, 2, 0)
                 numbers = dict(zip(labels, map(int, record), strict=False))
                 for label, number in numbers.items():
                     if number >= len(names[label]):
@@ -134,7 +134,10 @@ def _cifar(
                             f"{archive}: {member} has the {label} {number}; there are "
                             f"{len(names[label])} names"
                         )
-                yield index, {"id": f"{split}_{index:05d}", "image": png_bytes(picture), **numbers}
+                yield (
+                    index,
+                    {"id": f"{split}_{index:05d}", "image": png_bytes(pixels), **numbers},
+                )
                 index += 1
 
     return Contents({split: partial(read, split) for split in parts}, names)
@@ -183,12 +186,12 @@ def cats_vs_dogs(files: Mapping[str, Path]) -> Contents:
                         continue
                     name = member.filename.replace("\\", "/")
                     check_size(archive, name, member.file_size)
-                    picture = _jpeg(opened.read(member))
-                    if picture is None:
+                    encoded = _jpeg(opened.read(member))
+                    if encoded is None:
                         skipped.append(name)
                         continue
                     label = match[1].lower()
-                    yield name, {"image": picture, "image/filename": name, "label": label}
+                    yield name, {"image": encoded, "image/filename": name, "label": label}
         except DAMAGED_ZIP as error:
             raise ValueError(f"{archive} is damaged: {error}") from None
         if skipped:

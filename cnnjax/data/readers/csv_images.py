@@ -1,4 +1,4 @@
-"""CSV files that name pictures and their labels."""
+"""CSV files that name images and their labels."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ def scan_table(
     progress: Callable[[str], None] | None = None,
     tick: Callable[[int, int], None] | None = None,
 ) -> Scan:
-    """Find the pictures that a CSV file names, and the files that are no good.
+    """Find the images that a CSV file names, and the files that are no good.
 
     Args:
-        table: with a header; in every row the path of a picture, absolute or below the table's
+        table: with a header; in every row the path of an image, absolute or below the table's
             folder, and its class; perhaps, in a column split or part, "train", "validation" or
             "test".
         class_names: the classes to use, in the order of their labels, two at least; None takes all,
@@ -45,15 +45,15 @@ def scan_table(
         tick: told how many files have been read, and of how many, after each.
 
     Returns:
-        A Scan, its pictures in the order of the rows. Every file was read and decoded once; the
-        result is kept as that of `scan_folder` is. Rows may repeat a picture; of one that several
+        A Scan, its images in the order of the rows. Every file was read and decoded once; the
+        result is kept as that of `scan_folder` is. Rows may repeat an image; of one that several
         parts or classes have all but those of the first are set aside, the test part first.
 
     Raises:
         DataNotFound: if there is no such table, or a file that it names is missing.
         ValueError: for a column that is missing or there twice, a row that is cut off or too long,
             a label that is missing or one number with another one (`labelled_rows`), a part or
-            class that is unknown, a single class, one without a picture to train on, or class_names
+            class that is unknown, a single class, one without an image to train on, or class_names
             that are no list.
     """
     class_names = checked_names(class_names)
@@ -79,7 +79,7 @@ def scan_table(
         table=table, progress=progress, tick=tick,
     )  # fmt: skip
     if empty := scan.lacking("train"):
-        raise ValueError(f"{table}: train has no picture of the class {listed(empty)}")
+        raise ValueError(f"{table}: train has no image of the class {listed(empty)}")
     return scan
 
 

@@ -22,7 +22,7 @@ def scan_folder(
     progress: Callable[[str], None] | None = None,
     tick: Callable[[int, int], None] | None = None,
 ) -> Scan:
-    """Find the pictures of a folder, and the files that are no good.
+    """Find the images of a folder, and the files that are no good.
 
     Args:
         folder: holds a folder per class, or train/, validation/ (valid/, val/, dev/) and test/
@@ -37,13 +37,13 @@ def scan_folder(
         tick: told how many files have been read, and of how many, after each.
 
     Returns:
-        A Scan. Every file was read and decoded once, one picture at a time; the result is kept, and
+        A Scan. Every file was read and decoded once, one image at a time; the result is kept, and
         used again as long as no file's name, size or time changes. Of files with one content one is
-        kept; pictures in no class folder, folders beside train/, links to folders within class
+        kept; images in no class folder, folders beside train/, links to folders within class
         folders, and what is no regular file are set aside.
 
     Raises:
-        DataNotFound: if there is no such folder, or no class folder with pictures in it.
+        DataNotFound: if there is no such folder, or no class folder with images in it.
         OSError: for a folder that cannot be read.
         ValueError: for an unknown class name, a single or an empty class, one that only some parts
             have, parts that are ambiguous, folders that hold the same folders and are parts by no
@@ -63,7 +63,7 @@ def scan_folder(
     scan = examine(root, names, parts, candidates, progress=progress, tick=tick)
     for part in parts:
         if empty := scan.lacking(part):
-            raise ValueError(f"{root}: {part} has no picture of the class {listed(empty)}")
+            raise ValueError(f"{root}: {part} has no image of the class {listed(empty)}")
     return replace(scan, set_aside=(*scan.set_aside, *outside(root, layout, SUFFIXES)))
 
 

@@ -1,4 +1,4 @@
-"""Picture files with labels: which are good, which are set aside, remembered until one changes."""
+"""Image files with labels: which are good, which are set aside, remembered until one changes."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ SUFFIXES = (
 _ADDRESS = re.compile(" ?<_io.BytesIO[^>]*>")
 _SCAN_FORMAT = 3
 _READ_AHEAD = 256
-_MOST_BYTES = 1 << 30  # of a picture file, and of the outcomes of a scan
+_MOST_BYTES = 1 << 30  # of an image file, and of the outcomes of a scan
 _SHOWN = 10
 _LONGEST = 4096  # letters of a line: folders have long paths
 
 
 class Candidate(NamedTuple):
-    """A file that may be a picture: its part, its class (a position among the names), its path."""
+    """A file that may be an image: its part, its class (a position among the names), its path."""
 
     part: str
     label: int
@@ -49,7 +49,7 @@ class Candidate(NamedTuple):
 
 @dataclass(frozen=True)
 class Part:
-    """The good pictures of one part of a folder.
+    """The good images of one part of a folder.
 
     Args:
         files: paths below the scan's root, in the order they were found: of folders class by class,
@@ -73,7 +73,7 @@ class Scan:
         parts: "train" and, if there are such, "validation" and "test".
         set_aside: (path below the folder, what is wrong with it); one that ends in "/" is a folder,
             of which no file is read.
-        table: the CSV file that names the pictures; None: the folders they lie in do.
+        table: the CSV file that names the images; None: the folders they lie in do.
     """
 
     root: Path
@@ -93,7 +93,7 @@ class Scan:
         lines = [f"{plain(self.source, _LONGEST)}: {len(names)} classes"]
         for name, part in self.parts.items():
             counts = np.bincount(part.labels, minlength=len(self.class_names))
-            lines.append(f"{name}: {len(part.files):,} pictures")
+            lines.append(f"{name}: {len(part.files):,} images")
             lines += [
                 f"  {label:{width}}  {count:,}" for label, count in zip(names, counts, strict=True)
             ]
@@ -112,14 +112,14 @@ class Scan:
         return [plain(line, _LONGEST) for line in lines]
 
     def lacking(self, part: str) -> list[str]:
-        """The classes that a part has no picture of."""
+        """The classes that a part has no image of."""
         counts = np.bincount(self.parts[part].labels, minlength=len(self.class_names))
         return [name for name, count in zip(self.class_names, counts, strict=True) if not count]
 
     def splits(
         self, decoding: Decoding, memory_budget: int, progress: Callable[[str], None] | None
     ) -> Splits:
-        """The good pictures as data sets.
+        """The good images as data sets.
 
         Args:
             decoding: size and colours.
@@ -163,19 +163,19 @@ def examine(
     Args:
         root: a folder, to which paths are relative where they lie below it.
         names: of the classes.
-        parts: in the order of `candidates`; each needs at least one picture.
+        parts: in the order of `candidates`; each needs at least one image.
         candidates: the files, those of the test part first.
         table: as in `Scan`.
         progress, tick: as in `scan_folder`.
 
     Raises:
-        DataNotFound: for a part without a picture.
+        DataNotFound: for a part without an image.
     """
     memory = _memory_of(root, candidates)
     examined = _recall(memory, len(candidates))
     if examined is None:
         if progress:
-            progress(f"reading {len(candidates):,} files in {root}: which are pictures?")
+            progress(f"reading {len(candidates):,} files in {root}: which are images?")
         examined = []
         with _counted_warnings(progress):
             for outcome in _examine([file for *_, file in candidates]):
@@ -209,7 +209,7 @@ def _counted_warnings(progress: Callable[[str], None] | None) -> Iterator[None]:
 
 
 def _examine(files: Iterable[Path]) -> Iterator[tuple[str, str]]:
-    """(hash of the contents, "") of every good picture, (hash, what is wrong) of the others."""
+    """(hash of the contents, "") of every good image, (hash, what is wrong) of the others."""
     waiting = iter(files)
     # A bounded number at once, so that no more than these are ever in memory.
     while batch := list(islice(waiting, _READ_AHEAD)):
@@ -218,7 +218,7 @@ def _examine(files: Iterable[Path]) -> Iterator[tuple[str, str]]:
 
 def _examine_one(file: Path) -> tuple[str, str]:
     if file.suffix.lower() not in SUFFIXES:
-        return "", "no picture, by its name"
+        return "", "no image, by its name"
     try:
         state = os.stat(file)
         if not stat.S_ISREG(state.st_mode):  # a pipe, opened, would wait for ever
@@ -245,10 +245,10 @@ def _sorted_out(
     examined: Sequence[tuple[str, str]],
     table: Path | None,
 ) -> Scan:
-    """The good pictures of every part, and the rest.
+    """The good images of every part, and the rest.
 
     Of files with one content the first is kept, those of the test part before those of training:
-    a test on pictures that were trained on would say nothing. A table may repeat a picture on
+    a test on images that were trained on would say nothing. A table may repeat an image on
     purpose, within a part and class.
     """
     seen: dict[str, tuple[str, str, str]] = {}  # hash -> (file, part, class)
@@ -267,7 +267,7 @@ def _sorted_out(
             seen[content] = file, part, names[label]
             good[part].append((file, label, content))
     if empty := [part for part, found in good.items() if not found]:
-        raise DataNotFound(f"{table or root}: no picture was found in the part {empty[0]!r}")
+        raise DataNotFound(f"{table or root}: no image was found in the part {empty[0]!r}")
     ordered = {part: good[part] for part in ("train", "validation", "test") if part in good}
     return Scan(
         root,

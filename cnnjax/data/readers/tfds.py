@@ -149,7 +149,7 @@ def has_features(version: Path, *wanted: str) -> bool:
 
 
 def any_size(version: Path) -> bool:
-    """Whether the pictures of a data set may have any size, by its description."""
+    """Whether the images of a data set may have any size, by its description."""
     image = _features(version).get("image", {}).get("image", {})
     size = image.get("shape", {}).get("dimensions", ())[:2]
     return len(size) < 2 or any(int(n) < 1 for n in size)

@@ -1,4 +1,4 @@
-"""Pictures of TFDS directories without TensorFlow, decoded once into a memory-mapped cache."""
+"""Images of TFDS directories without TensorFlow, decoded once into a memory-mapped cache."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ _LABELS, _ENCODING = "labels.npy", "encoding.txt"
 
 _LOSSLESS = ("PNG", "GIF", "BMP")
 
-_Decoded = tuple[np.ndarray, np.ndarray, str]  # images, labels, how the pictures were stored
+_Decoded = tuple[np.ndarray, np.ndarray, str]  # images, labels, how the images were stored
 
 
 @dataclass(frozen=True)
-class _Pictures:
+class _Images:
     """A split that is about to be decoded.
 
     Args:
         shape: [N, H, W, C].
-        encoding: format of the first picture.
+        encoding: format of the first image.
         batches: images and labels, in order.
     """
 
@@ -82,7 +82,7 @@ def tfds_split(
         name: of the data set.
         split: "train", "validation" or "test".
         progress: told when decoding starts.
-        decoding: size and colours of pictures; None takes them as they are.
+        decoding: size and colours of images; None takes them as they are.
 
     Returns:
         The data set, memory-mapped; None if there is no such split.
@@ -113,19 +113,19 @@ def tfds_split(
             )
             progress(f"decoding {name} {split} {into}")
         with readable(source):
-            pictures = _decode(source, split, decoding)
+            split_images = _decode(source, split, decoding)
             if writable:
-                _build_cache(cached, pictures)
-            decoded = _open_cache(cached) if writable else pictures.in_memory()
+                _build_cache(cached, split_images)
+            decoded = _open_cache(cached) if writable else split_images.in_memory()
         if decoded is None:
             raise OSError(f"the cache {cached} cannot be read back: is the disk full?")
     images, labels, encoding = decoded
-    # Pictures that lost something on the way are not quite the data set of that name.
+    # Images that lost something on the way are not quite the data set of that name.
     lossy = f", {encoding}" if encoding not in _LOSSLESS else ""
     return Dataset(images, labels, label_names(source), f"{name} {source.name} {split}{lossy}")
 
 
-def _decode(source: Path, split: str, decoding: Decoding | None) -> _Pictures:
+def _decode(source: Path, split: str, decoding: Decoding | None) -> _Images:
     import tensorflow_datasets as tfds
 
     # Bytes, not pixels: TFDS would warn that OpenCV is missing, and Pillow decodes the same pixels.
@@ -152,14 +152,14 @@ def _decode(source: Path, split: str, decoding: Decoding | None) -> _Pictures:
 
     def batches() -> Iterator[tuple[np.ndarray, np.ndarray]]:
         for numbers, read in in_batches(records):
-            # Large pictures are worth several threads, small ones are not.
+            # Large images are worth several threads, small ones are not.
             decode = map if decoding is None else decoders().map
             images = np.empty((len(read), *shape), np.uint8)
             for i, image in enumerate(decode(pixels, numbers, (r["image"] for r in read))):
                 images[i] = image
             yield images, np.array([r["label"] for r in read], np.int32)
 
-    return _Pictures((len(records), *shape), encoding, batches())
+    return _Images((len(records), *shape), encoding, batches())
 
 
 def _encoding(encoded: bytes, name: str) -> str:
@@ -178,11 +178,11 @@ def _pixels(encoded: bytes, name: str) -> np.ndarray:
     return pixels[..., None] if pixels.ndim == 2 else pixels
 
 
-def _build_cache(target: Path, pictures: _Pictures) -> None:
+def _build_cache(target: Path, split_images: _Images) -> None:
     """Complete or absent, also if two build at once; a damaged one is replaced."""
     write_directory(
         target,
-        lambda beside: pictures.write(beside, target.name),
+        lambda beside: split_images.write(beside, target.name),
         lambda there: _open_cache(there) is not None,
     )
 

@@ -202,10 +202,10 @@ def read_text(path: Path) -> str:
 def _columns(path: Path, text_column: str, label_column: str) -> tuple[str, str]:
     """The columns of texts and labels of a CSV file, as its header has them."""
     header = header_of(path)
-    pictures = find_column(header, PATH_COLUMNS)
-    if pictures is not None and find_column(header, [text_column.strip().lower()]) is None:
+    images = find_column(header, PATH_COLUMNS)
+    if images is not None and find_column(header, [text_column.strip().lower()]) is None:
         raise ValueError(
-            f"{path} has no column {text_column!r}, and its column {pictures!r} seems to name "
-            "pictures: cj.data.load reads these; or give text_column"
+            f"{path} has no column {text_column!r}, and its column {images!r} seems to name "
+            "images: cj.data.load reads these; or give text_column"
         )
     return column_of(path, header, text_column), column_of(path, header, label_column)

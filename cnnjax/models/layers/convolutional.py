@@ -81,7 +81,7 @@ class _Reached(Exception):
     """The layer at the cut was reached.
 
     A Linen module's `__call__` cannot be left in the middle otherwise, and the dense layers behind
-    the cut must not be called: their kernels do not fit a larger picture.
+    the cut must not be called: their kernels do not fit a larger image.
     """
 
     def __init__(self, maps: Array):

@@ -1,4 +1,4 @@
-"""A classifier turned into a fully convolutional net: class maps of larger pictures."""
+"""A classifier turned into a fully convolutional net: class maps of larger images."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ def convolutionalize(
 
     A dense layer on the flattened map [h, w, C] is a convolution of the kernel size h x w without
     padding, `K[a, b, c, k] = W[(a w + b) C + c, k]`; dense layers after it are 1x1 convolutions. On
-    a picture of the size of training the result is the classifier's output, on a larger one a map
-    of it, as if the classifier were moved over the picture in steps of the product of its strides,
+    an image of the size of training the result is the classifier's output, on a larger one a map
+    of it, as if the classifier were moved over the image in steps of the product of its strides,
     at the cost of one pass (Sermanet et al. 2014, OverFeat; Long et al. 2015, Fully convolutional
     networks). Where convolutions pad ("same"), pixels near the border of a window see its
     surroundings instead of zeros, so that there the map is not exactly the classifier's output.
@@ -51,14 +51,14 @@ def convolutionalize(
     Args:
         model: whose maps are flattened or pooled globally, and then go through dense layers (also
             dropout and activations), one after the other.
-        input_shape: (H, W, C) of the pictures for the result, not below the model's own; None takes
-            the model's. The result has the same variables for any size: for pictures of several
+        input_shape: (H, W, C) of the images for the result, not below the model's own; None takes
+            the model's. The result has the same variables for any size: for images of several
             sizes convert once for each.
         global_pooling: of a model that pools globally: "drop" leaves the pooling out, so that the
             mean of the class map over space is the logits of an average-pooling classifier (Zhou et
             al. 2016, class activation mapping); this needs a head that is linear. "window" pools
             over windows of the size of training's last map, stride 1, so that the map is the
-            classifier moved over the picture, as with flatten.
+            classifier moved over the image, as with flatten.
 
     Returns:
         A Model whose call returns logits [N, H', W', num_classes]: [N, 1, 1, num_classes] at the
@@ -67,7 +67,7 @@ def convolutionalize(
         variables before the head are shared with `model`.
 
     Raises:
-        ValueError: if the model has no such head (says which layer is in the way), or the pictures
+        ValueError: if the model has no such head (says which layer is in the way), or the images
             are smaller than the model's.
 
     >>> import cnnjax as cj, numpy as np
@@ -113,7 +113,7 @@ def convolutionalize(
 def _checked_shape(model: Model, input_shape: Sequence[int] | None) -> tuple[int, ...]:
     own = model.spec.input_shape
     if len(own) != 3:
-        raise ValueError(f"{model.spec.name} takes no pictures [N, H, W, C]: inputs {list(own)}")
+        raise ValueError(f"{model.spec.name} takes no images [N, H, W, C]: inputs {list(own)}")
     if input_shape is None:
         return own
     shape = tuple(int(n) for n in input_shape)

@@ -15,7 +15,7 @@ class Captcha(linen.Module):
 
     Args:
         num_classes: number of symbols.
-        positions: of symbols in a picture, >= 1.
+        positions: of symbols in an image, >= 1.
         filters: of the convolutions, the first of 5x5 and stride 2, the others of 3x3; a 2x2
             pooling stands between two of them.
         dropout: of the features that the dense layers share, in [0, 1).

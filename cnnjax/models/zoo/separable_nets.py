@@ -37,8 +37,8 @@ _INITIALIZERS = {
 class SeparableConvnet(linen.Module):
     """Six depthwise separable 3x3 convolutions, global average pooling, a dense layer of 32.
 
-    None of them pads, so that the last map of a picture of 32x32, the smallest that fits, is of one
-    pixel and there is nothing left to average; pictures of 64x64 (a last map of 9x9) or more are
+    None of them pads, so that the last map of an image of 32x32, the smallest that fits, is of one
+    pixel and there is nothing left to average; images of 64x64 (a last map of 9x9) or more are
     what the net is made for.
 
     Args:

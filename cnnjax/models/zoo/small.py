@@ -209,7 +209,7 @@ class CatsConvnet(linen.Module):
 
 
 class LayersWalk(linen.Module):
-    """Four 3x3 convolutions of three filters, whose maps are pictures, and a dense layer of 8.
+    """Four 3x3 convolutions of three filters, whose maps are images, and a dense layer of 8.
 
     The activation stands behind the pooling, as a layer of its own, and behind the dense layer too.
 

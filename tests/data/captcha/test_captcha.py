@@ -33,10 +33,10 @@ def renderer(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
-# Pictures
+# Images
 
 
-def test_a_picture_is_a_function_of_text_and_key(renderer: str) -> None:
+def test_a_image_is_a_function_of_text_and_key(renderer: str) -> None:
     draw = CaptchaRendering(renderer)
     first = draw("A7K2", "0 test 1")
     np.testing.assert_array_equal(first, draw("A7K2", "0 test 1"))
@@ -67,9 +67,9 @@ def test_the_package_is_drawn_with_as_it_is(monkeypatch: pytest.MonkeyPatch) -> 
     np.testing.assert_array_equal(ours, np.asarray(theirs.convert("RGB")))
 
 
-def ink(picture: np.ndarray) -> np.ndarray:
+def ink(one_image: np.ndarray) -> np.ndarray:
     """How dark each column is."""
-    return (np.median(picture) - picture[..., 0].astype(float)).clip(30).mean(axis=0) - 30
+    return (np.median(one_image) - one_image[..., 0].astype(float)).clip(30).mean(axis=0) - 30
 
 
 def test_symbols_stand_where_the_text_has_them() -> None:
@@ -100,14 +100,14 @@ def test_symbols_that_are_easily_mistaken_differ_in_pillows_font(pair: str) -> N
 def test_any_size_and_length(kind: str, length: int, height: int, more: int, channels: int) -> None:
     size = (height, 8 * length + more)
     rendering = CaptchaRendering(kind, length, size=size, channels=channels)
-    picture = rendering(random_text(rendering, "0"), "0")
-    assert picture.shape == (*size, channels)
-    assert picture.std() > 0
+    one_image = rendering(random_text(rendering, "0"), "0")
+    assert one_image.shape == (*size, channels)
+    assert one_image.std() > 0
 
 
-def test_coloured_pictures_are_coloured(renderer: str) -> None:
-    picture = CaptchaRendering(renderer, channels=3)("A7K2", "0").astype(int)
-    assert np.abs(picture[..., 0] - picture[..., 2]).max() > 10
+def test_coloured_images_are_coloured(renderer: str) -> None:
+    one_image = CaptchaRendering(renderer, channels=3)("A7K2", "0").astype(int)
+    assert np.abs(one_image[..., 0] - one_image[..., 2]).max() > 10
 
 
 def test_random_numbers_are_spread_as_they_should_be() -> None:
@@ -133,7 +133,7 @@ def test_texts_are_spread_evenly_over_the_symbols() -> None:
 # Data sets
 
 
-def test_parts_have_pictures_labels_and_names() -> None:
+def test_parts_have_images_labels_and_names() -> None:
     splits = load_captchas(5, 3, 2, seed=1)
     assert {name: len(part) for name, part in splits.parts.items()} == {
         "train": 5,
@@ -150,16 +150,16 @@ def test_parts_have_pictures_labels_and_names() -> None:
     assert load_captchas(1, 0).test is None
 
 
-def test_more_pictures_begin_with_the_same_ones_and_a_seed_changes_all() -> None:
+def test_more_images_begin_with_the_same_ones_and_a_seed_changes_all() -> None:
     few, many, other = (load_captchas(n, 2, seed=s) for n, s in ((2, 0), (5, 0), (5, 1)))
     np.testing.assert_array_equal(few.train.images, many.train.images[:2])
     np.testing.assert_array_equal(few.train.labels, many.train.labels[:2])
     assert few.test.fingerprint == many.test.fingerprint != other.test.fingerprint
-    pictures = [p.tobytes() for s in (many, other) for p in (*s.train.images, *s.test.images)]
-    assert len(set(pictures)) == len(pictures)
+    image_list = [p.tobytes() for s in (many, other) for p in (*s.train.images, *s.test.images)]
+    assert len(set(image_list)) == len(image_list)
 
 
-def test_pictures_are_drawn_once_and_a_damaged_cache_again(tmp_path: Path) -> None:
+def test_images_are_drawn_once_and_a_damaged_cache_again(tmp_path: Path) -> None:
     told: list[str] = []
     first = load_captchas(3, 2, progress=told.append).train
     assert isinstance(first.images, np.memmap)
@@ -179,7 +179,7 @@ def test_pictures_are_drawn_once_and_a_damaged_cache_again(tmp_path: Path) -> No
     assert not list((tmp_path / "cache").rglob(".*"))
 
 
-def test_without_a_writable_cache_pictures_are_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_writable_cache_images_are_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     cached = load_captchas(3, 1).train.fingerprint
     monkeypatch.setenv("CNNJAX_CACHE_DIR", "/proc/nowhere")
     train = load_captchas(3, 1).train

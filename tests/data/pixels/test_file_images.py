@@ -1,4 +1,4 @@
-"""Pictures in files as an array: from a cache or decoded where they are indexed."""
+"""Images in files as an array: from a cache or decoded where they are indexed."""
 
 import os
 import resource
@@ -114,7 +114,7 @@ def test_a_cache_of_other_pixels_is_made_again(folder, tmp_path, monkeypatch, fi
     again = load(folder, image_size=(4, 4), progress=told.append).train.images
     np.testing.assert_array_equal(again[:], pixels)
     assert [line.partition(", into")[0] for line in told] == [
-        f"decoding 11 pictures of {folder} anew, since the cache is damaged"
+        f"decoding 11 images of {folder} anew, since the cache is damaged"
     ]
     told.clear()
     load(folder, image_size=(4, 4), progress=told.append)
@@ -157,7 +157,7 @@ def test_two_may_decode_a_folder_at_once(streamed, tmp_path, monkeypatch):
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_without_a_writable_cache_the_pictures_are_in_memory(folder, tmp_path, monkeypatch):
+def test_without_a_writable_cache_the_images_are_in_memory(folder, tmp_path, monkeypatch):
     tmp_path.chmod(0o500)
     monkeypatch.setenv("CNNJAX_CACHE_DIR", str(tmp_path / "cache"))
     assert type(load(folder, image_size=(6, 5)).train.images.pixels) is np.ndarray
@@ -195,7 +195,7 @@ def test_a_size_may_be_of_numpy(size):
     assert repr(decoding) == repr(Decoding((4, 5)))  # of which the name of the cache is made
 
 
-def test_batches_of_streamed_pictures_are_those_of_kept_ones(kept, streamed):
+def test_batches_of_streamed_images_are_those_of_kept_ones(kept, streamed):
     labels = np.arange(11, dtype=np.int32) % 2
     loaders = [Loader(Dataset(i, labels), 4, shuffle=True, seed=3) for i in (kept, streamed)]
     assert [loader.decodes for loader in loaders] == [False, True]

@@ -129,7 +129,7 @@ def test_the_exif_orientation_is_applied(tmp_path, orientation, upright):
     assert read_image(path).tolist() == upright(RGB).tolist()
 
 
-def test_a_damaged_exif_does_not_spoil_the_picture(tmp_path):
+def test_a_damaged_exif_does_not_spoil_the_image(tmp_path):
     exif = Image.Exif()
     exif[0x0112], exif[0x011A] = 6, 72.5
     path = saved(RGB, tmp_path / "a.jpg", exif=exif)

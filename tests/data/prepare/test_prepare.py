@@ -119,10 +119,10 @@ def test_a_second_call_does_nothing_and_says_so(offer, server, tmp_path):
 def test_cifar10_in_the_order_of_its_files(offer, tmp_path):
     offer(raw_files.cifar10())
     prepare("cifar10", data_dir=tmp_path)
-    pictures = np.concatenate([raw_files.cifar_pictures(2, i) for i in range(1, 6)])
+    image_list = np.concatenate([raw_files.cifar_images(2, i) for i in range(1, 6)])
     records = opened(tmp_path, "cifar10", "train")
     order = official_order("train", range(10))
-    np.testing.assert_array_equal([r["image"] for r in records], pictures[order])
+    np.testing.assert_array_equal([r["image"] for r in records], image_list[order])
     assert [r["label"] for r in records] == order
     assert [r["id"] for r in records] == [f"train_{i:05d}".encode() for i in order]
     labels = {r["id"]: r["label"] for r in opened(tmp_path, "cifar10", "test")}
@@ -184,7 +184,7 @@ def test_cats_vs_dogs_without_the_broken_files(offer, tmp_path):
         if pixels.ndim == 2:  # stored again, in RGB
             assert record["image"].shape == (*pixels.shape, 3)
             continue
-        decoded = Image.open(io.BytesIO(raw_files.picture(pixels)))
+        decoded = Image.open(io.BytesIO(raw_files.image(pixels)))
         np.testing.assert_array_equal(record["image"], np.asarray(decoded))
 
 

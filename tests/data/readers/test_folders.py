@@ -13,7 +13,7 @@ SHARED = Path(__file__).resolve().parents[4] / "shared"
 RNG = np.random.default_rng(0)
 
 
-def picture(path: Path, size=(9, 7), seed: int | None = None) -> Path:
+def one_image(path: Path, size=(9, 7), seed: int | None = None) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     rng = RNG if seed is None else np.random.default_rng(seed)
     Image.fromarray(rng.integers(0, 256, (*size, 3), dtype=np.uint8)).save(path)
@@ -25,7 +25,7 @@ def folder(tmp_path: Path) -> Path:
     root = tmp_path / "pets"
     for name, count in (("dog", 3), ("cat", 4)):
         for i in range(count):
-            picture(root / name / f"{name}{i}.png")
+            one_image(root / name / f"{name}{i}.png")
     return root
 
 
@@ -43,7 +43,7 @@ def test_classes_are_the_sorted_folders_and_files_come_in_alphabetical_order(fol
 
 
 def test_given_class_names_decide_the_labels_and_leave_other_folders_out(folder):
-    picture(folder / "bird" / "a.png")
+    one_image(folder / "bird" / "a.png")
     scan = scan_folder(folder, class_names=["dog", "cat"])
     assert scan.class_names == ("dog", "cat")
     assert scan.parts["train"].labels.tolist() == [0] * 3 + [1] * 4
@@ -53,7 +53,7 @@ def test_what_is_no_good_is_listed_with_its_reason(folder):
     whole = (folder / "cat" / "cat0.png").read_bytes()
     (folder / "cat" / "cut_off.png").write_bytes(whole[: len(whole) // 2])
     (folder / "cat" / "empty.jpg").touch()
-    (folder / "cat" / "notes.txt").write_text("not a picture")
+    (folder / "cat" / "notes.txt").write_text("not an image")
     (folder / "cat" / "page.jpg").write_text("<html></html>")
     (folder / "cat" / "z_again.png").write_bytes(whole)
     (folder / "dog" / "z_other_class.png").write_bytes(whole)
@@ -66,7 +66,7 @@ def test_what_is_no_good_is_listed_with_its_reason(folder):
         *("cat/z_again.png", "dog/z_other_class.png", "dog/nowhere.png"),
     }
     assert reasons["cat/empty.jpg"] == "empty"
-    assert reasons["cat/notes.txt"] == "no picture, by its name"
+    assert reasons["cat/notes.txt"] == "no image, by its name"
     assert reasons["cat/z_again.png"] == "the same content as cat/cat0.png"
     assert reasons["dog/z_other_class.png"] == (
         "the same content as cat/cat0.png, which has another class (cat)"
@@ -85,7 +85,7 @@ def test_long_lists_are_cut_in_the_remarks_but_not_in_the_table(folder):
         (folder / "cat" / f"{i}.txt").touch()
     scan = scan_folder(folder)
     assert len(scan.remarks()) == 12
-    assert str(scan).count("no picture") == 14
+    assert str(scan).count("no image") == 14
 
 
 def test_parts_are_found_by_their_names(folder, tmp_path):
@@ -93,7 +93,7 @@ def test_parts_are_found_by_their_names(folder, tmp_path):
     for part, names in (("train", "abc"), ("val", "de"), ("test", "f")):
         for name in names:
             for label in ("x", "y"):
-                picture(root / part / label / f"{name}.png")
+                one_image(root / part / label / f"{name}.png")
     scan = scan_folder(root)
     assert list(scan.parts) == ["train", "validation", "test"]
     assert [len(p.files) for p in scan.parts.values()] == [6, 4, 2]
@@ -103,15 +103,15 @@ def test_parts_are_found_by_their_names(folder, tmp_path):
 def test_of_two_copies_the_one_in_the_test_part_stays(tmp_path):
     for part in ("train", "test"):
         for label in ("x", "y"):
-            picture(tmp_path / part / label / "own.png")
-        picture(tmp_path / part / "x" / "twice.png", seed=1)
+            one_image(tmp_path / part / label / "own.png")
+        one_image(tmp_path / part / "x" / "twice.png", seed=1)
     scan = scan_folder(tmp_path)
     assert dict(scan.set_aside) == {"train/x/twice.png": "the same content as test/x/twice.png"}
 
 
 def test_folders_within_a_class_folder_belong_to_it(folder):
-    picture(folder / "cat" / "more" / "deep" / "a.png")
-    picture(folder / "cat" / ".hidden" / "a.png")
+    one_image(folder / "cat" / "more" / "deep" / "a.png")
+    one_image(folder / "cat" / ".hidden" / "a.png")
     assert "cat/more/deep/a.png" in scan_folder(folder).parts["train"].files
     assert len(scan_folder(folder).parts["train"].files) == 8
 
@@ -146,11 +146,11 @@ def test_errors(folder, tmp_path):
     with pytest.raises(ValueError, match="class_names holds a name twice: cat, cat"):
         scan_folder(folder, ["cat", "cat"])
     (folder / "empty").mkdir()
-    with pytest.raises(ValueError, match="train has no picture of the class empty"):
+    with pytest.raises(ValueError, match="train has no image of the class empty"):
         scan_folder(folder)
     for name in ("x", "y"):
         (tmp_path / "all_empty" / name).mkdir(parents=True)
-    with pytest.raises(DataNotFound, match="no picture was found in the part 'train'"):
+    with pytest.raises(DataNotFound, match="no image was found in the part 'train'"):
         scan_folder(tmp_path / "all_empty")
 
 
@@ -162,9 +162,9 @@ def test_a_single_class_is_refused(folder):
 def test_parts_are_found_in_any_case(folder, tmp_path):
     for name in ("Train", "TEST", "Val"):
         for label in ("x", "y"):
-            picture(tmp_path / "parts" / name / label / f"{name}.png")
+            one_image(tmp_path / "parts" / name / label / f"{name}.png")
     assert list(scan_folder(tmp_path / "parts").parts) == ["train", "validation", "test"]
-    picture(folder / "train" / "a.png")  # a class of that name
+    one_image(folder / "train" / "a.png")  # a class of that name
     assert scan_folder(folder).class_names == ("cat", "dog", "train")
 
 
@@ -180,19 +180,19 @@ def test_parts_are_found_in_any_case(folder, tmp_path):
 )
 def test_parts_that_are_ambiguous_are_named(tmp_path, folders, message):
     for name in folders:
-        picture(tmp_path / name / "a.png")
+        one_image(tmp_path / name / "a.png")
     for read in (scan_folder, load_texts):
         with pytest.raises(ValueError, match=message):
             read(tmp_path)
 
 
 def test_what_is_in_no_class_folder_is_listed(folder, tmp_path):
-    picture(folder / "loose.png")
+    one_image(folder / "loose.png")
     (folder / "notes.txt").touch()
     assert scan_folder(folder).set_aside == (("loose.png", "in no class folder"),)
     folder.rename(tmp_path / "train")
-    picture(tmp_path / "test" / "1.jpg")  # as Kaggle's: without labels
-    picture(tmp_path / "extra" / "more" / "1.png")
+    one_image(tmp_path / "test" / "1.jpg")  # as Kaggle's: without labels
+    one_image(tmp_path / "extra" / "more" / "1.png")
     (tmp_path / "void").mkdir()
     scan = scan_folder(tmp_path)
     assert list(scan.parts) == ["train"]
@@ -204,8 +204,8 @@ def test_what_is_in_no_class_folder_is_listed(folder, tmp_path):
 
 
 def test_a_link_to_a_folder_is_named(folder, tmp_path):
-    picture(tmp_path / "elsewhere" / "a.png")
-    picture(tmp_path / "birds" / "a.png")
+    one_image(tmp_path / "elsewhere" / "a.png")
+    one_image(tmp_path / "birds" / "a.png")
     (folder / "cat" / "more").symlink_to(tmp_path / "elsewhere")
     (folder / "dog" / "round").symlink_to(folder)
     (folder / "dog" / ".hidden").symlink_to(folder)
@@ -226,7 +226,7 @@ def test_a_link_to_a_folder_is_named(folder, tmp_path):
 @pytest.mark.parametrize("name", ["test", "Validation", "val"])
 def test_a_part_beside_class_folders_is_no_class(folder, name):
     for label in ("cat", "dog"):
-        picture(folder / name / label / "a.png")
+        one_image(folder / name / label / "a.png")
     with pytest.raises(ValueError, match=rf"has {name}/ with folders in it \(cat/\) beside class"):
         scan_folder(folder)
     with pytest.raises(
@@ -254,8 +254,8 @@ def test_class_names_are_a_list(folder):
             load(folder, image_size=(6, 5), class_names=wrong)
 
 
-def test_a_class_of_one_picture_stays_for_training_or_is_refused(folder):
-    picture(folder / "emu" / "only.png")
+def test_a_class_of_one_image_stays_for_training_or_is_refused(folder):
+    one_image(folder / "emu" / "only.png")
     splits = load(folder, image_size=(6, 5))
     seed = next(s for s in range(20) if 7 in splits.train.split(0.4, s)[1].images.rows)
     with pytest.raises(ValueError, match=r"train on of the class 'emu' \(it has 1\)"):
@@ -263,7 +263,7 @@ def test_a_class_of_one_picture_stays_for_training_or_is_refused(folder):
 
 
 def test_a_folder_that_cannot_be_read_is_named(folder, monkeypatch):
-    picture(folder / "cat" / "locked" / "a.png")
+    one_image(folder / "cat" / "locked" / "a.png")
     scandir = os.scandir
 
     def refuse(path):
@@ -277,18 +277,18 @@ def test_a_folder_that_cannot_be_read_is_named(folder, monkeypatch):
 
 
 def test_parts_must_have_the_same_classes(tmp_path):
-    picture(tmp_path / "train" / "x" / "a.png")
-    picture(tmp_path / "test" / "x" / "b.png")
-    picture(tmp_path / "test" / "y" / "c.png")
+    one_image(tmp_path / "train" / "x" / "a.png")
+    one_image(tmp_path / "test" / "x" / "b.png")
+    one_image(tmp_path / "test" / "y" / "c.png")
     with pytest.raises(ValueError, match=r"test has classes that .*train lacks: y"):
         scan_folder(tmp_path)
-    picture(tmp_path / "train" / "z" / "d.png")
+    one_image(tmp_path / "train" / "z" / "d.png")
     with pytest.raises(ValueError, match=r"class 'z' has no folder in .*test"):
         scan_folder(tmp_path)
 
 
 def test_loading_needs_a_size(folder):
-    with pytest.raises(ValueError, match=r"folder of pictures, .* image_size=\(height, width\)"):
+    with pytest.raises(ValueError, match=r"folder of images, .* image_size=\(height, width\)"):
         load(folder)
 
 
@@ -309,7 +309,7 @@ def test_a_loaded_folder_is_a_data_set_with_its_source(folder):
     assert any("1 files were set aside" in line for line in told)
 
 
-def test_grey_pictures(folder):
+def test_grey_images(folder):
     splits = load(folder, image_size=(6, 5), channels=1)
     assert splits.train.images[:2].shape == (2, 6, 5, 1)
 

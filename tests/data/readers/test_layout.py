@@ -15,19 +15,19 @@ from cnnjax.data import DataNotFound, load, load_texts, scan_folder
 from cnnjax.data.readers.parts import part_named
 
 RNG = np.random.default_rng(0)
-SUFFIX = {"pictures": ".png", "texts": ".txt"}
+SUFFIX = {"images": ".png", "texts": ".txt"}
 
 
-def picture(path: Path) -> Path:
+def image(path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(RNG.integers(0, 256, (5, 4, 3), dtype=np.uint8)).save(path)
     return path
 
 
 def tree(root: Path, *folders: str) -> Path:
-    """A picture and a text in each of some folders."""
+    """An image and a text in each of some folders."""
     for i, folder in enumerate(folders):
-        picture(root / folder / f"{i}.png")
+        image(root / folder / f"{i}.png")
         (root / folder / f"{i}.txt").write_text(f"word number{'abcdefghijklmnop'[i]}")
     return root
 
@@ -91,7 +91,7 @@ def test_parts_that_lie_deeper_are_found(tmp_path, folders):
 
 
 def test_a_part_without_labels_is_no_class(tmp_path):
-    """As Kaggle gives the pictures to submit an answer for."""
+    """As Kaggle gives the images to submit an answer for."""
     tree(tmp_path, "seg_train/a", "seg_train/b", "seg_test")
     scan = scan_folder(tmp_path)
     assert (scan.class_names, list(scan.parts)) == (("a", "b"), ["train"])
@@ -326,7 +326,7 @@ def test_remarks_of_the_decoder_are_counted(tmp_path, monkeypatch):
     assert told[1].startswith(
         "3 different remarks of the decoder on files that it read, e.g. 'Corr"
     )
-    picture(tmp_path / "cat" / "more.png")
+    image(tmp_path / "cat" / "more.png")
     with pytest.warns(
         UserWarning, match="4 different remarks of the decoder on files that it read, e.g. 'C"
     ):

@@ -1,4 +1,4 @@
-"""Data of one's own: idx files, .npz files, tables of pictures; the same data by every route."""
+"""Data of one's own: idx files, .npz files, tables of images; the same data by every route."""
 
 import csv
 import dataclasses
@@ -31,7 +31,7 @@ from cnnjax.data import (
     scan_table,
 )
 from cnnjax.data.readers import tfds_images
-from cnnjax.recipes import Experiment, PictureData, build_model, images_for, load_data
+from cnnjax.recipes import Experiment, ImageData, build_model, images_for, load_data
 from experiments import mnist_convnet
 
 RNG = np.random.default_rng(0)
@@ -166,8 +166,8 @@ def test_idx_files_in_folders_of_their_names(tmp_path):
     (tmp_path / "all" / "t10k-images-idx3-ubyte").mkdir()  # holds none
     splits = load(tmp_path / "all")
     assert (list(splits.parts), splits.train.labels.tolist()) == (["train"], LABELS.tolist())
-    picture(tmp_path / "classes" / "train-images-idx3-ubyte" / "a.png", IMAGES[0])
-    picture(tmp_path / "classes" / "b" / "b.png", IMAGES[1])
+    one_image(tmp_path / "classes" / "train-images-idx3-ubyte" / "a.png", IMAGES[0])
+    one_image(tmp_path / "classes" / "b" / "b.png", IMAGES[1])
     assert len(load(tmp_path / "classes", image_size=(7, 6)).train) == 2
 
 
@@ -268,10 +268,10 @@ def test_the_classes_are_those_of_all_parts(tmp_path):
     assert (model.spec.num_classes, model.spec.label_names) == (5, tuple("01234"))
 
 
-# Tables of pictures.
+# Tables of images.
 
 
-def picture(path: Path, pixels: np.ndarray) -> Path:
+def one_image(path: Path, pixels: np.ndarray) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels).save(path)
     return path
@@ -284,11 +284,11 @@ def table(path: Path, rows: list[tuple], encoding: str = "utf-8") -> Path:
 
 
 @pytest.fixture
-def pictures(tmp_path) -> Path:
-    """A folder with nine grey pictures 0.png to 8.png."""
+def image_list(tmp_path) -> Path:
+    """A folder with nine grey images 0.png to 8.png."""
     for i, image in enumerate(IMAGES):
-        picture(tmp_path / "pictures" / f"{i}.png", image)
-    return tmp_path / "pictures"
+        one_image(tmp_path / "images" / f"{i}.png", image)
+    return tmp_path / "images"
 
 
 def names(*numbers: int) -> list[tuple[str, str]]:
@@ -297,9 +297,9 @@ def names(*numbers: int) -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
 @pytest.mark.parametrize("header", [("path", "label"), ("File", "Class"), ("image", "label")])
-def test_pictures_come_in_the_order_of_the_rows(pictures, header, encoding):
+def test_images_come_in_the_order_of_the_rows(image_list, header, encoding):
     order = (4, 0, 8, 2, 1, 5)
-    file = table(pictures / "all.csv", [header, *names(*order)], encoding)
+    file = table(image_list / "all.csv", [header, *names(*order)], encoding)
     splits = load(file, image_size=(7, 6), channels=1)
     assert list(splits.parts) == ["train"]
     assert splits.train.images[:][..., 0].tolist() == IMAGES[list(order)].tolist()
@@ -308,18 +308,18 @@ def test_pictures_come_in_the_order_of_the_rows(pictures, header, encoding):
     assert splits.train.name == "all.csv train"
 
 
-def test_a_table_is_found_again_by_its_record(pictures):
+def test_a_table_is_found_again_by_its_record(image_list):
     rows = [("where", "what"), *names(*range(9)), ("0.png", "a")]
     splits = load(
-        table(pictures / "all.CSV", rows), image_size=(5, 5), interpolation="nearest",
+        table(image_list / "all.CSV", rows), image_size=(5, 5), interpolation="nearest",
         class_names=["c", "a"], path_column="where", label_column="what",
     )  # fmt: skip
     assert splits.train.label_names == ("c", "a")
-    # Rows of b are passed over, the one that repeats a picture is not.
+    # Rows of b are passed over, the one that repeats an image is not.
     assert splits.train.labels.tolist() == [1, 0, 1, 0, 1, 0, 1]
     assert splits.source == {
-        "data": str(pictures / "all.CSV"),
-        "pictures": {
+        "data": str(image_list / "all.CSV"),
+        "images": {
             **{"image_size": [5, 5], "channels": 3, "resize": "stretch"},
             **{"interpolation": "nearest", "decoder": "pillow", "class_names": ["c", "a"]},
             **{"path_column": "where", "label_column": "what", "files_set_aside": 0},
@@ -330,52 +330,54 @@ def test_a_table_is_found_again_by_its_record(pictures):
     np.testing.assert_array_equal(again(splits).train.images[:], splits.train.images[:])
 
 
-def test_paths_may_be_absolute_and_lie_elsewhere(pictures, tmp_path):
-    picture(tmp_path / "a.png", IMAGES[0] // 2)
-    rows = [("path", "label"), ("../a.png", "x"), (str(pictures / "1.png"), "y"), ("2.png", "x"),
+def test_paths_may_be_absolute_and_lie_elsewhere(image_list, tmp_path):
+    one_image(tmp_path / "a.png", IMAGES[0] // 2)
+    rows = [("path", "label"), ("../a.png", "x"), (str(image_list / "1.png"), "y"), ("2.png", "x"),
             ("sub/../3.png", "y")]  # fmt: skip
-    (pictures / "sub").mkdir()
-    train = load(table(pictures / "a.csv", rows), image_size=(7, 6), channels=1).train
+    (image_list / "sub").mkdir()
+    train = load(table(image_list / "a.csv", rows), image_size=(7, 6), channels=1).train
     wanted = [IMAGES[0] // 2, *IMAGES[1:4]]
     np.testing.assert_array_equal(train.images[:][..., 0], wanted)
 
 
-def test_a_column_divides_the_table(pictures):
+def test_a_column_divides_the_table(image_list):
     split = ["train", "Training", "test", "val", "train", "valid", "TEST", "validation", "train"]
     rows = [(*row, part) for row, part in zip(names(*range(9)), split, strict=True)]
-    splits = load(table(pictures / "a.csv", [("path", "label", "split"), *rows]), image_size=(7, 6))
+    splits = load(
+        table(image_list / "a.csv", [("path", "label", "split"), *rows]), image_size=(7, 6)
+    )
     assert {k: v.labels.tolist() for k, v in splits.parts.items()} == {
         **{"train": [0, 1, 1, 2], "validation": [0, 2, 1], "test": [2, 0]}
     }
 
 
-def test_numbers_as_labels_are_sorted_by_their_size(pictures):
+def test_numbers_as_labels_are_sorted_by_their_size(image_list):
     rows = [(f"{i}.png", label) for i, label in enumerate([10, 2, 10, 2, 10, 2])]
-    train = load(table(pictures / "a.csv", [("path", "label"), *rows]), image_size=(7, 6)).train
+    train = load(table(image_list / "a.csv", [("path", "label"), *rows]), image_size=(7, 6)).train
     assert train.label_names == ("2", "10")
     assert train.labels.tolist() == [1, 0, 1, 0, 1, 0]
 
 
-def test_files_that_are_no_good_are_set_aside_with_a_remark(pictures):
-    (pictures / "broken.png").write_bytes((pictures / "0.png").read_bytes()[:60])
-    (pictures / "notes.txt").write_text("no picture")
+def test_files_that_are_no_good_are_set_aside_with_a_remark(image_list):
+    (image_list / "broken.png").write_bytes((image_list / "0.png").read_bytes()[:60])
+    (image_list / "notes.txt").write_text("no image")
     rows = [*names(*range(6)), ("broken.png", "a"), ("notes.txt", "a"), ("0.png", "b")]
-    file = table(pictures / "a.csv", [("path", "label"), *rows])
+    file = table(image_list / "a.csv", [("path", "label"), *rows])
     told: list[str] = []
     splits = load(file, image_size=(7, 6), progress=told.append)
     assert len(splits.train) == 6
     assert f"{file}: 3 files were set aside" in told
-    assert "  notes.txt: no picture, by its name" in told
+    assert "  notes.txt: no image, by its name" in told
     assert "  0.png: the same content as 0.png, which has another class (a)" in told
     assert any(line.startswith("  broken.png: not a readable image") for line in told)
-    assert splits.source["pictures"]["files_set_aside"] == 3
+    assert splits.source["images"]["files_set_aside"] == 3
     scan = scan_table(file)
     assert (str(scan).splitlines()[0], len(scan.set_aside)) == (f"{file}: 3 classes", 3)
 
 
-def test_of_two_copies_the_one_to_test_on_stays(pictures):
+def test_of_two_copies_the_one_to_test_on_stays(image_list):
     rows = [(*row, "train") for row in names(*range(6))] + [("0.png", "a", "test")]
-    file = table(pictures / "a.csv", [("path", "label", "split"), *rows])
+    file = table(image_list / "a.csv", [("path", "label", "split"), *rows])
     assert scan_table(file).set_aside == (("0.png", "the same content as 0.png"),)
     assert scan_table(file).parts["test"].files == ("0.png",)
 
@@ -413,9 +415,9 @@ HEAD = ("path", "label")
         ),
     ],
 )
-def test_tables_that_do_not_fit_are_named(pictures, rows, message):
+def test_tables_that_do_not_fit_are_named(image_list, rows, message):
     rows = [(*row, "train") if "split" in rows[0] and len(row) == 2 else row for row in rows]
-    file = table(pictures / "a.csv", rows)
+    file = table(image_list / "a.csv", rows)
     with pytest.raises((ValueError, DataNotFound), match=message) as caught:
         load(file, image_size=(7, 6))
     assert str(file) in str(caught.value)
@@ -423,27 +425,27 @@ def test_tables_that_do_not_fit_are_named(pictures, rows, message):
 
 
 @pytest.mark.parametrize("mark", [";", "\t"])
-def test_other_marks_than_commas_are_named(pictures, mark):
-    (pictures / "a.csv").write_text(f"path{mark}label\n0.png{mark}a\n1.png{mark}b\n")
+def test_other_marks_than_commas_are_named(image_list, mark):
+    (image_list / "a.csv").write_text(f"path{mark}label\n0.png{mark}a\n1.png{mark}b\n")
     message = f"a.csv is separated by {mark!r}? Commas are needed"
     with pytest.raises(ValueError, match=re.escape(message)):
-        load(pictures / "a.csv", image_size=(7, 6))
+        load(image_list / "a.csv", image_size=(7, 6))
 
 
-def test_empty_cells_at_the_end_say_nothing(pictures):
+def test_empty_cells_at_the_end_say_nothing(image_list):
     for rows in (
         [(*HEAD, ""), ("0.png", "a"), ("1.png", "b", " "), ("", "", "")],
         [HEAD, ("0.png", "a", ""), ("1.png", "b", " "), ("", "", "")],  # a comma ends all rows
     ):
-        train = load(table(pictures / "a.csv", rows), image_size=(7, 6)).train
+        train = load(table(image_list / "a.csv", rows), image_size=(7, 6)).train
         assert train.labels.tolist() == [0, 1]
 
 
-def test_repeated_rows_stay_but_no_picture_in_two_parts_or_classes(pictures):
+def test_repeated_rows_stay_but_no_image_in_two_parts_or_classes(image_list):
     rows = [(*row, "train") for row in names(0, 0, 1, 2, 1)]
     rows += [("2.png", "c", "test"), ("2.png", "c", "test"), ("0.png", "b", "train")]
     rows += [(*row, "train") for row in names(0, 5)]
-    scan = scan_table(table(pictures / "a.csv", [(*HEAD, "split"), *rows]))
+    scan = scan_table(table(image_list / "a.csv", [(*HEAD, "split"), *rows]))
     assert scan.parts["train"].files == tuple(f"{i}.png" for i in (0, 0, 1, 1, 0, 5))
     assert scan.parts["test"].files == ("2.png", "2.png")
     assert scan.set_aside == (
@@ -452,8 +454,8 @@ def test_repeated_rows_stay_but_no_picture_in_two_parts_or_classes(pictures):
     )
 
 
-def test_columns_and_classes_that_are_not_there(pictures):
-    file = table(pictures / "a.csv", [HEAD, *names(*range(6))])
+def test_columns_and_classes_that_are_not_there(image_list):
+    file = table(image_list / "a.csv", [HEAD, *names(*range(6))])
     with pytest.raises(ValueError, match=r"has no column 'paht'\. Did you mean 'path'"):
         load(file, path_column="paht", image_size=(7, 6))
     with pytest.raises(ValueError, match=r"no row has the label 'd'\. Known names: a, b, c"):
@@ -462,24 +464,24 @@ def test_columns_and_classes_that_are_not_there(pictures):
         load(file, class_names=["a", "a"], image_size=(7, 6))
     with pytest.raises(ValueError, match=r"class_names=\['a'\], two classes are needed"):
         load(file, class_names=["a"], image_size=(7, 6))
-    with pytest.raises(ValueError, match=r"a\.csv names pictures, .* give image_size=\(height"):
+    with pytest.raises(ValueError, match=r"a\.csv names images, .* give image_size=\(height"):
         load(file)
     with pytest.raises(DataNotFound, match=r"data file .*/none\.csv does not exist \(looked in"):
-        load(pictures / "none.csv", image_size=(7, 6))
-    (pictures / "b.csv").write_bytes(b"path,label\n\xff.png,a\n")
+        load(image_list / "none.csv", image_size=(7, 6))
+    (image_list / "b.csv").write_bytes(b"path,label\n\xff.png,a\n")
     with pytest.raises(ValueError, match=r"b\.csv is not UTF-8 text \(byte 0xff"):
-        load(pictures / "b.csv", image_size=(7, 6))
+        load(image_list / "b.csv", image_size=(7, 6))
 
 
 @pytest.mark.parametrize("wrong", ["cat", [0, 1]])
-def test_class_names_of_a_table_are_a_list(pictures, wrong):
+def test_class_names_of_a_table_are_a_list(image_list, wrong):
     with pytest.raises(ValueError, match=r"class_names must be a list of names, got "):
-        scan_table(table(pictures / "t.csv", [HEAD, *names(0, 1)]), wrong)
+        scan_table(table(image_list / "t.csv", [HEAD, *names(0, 1)]), wrong)
 
 
-def test_a_table_of_pictures_is_none_of_texts(pictures):
-    file = table(pictures / "a.csv", [HEAD, *names(*range(6))])
-    message = r"has no column 'text', and its column 'path' seems to name pictures: cj\.data\.load "
+def test_a_table_of_images_is_none_of_texts(image_list):
+    file = table(image_list / "a.csv", [HEAD, *names(*range(6))])
+    message = r"has no column 'text', and its column 'path' seems to name images: cj\.data\.load "
     with pytest.raises(ValueError, match=message):
         load_texts(file)
 
@@ -515,11 +517,11 @@ def test_paths_that_cannot_be_are_named(read, name):
 # Experiments.
 
 
-def test_pictures_are_brought_to_the_size_and_colours_of_the_model(pictures):
+def test_images_are_brought_to_the_size_and_colours_of_the_model(image_list):
     for i in range(9):
-        (pictures / "abc"[i % 3]).mkdir(exist_ok=True)
-        (pictures / f"{i}.png").rename(pictures / "abc"[i % 3] / f"{i}.png")
-    options = mnist_convnet.RecipeOptions(data=str(pictures))
+        (image_list / "abc"[i % 3]).mkdir(exist_ok=True)
+        (image_list / f"{i}.png").rename(image_list / "abc"[i % 3] / f"{i}.png")
+    options = mnist_convnet.RecipeOptions(data=str(image_list))
     splits = load_data(mnist_convnet.experiment(options), lambda _: None)
     assert splits.train.images.shape == (9, 28, 28, 1)
     assert splits.source["folder"]["channels"] == 1
@@ -528,8 +530,8 @@ def test_pictures_are_brought_to_the_size_and_colours_of_the_model(pictures):
     assert isinstance(mnist_convnet.experiment(options), Experiment)
 
 
-def test_every_experiment_with_pictures_takes_the_same_data():
-    """Those without pictures, or with a position for them, say themselves what they take."""
+def test_every_experiment_with_images_takes_the_same_data():
+    """Those without images, or with a position for them, say themselves what they take."""
     others = {
         "imdb_conv1d",
         "captcha",
@@ -548,7 +550,7 @@ def test_every_experiment_with_pictures_takes_the_same_data():
                 continue
             hints = typing.get_type_hints(kind, include_extras=True)
             if {"data", "data_dir"} <= hints.keys() and kind is not Experiment:
-                assert hints["data"] == PictureData, module.name
+                assert hints["data"] == ImageData, module.name
                 seen.add(module.name)
     assert {"mnist_convnet", "cats_vs_dogs", "sweep", "im2col_convnet", "cifar10"} <= seen
 
@@ -558,12 +560,12 @@ def test_every_experiment_with_pictures_takes_the_same_data():
 
 @pytest.fixture(scope="module")
 def mnist(tfds_dir) -> Splits:
-    """Five hundred of MNIST's test pictures, in the order of the TFDS directory.
+    """Five hundred of MNIST's test images, in the order of the TFDS directory.
 
     By what `load` calls for each split: all of MNIST would take half a minute to decode.
     """
-    pictures = tfds_images.tfds_split(tfds_dir, "mnist", "test")
-    return Splits(pictures.subset(slice(400)), test=pictures.subset(slice(400, 500)))
+    image_list = tfds_images.tfds_split(tfds_dir, "mnist", "test")
+    return Splits(image_list.subset(slice(400)), test=image_list.subset(slice(400, 500)))
 
 
 def by_class(splits: Splits) -> Splits:
@@ -591,7 +593,7 @@ def as_npz(folder: Path, data: Splits) -> Path:
 def as_folders(folder: Path, data: Splits) -> Path:
     for part, rows in data.parts.items():
         for i, (image, label) in enumerate(zip(rows.images, rows.labels, strict=True)):
-            picture(folder / "pngs" / part / str(label) / f"{i:05}.png", image[..., 0])
+            one_image(folder / "pngs" / part / str(label) / f"{i:05}.png", image[..., 0])
     return folder / "pngs"
 
 

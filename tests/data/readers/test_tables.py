@@ -177,10 +177,10 @@ def test_given_classes_are_compared_likewise(tmp_path):
         classes(file, "01", "02", names=["1", "02"])
 
 
-# Tables of pictures
+# Tables of images
 
 
-def pictures(folder: Path, *names: str) -> None:
+def image_list(folder: Path, *names: str) -> None:
     for i, name in enumerate(names):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         pixels = np.full((4, 4, 3), 40 * i, np.uint8)
@@ -189,7 +189,7 @@ def pictures(folder: Path, *names: str) -> None:
 
 def test_files_are_found_whatever_form_of_unicode_the_disk_has(tmp_path):
     composed, decomposed = (unicodedata.normalize(form, "ünö") for form in ("NFC", "NFD"))
-    pictures(
+    image_list(
         tmp_path, f"{decomposed}/{composed}.png", f"{composed}1.png", f"{decomposed}2.png", "3.png"
     )
     named = [f"{composed}/{decomposed}.png", f"{decomposed}1.png", f"{composed}2.png", "3.png"]
@@ -200,7 +200,7 @@ def test_files_are_found_whatever_form_of_unicode_the_disk_has(tmp_path):
 
 
 def test_pipes_in_a_table_are_set_aside_and_odd_names_are_missing(tmp_path):
-    pictures(tmp_path, "0.png", "1.png")
+    image_list(tmp_path, "0.png", "1.png")
     os.mkfifo(tmp_path / "pipe.png")
     (tmp_path / "nowhere.png").symlink_to("absent")
     rows = "path,label\n0.png,a\n1.png,b\n0.png,a\n"

@@ -1,4 +1,4 @@
-"""Fully convolutional nets: equal at the size of training, and moved over larger pictures."""
+"""Fully convolutional nets: equal at the size of training, and moved over larger images."""
 
 import functools
 
@@ -99,7 +99,7 @@ def test_vgg16_of_the_published_size():
     assert (rows["fc1"].kind, rows["fc1"].parameters) == ("Conv2D", 102_764_544)
 
 
-def test_a_class_map_is_the_classifier_moved_over_the_picture():
+def test_a_class_map_is_the_classifier_moved_over_the_image():
     model = built("mnist_convnet")  # no layer of it pads
     height, width, _ = model.spec.input_shape
     wide = convolutionalize(model, (height + 9, width + 12, 1))
@@ -147,7 +147,7 @@ def test_nets_of_ones_own(body, head, size, more):
     x = inputs(wide)
     maps = np.asarray(wide(x))
     step = int(np.prod([pool for _, _, pool in body]))
-    # The last window may reach beyond the picture by rows that no pooling takes.
+    # The last window may reach beyond the image by rows that no pooling takes.
     x = np.pad(x, ((0, 0), (0, 4), (0, 4), (0, 0)), constant_values=np.nan)
     for i, j in {(0, 0), (maps.shape[1] - 1, maps.shape[2] - 1)}:
         window = x[:, step * i : step * i + size[0], step * j : step * j + size[1]]

@@ -90,7 +90,7 @@ class Stack(linen.Module):
 def seen_by_one_pixel(model, rows, columns):
     """For each layer, the rows and columns that one of its inner pixels depends on.
 
-    Picture r is infinite in row r, picture `rows + c` in column c, and all kernels are positive:
+    Image r is infinite in row r, image `rows + c` in column c, and all kernels are positive:
     a pixel is infinite where it sees that.
     """
     variables = jax.tree.map(lambda leaf: jnp.abs(leaf) + 1, model.variables)

@@ -214,18 +214,18 @@ def test_features_are_not_predicted_from_and_not_trained():
     model = cj.create_model(
         "mobilenet", alpha=0.25, include_top=False, pooling="avg", input_shape=(32, 32, 3)
     )
-    pictures = np.zeros((4, 32, 32, 3), np.uint8)
+    image_list = np.zeros((4, 32, 32, 3), np.uint8)
     with pytest.raises(ValueError, match="no head"):
-        cj.predict(model, pictures)
+        cj.predict(model, image_list)
     with pytest.raises(ValueError, match="no head"):
-        cj.fit(model, (pictures, np.zeros(4, np.int32)), cj.TrainingConfig(epochs=1))
+        cj.fit(model, (image_list, np.zeros(4, np.int32)), cj.TrainingConfig(epochs=1))
 
 
 def test_a_frozen_normalisation_keeps_its_statistics_and_a_free_one_does_not():
     model = cj.create_model("mobilenet", alpha=0.25, num_classes=2, input_shape=(32, 32, 3))
-    pictures = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), dtype=np.uint8)
+    image_list = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), dtype=np.uint8)
     config = cj.TrainingConfig(epochs=1, batch_size=4, frozen=("conv1*", "conv_[dp]w_[1-9]*"))
-    run = cj.fit(model, (pictures, np.arange(8) % 2), config)
+    run = cj.fit(model, (image_list, np.arange(8) % 2), config)
     before, after = model.state["batch_stats"], run.model.state["batch_stats"]
     for layer, statistics in before.items():
         same = all(np.array_equal(after[layer][k], v) for k, v in statistics.items())

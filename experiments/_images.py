@@ -1,4 +1,4 @@
-"""What the experiments that draw share: options, a photo, pictures beside each other, a table."""
+"""What the experiments that draw share: options, a photo, images beside each other, a table."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ import tyro
 from matplotlib.figure import Figure
 
 from cnnjax.data import read_image, resize_image
-from cnnjax.plot import save_picture
+from cnnjax.plot import save_image
 from cnnjax.recipes import RUNS
 
 
 @dataclass(frozen=True)
-class PictureOptions:
+class ImageOptions:
     """What every experiment that draws can be told on the command line."""
 
     photo: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None
     """An image file; default: the photo of a Chinese palace that scikit-learn carries."""
     out: Annotated[str | None, tyro.conf.arg(metavar="DIR")] = None
-    """Folder for the pictures; default: checkpoints/NAME."""
+    """Folder for the images; default: checkpoints/NAME."""
     seed: int = 0
     """Of random weights."""
 
 
 def read_photo(
-    options: PictureOptions, size: tuple[int, int] | None = None, longest: int | None = None
+    options: ImageOptions, size: tuple[int, int] | None = None, longest: int | None = None
 ) -> np.ndarray:
     """The photo that the options name.
 
@@ -59,14 +59,14 @@ def grey(photo: np.ndarray) -> np.ndarray:
     return luminance
 
 
-def scaled(picture: np.ndarray) -> np.ndarray:
+def scaled(image: np.ndarray) -> np.ndarray:
     """Values from the smallest to the largest as [0, 1]; all 0 where they are all the same."""
-    low, high = float(picture.min()), float(picture.max())
-    return (picture - low) / (high - low) if high > low else np.zeros_like(picture)
+    low, high = float(image.min()), float(image.max())
+    return (image - low) / (high - low) if high > low else np.zeros_like(image)
 
 
 def panels(
-    pictures: Sequence[np.ndarray],
+    images: Sequence[np.ndarray],
     titles: Sequence[str],
     columns: int,
     *,
@@ -75,32 +75,32 @@ def panels(
     cmap: str = "gray",
     limits: Mapping[int, float] | None = None,
 ) -> Figure:
-    """Pictures with titles, in rows.
+    """Images with titles, in rows.
 
     Args:
-        pictures: uint8 [H, W, 3], floating [H, W, 3] in [0, 1], or floating [H, W] from the
+        images: uint8 [H, W, 3], floating [H, W, 3] in [0, 1], or floating [H, W] from the
             smallest to the largest value.
         titles: one each.
-        columns: pictures a row.
-        width: of one, in inches; all rows are as high as the highest of the pictures.
+        columns: images a row.
+        width: of one, in inches; all rows are as high as the highest of the images.
         title: of the whole figure.
-        cmap: of pictures [H, W].
+        cmap: of images [H, W].
         limits: position -> v for those [H, W] that are drawn from -v to v instead.
 
     Returns:
         A figure.
     """
-    rows = -(-len(pictures) // columns)
-    aspect = max(p.shape[0] / p.shape[1] for p in pictures)
+    rows = -(-len(images) // columns)
+    aspect = max(p.shape[0] / p.shape[1] for p in images)
     lines = max(text.count("\n") + 1 for text in titles)
     height = width * aspect + 0.25 + 0.17 * lines
     figure = Figure((width * columns, rows * height + (0.35 if title else 0)), dpi=120)
     figure.set_layout_engine("constrained", h_pad=0.06)
-    for i, (picture, text) in enumerate(zip(pictures, titles, strict=True)):
+    for i, (image, text) in enumerate(zip(images, titles, strict=True)):
         axes = figure.add_subplot(rows, columns, i + 1)
         bound = (limits or {}).get(i)
         span: dict[str, Any] = {} if bound is None else {"vmin": -bound, "vmax": bound}
-        axes.imshow(picture, cmap=cmap, interpolation="nearest", **span)
+        axes.imshow(image, cmap=cmap, interpolation="nearest", **span)
         axes.set_axis_off()
         axes.set_title(text, fontsize=9)
     if title:
@@ -128,21 +128,21 @@ def _text(cell: Any) -> str:
 
 
 class Gallery:
-    """A folder that pictures are written into.
+    """A folder that images are written into.
 
     Args:
         options: of the command line.
         name: of the experiment.
     """
 
-    def __init__(self, options: PictureOptions, name: str):
+    def __init__(self, options: ImageOptions, name: str):
         self.folder = Path(options.out).expanduser() if options.out else RUNS / name
 
     def add(self, name: str, figure: Figure) -> Path:
         """Write NAME.png."""
-        return save_picture(self.folder, name, figure)
+        return save_image(self.folder, name, figure)
 
     def report(self, say: Callable[[str], None] = print) -> Path:
-        """Say where the pictures are."""
-        say(f"\npictures: {self.folder}")
+        """Say where the images are."""
+        say(f"\nimages: {self.folder}")
         return self.folder

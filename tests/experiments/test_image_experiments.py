@@ -1,4 +1,4 @@
-"""The experiments that draw: what they measure is right, and their pictures are there."""
+"""The experiments that draw: what they measure is right, and their images are there."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import cnnjax as cj
 from cnnjax.explain import Change
 from experiments import (
     _canvas,
-    _pictures,
+    _images,
     classical_kernels,
     dense_as_convolution,
     equivariance,
@@ -33,7 +33,7 @@ def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def check(folder: Path, *names: str) -> None:
-    """The pictures are there, and not blank."""
+    """The images are there, and not blank."""
     assert {file.stem for file in folder.glob("*.png")} == set(names)
     for name in names:
         image = Image.open(folder / f"{name}.png")
@@ -63,12 +63,12 @@ def test_classical_kernels(photo: Path, tmp_path: Path, capsys: pytest.CaptureFi
         "blur",
         "4",
     ]
-    assert f"pictures: {tmp_path / 'new'}" in out
+    assert f"images: {tmp_path / 'new'}" in out
 
 
 def test_the_default_photo() -> None:
-    assert _pictures.read_photo(_pictures.PictureOptions()).shape == (427, 640, 3)
-    small = _pictures.read_photo(_pictures.PictureOptions(), longest=64)
+    assert _images.read_photo(_images.ImageOptions()).shape == (427, 640, 3)
+    small = _images.read_photo(_images.ImageOptions(), longest=64)
     assert (small.shape, small.dtype) == ((43, 64, 3), np.uint8)
 
 
@@ -89,7 +89,7 @@ def test_layers_walk(photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     with np.load(tmp_path / "weights.npz") as file:
         stored = {name: file[name] for name in file.files}
     kernel, bias = stored["params/conv1/kernel"], stored["params/conv1/bias"]
-    pixels = _pictures.read_photo(layers_walk.Config(photo=str(photo)), longest=64)
+    pixels = _images.read_photo(layers_walk.Config(photo=str(photo)), longest=64)
     inputs = jnp.asarray(pixels[None], jnp.float32) / 255
     conv = cj.nn.conv2d(inputs, jnp.asarray(kernel)) + bias.reshape(1, 1, 1, -1)
     np.testing.assert_allclose(relu["conv1"], conv[0], rtol=1e-5, atol=1e-6)
@@ -98,11 +98,11 @@ def test_layers_walk(photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     np.testing.assert_allclose(tanh["tanh1"], np.tanh(pooled), rtol=1e-5, atol=1e-6)
 
 
-def test_pictures_run_from_their_smallest_to_their_largest_value() -> None:
-    shown = layers_walk.picture(np.array([[[-1.0, 0.0, 3.0]]]))
+def test_images_run_from_their_smallest_to_their_largest_value() -> None:
+    shown = layers_walk.image(np.array([[[-1.0, 0.0, 3.0]]]))
     np.testing.assert_array_equal(shown, [[[0, 0.25, 1]]])
-    assert not layers_walk.picture(np.full((2, 2, 3), 7.0)).any()
-    row = layers_walk.picture(np.arange(8.0))
+    assert not layers_walk.image(np.full((2, 2, 3), 7.0)).any()
+    row = layers_walk.image(np.arange(8.0))
     assert row.shape[2] == 3
     assert [row[5, 11 * i + 5, 0] for i in range(8)] == pytest.approx(np.arange(8) / 7)
 
