@@ -88,7 +88,7 @@ def draw_gradcam(
     """
     photos = read_photos(model, files)
     names, asked = unique(photos.names), []
-    files: list[Path] = []
+    written: list[Path] = []
     rows, titles = [], []
     for name, photo, heats in zip(
         names, photos.originals, _heats(model, photos, names, layer, targets), strict=True
@@ -97,19 +97,19 @@ def draw_gradcam(
         over = [overlays.overlay(photo, heat, colormap, factor) for heat in seen]
         rows.append([photo, *over])
         titles.append([name, *(heat.title for heat in heats)])
-        files.append(_save_figure(folder, heats, rows[-1], titles[-1]))
+        written.append(_save_figure(folder, heats, rows[-1], titles[-1]))
         for number, (heat, at_place, drawn) in enumerate(zip(heats, seen, over, strict=True), 1):
             end = f"_{number}" if len(heats) > 1 else ""
             bare = {"heatmap": overlays.coloured(at_place, colormap), "overlay": drawn}
             for kind, pixels in bare.items():
                 text = f"{name}: {kind} of Grad-CAM at {heat.layer} for {heat.label}"
                 about = {"Description": text, **BARE}
-                files.append(save_pixels(folder, f"{name}_{kind}{end}", pixels, about))
+                written.append(save_pixels(folder, f"{name}_{kind}{end}", pixels, about))
         asked += heats
     if len(rows) > 1:
         caption = _caption(asked[0].layer)
-        files.append(save_image(folder, "gradcam", _sheet(rows, titles), caption=caption))
-    return files, asked
+        written.append(save_image(folder, "gradcam", _sheet(rows, titles), caption=caption))
+    return written, asked
 
 
 def _heats(

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-import states
+import stored_states
 from flax import linen
 
 import cnnjax as cj
@@ -64,14 +64,14 @@ def bits(state: TrainState) -> list[tuple[str, str]]:
 def save_all(directory: Path, *states: TrainState, **options: Any) -> None:
     checkpoints = Checkpoints(directory, **options)
     for state in states:
-        states.save(checkpoints, state, PROGRESS)
+        stored_states.save(checkpoints, state, PROGRESS)
     checkpoints.close()
 
 
 def load_state(directory: Path, template: TrainState) -> tuple[TrainState, dict[str, Any]]:
     checkpoints = Checkpoints(directory, read_only=True)
     try:
-        return states.load(checkpoints, template)
+        return stored_states.load(checkpoints, template)
     finally:
         checkpoints.close()
 
@@ -135,7 +135,7 @@ def test_the_latest_two_and_the_best_are_kept(tmp_path: Path) -> None:
     checkpoints = Checkpoints(tmp_path)
     # A score is given only where it beats all before it.
     for step, score in zip(range(1, 9), (-3.0, -2.0, -1.0, *[None] * 5), strict=True):
-        states.save(
+        stored_states.save(
             checkpoints, state_at(step), {"best_step": min(step, 3)}, best=score is not None
         )
     checkpoints.wait()
@@ -150,7 +150,7 @@ def test_the_latest_two_and_the_best_are_kept(tmp_path: Path) -> None:
 def test_more_of_the_best_may_be_kept(tmp_path: Path) -> None:
     checkpoints = Checkpoints(tmp_path, keep=3)
     for step in range(1, 10):
-        states.save(checkpoints, state_at(step), {}, best=step <= 5)
+        stored_states.save(checkpoints, state_at(step), {}, best=step <= 5)
     checkpoints.close()
     assert steps_in(tmp_path) == [3, 4, 5, 8, 9]
 
@@ -158,7 +158,7 @@ def test_more_of_the_best_may_be_kept(tmp_path: Path) -> None:
 def test_the_best_are_kept_by_a_later_process_as_well(tmp_path: Path) -> None:
     for step, score in ((1, 0.5), (2, None), (3, None), (4, None), (5, None)):
         checkpoints = Checkpoints(tmp_path)
-        states.save(checkpoints, state_at(step), {"best_step": 1}, best=score is not None)
+        stored_states.save(checkpoints, state_at(step), {"best_step": 1}, best=score is not None)
         checkpoints.close()
     assert steps_in(tmp_path) == [1, 4, 5]
 
@@ -183,7 +183,7 @@ def test_the_state_may_be_donated_while_it_is_still_written(tmp_path: Path) -> N
     wanted = bits(state)
     overwrite = jax.jit(lambda s: jax.tree.map(lambda x: x * 0, s), donate_argnums=0)
     checkpoints = Checkpoints(tmp_path)
-    states.save(checkpoints, state, PROGRESS)
+    stored_states.save(checkpoints, state, PROGRESS)
     overwrite(state)
     checkpoints.close()
     assert bits(load_state(tmp_path, state_at(0))[0]) == wanted
@@ -204,7 +204,7 @@ def test_what_a_killed_process_left_half_written_is_no_checkpoint(tmp_path: Path
     shutil.rmtree(half / "model")
     checkpoints = Checkpoints(tmp_path)
     assert checkpoints.steps() == [2]
-    states.save(checkpoints, state_at(4), PROGRESS)
+    stored_states.save(checkpoints, state_at(4), PROGRESS)
     checkpoints.close()
     assert bits(load_state(tmp_path, state_at(0))[0]) == bits(state_at(4))
 
@@ -256,7 +256,7 @@ def loaded(run: Path) -> tuple[str | None, str | None]:
     checkpoints = Checkpoints(run / "checkpoints", read_only=True)
     found: list[str | None] = []
     for load in (
-        lambda: str(bits(states.load(checkpoints, template)[0])),
+        lambda: str(bits(stored_states.load(checkpoints, template)[0])),
         lambda: trees.tree_hash(checkpoints.load_variables()[0]),
     ):
         try:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-import states
+import stored_states
 
 import cnnjax as cj
 from cnnjax.core import storage
@@ -276,12 +276,12 @@ def test_after_a_save_that_failed_no_thread_keeps_the_process(
     before = threads()
     directory = tmp_path / "checkpoints"
     store, state = checkpoints_of(squares, directory)
-    states.save(store, state(1), {"best_step": 1})
+    stored_states.save(store, state(1), {"best_step": 1})
     store.wait()
     shutil.rmtree(directory)
     directory.write_text("in its place")
     with pytest.raises(CheckpointError, match=r"could not be saved in .* \(Not a directory\)"):
-        states.save(store, state(2), {"best_step": 2})
+        stored_states.save(store, state(2), {"best_step": 2})
     store.close()
     until = time.monotonic() + 5
     while threads() > before and time.monotonic() < until:
@@ -302,7 +302,7 @@ def test_a_clock_that_jumps_while_saving_stops_nothing(
     monkeypatch.setattr(time, "time", jumping)
     store, state = checkpoints_of(squares, tmp_path / "checkpoints")
     for step in (1, 2, 3):
-        states.save(store, state(step), {"best_step": step})
+        stored_states.save(store, state(step), {"best_step": step})
     store.wait()
     store.close()
     assert store.steps() == [2, 3]
@@ -317,12 +317,12 @@ def test_a_checkpoint_deleted_while_it_is_read_gives_way_to_the_next(
 ) -> None:
     directory = tmp_path / "checkpoints"
     store, state = checkpoints_of(squares, directory)
-    states.save(store, state(1), {"best_step": 1})
+    stored_states.save(store, state(1), {"best_step": 1})
     store.wait()
     reader = Checkpoints(directory, read_only=True)
     listed = reader.steps()
     for step in (2, 3, 4):  # beside it the training goes on, and deletes what was listed
-        states.save(store, state(step), {"best_step": step})
+        stored_states.save(store, state(step), {"best_step": step})
     store.wait()
     assert listed == [1]
     assert not (directory / "1").exists()

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-import states
+import stored_states
 from flax import linen
 
 import cnnjax as cj
@@ -189,9 +189,9 @@ def test_an_empty_dictionary_among_the_variables_survives_steps_and_checkpoints(
     assert jax.tree.structure(after) == jax.tree.structure(state)
     assert after.variables()["params"]["none"] == {"here": {}}
     checkpoints = Checkpoints(tmp_path / "checkpoints")
-    states.save(checkpoints, after, {})
+    stored_states.save(checkpoints, after, {})
     checkpoints.wait()
-    again, _ = states.load(checkpoints, state)
+    again, _ = stored_states.load(checkpoints, state)
     checkpoints.close()
     assert jax.tree.structure(again) == jax.tree.structure(state)
     assert jax.tree.all(jax.tree.map(np.array_equal, again, after))
