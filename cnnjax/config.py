@@ -231,6 +231,7 @@ def qualified_name(function: Callable) -> str:
 
     Of a dataclass also its settings, of a `functools.partial` the function and its arguments.
 
+    >>> import functools, math
     >>> qualified_name(functools.partial(math.pow, 2.0))
     'functools.partial(math.pow, 2.0)'
     """
