@@ -24,7 +24,7 @@ from cnnjax.core.text import suggest
 from cnnjax.data import Dataset, Loader, Splits, prefetch
 from cnnjax.explain.activations import layer_outputs
 from cnnjax.models import Model
-from cnnjax.models.zoo.backbone import POOLINGS
+from cnnjax.models.backbone import POOLINGS
 from cnnjax.training.setting_checks import check_images
 from cnnjax.transfer.store import FeatureFile, read_facts
 

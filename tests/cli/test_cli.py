@@ -16,7 +16,7 @@ from PIL import Image
 
 import cnnjax as cj
 from cnnjax import cli
-from cnnjax.models.registry import build
+from cnnjax.models.builder import build
 
 Output = tuple[str, str]
 

@@ -47,7 +47,7 @@ def test_digits_are_scikit_learns():
     labels = np.concatenate([splits.train.labels, splits.test.labels])
     assert (images.dtype, images.shape) == (np.uint8, (1797, 28, 28))
     # Every image lies nearest to an original of its own, as SciPy enlarges it, of its label.
-    large = [ndimage.zoom(i, 3.5, order=1, grid_mode=True, mode="nearest") for i in original.images]
+    large = [ndimage.zoom(i, 3.5, order=1, grid_mode=True, mode="nearest") for i in original.inputs]
     a, b = images.reshape(1797, -1) / 255, np.stack(large).reshape(1797, -1) / 16
     distances = (a**2).sum(1)[:, None] + (b**2).sum(1)[None] - 2 * a @ b.T
     nearest = distances.argmin(axis=1)

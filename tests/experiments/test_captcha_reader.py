@@ -20,7 +20,7 @@ import cnnjax as cj
 from cnnjax.cli import main as command_line
 from cnnjax.core import trees
 from cnnjax.data import CaptchaRendering
-from cnnjax.models.registry import build
+from cnnjax.models.builder import build
 from cnnjax.recipes import Experiment
 from experiments import captcha
 

@@ -13,7 +13,7 @@ from cnnjax import plot
 from cnnjax.data import Vocabulary, from_texts
 from cnnjax.data.texts import template_samples, words_of
 from cnnjax.explain import EmptyMap, top_ngrams, word_cam, word_occlusion
-from cnnjax.models.registry import build
+from cnnjax.models.builder import build
 from cnnjax.nn import Conv1D, Dense, Embedding, GlobalMaxPooling1D
 
 LENGTH = 64

@@ -34,7 +34,7 @@ def fit(data: Any, directory: Path, record: dict | None = None, **changes: Any) 
         cj.TrainingConfig(**settings),
         directory=directory,
         verbose=False,
-        record=run_directory,
+        record=record,
     )
 
 
