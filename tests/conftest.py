@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import CACHE
 from servers import Server
 
 # Before Keras is imported anywhere: the oracle runs on JAX.
@@ -43,12 +44,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _caches(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Compiled programs are kept between tests and runs; decoded data only for this session."""
+    """Compiled programs are kept between tests and runs, also those of other processes; decoded
+    data only for this session.
+    """
     import jax
 
     from cnnjax.core.runtime import configure_runtime
 
-    configure_runtime(allocator=False)
+    configure_runtime(allocator=False, compilation_cache=CACHE / "xla")
     os.environ["CNNJAX_CACHE_DIR"] = str(tmp_path_factory.mktemp("cache"))
     # A strange type or rank is an error here, not a silent promotion.
     jax.config.update("jax_numpy_rank_promotion", "raise")

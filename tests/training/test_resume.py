@@ -169,8 +169,8 @@ def interrupted(data: Arrays, directory: Path | None, after: int, **more: Any) -
 @pytest.mark.parametrize(
     ("model", "settings"),
     [
-        pytest.param("mlp", LOOP, id="loop", marks=pytest.mark.thorough),
-        pytest.param("convnet", RICH, id="average-augment-dropout"),
+        pytest.param("mlp", LOOP, id="loop"),
+        pytest.param("convnet", RICH, id="average-augment-dropout", marks=pytest.mark.thorough),
         pytest.param("mlp", SCAN, id="scan", marks=pytest.mark.thorough),
     ],
 )
