@@ -56,6 +56,7 @@ def small_shifts(fill_mode):
     return outcomes(Augment(height_shift=1, width_shift=2, fill_mode=fill_mode, fill_value=9.0))
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("fill_mode", FILL_MODES)
 def test_shifts_equal_scipys_and_are_equally_likely(fill_mode):
     moves = [(down, right) for down in range(-1, 2) for right in range(-2, 3)]
@@ -104,6 +105,7 @@ GOLDEN = {
 }
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize(("recipe", "fill_mode"), GOLDEN)
 def test_the_images_of_a_seed_are_for_ever(recipe, fill_mode):
     images = np.random.Philox(7).random_raw(12 * 9 * 11 * 3).astype(np.uint8)
@@ -186,6 +188,7 @@ UNIFORM = [
 ]
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize(("name", "settings", "low", "high"), UNIFORM)
 def test_parameters_are_uniform_in_their_range(name, settings, low, high):
     values = getattr(drawn(**settings), name)
@@ -336,6 +339,7 @@ def test_plain_settings_and_any_function_serve_as_well():
     np.testing.assert_allclose(noisy[1], by_hand, rtol=1e-6)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("index", [[5, 3, 900], [3], [7, 8, 3]])
 def test_an_interpolated_image_does_not_depend_on_its_batch_either(index):
     images = np.stack([IMAGE + i for i in index])
@@ -439,6 +443,7 @@ def test_settings_go_to_json_and_back():
         assert type(again.width_shift) is type(shift)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("name", augment_speed.WORKERS)
 def test_a_worker_of_the_benchmark_augments(name, monkeypatch):
     if "cnnjax" not in name:
@@ -485,6 +490,7 @@ def test_a_subclass_may_augment_in_its_own_way():
     np.testing.assert_array_equal(found, 255 - np.asarray(flipped))
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("setting", [{"rotation": 40}, {"width_shift": 2}, {"crop_padding": 1}])
 def test_one_image_as_it_was_read_is_changed_like_an_array_of_jax(setting):
     photo = np.random.default_rng(0).integers(0, 256, (9, 7, 3), dtype=np.uint8)

@@ -110,6 +110,7 @@ def test_every_series_is_warped_at_a_place_and_by_a_factor_of_its_own() -> None:
     assert stats.kstest(starts, stats.uniform(0, 80).cdf).pvalue > 1e-3
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(
     "augment", [WordDropout(0.5), Jitter(0.5), WindowWarp(0.3), Chain((WindowWarp(), Jitter(0.1)))]
 )

@@ -598,6 +598,7 @@ print(load("pets", data_dir=tiny).train.fingerprint)
 """
 
 
+@pytest.mark.thorough
 def test_two_processes_may_build_the_cache_at_once(tiny, cache, tmp_path):
     (tmp_path / "meeting").mkdir()
     arguments = [sys.executable, "-c", BOTH_AT_ONCE, str(tmp_path / "meeting")]
@@ -744,6 +745,7 @@ def test_label_names_are_read_with_and_without_a_last_newline(tmp_path, text):
 # The real thing.
 
 
+@pytest.mark.thorough
 def test_mnist(tfds_dir):
     splits = load("mnist", data_dir=tfds_dir)
     train, test = splits.train, splits.test

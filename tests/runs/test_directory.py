@@ -305,6 +305,7 @@ def test_but_not_with_another_value_than_the_one_it_had_in_effect(run: Path, cha
         fit(noise(), run, {"experiment": "mine"}, seed=4, resume=True, epochs=3, **changes)
 
 
+@pytest.mark.thorough
 def test_so_is_one_with_augmentation_and_an_optimiser_of_its_own(tmp_path: Path) -> None:
     model = cj.create_model("mlp", input_shape=(12, 12, 1), num_classes=3, units=(16,))
     config = cj.TrainingConfig(

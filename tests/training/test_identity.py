@@ -157,6 +157,7 @@ def said(then: dict[str, Any], now: dict[str, Any]) -> str:
     return "; ".join(f"{change.part}: {change.text}" for change in found)
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize(
     ("then", "now", "expected"),
     [
@@ -333,6 +334,7 @@ print(json.dumps(identity(**parts, optimizer=optimizer)))
 """
 
 
+@pytest.mark.thorough
 def test_another_process_finds_the_same_identity() -> None:
     path = str(Path(__file__).parent)
     code = f"import sys; sys.path.insert(0, {path!r})\n{CHILD}"
@@ -431,6 +433,7 @@ def test_a_damaged_identity_is_called_so(tmp_path: Path, identity: Any) -> None:
         fit(tmp_path, settings=AGAIN)
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_every_optimiser_by_name_is_resumed(tmp_path: Path, optimizer: str) -> None:
     fit(tmp_path, settings={"optimizer": optimizer})

@@ -291,6 +291,7 @@ TRAIN = {
 }
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("name", TRAIN)
 def test_optimisers_that_train(squares: Arrays, name: str) -> None:
     run = fit(squares, config={"epochs": 2, "monitor": None}, optimizer=TRAIN[name])

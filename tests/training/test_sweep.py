@@ -189,6 +189,7 @@ def darker(factor: float) -> Any:
     return lambda key, image: image * factor
 
 
+@pytest.mark.thorough
 def test_settings_whose_names_are_alike_have_runs_of_their_own(
     splits: cj.data.Splits, tmp_path: Path
 ) -> None:
