@@ -126,7 +126,7 @@ def batch_of(arrays: Arrays, count: int = 16) -> dict[str, np.ndarray]:
     images, labels = arrays
     index = np.arange(count, dtype=np.int32)
     return {
-        "image": images[:count], "label": labels[:count], "index": index,
+        "inputs": images[:count], "labels": labels[:count], "index": index,
         "epoch": np.asarray(3, np.int32), "mask": np.arange(count) < count - 3,
     }  # fmt: skip
 
@@ -159,8 +159,8 @@ def test_the_steps_loss_is_that_of_both_labels(squares, classes, smoothing, loss
 
     key = rng.named(jax.random.key(0), "augment")
     which = (key, batch["epoch"], jnp.asarray(batch["index"]))
-    images = jax.jit(for_batch, static_argnums=0)(augment, *which, batch["image"])
-    labels = jnp.asarray(batch["label"])
+    images = jax.jit(for_batch, static_argnums=0)(augment, *which, batch["inputs"])
+    labels = jnp.asarray(batch["labels"])
     images, partners, share = jitted(augment, *which, images, labels)
     logits = model(model.spec.preprocess(images))
     function = loss or metrics.default_loss(classes)

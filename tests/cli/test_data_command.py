@@ -136,7 +136,7 @@ def test_show_of_a_folder_decodes_nothing_into_a_cache(
 ) -> None:
     out, _ = data("show", folder, "--classes", "cicada", "ant", "--per-class", "2")
     assert out == "figures/my.photos-train.png\n"
-    images = cj.data.load(folder, image_size=(96, 96), memory_budget=0).train.images
+    images = cj.data.load(folder, image_size=(96, 96), memory_budget=0).train.inputs
     assert isinstance(images, cj.data.FileImages)
     assert not images.cache_folder.exists()
 

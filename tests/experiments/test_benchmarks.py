@@ -11,7 +11,7 @@ import pytest
 from commands import CACHE, python
 
 import cnnjax as cj
-from cnnjax.models.registry import build
+from cnnjax.models.builder import build
 from experiments.benchmarks import (
     conv_engines,
     explain_speed,

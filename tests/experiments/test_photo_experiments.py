@@ -146,7 +146,7 @@ def test_two_stages_with_a_cut_by_number_or_by_name(photos: Path, tmp_path: Path
 def test_both_cuts_of_inception_v3_are_those_of_keras_list() -> None:
     from keras.applications import InceptionV3
 
-    from cnnjax.models.registry import build
+    from cnnjax.models.builder import build
 
     model = cj.Model.abstract(*build("inception_v3", include_top=False))
     theirs = InceptionV3(weights=None, include_top=False, input_shape=(299, 299, 3)).layers

@@ -129,11 +129,11 @@ def test_fewer_windows_are_the_newest_and_tested_on_the_same() -> None:
     series = {part: getattr(found, part) for part in ("train", "test")}
     assert (len(series["train"]), len(series["test"])) == (100, len(whole.splits.test))  # type: ignore[arg-type]
     newest = whole.past("train")[-100:]
-    scale = newest[:, 0].std() / np.asarray(series["train"].images)[:, 0, 0].std()
-    shift = newest[0, 0] - scale * float(series["train"].images[0, 0, 0])
+    scale = newest[:, 0].std() / np.asarray(series["train"].inputs)[:, 0, 0].std()
+    shift = newest[0, 0] - scale * float(series["train"].inputs[0, 0, 0])
     for part in ("train", "test"):
         expected = whole.past(part)[-len(series[part]) :]
-        scaled = np.asarray(series[part].images)[..., 0]
+        scaled = np.asarray(series[part].inputs)[..., 0]
         np.testing.assert_allclose(scale * scaled + shift, expected, atol=1e-3)
     with pytest.raises(ValueError, match="sizes must be between 1 and 669 for the series, got 670"):
         few_examples.newest_windows(670)

@@ -471,7 +471,7 @@ def test_a_gap_is_measured_on_training_images_as_they_are() -> None:
     found = _studies.plain_gaps(make, options, runs)
     for seed, gap, run in zip((3, 4), found, runs, strict=True):
         data = cj.data.load("digits").with_validation(0.5, seed).with_train_examples(50, seed)
-        images, labels = np.asarray(data.train.images[:]), data.train.labels
+        images, labels = np.asarray(data.train.inputs[:]), data.train.labels
         right = np.mean(cj.predict(model, images).argmax(axis=1) == labels)
         assert gap == pytest.approx(right - run.metrics["test_accuracy"])
 

@@ -16,7 +16,7 @@ import cnnjax as cj
 from cnnjax.core import trees
 from cnnjax.data.series.windows import generate_series
 from cnnjax.models import receptive_fields
-from cnnjax.models.registry import build
+from cnnjax.models.builder import build
 from cnnjax.recipes import build_model
 from experiments import _shuffling, time_series
 from experiments._series_claims import measured

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 import cnnjax as cj
+from cnnjax.models.builder import build
 from cnnjax.models.graph import trace
-from cnnjax.models.registry import build
 from experiments import cats_vs_dogs, feature_extraction, fine_tuning, two_stage
 from experiments._backbones import BackboneOptions, frozen_layers
 

@@ -14,7 +14,7 @@ import cnnjax as cj
 from cnnjax import nn, plot
 from cnnjax.explain import EmptyMap, grad_cam, grad_cam_plus_plus, hires_cam
 from cnnjax.explain.cam import class_maps
-from cnnjax.models.registry import build
+from cnnjax.models.builder import build
 from cnnjax.models.zoo.mobilenet import MobileNet
 from cnnjax.models.zoo.vgg import VGG16
 from experiments import parity

@@ -448,7 +448,7 @@ class Streams(linen.Module):
 def test_every_random_stream_gets_a_key_of_the_step(stream):
     model = Model.from_module(Streams((stream,)), (4, 4, 2))
     step = jax.jit(make_train_step(model, optimizer=optax.sgd(0.0), log_gradients=True))
-    batch = {"image": np.uint8(255 * IMAGES), "label": np.zeros(6, np.int32)}
+    batch = {"inputs": np.uint8(255 * IMAGES), "labels": np.zeros(6, np.int32)}
     losses = []
     for seed in (0, 0, 1):
         state = TrainState.create(model, optax.sgd(0.0), seed=seed)

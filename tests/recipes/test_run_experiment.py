@@ -275,7 +275,7 @@ def test_mistakes_are_drawn_and_removed_when_there_are_none(tmp_path: Path, clas
     model, wrong = mistaken(num_classes=classes)
     draw_test(model, wrong, tmp_path)
     assert {p.name for p in tmp_path.iterdir()} == {"confusion_matrix.png", "mistakes.png"}
-    right = cj.data.from_arrays(wrong.images, (wrong.labels - 1) % max(classes, 2))
+    right = cj.data.from_arrays(wrong.inputs, (wrong.labels - 1) % max(classes, 2))
     draw_test(model, right, tmp_path)
     assert {p.name for p in tmp_path.iterdir()} == {"confusion_matrix.png"}
 

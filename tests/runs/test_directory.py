@@ -34,7 +34,7 @@ def fit(data: Any, directory: Path, record: dict | None = None, **changes: Any) 
         cj.TrainingConfig(**settings),
         directory=directory,
         verbose=False,
-        record=run_directory,
+        record=record,
     )
 
 
@@ -346,7 +346,7 @@ def test_resuming_with_another_model_changes_nothing(run: Path) -> None:
 def test_resuming_with_other_data_is_refused_and_changes_nothing(run: Path) -> None:
     before = content_of(run)
     other = noise()
-    other.train.images[0, 0, 0, 0] ^= 1
+    other.train.inputs[0, 0, 0, 0] ^= 1
     model = cj.create_model("mlp", input_shape=(12, 12, 1), num_classes=3, units=(16,))
     with pytest.raises(RunError, match=r"train.*fingerprint"):
         resume_with(model, other, run)

@@ -52,7 +52,7 @@ def image_list() -> Arrays:
 
 def batch(count: int = 8) -> dict[str, np.ndarray]:
     images, labels = image_list()
-    return {"image": images[:count], "label": labels[:count]}
+    return {"inputs": images[:count], "labels": labels[:count]}
 
 
 def fit(directory: Path | None = None, **changes: Any) -> cj.Run:
@@ -212,11 +212,11 @@ def test_the_frozen_part_runs_as_in_prediction_and_costs_no_gradient() -> None:
 def reference_gradients() -> dict[str, jax.Array]:
     """Those of all parameters by hand, of which only the trainable are kept."""
     net, one = model(), batch()
-    x = net.spec.preprocess(one["image"])
+    x = net.spec.preprocess(one["inputs"])
 
     def mean_loss(params: Any) -> jax.Array:
         logits, _ = net.functions(FROZEN).apply_train(params, net.state, x, jax.random.key(0))
-        return metrics.softmax_cross_entropy(logits, jnp.asarray(one["label"])).mean()
+        return metrics.softmax_cross_entropy(logits, jnp.asarray(one["labels"])).mean()
 
     flat = trees.flatten(jax.jit(jax.grad(mean_loss))(net.params))
     return {p: g for p, g in flat.items() if not any(trees.matches(p, f) for f in FROZEN)}

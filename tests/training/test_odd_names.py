@@ -185,7 +185,7 @@ def test_an_empty_dictionary_among_the_variables_survives_steps_and_checkpoints(
     state = TrainState.create(padded, optimizer, frozen=("a/b",), average=True)
     step = jax.jit(make_train_step(padded, optimizer=optimizer, frozen=("a/b",), average=0.9))
     images, labels = arrays()
-    after, _ = step(state, {"image": images, "label": labels})
+    after, _ = step(state, {"inputs": images, "labels": labels})
     assert jax.tree.structure(after) == jax.tree.structure(state)
     assert after.variables()["params"]["none"] == {"here": {}}
     checkpoints = Checkpoints(tmp_path / "checkpoints")

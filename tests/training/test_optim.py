@@ -16,8 +16,8 @@ from flax import linen
 import cnnjax as cj
 from cnnjax.config import TrainingConfig
 from cnnjax.core import trees
+from cnnjax.models.builder import build
 from cnnjax.models.graph import weighted_layers
-from cnnjax.models.registry import build
 from cnnjax.training import learning_rate_factors, make_optimizer, make_schedule
 
 STEPS = 12

@@ -176,7 +176,7 @@ def net() -> cj.Model:
 
 def batch(count: int = 6) -> dict[str, np.ndarray]:
     images = np.random.default_rng(1).integers(0, 256, (count, 3, 3, 1), dtype=np.uint8)
-    return {"image": images, "label": np.arange(count, dtype=np.int32) % 2}
+    return {"inputs": images, "labels": np.arange(count, dtype=np.int32) % 2}
 
 
 def parts(frozen: tuple[str, ...] = FROZEN, optimizer: Any = None, **settings: Any) -> Any:
@@ -271,12 +271,12 @@ def test_optimisers_that_ask_for_more_ask_about_the_trained_part(name: str) -> N
     frozen = (*(p for p in FROZEN if not p.startswith("norm")), "norm")
     state, step = parts(frozen, optimizer)
     step, one, model = jax.jit(step), batch(), net()
-    inputs = model.spec.preprocess(one["image"])
+    inputs = model.spec.preprocess(one["inputs"])
 
     def loss(head: Any) -> jax.Array:
         params = {**model.params, "head": head}
         logits = model.functions().apply(params, model.state, inputs)
-        return cj.metrics.softmax_cross_entropy(logits, jnp.asarray(one["label"])).mean()
+        return cj.metrics.softmax_cross_entropy(logits, jnp.asarray(one["labels"])).mean()
 
     head, opt_state = model.params["head"], optimizer.init(model.params["head"])
     for _ in range(2):

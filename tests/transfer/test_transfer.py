@@ -19,9 +19,9 @@ from modules import Convnet
 import cnnjax as cj
 from cnnjax.core import trees
 from cnnjax.models import BUILDERS, Model
+from cnnjax.models.builder import build
 from cnnjax.models.graph import weighted_layers
 from cnnjax.models.pretrained.fill import NewHead
-from cnnjax.models.registry import build
 from cnnjax.models.saved import from_spec, read_spec
 from cnnjax.training import TrainState
 from cnnjax.transfer import Head, attach, base_layers, layers_before, replace_head

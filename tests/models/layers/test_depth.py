@@ -10,9 +10,9 @@ import pytest
 from flax import linen
 
 import cnnjax as cj
+from cnnjax.models.builder import build
 from cnnjax.models.graph import weighted_layers
 from cnnjax.models.layers.depth import depths
-from cnnjax.models.registry import build
 from cnnjax.training.optim import learning_rate_factors
 
 BLOCKS = 3

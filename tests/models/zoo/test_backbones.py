@@ -8,8 +8,8 @@ import pytest
 import cnnjax as cj
 from cnnjax.core import trees
 from cnnjax.models import BUILDERS, Model, summary
+from cnnjax.models.builder import build
 from cnnjax.models.model import _initialiser
-from cnnjax.models.registry import build
 from experiments import parity
 
 FAMILIES = sorted(parity.FAMILIES)

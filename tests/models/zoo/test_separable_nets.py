@@ -11,7 +11,7 @@ from cnnjax import metrics
 from cnnjax.core import trees
 from cnnjax.explain import activations
 from cnnjax.models import Model, create_model, summary
-from cnnjax.models.registry import build
+from cnnjax.models.builder import build
 
 NETS = ("separable_convnet", "separable_twin")
 SHAPE = (64, 64, 3)
