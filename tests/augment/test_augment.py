@@ -22,8 +22,9 @@ import cnnjax
 from cnnjax import augment
 from cnnjax.augment import Augment, Parameters, draw
 from cnnjax.augment.config import FILL_MODES, AugmentConfig
-from cnnjax.config import from_dict, to_dict
+from cnnjax.config import to_dict
 from cnnjax.core import rng
+from cnnjax.core.settings import from_dict
 from experiments.benchmarks import augment_speed
 
 # A failing example is not made smaller, since every try would compile a program.
@@ -403,12 +404,12 @@ NAN, INF = float("nan"), float("inf")
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"rotation": -1}, "rotation must be at least 0, got -1"),
-        ({"rotation": NAN}, "rotation must be at least 0, got nan"),
-        ({"rotation": "40"}, "rotation must be at least 0, got '40'"),
-        ({"rotation": INF}, "rotation must be a finite number, got inf"),
-        ({"width_shift": INF}, "width_shift must be a finite number, got inf"),
-        ({"shear": 90}, "shear must be below 90 degrees, got 90"),
+        ({"rotation": -1}, "rotation must be a finite number >= 0, got -1"),
+        ({"rotation": NAN}, "rotation must be a finite number >= 0, got nan"),
+        ({"rotation": "40"}, "rotation must be a finite number >= 0, got '40'"),
+        ({"rotation": INF}, "rotation must be a finite number >= 0, got inf"),
+        ({"width_shift": INF}, "width_shift must be a finite number >= 0, got inf"),
+        ({"shear": 90}, r"shear must lie in \[0, 90\), got 90"),
         ({"zoom": 1.0}, r"zoom must lie in \[0, 1\), or be a pair of factors .*, got 1.0"),
         ({"zoom": NAN}, r"zoom must lie in \[0, 1\), or be a pair of factors .*, got nan"),
         ({"zoom": True}, r"zoom must lie in \[0, 1\), or be a pair of factors .*, got True"),
@@ -418,13 +419,13 @@ NAN, INF = float("nan"), float("inf")
         ({"brightness": 0.2}, r"brightness must be a pair of factors \(low, high\).*, got 0.2"),
         ({"brightness": (1, NAN)}, r"brightness must be a pair .*, got \(1, nan\)"),
         ({"brightness": [0.5]}, r"brightness must be a pair .*, got \[0.5\]"),
-        ({"channel_shift": -5}, "channel_shift must be at least 0, got -5"),
-        ({"rescale": 0}, "rescale must be positive, got 0"),
-        ({"rescale": None}, "rescale must be a finite number, got None"),
+        ({"channel_shift": -5}, "channel_shift must be a finite number >= 0, got -5"),
+        ({"rescale": 0}, "rescale must be a positive number, got 0"),
+        ({"rescale": None}, "rescale must be a positive number, got None"),
         ({"fill_value": "edge"}, "fill_value must be a finite number, got 'edge'"),
         ({"fill_mode": "warp"}, "fill_mode must be one of .*; did you mean 'wrap'"),
-        ({"mixup": -0.2}, "mixup must be at least 0, got -0.2"),
-        ({"cutmix": INF}, "cutmix must be a finite number, got inf"),
+        ({"mixup": -0.2}, "mixup must be a finite number >= 0, got -0.2"),
+        ({"cutmix": INF}, "cutmix must be a finite number >= 0, got inf"),
     ],
 )
 def test_a_bad_setting_is_named_with_its_value(kind, changes, message):

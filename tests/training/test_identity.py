@@ -461,7 +461,7 @@ def test_who_called_is_recorded_and_another_commit_is_a_remark(
 
 @pytest.mark.parametrize("name", ["modul", "weights", "", 3, None, "Loss"])
 def test_an_unknown_name_is_refused_with_the_nearest(name: Any) -> None:
-    with pytest.raises(ValueError, match="allow_changed must hold names of module, loss") as caught:
+    with pytest.raises(ValueError, match="allow_changed must be one of module, loss") as caught:
         cj.TrainingConfig(resume=True, allow_changed=(name,))
     assert repr(name) in str(caught.value)
     if name == "modul":

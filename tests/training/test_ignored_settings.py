@@ -17,7 +17,8 @@ from optax import contrib
 import cnnjax as cj
 from cnnjax.augment import Augment
 from cnnjax.augment.config import AugmentConfig
-from cnnjax.config import OPTIMIZER_SETTINGS, TrainingConfig
+from cnnjax.config import OPTIMIZER, TrainingConfig
+from cnnjax.core.settings import names
 from cnnjax.training import TrainState, make_train_step
 
 Arrays = tuple[np.ndarray, np.ndarray]
@@ -52,7 +53,7 @@ def fit(data: Any, model: cj.Model | None = None, **arguments: Any) -> cj.Run:
     return cj.fit(model or small(), data, config, verbose=False, **arguments)
 
 
-@pytest.mark.parametrize("name", ["optimizer", *OPTIMIZER_SETTINGS])
+@pytest.mark.parametrize("name", names(TrainingConfig, OPTIMIZER))
 def test_every_setting_that_a_given_optimiser_replaces_is_an_error(
     squares: Arrays, name: str
 ) -> None:
