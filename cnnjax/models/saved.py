@@ -25,9 +25,9 @@ from cnnjax.core.reading import check_form, is_regular, read_json
 from cnnjax.core.storage import write_file
 from cnnjax.core.text import plain
 from cnnjax.data import INTERPOLATIONS, RESIZE_POLICIES, Vocabulary
+from cnnjax.models.builder import build
 from cnnjax.models.manifest import UnreadableModel, check_tied, read_manifest, write_tied
 from cnnjax.models.model import Model
-from cnnjax.models.registry import build
 from cnnjax.models.signature import FORM as SIGNATURE_FORM
 from cnnjax.models.signature import AnotherModule, check_described, check_signature, signature
 from cnnjax.models.spec import ModelSpec

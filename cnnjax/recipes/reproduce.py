@@ -13,16 +13,17 @@ import optax
 
 from cnnjax import data as data_sources
 from cnnjax import metrics
-from cnnjax.config import OPTIMIZER_SETTINGS, TrainingConfig, changeable, from_dict
+from cnnjax.config import FILES, OPTIMIZER, SEED, TrainingConfig, changeable
 from cnnjax.core import trees
 from cnnjax.core.runtime import code_version, machine, versions
+from cnnjax.core.settings import from_dict, names, values
 from cnnjax.core.text import plain
 from cnnjax.data import DataNotFound
 from cnnjax.models import Model
 from cnnjax.models.saved import MODEL_FILE, from_spec, read_spec
 from cnnjax.nn import current_conv_engine
 from cnnjax.runs.caller import state_of
-from cnnjax.runs.directory import CONFIG_FILE, FREE_TO_CHANGE, RUN_FILE, with_default_settings
+from cnnjax.runs.directory import CONFIG_FILE, GIVEN, RUN_FILE, with_default_settings
 from cnnjax.runs.seal import not_understood
 from cnnjax.training import Run, RunDirectory, RunError, fit
 from cnnjax.training.identity import changes, recorded, refusal
@@ -140,7 +141,7 @@ def reproduce(
         print("\n".join(["other than then:", *(f"  {line}" for line in circumstances)]))
     facts: dict[str, str] | None = {"reproduces": str(run.path)}
     if out is None:  # what belongs to files makes no difference to the result
-        training, facts = replace(training, keep=1, checkpoint_every=None), None
+        training, facts = replace(training, **values(TrainingConfig, FILES)), None
     again = fit(
         model, splits, training, loss, optimizer, out,
         opt_state=opt_state, verbose=verbose, record=facts,
@@ -183,11 +184,10 @@ def _training(
         raise _needs(run, "augment", f"the function {settings['augment']}")
     if augment is not None:
         settings["augment"] = augment
-    if settings["learning_rate"] is None:
+    if settings["optimizer"] == GIVEN:
         if optimizer is None:
             raise _needs(run, "optimizer", "an optax transformation")
-        defaults = vars(TrainingConfig())
-        settings.update({name: defaults[name] for name in ("optimizer", *OPTIMIZER_SETTINGS)})
+        settings |= values(TrainingConfig, OPTIMIZER)
     try:
         training: TrainingConfig = from_dict(TrainingConfig, settings)
     except (ValueError, OverflowError) as error:
@@ -245,7 +245,7 @@ def _circumstances(
     if caller := record.get("caller"):
         then |= {"caller": caller}
         now |= {"caller": state_of(caller["file"]) if "file" in caller else caller}
-    free = ("seed", *FREE_TO_CHANGE)
+    free = names(TrainingConfig, SEED, FILES)
     then |= {"settings": with_default_settings(config["training"]), "loss": config["loss"]}
     then |= {"conv_engine": config["conv_engine"], "opt_state": config.get("opt_state")}
     # Through JSON, as the record went.

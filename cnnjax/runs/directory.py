@@ -16,11 +16,12 @@ from types import ModuleType
 from typing import Any
 
 from cnnjax.augment.config import AugmentConfig
-from cnnjax.config import OPTIMIZER_SETTINGS, TrainingConfig, to_dict
+from cnnjax.config import FILES, OPTIMIZER, TrainingConfig, to_dict
 from cnnjax.core import trees
 from cnnjax.core.places import expanded
 from cnnjax.core.reading import Unreadable, read_json
 from cnnjax.core.runtime import code_version, machine, versions
+from cnnjax.core.settings import names
 from cnnjax.core.storage import is_remains, sweep, text_hash, write_text
 from cnnjax.core.text import plain
 from cnnjax.models import ModelSpec, UnreadableModel
@@ -58,17 +59,6 @@ CONFIG_HASH, _CONFIG_BEFORE, _MODEL_BEFORE = "config_hash", "config_hash_before"
 
 # How often a reader starts again where a writer replaced what it had read.
 _TRIES = 5
-
-# May differ between a run and its resumption.
-FREE_TO_CHANGE = ("resume", "allow_changed", "keep", "checkpoint_every")
-
-# The settings that a name in `TrainingConfig.allow_changed` frees as well.
-_FREED = {
-    "module": ("model/name", "model/arguments"),
-    "loss": ("loss",),
-    "optimizer": tuple(f"training/{name}" for name in ("optimizer", *OPTIMIZER_SETTINGS)),
-    "augment": ("training/augment",),
-}
 
 # Functions of the caller's stand there by a name, which depends on who imports them, and by which
 # the identity of the run does not know them.
@@ -458,12 +448,12 @@ class RunDirectory:
         """Check the settings; functions by name only where nothing else is known of them."""
         before = trees.flatten(with_defaults(self.read(CONFIG_FILE)))
         now = trees.flatten(with_defaults(config))
-        free = {k for k in {*before, *now} if k.rpartition("/")[2] in FREE_TO_CHANGE}
+        free = {k for k in {*before, *now} if k.rpartition("/")[2] in names(TrainingConfig, FILES)}
         # A constant rate does not depend on the end, so such a training may be prolonged.
         if now.get("training/schedule") == "constant":
             free.add("training/epochs")
         # A module of the caller's is compared with the rest of what the run computes.
-        freed = ["model/module", *(s for name in allowed for s in _FREED.get(name, ()))]
+        freed = ["model/module", *(s for name in allowed for s in _freed(name))]
         free |= {k for k in {*before, *now} if any(trees.matches(k, s) for s in freed)}
         if not named:
             free |= {
@@ -494,11 +484,22 @@ class RunDirectory:
             )
 
 
+def _freed(name: str) -> list[str]:
+    """The settings that a name in `TrainingConfig.allow_changed` frees as well."""
+    freed = {
+        "module": ["model/name", "model/arguments"],
+        "loss": ["loss"],
+        "optimizer": [f"training/{setting}" for setting in names(TrainingConfig, OPTIMIZER)],
+        "augment": ["training/augment"],
+    }
+    return freed.get(name, [])
+
+
 def with_default_settings(training: Mapping[str, Any]) -> dict[str, Any]:
     """Recorded settings, in which what has been added since stands at its default."""
     defaults = json.loads(json_text(to_dict(TrainingConfig())))
     if training.get("optimizer") == GIVEN:
-        defaults.update(dict.fromkeys(OPTIMIZER_SETTINGS))
+        defaults.update(dict.fromkeys(names(TrainingConfig, OPTIMIZER)))
     settings = {**defaults, **training}
     if isinstance(settings["augment"], Mapping):
         augment = json.loads(json_text(to_dict(AugmentConfig())))

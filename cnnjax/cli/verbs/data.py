@@ -64,7 +64,7 @@ class DataInfo(_Source, Verb):
             found = data.describe(splits, move)
         show(_place(self))
         print(found)
-        if isinstance(splits.train.images, data.FileImages):
+        if isinstance(splits.train.inputs, data.FileImages):
             height, width = self.image_size
             print(f"pixels, fingerprint and cache are those of {height}x{width} (--image-size H W)")
         if aside is not None:

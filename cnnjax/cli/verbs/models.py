@@ -39,7 +39,7 @@ class Summary(ModelOptions, Verb):
     def run(self) -> None:
         """Print it."""
         import cnnjax as cj
-        from cnnjax.models.registry import build
+        from cnnjax.models.builder import build
 
         if Path(self.model).is_dir():
             self.refuse(self.model)

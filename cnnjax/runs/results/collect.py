@@ -8,9 +8,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from cnnjax.config import FILES, SEED, TrainingConfig
 from cnnjax.core import trees
 from cnnjax.core.places import expanded
-from cnnjax.runs.directory import FREE_TO_CHANGE, RUN_FILE, RunDirectory, with_defaults
+from cnnjax.core.settings import names
+from cnnjax.runs.directory import RUN_FILE, RunDirectory, with_defaults
 from cnnjax.runs.results.rows import Result, figures, provenance
 from cnnjax.runs.results.run_folders import files_below
 from cnnjax.runs.seal import RunError, not_understood
@@ -93,7 +95,7 @@ def _checked(
         record["epochs"] = len(epochs)
         record["epoch_seconds"] = _steady_seconds(epochs)
         record["folder"] = str(directory.path)
-        free = ("seed", *FREE_TO_CHANGE)
+        free = names(TrainingConfig, SEED, FILES)
         training = {k: v for k, v in config["training"].items() if k not in free}
         same = {
             **config,
