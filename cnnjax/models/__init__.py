@@ -10,7 +10,7 @@ from cnnjax.models.predict import UnknownWords, decode_positions, decode_predict
 from cnnjax.models.pretrained.export import export_weights
 from cnnjax.models.pretrained.order import WeightsDoNotFit
 from cnnjax.models.registry import BUILDERS
-from cnnjax.models.saved import load_model, save
+from cnnjax.models.saved import load_model, save_model
 from cnnjax.models.spec import ModelSpec
 
 __all__ = [
@@ -32,6 +32,6 @@ __all__ = [
     "load_model",
     "predict",
     "receptive_fields",
-    "save",
+    "save_model",
     "summary",
 ]
