@@ -20,9 +20,8 @@ import cnnjax as cj
 from cnnjax.metrics import percent
 from cnnjax.plot import figures
 from cnnjax.plot.results import draw_augmentation
-from cnnjax.runs.report import write_report
+from cnnjax.runs import RunError, write_report
 from cnnjax.runs.seal import sealed
-from cnnjax.training import RunError
 
 Arrays = tuple[np.ndarray, np.ndarray]
 

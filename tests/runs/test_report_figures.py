@@ -12,7 +12,7 @@ from PIL import Image
 import cnnjax as cj
 from cnnjax import cli, plot
 from cnnjax.plot import figures
-from cnnjax.runs.report import write_report
+from cnnjax.runs import write_report
 
 
 @pytest.fixture
