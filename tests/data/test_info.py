@@ -70,7 +70,7 @@ def test_colours_repeated_and_shared_images_by_hand() -> None:
     assert found.parts["test"].repeated == 1
     assert found.shared == {("train", "test"): 2}
     lines = str(found).splitlines()
-    assert "  images        4, uint8 2x3x3" in lines
+    assert "  images          4, uint8 2x3x3" in lines
     assert "  mean            0.5500  0.0500  0.3000  (of values / 255)" in lines
     assert "duplicates between train and test: 2" in lines
     assert lines[-4:-1] == [
@@ -212,7 +212,7 @@ def test_files_set_aside_are_counted_by_reason(folder: Path) -> None:
     }
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_mnist_and_cifar10_have_the_published_statistics(tfds_dir: Path) -> None:
     """Mean and deviation as torchvision's examples normalise with, counts as LeCun's page has."""
     mnist = describe(load("mnist", data_dir=tfds_dir))
@@ -286,7 +286,7 @@ def test_texts_in_files_by_hand(tmp_path: Path) -> None:
     assert changed.fingerprint != train.fingerprint
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_imdb_has_its_known_duplicates(tfds_dir: Path) -> None:
     """96 and 199 reviews come again within the parts; 123 of the test part are trained on."""
     if not (tfds_dir / "imdb_reviews").is_dir():

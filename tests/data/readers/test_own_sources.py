@@ -607,6 +607,7 @@ def as_table(folder: Path, data: Splits) -> Path:
     return table(folder / "mnist.csv", [("path", "label", "split"), *rows])
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("write", [as_idx, as_npz, as_folders, as_table])
 def test_mnist_by_every_route_gives_the_same_batches(mnist, tmp_path, write):
     """Bit for bit, shuffled and not, in every array of every batch.
