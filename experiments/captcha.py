@@ -138,7 +138,7 @@ class Readings:
 
 def readings(model: cj.Model, test: cj.data.Dataset) -> Readings:
     """What a model reads in a data set of CAPTCHAs."""
-    probs = cj.predict(model, test.images)
+    probs = cj.predict(model, test.inputs)
     return Readings(test.label_names, test.labels, probs.argmax(axis=2), probs.max(axis=2))
 
 
@@ -204,7 +204,7 @@ def draw(run: cj.Run, test: cj.data.Dataset) -> Readings:
     directory = RunDirectory(run.directory or ".")
     folder = directory.figures
     caption = "Test images and what was read with which probability: wrong ones first, in red"
-    save_image(folder, "readings", draw_readings(found, np.asarray(test.images)), caption=caption)
+    save_image(folder, "readings", draw_readings(found, np.asarray(test.inputs)), caption=caption)
     caption = "Share of the test images' symbols that are read right, by position and by symbol"
     save_image(folder, "symbols", draw_symbols(found), caption=caption)
     write_report(directory.path)

@@ -144,7 +144,7 @@ def on_features(
         start = time.perf_counter()
         features = cj.transfer.extract_features(base, photos, folder, verbose=False)
         seconds = round(time.perf_counter() - start, 2)
-        drawn = photos.test.images if photos.test else None
+        drawn = photos.test.inputs if photos.test else None
         out = f"{options.out}/features" if options.out else None
         task = replace(
             task, name=f"{NAME}/features", facts={**task.facts, "extraction_seconds": seconds}

@@ -117,7 +117,7 @@ def experiment(options: ImdbOptions) -> Experiment:
 def draw(run: cj.Run, test: cj.data.Dataset) -> list[str]:
     """Put test texts with coloured words into a run's report; returns lines on their n-grams."""
     chosen = np.arange(0, len(test), max(len(test) // _DRAWN, 1))[:_DRAWN]
-    tokens = np.asarray(test.images[chosen])
+    tokens = np.asarray(test.inputs[chosen])
     directory = RunDirectory(run.directory or ".")
     with warnings_as_lines():
         plot.draw_words(run.model, tokens, directory.figures, caption=_CAPTION)

@@ -124,7 +124,7 @@ def read_photos(config: Config) -> np.ndarray:
     size = (_SIZE, _SIZE)
     data = cj.data.load(config.data, image_size=size, resize="crop", memory_budget=0).train
     order = rng.permutation(len(data), config.seed, "pooling_claims")[:count]
-    return np.asarray(data.images[np.sort(order)])
+    return np.asarray(data.inputs[np.sort(order)])
 
 
 def with_noise(model: cj.Model, layer: str, seed: Sequence[int]) -> cj.Model:

@@ -182,7 +182,7 @@ def experiment(net: str, settings: Mapping[str, Any], options: SeriesOptions) ->
 def forecast(run: cj.Run, series: cj.data.Series) -> np.ndarray:
     """What a net forecasts for the test windows, [N, horizon], in the series' units."""
     assert series.splits.test is not None
-    return series.unscaled(cj.predict(run.model, series.splits.test.images))
+    return series.unscaled(cj.predict(run.model, series.splits.test.inputs))
 
 
 def baselines(series: cj.data.Series, seasons: tuple[int, ...]) -> dict[str, np.ndarray]:

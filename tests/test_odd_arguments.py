@@ -156,6 +156,7 @@ def test_options_of_experiments(
     assert all(c.isprintable() or c == "\n" for c in err)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(
     ("shell", "status", "said"),
     [

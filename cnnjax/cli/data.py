@@ -102,7 +102,7 @@ def _info(options: argparse.Namespace) -> None:
         found = data.describe(splits, move)
     show(_place(options))
     print(found)
-    if isinstance(splits.train.images, data.FileImages):
+    if isinstance(splits.train.inputs, data.FileImages):
         height, width = options.image_size
         print(f"pixels, fingerprint and cache are those of {height}x{width} (--image-size H W)")
     if aside is not None:

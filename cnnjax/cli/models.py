@@ -62,7 +62,7 @@ def _list(options: argparse.Namespace) -> None:
 
 def _summary(options: argparse.Namespace) -> None:
     import cnnjax as cj
-    from cnnjax.models.registry import build
+    from cnnjax.models.builder import build
 
     if Path(options.model).is_dir():
         refuse_model_options(options, options.model)

@@ -47,7 +47,7 @@ def predict(
             `UnknownWords` warning.
     """
     if isinstance(images, Dataset | Splits):
-        raise ValueError(f"images must be arrays, got {type(images).__name__}: give its .images")
+        raise ValueError(f"images must be arrays, got {type(images).__name__}: give its .inputs")
     if model.spec.num_classes == 0:
         raise ValueError(
             f"{model.spec.name} has no head (include_top=False), so it predicts nothing: "

@@ -24,9 +24,9 @@ from cnnjax.core.reading import check_form, is_regular, read_json
 from cnnjax.core.storage import write_file
 from cnnjax.core.text import plain
 from cnnjax.data import INTERPOLATIONS, RESIZE_POLICIES, Vocabulary
+from cnnjax.models.builder import build
 from cnnjax.models.manifest import UnreadableModel, check_tied, read_manifest, write_tied
 from cnnjax.models.model import Model
-from cnnjax.models.registry import build
 from cnnjax.models.signature import FORM as SIGNATURE_FORM
 from cnnjax.models.signature import AnotherModule, check_described, check_signature, signature
 from cnnjax.models.spec import ModelSpec
@@ -216,12 +216,7 @@ def rebuild(
     """
     allowed = changeable(allow_changed, ALLOWED)
     spec = saved.spec
-    try:
-        fresh = _shapes(spec, module, origin)
-    except UnreadableModel:
-        raise
-    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
-        raise UnreadableModel(f"the model in {origin} cannot be built: {error}") from error
+    fresh = abstract(spec, module, origin)
     wanted = {k: tuple(v.shape) for k, v in trees.leaves(fresh.variables).items()}
     found = {k: np.shape(v) for k, v in trees.leaves(variables).items()}
     if wanted != found:
@@ -285,8 +280,26 @@ def _built(spec: ModelSpec) -> tuple[linen.Module, ModelSpec]:
     )
 
 
+def abstract(spec: ModelSpec, module: linen.Module | None, origin: Path) -> Model:
+    """A model of a spec whose variables are only shapes.
+
+    Args:
+        spec: as `read_spec` read it.
+        module: of a model of the caller's.
+        origin: where the spec was, for the message.
+
+    Raises:
+        UnreadableModel: if there is no such model, or the module is needed and missing.
+    """
+    try:
+        return _shapes(spec, module, origin)
+    except UnreadableModel:
+        raise
+    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
+        raise UnreadableModel(f"the model in {origin} cannot be built: {error}") from error
+
+
 def _shapes(spec: ModelSpec, module: linen.Module | None, origin: Path) -> Model:
-    """A model of a spec whose variables are only shapes."""
     if module is not None:
         output_shape(module, spec)  # whether it takes such inputs at all
         return Model.abstract(module, spec)

@@ -50,7 +50,7 @@ def contact_sheet(
             sheet, or data of another kind.
     """
     names = class_names_of(data)
-    if data.images.ndim != 4 or not names:
+    if data.inputs.ndim != 4 or not names:
         raise ValueError(f"a contact sheet is of images with one class each, not of {data.name}")
     title = data.name
     if classes is None and len(names) > _ROWS:
@@ -60,16 +60,16 @@ def contact_sheet(
     across = max(map(len, chosen.values()), default=0)
     if not across:
         raise ValueError(f"{data.name} has no example of {', '.join(chosen)}")
-    height, width = _shown_size(data.image_shape[0], data.image_shape[1])
+    height, width = _shown_size(data.input_shape[0], data.input_shape[1])
     if len(chosen) * across * height * width > _MOST:
         raise ValueError(
             f"per_class={per_class} makes a sheet of {across * width:,} x {len(chosen) * height:,} "
             f"pixels; at most {_MOST / 1e6:g} megapixels are drawn"
         )
-    channels = 3 if data.image_shape[2] == 3 else 1
+    channels = 3 if data.input_shape[2] == 3 else 1
     canvas = np.full((len(chosen) * across, height, width, channels), 255, np.uint8)
     for row, positions in enumerate(chosen.values()):
-        for column, image in enumerate(data.images[positions]):
+        for column, image in enumerate(data.inputs[positions]):
             canvas[row * across + column] = _shown(image, (height, width))
     counts = np.bincount(data.labels, minlength=len(names))
     labels = [f"{name} ({counts[names.index(name)]:,})" for name in chosen]

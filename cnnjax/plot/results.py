@@ -32,7 +32,7 @@ def draw_test(model: Model, test: Dataset, folder: Path, test_images: Any = None
         folder: made if needed.
         test_images: to show, [N, H, W, C]; None takes those of `test`.
     """
-    probs = predict(model, test.images)
+    probs = predict(model, test.inputs)
     if probs.shape[1] == 1:
         probs = np.concatenate([1 - probs, probs], axis=1)
     predicted = probs.argmax(axis=1)
@@ -44,7 +44,7 @@ def draw_test(model: Model, test: Dataset, folder: Path, test_images: Any = None
     wrong = np.flatnonzero(predicted != test.labels)
     worst = wrong[np.argsort(-probs[wrong, predicted[wrong]], kind="stable")][:_WORST]
     if len(worst):
-        shown = np.asarray((test.images if test_images is None else test_images)[worst])
+        shown = np.asarray((test.inputs if test_images is None else test_images)[worst])
         titles = [
             f"true {names[test.labels[i]]}\nsaid {names[predicted[i]]} ({probs[i].max():.2f})"
             for i in worst
@@ -59,10 +59,10 @@ def draw_augmentation(train: Dataset, config: TrainingConfig, folder: Path) -> N
 
     Of texts and series nothing is drawn.
     """
-    if config.augment is None or len(train.image_shape) != 3:
+    if config.augment is None or len(train.input_shape) != 3:
         return
     rows = np.arange(0, len(train), max(len(train) // _ORIGINALS, 1))[:_ORIGINALS]
-    originals = np.asarray(train.images[rows])
+    originals = np.asarray(train.inputs[rows])
     key = rng.named(jax.random.key(config.seed), "augment")
     index = jnp.asarray(rows, jnp.int32)
     copies = []

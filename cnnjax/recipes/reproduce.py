@@ -13,9 +13,10 @@ import optax
 
 from cnnjax import data as data_sources
 from cnnjax import metrics
-from cnnjax.config import OPTIMIZER_SETTINGS, TrainingConfig, changeable, from_dict
+from cnnjax.config import FILES, OPTIMIZER, TrainingConfig, changeable
 from cnnjax.core import trees
 from cnnjax.core.runtime import code_version, machine, versions
+from cnnjax.core.settings import from_dict, values
 from cnnjax.core.text import plain
 from cnnjax.data import DataNotFound
 from cnnjax.models import Model
@@ -25,7 +26,7 @@ from cnnjax.runs import RunDirectory, RunError
 from cnnjax.runs.caller import state_of
 from cnnjax.runs.layout import CONFIG_FILE
 from cnnjax.runs.record import is_finished
-from cnnjax.runs.resuming import with_default_settings, without_seed
+from cnnjax.runs.resuming import GIVEN, with_default_settings, without_seed
 from cnnjax.runs.seal import not_understood
 from cnnjax.runs.ties import config_changed, model_changes
 from cnnjax.training import Run, fit
@@ -144,7 +145,7 @@ def reproduce(
         print("\n".join(["other than then:", *(f"  {line}" for line in circumstances)]))
     facts: dict[str, str] | None = {"reproduces": str(run.path)}
     if out is None:  # what belongs to files makes no difference to the result
-        training, facts = replace(training, keep=1, checkpoint_every=None), None
+        training, facts = replace(training, **values(TrainingConfig, FILES)), None
     again = fit(
         model, splits, training, loss, optimizer, out,
         opt_state=opt_state, verbose=verbose, record=facts,
@@ -187,11 +188,10 @@ def _training(
         raise _needs(run, "augment", f"the function {settings['augment']}")
     if augment is not None:
         settings["augment"] = augment
-    if settings["learning_rate"] is None:
+    if settings["optimizer"] == GIVEN:
         if optimizer is None:
             raise _needs(run, "optimizer", "an optax transformation")
-        defaults = vars(TrainingConfig())
-        settings.update({name: defaults[name] for name in ("optimizer", *OPTIMIZER_SETTINGS)})
+        settings |= values(TrainingConfig, OPTIMIZER)
     try:
         training: TrainingConfig = from_dict(TrainingConfig, settings)
     except (ValueError, OverflowError) as error:

@@ -149,7 +149,7 @@ def build_model(experiment: Experiment, splits: data_sources.Splits) -> Model:
         outputs = 1 if experiment.one_logit and len(names) == 2 else len(names)
     model = create_model(
         experiment.model,
-        input_shape=tuple(train.image_shape),
+        input_shape=tuple(train.input_shape),
         num_classes=outputs,
         label_names=names,
         vocabulary=train.vocabulary,
@@ -181,7 +181,7 @@ def _directory(experiment: Experiment) -> Path:
 
 def _count(splits: data_sources.Splits) -> str:
     parts = [f"{len(part):,} {name}" for name, part in splits.parts.items()]
-    what = "images" if len(splits.train.image_shape) == 3 else "examples"
+    what = "images" if len(splits.train.input_shape) == 3 else "examples"
     return f"data: {splits.train.name}; {', '.join(parts)} {what}"
 
 

@@ -9,23 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from cnnjax.augment.config import AugmentConfig
-from cnnjax.config import OPTIMIZER_SETTINGS, TrainingConfig, to_dict
+from cnnjax.config import FILES, OPTIMIZER, SEED, TrainingConfig, to_dict
 from cnnjax.core import trees
+from cnnjax.core.settings import names
 from cnnjax.core.text import plain
 from cnnjax.models import ModelSpec
 from cnnjax.runs.record import read_config
 from cnnjax.runs.seal import RunError, json_text
-
-# May differ between a run and its resumption.
-FREE_TO_CHANGE = ("resume", "allow_changed", "keep", "checkpoint_every")
-
-# The settings that a name in `TrainingConfig.allow_changed` frees as well.
-_FREED = {
-    "module": ("model/name", "model/arguments"),
-    "loss": ("loss",),
-    "optimizer": tuple(f"training/{name}" for name in ("optimizer", *OPTIMIZER_SETTINGS)),
-    "augment": ("training/augment",),
-}
 
 # Functions of the caller's stand there by a name, which depends on who imports them, and by which
 # the identity of the run does not know them.
@@ -39,7 +29,7 @@ def with_default_settings(training: Mapping[str, Any]) -> dict[str, Any]:
     """Recorded settings, in which what has been added since stands at its default."""
     defaults = json.loads(json_text(to_dict(TrainingConfig())))
     if training.get("optimizer") == GIVEN:
-        defaults.update(dict.fromkeys(OPTIMIZER_SETTINGS))
+        defaults.update(dict.fromkeys(names(TrainingConfig, OPTIMIZER)))
     settings = {**defaults, **training}
     if isinstance(settings["augment"], Mapping):
         augment = json.loads(json_text(to_dict(AugmentConfig())))
@@ -60,7 +50,7 @@ def with_defaults(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def without_seed(training: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that runs have in common which differ in their seed only."""
-    return {k: v for k, v in training.items() if k not in ("seed", *FREE_TO_CHANGE)}
+    return {k: v for k, v in training.items() if k not in names(TrainingConfig, SEED, FILES)}
 
 
 def check_same_settings(
@@ -79,12 +69,12 @@ def check_same_settings(
     """
     before = trees.flatten(with_defaults(read_config(directory)))
     now = trees.flatten(with_defaults(config))
-    free = {k for k in {*before, *now} if k.rpartition("/")[2] in FREE_TO_CHANGE}
+    free = {k for k in {*before, *now} if k.rpartition("/")[2] in names(TrainingConfig, FILES)}
     # A constant rate does not depend on the end, so such a training may be prolonged.
     if now.get("training/schedule") == "constant":
         free.add("training/epochs")
     # A module of the caller's is compared with the rest of what the run computes.
-    freed = ["model/module", *(s for name in allowed for s in _FREED.get(name, ()))]
+    freed = ["model/module", *(s for name in allowed for s in _freed(name))]
     free |= {k for k in {*before, *now} if any(trees.matches(k, s) for s in freed)}
     if not named:
         both = [k for k in _FUNCTIONS if isinstance(before.get(k), str)]
@@ -98,6 +88,17 @@ def check_same_settings(
             f"{directory} holds a run with other settings ({in_short(lines)}): resume with "
             "the same ones, or choose another directory"
         )
+
+
+def _freed(name: str) -> list[str]:
+    """The settings that a name in `TrainingConfig.allow_changed` frees as well."""
+    freed = {
+        "module": ["model/name", "model/arguments"],
+        "loss": ["loss"],
+        "optimizer": [f"training/{setting}" for setting in names(TrainingConfig, OPTIMIZER)],
+        "augment": ["training/augment"],
+    }
+    return freed.get(name, [])
 
 
 def check_same_data(directory: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:

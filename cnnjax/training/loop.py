@@ -16,9 +16,11 @@ import numpy as np
 import optax
 
 from cnnjax import metrics
-from cnnjax.config import OPTIMIZER_SETTINGS, TrainingConfig, qualified_name, to_dict
+from cnnjax.config import FILES, OPTIMIZER, TrainingConfig, to_dict
 from cnnjax.core import trees
 from cnnjax.core.runtime import compiler_options
+from cnnjax.core.settings import names, values
+from cnnjax.core.text import qualified_name
 from cnnjax.data import Dataset, Loader, Splits, as_splits
 from cnnjax.models import Model
 from cnnjax.models.saved import MODEL_FILE, description, write_description
@@ -583,7 +585,7 @@ def identity_of(
 ) -> dict[str, Any]:
     """What would determine a training by `fit`, without training."""
     # What belongs to files determines nothing, and is refused where there are none.
-    config = replace(config, keep=1, checkpoint_every=None, resume=False, allow_changed=())
+    config = replace(config, **values(type(config), FILES))
     return _Training(model, data, config, loss, optimizer, None, False, None).identity()
 
 
@@ -598,6 +600,5 @@ def recorded_settings(
     """The configuration as it takes effect: what the caller gave instead is named as such."""
     settings = to_dict(config)
     if optimizer is not None:
-        settings["optimizer"] = GIVEN
-        settings.update(dict.fromkeys(OPTIMIZER_SETTINGS))
+        settings |= {**dict.fromkeys(names(config, OPTIMIZER)), "optimizer": GIVEN}
     return settings

@@ -16,7 +16,7 @@ from PIL import Image
 
 import cnnjax as cj
 from cnnjax import cli
-from cnnjax.models.registry import build
+from cnnjax.models.builder import build
 
 Output = tuple[str, str]
 
@@ -33,7 +33,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     folder = tmp_path_factory.mktemp("digits")
     test = cj.data.load("digits").test
     files = []
-    for i, image in enumerate(test.images[:5]):
+    for i, image in enumerate(test.inputs[:5]):
         one_image = Image.fromarray(image[..., 0])
         one_image = one_image.convert("RGB") if i == 1 else one_image
         one_image = one_image.resize((56, 56)) if i == 2 else one_image

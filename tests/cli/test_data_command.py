@@ -136,7 +136,7 @@ def test_show_of_a_folder_decodes_nothing_into_a_cache(
 ) -> None:
     out, _ = data("show", folder, "--classes", "cicada", "ant", "--per-class", "2")
     assert out == "figures/my.photos-train.png\n"
-    images = cj.data.load(folder, image_size=(96, 96), memory_budget=0).train.images
+    images = cj.data.load(folder, image_size=(96, 96), memory_budget=0).train.inputs
     assert isinstance(images, cj.data.FileImages)
     assert not images.cache_folder.exists()
 
@@ -274,7 +274,7 @@ def test_names_are_shown_as_they_are(
     assert (tmp_path / "figures" / "odd-train.png").stat().st_size > 500
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_a_scan_of_many_files_takes_little_memory(tmp_path: Path) -> None:
     """Of 20,000 files no more than 2 kB each over what a scan of 100 takes."""
     rng = np.random.default_rng(0)

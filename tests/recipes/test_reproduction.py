@@ -52,6 +52,7 @@ def edit(file: Path, change: Callable[[dict], object]) -> None:
     file.write_text(sealed(content) if file.name == "run.json" else json.dumps(content))
 
 
+@pytest.mark.thorough
 def test_the_command_succeeds_on_a_run_of_another_process(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:

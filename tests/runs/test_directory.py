@@ -313,6 +313,7 @@ def test_but_not_with_another_value_than_the_one_it_had_in_effect(run: Path, cha
         fit(noise(), run, {"experiment": "mine"}, seed=4, resume=True, epochs=3, **changes)
 
 
+@pytest.mark.thorough
 def test_so_is_one_with_augmentation_and_an_optimiser_of_its_own(tmp_path: Path) -> None:
     model = cj.create_model("mlp", input_shape=(12, 12, 1), num_classes=3, units=(16,))
     config = cj.TrainingConfig(
@@ -354,7 +355,7 @@ def test_resuming_with_another_model_changes_nothing(run: Path) -> None:
 def test_resuming_with_other_data_is_refused_and_changes_nothing(run: Path) -> None:
     before = content_of(run)
     other = noise()
-    other.train.images[0, 0, 0, 0] ^= 1
+    other.train.inputs[0, 0, 0, 0] ^= 1
     model = cj.create_model("mlp", input_shape=(12, 12, 1), num_classes=3, units=(16,))
     with pytest.raises(RunError, match=r"train.*fingerprint"):
         resume_with(model, other, run)

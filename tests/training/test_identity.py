@@ -157,6 +157,7 @@ def said(then: dict[str, Any], now: dict[str, Any]) -> str:
     return "; ".join(f"{change.part}: {change.text}" for change in found)
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize(
     ("then", "now", "expected"),
     [
@@ -333,6 +334,7 @@ print(json.dumps(identity(**parts, optimizer=optimizer)))
 """
 
 
+@pytest.mark.thorough
 def test_another_process_finds_the_same_identity() -> None:
     path = str(Path(__file__).parent)
     code = f"import sys; sys.path.insert(0, {path!r})\n{CHILD}"
@@ -431,6 +433,7 @@ def test_a_damaged_identity_is_called_so(tmp_path: Path, identity: Any) -> None:
         fit(tmp_path, settings=AGAIN)
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_every_optimiser_by_name_is_resumed(tmp_path: Path, optimizer: str) -> None:
     fit(tmp_path, settings={"optimizer": optimizer})
@@ -458,7 +461,7 @@ def test_who_called_is_recorded_and_another_commit_is_a_remark(
 
 @pytest.mark.parametrize("name", ["modul", "weights", "", 3, None, "Loss"])
 def test_an_unknown_name_is_refused_with_the_nearest(name: Any) -> None:
-    with pytest.raises(ValueError, match="allow_changed must hold names of module, loss") as caught:
+    with pytest.raises(ValueError, match="allow_changed must be one of module, loss") as caught:
         cj.TrainingConfig(resume=True, allow_changed=(name,))
     assert repr(name) in str(caught.value)
     if name == "modul":

@@ -100,7 +100,8 @@ def test_run_directories_and_going_on(
         ({"learning_rate": ()}, r"learning_rate must be a list of values to try, got \(\)"),
         ({"learning_rate": 0.1}, r"learning_rate must be a list of values to try, got 0.1"),
         ({"optimizer": "adam"}, r"optimizer must be a list of values to try, got 'adam'"),
-        ({"seed": (1, 2)}, r"seed is no list of a sweep: give seed= itself, or seeds="),
+        ({"seed": (1, 2)}, "seed is no list of a sweep: give seeds="),
+        ({"keep": (1, 2)}, "keep is no list of a sweep: give keep= of config"),
         ({"dropuot": (0.1,)}, r"model 'mlp' has no argument 'dropuot'. Did you mean 'dropout'"),
     ],
 )
@@ -188,6 +189,7 @@ def darker(factor: float) -> Any:
     return lambda key, image: image * factor
 
 
+@pytest.mark.thorough
 def test_settings_whose_names_are_alike_have_runs_of_their_own(
     splits: cj.data.Splits, tmp_path: Path
 ) -> None:

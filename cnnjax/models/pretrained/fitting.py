@@ -28,7 +28,8 @@ def described(spec: ModelSpec) -> str:
 
 def models_that_fit(stored: StoredWeights) -> list[str]:
     """Registered models that the file covers, but for their heads."""
-    from cnnjax.models.registry import BUILDERS, build
+    from cnnjax.models.builder import build
+    from cnnjax.models.registry import BUILDERS
 
     shapes = {tuple(array.shape) for layer in stored.layers for array in layer.arrays.values()}
     fitting = []
