@@ -108,25 +108,6 @@ def panels(
     return figure
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """Text in columns: the first one to the left, the others to the right."""
-    body = [[_text(cell) for cell in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(head, *body, strict=True)]
-
-    def line(cells: Sequence[str]) -> str:
-        first = cells[0].ljust(widths[0])
-        rest = (cell.rjust(width) for cell, width in zip(cells[1:], widths[1:], strict=True))
-        return "  ".join([first, *rest]).rstrip()
-
-    return "\n".join([line(head), "-" * (sum(widths) + 2 * len(widths) - 2), *map(line, body)])
-
-
-def _text(cell: Any) -> str:
-    if isinstance(cell, float):
-        return "-" if np.isnan(cell) else f"{cell:.3g}"
-    return str(cell)
-
-
 class Gallery:
     """A folder that images are written into.
 

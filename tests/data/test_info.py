@@ -70,13 +70,13 @@ def test_colours_repeated_and_shared_images_by_hand() -> None:
     assert found.parts["test"].repeated == 1
     assert found.shared == {("train", "test"): 2}
     lines = str(found).splitlines()
-    assert "  images        4, uint8 2x3x3" in lines
-    assert "  mean            0.5500  0.0500  0.3000  (of values / 255)" in lines
+    assert "  images       4, uint8 2x3x3" in lines
+    assert "  mean         0.5500  0.0500  0.3000  (of values / 255)" in lines
     assert "duplicates between train and test: 2" in lines
     assert lines[-4:-1] == [
         "class             train              test",
-        "warm           2  50.0%          1  33.3%",
-        "cold           2  50.0%          2  66.7%",
+        "warm   2  50.0%    1  33.3%",
+        "cold   2  50.0%    2  66.7%",
     ]
 
 
@@ -181,7 +181,7 @@ def test_files_of_a_folder_and_their_sizes(folder: Path) -> None:
     pixels = splits.train.inputs[:] / 255
     np.testing.assert_allclose(part.mean, pixels.mean(axis=(0, 1, 2)), rtol=1e-12)
     text = str(describe(splits))
-    assert "  files           4 .png, 1 .jpg\n" in text
+    assert "  files        4 .png, 1 .jpg\n" in text
     assert "  sizes of files  height 10 to 50, median 12; width 20 to 40, median 30\n" in text
 
 
