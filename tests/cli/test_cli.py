@@ -228,6 +228,7 @@ def test_a_damaged_run_is_one_line(
     assert len(err.splitlines()) == 1
 
 
+@pytest.mark.thorough
 def test_reading_a_damaged_run_makes_no_noise(run: Path, tmp_path: Path) -> None:
     """Orbax's event loop complains late, and not every time: so many times."""
     script = """
@@ -236,7 +237,7 @@ import cnnjax as cj
 for _ in range(25):
     try:
         cj.load(sys.argv[1])
-    except cj.training.CheckpointError as error:
+    except cj.runs.CheckpointError as error:
         print(error)
 """
     done = python("-c", script, damaged(run, tmp_path))

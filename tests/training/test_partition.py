@@ -18,7 +18,8 @@ from optax import contrib
 
 import cnnjax as cj
 from cnnjax.core import trees
-from cnnjax.training import RunError, TrainState, freeze, make_train_step, refreeze
+from cnnjax.runs import RunError
+from cnnjax.training import TrainState, freeze, make_train_step, refreeze
 
 Arrays = tuple[np.ndarray, np.ndarray]
 
@@ -259,11 +260,11 @@ def test_an_optimiser_of_the_callers_that_freezes_itself_trains_in_fit(squares: 
 
 SEARCH = optax.scale_by_backtracking_linesearch(3)
 SECOND_ORDER = {
-    "lbfgs": optax.lbfgs(memory_size=2, linesearch=SEARCH),
+    "polyak": optax.polyak_sgd(),
     "sam": contrib.sam(
         optax.sgd(0.1), optax.chain(contrib.normalize(), optax.sgd(0.05)), opaque_mode=True
     ),
-    "polyak": optax.polyak_sgd(),
+    "lbfgs": optax.lbfgs(memory_size=2, linesearch=SEARCH),
 }
 
 
