@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -377,7 +377,9 @@ def _print_training(
     pair: Pair, exact: dict[str, Line], ours: Training, theirs: Training, config: Config
 ) -> None:
     _print_title(pair, config)
-    rows = [("from Keras in float64", "ours, float64", "ours, float32", "Keras, float32")]
+    rows: list[Sequence[str]] = [
+        ("from Keras in float64", "ours, float64", "ours, float32", "Keras, float32")
+    ]
     for kind, line in exact.items():
         errors = line, ours.worst()[kind], theirs.worst()[kind]
         rows.append((kind, *(f"{error.relative:.1e}" for error in errors)))

@@ -129,7 +129,7 @@ def _parsed(
     import tyro
 
     printed = io.StringIO()
-    config = (tyro.conf.FlagCreatePairsOff,) if issubclass(kind, Verb) else ()
+    of_verbs = (tyro.conf.FlagCreatePairsOff, tyro.conf.DisallowNone)
     try:
         with contextlib.redirect_stderr(printed):
             return tyro.cli(
@@ -138,7 +138,7 @@ def _parsed(
                 description=description,
                 args=list(arguments),
                 return_unknown_args=True,
-                config=config,
+                config=of_verbs if issubclass(kind, Verb) else (),
             )
     except SystemExit as end:
         if not end.code:

@@ -19,7 +19,7 @@ def comparison(runs: Mapping[str, Sequence[Run]]) -> str:
 
     Of models of values the accuracies are absolute errors.
     """
-    rows = [("", "parameters", "training", "validation", "test", "seconds")]
+    rows: list[Sequence[str]] = [("", "parameters", "training", "validation", "test", "seconds")]
     for name, group in runs.items():
         count = sum(leaf.size for leaf in jax.tree.leaves(group[0].model.params))
         metric = quality(group[0].history)

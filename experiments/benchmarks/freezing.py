@@ -135,7 +135,7 @@ def text(rows: Mapping[str, Row]) -> str:
     def share(value: float, of: float) -> str:
         return f"{100 * value / of:4.0f} %"
 
-    lines = [("", "trained", "compile s", "GFLOP", "step ms", "temporary MiB")]
+    lines: list[Sequence[str]] = [("", "trained", "compile s", "GFLOP", "step ms", "temporary MiB")]
     for name, row in rows.items():
         cells = [
             (row.compile_seconds, first.compile_seconds, 1.0, 1),
