@@ -267,7 +267,7 @@ def _sorted_out(
             seen[content] = file, part, names[label]
             good[part].append((file, label, content))
     if empty := [part for part, found in good.items() if not found]:
-        raise DataNotFound(f"{table or root}: no image was found in the part {empty[0]!r}")
+        raise DataNotFound(f"{table or root}: no image was found in the split {empty[0]!r}")
     ordered = {part: good[part] for part in ("train", "validation", "test") if part in good}
     return Scan(
         root,
