@@ -132,7 +132,7 @@ class Scan:
             images = images.cached(memory_budget, progress)
             title = f"{self.source.name} {name}"
             parts[name] = Dataset(images, part.labels, self.class_names, title)
-        return Splits(parts["train"], parts.get("validation"), parts.get("test"))
+        return Splits(**parts)
 
 
 def checked_names(class_names: Sequence[str] | None) -> list[str] | None:

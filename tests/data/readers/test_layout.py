@@ -116,7 +116,7 @@ def test_a_folder_within_one_of_its_name_is_gone_into(tmp_path):
         (("fold1", "fold2", "fold3"), r"fold1/, fold2/, fold3/ hold the same folders \(a/, b/\)"),
         (
             ("part_a", "part_b"),
-            r"part_a/, part_b/ hold the same folders \(a/, b/\), as splits of a",
+            r"part_a/, part_b/ hold the same folders \(a/, b/\), as splits",
         ),
         (
             ("Tr", "Te"),
