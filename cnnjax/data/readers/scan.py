@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -126,7 +126,7 @@ class Scan:
             memory_budget: as `FileImages.cached` takes it, for each part.
             progress: told in a sentence when something takes long.
         """
-        parts = {}
+        parts: dict[str, Any] = {}
         for name, part in self.parts.items():
             images = FileImages(self.root, part.files, part.hashes, decoding)
             images = images.cached(memory_budget, progress)
