@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from textwrap import indent
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -126,13 +126,13 @@ class Scan:
             memory_budget: as `FileImages.cached` takes it, for each part.
             progress: told in a sentence when something takes long.
         """
-        parts = {}
+        parts: dict[str, Any] = {}
         for name, part in self.parts.items():
             images = FileImages(self.root, part.files, part.hashes, decoding)
             images = images.cached(memory_budget, progress)
             title = f"{self.source.name} {name}"
             parts[name] = Dataset(images, part.labels, self.class_names, title)
-        return Splits(parts["train"], parts.get("validation"), parts.get("test"))
+        return Splits(**parts)
 
 
 def checked_names(class_names: Sequence[str] | None) -> list[str] | None:
@@ -267,7 +267,7 @@ def _sorted_out(
             seen[content] = file, part, names[label]
             good[part].append((file, label, content))
     if empty := [part for part, found in good.items() if not found]:
-        raise DataNotFound(f"{table or root}: no image was found in the part {empty[0]!r}")
+        raise DataNotFound(f"{table or root}: no image was found in the split {empty[0]!r}")
     ordered = {part: good[part] for part in ("train", "validation", "test") if part in good}
     return Scan(
         root,
