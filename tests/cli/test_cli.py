@@ -225,6 +225,7 @@ def test_a_damaged_run_is_one_line(
     assert len(err.splitlines()) == 1
 
 
+@pytest.mark.thorough
 def test_reading_a_damaged_run_makes_no_noise(run: Path, tmp_path: Path) -> None:
     """Orbax's event loop complains late, and not every time: so many times."""
     script = """

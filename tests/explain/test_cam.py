@@ -123,7 +123,7 @@ def nested_pair(request):
     return request.param, twins.keras, head, ours.replace(variables=variables)
 
 
-@pytest.mark.sample(1)
+@pytest.mark.thorough
 @pytest.mark.parametrize("place", [0, 1, 2])
 def test_grad_cam_equals_keras(pair, place):
     import keras
@@ -140,7 +140,7 @@ def test_grad_cam_equals_keras(pair, place):
     compare(pair.ours, x, layer, targets, theirs)
 
 
-@pytest.mark.sample(1)
+@pytest.mark.thorough
 @pytest.mark.parametrize("place", [0, 1, 2])
 def test_grad_cam_of_a_nested_layer_equals_keras(nested_pair, place):
     import keras

@@ -95,13 +95,15 @@ def facts(directory: Path) -> dict[str, Any]:
     return json.loads((directory / "run.json").read_text())
 
 
-def test_the_record_proves_it(tmp_path: Path) -> None:
+def test_the_record_proves_it(squares: Arrays, tmp_path: Path) -> None:
     run = fit(tmp_path / "run")
     recorded = facts(tmp_path / "run")
     wanted = frozen_hash(model().variables, FROZEN)
     assert recorded["frozen_hash"] == recorded["frozen_hash_after"] == wanted
     assert frozen_hash(run.model.variables, FROZEN) == wanted
-    fit(tmp_path / "free", frozen=(), epochs=1, batch_size=16)
+    free = cj.create_model("mlp", input_shape=(12, 12, 1), num_classes=3, units=(4,))
+    config = cj.TrainingConfig(epochs=1, monitor=None)
+    cj.fit(free, squares, config, directory=tmp_path / "free", verbose=False)
     assert "frozen_hash" not in facts(tmp_path / "free")
 
 
@@ -190,6 +192,7 @@ def program(frozen: tuple[str, ...], **settings: Any) -> Any:
     return jax.jit(step, donate_argnums=0).lower(state, batch())
 
 
+@pytest.mark.thorough
 def test_the_frozen_part_runs_as_in_prediction_and_costs_no_gradient() -> None:
     forward = jax.jit(lambda variables, x: model().functions().apply(variables["params"], {
         "batch_stats": variables["batch_stats"]}, x))  # fmt: skip

@@ -298,6 +298,7 @@ def test_optimisers_that_train(squares: Arrays, name: str) -> None:
     assert run.history["loss"][1] < run.history["loss"][0]
 
 
+@pytest.mark.thorough
 def test_lbfgs_sees_the_loss_of_the_batch(squares: Arrays) -> None:
     search = optax.scale_by_backtracking_linesearch(3)  # which compiles faster than zoom
     optimizer = optax.lbfgs(memory_size=2, linesearch=search)

@@ -323,9 +323,9 @@ def pretended_gradients(params: Any, step: int) -> Any:
 
 
 def three_steps(optimizer: optax.GradientTransformation, params: Any) -> Any:
-    state = optimizer.init(params)
+    state, update = optimizer.init(params), jax.jit(optimizer.update)
     for step in range(3):
-        updates, state = optimizer.update(pretended_gradients(params, step), state, params)
+        updates, state = update(pretended_gradients(params, step), state, params)
         params = optax.apply_updates(params, updates)
     return params
 

@@ -260,11 +260,11 @@ def test_an_optimiser_of_the_callers_that_freezes_itself_trains_in_fit(squares: 
 
 SEARCH = optax.scale_by_backtracking_linesearch(3)
 SECOND_ORDER = {
-    "lbfgs": optax.lbfgs(memory_size=2, linesearch=SEARCH),
+    "polyak": optax.polyak_sgd(),
     "sam": contrib.sam(
         optax.sgd(0.1), optax.chain(contrib.normalize(), optax.sgd(0.05)), opaque_mode=True
     ),
-    "polyak": optax.polyak_sgd(),
+    "lbfgs": optax.lbfgs(memory_size=2, linesearch=SEARCH),
 }
 
 
