@@ -30,15 +30,18 @@ class _Look(ModelSource):
         """Where images go: --out, or figures/ in the run or, where a model is named, here."""
         if self.out:
             return Path(self.out)
-        return Path("figures") if self.model else Path(str(run)) / "figures"
+        from cnnjax.runs.layout import FIGURES
+
+        return Path(FIGURES) if self.model else Path(str(run)) / FIGURES
 
     def show(self, run: str | None, images: Sequence[Path]) -> None:
         """Say where the images are; those among a run's figures go into its report."""
-        from cnnjax.runs.report import write_report
+        from cnnjax.runs import write_report
+        from cnnjax.runs.layout import REPORT_FILE
 
         for image in images:
             show(image)
-        if not self.model and not self.out and (Path(str(run)) / "report.html").is_file():
+        if not self.model and not self.out and (Path(str(run)) / REPORT_FILE).is_file():
             show(write_report(str(run)))
 
 
