@@ -25,8 +25,9 @@ from cnnjax.runs.caller import state_of
 from cnnjax.runs.directory import CONFIG_FILE, FREE_TO_CHANGE, RUN_FILE, with_default_settings
 from cnnjax.runs.seal import not_understood
 from cnnjax.training import Run, RunDirectory, RunError, fit
+from cnnjax.training.computation import identity_of
+from cnnjax.training.facts import loss_name, recorded_settings
 from cnnjax.training.identity import changes, recorded, refusal
-from cnnjax.training.loop import identity_of, loss_name, recorded_settings
 from cnnjax.training.named_trees import opt_state_hash
 
 # Of an epoch's line: how long it took is not a result.

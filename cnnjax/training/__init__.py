@@ -5,9 +5,11 @@ from cnnjax.runs.directory import RunDirectory
 from cnnjax.runs.load import load
 from cnnjax.runs.seal import RunError
 from cnnjax.training.evaluation import evaluate
-from cnnjax.training.freezing import FrozenLayersMoved, freeze, refreeze
-from cnnjax.training.loop import Run, fit
+from cnnjax.training.freezing import freeze, refreeze
+from cnnjax.training.frozen_hash import FrozenLayersMoved
+from cnnjax.training.loop import fit
 from cnnjax.training.optim import learning_rate_factors, make_optimizer, make_schedule
+from cnnjax.training.result import Run
 from cnnjax.training.state import TrainState
 from cnnjax.training.step import make_eval_step, make_train_step
 from cnnjax.training.stopping import Interrupted, NonFiniteLoss
