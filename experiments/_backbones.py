@@ -140,7 +140,7 @@ def build_base(
     options: BackboneOptions, photos: cj.data.Splits, pooling: str | None = None
 ) -> cj.Model:
     """The base for photos as they were read, without a head; its last map pooled or as it is."""
-    height, width, channels = photos.train.image_shape
+    height, width, channels = photos.train.input_shape
     model = cj.create_model(
         options.backbone,
         input_shape=(height, width, channels),

@@ -42,7 +42,7 @@ def draw_canvas(
         if any(abs(top - t) < _APART and abs(left - x) < _APART for _, t, x in placed):
             continue
         part = pixels[top : top + WINDOW, left : left + WINDOW]
-        np.maximum(part, digits.images[int(index)], out=part)
+        np.maximum(part, digits.inputs[int(index)], out=part)
         placed.append((int(digits.labels[int(index)]), top, left))
         if len(placed) == count:
             break

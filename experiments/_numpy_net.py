@@ -77,7 +77,7 @@ def unit(images: np.ndarray) -> np.ndarray:
 def logits_of(params: Parameters, data: cj.data.Dataset) -> np.ndarray:
     """Of all images, in parts that fit into memory."""
     starts = range(0, len(data), 500)
-    return np.concatenate([apply(params, unit(data.images[i : i + 500]))[0] for i in starts])
+    return np.concatenate([apply(params, unit(data.inputs[i : i + 500]))[0] for i in starts])
 
 
 class Sgd:

@@ -86,7 +86,7 @@ def map_images(
     They have no source: what `load` says of the data would not make them again.
     """
     parts = {
-        name: replace(part, images=change(np.asarray(part.images[:])))
+        name: replace(part, inputs=change(np.asarray(part.inputs[:])))
         for name, part in splits.parts.items()
     }
     return cj.data.Splits(parts["train"], parts.get("validation"), parts.get("test"))

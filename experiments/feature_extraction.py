@@ -116,7 +116,7 @@ def run(options: FeatureOptions, task: Experiment) -> cj.Run:
         pooling=pooling if options.layer else None,  # the base itself pools its last map
     )
     task = replace(task, facts=options.facts(base))
-    drawn = photos.test.images if photos.test else None
+    drawn = photos.test.inputs if photos.test else None
     found = run_experiment(task, options.out, splits=features, test_images=drawn)
     if options.layer is None and found.directory:
         cj.save(cj.transfer.attach(base, found.model), found.directory / "model")

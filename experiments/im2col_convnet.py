@@ -148,7 +148,7 @@ def train(
         began, total, right = time.perf_counter(), 0.0, 0
         for step, batch in enumerate(loader.epoch(epoch), start=1):
             real = batch["mask"]  # the last batch may be filled up
-            x, labels = unit(batch["image"][real]), batch["label"][real]
+            x, labels = unit(batch["inputs"][real]), batch["labels"][real]
             loss, logits, gradients = loss_and_gradients(params, x, labels)
             if not math.isfinite(loss):
                 raise NonFiniteLoss(
@@ -181,7 +181,7 @@ def check(model: cj.Model, start: Parameters, data: cj.data.Dataset) -> dict[str
         # With biases of zero every black pixel would stand exactly on ReLU's kink.
         if path.endswith("bias"):
             value[...] = 0.01 * rng.standard_normal(value.shape)
-    x, labels = unit(data.images[:CHECKED]).astype(np.float64), data.labels[:CHECKED]
+    x, labels = unit(data.inputs[:CHECKED]).astype(np.float64), data.labels[:CHECKED]
     differences = against_differences(params, x, labels)
     other = against_jax(model, params, x, labels)
     rows = [[path, *row.values(), other[path]] for path, row in differences.items()]
@@ -202,7 +202,7 @@ def reloaded(
     )
     ours = logits_of(stored, test)
     theirs = np.concatenate(
-        [np.asarray(twin(unit(test.images[i : i + 500]))) for i in range(0, len(test), 500)]
+        [np.asarray(twin(unit(test.inputs[i : i + 500]))) for i in range(0, len(test), 500)]
     )
     return {
         "bitwise": trees.tree_hash(stored) == trees.tree_hash(params),

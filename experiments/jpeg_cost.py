@@ -176,7 +176,7 @@ def claims(kind: str) -> list[Claim]:
 
 def distances(kind: str, test: cj.data.Dataset) -> dict[str, str]:
     """How far the pixels of 500 test images move in every way, in decibels."""
-    images = np.asarray(test.images[:500])
+    images = np.asarray(test.inputs[:500])
     found = {"as_it_is": ""}
     for way, how in KINDS[kind].ways.items():
         moved = stored(images, how.quality, how.shift)
@@ -186,7 +186,7 @@ def distances(kind: str, test: cj.data.Dataset) -> dict[str, str]:
 
 def draw(kind: str, test: cj.data.Dataset, folder: Path) -> Path:
     """Some test images in all ways."""
-    images = np.asarray(test.images[np.arange(4) * max(len(test) // 4, 1)])
+    images = np.asarray(test.inputs[np.arange(4) * max(len(test) // 4, 1)])
     columns = {"as it is": images}
     for way, how in KINDS[kind].ways.items():
         columns[way] = stored(images, how.quality, how.shift)

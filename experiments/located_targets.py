@@ -118,7 +118,7 @@ def fields(source: cj.data.Dataset, count: int, seed: int) -> cj.data.Dataset:
     """
     random = np.random.default_rng(seed)
     chosen = random.integers(0, len(source), 2 * count)
-    large = np.asarray(source.images[:])[chosen]
+    large = np.asarray(source.inputs[:])[chosen]
     small = large.reshape(-1, DIGIT, 2, DIGIT, 2, 1).mean((2, 4)).astype(np.uint8)
     # The four quarters in the opposite order.
     pieces = shuffled(small[count:], DIGIT // 2, np.array([[3, 2, 1, 0]]))
@@ -168,7 +168,7 @@ def train(head: str, options: TargetOptions) -> cj.Run:
 
 def distance(run: cj.Run, test: cj.data.Dataset) -> float:
     """Mean distance of the cell that is answered from the true one, in pixels."""
-    answers = cj.predict(run.model, test.images).argmax(axis=1)
+    answers = cj.predict(run.model, test.inputs).argmax(axis=1)
     side = FIELD // CELL
     apart = np.stack(np.divmod(answers, side)) - np.stack(np.divmod(test.labels, side))
     return float(CELL * np.hypot(*apart).mean())
@@ -200,7 +200,7 @@ def xor_claim(found: Mapping[int, Sequence[float]]) -> Measured:
 
 def draw(runs: Mapping[str, Sequence[cj.Run]], test: cj.data.Dataset) -> Figure:
     """Some fields, and what each head answers: probabilities of the cells over the field."""
-    shown = np.asarray(test.images[:5])
+    shown = np.asarray(test.inputs[:5])
     figure = Figure((2.1 * len(shown), 2.2 * (1 + len(runs))), dpi=110, layout="constrained")
     axes = figure.subplots(1 + len(runs), len(shown))
     side = FIELD // CELL

@@ -57,7 +57,7 @@ from cnnjax.cli import command
 from cnnjax.core import rng, trees
 from cnnjax.core.checks import whole_number
 from cnnjax.nn import average_pool, max_pool
-from cnnjax.plot.overlays import line_panels
+from cnnjax.plot.figures import line_panels
 from cnnjax.recipes import Measured, write_claims
 from experiments import _studies
 from experiments._images import Gallery, ImageOptions, grey, panels, read_photo
@@ -124,7 +124,7 @@ def read_photos(config: Config) -> np.ndarray:
     size = (_SIZE, _SIZE)
     data = cj.data.load(config.data, image_size=size, resize="crop", memory_budget=0).train
     order = rng.permutation(len(data), config.seed, "pooling_claims")[:count]
-    return np.asarray(data.images[np.sort(order)])
+    return np.asarray(data.inputs[np.sort(order)])
 
 
 def with_noise(model: cj.Model, layer: str, seed: Sequence[int]) -> cj.Model:

@@ -93,7 +93,7 @@ def orders_of(count: int, shape: Sequence[int], block: int, seed: int) -> np.nda
 
 def fixed(block: int, splits: cj.data.Splits, seed: int) -> cj.data.Splits:
     """All images with their blocks in one and the same order."""
-    order = orders_of(1, splits.train.image_shape, block, seed)
+    order = orders_of(1, splits.train.input_shape, block, seed)
     return _studies.map_images(splits, partial(shuffled, block=block, orders=order))
 
 
@@ -119,10 +119,10 @@ def test_random(runs: Runs, options: BlockOptions) -> Tested:
     """Accuracy of the nets trained on plain images where each test image has its own order."""
     test = load_data(experiment("mlp", "plain", options), lambda _: None).test
     assert test is not None
-    images = np.asarray(test.images[:])
+    images = np.asarray(test.inputs[:])
     found: Tested = {net: {} for net in NETS}
     for block in options.blocks:
-        orders = orders_of(len(images), test.image_shape, block, 0)
+        orders = orders_of(len(images), test.input_shape, block, 0)
         moved = shuffled(images, block, orders)
         for net in NETS:
             found[net][block] = [
@@ -195,10 +195,10 @@ def draw_examples(options: BlockOptions, folder: Path) -> Path:
     """Some test images as they are and with shuffled blocks."""
     test = load_data(experiment("mlp", "plain", options), lambda _: None).test
     assert test is not None
-    images = np.asarray(test.images[:4])
+    images = np.asarray(test.inputs[:4])
     rows = [images[..., 0]]
     for block in sorted(options.blocks, reverse=True):
-        orders = orders_of(len(images), test.image_shape, block, 0)
+        orders = orders_of(len(images), test.input_shape, block, 0)
         rows.append(shuffled(images, block, orders)[..., 0])
     titles = ["as it is", *(f"blocks of {b}x{b}" for b in sorted(options.blocks, reverse=True))]
     drawn = [row[i].astype(np.float32) for i in range(len(images)) for row in rows]

@@ -82,7 +82,7 @@ def main(options: SweepOptions) -> cj.Sweep:
         "weight_decay": options.weight_decays,
         "dropout": options.dropouts,
     }
-    shape = splits.train.image_shape
+    shape = splits.train.input_shape
     classes = len(splits.train.label_names) or int(splits.train.labels.max()) + 1
     folder = Path(options.out or RUNS / "sweep" / f"{options.model}-{Path(options.data).stem}")
     folder = folder.expanduser()

@@ -23,19 +23,19 @@ _SHOWN = 5
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Labelled images; make one with `from_arrays` or `load`.
+    """Labelled examples; make one with `from_arrays` or `load`.
 
     Args:
-        images: uint8 or float32 [N, H, W, C]; may be memory-mapped, or images in files that are
-            decoded where they are indexed. Or what else a model takes: numbers of words, int32
-            [N, T], or series, float32 [N, T, C].
+        inputs: images, uint8 or float32 [N, H, W, C]; may be memory-mapped, or images in files that
+            are decoded where they are indexed. Or token ids, int32 [N, T], or series, float32
+            [N, T, C].
         labels: int32 [N]; or [N, P], a class at each of P positions; or float32 [N, K], values.
         label_names: one name per class, or () where unknown.
         name: what it is, e.g. "mnist 3.0.1 train".
         vocabulary: which word has which number, of texts; None for all else.
     """
 
-    images: np.ndarray | FileImages
+    inputs: np.ndarray | FileImages
     labels: np.ndarray
     label_names: tuple[str, ...] = ()
     name: str = "arrays"
@@ -45,22 +45,22 @@ class Dataset:
         return len(self.labels)
 
     @property
-    def image_shape(self) -> tuple[int, ...]:
-        """(H, W, C)."""
-        return self.images.shape[1:]
+    def input_shape(self) -> tuple[int, ...]:
+        """Of one example: (H, W, C) of images, (T,) of token ids, (T, C) of series."""
+        return self.inputs.shape[1:]
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of images and labels, the first 16 digits; of files, not of their pixels.
+        """SHA-256 of inputs and labels, the first 16 digits; of files, not of their pixels.
 
-        Of texts it is that of their words, not only of the words' numbers.
+        Of texts it is that of their words, not only of the token ids.
         """
         digest = hashlib.sha256()
         if self.vocabulary is not None:
             digest.update(self.vocabulary.fingerprint.encode())
-        arrays: list[Any] = [self.images, self.labels]
-        if isinstance(self.images, FileImages):
-            digest.update(self.images.content_hash.encode())
+        arrays: list[Any] = [self.inputs, self.labels]
+        if isinstance(self.inputs, FileImages):
+            digest.update(self.inputs.content_hash.encode())
             arrays = [self.labels]
         for array in arrays:
             digest.update(f"{array.dtype.str}{array.shape}".encode())
@@ -70,12 +70,12 @@ class Dataset:
 
     def subset(self, indices: np.ndarray | slice, name: str | None = None) -> Dataset:
         """The examples at the indices, in that order."""
-        images: np.ndarray | FileImages
-        if isinstance(self.images, FileImages):
-            images = self.images.subset(indices)
+        inputs: np.ndarray | FileImages
+        if isinstance(self.inputs, FileImages):
+            inputs = self.inputs.subset(indices)
         else:
-            images = self.images[indices]
-        return replace(self, images=images, labels=self.labels[indices], name=name or self.name)
+            inputs = self.inputs[indices]
+        return replace(self, inputs=inputs, labels=self.labels[indices], name=name or self.name)
 
     def split(self, fraction: float, seed: int = 0) -> tuple[Dataset, Dataset]:
         """Set a random part aside, a pure function of length, fraction and seed.
@@ -333,7 +333,7 @@ def from_arrays(
             PyTorch has it, where 1 to 4 channels stand before two sides of 8 pixels and more.
 
     >>> import numpy as np
-    >>> from_arrays(np.zeros((2, 8, 8), np.uint8), [0, 1]).image_shape
+    >>> from_arrays(np.zeros((2, 8, 8), np.uint8), [0, 1]).input_shape
     (8, 8, 1)
     """
     images, labels = np.asanyarray(images), np.asanyarray(labels)

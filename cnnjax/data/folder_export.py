@@ -61,7 +61,7 @@ def export_folders(
                 (built / part / name).mkdir(parents=True)
                 for i in np.sort(positions):
                     place = built / part / name / f"{i:05d}.png"
-                    place.write_bytes(png_bytes(data.images[int(i)]))
+                    place.write_bytes(png_bytes(data.inputs[int(i)]))
         os.rename(built, target)
     return target
 
@@ -79,10 +79,10 @@ def _check(splits: Splits, names: Sequence[str], classes: Sequence[str] | None) 
         if folder != name:
             raise ValueError(f"the class {plain(name)!r} cannot be the name of a folder")
     for part in splits.parts.values():
-        if part.images.dtype != np.uint8 or len(part.image_shape) != 3:
+        if part.inputs.dtype != np.uint8 or len(part.input_shape) != 3:
             raise ValueError(f"{part.name} has no images of whole numbers from 0 to 255")
-        if part.image_shape[2] not in _CHANNELS:
+        if part.input_shape[2] not in _CHANNELS:
             raise ValueError(
                 f"images must be grey or RGB, of 1 or 3 channels, and those of {part.name} have "
-                f"{part.image_shape[2]}"
+                f"{part.input_shape[2]}"
             )

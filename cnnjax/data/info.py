@@ -151,9 +151,9 @@ def describe(
     for part in parts.values():
         if part.vocabulary is not None:
             raise ValueError(f"{part.name} holds texts: cj.data.describe_texts is for these")
-        if part.images.ndim != 4:
+        if part.inputs.ndim != 4:
             raise ValueError(
-                f"describe is for images [N, H, W, C], {part.name} has {list(part.images.shape)}"
+                f"describe is for images [N, H, W, C], {part.name} has {list(part.inputs.shape)}"
             )
     total, before = sum(map(len, parts.values())), 0
     names = class_names_of(*parts.values())
@@ -174,7 +174,7 @@ def _describe_part(
     data: Dataset, classes: int, told: Callable[[int], None]
 ) -> tuple[ImagePart, list[bytes]]:
     """What is in a part, and a hash of every image."""
-    images = data.images
+    images = data.inputs
     channels, per_image = images.shape[-1], int(np.prod(images.shape[1:]))
     step = max(_VALUES_AT_ONCE // per_image, 1)
     low, high, contents = np.inf, -np.inf, []
@@ -192,7 +192,7 @@ def _describe_part(
     deviation = np.sqrt(np.maximum(squares / count - mean**2, 0))
     cache, size = _cache_of(images)
     part = ImagePart(
-        title=data.name, examples=len(data), shape=data.image_shape, dtype=str(images.dtype),
+        title=data.name, examples=len(data), shape=data.input_shape, dtype=str(images.dtype),
         counts=_counts(data.labels, classes), low=float(low), high=float(high),
         mean=mean / 255, deviation=deviation / 255, repeated=len(contents) - len(set(contents)),
         fingerprint=data.fingerprint, cache=cache, cache_bytes=size, **_of_files(images),

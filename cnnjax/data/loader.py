@@ -68,8 +68,8 @@ class Loader:
     @property
     def decodes(self) -> bool:
         """Whether every batch is decoded from files, which takes its time."""
-        images = self.data.images
-        return isinstance(images, FileImages) and images.pixels is None
+        inputs = self.data.inputs
+        return isinstance(inputs, FileImages) and inputs.pixels is None
 
     def order(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         """Which example stands where in an epoch.
@@ -94,7 +94,7 @@ class Loader:
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The batches of an epoch from step `start` on.
 
-        Each is {"image": [B, H, W, C], "label": int32 [B], "mask": bool [B], "index": int32 [B]
+        Each is {"inputs": [B, ...], "labels": int32 [B, ...], "mask": bool [B], "index": int32 [B]
         (position in the data set), "epoch": int32 scalar}.
         """
         indices, mask = self.order(epoch)
@@ -103,8 +103,8 @@ class Loader:
 
     def _gather(self, epoch: int, indices: np.ndarray, mask: np.ndarray) -> Batch:
         return {
-            "image": self.data.images[indices],
-            "label": self.data.labels[indices],
+            "inputs": self.data.inputs[indices],
+            "labels": self.data.labels[indices],
             "mask": mask.copy(),
             "index": indices.copy(),
             "epoch": np.asarray(epoch, np.int32),

@@ -80,7 +80,7 @@ def load(
         DataNotFound: at once, with what was looked for, where, and how to get it.
         ValueError: if a file does not hold what it should, or for an argument that cannot be.
 
-    >>> load("digits").train.image_shape
+    >>> load("digits").train.input_shape
     (28, 28, 1)
     """
     if not isinstance(source, str | Path):

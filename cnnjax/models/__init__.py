@@ -9,17 +9,19 @@ from cnnjax.models.model import Functions, Model
 from cnnjax.models.predict import UnknownWords, decode_positions, decode_predictions, predict
 from cnnjax.models.pretrained.export import export_weights
 from cnnjax.models.pretrained.order import WeightsDoNotFit
-from cnnjax.models.registry import BUILDERS
-from cnnjax.models.saved import load_model, save
+from cnnjax.models.registry import BUILDERS, Builder, Release, register
+from cnnjax.models.saved import load_model, save_model
 from cnnjax.models.spec import ModelSpec
 
 __all__ = [
     "BUILDERS",
+    "Builder",
     "Functions",
     "LayerRow",
     "Model",
     "ModelSpec",
     "ReceptiveField",
+    "Release",
     "Summary",
     "UnknownWords",
     "UnreadableModel",
@@ -32,6 +34,7 @@ __all__ = [
     "load_model",
     "predict",
     "receptive_fields",
-    "save",
+    "register",
+    "save_model",
     "summary",
 ]

@@ -1,59 +1,20 @@
-"""What the registry knows of a model, and the checks of what is asked of it."""
+"""A registered model's module and spec, after the checks of what is asked of it."""
 
 from __future__ import annotations
 
 import dataclasses
-import inspect
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from flax import linen
 
-from cnnjax.core.checks import LARGEST
+from cnnjax.core.checks import LARGEST, whole_number
 from cnnjax.core.text import suggest
-from cnnjax.models.zoo.backbone import POOLINGS
-
-_NOT_ARGUMENTS = ("num_classes", "parent", "name")
-
-
-@dataclass(frozen=True)
-class Builder:
-    """A module class with its defaults.
-
-    Args:
-        module: of the model.
-        input_shape: (H, W, C), of series (T, C), of tokens (T,), where none is asked for.
-        min_size: smallest height and width, or length.
-        num_classes: where none are asked for.
-        preprocessing, cam_layer, head, paper, task, resize: as in `ModelSpec`.
-        release: the published ImageNet weights; None where there are none.
-        choices: arguments that only take certain values.
-    """
-
-    module: type[linen.Module]
-    input_shape: tuple[int, ...]
-    min_size: int
-    paper: str = ""
-    num_classes: int = 10
-    preprocessing: str = "unit"
-    cam_layer: str = ""
-    head: tuple[str, ...] = ()
-    release: Release | None = None
-    choices: tuple[tuple[str, tuple[Any, ...]], ...] = ()
-    task: str = "classes"
-    resize: str = "crop"
-
-    @property
-    def description(self) -> str:
-        """The first line of the module's docstring."""
-        return (inspect.getdoc(self.module) or "").split("\n")[0]
-
-    @property
-    def arguments(self) -> list[str]:
-        """Names of the module's own arguments."""
-        return [f for f in self.module.__dataclass_fields__ if f not in _NOT_ARGUMENTS]
+from cnnjax.data import Vocabulary
+from cnnjax.models.backbone import POOLINGS, classifier_layers
+from cnnjax.models.registry import BUILDERS, Builder
+from cnnjax.models.spec import TOKENS, ModelSpec
 
 
 def plain(value: Any) -> Any:
@@ -155,13 +116,70 @@ def checked_shape(name: str, builder: Builder, shape: tuple[int, ...] | None) ->
     return shape
 
 
-@dataclass(frozen=True)
-class Release:
-    """Published weights of a model.
+def build(
+    name: str,
+    *,
+    input_shape: tuple[int, ...] | None = None,
+    num_classes: int | None = None,
+    label_names: tuple[str, ...] = (),
+    preprocessing: str | None = None,
+    vocabulary: Vocabulary | None = None,
+    **arguments: Any,
+) -> tuple[linen.Module, ModelSpec]:
+    """The module and spec of a model, without variables; arguments as in `create_model`."""
+    if name not in BUILDERS:
+        raise ValueError(f"there is no model {name!r}. {suggest(name, BUILDERS, 'models')}")
+    builder = BUILDERS[name]
+    arguments = {k: plain(v) for k, v in arguments.items()}
+    check_arguments(name, builder, arguments)
+    preprocessing = preprocessing or builder.preprocessing
+    texts = builder.preprocessing == TOKENS
+    if texts != (preprocessing == TOKENS):
+        raise ValueError(
+            f"preprocessing={preprocessing!r} does not suit {name!r}, whose own is "
+            f"{builder.preprocessing!r}: leave it out"
+        )
+    if vocabulary is not None and not texts:
+        raise ValueError(f"vocabulary is for a model of texts, and {name!r} is none")
+    if texts:
+        # Also where it is the module's own: data are checked against it.
+        size = vocabulary.size if vocabulary else _default(builder, "vocabulary_size")
+        arguments = {"vocabulary_size": size, **arguments}
+    shape = checked_shape(name, builder, input_shape)
+    num_classes = builder.num_classes if num_classes is None else num_classes
+    num_classes = whole_number("num_classes", num_classes)
+    module = builder.module(num_classes=num_classes, **arguments)
+    head = _head(builder, module, arguments)
+    spec = ModelSpec(
+        name=name,
+        input_shape=shape,
+        num_classes=num_classes if head else 0,
+        arguments=arguments,
+        preprocessing=preprocessing,
+        resize=builder.resize,
+        label_names=tuple(label_names),
+        paper=builder.paper,
+        min_size=builder.min_size,
+        cam_layer=getattr(module, "cam_layer", builder.cam_layer),
+        head=head,
+        task=builder.task,
+        positions=getattr(module, "positions", 0),
+        vocabulary=vocabulary,
+    )
+    return module, spec
 
-    Args:
-        files: (path below `HOST`, MD5 or None where none is published), with and without the top.
-            "{alpha}" and "{size}" stand for those of the model.
-    """
 
-    files: tuple[tuple[str, str | None], tuple[str, str | None]]
+def _default(builder: Builder, argument: str) -> Any:
+    return builder.module.__dataclass_fields__[argument].default
+
+
+def _head(builder: Builder, module: linen.Module, arguments: dict[str, Any]) -> tuple[str, ...]:
+    """Names of the layers that make logits of features; a module may know better."""
+    if arguments.get("until") is not None:  # a prefix of the net
+        return ()
+    if hasattr(module, "head_layers"):
+        return tuple(module.head_layers)
+    if arguments.get("include_top", True):
+        return builder.head
+    units = arguments.get("classifier")
+    return () if units is None else classifier_layers(units)

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
+import pkgutil
 from pathlib import Path
 from typing import Any
 
 from cnnjax.core.checks import check_input_shape
 from cnnjax.core.download import DownloadError
 from cnnjax.data import Vocabulary
-from cnnjax.models import imagenet
+from cnnjax.models import imagenet, zoo
+from cnnjax.models.builder import build
 from cnnjax.models.model import Model
 from cnnjax.models.pretrained.fill import with_weights
-from cnnjax.models.registry import BUILDERS, build
+from cnnjax.models.registry import BUILDERS
+
+for _family in pkgutil.iter_modules(zoo.__path__):  # whose modules register themselves
+    importlib.import_module(f"{zoo.__name__}.{_family.name}")
 
 
 def create_model(
@@ -32,10 +38,7 @@ def create_model(
     """Build a model, with random parameters or those of a file.
 
     Args:
-        name: one of `cnnjax list`: mlp, mnist_convnet, lenet, simple_convnet, cifar_plain,
-            cifar_deep, cats_convnet, separable_convnet, separable_twin, layers_walk, series_conv1d,
-            series_gru, series_windows, captcha, imdb_conv1d, imdb_gru, vgg16, vgg19, resnet50,
-            inception_v3, xception, mobilenet.
+        name: one of `cnnjax list`, or one that `register` was given.
         input_shape: (H, W, C), of series (T, C), of tokens (T,); None takes the model's default.
         num_classes: size of the output, >= 1; 1 is a single logit of two classes; None takes the
             model's default (the last shape of `cnnjax summary NAME`).
@@ -53,22 +56,11 @@ def create_model(
         allow_other_activations: take weights of a file whose configuration has other activations
             than the model, with a warning instead of an error.
         seed: of the parameters, in [0, 2^32).
-        arguments: of the module: `units=(1024, 512)` and `dropout` for mlp; for cats_convnet
-            `dropout` and `pooling`; for cifar_deep `downsampling` and `pooling`; for mnist_convnet
-            `head`, `downsampling`, `activation` ("relu", "sigmoid", "tanh") and `pooling` (None
-            flattens the last map, "avg" and "max" pool it over space); for the ImageNet models
+        arguments: of the module, e.g. `units=(1024, 512)` of mlp or `alpha=0.25` of mobilenet;
+            `help(cj.models.BUILDERS["mlp"].module)` documents them. The ImageNet models have
             `include_top=False` (features instead of logits), then also `pooling` (None, "avg" or
             "max") and a head of one's own on the features, `classifier=(256,)` (widths of hidden
-            layers; () for logits alone) with `classifier_dropout`; for mobilenet `alpha` (0.25,
-            0.5, 0.75 or 1) and `dropout`; for simple_convnet `initializer` ("normal", "he" or
-            "xavier"); for separable_convnet and separable_twin `initializer` ("glorot" or "he"),
-            `batch_norm` and `alpha` (1, 2, ... times as many filters), for the former also `stem`
-            ("separable" or "full"); for layers_walk `activation` ("relu", "sigmoid", "tanh"),
-            `first_pool` and `until`, the last layer of a prefix of the net; for captcha
-            `positions`, `filters` and `dropout`; for series_conv1d `filters`, `dilations` and
-            `kernel_size`; for series_gru `units` and `values_per_step`; for series_windows
-            `filters`, `window` and `units`; for imdb_conv1d and imdb_gru `vocabulary_size` and
-            `embedding_size`, for the latter also `cell` ("gru" or "lstm") and `units`.
+            layers; () for logits alone) with `classifier_dropout`.
 
     Returns:
         A Model. Its call takes preprocessed NHWC float32 and returns logits.

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cnnjax.core.download import download
 from cnnjax.core.runtime import cache_directory
-from cnnjax.models.builder import Release
+from cnnjax.models.registry import Release
 from cnnjax.models.spec import ModelSpec
 
 HOST = "https://storage.googleapis.com/tensorflow/keras-applications"
@@ -21,30 +21,6 @@ _CLASS_INDEX_MD5 = "c2c37ea517e94d9795004a39431a14cb"
 
 # Sizes for which MobileNet's weights were trained.
 _MOBILENET_SIZES = (128, 160, 192, 224)
-
-
-def _release(name: str, top: str, no_top: str) -> Release:
-    stem = f"{name}/{name}_weights_tf_dim_ordering_tf_kernels"
-    return Release(((f"{stem}.h5", top), (f"{stem}_notop.h5", no_top)))
-
-
-VGG16 = _release("vgg16", "64373286793e3c8b2b4e3219cbf3544b", "6d6bbae143d832006294945121d1f1fc")
-VGG19 = _release("vgg19", "cbe5617147190e668d6c5d5026f83318", "253f8cb515780f3b799900260a226db6")
-RESNET50 = _release(
-    "resnet", "2cb95161c43110f7111970584f804107", "4d473c1dd8becc155b73f8504c6f6626"
-)
-INCEPTION_V3 = _release(
-    "inception_v3", "9a0d58056eeedaa3f26cb7ebd46da564", "bcbd6486424b2319ff4ef7d526e38f63"
-)
-XCEPTION = _release(
-    "xception", "0a58e3b7378bc2990ea3b43d5981f1f6", "b0042744bf5b25fce3cb969f33bebb97"
-)
-MOBILENET = Release(
-    (
-        ("mobilenet/mobilenet_{alpha}_{size}_tf.h5", None),
-        ("mobilenet/mobilenet_{alpha}_{size}_tf_no_top.h5", None),
-    )
-)
 
 
 def weight_file(name: str, release: Release | None, spec: ModelSpec) -> Path:
@@ -72,7 +48,7 @@ def weight_file(name: str, release: Release | None, spec: ModelSpec) -> Path:
             f"weights='imagenet' is for RGB, got input_shape={spec.input_shape}: use 3 channels"
         )
     arguments = spec.arguments or {}
-    path, md5 = release.files[0 if arguments.get("include_top", True) else 1]
+    path, md5 = release.top if arguments.get("include_top", True) else release.without_top
     if "{size}" in path:
         path = path.format(alpha=_alpha(arguments.get("alpha", 1.0)), size=_size(spec))
     return download(f"{HOST}/{path}", _directory(), md5=md5)

@@ -9,7 +9,7 @@ import numpy as np
 
 from cnnjax.data import Dataset, resize_image
 from cnnjax.data.examples import choose_examples, class_names_of
-from cnnjax.plot.figures import tiled
+from cnnjax.plot.grids import as_pixels, in_colours_or_grey, tiled
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -50,7 +50,7 @@ def contact_sheet(
             sheet, or data of another kind.
     """
     names = class_names_of(data)
-    if data.images.ndim != 4 or not names:
+    if data.inputs.ndim != 4 or not names:
         raise ValueError(f"a contact sheet is of images with one class each, not of {data.name}")
     title = data.name
     if classes is None and len(names) > _ROWS:
@@ -60,16 +60,16 @@ def contact_sheet(
     across = max(map(len, chosen.values()), default=0)
     if not across:
         raise ValueError(f"{data.name} has no example of {', '.join(chosen)}")
-    height, width = _shown_size(data.image_shape[0], data.image_shape[1])
+    height, width = _shown_size(data.input_shape[0], data.input_shape[1])
     if len(chosen) * across * height * width > _MOST:
         raise ValueError(
             f"per_class={per_class} makes a sheet of {across * width:,} x {len(chosen) * height:,} "
             f"pixels; at most {_MOST / 1e6:g} megapixels are drawn"
         )
-    channels = 3 if data.image_shape[2] == 3 else 1
+    channels = 3 if data.input_shape[2] == 3 else 1
     canvas = np.full((len(chosen) * across, height, width, channels), 255, np.uint8)
     for row, positions in enumerate(chosen.values()):
-        for column, image in enumerate(data.images[positions]):
+        for column, image in enumerate(data.inputs[positions]):
             canvas[row * across + column] = _shown(image, (height, width))
     counts = np.bincount(data.labels, minlength=len(names))
     labels = [f"{name} ({counts[names.index(name)]:,})" for name in chosen]
@@ -86,8 +86,7 @@ def _shown_size(height: int, width: int) -> tuple[int, int]:
 
 
 def _shown(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    pixels = np.clip(image, 0, 255).astype(np.uint8)
-    pixels = pixels if pixels.shape[2] == 3 else pixels[..., :1]
+    pixels = as_pixels(image if image.shape[2] == 3 else image[..., :1])
     if max(pixels.shape[:2]) > max(size):
         return resize_image(pixels, size, "stretch")
     times = size[0] // len(pixels)
@@ -104,8 +103,7 @@ def _sheet(canvas: np.ndarray, labels: Sequence[str], title: str) -> Figure:
     height = rows + _TITLE + _EDGE
     figure = Figure(figsize=(width, height), dpi=_DPI)
     axes = figure.add_axes((left / width, _EDGE / height, columns / width, rows / height))
-    image = canvas if canvas.shape[2] == 3 else canvas[..., 0]
-    axes.imshow(image, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+    axes.imshow(in_colours_or_grey(canvas), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
     row = canvas.shape[0] / len(labels)
     axes.set_yticks(
         [(k + 0.5) * row for k in range(len(labels))], labels, fontsize=9, parse_math=False

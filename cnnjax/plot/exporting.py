@@ -42,12 +42,12 @@ def export_examples(
             unknown class.
     """
     names = class_names_of(data)
-    if data.images.ndim != 4 or not names:
+    if data.inputs.ndim != 4 or not names:
         raise ValueError(f"only images with one class each are exported, not {data.name}")
-    if data.image_shape[2] not in (1, 3, 4):
+    if data.input_shape[2] not in (1, 3, 4):
         raise ValueError(
             f"a PNG file has 1, 3 or 4 channels, and images of {data.name} have "
-            f"{data.image_shape[2]}"
+            f"{data.input_shape[2]}"
         )
     chosen = choose_examples(data.labels, names, per_class, seed, classes)
     folder = expanded(folder)
@@ -59,7 +59,7 @@ def export_examples(
     for name, positions in chosen.items():
         for start in range(0, len(positions), _AT_ONCE):
             some = positions[start : start + _AT_ONCE]
-            for position, image in zip(some, data.images[some], strict=True):
+            for position, image in zip(some, data.inputs[some], strict=True):
                 pixels = np.clip(np.round(image), 0, 255).astype(np.uint8)
                 file = save_pixels(folder / places[name], f"{position:0{digits}}", pixels)
                 written.append(file)

@@ -13,8 +13,9 @@ import numpy as np
 import optax
 
 from cnnjax import metrics
-from cnnjax.config import TrainingConfig
+from cnnjax.config import FILES, TrainingConfig
 from cnnjax.core.runtime import compiler_options
+from cnnjax.core.settings import values
 from cnnjax.data import Batch, Dataset, Loader, Splits
 from cnnjax.models import Model
 from cnnjax.training.devices import Devices
@@ -147,7 +148,7 @@ def identity_of(
 ) -> dict[str, Any]:
     """What would determine a training by `fit`, without training."""
     # What belongs to files determines nothing, and is refused where there are none.
-    config = replace(config, keep=1, checkpoint_every=None, resume=False, allow_changed=())
+    config = replace(config, **values(type(config), FILES))
     computation = Computation.of(model, data, config, loss, optimizer)
     return computation.identity(computation.first_state())
 

@@ -61,7 +61,7 @@ class Dispatcher:
         if self.chunk == 1:
             self._step = jax.jit(step, donate_argnums=0, compiler_options=options)
         else:
-            self._images = devices.replicate(np.asarray(loader.data.images))
+            self._images = devices.replicate(np.asarray(loader.data.inputs))
             self._labels = devices.replicate(np.asarray(loader.data.labels))
             self._scan = jax.jit(_scan_of(step), donate_argnums=0, compiler_options=options)
 
@@ -113,7 +113,7 @@ def _timed(batches: Iterator[dict[str, Array]]) -> Iterator[tuple[dict[str, Arra
 
 def _chunk_size(config: TrainingConfig, loader: Loader) -> int:
     asked = config.steps_per_dispatch
-    stays = loader.decodes or loader.data.images.nbytes > _DEVICE_DATA_BYTES
+    stays = loader.decodes or loader.data.inputs.nbytes > _DEVICE_DATA_BYTES
     if asked is None:
         if stays or jax.default_backend() == "cpu":
             return 1
@@ -121,7 +121,7 @@ def _chunk_size(config: TrainingConfig, loader: Loader) -> int:
     if stays and asked > 1:
         raise ValueError(
             f"steps_per_dispatch={asked} needs all training images on the device, and these stay "
-            f"on the host ({loader.data.images.nbytes / 2**30:.1f} GiB, or files): leave it out"
+            f"on the host ({loader.data.inputs.nbytes / 2**30:.1f} GiB, or files): leave it out"
         )
     return min(asked, loader.steps)
 
@@ -133,8 +133,8 @@ def _scan_of(step: TrainStep) -> Any:
         def body(state: TrainState, rows: tuple[Array, Array]) -> tuple[TrainState, Sums]:
             index, valid = rows
             batch = {
-                "image": jnp.take(images, index, axis=0),
-                "label": jnp.take(labels, index, axis=0),
+                "inputs": jnp.take(images, index, axis=0),
+                "labels": jnp.take(labels, index, axis=0),
                 "mask": valid,
                 "index": index,
                 "epoch": epoch,

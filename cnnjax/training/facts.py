@@ -9,11 +9,13 @@ import jax
 import optax
 
 from cnnjax import metrics
-from cnnjax.config import OPTIMIZER_SETTINGS, TrainingConfig, qualified_name, to_dict
+from cnnjax.config import OPTIMIZER, TrainingConfig, to_dict
 from cnnjax.core import trees
+from cnnjax.core.settings import names
+from cnnjax.core.text import qualified_name
 from cnnjax.models.saved import description
 from cnnjax.nn import current_conv_engine
-from cnnjax.runs.directory import GIVEN
+from cnnjax.runs.resuming import GIVEN
 from cnnjax.training.computation import Computation
 from cnnjax.training.named_trees import opt_state_hash
 
@@ -67,6 +69,5 @@ def recorded_settings(
     """The configuration as it takes effect: what the caller gave instead is named as such."""
     settings = to_dict(config)
     if optimizer is not None:
-        settings["optimizer"] = GIVEN
-        settings.update(dict.fromkeys(OPTIMIZER_SETTINGS))
+        settings |= {**dict.fromkeys(names(config, OPTIMIZER)), "optimizer": GIVEN}
     return settings

@@ -10,9 +10,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from cnnjax.config import without_address
 from cnnjax.core import trees
-from cnnjax.core.text import plain
+from cnnjax.core.text import plain, without_address
 
 Tree = dict[str, Any]
 

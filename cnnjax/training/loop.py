@@ -1,4 +1,9 @@
-"""`fit`, the only training loop."""
+"""`fit`, the only training loop.
+
+It goes through steps and epochs and knows nothing else: what a step and an evaluation compute is
+in `Computation`, where they run in `Dispatcher`, which epoch is the best in `Selection`; every
+finished epoch passes through `_end_epoch`, and what is kept of it through `Recorder`.
+"""
 
 from __future__ import annotations
 

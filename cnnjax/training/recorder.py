@@ -13,11 +13,10 @@ from typing import Any
 import optax
 
 from cnnjax.models.saved import MODEL_FILE, write_description
+from cnnjax.runs import CheckpointError, Checkpoints, RunDirectory, RunError
 from cnnjax.runs.caller import caller
 from cnnjax.runs.caller import remark as caller_remark
-from cnnjax.runs.checkpoint import CheckpointError, Checkpoints
-from cnnjax.runs.directory import IDENTITY, RUN_FILE, RunDirectory, unwritable
-from cnnjax.runs.seal import RunError
+from cnnjax.runs.record import IDENTITY, is_finished, unwritable
 from cnnjax.training.computation import Computation
 from cnnjax.training.facts import recorded_config, recorded_facts
 from cnnjax.training.frozen_hash import FrozenLayers, FrozenLayersMoved
@@ -122,7 +121,8 @@ class Recorder:
         if settings.resume and self._checkpoints.steps():
             state = self._resume(directory, self._checkpoints, state, position, frozen)
             # No error: another machine may round the same seed's values differently.
-            if directory.initial_hash() not in (None, facts["initial_hash"]):
+            began_with = (directory.begun() or {}).get("initial_hash")
+            if began_with not in (None, facts["initial_hash"]):
                 warnings.warn(
                     f"the run in {directory.path} began with other weights than those of the model "
                     "given, which are not used: it goes on from its checkpoint",
@@ -131,7 +131,7 @@ class Recorder:
         elif settings.resume:
             self.say(f"nothing was saved in {directory.path}: starting from the beginning")
         if not self._claimed:
-            if position.is_over and directory.is_finished():
+            if position.is_over and is_finished(directory.begun() or {}):
                 return state  # nothing is left to do, and nothing to add to its record
             claim()
         directory.truncate(len(self.epochs))
@@ -211,9 +211,9 @@ class Recorder:
 
     def _check_identity(self, directory: RunDirectory, now: Mapping[str, Any]) -> None:
         """Whether the run in the directory is this one; what it may and does differ in is noted."""
-        if not (directory.path / RUN_FILE).is_file():
+        record = directory.begun()
+        if record is None:
             return
-        record = directory.read(RUN_FILE)
         then = recorded(record, directory.path)
         if then is None:
             warnings.warn(
@@ -251,7 +251,7 @@ class Recorder:
         if frozen.patterns:
             # The checkpoint's, not the given model's, whose weights it takes the place of.
             frozen.restore(restored.variables())
-            if directory.read(RUN_FILE).get("frozen_hash", frozen.hash) != frozen.hash:
+            if directory.record().get("frozen_hash", frozen.hash) != frozen.hash:
                 raise FrozenLayersMoved(
                     f"the frozen layers in {checkpoints.directory} are not those that the run "
                     "began with"

@@ -12,8 +12,9 @@ import optax
 
 from cnnjax.augment import Augment
 from cnnjax.augment.config import AugmentConfig
-from cnnjax.config import OPTIMIZER_SETTINGS, TrainingConfig
+from cnnjax.config import FILES, OPTIMIZER, TrainingConfig
 from cnnjax.core.checks import check_channels_last
+from cnnjax.core.settings import changed, names
 from cnnjax.data import Dataset, Splits
 from cnnjax.models import Model, ModelSpec
 from cnnjax.models.spec import TOKENS
@@ -34,17 +35,16 @@ def check_settings(
     Raises:
         ValueError: for the first setting that another one leaves without effect.
     """
-    usual = vars(TrainingConfig())
-    given = {k: getattr(config, k) for k, v in usual.items() if getattr(config, k) != v}
+    given = changed(config)
     if optimizer is not None:
-        for name in ("optimizer", *OPTIMIZER_SETTINGS):
+        for name in names(config, OPTIMIZER):
             if name in given:
                 raise ValueError(
                     f"{name}={given[name]!r} changes the configured optimiser, but another one was "
                     "given: make it a part of that, e.g. with optax.chain, or leave it out"
                 )
     if directory is None:
-        files = {k: given[k] for k in ("checkpoint_every", "keep", "resume") if k in given}
+        files = {k: given[k] for k in names(config, FILES) if k in given}
         for name, value in (files | ({"record": record} if record else {})).items():
             raise ValueError(f"{name}={value!r} needs a run directory: give directory=")
     _check_fill(config.augment)
@@ -162,37 +162,37 @@ def _check_words(data: Dataset, spec: ModelSpec) -> None:
             f"{data.name} was encoded by another vocabulary than that of {spec.name}: create the "
             "model with vocabulary=data.vocabulary, or encode the texts by the model's"
         )
-    spec.check_words(int(np.min(data.images)), int(np.max(data.images)), data.name)
+    spec.check_words(int(np.min(data.inputs)), int(np.max(data.inputs)), data.name)
 
 
 def _check_shape(data: Dataset, spec: ModelSpec) -> None:
     if len(data) == 0:
         raise ValueError(f"{data.name}: the data set is empty")
-    if tuple(data.image_shape) != spec.input_shape:
+    if tuple(data.input_shape) != spec.input_shape:
         if len(spec.input_shape) == 3:
-            shape, channels = (len(data), *data.image_shape), spec.input_shape[2]
+            shape, channels = (len(data), *data.input_shape), spec.input_shape[2]
             check_channels_last(f"{data.name}: images", shape, channels)
         what = "images" if len(spec.input_shape) == 3 else "inputs"
         raise ValueError(
-            f"{data.name} has {what} of shape {list(data.image_shape)}, the model {spec.name} "
-            f"takes {list(spec.input_shape)}: create it with input_shape={tuple(data.image_shape)}"
+            f"{data.name} has {what} of shape {list(data.input_shape)}, the model {spec.name} "
+            f"takes {list(spec.input_shape)}: create it with input_shape={tuple(data.input_shape)}"
         )
 
 
 def _check_values(data: Dataset, spec: ModelSpec) -> None:
-    if (spec.preprocessing == TOKENS) != np.issubdtype(data.images.dtype, np.signedinteger):
+    if (spec.preprocessing == TOKENS) != np.issubdtype(data.inputs.dtype, np.signedinteger):
         wanted = "numbers of words, int32" if spec.preprocessing == TOKENS else "uint8 or floating"
         raise ValueError(
-            f"{data.name} has inputs of dtype {data.images.dtype}, the model {spec.name} takes "
+            f"{data.name} has inputs of dtype {data.inputs.dtype}, the model {spec.name} takes "
             f"{wanted}"
         )
     if spec.preprocessing == TOKENS:
         _check_words(data, spec)
-    if not np.issubdtype(data.images.dtype, np.floating):
+    if not np.issubdtype(data.inputs.dtype, np.floating):
         return
     low, high = np.inf, -np.inf
     for start in range(0, len(data), _ROWS_AT_ONCE):
-        rows = data.images[start : start + _ROWS_AT_ONCE]
+        rows = data.inputs[start : start + _ROWS_AT_ONCE]
         low, high = min(low, float(rows.min())), max(high, float(rows.max()))
         if not np.isfinite(rows).all():
             bad = ~np.isfinite(rows).reshape(len(rows), -1).all(axis=1)

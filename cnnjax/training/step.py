@@ -59,8 +59,8 @@ def make_train_step(
         augment, precision, average, label_smoothing, log_gradients: as in `TrainingConfig`.
 
     Returns:
-        (state, batch) -> (state, sums). The batch holds "image" [N, H, W, C] (pixels; what else a
-        model takes, where it takes none), "label" int32 [N] (what its task asks for), and
+        (state, batch) -> (state, sums). The batch holds "inputs" (pixels [N, H, W, C], or what
+        else the model takes), "labels" (int32 [N], or what else its task asks for), and
         optionally "mask" [N]; with augmentation also "index" int32 [N] and "epoch".
         The loss that is minimised is the mean over the unmasked examples (with mixup and cutmix,
         of the losses for both labels by their shares; the accuracy is that of the example's own
@@ -72,7 +72,7 @@ def make_train_step(
     >>> optimizer = cj.training.make_optimizer(cj.TrainingConfig(), total_steps=1)
     >>> state = cj.training.TrainState.create(model, optimizer)
     >>> step = jax.jit(cj.training.make_train_step(model, optimizer=optimizer))
-    >>> batch = {"image": np.zeros((4, 28, 28, 1), np.uint8), "label": np.zeros(4, np.int32)}
+    >>> batch = {"inputs": np.zeros((4, 28, 28, 1), np.uint8), "labels": np.zeros(4, np.int32)}
     >>> state, sums = step(state, batch)
     >>> int(state.step), float(sums["count"])
     (1, 4.0)
@@ -126,7 +126,7 @@ def make_train_step(
         _check_batch(batch, model.spec.input_shape)
         _check_state(state, model, held, frozen, average, optimizer)
         trained = state.trained
-        labels, mask = batch["label"], _mask(batch)
+        labels, mask = batch["labels"], _mask(batch)
         images, mixed = _augmented(augment, state, batch, task)
         inputs = model.spec.preprocess(images.astype(model.spec.input_dtype))
         # On accelerators matrix products would otherwise run in TF32 or bfloat16 unasked.
@@ -185,14 +185,14 @@ def make_eval_step(
     functions = model.functions()
 
     def eval_step(variables: Tree, batch: Batch) -> dict[str, Array]:
-        inputs = model.spec.preprocess(batch["image"])
+        inputs = model.spec.preprocess(batch["inputs"])
         state = {k: v for k, v in variables.items() if k != "params"}
         with jax.default_matmul_precision("float32" if precision == "float32" else "default"):
             params = _cast(variables["params"], precision)
             logits = functions.apply(params, state, _cast(inputs, precision)).astype(jnp.float32)
         mask = _mask(batch)
-        losses = _per_example(loss_function(logits, batch["label"]), mask)
-        return metrics.batch_sums(losses, logits, batch["label"], mask, task)
+        losses = _per_example(loss_function(logits, batch["labels"]), mask)
+        return metrics.batch_sums(losses, logits, batch["labels"], mask, task)
 
     return eval_step
 
@@ -201,7 +201,7 @@ def _augmented(
     augment: AugmentConfig | Callable | None, state: TrainState, batch: Batch, task: str
 ) -> tuple[Array, tuple[Array, Array] | None]:
     """A batch's images as they are trained on; where they are mixed, partners' labels and share."""
-    images = batch["image"]
+    images = batch["inputs"]
     if augment is None:
         return images, None
     _check_augmented(augment, batch, task)
@@ -209,7 +209,7 @@ def _augmented(
     images = augmentation.for_batch(augment, *which, images)
     if not (isinstance(augment, AugmentConfig) and augment.mixes):
         return images, None
-    images, partners, share = augmentation.mix(augment, *which, images, batch["label"])
+    images, partners, share = augmentation.mix(augment, *which, images, batch["labels"])
     return images, (partners, share)
 
 
@@ -223,18 +223,18 @@ def _per_example(losses: Array, mask: Array) -> Array:
 
 def _check_batch(batch: Batch, input_shape: tuple[int, ...]) -> None:
     """Whether a batch holds images with the channels of the model; any size may do."""
-    if missing := {"image", "label"} - set(batch):
+    if missing := {"inputs", "labels"} - set(batch):
         raise ValueError(
-            f"batch must hold 'image' and 'label', and has no {sorted(missing)[0]!r}, but "
+            f"batch must hold 'inputs' and 'labels', and has no {sorted(missing)[0]!r}, but "
             f"{', '.join(map(repr, sorted(batch))) or 'nothing'}"
         )
     if len(input_shape) != 3:
         return
-    shape, channels = jnp.shape(batch["image"]), input_shape[2]
-    check_channels_last("batch['image']", shape, channels, "image")
+    shape, channels = jnp.shape(batch["inputs"]), input_shape[2]
+    check_channels_last("batch['inputs']", shape, channels, "image")
     if len(shape) != 4 or shape[3] != channels:
         raise ValueError(
-            f"batch['image'] must be [N, H, W, {channels}], as the model takes it, got "
+            f"batch['inputs'] must be [N, H, W, {channels}], as the model takes it, got "
             f"{list(shape)}"
         )
 
@@ -296,7 +296,7 @@ def _check_augmented(augment: AugmentConfig | Callable, batch: Batch, task: str)
             f"example's key is made; got {', '.join(sorted(batch))}"
         )
     # A loss of the caller's may want labels of any shape.
-    shapes = batch["label"].shape[1:], batch["image"].shape[1:]
+    shapes = batch["labels"].shape[1:], batch["inputs"].shape[1:]
     augmentation.check_labels_stay_true(augment, task, *shapes)
 
 
@@ -311,7 +311,7 @@ def _key(state: TrainState) -> Array:
 
 def _mask(batch: Batch) -> Array:
     mask = batch.get("mask")
-    return jnp.ones(batch["label"].shape[0]) if mask is None else mask.astype(jnp.float32)
+    return jnp.ones(batch["labels"].shape[0]) if mask is None else mask.astype(jnp.float32)
 
 
 def _cast(tree: Any, precision: str) -> Any:

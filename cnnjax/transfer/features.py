@@ -24,7 +24,7 @@ from cnnjax.core.text import suggest
 from cnnjax.data import Dataset, Loader, Splits, prefetch
 from cnnjax.explain.activations import layer_outputs
 from cnnjax.models import Model
-from cnnjax.models.zoo.backbone import POOLINGS
+from cnnjax.models.backbone import POOLINGS
 from cnnjax.training.setting_checks import check_images
 from cnnjax.transfer.store import FeatureFile, read_facts
 
@@ -64,7 +64,7 @@ def extract_features(
     Returns:
         What `data` is, Splits or a Dataset: float32 features [N, h, w, C], vectors as [N, 1, 1, C],
         memory-mapped, with the same labels. Train on it with a model whose preprocessing is "none",
-        e.g. `create_model("mlp", input_shape=features.train.image_shape, preprocessing="none")`.
+        e.g. `create_model("mlp", input_shape=features.train.input_shape, preprocessing="none")`.
 
     Raises:
         ValueError: if the data do not fit the model, or there is no such layer.
@@ -74,7 +74,7 @@ def extract_features(
     >>> model = cj.create_model("mnist_convnet", input_shape=(18, 18, 1))
     >>> data = cj.data.from_arrays(np.zeros((5, 18, 18, 1), np.uint8), np.zeros(5, np.int32))
     >>> features = extract_features(model, data, "features", layer="pool1", verbose=False)
-    >>> features.image_shape, features.name
+    >>> features.input_shape, features.name
     ((8, 8, 32), 'arrays, features of pool1 of mnist_convnet')
     """
     if not isinstance(data, Splits | Dataset):
@@ -89,7 +89,7 @@ def extract_features(
         images = work.file(part).open()
         if images is None:
             images = _compute(work, part, batch_size, print if verbose else _silent)
-        return dataclasses.replace(part, images=images, name=f"{part.name}, {work.what}")
+        return dataclasses.replace(part, inputs=images, name=f"{part.name}, {work.what}")
 
     if isinstance(data, Dataset):
         return features(data)  # type: ignore[return-value]
@@ -246,7 +246,7 @@ def _batches(work: _Work, data: Dataset, batch_size: int, start: int) -> Iterato
     loader = Loader(data, batch_size)
     before: tuple[Array, int] | None = None
     for batch in prefetch(loader.epoch(0, start), threaded=loader.decodes):
-        features = work.program(work.model.variables, batch["image"])
+        features = work.program(work.model.variables, batch["inputs"])
         after = features, int(np.sum(batch["mask"]))
         if before is not None:
             yield _rows(*before, work.shape)

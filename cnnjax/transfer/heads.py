@@ -11,9 +11,9 @@ import jax
 from cnnjax.core import trees
 from cnnjax.core.checks import whole_number
 from cnnjax.models import Model, ModelSpec
+from cnnjax.models.backbone import Backbone
+from cnnjax.models.builder import build
 from cnnjax.models.graph import trace
-from cnnjax.models.registry import build
-from cnnjax.models.zoo.backbone import Backbone
 
 # What decides about the head of a backbone.
 _HEAD_ARGUMENTS = ("include_top", "pooling", "classifier", "classifier_dropout")

@@ -51,7 +51,7 @@ def torch_predict(model: str, images: np.ndarray) -> Callable[[], Any]:
     import torch
 
     from cnnjax.models import Model
-    from cnnjax.models.registry import build
+    from cnnjax.models.builder import build
     from experiments.benchmarks.torch_graph import TorchGraph
 
     net = TorchGraph(Model.abstract(*build(model))).eval()

@@ -21,8 +21,8 @@ import tyro
 
 import cnnjax as cj
 from cnnjax.core.runtime import visible_cores
+from cnnjax.models.builder import build
 from cnnjax.models.graph import trace
-from cnnjax.models.registry import build
 from cnnjax.nn import Conv2D, conv2d, winograd
 from cnnjax.nn.conv import Padding, as_pair, auto_engine, resolve_padding
 from experiments.benchmarks import peers

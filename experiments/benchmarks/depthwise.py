@@ -21,8 +21,8 @@ import tyro
 
 import cnnjax as cj
 from cnnjax.core.runtime import visible_cores
+from cnnjax.models.builder import build
 from cnnjax.models.graph import trace
-from cnnjax.models.registry import build
 from cnnjax.nn import DepthwiseConv2D, SeparableConv2D, conv_engine, depthwise_conv2d
 from cnnjax.nn.conv import as_pair
 from experiments.benchmarks import peers

@@ -102,7 +102,7 @@ def torch_heatmaps(net: Any, layer: str, batch: Any, target: int) -> np.ndarray:
 
 def _torch_net() -> Any:
     from cnnjax.models import Model
-    from cnnjax.models.registry import build
+    from cnnjax.models.builder import build
     from experiments.benchmarks.torch_graph import TorchGraph
 
     return TorchGraph(Model.abstract(*build("mobilenet"))).eval().requires_grad_(False)

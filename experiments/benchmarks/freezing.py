@@ -96,7 +96,7 @@ def measure(
     """
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (batch, *model.spec.input_shape), dtype=np.uint8)
-    data = jax.device_put({"image": images, "label": np.arange(batch, dtype=np.int32) % 2})
+    data = jax.device_put({"inputs": images, "labels": np.arange(batch, dtype=np.int32) % 2})
     optimizer = make_optimizer(cj.TrainingConfig(learning_rate=1e-5), rounds)
     states: dict[str, TrainState] = {}
     programs: dict[str, Any] = {}

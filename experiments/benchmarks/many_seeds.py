@@ -97,10 +97,10 @@ def ways_of(name: str, replicas: int, batch: int) -> dict[str, Way]:
 
     def own(i: int, replica: int) -> dict[str, Any]:
         at = (i % _BATCHES, replica)
-        return {"image": images[at], "label": labels[at]}
+        return {"inputs": images[at], "labels": labels[at]}
 
     def all_of(i: int) -> dict[str, Any]:
-        return {"image": images[i % _BATCHES], "label": labels[i % _BATCHES]}
+        return {"inputs": images[i % _BATCHES], "labels": labels[i % _BATCHES]}
 
     def alone(steps: int) -> float:
         def run() -> Any:

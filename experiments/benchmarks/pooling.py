@@ -22,8 +22,8 @@ from flax import linen
 
 import cnnjax as cj
 from cnnjax.core.runtime import visible_cores
+from cnnjax.models.builder import build
 from cnnjax.models.graph import trace
-from cnnjax.models.registry import build
 from cnnjax.nn import AveragePooling2D, MaxPooling2D
 from cnnjax.nn.conv import as_pair, resolve_padding
 from experiments.benchmarks import peers

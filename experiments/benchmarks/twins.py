@@ -182,7 +182,7 @@ def torch_twin(model: str) -> Any:
     match model:
         case "mobilenet":
             from cnnjax.models import Model
-            from cnnjax.models.registry import build
+            from cnnjax.models.builder import build
             from experiments.benchmarks.torch_graph import TorchGraph
 
             shape = SETTINGS[model].shape

@@ -70,6 +70,7 @@ def test_it_is_refused_for_a_value_of_each_pixel_too() -> None:
         fit("pixels", Augment(rotation=5, horizontal_flip=True))
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize(
     "augment",
     [
@@ -91,8 +92,8 @@ def test_labels_of_the_whole_image_bear_everything(task: str) -> None:
     model = cj.Model.from_module(Net((4,)), (4, 6, 1), task=task)
     label = np.zeros(2, np.int32) if task == "classes" else np.zeros((2, 4), np.float32)
     batch = {
-        "image": np.zeros((2, 4, 6, 1), np.uint8),
-        "label": label,
+        "inputs": np.zeros((2, 4, 6, 1), np.uint8),
+        "labels": label,
         "index": np.arange(2),
         "epoch": np.int32(0),
     }
@@ -109,8 +110,8 @@ def test_a_step_of_ones_own_with_a_map_of_labels_is_refused() -> None:
 
     state = TrainState.create(model, optax.sgd(0.1))
     batch = {
-        "image": np.zeros((2, 4, 6, 1), np.uint8),
-        "label": np.zeros((2, 4, 6), np.float32),
+        "inputs": np.zeros((2, 4, 6, 1), np.uint8),
+        "labels": np.zeros((2, 4, 6), np.float32),
         "index": np.arange(2),
         "epoch": np.int32(0),
     }
@@ -128,7 +129,7 @@ def test_mixup_mixes_the_labels_of_every_position() -> None:
     state = TrainState.create(model, optax.sgd(0.1), seed=3)
     step = make_train_step(model, optimizer=optax.sgd(0.1), augment=augment)
     after, _ = step(
-        state, {"image": images, "label": labels, "index": index, "epoch": jnp.int32(0)}
+        state, {"inputs": images, "labels": labels, "index": index, "epoch": jnp.int32(0)}
     )
     key = cj.rng.named(jax.random.wrap_key_data(state.key), "augment")
     mixed, partners, share = cj.augment.mix(

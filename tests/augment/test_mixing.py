@@ -49,6 +49,7 @@ def test_mixup_is_the_sum_of_both_by_their_shares():
     assert len(set(share.tolist())) == 12
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("alpha", [0.2, 4.0])
 def test_mixup_draws_from_the_beta_distribution(alpha):
     share = mixed(np.zeros((3000, 1, 1, 1), np.float32), mixup=alpha)[2]
@@ -126,7 +127,7 @@ def batch_of(arrays: Arrays, count: int = 16) -> dict[str, np.ndarray]:
     images, labels = arrays
     index = np.arange(count, dtype=np.int32)
     return {
-        "image": images[:count], "label": labels[:count], "index": index,
+        "inputs": images[:count], "labels": labels[:count], "index": index,
         "epoch": np.asarray(3, np.int32), "mask": np.arange(count) < count - 3,
     }  # fmt: skip
 
@@ -142,6 +143,7 @@ def square_loss(logits: jax.Array, labels: jax.Array) -> jax.Array:
     return jnp.sum((logits - labels[:, None].astype(jnp.float32)) ** 2, axis=-1)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(
     ("classes", "smoothing", "loss", "kind"),
     [
@@ -159,8 +161,8 @@ def test_the_steps_loss_is_that_of_both_labels(squares, classes, smoothing, loss
 
     key = rng.named(jax.random.key(0), "augment")
     which = (key, batch["epoch"], jnp.asarray(batch["index"]))
-    images = jax.jit(for_batch, static_argnums=0)(augment, *which, batch["image"])
-    labels = jnp.asarray(batch["label"])
+    images = jax.jit(for_batch, static_argnums=0)(augment, *which, batch["inputs"])
+    labels = jnp.asarray(batch["labels"])
     images, partners, share = jitted(augment, *which, images, labels)
     logits = model(model.spec.preprocess(images))
     function = loss or metrics.default_loss(classes)
@@ -175,6 +177,7 @@ def test_the_steps_loss_is_that_of_both_labels(squares, classes, smoothing, loss
     assert found["count"] == 13
 
 
+@pytest.mark.thorough
 def test_a_mixed_training_learns(squares, tmp_path):
     config = cj.TrainingConfig(
         epochs=8, batch_size=32, learning_rate=0.01, augment=Augment(mixup=0.2, cutmix=1.0)

@@ -110,6 +110,7 @@ def test_every_series_is_warped_at_a_place_and_by_a_factor_of_its_own() -> None:
     assert stats.kstest(starts, stats.uniform(0, 80).cdf).pvalue > 1e-3
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(
     "augment", [WordDropout(0.5), Jitter(0.5), WindowWarp(0.3), Chain((WindowWarp(), Jitter(0.1)))]
 )
@@ -164,12 +165,12 @@ def test_a_training_step_sees_the_text_with_words_dropped() -> None:
     optimizer = cj.training.make_optimizer(cj.TrainingConfig(optimizer="sgd"), 1)
     state = TrainState.create(model, optimizer, seed=0)
     batch = {
-        "label": jnp.arange(8) % 2, "index": jnp.arange(8, dtype=jnp.int32), "epoch": jnp.int32(3)
+        "labels": jnp.arange(8) % 2, "index": jnp.arange(8, dtype=jnp.int32), "epoch": jnp.int32(3)
     }  # fmt: skip
 
     def loss(images: Any, augment: Callable | None) -> float:
         step = make_train_step(model, None, optimizer, augment=augment)
-        return float(jax.jit(step)(state, {**batch, "image": images})[1]["loss"])
+        return float(jax.jit(step)(state, {**batch, "inputs": images})[1]["loss"])
 
     dropout = WordDropout(0.4)
     key = rng.named(jax.random.wrap_key_data(state.key), "augment")
@@ -204,7 +205,7 @@ def test_a_run_with_another_rate_is_no_resumption(tmp_path: Any) -> None:
         return cj.fit(text_model(), data, config, directory=tmp_path / "a", verbose=False)
 
     run(0.3, resume=False)
-    with pytest.raises(cj.training.RunError, match=r"augment.*rate"):
+    with pytest.raises(cj.runs.RunError, match=r"augment.*rate"):
         run(0.4, resume=True)
 
 

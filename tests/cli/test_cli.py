@@ -16,7 +16,7 @@ from PIL import Image
 
 import cnnjax as cj
 from cnnjax import cli
-from cnnjax.models.registry import build
+from cnnjax.models.builder import build
 
 Output = tuple[str, str]
 
@@ -33,7 +33,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     folder = tmp_path_factory.mktemp("digits")
     test = cj.data.load("digits").test
     files = []
-    for i, image in enumerate(test.images[:5]):
+    for i, image in enumerate(test.inputs[:5]):
         one_image = Image.fromarray(image[..., 0])
         one_image = one_image.convert("RGB") if i == 1 else one_image
         one_image = one_image.resize((56, 56)) if i == 2 else one_image
@@ -225,6 +225,7 @@ def test_a_damaged_run_is_one_line(
     assert len(err.splitlines()) == 1
 
 
+@pytest.mark.thorough
 def test_reading_a_damaged_run_makes_no_noise(run: Path, tmp_path: Path) -> None:
     """Orbax's event loop complains late, and not every time: so many times."""
     script = """
@@ -233,7 +234,7 @@ import cnnjax as cj
 for _ in range(25):
     try:
         cj.load(sys.argv[1])
-    except cj.training.CheckpointError as error:
+    except cj.runs.CheckpointError as error:
         print(error)
 """
     done = python("-c", script, damaged(run, tmp_path))

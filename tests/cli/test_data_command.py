@@ -58,7 +58,7 @@ def test_info_of_the_embedded_digits(data: Callable[..., Output]) -> None:
 def test_info_of_a_folder(data: Callable[..., Output], folder: Path) -> None:
     out, err = data("info", folder, "--image-size", "8", "9")
     assert out.startswith(f"{folder}\nmy.photos train\n")
-    assert "  images        9, uint8 8x9x3\n" in out
+    assert "  images          9, uint8 8x9x3\n" in out
     assert "\npixels, fingerprint and cache are those of 8x9 (--image-size H W)\n" in out
     assert out.endswith("\nfiles set aside: 1\n  1 empty\n")
     assert err == f"reading 10 files in {folder}: which are images?\n"
@@ -136,7 +136,7 @@ def test_show_of_a_folder_decodes_nothing_into_a_cache(
 ) -> None:
     out, _ = data("show", folder, "--classes", "cicada", "ant", "--per-class", "2")
     assert out == "figures/my.photos-train.png\n"
-    images = cj.data.load(folder, image_size=(96, 96), memory_budget=0).train.images
+    images = cj.data.load(folder, image_size=(96, 96), memory_budget=0).train.inputs
     assert isinstance(images, cj.data.FileImages)
     assert not images.cache_folder.exists()
 
@@ -274,7 +274,7 @@ def test_names_are_shown_as_they_are(
     assert (tmp_path / "figures" / "odd-train.png").stat().st_size > 500
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_a_scan_of_many_files_takes_little_memory(tmp_path: Path) -> None:
     """Of 20,000 files no more than 2 kB each over what a scan of 100 takes."""
     rng = np.random.default_rng(0)

@@ -34,7 +34,7 @@ def test_digits_become_files_of_their_classes(show: Callable[..., Output], tmp_p
     assert len(files) == 20
     for file in files:  # Pillow reads what the data set holds, at the position of the name
         assert test.labels[int(file.stem)] == int(file.parent.name)
-        np.testing.assert_array_equal(Image.open(file), test.images[int(file.stem), ..., 0])
+        np.testing.assert_array_equal(Image.open(file), test.inputs[int(file.stem), ..., 0])
 
 
 def test_a_folder_of_photos_is_exported_as_it_is_read(
@@ -50,7 +50,7 @@ def test_a_folder_of_photos_is_exported_as_it_is_read(
     before = cj.data.load("./mine", image_size=(12, 10), class_names=["ant", "caf\u00e9"]).train
     again = cj.data.load("./out", image_size=(12, 10)).train
     assert again.label_names == ("ant", "caf\u00e9")
-    np.testing.assert_array_equal(again.images[:], before.images[:])
+    np.testing.assert_array_equal(again.inputs[:], before.inputs[:])
 
 
 def test_an_example_s_place_is_in_no_other_class(tmp_path: Path) -> None:

@@ -78,7 +78,7 @@ def test_idx_files_of_four_axes_are_refused(tmp_path: Path) -> None:
 )
 def test_what_may_be_channels_last_is_taken_so(shape: tuple[int, ...]) -> None:
     data = cj.data.from_arrays(*arrays(*shape))
-    assert data.image_shape == (*shape[1:], 1)[:3]
+    assert data.input_shape == (*shape[1:], 1)[:3]
 
 
 def test_a_data_set_made_by_hand_is_refused_where_a_model_takes_it(tmp_path: Path) -> None:

@@ -118,7 +118,7 @@ def test_the_experiment_needs_no_option_and_a_record_finds_the_data_again(
     splits = load_data(task, lambda text: None)
     assert [len(part) for part in splits.parts.values()] == [6, 4, 2]
     assert splits.train.label_names == ("cats", "dogs")
-    assert splits.train.image_shape == (150, 150, 3)
+    assert splits.train.input_shape == (150, 150, 3)
     assert splits.source["data"] == NAME
     again = cj.data.reload(splits.source, data_dir=tmp_path)
     assert again.train.fingerprint == splits.train.fingerprint

@@ -17,22 +17,22 @@ IMAGES = np.arange(4 * 5 * 6, dtype=np.uint8).reshape(4, 5, 6, 1)
 
 def test_arrays_are_kept_as_they_are():
     data = from_arrays(IMAGES, [0, 2, 1, 2], ("a", "b", "c"), "mine")
-    assert (len(data), data.image_shape, data.name) == (4, (5, 6, 1), "mine")
+    assert (len(data), data.input_shape, data.name) == (4, (5, 6, 1), "mine")
     assert data.label_names == ("a", "b", "c")
-    assert data.images.dtype == np.uint8
-    assert data.images.tolist() == IMAGES.tolist()
+    assert data.inputs.dtype == np.uint8
+    assert data.inputs.tolist() == IMAGES.tolist()
     assert (data.labels.dtype, data.labels.tolist()) == (np.int32, [0, 2, 1, 2])
 
 
 def test_grey_images_get_a_channel():
-    assert from_arrays(IMAGES[..., 0], [0, 1, 2, 3]).images.tolist() == IMAGES.tolist()
+    assert from_arrays(IMAGES[..., 0], [0, 1, 2, 3]).inputs.tolist() == IMAGES.tolist()
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 def test_floating_images_become_float32(dtype):
     data = from_arrays(IMAGES.astype(dtype), [0, 1, 2, 3])
-    assert data.images.dtype == np.float32
-    assert data.images.tolist() == IMAGES.tolist()
+    assert data.inputs.dtype == np.float32
+    assert data.inputs.tolist() == IMAGES.tolist()
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ def test_a_split_parts_the_examples(count, fraction, seed):
     assert sorted([*rest.labels, *aside.labels]) == list(range(count))
     for part in (rest, aside):
         assert part.labels.tolist() == sorted(part.labels)
-        assert part.images.reshape(-1).tolist() == part.labels.tolist()
+        assert part.inputs.reshape(-1).tolist() == part.labels.tolist()
     assert data.split(fraction, seed)[1].labels.tolist() == aside.labels.tolist()
 
 
@@ -289,4 +289,4 @@ def test_splits_set_a_test_part_aside_once():
 def test_a_subset_keeps_names_and_order():
     data = from_arrays(IMAGES, [0, 1, 0, 1], ("a", "b"), "mine").subset(np.array([3, 0]), "two")
     assert (data.labels.tolist(), data.label_names, data.name) == ([1, 0], ("a", "b"), "two")
-    assert data.images.tolist() == IMAGES[[3, 0]].tolist()
+    assert data.inputs.tolist() == IMAGES[[3, 0]].tolist()

@@ -33,16 +33,16 @@ def test_what_is_read_again_is_what_was_written(tmp_path, channels):
     for part, data in written.parts.items():
         order = np.argsort(data.labels, kind="stable")  # folders go class by class
         np.testing.assert_array_equal(read.parts[part].labels, data.labels[order])
-        pixels = np.stack([read.parts[part].images[i] for i in range(len(data))])
-        np.testing.assert_array_equal(pixels, data.images[order])
+        pixels = np.stack([read.parts[part].inputs[i] for i in range(len(data))])
+        np.testing.assert_array_equal(pixels, data.inputs[order])
 
 
 def test_some_images_of_some_classes(tmp_path, cnnjax):
     written = splits()
     np.savez(
         tmp_path / "mine.npz",
-        x_train=written.train.images, y_train=written.train.labels,
-        x_test=written.test.images, y_test=written.test.labels,
+        x_train=written.train.inputs, y_train=written.train.labels,
+        x_test=written.test.inputs, y_test=written.test.labels,
     )  # fmt: skip
     where = tmp_path / "out"
     out, _ = cnnjax(
@@ -54,7 +54,7 @@ def test_some_images_of_some_classes(tmp_path, cnnjax):
     for file in files:
         data = written.parts[file.parts[0]]
         i = int(file.stem)
-        np.testing.assert_array_equal(np.asarray(Image.open(where / file)), data.images[i])
+        np.testing.assert_array_equal(np.asarray(Image.open(where / file)), data.inputs[i])
         assert data.labels[i] == int(file.parts[1])
 
 
@@ -65,7 +65,7 @@ def test_images_of_any_size_are_written_at_one(tmp_path, cnnjax):
     small = cj.data.load(where, image_size=(4, 5)).train
     for file in (tmp_path / "small" / "train").rglob("*.png"):
         with Image.open(file) as image:
-            np.testing.assert_array_equal(np.asarray(image), small.images[int(file.stem)])
+            np.testing.assert_array_equal(np.asarray(image), small.inputs[int(file.stem)])
     _, err = cnnjax("data", "export", where, where / "x", "--image-size", "4", "5", status=1)
     assert err.endswith("pets/x lies in the folder of the data set, which it would change: give "
                         "another place\n")  # fmt: skip
@@ -80,7 +80,7 @@ def test_what_cannot_be_written_is_named(tmp_path):
         cj.data.export_folders(written, tmp_path / "new", classes=["cart", "dog"])
     with pytest.raises(ValueError, match="classes must be two at least, got dog"):
         cj.data.export_folders(written, tmp_path / "new", classes=["dog"])
-    images, labels = written.train.images, written.train.labels
+    images, labels = written.train.inputs, written.train.labels
     for name in ("a/b", "..", "", "CON", "con.txt", "tit.", "Dog", "__MACOSX", "a" * 300, "a\nb"):
         strange = cj.data.Splits(cj.data.from_arrays(images, labels, ("cat", "dog", name)))
         with pytest.raises(ValueError, match="cannot be the name of a folder"):

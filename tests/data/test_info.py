@@ -46,12 +46,12 @@ def test_digits_as_numpy_finds_them() -> None:
     found = describe(splits)
     assert list(found.parts) == ["train", "test"]
     for name, data in splits.parts.items():
-        part, pixels = found.parts[name], np.asarray(data.images) / 255
+        part, pixels = found.parts[name], np.asarray(data.inputs) / 255
         assert (part.examples, part.shape, part.dtype) == (len(data), (28, 28, 1), "uint8")
         np.testing.assert_array_equal(part.counts, [(data.labels == k).sum() for k in range(10)])
         np.testing.assert_allclose(part.mean, pixels.mean(axis=(0, 1, 2)), rtol=1e-12)
         np.testing.assert_allclose(part.deviation, pixels.std(axis=(0, 1, 2)), rtol=1e-12)
-        assert (part.low, part.high) == (data.images.min(), data.images.max())
+        assert (part.low, part.high) == (data.inputs.min(), data.inputs.max())
         assert part.fingerprint == data.fingerprint
         assert (part.repeated, part.cache, part.formats) == (0, None, {})
     assert found.shared == {("train", "test"): 0}
@@ -178,7 +178,7 @@ def test_files_of_a_folder_and_their_sizes(folder: Path) -> None:
     assert part.formats == {".png": 4, ".jpg": 1}
     assert part.heights == (10, 12, 50)
     assert part.widths == (20, 30, 40)
-    pixels = splits.train.images[:] / 255
+    pixels = splits.train.inputs[:] / 255
     np.testing.assert_allclose(part.mean, pixels.mean(axis=(0, 1, 2)), rtol=1e-12)
     text = str(describe(splits))
     assert "  files           4 .png, 1 .jpg\n" in text
@@ -212,7 +212,7 @@ def test_files_set_aside_are_counted_by_reason(folder: Path) -> None:
     }
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_mnist_and_cifar10_have_the_published_statistics(tfds_dir: Path) -> None:
     """Mean and deviation as torchvision's examples normalise with, counts as LeCun's page has."""
     mnist = describe(load("mnist", data_dir=tfds_dir))
@@ -239,7 +239,7 @@ def test_made_up_reviews_as_the_vocabulary_counts_them() -> None:
     assert splits.train.vocabulary is not None
     for name, data in splits.parts.items():
         part = found.parts[name]
-        lengths = (data.images > 1).sum(axis=1)
+        lengths = (data.inputs > 1).sum(axis=1)
         assert part.examples == len(data)
         assert part.lengths == tuple(np.percentile(lengths, (0, 50, 95, 100)))
         np.testing.assert_array_equal(part.counts, np.bincount(data.labels))
@@ -286,7 +286,7 @@ def test_texts_in_files_by_hand(tmp_path: Path) -> None:
     assert changed.fingerprint != train.fingerprint
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_imdb_has_its_known_duplicates(tfds_dir: Path) -> None:
     """96 and 199 reviews come again within the parts; 123 of the test part are trained on."""
     if not (tfds_dir / "imdb_reviews").is_dir():

@@ -46,9 +46,9 @@ def test_every_example_comes_exactly_once_an_epoch(case, epoch):
     if not loader.shuffle:
         assert seen.tolist() == list(range(len(loader.data)))
     for batch in batches:
-        assert batch["image"].shape == (loader.batch_size, 2, 2, 1)
-        assert batch["image"].tolist() == loader.data.images[batch["index"]].tolist()
-        assert batch["label"].tolist() == loader.data.labels[batch["index"]].tolist()
+        assert batch["inputs"].shape == (loader.batch_size, 2, 2, 1)
+        assert batch["inputs"].tolist() == loader.data.inputs[batch["index"]].tolist()
+        assert batch["labels"].tolist() == loader.data.labels[batch["index"]].tolist()
         assert int(batch["epoch"]) == epoch
     # Only the end of the last batch is padding.
     masks = np.concatenate([batch["mask"] for batch in batches])
@@ -65,7 +65,7 @@ def test_the_parts_of_all_processes_joined_are_the_batch_of_one(case, epoch):
         for i in range(processes)
     ]
     for whole, *shares in zip(loader.epoch(epoch), *(p.epoch(epoch) for p in parts), strict=True):
-        for key in ("image", "label", "mask", "index"):
+        for key in ("inputs", "labels", "mask", "index"):
             joined = np.concatenate([share[key] for share in shares])
             assert joined.tolist() == whole[key].tolist()
         assert {int(share["epoch"]) for share in shares} == {epoch}
@@ -113,20 +113,20 @@ def test_the_last_batch_is_filled_up_from_the_beginning_of_the_epoch():
 def test_batches_are_fresh_arrays():
     loader = Loader(numbered(8), 4)
     for batch in loader.epoch(0):
-        for key in ("image", "label", "mask", "index"):
+        for key in ("inputs", "labels", "mask", "index"):
             batch[key][:] = 0
     again = list(loader.epoch(0))
     assert [batch["index"].tolist() for batch in again] == [[0, 1, 2, 3], [4, 5, 6, 7]]
     assert all(batch["mask"].all() for batch in again)
-    assert again[1]["image"].tolist() == numbered(8).images[4:].tolist()
+    assert again[1]["inputs"].tolist() == numbered(8).inputs[4:].tolist()
 
 
 def test_types_are_those_of_the_step():
     batch = Loader(numbered(8), 4).batch(3, 0)
     types = {key: str(value.dtype) for key, value in batch.items()}
     assert types == {
-        "image": "float32",
-        "label": "int32",
+        "inputs": "float32",
+        "labels": "int32",
         "mask": "bool",
         "index": "int32",
         "epoch": "int32",

@@ -43,11 +43,11 @@ def test_digits_are_scikit_learns():
     original = load_digits()
     splits = load("digits")
     assert (len(splits.train), len(splits.test), splits.validation) == (1438, 359, None)
-    images = np.concatenate([splits.train.images, splits.test.images])[..., 0]
+    images = np.concatenate([splits.train.inputs, splits.test.inputs])[..., 0]
     labels = np.concatenate([splits.train.labels, splits.test.labels])
     assert (images.dtype, images.shape) == (np.uint8, (1797, 28, 28))
     # Every image lies nearest to an original of its own, as SciPy enlarges it, of its label.
-    large = [ndimage.zoom(i, 3.5, order=1, grid_mode=True, mode="nearest") for i in original.images]
+    large = [ndimage.zoom(i, 3.5, order=1, grid_mode=True, mode="nearest") for i in original.inputs]
     a, b = images.reshape(1797, -1) / 255, np.stack(large).reshape(1797, -1) / 16
     distances = (a**2).sum(1)[:, None] + (b**2).sum(1)[None] - 2 * a @ b.T
     nearest = distances.argmin(axis=1)
@@ -83,7 +83,7 @@ def test_a_part_of_the_training_data_leaves_the_others_as_they_are():
     assert few.test.fingerprint == whole.test.fingerprint
 
     def image_list(data):
-        return {image.tobytes() for image in data.images}
+        return {image.tobytes() for image in data.inputs}
 
     assert image_list(few.train) < image_list(more.train) < image_list(whole.train)
     other = load("digits", train_examples=50, seed=6)
@@ -215,12 +215,12 @@ def test_npz_files(tmp_path, train, test, write):
         arrays |= dict(zip(test, (IMAGES[:2], LABELS[:2]), strict=True))
     write(tmp_path / "mine.npz", label_names=["a", "b", "c"], **arrays)
     splits = load(tmp_path / "mine.npz")
-    assert splits.train.images[..., 0].tolist() == IMAGES.tolist()
+    assert splits.train.inputs[..., 0].tolist() == IMAGES.tolist()
     assert splits.train.labels.tolist() == LABELS.tolist()
     assert splits.train.label_names == ("a", "b", "c")
     assert splits.train.name == "mine.npz train"
     if test:
-        assert splits.test.images[..., 0].tolist() == IMAGES[:2].tolist()
+        assert splits.test.inputs[..., 0].tolist() == IMAGES[:2].tolist()
         assert splits.test.name == "mine.npz test"
     else:
         assert splits.test is None
@@ -277,7 +277,7 @@ def test_a_flipped_byte_in_an_npz_file_is_an_error_or_harmless(tmp_path):
             data = load(path).train
         except ValueError as error:
             return "a.npz" in str(error)
-        return data.images[..., 0].tolist() == IMAGES.tolist() and list(data.labels) == list(LABELS)
+        return data.inputs[..., 0].tolist() == IMAGES.tolist() and list(data.labels) == list(LABELS)
 
     for position in range(0, len(content), 7):
         flipped = bytearray(content)
@@ -476,7 +476,7 @@ def cache(tmp_path, monkeypatch):
 
 def as_pairs(data):
     return sorted(
-        (image.tobytes(), int(y)) for image, y in zip(data.images, data.labels, strict=True)
+        (image.tobytes(), int(y)) for image, y in zip(data.inputs, data.labels, strict=True)
     )
 
 
@@ -503,15 +503,15 @@ def test_the_second_opening_maps_the_cache(tiny, cache, monkeypatch):
     monkeypatch.setattr(tfds_images, "_decode", None)  # calling it would be an error
     told = []
     again = load("pets", data_dir=tiny, progress=told.append)
-    assert isinstance(again.train.images, np.memmap)
-    assert Path(again.train.images.filename).is_relative_to(cache)
+    assert isinstance(again.train.inputs, np.memmap)
+    assert Path(again.train.inputs.filename).is_relative_to(cache)
     assert again.train.fingerprint == first.train.fingerprint
     assert not told
 
 
 @pytest.mark.usefixtures("cache")
 def test_the_cache_cannot_be_written_through(tiny):
-    images = load("pets", data_dir=tiny).train.images
+    images = load("pets", data_dir=tiny).train.inputs
     with pytest.raises(ValueError, match="read-only"):
         images[0] = 0
 
@@ -598,6 +598,7 @@ print(load("pets", data_dir=tiny).train.fingerprint)
 """
 
 
+@pytest.mark.thorough
 def test_two_processes_may_build_the_cache_at_once(tiny, cache, tmp_path):
     (tmp_path / "meeting").mkdir()
     arguments = [sys.executable, "-c", BOTH_AT_ONCE, str(tmp_path / "meeting")]
@@ -649,14 +650,14 @@ def test_images_of_several_sizes_are_read_as_those_of_folders_are(tiny, cache, t
     if settings.get("decoder") == "fast":
         pytest.importorskip("simplejpeg")
     splits = load("sizes", data_dir=tiny, image_size=(4, 7), **settings)
-    assert isinstance(splits.train.images, np.memmap)
-    assert Path(splits.train.images.filename).is_relative_to(cache)
+    assert isinstance(splits.train.inputs, np.memmap)
+    assert Path(splits.train.inputs.filename).is_relative_to(cache)
     for name, pixels in (("cat", COLOURS[0]), ("dog", COLOURS[1, :4])):
         (tmp_path / "own" / name).mkdir(parents=True)
         Image.fromarray(pixels).save(tmp_path / "own" / name / "a.png")
     files = load(tmp_path / "own", image_size=(4, 7), **settings).train
     pairs = sorted(
-        (i.tobytes(), int(y)) for i, y in zip(files.images[:], files.labels, strict=True)
+        (i.tobytes(), int(y)) for i, y in zip(files.inputs[:], files.labels, strict=True)
     )
     assert as_pairs(splits.train) == pairs
     again = reload(json.loads(json.dumps(splits.source)), data_dir=tiny)
@@ -664,7 +665,7 @@ def test_images_of_several_sizes_are_read_as_those_of_folders_are(tiny, cache, t
     assert again.source == splits.source
     assert splits.source["images"]["image_size"] == [4, 7]
     other = load("sizes", data_dir=tiny, image_size=(4, 6), **settings)  # has a cache of its own
-    assert other.train.image_shape[:2] == (4, 6)
+    assert other.train.input_shape[:2] == (4, 6)
 
 
 @pytest.mark.usefixtures("cache")
@@ -676,7 +677,7 @@ def test_a_declared_size_stays_as_it_is(tmp_path):
     parts = {"train": records[:4], "validation": records[4:7], "test": records[7:]}
     prepare(tmp_path, "sized", declared, parts)
     splits = load("sized", data_dir=tmp_path, image_size=(28, 28), channels=1)
-    assert {k: v.images.shape for k, v in splits.parts.items()} == {
+    assert {k: v.inputs.shape for k, v in splits.parts.items()} == {
         **{"train": (4, 6, 5, 3), "validation": (3, 6, 5, 3), "test": (2, 6, 5, 3)}
     }
     assert splits.source == {"data": "sized"}
@@ -744,11 +745,12 @@ def test_label_names_are_read_with_and_without_a_last_newline(tmp_path, text):
 # The real thing.
 
 
+@pytest.mark.thorough
 def test_mnist(tfds_dir):
     splits = load("mnist", data_dir=tfds_dir)
     train, test = splits.train, splits.test
-    assert (train.images.shape, test.images.shape) == ((60_000, 28, 28, 1), (10_000, 28, 28, 1))
-    assert train.images.dtype == np.uint8
+    assert (train.inputs.shape, test.inputs.shape) == ((60_000, 28, 28, 1), (10_000, 28, 28, 1))
+    assert train.inputs.dtype == np.uint8
     assert train.label_names == tuple("0123456789")
     # Known facts of MNIST.
     assert np.bincount(train.labels).tolist() == [
@@ -757,12 +759,12 @@ def test_mnist(tfds_dir):
     assert np.bincount(test.labels).tolist() == [
         980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009,
     ]  # fmt: skip
-    assert train.images.mean() / 255 == pytest.approx(0.1306604762738429, rel=1e-9)
-    assert Path(train.images.filename).is_relative_to(cache_directory())
+    assert train.inputs.mean() / 255 == pytest.approx(0.1306604762738429, rel=1e-9)
+    assert Path(train.inputs.filename).is_relative_to(cache_directory())
 
 
 def test_mnist_is_decoded_once_only(tfds_dir, monkeypatch):
     load("mnist", data_dir=tfds_dir)
     monkeypatch.setattr(tfds_images, "_decode", None)
     monkeypatch.setenv("TFDS_DATA_DIR", os.fspath(tfds_dir))
-    assert isinstance(load("mnist").train.images, np.memmap)
+    assert isinstance(load("mnist").train.inputs, np.memmap)

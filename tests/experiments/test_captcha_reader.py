@@ -20,7 +20,7 @@ import cnnjax as cj
 from cnnjax.cli import main as command_line
 from cnnjax.core import trees
 from cnnjax.data import CaptchaRendering
-from cnnjax.models.registry import build
+from cnnjax.models.builder import build
 from cnnjax.recipes import Experiment
 from experiments import captcha
 
@@ -181,7 +181,7 @@ class OnePosition(linen.Module):
 def test_maps_of_a_position_are_those_of_its_classifier_alone(run: cj.Run) -> None:
     model = run.model
     test = cj.data.load_captchas(1, 3, length=2, symbols="IOX", size=(32, 64), seed=6).test
-    inputs = model.spec.preprocess(test.images)
+    inputs = model.spec.preprocess(test.inputs)
     alone = cj.Model.from_module(OnePosition(model.module, 1), (32, 64, 1), train_argument=False)
     alone = alone.replace(
         variables={kind: {"reader": tree} for kind, tree in model.variables.items()}
@@ -200,7 +200,7 @@ def test_maps_of_a_position_are_those_of_its_classifier_alone(run: cj.Run) -> No
 
 def test_a_position_may_be_traced(run: cj.Run) -> None:
     test = cj.data.load_captchas(1, 3, length=2, symbols="IOX", size=(32, 64), seed=6).test
-    inputs = run.model.spec.preprocess(test.images)
+    inputs = run.model.spec.preprocess(test.inputs)
     find = jax.jit(lambda x, target: cj.explain.grad_cam(run.model, x, "relu3", target))
     found = find(inputs, jnp.array([1, 2]))
     np.testing.assert_allclose(
@@ -257,7 +257,7 @@ def test_gradcam_draws_a_image_for_each_position(
 # The experiment
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_the_experiment_trains_reads_and_reports(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

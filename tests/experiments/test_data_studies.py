@@ -45,11 +45,11 @@ def test_a_fixed_order_is_one_for_all_parts_and_another_for_each_seed() -> None:
         for seed in (1, 1, 2)
     )
     assert first.test is not None
-    np.testing.assert_array_equal(first.train.images[:2], first.test.images)
-    np.testing.assert_array_equal(first.train.images, again.train.images)
-    assert (first.train.images != other.train.images).any()
+    np.testing.assert_array_equal(first.train.inputs[:2], first.test.inputs)
+    np.testing.assert_array_equal(first.train.inputs, again.train.inputs)
+    assert (first.train.inputs != other.train.inputs).any()
     np.testing.assert_array_equal(
-        np.sort(first.train.images, axis=None), np.sort(IMAGES, axis=None)
+        np.sort(first.train.inputs, axis=None), np.sort(IMAGES, axis=None)
     )
 
 
@@ -177,7 +177,7 @@ def test_fields_hold_the_digit_in_the_cell_of_their_label() -> None:
         patch.setattr(located_targets, "PIECES", 0)
         data = located_targets.fields(blank, 50, seed=1)
     assert pieces == located_targets.PIECES
-    ink = data.images[..., 0] > 0
+    ink = data.inputs[..., 0] > 0
     assert (ink.sum(axis=(1, 2)) == 14 * 14).all()
     for image, label in zip(ink, data.labels, strict=True):
         (top, left), (bottom, right) = (f(np.argwhere(image), axis=0) for f in (np.min, np.max))

@@ -72,7 +72,7 @@ def test_time_to_equal_accuracy_is_until_what_both_reach() -> None:
     assert conv_or_recurrent.seconds_to_equal(good, fast) == (30.0, 3.0)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_convolutions_and_recurrent_nets_are_searched_confirmed_and_claimed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -129,11 +129,11 @@ def test_fewer_windows_are_the_newest_and_tested_on_the_same() -> None:
     series = {part: getattr(found, part) for part in ("train", "test")}
     assert (len(series["train"]), len(series["test"])) == (100, len(whole.splits.test))  # type: ignore[arg-type]
     newest = whole.past("train")[-100:]
-    scale = newest[:, 0].std() / np.asarray(series["train"].images)[:, 0, 0].std()
-    shift = newest[0, 0] - scale * float(series["train"].images[0, 0, 0])
+    scale = newest[:, 0].std() / np.asarray(series["train"].inputs)[:, 0, 0].std()
+    shift = newest[0, 0] - scale * float(series["train"].inputs[0, 0, 0])
     for part in ("train", "test"):
         expected = whole.past(part)[-len(series[part]) :]
-        scaled = np.asarray(series[part].images)[..., 0]
+        scaled = np.asarray(series[part].inputs)[..., 0]
         np.testing.assert_allclose(scale * scaled + shift, expected, atol=1e-3)
     with pytest.raises(ValueError, match="sizes must be between 1 and 669 for the series, got 670"):
         few_examples.newest_windows(670)
@@ -144,7 +144,7 @@ def test_photos_have_to_be_given() -> None:
         few_examples.main(few_examples.FewOptions(task="pets"))
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_ways_are_trained_on_few_examples_drawn_and_claimed(tmp_path: Path) -> None:
     options = few_examples.FewOptions(task="series", sizes=(20,), steps=2, out=str(tmp_path))
     runs = few_examples.main(options)

@@ -9,7 +9,7 @@ import cnnjax as cj
 from cnnjax import nn
 from cnnjax.core import rng
 from cnnjax.explain import DeadFilters, class_patterns
-from cnnjax.models.registry import build
+from cnnjax.models.builder import build
 
 SIZE = 8
 

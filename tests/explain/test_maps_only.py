@@ -66,6 +66,7 @@ def model(size: tuple[int, int] = (16, 16), filters: int = 8) -> cj.Model:
 
 
 # 8 filters of 8x8: no proportion tells the axes of "torchlike".
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("size", [(16, 16), (16, 24), (40, 8)])
 def test_only_maps_count_as_maps(size: tuple[int, int]) -> None:
     assert list(layers_with_maps(model(size))) == ["conv"]

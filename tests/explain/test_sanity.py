@@ -15,7 +15,7 @@ from cnnjax import explain
 from cnnjax.core import trees
 from cnnjax.explain.faithfulness import blurred, order
 from cnnjax.explain.sanity import layer_groups, with_layers_of
-from cnnjax.models.registry import build
+from cnnjax.models.builder import build
 
 RNG = np.random.default_rng(0)
 

@@ -13,7 +13,7 @@ from cnnjax import plot
 from cnnjax.data import Vocabulary, from_texts
 from cnnjax.data.texts import template_samples, words_of
 from cnnjax.explain import EmptyMap, top_ngrams, word_cam, word_occlusion
-from cnnjax.models.registry import build
+from cnnjax.models.builder import build
 from cnnjax.nn import Conv1D, Dense, Embedding, GlobalMaxPooling1D
 
 LENGTH = 64
@@ -47,7 +47,7 @@ def trained():
 
 def deciding(test, samples):
     """bool [N, T]: the words of the sentences that decide."""
-    marks = np.zeros(test.images.shape, bool)
+    marks = np.zeros(test.inputs.shape, bool)
     for mark, sample in zip(marks, samples, strict=True):
         offset = LENGTH - len(words_of(sample.text))
         mark[offset + sample.deciding[0] : offset + sample.deciding[1]] = True
@@ -62,7 +62,7 @@ def test_the_net_has_learned_what_single_words_do_not_tell(trained):
 @pytest.mark.parametrize("method", ["cam", "occlusion"])
 def test_the_heat_lies_on_the_words_that_decide(trained, method):
     model, test, samples = trained
-    chosen = test.images[:60]
+    chosen = test.inputs[:60]
     if method == "cam":
         heat = word_cam(model, chosen, "conv1", test.labels[:60].tolist())
     else:
@@ -78,11 +78,11 @@ def test_the_heat_lies_on_the_words_that_decide(trained, method):
 def test_the_hottest_ngram_has_the_words_that_decide(trained):
     model, test, samples = trained
     targets = test.labels[:60].tolist()
-    found = top_ngrams(model, test.images[:60], "conv1", targets, count=3)
+    found = top_ngrams(model, test.inputs[:60], "conv1", targets, count=3)
     marks = deciding(test, samples)[:60]
     hits = [m[n[0].first : n[0].last].any() for m, n in zip(marks, found, strict=True)]
     assert np.mean(hits) > 0.95
-    for ngrams, row in zip(found, test.images, strict=False):
+    for ngrams, row in zip(found, test.inputs, strict=False):
         assert ngrams[0].heat == 1
         assert sorted(ngrams, key=lambda n: -n.heat) == ngrams
         places = sorted((n.first, n.last) for n in ngrams)
@@ -105,6 +105,7 @@ def random_tokens(count=3):
     return tokens
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("layer", ["conv1", "conv2", "pool1"])
 def test_the_map_is_the_formula_and_words_have_the_mean_of_what_sees_them(layer):
     model, tokens = random_model(), random_tokens()
@@ -157,7 +158,7 @@ def test_occlusion_is_the_fall_of_the_logit():
 
 def test_a_row_without_words_has_no_heat(trained):
     model, test, _ = trained
-    tokens = np.stack([test.images[0], np.zeros_like(test.images[0])])
+    tokens = np.stack([test.inputs[0], np.zeros_like(test.inputs[0])])
     with pytest.warns(EmptyMap, match=r"texts \[1\]"):
         heat = word_occlusion(model, tokens, 1)
     assert heat[1].tolist() == [0] * LENGTH
@@ -223,9 +224,9 @@ def test_texts_are_drawn(trained, tmp_path):
     assert file.stat().st_size > 5_000
     np.testing.assert_array_equal(stored["heat"], word_cam(model, texts, "conv1"))
     assert stored["classes"].tolist()[0] == samples[0].label
-    by_numbers = plot.draw_words(model, test.images[:1], tmp_path, name="covered")
+    by_numbers = plot.draw_words(model, test.inputs[:1], tmp_path, name="covered")
     np.testing.assert_array_equal(
-        np.load(by_numbers.with_suffix(".npz"))["heat"], word_occlusion(model, test.images[:1])
+        np.load(by_numbers.with_suffix(".npz"))["heat"], word_occlusion(model, test.inputs[:1])
     )
 
 

@@ -167,6 +167,7 @@ def test_a_switch_of_another_name_is_an_error_that_names_it(module, name, names)
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize(("module", "name", "names"), NAMED)
 def test_a_named_switch_trains_whichever_of_its_values_is_training(module, name, names):
     model = Model.from_module(module, (4, 4, 2), train_argument=name)
@@ -234,6 +235,7 @@ class TwoSwitches(linen.Module):
         return logits(dropped(normed(x, train), enable_dropout))
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(
     ("module", "layer"), [(Forgetful(), "block/norm"), (ForgetfulScan(), "body/norm")]
 )
@@ -448,7 +450,7 @@ class Streams(linen.Module):
 def test_every_random_stream_gets_a_key_of_the_step(stream):
     model = Model.from_module(Streams((stream,)), (4, 4, 2))
     step = jax.jit(make_train_step(model, optimizer=optax.sgd(0.0), log_gradients=True))
-    batch = {"image": np.uint8(255 * IMAGES), "label": np.zeros(6, np.int32)}
+    batch = {"inputs": np.uint8(255 * IMAGES), "labels": np.zeros(6, np.int32)}
     losses = []
     for seed in (0, 0, 1):
         state = TrainState.create(model, optax.sgd(0.0), seed=seed)

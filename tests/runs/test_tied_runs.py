@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 import cnnjax as cj
-from cnnjax.runs.report import write_report
+from cnnjax.runs import CheckpointError, RunError, write_report
 from cnnjax.runs.results import collect
 from cnnjax.runs.seal import ENDED_WITH, ID, SEAL, sealed
-from cnnjax.training import CheckpointError, Run, RunError
+from cnnjax.training import Run
 
 SHAPE = (6, 6, 1)
 CONFIG = cj.TrainingConfig(epochs=3, batch_size=12, monitor=None)

@@ -17,7 +17,8 @@ from optax import contrib
 import cnnjax as cj
 from cnnjax.augment import Augment
 from cnnjax.augment.config import AugmentConfig
-from cnnjax.config import OPTIMIZER_SETTINGS, TrainingConfig
+from cnnjax.config import OPTIMIZER, TrainingConfig
+from cnnjax.core.settings import names
 from cnnjax.training import TrainState, make_train_step
 
 Arrays = tuple[np.ndarray, np.ndarray]
@@ -52,7 +53,7 @@ def fit(data: Any, model: cj.Model | None = None, **arguments: Any) -> cj.Run:
     return cj.fit(model or small(), data, config, verbose=False, **arguments)
 
 
-@pytest.mark.parametrize("name", ["optimizer", *OPTIMIZER_SETTINGS])
+@pytest.mark.parametrize("name", names(TrainingConfig, OPTIMIZER))
 def test_every_setting_that_a_given_optimiser_replaces_is_an_error(
     squares: Arrays, name: str
 ) -> None:
@@ -184,7 +185,7 @@ def step_and_state(
     optimizer = optimizer or optax.sgd(0.1)
     step = make_train_step(model, optimizer=optimizer, **of_step)
     state = TrainState.create(model, optimizer, **of_state)
-    batch = {"image": squares[0][:8], "label": squares[1][:8]}
+    batch = {"inputs": squares[0][:8], "labels": squares[1][:8]}
     return jax.jit(step)(state, batch)[0]
 
 
@@ -231,18 +232,18 @@ def test_a_step_refuses_the_state_of_another_model(squares: Arrays, other: dict)
     state = TrainState.create(small(**other), optax.sgd(0.1))
     step = make_train_step(small(), optimizer=optax.sgd(0.1))
     with pytest.raises(ValueError, match=r"^state is of another model than mlp, whose parameters"):
-        step(state, {"image": squares[0][:8], "label": squares[1][:8]})
+        step(state, {"inputs": squares[0][:8], "labels": squares[1][:8]})
 
 
 @pytest.mark.parametrize(
     ("batch", "message"),
     [
-        ({"image": np.zeros((2, 12, 12, 1))}, "has no 'label', but 'image'"),
-        ({"label": np.zeros(2, int)}, "has no 'image', but 'label'"),
-        ({}, "has no 'image', but nothing"),
-        ({"image": np.zeros((2, 1, 12, 12)), "label": np.zeros(2, int)}, "their channels second"),
-        ({"image": np.zeros((2, 12, 12, 3)), "label": np.zeros(2, int)}, r"be \[N, H, W, 1\]"),
-        ({"image": np.zeros((12, 12, 1)), "label": np.zeros(2, int)}, r"got \[12, 12, 1\]"),
+        ({"inputs": np.zeros((2, 12, 12, 1))}, "has no 'labels', but 'inputs'"),
+        ({"labels": np.zeros(2, int)}, "has no 'inputs', but 'labels'"),
+        ({}, "has no 'inputs', but nothing"),
+        ({"inputs": np.zeros((2, 1, 12, 12)), "labels": np.zeros(2, int)}, "their channels second"),
+        ({"inputs": np.zeros((2, 12, 12, 3)), "labels": np.zeros(2, int)}, r"be \[N, H, W, 1\]"),
+        ({"inputs": np.zeros((12, 12, 1)), "labels": np.zeros(2, int)}, r"got \[12, 12, 1\]"),
     ],
 )
 def test_a_step_refuses_what_is_no_batch_of_the_model(batch: dict, message: str) -> None:
@@ -255,7 +256,7 @@ def test_a_step_refuses_what_is_no_batch_of_the_model(batch: dict, message: str)
 def test_a_step_refuses_the_state_of_another_optimiser(squares: Arrays, other: Any) -> None:
     model = small()
     state = TrainState.create(model, optax.sgd(0.1))
-    batch = {"image": squares[0][:8], "label": squares[1][:8]}
+    batch = {"inputs": squares[0][:8], "labels": squares[1][:8]}
     with pytest.raises(ValueError, match="optimizer does not fit the state, which was created"):
         make_train_step(model, optimizer=other)(state, batch)
 
@@ -290,12 +291,14 @@ TRAIN = {
 }
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("name", TRAIN)
 def test_optimisers_that_train(squares: Arrays, name: str) -> None:
     run = fit(squares, config={"epochs": 2, "monitor": None}, optimizer=TRAIN[name])
     assert run.history["loss"][1] < run.history["loss"][0]
 
 
+@pytest.mark.thorough
 def test_lbfgs_sees_the_loss_of_the_batch(squares: Arrays) -> None:
     search = optax.scale_by_backtracking_linesearch(3)  # which compiles faster than zoom
     optimizer = optax.lbfgs(memory_size=2, linesearch=search)

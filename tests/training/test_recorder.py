@@ -14,7 +14,7 @@ import pytest
 import cnnjax as cj
 from cnnjax.core import trees
 from cnnjax.data import as_splits
-from cnnjax.runs.seal import RunError
+from cnnjax.runs import RunError
 from cnnjax.training import FrozenLayersMoved, TrainState
 from cnnjax.training.computation import Computation
 from cnnjax.training.frozen_hash import FrozenLayers

@@ -89,8 +89,8 @@ def small(**arguments: Any) -> cj.Model:
 def batch_of(data: Arrays, start: int = 0, stop: int = 16) -> dict[str, np.ndarray]:
     images, labels = data
     return {
-        "image": images[start:stop],
-        "label": labels[start:stop],
+        "inputs": images[start:stop],
+        "labels": labels[start:stop],
         "index": np.arange(start, stop, dtype=np.int32),
         "epoch": np.asarray(0, np.int32),
     }
@@ -127,10 +127,10 @@ def test_a_step_is_the_gradient_of_the_mean_loss(squares: Arrays) -> None:
     states, sums = trained(model, [batch], optimizer=optax.sgd(0.5))
 
     def mean_loss(params: Any) -> jax.Array:
-        p, x = params, batch["image"].reshape(16, 144).astype(np.float32) / 255
+        p, x = params, batch["inputs"].reshape(16, 144).astype(np.float32) / 255
         hidden = jax.nn.relu(x @ p["dense1"]["kernel"] + p["dense1"]["bias"][None])
         z = hidden @ p["logits"]["kernel"] + p["logits"]["bias"][None]
-        return -jnp.mean(jax.nn.log_softmax(z)[np.arange(16), batch["label"]])
+        return -jnp.mean(jax.nn.log_softmax(z)[np.arange(16), batch["labels"]])
 
     value, gradient = jax.value_and_grad(mean_loss)(model.params)
     close(states[1].params, jax.tree.map(lambda p, g: p - 0.5 * g, model.params, gradient))
@@ -148,7 +148,7 @@ def test_a_step_is_a_pure_function(squares: Arrays) -> None:
 def test_masked_examples_change_nothing(squares: Arrays) -> None:
     plain = batch_of(squares, 0, 10)
     padded = batch_of(squares, 0, 16)
-    padded["image"] = np.where(np.arange(16)[:, None, None, None] < 10, padded["image"], 255)
+    padded["inputs"] = np.where(np.arange(16)[:, None, None, None] < 10, padded["inputs"], 255)
     padded["mask"] = np.arange(16) < 10
     (_, a), sums_a = trained(small(), [plain])
     (_, b), sums_b = trained(small(), [padded])
@@ -181,11 +181,11 @@ def test_a_loss_of_another_shape_is_an_error(squares: Arrays, loss: Callable, sh
 def test_label_smoothing_by_hand(squares: Arrays) -> None:
     model, batch = small(), batch_of(squares)
     _, sums = trained(model, [batch], label_smoothing=0.3)
-    log_p = np.asarray(jax.nn.log_softmax(model(model.spec.preprocess(batch["image"]))))
+    log_p = np.asarray(jax.nn.log_softmax(model(model.spec.preprocess(batch["inputs"]))))
     target = np.full((16, 3), 0.1)
-    target[np.arange(16), batch["label"]] = 0.8
+    target[np.arange(16), batch["labels"]] = 0.8
     assert sums[0]["loss"] == pytest.approx(-(target * log_p).sum(), rel=1e-5)
-    assert sums[0]["accuracy"] == (log_p.argmax(axis=1) == batch["label"]).sum()
+    assert sums[0]["accuracy"] == (log_p.argmax(axis=1) == batch["labels"]).sum()
 
 
 @pytest.mark.parametrize(
@@ -198,6 +198,7 @@ def test_label_smoothing_is_for_the_softmax_loss_only(classes: int, loss: Any) -
         make_train_step(small(num_classes=classes), loss, label_smoothing=0.1)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("module", [Blocks(), Noisy()], ids=["norm", "dropout"])
 def test_bfloat16_computes_in_bfloat16_and_keeps_float32(
     squares: Arrays, module: linen.Module
@@ -234,6 +235,7 @@ def test_bfloat16_is_what_the_layers_see(squares: Arrays) -> None:
     assert set(seen) == {(jnp.dtype("bfloat16"), jnp.dtype("bfloat16"))}
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(
     ("module", "frozen", "norm"),
     [
@@ -265,6 +267,7 @@ def test_frozen_layers_stay_bitwise_with_their_statistics(
         assert not np.array_equal(before[path], after[path]), f"{path} did not change"
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(("frozen", "seen"), [((), 32), (("body",), 0), (("body/dense",), 32)])
 def test_collections_of_ones_own_are_kept_up_to_date_unless_frozen(
     squares: Arrays, frozen: tuple[str, ...], seen: int
@@ -278,13 +281,14 @@ def test_collections_of_ones_own_are_kept_up_to_date_unless_frozen(
 def test_an_unfrozen_norm_updates_its_statistics_as_flax_does(squares: Arrays) -> None:
     model = cj.Model.from_module(CallTimeSwitch(), (12, 12, 1))
     states, _ = trained(model, [batch_of(squares)])
-    x = batch_of(squares)["image"].reshape(16, 144).astype(np.float32) / 255
+    x = batch_of(squares)["inputs"].reshape(16, 144).astype(np.float32) / 255
     y = x @ np.asarray(model.params["dense"]["kernel"])
     statistics = states[1].state["batch_stats"]["norm"]
     np.testing.assert_allclose(statistics["mean"], 0.5 * y.mean(axis=0), rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(statistics["var"], 0.5 + 0.5 * y.var(axis=0), rtol=1e-4)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("module", [Blocks(), CallTimeSwitch()], ids=["attribute", "argument"])
 @pytest.mark.parametrize("freeze", [True, False], ids=["frozen", "free"])
 def test_only_a_frozen_norm_makes_an_example_independent_of_its_batch(
@@ -294,7 +298,7 @@ def test_only_a_frozen_norm_makes_an_example_independent_of_its_batch(
     norms = ("norm",) if isinstance(module, CallTimeSwitch) else ("block1/norm", "block2/norm")
     only_first = np.arange(16) == 0
     one = {**batch_of(squares), "mask": only_first}
-    other = {**one, "image": np.concatenate([one["image"][:1], 255 - one["image"][1:]])}
+    other = {**one, "inputs": np.concatenate([one["inputs"][:1], 255 - one["inputs"][1:]])}
     losses = []
     for batch in (one, other):
         _, sums = trained(model, [batch], frozen=norms if freeze else ())
@@ -302,6 +306,7 @@ def test_only_a_frozen_norm_makes_an_example_independent_of_its_batch(
     assert (losses[0] == pytest.approx(losses[1], rel=1e-6)) is freeze
 
 
+@pytest.mark.thorough
 def test_a_frozen_norm_runs_on_its_running_averages(squares: Arrays) -> None:
     model = cj.Model.from_module(Blocks(), (12, 12, 1))
     states, _ = trained(model, [batch_of(squares)] * 3)
@@ -322,7 +327,7 @@ def flops_and_products(frozen: tuple[str, ...]) -> tuple[float, int]:
     model = cj.create_model("mlp", input_shape=(12, 12, 1), num_classes=3, units=(64, 64, 64))
     step = make_train_step(model, None, optax.sgd(0.1), frozen)
     state = TrainState.create(model, optax.sgd(0.1), frozen=frozen)
-    batch = {"image": np.zeros((32, 12, 12, 1), np.uint8), "label": np.zeros(32, np.int32)}
+    batch = {"inputs": np.zeros((32, 12, 12, 1), np.uint8), "labels": np.zeros(32, np.int32)}
     lowered = jax.jit(step).lower(state, batch)
     products = str(jax.make_jaxpr(step)(state, batch)).count("dot_general")
     return lowered.compile().cost_analysis()["flops"], products
@@ -393,16 +398,16 @@ def test_augmentation_depends_on_epoch_and_example_not_on_the_place_in_the_batch
 def test_augmentation_may_be_any_function_of_key_and_image(squares: Arrays) -> None:
     batch = batch_of(squares)
     _, sums = trained(small(), [batch], augment=lambda key, image: 255.0 - image)
-    _, wanted = trained(small(), [{**batch, "image": 255 - batch["image"]}])
+    _, wanted = trained(small(), [{**batch, "inputs": 255 - batch["inputs"]}])
     assert sums[0]["loss"] == pytest.approx(wanted[0]["loss"], rel=1e-5)
 
 
 def test_one_logit_takes_the_sigmoid_loss(squares: Arrays) -> None:
     model = small(num_classes=1)
-    batch = {**batch_of(squares), "label": (np.arange(16) % 2).astype(np.int32)}
+    batch = {**batch_of(squares), "labels": (np.arange(16) % 2).astype(np.int32)}
     _, sums = trained(model, [batch])
-    z = np.asarray(model(model.spec.preprocess(batch["image"])))[:, 0].astype(np.float64)
-    sign = 2 * batch["label"] - 1
+    z = np.asarray(model(model.spec.preprocess(batch["inputs"])))[:, 0].astype(np.float64)
+    sign = 2 * batch["labels"] - 1
     assert sums[0]["loss"] == pytest.approx(np.log1p(np.exp(-sign * z)).sum(), rel=1e-5)
     assert sums[0]["accuracy"] == (sign * z > 0).sum()
 
@@ -464,6 +469,7 @@ def keras_convnet(model: cj.Model) -> Any:
     return twin
 
 
+@pytest.mark.thorough
 def test_ten_steps_of_the_convnet_equal_keras() -> None:
     model = cj.create_model("mnist_convnet", seed=3)
     losses, state = losses_on_digits(model, 10, "rmsprop_keras3")
@@ -472,8 +478,8 @@ def test_ten_steps_of_the_convnet_equal_keras() -> None:
         twin = keras_convnet(model)
         for batch in digits_batches(10):
             twin.reset_metrics()
-            images = batch["image"].astype(np.float32) / 255
-            theirs.append(float(twin.train_on_batch(images, batch["label"])))
+            images = batch["inputs"].astype(np.float32) / 255
+            theirs.append(float(twin.train_on_batch(images, batch["labels"])))
     # RMSprop's first step divides each gradient by its own size, so that one within rounding of
     # zero moves its weight either way; the first losses show the step, later ones that as well.
     assert losses[:4] == pytest.approx(theirs[:4], rel=1e-5)

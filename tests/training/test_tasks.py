@@ -14,7 +14,7 @@ from jax import Array
 
 import cnnjax as cj
 from cnnjax import metrics
-from cnnjax.runs.report import write_report
+from cnnjax.runs import write_report
 
 TINY = {"epochs": 3, "batch_size": 16, "learning_rate": 0.01}
 
@@ -84,6 +84,7 @@ def task(request: pytest.FixtureRequest) -> Any:
     return request.param, *model_of(request.param)
 
 
+@pytest.mark.sample(1)
 def test_it_learns_is_saved_loaded_and_reproduced(task: Any, tmp_path: Path) -> None:
     name, model, data = task
     config = cj.TrainingConfig(**{**TINY, "epochs": 40, "learning_rate": 0.03}, optimizer="adam")
@@ -98,8 +99,8 @@ def test_it_learns_is_saved_loaded_and_reproduced(task: Any, tmp_path: Path) -> 
 
     again = cj.load(tmp_path / "run", module=model.module)
     assert again.spec == run.model.spec
-    outputs = cj.predict(again, data.images)
-    np.testing.assert_array_equal(outputs, cj.predict(run.model, data.images))
+    outputs = cj.predict(again, data.inputs)
+    np.testing.assert_array_equal(outputs, cj.predict(run.model, data.inputs))
     if name == "values":
         error = np.abs(outputs - data.labels).mean()
         assert error == pytest.approx(run.metrics["test_absolute_error"], rel=1e-5)
@@ -146,7 +147,7 @@ def test_a_mask_takes_examples_out_of_the_absolute_error() -> None:
 @pytest.mark.parametrize("name", ["words", "positions", "values"])
 def test_data_of_another_task_are_refused(name: str) -> None:
     model, data = model_of(name)
-    images, labels = data.images, data.labels
+    images, labels = data.inputs, data.labels
     if name == "words":
         images, message = images.astype(np.float32), "numbers of words, int32"
     elif name == "positions":
@@ -162,7 +163,7 @@ def test_what_does_not_fit_is_named() -> None:
     wrong = data.labels.copy()
     wrong[5, 1] = 3
     with pytest.raises(ValueError, match=r"labels\[5, 1\] is 3, but PositionNet has num_classes=3"):
-        cj.evaluate(model, cj.data.Dataset(data.images, wrong))
+        cj.evaluate(model, cj.data.Dataset(data.inputs, wrong))
     with pytest.raises(ValueError, match=r"must return logits \[N, P, K\]"):
         cj.Model.from_module(ValueNet(), (5, 1), task="positions")
     with pytest.raises(ValueError, match="task must be one of classes, positions, values"):
@@ -175,7 +176,7 @@ def test_what_does_not_fit_is_named() -> None:
     with pytest.raises(ValueError, match=r"an Augment changes images \[H, W, C\]"):
         cj.fit(model, data, config, verbose=False)
     with pytest.raises(ValueError, match="the labels hold NaN"):
-        cj.evaluate(model, cj.data.Dataset(data.images, data.labels * np.float32("nan")))
+        cj.evaluate(model, cj.data.Dataset(data.inputs, data.labels * np.float32("nan")))
     words_model, _ = model_of("words")
     with pytest.raises(ValueError, match="takes tokens, whole numbers, got float32"):
         words_model(jnp.zeros((1, 7)))
@@ -185,6 +186,6 @@ def test_what_does_not_fit_is_named() -> None:
 
 def test_tokens_are_words_to_the_last_bit_in_bfloat16(tmp_path: Path) -> None:
     model, data = model_of("words")
-    big = cj.data.Dataset(np.where(data.images > 1, 9, data.images), data.labels)
+    big = cj.data.Dataset(np.where(data.inputs > 1, 9, data.inputs), data.labels)
     run = cj.fit(model, big, cj.TrainingConfig(**TINY, precision="bfloat16"), verbose=False)
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(run.model.variables))

@@ -49,7 +49,7 @@ def extract(folder: Path, data: Any = None, model: cj.Model | None = None, **arg
 
 def expected(data: Dataset, layer: str, model: cj.Model | None = None) -> np.ndarray:
     model = model or convnet()
-    x = model.spec.preprocess(np.asarray(data.images))
+    x = model.spec.preprocess(np.asarray(data.inputs))
     return np.asarray(cj.explain.activations(model, x, [layer])[layer])
 
 
@@ -78,11 +78,11 @@ def test_features_are_the_layers_outputs(
     tmp_path: Path, layer: str, shape: tuple[int, ...]
 ) -> None:
     found = extract(tmp_path, layer=layer)
-    assert (found.images.shape, found.images.dtype) == ((11, *shape), np.float32)
-    assert isinstance(found.images, np.memmap)
+    assert (found.inputs.shape, found.inputs.dtype) == ((11, *shape), np.float32)
+    assert isinstance(found.inputs, np.memmap)
     wanted = expected(dataset(), layer).reshape(11, *shape)
-    np.testing.assert_allclose(found.images, wanted, rtol=1e-5, atol=1e-6)
-    assert found.images.any()
+    np.testing.assert_allclose(found.inputs, wanted, rtol=1e-5, atol=1e-6)
+    assert found.inputs.any()
     assert found.label_names == LABELS
     np.testing.assert_array_equal(found.labels, np.arange(11) % 2)
     assert found.name == f"noise, features of {layer} of mnist_convnet"
@@ -94,7 +94,7 @@ def test_features_are_the_layers_outputs(
 def test_pooled_maps(tmp_path: Path, pooling: str, reduce: Callable) -> None:
     found = extract(tmp_path, pooling=pooling)
     wanted = reduce(expected(dataset(), "pool2"), (1, 2), keepdims=True)
-    np.testing.assert_allclose(found.images, wanted, rtol=1e-5)
+    np.testing.assert_allclose(found.inputs, wanted, rtol=1e-5)
     assert found.name.endswith(f"of mnist_convnet, {pooling}")
 
 
@@ -104,7 +104,7 @@ def test_a_model_without_a_head_gives_its_output(tmp_path: Path) -> None:
     data = cj.data.from_arrays(images, np.zeros(3, int))
     found = extract(tmp_path, data, model, layer=None)
     wanted = np.asarray(model(model.spec.preprocess(images)))
-    np.testing.assert_allclose(found.images[:, 0, 0], wanted, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(found.inputs[:, 0, 0], wanted, rtol=1e-4, atol=1e-5)
     assert found.name == "arrays, features of global_average_pooling2d of mobilenet"
 
 
@@ -114,7 +114,7 @@ def test_every_part_of_splits(tmp_path: Path, batches: list[int]) -> None:
     assert set(found.parts) == {"train", "test"}
     assert found.source is None
     for name, part in data.parts.items():
-        np.testing.assert_allclose(found.parts[name].images, expected(part, "pool2"), rtol=1e-5)
+        np.testing.assert_allclose(found.parts[name].inputs, expected(part, "pool2"), rtol=1e-5)
     assert batches == [0, 1, 2, 0, 1]
     assert found.test.name == "test, features of pool2 of mnist_convnet"
 
@@ -122,7 +122,7 @@ def test_every_part_of_splits(tmp_path: Path, batches: list[int]) -> None:
 def test_floating_pixels(tmp_path: Path) -> None:
     data = cj.data.from_arrays(pixels(5).astype(np.float32), np.zeros(5, int))
     found = extract(tmp_path, data)
-    np.testing.assert_allclose(found.images, expected(data, "pool2"), rtol=1e-5)
+    np.testing.assert_allclose(found.inputs, expected(data, "pool2"), rtol=1e-5)
 
 
 def test_images_in_files_are_decoded_batch_by_batch(
@@ -133,7 +133,7 @@ def test_images_in_files_are_decoded_batch_by_batch(
         folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray(image[..., 0]).save(folder / f"{i}.png")
     data = cj.data.load(tmp_path / "photos", image_size=(18, 18), channels=1, memory_budget=0).train
-    assert isinstance(data.images, FileImages)
+    assert isinstance(data.inputs, FileImages)
     most = []
     original = FileImages._decode
 
@@ -144,7 +144,7 @@ def test_images_in_files_are_decoded_batch_by_batch(
     monkeypatch.setattr(FileImages, "_decode", decode)
     found = extract(tmp_path / "features", data)
     assert max(most) == 4
-    np.testing.assert_allclose(found.images, expected(data, "pool2"), rtol=1e-5)
+    np.testing.assert_allclose(found.inputs, expected(data, "pool2"), rtol=1e-5)
     assert found.label_names == LABELS
 
 
@@ -177,7 +177,7 @@ def test_a_second_call_computes_nothing(tmp_path: Path, batches: list[int]) -> N
     assert len(batches) == 3
     again = extract(tmp_path, batch_size=2)
     assert len(batches) == 3
-    assert again.images.filename == first.images.filename
+    assert again.inputs.filename == first.inputs.filename
     assert again.fingerprint == first.fingerprint
 
 
@@ -211,7 +211,7 @@ def test_whatever_changes_is_computed_anew(tmp_path: Path, batches: list[int], c
     first = extract(tmp_path)
     found = extract(tmp_path, **CHANGES[change]())
     assert len(batches) == 6
-    assert found.images.filename != first.images.filename
+    assert found.inputs.filename != first.inputs.filename
     extract(tmp_path)
     assert len(batches) == 6  # the first ones are still there
 
@@ -280,7 +280,7 @@ def test_a_killed_process_is_gone_on_with(tmp_path: Path, batches: list[int]) ->
     found = extract(tmp_path / "killed", dataset(40))
     assert batches == list(range(done // 4, 10))
     whole = extract(tmp_path / "whole", dataset(40))
-    np.testing.assert_array_equal(found.images, whole.images)
+    np.testing.assert_array_equal(found.inputs, whole.inputs)
 
 
 def interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int) -> Path:
@@ -310,7 +310,7 @@ def test_an_interrupted_one_goes_on(
     batches.clear()
     found = extract(tmp_path, verbose=True)
     assert batches == [1, 2]
-    np.testing.assert_allclose(found.images, expected(dataset(), "pool2"), rtol=1e-5)
+    np.testing.assert_allclose(found.inputs, expected(dataset(), "pool2"), rtol=1e-5)
     out = capsys.readouterr().out
     assert "features of pool2 of mnist_convnet: 11 images of noise, into " in out
     assert "going on at 4 of 11" in out
@@ -342,18 +342,18 @@ def test_rows_that_are_not_there_for_certain_are_computed(
     spoil(file)
     found = extract(tmp_path)
     assert batches == list(range(first, 3))
-    np.testing.assert_allclose(found.images, expected(dataset(), "pool2"), rtol=1e-5)
+    np.testing.assert_allclose(found.inputs, expected(dataset(), "pool2"), rtol=1e-5)
 
 
 def test_complete_features_that_were_cut_off_are_completed(
     tmp_path: Path, batches: list[int]
 ) -> None:
-    file = Path(extract(tmp_path).images.filename)
+    file = Path(extract(tmp_path).inputs.filename)
     file.write_bytes(file.read_bytes()[:-1])
     batches.clear()
     found = extract(tmp_path)
     assert batches == [2]
-    np.testing.assert_allclose(found.images, expected(dataset(), "pool2"), rtol=1e-5)
+    np.testing.assert_allclose(found.inputs, expected(dataset(), "pool2"), rtol=1e-5)
 
 
 ROW = 3 * 3 * 64 * 4  # bytes of one image's features
@@ -391,13 +391,13 @@ FLIPS: dict[str, tuple[Callable[[Path], object], int]] = {
 def test_features_that_changed_on_the_disk_are_computed_again(
     tmp_path: Path, batches: list[int], flip: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    file = Path(extract(tmp_path).images.filename)
+    file = Path(extract(tmp_path).inputs.filename)
     batches.clear()
     spoil, first = FLIPS[flip]
     spoil(file)
     found = extract(tmp_path, verbose=True)
     assert batches == list(range(first, 3))
-    np.testing.assert_allclose(found.images, expected(dataset(), "pool2"), rtol=1e-5)
+    np.testing.assert_allclose(found.inputs, expected(dataset(), "pool2"), rtol=1e-5)
     lines = capsys.readouterr().out.splitlines()
     damaged = [line for line in lines if "rows only the first" in line]
     assert len(damaged) == (first < 3)
@@ -411,19 +411,19 @@ def test_the_features_of_something_else_are_not_taken(
     tmp_path: Path, batches: list[int], other: str
 ) -> None:
     """Of equal shape, with their own progress and checksums, put into the place of ours."""
-    mine = Path(extract(tmp_path / "mine").images.filename)
+    mine = Path(extract(tmp_path / "mine").inputs.filename)
     changed: dict[str, Any] = {
         "weights": {"model": convnet(seed=1)},
         "data": {"data": cj.data.from_arrays(pixels(11, seed=7), dataset().labels)},
         "layer": {"layer": "conv2"},
     }[other]
-    theirs = Path(extract(tmp_path / "theirs", **changed).images.filename)
+    theirs = Path(extract(tmp_path / "theirs", **changed).inputs.filename)
     for suffix in (".npy", ".json", ".checksums"):
         shutil.copy(theirs.with_suffix(suffix), mine.with_suffix(suffix))
     batches.clear()
     found = extract(tmp_path / "mine")
     assert batches == [0, 1, 2]
-    np.testing.assert_allclose(found.images, expected(dataset(), "pool2"), rtol=1e-5)
+    np.testing.assert_allclose(found.inputs, expected(dataset(), "pool2"), rtol=1e-5)
 
 
 @contextmanager
@@ -455,7 +455,7 @@ def test_a_full_disk_is_one_clear_line_and_what_was_written_is_kept(
     batches.clear()
     found = extract(tmp_path / "full", data)
     assert batches[-1] == 9
-    np.testing.assert_allclose(found.images, expected(data, "pool2"), rtol=1e-5)
+    np.testing.assert_allclose(found.inputs, expected(data, "pool2"), rtol=1e-5)
 
 
 def test_a_slower_process_does_not_undo_what_another_finished(tmp_path: Path) -> None:
@@ -532,10 +532,10 @@ def backbone(**arguments: Any) -> cj.Model:
 
 def classifier(data: Dataset, **arguments: Any) -> cj.Model:
     arguments = {"num_classes": 2, "units": (8,), "preprocessing": "none", **arguments}
-    return cj.create_model("mlp", input_shape=data.image_shape, **arguments)
+    return cj.create_model("mlp", input_shape=data.input_shape, **arguments)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_a_classifier_on_features_is_the_head_trained_in_place(tmp_path: Path) -> None:
     """Without augmentation both trainings are the same computation, dropout included."""
     data, base = photos(), backbone(pooling="avg")
@@ -557,27 +557,27 @@ def test_a_classifier_on_features_is_the_head_trained_in_place(tmp_path: Path) -
         np.testing.assert_allclose(ours, leaf, rtol=2e-3, atol=2e-4, err_msg=path)
     np.testing.assert_allclose(run.history["loss"], in_place.history["loss"], rtol=1e-3)
 
-    logits = run.model(np.asarray(found.images))
+    logits = run.model(np.asarray(found.inputs))
     np.testing.assert_allclose(
-        joined(joined.spec.preprocess(data.images)), logits, rtol=1e-5, atol=1e-5
+        joined(joined.spec.preprocess(data.inputs)), logits, rtol=1e-5, atol=1e-5
     )
     assert joined.spec.head == ("dense1", "logits")
     loaded = cj.load(cj.save(joined, tmp_path / "joined"))
-    assert cj.predict(loaded, data.images).argmax(1).tolist() == logits.argmax(1).tolist()
+    assert cj.predict(loaded, data.inputs).argmax(1).tolist() == logits.argmax(1).tolist()
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_a_plain_map_is_flattened_as_the_classifier_flattens_it(tmp_path: Path) -> None:
     base = backbone(input_shape=(64, 64, 3))
     images = np.random.default_rng(0).integers(0, 256, (4, 64, 64, 3), dtype=np.uint8)
     data = cj.data.from_arrays(images, np.zeros(4, int))
     found = extract(tmp_path, data, base, layer="conv_pw_13_relu")
-    assert found.image_shape == (2, 2, 256)
+    assert found.input_shape == (2, 2, 256)
     net = classifier(found, units=(8, 4))
     joined = attach(base, net)
     assert joined.layer_names[-4:] == ("flatten", "dense1", "dense2", "logits")
     np.testing.assert_allclose(
-        joined(joined.spec.preprocess(images)), net(np.asarray(found.images)), rtol=1e-5, atol=1e-5
+        joined(joined.spec.preprocess(images)), net(np.asarray(found.inputs)), rtol=1e-5, atol=1e-5
     )
     # A base that has a head of its own loses it; one that pools does not pool for this net.
     for other in (replace_head(base, 5), backbone(input_shape=(64, 64, 3), pooling="avg")):

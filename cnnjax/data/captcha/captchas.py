@@ -139,7 +139,7 @@ def load_captchas(
         OSError: if the cache cannot be written, as on a full disk.
 
     >>> splits = load_captchas(train=3, test=2, symbols="AB", length=2)
-    >>> splits.train.images.shape, splits.train.labels.shape, splits.test.label_names
+    >>> splits.train.inputs.shape, splits.train.labels.shape, splits.test.label_names
     ((3, 64, 160, 1), (3, 2), ('A', 'B'))
     """
     if rendering is not None and settings:

@@ -73,7 +73,7 @@ def load_texts(
             of more words than there are, or a size or length that is no whole number.
 
     >>> train = load_texts("templates", length=64).train
-    >>> train.vocabulary.decode(train.images[0])[-40:]
+    >>> train.vocabulary.decode(train.inputs[0])[-40:]
     'the director has made three films before'
     """
     length = whole_number("length", length)
@@ -130,7 +130,7 @@ def from_texts(
         ValueError: for an empty text, labels that are no classes, or another number of them.
 
     >>> texts = ["a good film", "a bad film"]
-    >>> from_texts(texts, [1, 0], Vocabulary.of(texts), length=4).images.tolist()
+    >>> from_texts(texts, [1, 0], Vocabulary.of(texts), length=4).inputs.tolist()
     [[1, 4, 7, 5], [1, 4, 6, 5]]
     """
     checked = checked_labels(np.asanyarray(labels), name)
@@ -195,7 +195,7 @@ def _kept(
 
     def write(beside: Path) -> None:
         for part, data in parts.items():
-            np.save(beside / f"{part}.npy", data.images)
+            np.save(beside / f"{part}.npy", data.inputs)
             np.save(beside / f"{part}-labels.npy", data.labels)
         train = parts["train"]
         if train.vocabulary is not None:

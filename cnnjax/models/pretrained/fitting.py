@@ -6,6 +6,7 @@ from typing import Any
 
 from flax import linen
 
+from cnnjax.models import taps
 from cnnjax.models.model import Model
 from cnnjax.models.pretrained.matching import Target, match
 from cnnjax.models.pretrained.order import WeightsDoNotFit
@@ -16,10 +17,6 @@ from cnnjax.weights import StoredWeights
 _MIN_BODY = 3
 
 
-class _Elsewhere(Exception):
-    """The way out of a net at the first weight that the file does not have."""
-
-
 def described(spec: ModelSpec) -> str:
     """A model with what it was created with."""
     settings = [f"{k}={v}" for k, v in (spec.arguments or {}).items()]
@@ -28,7 +25,8 @@ def described(spec: ModelSpec) -> str:
 
 def models_that_fit(stored: StoredWeights) -> list[str]:
     """Registered models that the file covers, but for their heads."""
-    from cnnjax.models.registry import BUILDERS, build
+    from cnnjax.models.builder import build
+    from cnnjax.models.registry import BUILDERS
 
     shapes = {tuple(array.shape) for layer in stored.layers for array in layer.arrays.values()}
     fitting = []
@@ -50,19 +48,18 @@ def _abstract(shapes: set[tuple[int, ...]], module: linen.Module, spec: ModelSpe
     The net is left at the first one that has not: to build all of them takes seconds.
     """
 
-    def interceptor(next_function: Any, args: Any, kwargs: Any, context: Any) -> Any:
-        output = next_function(*args, **kwargs)
-        owner = context.module
-        if context.method_name == "__call__" and owner.path and owner.path[0] not in spec.head:
+    def watch(visit: taps.Visit) -> Any:
+        output, owner = visit.proceed(), visit.module
+        if owner.path and owner.path[0] not in spec.head:
             for weight in owner.variables.get("params", {}).values():
                 if getattr(weight, "ndim", 0) > 1 and tuple(weight.shape) not in shapes:
-                    raise _Elsewhere
+                    raise taps.Stop
         return output
 
     try:
-        with linen.intercept_methods(interceptor):
+        with taps.watched(watch):
             return Model.abstract(module, spec)
-    except _Elsewhere:
+    except taps.Stop:
         return None
 
 

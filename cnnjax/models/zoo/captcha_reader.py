@@ -7,9 +7,28 @@ from flax import linen
 from jax import Array
 from jax.nn import relu
 
+from cnnjax.models.registry import register
 from cnnjax.nn import Activation, BatchNormalization, Conv2D, Dense, Dropout, Flatten, MaxPooling2D
 
 
+def position_layers(positions: int) -> tuple[str, ...]:
+    """Names of the classifiers, one for each position.
+
+    >>> position_layers(2)
+    ('position1', 'position2')
+    """
+    return tuple(f"position{i}" for i in range(1, positions + 1))
+
+
+@register(
+    "captcha",
+    (64, 160, 1),
+    min_size=16,
+    num_classes=36,
+    cam_layer="relu4",
+    task="positions",
+    resize="stretch",
+)
 class Captcha(linen.Module):
     """Convolutions with batch normalisation, shared, and a dense layer for each position's symbol.
 
@@ -26,6 +45,11 @@ class Captcha(linen.Module):
     filters: tuple[int, ...] = (16, 48, 96, 128)
     dropout: float = 0.0
 
+    @property
+    def head_layers(self) -> tuple[str, ...]:
+        """Names of the classifiers."""
+        return position_layers(self.positions)
+
     @linen.compact
     def __call__(self, inputs: Array, train: bool = False) -> Array:
         """[N, H, W, C] -> [N, positions, num_classes]."""
@@ -41,14 +65,5 @@ class Captcha(linen.Module):
             x = Activation(relu, name=f"relu{i}")(x)
         x = Flatten(name="flatten")(x)
         x = Dropout(self.dropout, name="dropout")(x, train)
-        heads = [Dense(self.num_classes, name=name) for name in position_layers(self.positions)]
+        heads = [Dense(self.num_classes, name=name) for name in self.head_layers]
         return jnp.stack([head(x) for head in heads], axis=1)
-
-
-def position_layers(positions: int) -> tuple[str, ...]:
-    """Names of the classifiers, one for each position.
-
-    >>> position_layers(2)
-    ('position1', 'position2')
-    """
-    return tuple(f"position{i}" for i in range(1, positions + 1))

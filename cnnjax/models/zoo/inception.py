@@ -6,7 +6,8 @@ from flax import linen
 from jax import Array
 from jax.nn import relu
 
-from cnnjax.models.zoo.backbone import AutomaticNames, Backbone, end
+from cnnjax.models.backbone import AutomaticNames, Backbone, end
+from cnnjax.models.registry import Release, register
 from cnnjax.nn import (
     Activation,
     AveragePooling2D,
@@ -18,6 +19,19 @@ from cnnjax.nn import (
 )
 
 
+@register(
+    "inception_v3",
+    (299, 299, 3),
+    min_size=75,
+    num_classes=1000,
+    preprocessing="tf",
+    cam_layer="mixed10",
+    head=("predictions",),
+    paper="Szegedy et al. 2016, Rethinking the Inception architecture for computer vision",
+    release=Release.of_keras(
+        "inception_v3", "9a0d58056eeedaa3f26cb7ebd46da564", "bcbd6486424b2319ff4ef7d526e38f63"
+    ),
+)
 class InceptionV3(Backbone):
     """InceptionV3: eleven mixed blocks of parallel convolutions.
 

@@ -6,7 +6,8 @@ from flax import linen
 from jax import Array
 from jax.nn import identity, relu6
 
-from cnnjax.models.zoo.backbone import Backbone, end, normalised
+from cnnjax.models.backbone import Backbone, end, normalised
+from cnnjax.models.registry import Release, register
 from cnnjax.nn import (
     Activation,
     Conv2D,
@@ -27,6 +28,21 @@ _BLOCKS = (
 ALPHAS = (0.25, 0.5, 0.75, 1.0)
 
 
+@register(
+    "mobilenet",
+    (224, 224, 3),
+    min_size=32,
+    num_classes=1000,
+    preprocessing="tf",
+    cam_layer="conv_pw_13_relu",
+    head=("conv_preds",),
+    paper="Howard et al. 2017, MobileNets: efficient convolutional neural networks",
+    release=Release(
+        top=("mobilenet/mobilenet_{alpha}_{size}_tf.h5", None),
+        without_top=("mobilenet/mobilenet_{alpha}_{size}_tf_no_top.h5", None),
+    ),
+    choices=(("alpha", ALPHAS),),
+)
 class MobileNet(Backbone):
     """MobileNet: thirteen depthwise separable blocks with ReLU6.
 

@@ -6,13 +6,27 @@ from flax import linen
 from jax import Array
 from jax.nn import relu
 
-from cnnjax.models.zoo.backbone import Backbone, end, normalised
+from cnnjax.models.backbone import Backbone, end, normalised
+from cnnjax.models.registry import Release, register
 from cnnjax.nn import Activation, Add, Conv2D, InputLayer, MaxPooling2D, ZeroPadding2D
 
 _EPSILON = 1.001e-5
 _STAGES = ((64, 3), (128, 4), (256, 6), (512, 3))
 
 
+@register(
+    "resnet50",
+    (224, 224, 3),
+    min_size=32,
+    num_classes=1000,
+    preprocessing="caffe",
+    cam_layer="conv5_block3_out",
+    head=("predictions",),
+    paper="He et al. 2016, Deep residual learning for image recognition",
+    release=Release.of_keras(
+        "resnet", "2cb95161c43110f7111970584f804107", "4d473c1dd8becc155b73f8504c6f6626"
+    ),
+)
 class ResNet50(Backbone):
     """ResNet50: four stages of bottleneck blocks, ReLU after the addition.
 

@@ -9,6 +9,7 @@ from flax import linen
 from jax import Array
 from jax.nn import relu
 
+from cnnjax.models.registry import register
 from cnnjax.nn import (
     Activation,
     BatchNormalization,
@@ -34,6 +35,7 @@ _INITIALIZERS = {
 }
 
 
+@register("separable_convnet", (32, 32, 3), min_size=32, head=("logits",))
 class SeparableConvnet(linen.Module):
     """Six depthwise separable 3x3 convolutions, global average pooling, a dense layer of 32.
 
@@ -80,6 +82,7 @@ class SeparableConvnet(linen.Module):
         return _net(self, kinds, inputs, train, kernel)
 
 
+@register("separable_twin", (32, 32, 3), min_size=32, head=("logits",))
 class SeparableTwin(linen.Module):
     """`SeparableConvnet` with full convolutions in the place of separable ones.
 

@@ -10,6 +10,7 @@ from flax import linen
 from jax import Array
 from jax.nn import relu
 
+from cnnjax.models.registry import register
 from cnnjax.nn import (
     GRU,
     Add,
@@ -23,6 +24,15 @@ from cnnjax.nn import (
 )
 
 
+@register(
+    "series_conv1d",
+    (336, 1),
+    num_classes=24,
+    preprocessing="none",
+    head=("forecast",),
+    task="values",
+    paper="van den Oord et al. 2016, WaveNet: a generative model for raw audio",
+)
 class SeriesConv1D(linen.Module):
     """Causal convolutions of growing dilation; the forecast is made of the last step.
 
@@ -109,6 +119,9 @@ def _last(x: Array, count: int, spacing: int, name: str) -> Array:
     return Slice1D(start, x.shape[1], spacing, name=name)(x) if start or spacing > 1 else x
 
 
+@register(
+    "series_gru", (336, 1), num_classes=24, preprocessing="none", head=("forecast",), task="values"
+)
 class SeriesGRU(linen.Module):
     """A GRU, and the forecast made of its last state.
 
@@ -142,6 +155,15 @@ class SeriesGRU(linen.Module):
         return Dense(self.num_classes, name="forecast")(x)
 
 
+@register(
+    "series_windows",
+    (336, 1),
+    min_size=24,
+    num_classes=24,
+    preprocessing="none",
+    head=("dense1", "forecast"),
+    task="values",
+)
 class SeriesWindows(linen.Module):
     """One convolution over windows that do not overlap, and the mean over all of them.
 

@@ -8,7 +8,8 @@ from flax import linen
 from jax import Array
 from jax.nn import initializers, relu, sigmoid, tanh
 
-from cnnjax.models.zoo.backbone import POOLINGS, classified
+from cnnjax.models.backbone import POOLINGS, classified
+from cnnjax.models.registry import register
 from cnnjax.nn import (
     Activation,
     AveragePooling2D,
@@ -23,6 +24,7 @@ from cnnjax.nn import (
 )
 
 
+@register("mlp", (28, 28, 1), head=("logits",))
 class MLP(linen.Module):
     """Flatten, dense layers with ReLU, logits.
 
@@ -43,6 +45,7 @@ class MLP(linen.Module):
         return classified(x, self.units, self.dropout, self.num_classes, train)
 
 
+@register("mnist_convnet", (28, 28, 1), min_size=18, cam_layer="conv3", head=("logits",))
 class MnistConvnet(linen.Module):
     """Three 3x3 convolutions with two poolings and a dense layer of 64: 93,322 parameters.
 
@@ -80,6 +83,14 @@ class MnistConvnet(linen.Module):
         return Dense(self.num_classes, name="logits")(x)
 
 
+@register(
+    "lenet",
+    (28, 28, 1),
+    min_size=4,
+    cam_layer="conv2",
+    head=("logits",),
+    paper="LeCun et al. 1998, Gradient-based learning applied to document recognition",
+)
 class LeNet(linen.Module):
     """LeNet in its modern form: two 5x5 convolutions, two poolings, a dense layer of 500."""
 
@@ -107,6 +118,7 @@ _INITIALIZERS = {
 }
 
 
+@register("simple_convnet", (28, 28, 1), min_size=6, cam_layer="conv1", head=("logits",))
 class SimpleConvNet(linen.Module):
     """One 5x5 convolution of 30 filters, pooling and a dense layer of 100.
 
@@ -133,6 +145,7 @@ class SimpleConvNet(linen.Module):
         return Dense(self.num_classes, kernel_initializer=normal, name="logits")(x)
 
 
+@register("cifar_plain", (32, 32, 3), min_size=2, cam_layer="conv1", head=("logits",))
 class CifarPlain(linen.Module):
     """One 3x3 convolution, pooling, dropout and a dense layer of 512."""
 
@@ -150,6 +163,7 @@ class CifarPlain(linen.Module):
         return Dense(self.num_classes, name="logits")(x)
 
 
+@register("cifar_deep", (32, 32, 3), min_size=8, cam_layer="conv4", head=("logits",))
 class CifarDeep(linen.Module):
     """Two blocks of two 3x3 convolutions, pooling and dropout, and a dense layer of 512.
 
@@ -182,6 +196,9 @@ class CifarDeep(linen.Module):
         return Dense(self.num_classes, name="logits")(x)
 
 
+@register(
+    "cats_convnet", (150, 150, 3), min_size=46, num_classes=1, cam_layer="conv4", head=("logits",)
+)
 class CatsConvnet(linen.Module):
     """Four blocks of a 3x3 convolution and pooling, and a dense layer of 512, for small photos.
 
@@ -208,6 +225,7 @@ class CatsConvnet(linen.Module):
         return Dense(self.num_classes, name="logits")(x)
 
 
+@register("layers_walk", (128, 128, 3), min_size=38, num_classes=8, head=("dense",))
 class LayersWalk(linen.Module):
     """Four 3x3 convolutions of three filters, whose maps are images, and a dense layer of 8.
 

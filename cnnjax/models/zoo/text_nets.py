@@ -6,11 +6,23 @@ from flax import linen
 from jax import Array
 from jax.nn import relu
 
+from cnnjax.models.registry import register
+from cnnjax.models.spec import TOKENS
 from cnnjax.nn import GRU, LSTM, Conv1D, Dense, Embedding, GlobalMaxPooling1D, MaxPooling1D
 
 CELLS: dict[str, type[GRU] | type[LSTM]] = {"gru": GRU, "lstm": LSTM}
 
 
+# A step of conv1 sees 7 words, one of conv2 41: too many to say which of them it was.
+@register(
+    "imdb_conv1d",
+    (500,),
+    min_size=41,
+    num_classes=1,
+    preprocessing=TOKENS,
+    cam_layer="conv1",
+    head=("logits",),
+)
 class ImdbConv1D(linen.Module):
     """Embedding, two 1-D convolutions of width 7 with pooling between, global max pooling.
 
@@ -35,6 +47,14 @@ class ImdbConv1D(linen.Module):
         return Dense(self.num_classes, name="logits")(x)
 
 
+@register(
+    "imdb_gru",
+    (500,),
+    num_classes=1,
+    preprocessing=TOKENS,
+    head=("logits",),
+    choices=(("cell", tuple(CELLS)),),
+)
 class ImdbGRU(linen.Module):
     """Embedding and a recurrent layer, whose last state makes the logit.
 

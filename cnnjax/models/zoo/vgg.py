@@ -8,12 +8,29 @@ from flax import linen
 from jax import Array
 from jax.nn import relu
 
-from cnnjax.models.zoo.backbone import Backbone, end
+from cnnjax.models.backbone import Backbone, end
+from cnnjax.models.registry import Release, register
 from cnnjax.nn import Conv2D, Dense, Flatten, InputLayer, MaxPooling2D
 
 _FILTERS = (64, 128, 256, 512, 512)
 
 
+_PAPER = "Simonyan & Zisserman 2015, Very deep convolutional networks for large-scale recognition"
+
+
+@register(
+    "vgg16",
+    (224, 224, 3),
+    min_size=32,
+    num_classes=1000,
+    preprocessing="caffe",
+    cam_layer="block5_conv3",
+    head=("fc1", "fc2", "predictions"),
+    paper=_PAPER,
+    release=Release.of_keras(
+        "vgg16", "64373286793e3c8b2b4e3219cbf3544b", "6d6bbae143d832006294945121d1f1fc"
+    ),
+)
 class VGG16(Backbone):
     """VGG16: thirteen 3x3 convolutions in five blocks and three dense layers.
 
@@ -40,6 +57,19 @@ class VGG16(Backbone):
         return Dense(self.num_classes, name="predictions")(x)
 
 
+@register(
+    "vgg19",
+    (224, 224, 3),
+    min_size=32,
+    num_classes=1000,
+    preprocessing="caffe",
+    cam_layer="block5_conv4",
+    head=("fc1", "fc2", "predictions"),
+    paper=_PAPER,
+    release=Release.of_keras(
+        "vgg19", "cbe5617147190e668d6c5d5026f83318", "253f8cb515780f3b799900260a226db6"
+    ),
+)
 class VGG19(VGG16):
     """VGG19: sixteen 3x3 convolutions in five blocks and three dense layers."""
 

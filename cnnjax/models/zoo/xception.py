@@ -6,10 +6,24 @@ from flax import linen
 from jax import Array
 from jax.nn import relu
 
-from cnnjax.models.zoo.backbone import AutomaticNames, Backbone, end, normalised
+from cnnjax.models.backbone import AutomaticNames, Backbone, end, normalised
+from cnnjax.models.registry import Release, register
 from cnnjax.nn import Activation, Add, Conv2D, InputLayer, MaxPooling2D, SeparableConv2D
 
 
+@register(
+    "xception",
+    (299, 299, 3),
+    min_size=71,
+    num_classes=1000,
+    preprocessing="tf",
+    cam_layer="block14_sepconv2_act",
+    head=("predictions",),
+    paper="Chollet 2017, Xception: deep learning with depthwise separable convolutions",
+    release=Release.of_keras(
+        "xception", "0a58e3b7378bc2990ea3b43d5981f1f6", "b0042744bf5b25fce3cb969f33bebb97"
+    ),
+)
 class Xception(Backbone):
     """Xception: fourteen blocks of separable convolutions with residual connections.
 

@@ -144,7 +144,7 @@ def test_parts_have_images_labels_and_names() -> None:
         assert (part.labels.dtype, part.labels.shape[1:]) == (np.int32, (4,))
         assert part.label_names == tuple(SYMBOLS)
         draw = CaptchaRendering()
-        for i, (image, numbers) in enumerate(zip(part.images, part.labels, strict=True)):
+        for i, (image, numbers) in enumerate(zip(part.inputs, part.labels, strict=True)):
             text = "".join(SYMBOLS[k] for k in numbers)
             np.testing.assert_array_equal(image, draw(text, f"1 {name} {i}"))
     assert load_captchas(1, 0).test is None
@@ -152,17 +152,17 @@ def test_parts_have_images_labels_and_names() -> None:
 
 def test_more_images_begin_with_the_same_ones_and_a_seed_changes_all() -> None:
     few, many, other = (load_captchas(n, 2, seed=s) for n, s in ((2, 0), (5, 0), (5, 1)))
-    np.testing.assert_array_equal(few.train.images, many.train.images[:2])
+    np.testing.assert_array_equal(few.train.inputs, many.train.inputs[:2])
     np.testing.assert_array_equal(few.train.labels, many.train.labels[:2])
     assert few.test.fingerprint == many.test.fingerprint != other.test.fingerprint
-    image_list = [p.tobytes() for s in (many, other) for p in (*s.train.images, *s.test.images)]
+    image_list = [p.tobytes() for s in (many, other) for p in (*s.train.inputs, *s.test.inputs)]
     assert len(set(image_list)) == len(image_list)
 
 
 def test_images_are_drawn_once_and_a_damaged_cache_again(tmp_path: Path) -> None:
     told: list[str] = []
     first = load_captchas(3, 2, progress=told.append).train
-    assert isinstance(first.images, np.memmap)
+    assert isinstance(first.inputs, np.memmap)
     assert len(told) == 2
     assert "drawing 3 CAPTCHAs once, into" in told[0]
     load_captchas(3, 2, progress=told.append)
@@ -183,7 +183,7 @@ def test_without_a_writable_cache_images_are_in_memory(monkeypatch: pytest.Monke
     cached = load_captchas(3, 1).train.fingerprint
     monkeypatch.setenv("CNNJAX_CACHE_DIR", "/proc/nowhere")
     train = load_captchas(3, 1).train
-    assert not isinstance(train.images, np.memmap)
+    assert not isinstance(train.inputs, np.memmap)
     assert train.fingerprint == cached
 
 
@@ -197,7 +197,7 @@ def test_a_disk_that_takes_no_more(tmp_path: Path) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert "\n" not in str(caught.value)
     assert list((tmp_path / "cache" / "data" / "captcha").iterdir()) == []
-    assert isinstance(load_captchas(20, 0).train.images, np.memmap)
+    assert isinstance(load_captchas(20, 0).train.inputs, np.memmap)
 
 
 def test_another_version_of_what_draws_is_another_cache(monkeypatch: pytest.MonkeyPatch) -> None:

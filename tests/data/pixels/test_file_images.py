@@ -31,12 +31,12 @@ def folder(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def kept(folder) -> FileImages:
-    return load(folder, image_size=(6, 5)).train.images
+    return load(folder, image_size=(6, 5)).train.inputs
 
 
 @pytest.fixture(scope="module")
 def streamed(folder) -> FileImages:
-    return load(folder, image_size=(6, 5), memory_budget=0).train.images
+    return load(folder, image_size=(6, 5), memory_budget=0).train.inputs
 
 
 def test_a_small_folder_is_decoded_once_and_a_large_one_never(folder, kept, streamed):
@@ -93,25 +93,25 @@ def test_a_file_that_is_gone_is_named(folder, streamed, tmp_path):
 
 
 def test_a_damaged_cache_is_made_again(folder):
-    first = load(folder, image_size=(4, 4)).train.images
+    first = load(folder, image_size=(4, 4)).train.inputs
     pixels, kept = first[:].copy(), Path(os.environ["CNNJAX_CACHE_DIR"]) / "data" / "folders"
     file = kept / first.content_hash[:32] / "images.npy"
     whole = file.read_bytes()
     file.unlink()
     file.write_bytes(whole[:200])
-    np.testing.assert_array_equal(load(folder, image_size=(4, 4)).train.images[:], pixels)
+    np.testing.assert_array_equal(load(folder, image_size=(4, 4)).train.inputs[:], pixels)
 
 
 @pytest.mark.parametrize("file", ["images.npy", "checksums.json"])
 def test_a_cache_of_other_pixels_is_made_again(folder, tmp_path, monkeypatch, file):
     monkeypatch.setenv("CNNJAX_CACHE_DIR", str(tmp_path))
-    first = load(folder, image_size=(4, 4)).train.images
+    first = load(folder, image_size=(4, 4)).train.inputs
     pixels = first[:].copy()
     content = bytearray((first.cache_folder / file).read_bytes())
     content[-8:] = bytes(8)
     (first.cache_folder / file).write_bytes(content)
     told: list[str] = []
-    again = load(folder, image_size=(4, 4), progress=told.append).train.images
+    again = load(folder, image_size=(4, 4), progress=told.append).train.inputs
     np.testing.assert_array_equal(again[:], pixels)
     assert [line.partition(", into")[0] for line in told] == [
         f"decoding 11 images of {folder} anew, since the cache is damaged"
@@ -132,7 +132,7 @@ def test_a_full_disk_leaves_nothing_half_written(folder, tmp_path, monkeypatch):
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert "\n" not in str(caught.value)
     assert list((tmp_path / "data" / "folders").iterdir()) == []
-    assert isinstance(load(folder, image_size=(70, 70)).train.images.pixels, np.memmap)
+    assert isinstance(load(folder, image_size=(70, 70)).train.inputs.pixels, np.memmap)
 
 
 def test_two_may_decode_a_folder_at_once(streamed, tmp_path, monkeypatch):
@@ -160,7 +160,7 @@ def test_two_may_decode_a_folder_at_once(streamed, tmp_path, monkeypatch):
 def test_without_a_writable_cache_the_images_are_in_memory(folder, tmp_path, monkeypatch):
     tmp_path.chmod(0o500)
     monkeypatch.setenv("CNNJAX_CACHE_DIR", str(tmp_path / "cache"))
-    assert type(load(folder, image_size=(6, 5)).train.images.pixels) is np.ndarray
+    assert type(load(folder, image_size=(6, 5)).train.inputs.pixels) is np.ndarray
 
 
 @pytest.mark.parametrize(

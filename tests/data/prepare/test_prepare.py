@@ -550,7 +550,7 @@ def test_the_sources_are_those_of_tfds():
     assert [f.name for f in official_files("imdb_reviews")] == ["aclImdb_v1.tar.gz"]
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_the_real_mnist_from_its_raw_files(offer, tfds_dir, tmp_path):
     """Raw files, rebuilt from the official directory and verified, give that directory again."""
     official = cj.data.load("mnist", data_dir=tfds_dir)
@@ -561,8 +561,8 @@ def test_the_real_mnist_from_its_raw_files(offer, tfds_dir, tmp_path):
     ):
         data = official.parts[split]
         order = official_order(split, range(len(data)))
-        images, labels = np.empty_like(data.images), np.empty_like(data.labels)
-        images[order], labels[order] = data.images, data.labels
+        images, labels = np.empty_like(data.inputs), np.empty_like(data.labels)
+        images[order], labels[order] = data.inputs, data.labels
         head = struct.pack(">4I", 2051, len(data), 28, 28)
         assert hashlib.md5(head + images.tobytes()).hexdigest() == md5
         files[f"{prefix}-images-idx3-ubyte.gz"] = raw_files.idx(images[..., 0])
@@ -571,6 +571,6 @@ def test_the_real_mnist_from_its_raw_files(offer, tfds_dir, tmp_path):
     prepare("mnist", data_dir=tmp_path)
     prepared = cj.data.load("mnist", data_dir=tmp_path)
     for split, data in prepared.parts.items():
-        np.testing.assert_array_equal(data.images, official.parts[split].images)
+        np.testing.assert_array_equal(data.inputs, official.parts[split].inputs)
         np.testing.assert_array_equal(data.labels, official.parts[split].labels)
         assert data.fingerprint == official.parts[split].fingerprint

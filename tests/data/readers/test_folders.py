@@ -257,7 +257,7 @@ def test_class_names_are_a_list(folder):
 def test_a_class_of_one_image_stays_for_training_or_is_refused(folder):
     one_image(folder / "emu" / "only.png")
     splits = load(folder, image_size=(6, 5))
-    seed = next(s for s in range(20) if 7 in splits.train.split(0.4, s)[1].images.rows)
+    seed = next(s for s in range(20) if 7 in splits.train.split(0.4, s)[1].inputs.rows)
     with pytest.raises(ValueError, match=r"train on of the class 'emu' \(it has 1\)"):
         splits.with_test(0.4, seed)
 
@@ -296,7 +296,7 @@ def test_a_loaded_folder_is_a_data_set_with_its_source(folder):
     (folder / "cat" / "empty.png").touch()
     told: list[str] = []
     splits = load(folder, image_size=(6, 5), progress=told.append)
-    assert splits.train.images.shape == (7, 6, 5, 3)
+    assert splits.train.inputs.shape == (7, 6, 5, 3)
     assert splits.train.label_names == ("cat", "dog")
     assert splits.source == {
         "data": str(folder),
@@ -311,7 +311,7 @@ def test_a_loaded_folder_is_a_data_set_with_its_source(folder):
 
 def test_grey_images(folder):
     splits = load(folder, image_size=(6, 5), channels=1)
-    assert splits.train.images[:2].shape == (2, 6, 5, 1)
+    assert splits.train.inputs[:2].shape == (2, 6, 5, 1)
 
 
 def test_a_record_makes_the_same_parts_again(folder):
@@ -325,7 +325,7 @@ def test_a_record_makes_the_same_parts_again(folder):
     for name, part in splits.parts.items():
         assert again.parts[name].fingerprint == part.fingerprint
         assert again.parts[name].labels.tolist() == part.labels.tolist()
-        np.testing.assert_array_equal(again.parts[name].images[:], part.images[:])
+        np.testing.assert_array_equal(again.parts[name].inputs[:], part.inputs[:])
 
 
 def test_the_order_is_that_of_keras(folder):
@@ -338,7 +338,7 @@ def test_the_order_is_that_of_keras(folder):
     splits = load(folder, image_size=(6, 5), interpolation="nearest")
     assert flow.class_indices == {name: i for i, name in enumerate(splits.train.label_names)}
     assert labels.tolist() == splits.train.labels.tolist()
-    np.testing.assert_array_equal(images.astype(np.uint8), splits.train.images[:])
+    np.testing.assert_array_equal(images.astype(np.uint8), splits.train.inputs[:])
 
 
 def test_bilinear_pixels_are_those_of_keras_load_img(folder):
@@ -346,7 +346,7 @@ def test_bilinear_pixels_are_those_of_keras_load_img(folder):
 
     file = folder / "cat" / "cat0.png"
     wanted = img_to_array(load_img(file, target_size=(4, 5), interpolation="bilinear"))
-    found = load(folder, image_size=(4, 5)).train.images[0]
+    found = load(folder, image_size=(4, 5)).train.inputs[0]
     np.testing.assert_array_equal(found, wanted.astype(np.uint8))
 
 

@@ -121,7 +121,7 @@ def mine(tmp_path, request) -> Path:
 
 def test_idx_files_by_their_folder_and_by_any_of_them(mine):
     splits = load(mine)
-    assert {k: v.images[..., 0].tolist() for k, v in splits.parts.items()} == {
+    assert {k: v.inputs[..., 0].tolist() for k, v in splits.parts.items()} == {
         **{"train": IMAGES[:6].tolist(), "test": IMAGES[6:].tolist()}
     }
     assert splits.train.labels.tolist() == LABELS[:6].tolist()
@@ -156,7 +156,7 @@ def test_of_a_plain_and_a_compressed_file_the_plain_one_is_read(tmp_path):
     write_idx(tmp_path / "train-images-idx3-ubyte", IMAGES)
     write_idx(tmp_path / "train-labels-idx1-ubyte", LABELS)
     (tmp_path / "train-images-idx3-ubyte.gz").write_bytes(b"cut off")
-    assert load(tmp_path).train.images[..., 0].tolist() == IMAGES.tolist()
+    assert load(tmp_path).train.inputs[..., 0].tolist() == IMAGES.tolist()
 
 
 def test_idx_files_in_folders_of_their_names(tmp_path):
@@ -302,7 +302,7 @@ def test_images_come_in_the_order_of_the_rows(image_list, header, encoding):
     file = table(image_list / "all.csv", [header, *names(*order)], encoding)
     splits = load(file, image_size=(7, 6), channels=1)
     assert list(splits.parts) == ["train"]
-    assert splits.train.images[:][..., 0].tolist() == IMAGES[list(order)].tolist()
+    assert splits.train.inputs[:][..., 0].tolist() == IMAGES[list(order)].tolist()
     assert splits.train.labels.tolist() == LABELS[list(order)].tolist()
     assert splits.train.label_names == ("a", "b", "c")
     assert splits.train.name == "all.csv train"
@@ -327,7 +327,7 @@ def test_a_table_is_found_again_by_its_record(image_list):
     }
     splits = splits.with_test(0.3, 1).with_validation(0.3, 4)
     assert same(again(splits), splits)
-    np.testing.assert_array_equal(again(splits).train.images[:], splits.train.images[:])
+    np.testing.assert_array_equal(again(splits).train.inputs[:], splits.train.inputs[:])
 
 
 def test_paths_may_be_absolute_and_lie_elsewhere(image_list, tmp_path):
@@ -337,7 +337,7 @@ def test_paths_may_be_absolute_and_lie_elsewhere(image_list, tmp_path):
     (image_list / "sub").mkdir()
     train = load(table(image_list / "a.csv", rows), image_size=(7, 6), channels=1).train
     wanted = [IMAGES[0] // 2, *IMAGES[1:4]]
-    np.testing.assert_array_equal(train.images[:][..., 0], wanted)
+    np.testing.assert_array_equal(train.inputs[:][..., 0], wanted)
 
 
 def test_a_column_divides_the_table(image_list):
@@ -523,7 +523,7 @@ def test_images_are_brought_to_the_size_and_colours_of_the_model(image_list):
         (image_list / f"{i}.png").rename(image_list / "abc"[i % 3] / f"{i}.png")
     options = mnist_convnet.RecipeOptions(data=str(image_list))
     splits = load_data(mnist_convnet.experiment(options), lambda _: None)
-    assert splits.train.images.shape == (9, 28, 28, 1)
+    assert splits.train.inputs.shape == (9, 28, 28, 1)
     assert splits.source["folder"]["channels"] == 1
     assert images_for("cifar_deep") == {"image_size": (32, 32), "channels": 3}
     assert images_for("imdb_conv1d") == images_for("no_model") == {}
@@ -577,22 +577,22 @@ def by_class(splits: Splits) -> Splits:
 def as_idx(folder: Path, data: Splits) -> Path:
     for part, name in (("train", "train"), ("test", "t10k")):
         rows = data.parts[part]
-        write_idx(folder / f"{name}-images-idx3-ubyte.gz", rows.images[..., 0])
+        write_idx(folder / f"{name}-images-idx3-ubyte.gz", rows.inputs[..., 0])
         write_idx(folder / f"{name}-labels-idx1-ubyte.gz", rows.labels.astype(np.uint8))
     return folder
 
 
 def as_npz(folder: Path, data: Splits) -> Path:
     np.savez_compressed(
-        folder / "mnist.npz", x_train=data.train.images, y_train=data.train.labels,
-        x_test=data.test.images, y_test=data.test.labels,
+        folder / "mnist.npz", x_train=data.train.inputs, y_train=data.train.labels,
+        x_test=data.test.inputs, y_test=data.test.labels,
     )  # fmt: skip
     return folder / "mnist.npz"
 
 
 def as_folders(folder: Path, data: Splits) -> Path:
     for part, rows in data.parts.items():
-        for i, (image, label) in enumerate(zip(rows.images, rows.labels, strict=True)):
+        for i, (image, label) in enumerate(zip(rows.inputs, rows.labels, strict=True)):
             one_image(folder / "pngs" / part / str(label) / f"{i:05}.png", image[..., 0])
     return folder / "pngs"
 
@@ -607,6 +607,7 @@ def as_table(folder: Path, data: Splits) -> Path:
     return table(folder / "mnist.csv", [("path", "label", "split"), *rows])
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("write", [as_idx, as_npz, as_folders, as_table])
 def test_mnist_by_every_route_gives_the_same_batches(mnist, tmp_path, write):
     """Bit for bit, shuffled and not, in every array of every batch.

@@ -196,7 +196,7 @@ def test_files_are_found_whatever_form_of_unicode_the_disk_has(tmp_path):
     lines = [f"{name},{'ab'[i % 2]}" for i, name in enumerate(named)]
     file = write(tmp_path / "a.csv", "\n".join(["path,label", *lines]))
     train = load(file, image_size=(4, 4)).train
-    assert train.images[:, 0, 0, 0].tolist() == [0, 40, 80, 120]
+    assert train.inputs[:, 0, 0, 0].tolist() == [0, 40, 80, 120]
 
 
 def test_pipes_in_a_table_are_set_aside_and_odd_names_are_missing(tmp_path):

@@ -145,9 +145,9 @@ def test_windows_are_those_cut_out_one_by_one(
         past, future = (np.stack(column) for column in zip(*wanted, strict=True))
         np.testing.assert_array_equal(series.past(part), past)
         np.testing.assert_array_equal(series.future(part), future)
-        assert (data.images.dtype, data.labels.dtype) == (np.float32, np.float32)
+        assert (data.inputs.dtype, data.labels.dtype) == (np.float32, np.float32)
         scaled = (past - series.mean) / series.deviation
-        np.testing.assert_allclose(data.images[..., 0], scaled, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(data.inputs[..., 0], scaled, rtol=1e-5, atol=1e-6)
         np.testing.assert_allclose(series.unscaled(data.labels), future, rtol=1e-5)
 
 
@@ -167,7 +167,7 @@ def test_nothing_of_what_comes_later_is_learned_from() -> None:
 def test_windows_copy_nothing() -> None:
     series = load_series(steps=5000)
     parts = series.splits.parts.values()
-    assert all(np.may_share_memory(part.images, part.labels) for part in parts)
+    assert all(np.may_share_memory(part.inputs, part.labels) for part in parts)
 
 
 def test_a_record_makes_them_again(tmp_path: Path) -> None:
@@ -220,7 +220,7 @@ def test_equal_values_are_constant_where_their_mean_is_rounded(tmp_path: Path) -
     with pytest.raises(ValueError, match=r"all values of the training part are 0\.1"):
         series_of(values)
     values[::2] += 1e-12  # which is small, and no rounding
-    assert np.abs(series_of(values).splits.train.images).max() < 2
+    assert np.abs(series_of(values).splits.train.inputs).max() < 2
 
 
 @pytest.mark.parametrize("unit", [1e202, 1e306, 1e-202])

@@ -155,13 +155,13 @@ def test_what_cannot_be_a_vocabulary_or_a_text_is_named(make, message):
 def test_texts_in_python_become_a_data_set():
     vocabulary = Vocabulary.of(TEXTS)
     data = from_texts(TEXTS, [1, 0, 1], vocabulary, length=6, label_names=("no", "yes"), name="own")
-    np.testing.assert_array_equal(data.images, vocabulary.encode_all(TEXTS, 6))
+    np.testing.assert_array_equal(data.inputs, vocabulary.encode_all(TEXTS, 6))
     assert (data.labels.tolist(), data.labels.dtype) == ([1, 0, 1], np.int32)
-    assert (data.label_names, data.name, data.image_shape) == (("no", "yes"), "own", (6,))
+    assert (data.label_names, data.name, data.input_shape) == (("no", "yes"), "own", (6,))
     assert data.subset([0]).vocabulary is vocabulary
     renamed = Vocabulary(("x", *vocabulary.words[1:]))
     other = from_texts([t.lower().replace("the", "x") for t in TEXTS], [1, 0, 1], renamed, length=6)
-    assert other.images.tolist() == data.images.tolist()
+    assert other.inputs.tolist() == data.inputs.tolist()
     assert other.fingerprint != data.fingerprint
 
 
@@ -221,12 +221,12 @@ def test_the_sense_of_templates_lies_in_the_order_of_words_alone():
 
 def test_templates_are_loaded_without_files():
     splits = load_texts("templates", length=64)
-    assert splits.train.image_shape == (64,)
+    assert splits.train.input_shape == (64,)
     assert splits.train.label_names == ("neg", "pos")
     assert splits.train.vocabulary is splits.test.vocabulary
     assert splits.train.vocabulary.size == 106
-    assert (splits.train.images[:, 0] == 0).all()  # none is longer
-    assert (splits.test.images != 2).all()
+    assert (splits.train.inputs[:, 0] == 0).all()  # none is longer
+    assert (splits.test.inputs != 2).all()
     assert splits.source["data"] == "templates"
 
 
@@ -262,13 +262,13 @@ def test_class_folders_of_text_files(folder):
     assert splits.train.labels.tolist() == [0] * 4 + [1] * 4
     assert splits.train.name == "films train"
     words = splits.train.vocabulary
-    assert words.decode(splits.train.images[0]) == "neg film train 0"
+    assert words.decode(splits.train.inputs[0]) == "neg film train 0"
     # Made of the texts of training alone.
     assert "test" not in words.words
-    assert words.decode(splits.test.images[0]) == "neg film <unknown> 0"
+    assert words.decode(splits.test.inputs[0]) == "neg film <unknown> 0"
     given = load_texts(folder, length=5, class_names=("pos", "neg"))
     assert given.train.labels.tolist() == [0] * 4 + [1] * 4
-    assert words.decode(given.train.images[0]) == "pos film train 0"
+    assert words.decode(given.train.inputs[0]) == "pos film train 0"
 
 
 def test_a_folder_without_parts_is_all_of_training(folder):
@@ -320,7 +320,7 @@ def test_a_csv_file(tmp_path):
     assert list(splits.parts) == ["train"]
     assert splits.train.label_names == ("neg", "pos")
     assert splits.train.labels.tolist() == [1, 0, 1, 0]
-    assert splits.train.vocabulary.decode(splits.train.images[0]) == "a good film"
+    assert splits.train.vocabulary.decode(splits.train.inputs[0]) == "a good film"
     rows = "stars,review\n10,good\n2,bad\n2,very bad\n10,very good\n"
     splits = load_texts(
         write(tmp_path / "stars.CSV", rows), text_column="review", label_column="stars"
@@ -407,7 +407,7 @@ def test_texts_are_encoded_once(folder):
     first = load_texts(folder, length=7, progress=said.append)
     again = load_texts(folder, length=7, progress=said.append)
     assert len([line for line in said if line.startswith("encoding the texts of films once")]) == 1
-    assert isinstance(again.train.images, np.memmap)
+    assert isinstance(again.train.inputs, np.memmap)
     assert again.train.vocabulary == first.train.vocabulary
     assert again.train.fingerprint == first.train.fingerprint
     assert again.test.name == "films test"
@@ -420,7 +420,7 @@ def test_texts_are_encoded_once(folder):
 
 def test_a_damaged_cache_is_made_again(folder):
     first = load_texts(folder, length=9)
-    cached = Path(first.train.images.filename).parent
+    cached = Path(first.train.inputs.filename).parent
     before = first.train.fingerprint
     (cached / "train.npy").write_bytes((cached / "train.npy").read_bytes()[:100])
     assert load_texts(folder, length=9).train.fingerprint == before
@@ -433,7 +433,7 @@ def test_a_damaged_cache_is_made_again(folder):
 @pytest.mark.parametrize("file", ["train.npy", "test-labels.npy", "vocabulary.json"])
 def test_a_cache_with_other_bits_is_made_again_with_a_word(folder, file):
     first = load_texts(folder, length=9)
-    cached = Path(first.train.images.filename).parent
+    cached = Path(first.train.inputs.filename).parent
     expected = [first.train.fingerprint, first.test.fingerprint]
     content = (cached / file).read_bytes()
     (cached / file).unlink()  # what is mapped stays as it is
@@ -478,12 +478,12 @@ def test_a_record_is_loaded_again(kind, folder, tmp_path):
 # The real thing.
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_imdb(tfds_dir):
     if not (tfds_dir / "imdb_reviews").is_dir():
         pytest.skip(f"needs real data: no {tfds_dir / 'imdb_reviews'}")
     splits = load_texts("imdb_reviews", data_dir=tfds_dir)
-    assert splits.train.images.shape == splits.test.images.shape == (25_000, 500)
+    assert splits.train.inputs.shape == splits.test.inputs.shape == (25_000, 500)
     assert splits.train.labels.mean() == splits.test.labels.mean() == 0.5
     assert splits.train.label_names == ("neg", "pos")
     vocabulary = splits.train.vocabulary
@@ -492,6 +492,6 @@ def test_imdb(tfds_dir):
     assert vocabulary.words[:10] == (
         "the", "and", "a", "of", "to", "is", "br", "in", "it", "i",
     )  # fmt: skip
-    assert splits.train.images.max() == 9_999
+    assert splits.train.inputs.max() == 9_999
     with pytest.raises(ValueError, match=r"holds no images.*cj\.data\.load_texts"):
         load("imdb_reviews", data_dir=tfds_dir)

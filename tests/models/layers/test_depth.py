@@ -10,9 +10,9 @@ import pytest
 from flax import linen
 
 import cnnjax as cj
+from cnnjax.models.builder import build
 from cnnjax.models.graph import weighted_layers
 from cnnjax.models.layers.depth import depths
-from cnnjax.models.registry import build
 from cnnjax.training.optim import learning_rate_factors
 
 BLOCKS = 3
@@ -72,6 +72,7 @@ def test_a_chain_is_counted_as_its_layers_come(name: str) -> None:
     }
 
 
+@pytest.mark.thorough
 def test_branches_of_a_backbone_begin_at_one_depth() -> None:
     model = cj.Model.abstract(*build("resnet50"))
     found = named(model)
