@@ -42,18 +42,18 @@ from matplotlib.cbook import get_sample_data
 
 import cnnjax as cj
 from cnnjax.cli import command
-from cnnjax.data.forecasts import (
+from cnnjax.metrics import mean_and_deviation
+from cnnjax.plot import save_image
+from cnnjax.recipes import Claim, Experiment, Options, build_model, run_variants, write_claims
+from cnnjax.runs import RunDirectory, write_report
+from experiments import _tuning
+from experiments._forecasts import (
     check_season,
     forecast_errors,
     moving_average,
     naive,
     seasonal_naive,
 )
-from cnnjax.metrics import mean_and_deviation
-from cnnjax.plot import save_image
-from cnnjax.recipes import Claim, Experiment, Options, build_model, run_variants, write_claims
-from cnnjax.runs import RunDirectory, write_report
-from experiments import _tuning
 from experiments._series_claims import measured
 from experiments._series_images import draw_forecasts
 from experiments._shuffling import Shuffling, draw_shuffled, shufflings

@@ -216,12 +216,7 @@ def rebuild(
     """
     allowed = changeable(allow_changed, ALLOWED)
     spec = saved.spec
-    try:
-        fresh = _shapes(spec, module, origin)
-    except UnreadableModel:
-        raise
-    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
-        raise UnreadableModel(f"the model in {origin} cannot be built: {error}") from error
+    fresh = abstract(spec, module, origin)
     wanted = {k: tuple(v.shape) for k, v in trees.leaves(fresh.variables).items()}
     found = {k: np.shape(v) for k, v in trees.leaves(variables).items()}
     if wanted != found:
@@ -285,8 +280,26 @@ def _built(spec: ModelSpec) -> tuple[linen.Module, ModelSpec]:
     )
 
 
+def abstract(spec: ModelSpec, module: linen.Module | None, origin: Path) -> Model:
+    """A model of a spec whose variables are only shapes.
+
+    Args:
+        spec: as `read_spec` read it.
+        module: of a model of the caller's.
+        origin: where the spec was, for the message.
+
+    Raises:
+        UnreadableModel: if there is no such model, or the module is needed and missing.
+    """
+    try:
+        return _shapes(spec, module, origin)
+    except UnreadableModel:
+        raise
+    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
+        raise UnreadableModel(f"the model in {origin} cannot be built: {error}") from error
+
+
 def _shapes(spec: ModelSpec, module: linen.Module | None, origin: Path) -> Model:
-    """A model of a spec whose variables are only shapes."""
     if module is not None:
         output_shape(module, spec)  # whether it takes such inputs at all
         return Model.abstract(module, spec)

@@ -13,7 +13,7 @@ import optax
 
 from cnnjax import data as data_sources
 from cnnjax import metrics
-from cnnjax.config import OPTIMIZER, TrainingConfig, changeable
+from cnnjax.config import FILES, OPTIMIZER, TrainingConfig, changeable
 from cnnjax.core import trees
 from cnnjax.core.runtime import code_version, machine, versions
 from cnnjax.core.settings import from_dict, values
@@ -146,7 +146,7 @@ def reproduce(
         print("\n".join(["other than then:", *(f"  {line}" for line in circumstances)]))
     facts: dict[str, str] | None = {"reproduces": str(run.path)}
     if out is None:  # what belongs to files makes no difference to the result
-        training, facts = replace(training, keep=1, checkpoint_every=None), None
+        training, facts = replace(training, **values(TrainingConfig, FILES)), None
     again = fit(
         model, splits, training, loss, optimizer, out,
         opt_state=opt_state, verbose=verbose, record=facts,

@@ -17,12 +17,11 @@ from cnnjax.core.storage import write_text
 from cnnjax.core.text import plain
 from cnnjax.metrics import percent, quality
 from cnnjax.models import summary
-from cnnjax.models.saved import read_spec
+from cnnjax.models.saved import abstract, read_spec
 from cnnjax.plot import figures
 from cnnjax.plot.figures import BARE
 from cnnjax.runs.directory import RunDirectory
 from cnnjax.runs.layout import REPORT_FILE
-from cnnjax.runs.load import load
 from cnnjax.runs.record import commit_of, is_finished, unwritable
 from cnnjax.runs.seal import RunError, not_understood
 
@@ -202,7 +201,7 @@ def _model_table(directory: Path) -> str:
     spec = read_spec(directory)
     if spec.arguments is None:
         return f"{spec.name}: a module of the user's own; its code is not stored with the run"
-    return str(summary(load(directory)))
+    return str(summary(abstract(spec, None, directory)))  # no checkpoint is restored for it
 
 
 def _data_table(record: Mapping[str, Any]) -> str:

@@ -109,6 +109,12 @@ def test_the_page_loads_nothing_from_elsewhere(run: Path) -> None:
         assert outside not in text
 
 
+def test_a_report_reads_no_checkpoint(run: Path) -> None:
+    page = write_report(run).read_text(encoding="utf-8")
+    shutil.rmtree(run / "checkpoints")
+    assert write_report(run).read_text(encoding="utf-8") == page
+
+
 def test_the_images_are_those_of_the_figures(run: Path) -> None:
     (run / "figures").mkdir()
     Image.new("RGB", (7, 5), "red").save(run / "figures" / "confusion_matrix.png")

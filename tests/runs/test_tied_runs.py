@@ -62,7 +62,7 @@ def resume(run: Path) -> None:
 # Another run's
 
 
-@pytest.mark.parametrize("read", [cj.load, write_report, resume])
+@pytest.mark.parametrize("read", [cj.load, resume])
 def test_checkpoints_of_another_run_are_named(two: tuple, run: Path, read: Callable) -> None:
     shutil.rmtree(run / "checkpoints")
     shutil.copytree(two[1] / "checkpoints", run / "checkpoints")

@@ -159,10 +159,11 @@ def _images(options: _Source) -> tuple[Any, dict[str, int] | None]:
     """
     from cnnjax import data
     from cnnjax.data.info import set_aside_by_reason
-    from cnnjax.data.names import kind_of, place_of
+    from cnnjax.data.names import format_of, place_of
 
     size = options.image_size
-    if kind_of(options.data, options.data_dir) in ("folder", "table"):
+    reader = format_of(options.data, options.data_dir)
+    if reader is not None and reader.scan is not None:
         scan = _scanned(place_of(options.data, options.data_dir))
         return scan.splits(data.Decoding(size), 0, None), set_aside_by_reason(scan)
     return data.load(options.data, data_dir=options.data_dir, image_size=size, progress=say), None
@@ -171,7 +172,7 @@ def _images(options: _Source) -> tuple[Any, dict[str, int] | None]:
 def _scanned(path: Path) -> Any:
     """The scan of a folder or table, with a bar while files are read."""
     from cnnjax.core.progress import progress_bar
-    from cnnjax.data import scan_folder, scan_table
+    from cnnjax.data.readers.formats import scan_of
 
     with progress_bar("files") as move:
 
@@ -179,12 +180,7 @@ def _scanned(path: Path) -> Any:
             if done % _FILES_A_TICK == 0 or done == total:
                 move(done, total)
 
-        scan = scan_table if _is_table(path) else scan_folder
-        return scan(path, progress=say, tick=tick)
-
-
-def _is_table(path: Path) -> bool:
-    return path.suffix.lower() == ".csv" and not path.is_dir()
+        return scan_of(path)(path, progress=say, tick=tick)
 
 
 def _part(parts: Mapping[str, Any], options: DataShow) -> Any:
