@@ -27,8 +27,9 @@ from cnnjax.runs.record import is_finished
 from cnnjax.runs.resuming import GIVEN
 from cnnjax.runs.seal import not_understood
 from cnnjax.training import Run, fit
+from cnnjax.training.computation import identity_of
+from cnnjax.training.facts import loss_name, recorded_settings
 from cnnjax.training.identity import changes, recorded, refusal
-from cnnjax.training.loop import identity_of, loss_name, recorded_settings
 from cnnjax.training.named_trees import opt_state_hash
 
 

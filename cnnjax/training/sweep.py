@@ -27,7 +27,8 @@ from cnnjax.core.text import qualified_name, suggest, without_address
 from cnnjax.data import Dataset, Splits, as_splits
 from cnnjax.metrics import mean_and_deviation
 from cnnjax.models import Model
-from cnnjax.training.loop import Run, fit
+from cnnjax.training.loop import fit
+from cnnjax.training.result import Run
 from cnnjax.training.setting_checks import check_single_process
 from cnnjax.training.stopping import NonFiniteLoss
 
