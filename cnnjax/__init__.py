@@ -1,6 +1,6 @@
 """cnnjax: research with convolutional networks in JAX."""
 
-from cnnjax import augment, data, explain, metrics, nn, training, transfer
+from cnnjax import augment, data, explain, metrics, nn, runs, training, transfer
 from cnnjax.config import TrainingConfig
 from cnnjax.core.runtime import configure_runtime
 from cnnjax.models import (
@@ -11,11 +11,10 @@ from cnnjax.models import (
     decode_predictions,
     export_weights,
     predict,
-    save,
     summary,
 )
 from cnnjax.recipes.reproduce import Reproduction, reproduce
-from cnnjax.runs.load import load
+from cnnjax.runs import load, save
 from cnnjax.training import Run, Sweep, evaluate, fit, sweep
 
 __all__ = [
@@ -40,6 +39,7 @@ __all__ = [
     "nn",
     "predict",
     "reproduce",
+    "runs",
     "save",
     "summary",
     "sweep",

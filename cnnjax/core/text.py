@@ -94,7 +94,7 @@ def qualified_name(function: Callable) -> str:
 
     Of a dataclass also its settings, of a `functools.partial` the function and its arguments.
 
-    >>> import math
+    >>> import functools, math
     >>> qualified_name(functools.partial(math.pow, 2.0))
     'functools.partial(math.pow, 2.0)'
     """

@@ -4,6 +4,7 @@ from cnnjax.plot.activation_maps import draw_activations
 from cnnjax.plot.contact import contact_sheet
 from cnnjax.plot.exporting import export_examples
 from cnnjax.plot.gradcam import ClassHeat, draw_gradcam
+from cnnjax.plot.grids import image_grid
 from cnnjax.plot.images import Photos, read_photos, save_image, save_pixels
 from cnnjax.plot.method_grid import draw_methods
 from cnnjax.plot.overlays import overlay
@@ -24,6 +25,7 @@ __all__ = [
     "draw_sanity",
     "draw_words",
     "export_examples",
+    "image_grid",
     "overlay",
     "pointing_table",
     "read_photos",

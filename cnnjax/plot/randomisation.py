@@ -10,12 +10,9 @@ from jax import Array
 
 from cnnjax import explain
 from cnnjax.models import Model
-from cnnjax.plot import overlays
+from cnnjax.plot import figures, grids
 from cnnjax.plot.images import read_photos, save_image
-from cnnjax.plot.method_grid import drawn, placed
-
-# Quick enough to be run on nine models.
-RANDOMISED = ("grad_cam", "grad_cam_plus_plus", "saliency", "guided_backpropagation")
+from cnnjax.plot.overlays import drawn, placed
 
 
 def draw_sanity(
@@ -34,8 +31,8 @@ def draw_sanity(
         files: images.
         folder: where randomisation.png (maps of the first photo), randomisation_curves.png and
             faithfulness.png are written, each with its .npz.
-        maps: {method: heatmaps [N, H, W]} of `draw_methods`; those in `RANDOMISED` (or if
-            there are none of them, all) are computed again with random weights.
+        maps: {method: heatmaps [N, H, W]} of `draw_methods`; those that are `randomised` (or
+            if none is, all) are computed again with random weights.
         layer, target: as in `explain.grad_cam`.
         groups: of layers, as in `explain.randomisation`.
 
@@ -43,21 +40,23 @@ def draw_sanity(
         Paths of the images; the tables.
     """
     photos = read_photos(model, files)
-    names = [name for name in maps if name in RANDOMISED] or list(maps)
+    names = [name for name in maps if explain.METHODS[name].randomised] or list(maps)
     methods = explain.methods_at(layer, names)
     cascading, independent = (
         explain.randomisation(model, photos.inputs, methods, target, kind, groups)
         for kind in ("cascading", "independent")
     )
-    rows = [
-        [drawn(name, photos.pixels[0], step[0]) for step in steps]
+    images = [
+        drawn(name, photos.pixels[0], step[0])
         for name, steps in zip(names, cascading.heatmaps, strict=True)
+        for step in steps
     ]
+    titles = ["trained", *cascading.groups]
     labels = [name.replace("_", " ") for name in names]
     found = [
         save_image(
             folder, "randomisation",
-            overlays.image_table(rows, ["trained", *cascading.groups], labels),
+            grids.image_grid(images, titles, len(titles), labels=labels),
             {name: steps[:, 0] for name, steps in zip(names, cascading.heatmaps, strict=True)},
             f"{photos.names[0]}: the same maps while the weights are randomised from the top down; "
             "a method that explains the model loses its image",
@@ -72,7 +71,7 @@ def draw_sanity(
         for r in (cascading, independent)
         for measure in ("rank_correlation", "ssim")
     }
-    figure = overlays.line_panels(
+    figure = figures.line_panels(
         panels, "randomised, from the top", "rank correlation", cascading.groups
     )
     caption = "How alike maps remain while weights are randomised (rank correlation, 1 is the same)"
@@ -98,7 +97,7 @@ def _faithfulness(
         for title, curves in (("deletion", deleted), ("insertion", inserted))
     }
     fractions = next(iter(deleted.values())).fractions
-    figure = overlays.line_panels(
+    figure = figures.line_panels(
         panels, "share of the pixels", "probability of the class", fractions
     )
     width = max(map(len, everyone))

@@ -13,19 +13,23 @@ import optax
 
 from cnnjax import data as data_sources
 from cnnjax import metrics
-from cnnjax.config import FILES, OPTIMIZER, SEED, TrainingConfig, changeable
+from cnnjax.config import FILES, OPTIMIZER, TrainingConfig, changeable
 from cnnjax.core import trees
 from cnnjax.core.runtime import code_version, machine, versions
-from cnnjax.core.settings import from_dict, names, values
+from cnnjax.core.settings import from_dict, values
 from cnnjax.core.text import plain
 from cnnjax.data import DataNotFound
 from cnnjax.models import Model
 from cnnjax.models.saved import MODEL_FILE, from_spec, read_spec
 from cnnjax.nn import current_conv_engine
+from cnnjax.runs import RunDirectory, RunError
 from cnnjax.runs.caller import state_of
-from cnnjax.runs.directory import CONFIG_FILE, GIVEN, RUN_FILE, with_default_settings
+from cnnjax.runs.layout import CONFIG_FILE
+from cnnjax.runs.record import is_finished
+from cnnjax.runs.resuming import GIVEN, with_default_settings, without_seed
 from cnnjax.runs.seal import not_understood
-from cnnjax.training import Run, RunDirectory, RunError, fit
+from cnnjax.runs.ties import config_changed, model_changes
+from cnnjax.training import Run, fit
 from cnnjax.training.identity import changes, recorded, refusal
 from cnnjax.training.loop import identity_of, loss_name, recorded_settings
 from cnnjax.training.named_trees import opt_state_hash
@@ -106,8 +110,8 @@ def reproduce(
     """
     allowed = changeable(allow_changed)
     run = RunDirectory(directory)
-    record, config, epochs = run.read(RUN_FILE), run.read(CONFIG_FILE), run.epochs()
-    if record.get("status") != "finished":
+    record, config, epochs = run.record(), run.config(), run.epochs()
+    if not is_finished(record):
         raise RunError(
             f"{run.path} is not finished (status: {record.get('status')}): there is no result to "
             "compare with; go on with it first (resume=True, on the command line --resume)"
@@ -225,9 +229,9 @@ def _circumstances(
     settings: Mapping[str, Any],
 ) -> list[str]:
     lines: list[str] = []
-    if run.config_changed(record):
+    if config_changed(run.path, record):
         lines.append("config.json is not the one that the run was started with")
-    for change in run.model_changes(record):
+    for change in model_changes(run.path, record):
         lines.append(f"model.json is not that of the run: {change}")
     seed = config["training"]["seed"]
     if seed != record["seed"]:
@@ -245,13 +249,12 @@ def _circumstances(
     if caller := record.get("caller"):
         then |= {"caller": caller}
         now |= {"caller": state_of(caller["file"]) if "file" in caller else caller}
-    free = names(TrainingConfig, SEED, FILES)
     then |= {"settings": with_default_settings(config["training"]), "loss": config["loss"]}
     then |= {"conv_engine": config["conv_engine"], "opt_state": config.get("opt_state")}
     # Through JSON, as the record went.
     now |= json.loads(json.dumps(settings))
     for side in (then, now):
-        side["settings"] = {k: v for k, v in side["settings"].items() if k not in free}
+        side["settings"] = without_seed(side["settings"])
     parts = data.parts
     for name in dict.fromkeys([*record["data"], *parts]):
         before, part = record["data"].get(name, {}), parts.get(name)

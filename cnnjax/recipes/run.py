@@ -19,8 +19,8 @@ from cnnjax.models import BUILDERS, Model, create_model, summary
 from cnnjax.plot.results import draw_augmentation, draw_test
 from cnnjax.recipes.lines import result_line
 from cnnjax.recipes.options import Experiment
-from cnnjax.runs.report import write_report
-from cnnjax.training import Run, RunDirectory, fit
+from cnnjax.runs import RunDirectory, holds_run, write_report
+from cnnjax.training import Run, fit
 
 RUNS = Path("checkpoints")
 
@@ -79,9 +79,9 @@ def run_experiment(
         },
     )
     if training.augment is not None:
-        draw_augmentation(splits.train, training, directory / "figures")
+        draw_augmentation(splits.train, training, RunDirectory(directory).figures)
     if splits.test and run.model.spec.task == "classes" and len(run.model.spec.input_shape) == 3:
-        draw_test(run.model, splits.test, directory / "figures", test_images)
+        draw_test(run.model, splits.test, RunDirectory(directory).figures, test_images)
     page = write_report(directory, experiment.smoothing)
     say(f"\n{plain(result_line(experiment, [run]), _LONGEST)}")
     say(plain(f"report: {page}", _LONGEST))
@@ -167,7 +167,7 @@ def _directory(experiment: Experiment) -> Path:
     folder = RUNS / experiment.name
     prefix = f"{experiment.recipe}-seed{seed}-".lstrip("-")
     if experiment.training.resume:
-        runs = [c for c in folder.glob(f"{prefix}*") if RunDirectory(c).holds_run()]
+        runs = [c for c in folder.glob(f"{prefix}*") if holds_run(c)]
         if runs:
             return max(runs)
         print(f"no run {plain(folder / prefix)}*: starting from the beginning")

@@ -1,9 +1,5 @@
 """Training: `fit`, and its parts for a loop of one's own."""
 
-from cnnjax.runs.checkpoint import CheckpointError, Checkpoints
-from cnnjax.runs.directory import RunDirectory
-from cnnjax.runs.load import load
-from cnnjax.runs.seal import RunError
 from cnnjax.training.evaluation import evaluate
 from cnnjax.training.freezing import FrozenLayersMoved, freeze, refreeze
 from cnnjax.training.loop import Run, fit
@@ -14,21 +10,16 @@ from cnnjax.training.stopping import Interrupted, NonFiniteLoss
 from cnnjax.training.sweep import Sweep, sweep
 
 __all__ = [
-    "CheckpointError",
-    "Checkpoints",
     "FrozenLayersMoved",
     "Interrupted",
     "NonFiniteLoss",
     "Run",
-    "RunDirectory",
-    "RunError",
     "Sweep",
     "TrainState",
     "evaluate",
     "fit",
     "freeze",
     "learning_rate_factors",
-    "load",
     "make_eval_step",
     "make_optimizer",
     "make_schedule",

@@ -25,11 +25,11 @@ from cnnjax.data import Dataset, Loader, Splits, as_splits
 from cnnjax.models import Model
 from cnnjax.models.saved import MODEL_FILE, description, write_description
 from cnnjax.nn import current_conv_engine
+from cnnjax.runs import CheckpointError, Checkpoints, RunDirectory, RunError
 from cnnjax.runs.caller import caller
 from cnnjax.runs.caller import remark as caller_remark
-from cnnjax.runs.checkpoint import CheckpointError, Checkpoints
-from cnnjax.runs.directory import GIVEN, IDENTITY, RUN_FILE, RunDirectory, unwritable
-from cnnjax.runs.seal import RunError
+from cnnjax.runs.record import IDENTITY, is_finished, unwritable
+from cnnjax.runs.resuming import GIVEN
 from cnnjax.training.devices import Devices
 from cnnjax.training.dispatch import Dispatcher, Sums
 from cnnjax.training.epoch_bar import Progress, epoch_line
@@ -281,7 +281,8 @@ class _Training:
         if self.config.resume and self.checkpoints.steps():
             self._restore(directory, self.checkpoints)
             # No error: another machine may round the same seed's values differently.
-            if directory.initial_hash() not in (None, facts["initial_hash"]):
+            began_with = (directory.begun() or {}).get("initial_hash")
+            if began_with not in (None, facts["initial_hash"]):
                 warnings.warn(
                     f"the run in {directory.path} began with other weights than those of the model "
                     "given, which are not used: it goes on from its checkpoint",
@@ -292,7 +293,7 @@ class _Training:
         elif self.config.resume:
             self._say(f"nothing was saved in {directory.path}: starting from the beginning")
         if not self.claimed:
-            if self.at.done and directory.is_finished():
+            if self.at.done and is_finished(directory.begun() or {}):
                 return  # nothing is left to do, and nothing to add to its record
             self._claim(directory, config, facts)
         directory.truncate(len(self.records))
@@ -311,9 +312,9 @@ class _Training:
 
     def _check_identity(self, directory: RunDirectory, now: Mapping[str, Any]) -> None:
         """Whether the run in the directory is this one; what it may and does differ in is noted."""
-        if not (directory.path / RUN_FILE).is_file():
+        record = directory.begun()
+        if record is None:
             return
-        record = directory.read(RUN_FILE)
         then = recorded(record, directory.path)
         if then is None:
             warnings.warn(
@@ -358,7 +359,7 @@ class _Training:
         if self.frozen_hash:
             # The checkpoint's, not the given model's, whose weights it takes the place of.
             self.frozen_hash = frozen_hash(self.state.variables(), self.config.frozen)
-            if directory.read(RUN_FILE).get("frozen_hash", self.frozen_hash) != self.frozen_hash:
+            if directory.record().get("frozen_hash", self.frozen_hash) != self.frozen_hash:
                 raise FrozenLayersMoved(
                     f"the frozen layers in {checkpoints.directory} are not those that the run "
                     "began with"

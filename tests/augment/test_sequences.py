@@ -205,7 +205,7 @@ def test_a_run_with_another_rate_is_no_resumption(tmp_path: Any) -> None:
         return cj.fit(text_model(), data, config, directory=tmp_path / "a", verbose=False)
 
     run(0.3, resume=False)
-    with pytest.raises(cj.training.RunError, match=r"augment.*rate"):
+    with pytest.raises(cj.runs.RunError, match=r"augment.*rate"):
         run(0.4, resume=True)
 
 

@@ -234,7 +234,7 @@ import cnnjax as cj
 for _ in range(25):
     try:
         cj.load(sys.argv[1])
-    except cj.training.CheckpointError as error:
+    except cj.runs.CheckpointError as error:
         print(error)
 """
     done = python("-c", script, damaged(run, tmp_path))

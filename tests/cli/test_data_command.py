@@ -58,7 +58,7 @@ def test_info_of_the_embedded_digits(data: Callable[..., Output]) -> None:
 def test_info_of_a_folder(data: Callable[..., Output], folder: Path) -> None:
     out, err = data("info", folder, "--image-size", "8", "9")
     assert out.startswith(f"{folder}\nmy.photos train\n")
-    assert "  images        9, uint8 8x9x3\n" in out
+    assert "  images          9, uint8 8x9x3\n" in out
     assert "\npixels, fingerprint and cache are those of 8x9 (--image-size H W)\n" in out
     assert out.endswith("\nfiles set aside: 1\n  1 empty\n")
     assert err == f"reading 10 files in {folder}: which are images?\n"

@@ -70,7 +70,7 @@ def test_colours_repeated_and_shared_images_by_hand() -> None:
     assert found.parts["test"].repeated == 1
     assert found.shared == {("train", "test"): 2}
     lines = str(found).splitlines()
-    assert "  images        4, uint8 2x3x3" in lines
+    assert "  images          4, uint8 2x3x3" in lines
     assert "  mean            0.5500  0.0500  0.3000  (of values / 255)" in lines
     assert "duplicates between train and test: 2" in lines
     assert lines[-4:-1] == [

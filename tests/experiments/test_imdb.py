@@ -13,7 +13,7 @@ import pytest
 import cnnjax as cj
 from cnnjax.data import DataNotFound, Vocabulary, load_texts
 from cnnjax.recipes import build_model, load_data
-from cnnjax.training import RunError
+from cnnjax.runs import RunError
 from experiments import imdb_conv1d
 from experiments.imdb_conv1d import ImdbOptions
 

@@ -23,8 +23,9 @@ from cnnjax.core import trees
 from cnnjax.models.zoo.small import MnistConvnet
 from cnnjax.plot import figures
 from cnnjax.recipes import mean_curve
+from cnnjax.runs import RunError
 from cnnjax.runs.results import Claim, Measured, Result, evaluate, read_claims
-from cnnjax.training import Run, RunError
+from cnnjax.training import Run
 from experiments import (
     _studies,
     activation_choice,

@@ -301,7 +301,7 @@ def test_one_filter_an_input_without_computing_the_others(layer, before):
     ("arguments", "message"),
     [
         ({"layer": "conv9"}, r"layer='conv9' names no layer of Small\. Did you mean 'conv"),
-        ({"layer": "logits"}, r"'logits' has no spatial extent, its output is \[N, 2\]: choose a"),
+        ({"layer": "logits"}, r"'logits' has no spatial extent, its output is \[N, 2\]: take one"),
         ({"filters": [1, 9]}, "'conv2' has no filter 9: its 9 filters are 0 to 8"),
         ({"filters": [-1]}, "has no filter -1"),
         ({"filters": []}, r"filters must be whole numbers, .* got \[\]"),
@@ -330,7 +330,5 @@ def test_a_layer_of_ones_own_that_leaves_nothing():
     model = cj.Model.from_module(Shrinking(), (8, 8, 1))
     with pytest.raises(ValueError, match="size=4 is too small for layer 'conv'"):
         filter_patterns(model, "conv", size=4)
-    with pytest.raises(
-        ValueError, match=r"no spatial extent.*: choose a layer of maps, e\.g\. 'conv2'"
-    ):
+    with pytest.raises(ValueError, match=r"no spatial extent.*: take one of maps, e\.g\. '"):
         filter_patterns(cj.create_model("lenet"), "dense1")

@@ -17,11 +17,10 @@ import pytest
 import cnnjax as cj
 from cnnjax.core.reading import parse_json
 from cnnjax.recipes import reproduce
-from cnnjax.runs import report
-from cnnjax.runs.directory import with_defaults
+from cnnjax.runs import CheckpointError, RunDirectory, RunError, report
 from cnnjax.runs.results import collect
+from cnnjax.runs.resuming import with_defaults
 from cnnjax.runs.seal import ENDED_WITH, ID, SEAL
-from cnnjax.training import CheckpointError, RunDirectory, RunError
 
 FILES = ("config.json", "run.json", "metrics.jsonl", "model.json")
 ERRORS = (RunError, CheckpointError, cj.models.UnreadableModel)
@@ -84,7 +83,7 @@ def resumed(run: Path) -> bool:
     directory = RunDirectory(run)
     intact = RunDirectory(run.parent / "original")
     try:
-        directory.check(intact.read("config.json"), {"data": intact.read("run.json")["data"]},
+        directory.check(intact.config(), {"data": intact.record()["data"]},
                         resume=True)  # fmt: skip
     finally:
         directory.release()

@@ -13,7 +13,7 @@ from scipy import stats
 
 from cnnjax import metrics
 from cnnjax.core import trees
-from cnnjax.models import BUILDERS, create_model, load_model, register, save, summary
+from cnnjax.models import BUILDERS, create_model, load_model, register, save_model, summary
 
 # Those of ImageNet are in test_backbones.py.
 ALL = sorted(name for name, builder in BUILDERS.items() if builder.num_classes == 10)
@@ -355,7 +355,7 @@ def test_numbers_of_numpy_are_numbers(tmp_path):
     arguments = {"units": [np.int64(4)], "dropout": np.float32(0.5)}
     model = create_model("mlp", input_shape=(3, 3, 1), seed=np.int64(2), **arguments)
     assert model.spec.arguments == {"units": (4,), "dropout": 0.5}
-    save(model, tmp_path)
+    save_model(model, tmp_path)
     assert load_model(tmp_path).spec == model.spec
 
 
@@ -376,7 +376,7 @@ def test_a_model_of_ones_own_is_one_decorator(tmp_path):
         model = create_model("two_by_two", scale=2.0)
         assert model.spec.head == ("logits",)
         assert summary(model).parameters == 4 * 3 + 3
-        save(model, tmp_path)
+        save_model(model, tmp_path)
         assert load_model(tmp_path).spec == model.spec
         with pytest.raises(ValueError, match=r"[Dd]id you mean"):
             create_model("two_by_tow")

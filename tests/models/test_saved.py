@@ -12,7 +12,8 @@ from flax import linen
 
 import cnnjax as cj
 from cnnjax.core import storage, trees
-from cnnjax.models import Model, UnreadableModel, create_model, load_model, save
+from cnnjax.models import Model, UnreadableModel, create_model, load_model
+from cnnjax.runs import save
 from cnnjax.weights import DamagedWeights
 
 IMAGES = np.random.default_rng(0).random((3, 8, 8, 2), np.float32)

@@ -29,7 +29,8 @@ from cnnjax.recipes import (
     run_experiment,
     run_seeds,
 )
-from cnnjax.training import Run, RunError
+from cnnjax.runs import RunError
+from cnnjax.training import Run
 from experiments import (
     _studies,
     cifar10,

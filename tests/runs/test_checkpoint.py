@@ -18,7 +18,8 @@ from flax import linen
 
 import cnnjax as cj
 from cnnjax.core import trees
-from cnnjax.training import CheckpointError, Checkpoints, TrainState
+from cnnjax.runs import CheckpointError, Checkpoints
+from cnnjax.training import TrainState
 
 PROGRESS = {"epoch": 3, "totals": {"loss": 0.1 + 0.2, "count": 96.0}, "best": None, "done": False}
 

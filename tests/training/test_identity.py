@@ -23,8 +23,8 @@ import cnnjax as cj
 from cnnjax.config import CHANGEABLE, OPTIMIZERS
 from cnnjax.core.describe import is_installed
 from cnnjax.data import Splits, from_arrays
+from cnnjax.runs import RunError
 from cnnjax.runs.seal import sealed
-from cnnjax.training import RunError
 from cnnjax.training.identity import changes
 from cnnjax.training.loop import identity_of
 
@@ -537,7 +537,7 @@ for name, now in json.loads(sys.argv[1]):
     importlib.reload(helper), importlib.reload(script)
     try:
         script.train()
-    except cj.training.RunError as error:
+    except cj.runs.RunError as error:
         print(error)
     open(f"{name}.py", "w").write(kept)
 """

@@ -16,7 +16,7 @@ from flax import linen
 
 import cnnjax as cj
 from cnnjax.core import trees
-from cnnjax.runs.checkpoint import Checkpoints
+from cnnjax.runs import Checkpoints
 from cnnjax.training import TrainState, make_train_step
 
 

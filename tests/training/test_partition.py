@@ -18,7 +18,8 @@ from optax import contrib
 
 import cnnjax as cj
 from cnnjax.core import trees
-from cnnjax.training import RunError, TrainState, freeze, make_train_step, refreeze
+from cnnjax.runs import RunError
+from cnnjax.training import TrainState, freeze, make_train_step, refreeze
 
 Arrays = tuple[np.ndarray, np.ndarray]
 

@@ -28,8 +28,8 @@ import cnnjax as cj
 from cnnjax.augment import Augment
 from cnnjax.core import trees
 from cnnjax.data import Splits, from_arrays
-from cnnjax.runs.checkpoint import Checkpoints
-from cnnjax.training import CheckpointError, Interrupted, Run, RunError
+from cnnjax.runs import CheckpointError, Checkpoints, RunError
+from cnnjax.training import Interrupted, Run
 
 Arrays = tuple[np.ndarray, np.ndarray]
 TIMING = ("seconds", "images_per_second", "waiting", "seal")

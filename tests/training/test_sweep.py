@@ -82,7 +82,7 @@ def test_run_directories_and_going_on(
     shutil.rmtree(directory)
     again = cj.sweep(net, splits, CONFIG, **arguments, resume=True, verbose=False)
     assert np.array_equal(again.values("test_loss"), first.values("test_loss"))
-    with pytest.raises(cj.training.RunError, match="resume"):
+    with pytest.raises(cj.runs.RunError, match="resume"):
         cj.sweep(net, splits, CONFIG, **arguments)
 
 
@@ -231,7 +231,7 @@ def test_a_partial_with_other_arguments_is_another_run(
     before = replace(config, augment=partial(dark, k=1.0))
     cj.fit(net(seed=0), splits, before, directory=tmp_path, verbose=False)
     after = replace(config, augment=partial(dark, k=0.0))
-    with pytest.raises(cj.training.RunError, match=r"augment dark differs: k=1\.0 then, 0\.0 now"):
+    with pytest.raises(cj.runs.RunError, match=r"augment dark differs: k=1\.0 then, 0\.0 now"):
         cj.fit(net(seed=0), splits, after, directory=tmp_path, verbose=False)
 
 

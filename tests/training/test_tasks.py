@@ -14,7 +14,7 @@ from jax import Array
 
 import cnnjax as cj
 from cnnjax import metrics
-from cnnjax.runs.report import write_report
+from cnnjax.runs import write_report
 
 TINY = {"epochs": 3, "batch_size": 16, "learning_rate": 0.01}
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from cnnjax.core.text import plain
+from cnnjax.data.dataset import Splits
 from cnnjax.data.errors import DataNotFound
 from cnnjax.data.readers.class_labels import labelled_rows
 from cnnjax.data.readers.csv_rows import (
@@ -20,6 +21,7 @@ from cnnjax.data.readers.csv_rows import (
 )
 from cnnjax.data.readers.file_names import existing, found_below, listed
 from cnnjax.data.readers.parts import PARTS
+from cnnjax.data.readers.reader import Reader, Reading
 from cnnjax.data.readers.scan import Candidate, Scan, checked_names, examine
 
 
@@ -103,3 +105,18 @@ def _columns(table: Path, path_column: str | None, label_column: str | None) -> 
         columns.append(column_of(table, header, column))
     path, label = columns
     return path, label
+
+
+def _load(table: Path, reading: Reading) -> Splits:
+    path_column, label_column = reading.path_column, reading.label_column
+    scan = scan_table(table, reading.class_names, path_column, label_column, reading.progress)
+    reading.sized(f"{table} names images")
+    return reading.of_scan(scan, "images", path_column=path_column, label_column=label_column)
+
+
+CSV_IMAGES = Reader(
+    "NAME.csv (paths and labels of images)",
+    lambda path: path.suffix.lower() == ".csv" and not path.is_dir(),
+    _load,
+    scan_table,
+)

@@ -9,10 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from cnnjax.core.places import expanded
+from cnnjax.data.dataset import Splits
 from cnnjax.data.errors import DataNotFound
 from cnnjax.data.readers.file_names import is_clutter, listed
 from cnnjax.data.readers.layout import Layout, find_layout, folders_in, leads_up, places_of
 from cnnjax.data.readers.parts import part_in
+from cnnjax.data.readers.reader import Reader, Reading
 from cnnjax.data.readers.scan import SUFFIXES, Candidate, Scan, checked_names, examine
 
 
@@ -140,3 +142,11 @@ def files_below(folder: Path) -> Iterator[Path]:
     for base, folders, files in os.walk(folder, onerror=refuse):
         folders[:] = sorted(f for f in folders if not is_clutter(f))
         yield from (Path(base) / name for name in sorted(files) if not is_clutter(name))
+
+
+def _load(folder: Path, reading: Reading) -> Splits:
+    reading.sized(f"{folder} is a folder of images")  # before its files are looked through
+    return reading.of_scan(scan_folder(folder, reading.class_names, reading.progress), "folder")
+
+
+FOLDERS = Reader("a folder with a folder of images per class", Path.is_dir, _load, scan_folder)

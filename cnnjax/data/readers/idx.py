@@ -19,6 +19,7 @@ from cnnjax.data.dataset import Dataset, Splits, from_arrays, with_class_names
 from cnnjax.data.errors import DataNotFound
 from cnnjax.data.readers.file_names import existing
 from cnnjax.data.readers.npz import check_unpacking
+from cnnjax.data.readers.reader import Reader, Reading
 
 # As MNIST's own files are called, or with the name of a data set before that, as EMNIST's are.
 _NAME = re.compile(
@@ -68,7 +69,7 @@ def is_idx(path: Path) -> bool:
     return bool(_NAME.fullmatch(path.name))
 
 
-def load_idx(path: Path) -> Splits:
+def load_idx(path: Path, _: Reading) -> Splits:
     """The images and labels of idx files that lie in one folder.
 
     Args:
@@ -183,3 +184,6 @@ def _array(file: IO[bytes] | gzip.GzipFile, path: Path, size: int, ratio: int) -
         more = "more" if len(content) > count else f"only {len(content)}"
         raise ValueError(f"{path} announces {list(shape)}, {count} bytes, and holds {more}")
     return np.frombuffer(content, np.uint8).reshape(shape)
+
+
+IDX = Reader("a folder of idx files or one of them", is_idx, load_idx)

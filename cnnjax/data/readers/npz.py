@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ from cnnjax.core.npy import read_npy
 from cnnjax.core.text import plain
 from cnnjax.data.dataset import Splits, from_arrays, with_class_names
 from cnnjax.data.readers.file_names import existing, normal
+from cnnjax.data.readers.reader import Reader, Reading
 
 # Names of images and labels: those of Keras' files, plain ones, those of MedMNIST's files.
 _NAMES = {
@@ -53,14 +54,14 @@ _LEAST_BOMB, _MOST_RATIO = 1 << 30, 100
 _SHOWN = 20
 
 
-def load_npz(path: Path, progress: Callable[[str], None] | None = None) -> Splits:
+def load_npz(path: Path, reading: Reading) -> Splits:
     """The images and labels of a file, as `from_arrays` takes them; pickles are refused.
 
     Args:
         path: of a file with x_train and y_train (or train_images and train_labels, images and
             labels, x and y), where there are such x_valid, y_valid (x_val, y_val; val_images,
             val_labels) and x_test, y_test (test_images, test_labels), and label_names.
-        progress: told in a sentence of arrays that are not read.
+        reading: its progress is told in a sentence of arrays that are not read.
 
     Returns:
         The parts; without label_names classes are called by their numbers.
@@ -93,8 +94,10 @@ def load_npz(path: Path, progress: Callable[[str], None] | None = None) -> Split
             "x_train and y_train, or images and labels, or x and y"
         )
     unread = keys.difference([_CLASSES], *pairs.values())
-    if unread and progress:
-        progress(f"{path} holds {', '.join(map(plain, sorted(unread)))}, which are not read")
+    if unread and reading.progress:
+        reading.progress(
+            f"{path} holds {', '.join(map(plain, sorted(unread)))}, which are not read"
+        )
     parts = {
         part: from_arrays(images, labels, classes, f"{path.name} {part}")
         for part, (images, labels) in found.items()
@@ -156,3 +159,10 @@ def _pair(keys: set[str], candidates: Sequence[tuple[str, str]]) -> tuple[str, .
             missing = labels if images in keys else images
             raise ValueError(f"{missing} is missing beside {images if images in keys else labels}")
     return ()
+
+
+NPZ = Reader(
+    "NAME.npz (images, labels)",
+    lambda path: path.suffix.lower() == ".npz" and not path.is_dir(),
+    load_npz,
+)

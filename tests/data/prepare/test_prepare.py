@@ -281,7 +281,7 @@ def test_a_host_that_swallows_everything_is_given_up_in_time(monkeypatch, tmp_pa
     monkeypatch.setattr(building, "_PATIENCE", 0.2)
     files = [RawFile("http://files.invalid/a.gz", "a.gz", 9, "0" * 64)]
     monkeypatch.setattr(building, "raw_files", lambda name: files)
-    with pytest.raises(DownloadError, match=r"no connection within 0\.2 s"):
+    with pytest.raises(DownloadError, match=r"no answer within 0\.2 s"):
         prepare("mnist", data_dir=tmp_path)
 
 

@@ -1,0 +1,149 @@
+"""Verbs about models and what they predict: list, summary, predict."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from tyro.conf import Positional, UseAppendAction, arg
+
+from cnnjax.cli.options import ModelOptions, ModelSource
+from cnnjax.cli.running import print_table, say, show
+from cnnjax.cli.texts import print_answers, takes_texts
+from cnnjax.cli.verb import Verb
+from cnnjax.core.places import Place
+
+
+@dataclass(frozen=True)
+class List(Verb):
+    """The models."""
+
+    def run(self) -> None:
+        """Print them."""
+        from cnnjax.models import BUILDERS
+
+        shapes = ["x".join(map(str, builder.input_shape)) for builder in BUILDERS.values()]
+        builders = zip(shapes, BUILDERS.values(), strict=True)
+        print_table(BUILDERS, [f"{shape:>9}  {b.description}" for shape, b in builders])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary(ModelOptions, Verb):
+    """Layer table of a model, a saved model or a run."""
+
+    model: Annotated[Positional[Place], arg(metavar="MODEL")]
+    """A name from `cnnjax list`, or a directory."""
+
+    def run(self) -> None:
+        """Print it."""
+        import cnnjax as cj
+        from cnnjax.models.builder import build
+
+        if Path(self.model).is_dir():
+            self.refuse(self.model)
+            print(cj.summary(cj.load(self.model)))
+            return
+        # Only shapes are needed: the random weights of a large net take their time.
+        print(cj.summary(cj.Model.abstract(*build(self.model, **self.arguments(self.model)))))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predict(ModelSource, Verb):
+    """Classify image files, or texts."""
+
+    files: Annotated[Positional[tuple[Place, ...]], arg(metavar="[RUN] IMAGE")]
+    """A run directory or a saved model, unless --model names one; then image files: JPEG, PNG,
+    WebP, GIF, ...; of a run of texts, .txt files."""
+    text: Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="TEXT")] = ()
+    """For a run of texts, instead of images or beside .txt files; may be given again."""
+    top: int = 1
+    """Classes to name per image."""
+    resize: Literal["crop", "stretch", "pad"] | None = None
+    """How images come to the model's size; default: the model's own way, mostly crop."""
+    invert: bool = False
+    """Swap dark and light: dark ink on paper for a model of light digits on black."""
+
+    def run(self) -> None:
+        """Print a line for each file."""
+        import cnnjax as cj
+
+        cj.configure_runtime()
+        model, files = self.load_for(self.files)
+        if takes_texts(model, self, ("resize", "invert")):
+            print_answers(model, files, self.text, self.top)
+            return
+        if self.resize:
+            model = model.replace(spec=replace(model.spec, resize=self.resize))
+        if len(model.spec.input_shape) != 3:
+            raise ValueError(
+                f"{model.spec.name} takes no images, but arrays {list(model.spec.input_shape)}: in "
+                "Python, cj.predict(cj.load(RUN), arrays)"
+            )
+        readable, images, missing = _read(files, model.spec.input_shape[2], self.invert)
+        if images:
+            answers = _texts if model.spec.task == "positions" else _classes
+            print_table(readable, answers(model, images, self.top))
+            size = model.spec.input_shape[:2]
+            if any(image.shape[:2] != size for image in images):
+                how = cj.data.RESIZE_POLICIES[model.spec.resize]
+                show(f"# images were brought to {size[0]}x{size[1]} by {how}")
+        if missing:
+            raise cj.data.UnreadableImage("; ".join(missing))
+
+
+def _read(files: list[str], channels: int, invert: bool) -> tuple[list[str], list[Any], list[str]]:
+    """The files that can be read, their images, and an error for each of the others."""
+    from cnnjax import data
+
+    readable, images, missing = [], [], []
+    for name in files:
+        try:
+            image = data.read_image(name, channels)
+        except data.UnreadableImage as error:
+            missing.append(str(error))
+            continue
+        readable.append(name)
+        images.append(255 - image if invert else image)
+    return readable, images, missing
+
+
+def _classes(model: Any, images: list[Any], top: int) -> list[str]:
+    """The best classes of each image, with their probabilities."""
+    import cnnjax as cj
+
+    names = model.spec.label_names or _numbers_without_names(model.spec.num_classes)
+    decoded = cj.decode_predictions(cj.predict(model, images), top, names)
+    return ["  ".join(f"{label} {prob:.4f}" for _, label, prob in best) for best in decoded]
+
+
+def _texts(model: Any, images: list[Any], top: int) -> list[str]:
+    """The text of each image with its probability, and those of its symbols."""
+    import cnnjax as cj
+
+    spec = model.spec
+    if top != 1:
+        raise ValueError(
+            f"--top is for one class an image, and {spec.name} reads {spec.positions} symbols"
+        )
+    decoded = cj.decode_positions(cj.predict(model, images), spec.label_names)
+    lines = []
+    for symbols in decoded:
+        text, sure = "".join(name for name, _ in symbols), math.prod(p for _, p in symbols)
+        single = "  ".join(f"{name} {p:.4f}" for name, p in symbols)
+        lines.append(f"{text} {sure:.4f}  {single}")
+    return lines
+
+
+def _numbers_without_names(num_classes: int) -> tuple[str, ...]:
+    """() where classes can be named; their numbers, and a word why, where ImageNet's cannot be."""
+    from cnnjax.models.imagenet import IMAGENET_CLASSES, class_names
+
+    if num_classes == IMAGENET_CLASSES:
+        try:
+            class_names()
+        except OSError as error:
+            say(f"classes have numbers instead of names: {error}")
+            return tuple(map(str, range(num_classes)))
+    return ()
