@@ -250,6 +250,7 @@ def test_norm_and_clipping_are_those_of_the_trained_part() -> None:
     assert length == pytest.approx(norm / 3, rel=1e-3)
 
 
+@pytest.mark.thorough
 def test_smaller_gradients_are_not_clipped() -> None:
     plain = fit(epochs=1, optimizer="sgd")
     clipped = fit(epochs=1, optimizer="sgd", clip_norm=1e6)
