@@ -19,7 +19,7 @@ from cnnjax.core.checks import at_least_zero, whole
 from cnnjax.core.settings import from_dict, setting
 from cnnjax.runs import resuming
 from cnnjax.runs.seal import RunError
-from cnnjax.training.loop import recorded_settings
+from cnnjax.training.facts import recorded_settings
 from cnnjax.training.setting_checks import check_settings
 from cnnjax.training.shared import make_steps
 
