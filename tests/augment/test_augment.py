@@ -145,7 +145,7 @@ def test_both_flips_are_independent():
     assert_uniform(results, [IMAGE, horizontal, vertical, np.fliplr(vertical)])
 
 
-@settings(SETTINGS, max_examples=8)
+@settings(SETTINGS, max_examples=4)
 @given(st.integers(0, 2**31), st.booleans(), st.booleans())
 def test_flips_with_one_key_undo_themselves(seed, horizontal, vertical):
     flip = jax.jit(Augment(horizontal_flip=horizontal, vertical_flip=vertical))
@@ -277,7 +277,8 @@ AUGMENTS = st.builds(
 )
 
 
-@settings(SETTINGS, max_examples=6)
+@pytest.mark.thorough
+@settings(SETTINGS, max_examples=3)
 @given(config=AUGMENTS, value=st.floats(-1e6, 1e6, width=32))
 def test_a_constant_image_stays_constant(config, value):
     config = dataclasses.replace(config, fill_value=value)
@@ -285,7 +286,7 @@ def test_a_constant_image_stays_constant(config, value):
     assert jax.jit(config)(KEY, images).tolist() == images.tolist()
 
 
-@settings(SETTINGS, max_examples=8)
+@settings(SETTINGS, max_examples=4)
 @given(
     config=AUGMENTS,
     shape=st.tuples(*[st.integers(1, 9)] * 2, st.sampled_from([1, 3])),
@@ -339,7 +340,7 @@ def test_plain_settings_and_any_function_serve_as_well():
     np.testing.assert_allclose(noisy[1], by_hand, rtol=1e-6)
 
 
-@pytest.mark.sample(1)
+@pytest.mark.thorough
 @pytest.mark.parametrize("index", [[5, 3, 900], [3], [7, 8, 3]])
 def test_an_interpolated_image_does_not_depend_on_its_batch_either(index):
     images = np.stack([IMAGE + i for i in index])
@@ -371,6 +372,7 @@ def test_only_what_xla_would_repeat_stands_in_a_branch_of_its_own(settings, alon
     assert ("cond" in {str(equation.primitive) for equation in program.eqns}) == alone
 
 
+@pytest.mark.thorough
 def test_the_same_program_makes_the_same_bits():
     images = np.stack([IMAGE] * 9)
     first, again = (for_batch(INTERPOLATED, 1, range(9), images) for _ in range(2))

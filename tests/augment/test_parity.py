@@ -216,6 +216,7 @@ def test_a_whole_dictionary_with_brightness():
         assert difference.max() < 1 + parameters["brightness"] + 1e-2
 
 
+@pytest.mark.thorough
 def test_keras_exchanges_the_two_shifts_and_we_do_not():
     # A shift along the height alone: Keras moves along the width.
     settings = generator(height_shift_range=0.4, fill_mode="constant")

@@ -399,6 +399,7 @@ def test_real_photos():
     assert heat.max((1, 2)).min() > 0.9
 
 
+@pytest.mark.thorough
 def test_dog_and_cat_in_one_image():
     model = mobilenet()
     dog, cat = (75, 10, 168, 140), (40, 120, 205, 222)

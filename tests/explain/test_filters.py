@@ -117,7 +117,7 @@ def test_classic_in_a_vgg_with_the_weights_of_a_keras_file(tmp_path):
     assert np.median(differences(10)) < 1e-3
 
 
-@pytest.mark.sample(1)
+@pytest.mark.thorough
 @pytest.mark.parametrize("recipe", ["classic", "fourier"])
 def test_a_filter_alone_has_the_pattern_it_has_among_others(net, recipe, monkeypatch):
     def patterns(asked):
@@ -164,6 +164,7 @@ def before_activation(model, image_list, numbers):
     return np.asarray(means)[np.arange(len(numbers)), numbers]
 
 
+@pytest.mark.thorough
 def test_fourier_excites_filters_more_than_noise_does(net):
     numbers = list(range(6))
     # Seldom above zero, as after a ReLU that lets little through.

@@ -231,6 +231,7 @@ def test_dropout_acts_in_training_at_kerass_rate(name, layer):
     np.testing.assert_allclose(dropped[dropped != 0], given[dropped != 0] / (1 - rate), rtol=1e-5)
 
 
+@pytest.mark.thorough
 def test_gradients_equal_kerass():
     model, oracle = with_kerass_weights("mnist_convnet")
     x, labels = inputs("mnist_convnet"), jnp.array([1, 5, 7])

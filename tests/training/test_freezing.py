@@ -20,7 +20,7 @@ from cnnjax import metrics
 from cnnjax.core import trees
 from cnnjax.runs.seal import sealed
 from cnnjax.training import FrozenLayersMoved, Interrupted, TrainState, make_train_step, shared
-from cnnjax.training.freezing import frozen_hash
+from cnnjax.training.frozen_hash import frozen_hash
 from cnnjax.transfer import Head, base_layers, layers_before, replace_head
 
 Arrays = tuple[np.ndarray, np.ndarray]
@@ -250,6 +250,7 @@ def test_norm_and_clipping_are_those_of_the_trained_part() -> None:
     assert length == pytest.approx(norm / 3, rel=1e-3)
 
 
+@pytest.mark.thorough
 def test_smaller_gradients_are_not_clipped() -> None:
     plain = fit(epochs=1, optimizer="sgd")
     clipped = fit(epochs=1, optimizer="sgd", clip_norm=1e6)

@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from textwrap import indent
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,6 +22,7 @@ import numpy as np
 from cnnjax.core.reading import Unreadable, read_json
 from cnnjax.core.runtime import cache_directory
 from cnnjax.core.storage import write_text
+from cnnjax.core.table import table
 from cnnjax.core.text import plain
 from cnnjax.data.dataset import Dataset, Splits
 from cnnjax.data.errors import DataNotFound
@@ -89,14 +91,12 @@ class Scan:
 
     def __str__(self) -> str:
         names = [plain(name) for name in self.class_names]
-        width = max(map(len, names), default=0)
         lines = [f"{plain(self.source, _LONGEST)}: {len(names)} classes"]
         for name, part in self.parts.items():
             counts = np.bincount(part.labels, minlength=len(self.class_names))
             lines.append(f"{name}: {len(part.files):,} images")
-            lines += [
-                f"  {label:{width}}  {count:,}" for label, count in zip(names, counts, strict=True)
-            ]
+            rows = [(label, f"{count:,}") for label, count in zip(names, counts, strict=True)]
+            lines.append(indent(table(rows), "  "))
         lines.append(f"set aside: {len(self.set_aside):,} files")
         lines += [plain(f"  {file}: {reason}", _LONGEST) for file, reason in self.set_aside]
         return "\n".join(lines)

@@ -93,7 +93,7 @@ def test_the_spec_names_layers_that_are_there(name):
     assert not set(model.spec.head) & set(bare.layer_names)
 
 
-@pytest.mark.sample(1)
+@pytest.mark.thorough
 @pytest.mark.parametrize("pooling", ["avg", "max"])
 def test_pooled_features(pooling):
     arguments = {"include_top": False, "alpha": 0.25, "input_shape": (32, 40, 3)}

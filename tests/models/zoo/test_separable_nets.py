@@ -110,7 +110,7 @@ def test_normalised_nets_with_a_full_first_convolution_are_kerass():
     np.testing.assert_allclose(model(x), expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.sample(1)
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", NETS)
 def test_class_maps_are_of_an_activated_layer(name):
     for arguments in ({}, {"batch_norm": True}):
@@ -177,7 +177,7 @@ def test_both_nets_differ_in_their_convolutions_only(name):
     assert rows == {row.name: row.output_shape for row in table("separable_twin").rows}
 
 
-@pytest.mark.sample(1)
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", NETS)
 def test_he_keeps_the_scale_that_keras_initial_values_lose(name):
     images = np.random.default_rng(0).random((16, 32, 32, 3), np.float32)

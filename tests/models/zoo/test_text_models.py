@@ -168,6 +168,7 @@ class Windows(linen.Module):
         return nn.GRU(2, name="gru")(nn.GRU(3, return_sequences=True, name="steps")(x))
 
 
+@pytest.mark.thorough
 def test_receptive_fields_of_sequences_are_measured_too(monkeypatch):
     model = cj.Model.from_module(Windows(), (40, 1), preprocessing="none")
     middles = {"causal": 20, "same": 10, "valid": 4}
