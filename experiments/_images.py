@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import tyro
@@ -92,25 +92,6 @@ def panels(
         for i, image in enumerate(images)
     ]  # fmt: skip
     return image_grid(shown, titles, columns, width=width, title=title)
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """Text in columns: the first one to the left, the others to the right."""
-    body = [[_text(cell) for cell in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(head, *body, strict=True)]
-
-    def line(cells: Sequence[str]) -> str:
-        first = cells[0].ljust(widths[0])
-        rest = (cell.rjust(width) for cell, width in zip(cells[1:], widths[1:], strict=True))
-        return "  ".join([first, *rest]).rstrip()
-
-    return "\n".join([line(head), "-" * (sum(widths) + 2 * len(widths) - 2), *map(line, body)])
-
-
-def _text(cell: Any) -> str:
-    if isinstance(cell, float):
-        return "-" if np.isnan(cell) else f"{cell:.3g}"
-    return str(cell)
 
 
 class Gallery:

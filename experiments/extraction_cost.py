@@ -39,9 +39,8 @@ from cnnjax.recipes import Claim, Experiment, Measured, for_every_seed, load_dat
 from cnnjax.runs import RunDirectory
 from cnnjax.runs.results import spread
 from experiments import _studies
-from experiments._arms import gap, train_arm, write_known
+from experiments._arms import ArmOptions, gap, train_arm, write_known
 from experiments._backbones import (
-    BackboneOptions,
     build_base,
     changed,
     frozen_layers,
@@ -70,13 +69,8 @@ CLAIMS = (
 
 
 @dataclass(frozen=True)
-class CostOptions(BackboneOptions):
+class CostOptions(ArmOptions):
     """Options of the experiment."""
-
-    alpha: float = 0.25
-    """Width of mobilenet: 0.25, 0.5, 0.75 or 1."""
-    image_size: int | None = 96
-    """Height and width of the photos."""
 
 
 # What a record names where it is given otherwise.

@@ -73,9 +73,9 @@ def after_every_dispatch(hook: Callable[[int], None]) -> Callable[[], None]:
     original = Dispatcher.run
 
     def run(self: Dispatcher, *arguments: Any) -> Iterator[Any]:
-        for state, done, sums in original(self, *arguments):
-            hook(done)
-            yield state, done, sums
+        for dispatched in original(self, *arguments):
+            hook(dispatched.step)
+            yield dispatched
 
     def undo() -> None:
         Dispatcher.run = original  # type: ignore[method-assign]

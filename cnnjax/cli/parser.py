@@ -18,7 +18,6 @@ from cnnjax.cli import verbs
 from cnnjax.cli.running import (
     PACKAGE,
     WRONG_ARGUMENTS,
-    print_table,
     run_as_command,
     show,
     stop,
@@ -26,6 +25,7 @@ from cnnjax.cli.running import (
 )
 from cnnjax.cli.verb import Verb
 from cnnjax.core.places import PLACE, expanded
+from cnnjax.core.table import table
 from cnnjax.core.terminal import plain_output
 from cnnjax.core.text import plain, suggest
 
@@ -109,7 +109,7 @@ def _overview(given: Sequence[str], known: Mapping[str, type[Verb]]) -> None:
     asked = given[bool(group) :][:1]
     if asked and asked[0] in ("-h", "--help"):
         print(f"{usage}\n")
-        print_table(names, [(known[name].__doc__ or "").partition("\n")[0] for name in names])
+        print(table([(n, (known[n].__doc__ or "").partition("\n")[0]) for n in names], "<"))
         return
     message = "a verb is missing"
     if asked:
@@ -129,7 +129,7 @@ def _parsed(
     import tyro
 
     printed = io.StringIO()
-    config = (tyro.conf.FlagCreatePairsOff,) if issubclass(kind, Verb) else ()
+    of_verbs = (tyro.conf.FlagCreatePairsOff, tyro.conf.DisallowNone)
     try:
         with contextlib.redirect_stderr(printed):
             return tyro.cli(
@@ -138,7 +138,7 @@ def _parsed(
                 description=description,
                 args=list(arguments),
                 return_unknown_args=True,
-                config=config,
+                config=of_verbs if issubclass(kind, Verb) else (),
             )
     except SystemExit as end:
         if not end.code:
@@ -188,7 +188,7 @@ def _completed(options: Any, rest: Sequence[str]) -> Any:
     files = [name for name in needed if isinstance(getattr(options, name), tuple)]
     unknown = next((text for text in rest if text.startswith("-") or not files), None)
     if unknown is not None:
-        hint = f". {suggest(unknown, _options(type(options)))}" if unknown[0] == "-" else ""
+        hint = f". {suggest(unknown, _options(type(options)))}" if unknown.startswith("-") else ""
         raise ValueError(f"Unrecognized {plain(unknown, _LONGEST)}{hint}")
     # What follows an option after the first of the files are files too.
     changed: dict[str, Any] = {name: (*getattr(options, name), *rest) for name in files}

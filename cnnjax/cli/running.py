@@ -6,7 +6,7 @@ import contextlib
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -81,14 +81,6 @@ def _line_for(error: Exception, own: Path) -> str | None:
 def show(line: object) -> None:
     """One line of the output proper, whatever it holds."""
     print(plain(line, _LONGEST))
-
-
-def print_table(names: Iterable[object], rows: Iterable[object]) -> None:
-    """A line for each name, with what is said of it in a column of its own."""
-    shown = [plain(name, _LONGEST) for name in names]
-    width = max(map(len, shown), default=0)
-    for name, row in zip(shown, rows, strict=True):
-        print(f"{name:{width}}  {plain(row, _LONGEST)}")
 
 
 def say(line: object) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cnnjax.cli.options import warnings_as_lines
-from cnnjax.cli.running import print_table
+from cnnjax.core.table import table
 
 _SHOWN = 40  # letters of a text in the place of a file's name
 
@@ -50,10 +50,8 @@ def print_answers(model: Any, files: Sequence[str], texts: Sequence[str], top: i
     with warnings_as_lines():
         probs = cj.predict(model, read_texts(files, texts))
     decoded = cj.decode_predictions(probs, top, model.spec.label_names)
-    print_table(
-        [*names, *files],
-        ["  ".join(f"{label} {p:.4f}" for _, label, p in best) for best in decoded],
-    )
+    best = ["  ".join(f"{label} {p:.4f}" for _, label, p in classes) for classes in decoded]
+    print(table(zip([*names, *files], best, strict=True), "<"))
 
 
 def read_texts(files: Sequence[str], texts: Sequence[str]) -> list[str]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Collection, Iterable
 
 from cnnjax.core.text import plain
 
@@ -10,26 +11,37 @@ from cnnjax.core.text import plain
 _LONGEST = 8192
 
 
-def table(rows: Iterable[Iterable[object]], align: str = "<>") -> str:
+def table(rows: Iterable[Iterable[object]], align: str = "<>", rules: Collection[int] = ()) -> str:
     """Rows of cells in columns that are as wide as their widest cell.
 
     Args:
-        rows: of one length each, the head among them; what a cell holds is shown, not obeyed.
+        rows: of one length each, the head among them; of floats three digits are shown, and of
+            what else a cell holds its text, which a terminal does not obey.
         align: of each column, "<" to the left, ">" to the right; the last one is that of all
             further columns.
+        rules: numbers of the rows above which a line is drawn.
 
     Returns:
-        A line for each row.
+        A line for each row and rule.
 
     >>> print(table([("", "parameters"), ("conv1", "320"), ("dense", "93,322")]))
            parameters
     conv1         320
     dense      93,322
     """
-    cells = [[plain(cell, _LONGEST) for cell in row] for row in rows]
+    cells = [[_text(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     sides = align.ljust(len(widths), align[-1])
-    return "\n".join(
-        "  ".join(f"{c:{s}{w}}" for c, s, w in zip(row, sides, widths, strict=False)).rstrip()
-        for row in cells
-    )
+    lines = []
+    for number, row in enumerate(cells):
+        if number in rules:
+            lines.append("-" * (sum(widths) + 2 * len(widths) - 2))
+        aligned = (f"{c:{s}{w}}" for c, s, w in zip(row, sides, widths, strict=False))
+        lines.append("  ".join(aligned).rstrip())
+    return "\n".join(lines)
+
+
+def _text(cell: object) -> str:
+    if isinstance(cell, float):
+        return "-" if math.isnan(cell) else f"{cell:.3g}"
+    return plain(cell, _LONGEST)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
@@ -45,12 +44,13 @@ class Method:
 
     def at(self, layer: str | None) -> Heatmaps:
         """The method's heatmaps, at a layer where it looks at one; None takes the model's own."""
-        return functools.partial(self._heatmaps, layer)
 
-    def _heatmaps(self, layer: str | None, model: Model, images: Array, target: Target) -> Array:
-        where = (layer,) if self.at_layer else ()
-        found: Array = self.function(model, images, *where, target)
-        return found if self.maps is None else self.maps(found)
+        def heatmaps(model: Model, images: Array, target: Target) -> Array:
+            where = (layer,) if self.at_layer else ()
+            attributions: Array = self.function(model, images, *where, target)
+            return attributions if self.maps is None else self.maps(attributions)
+
+        return heatmaps
 
 
 # By name, in the order in which they are drawn: that of `Method.place`, then of registration.

@@ -15,6 +15,7 @@ import numpy as np
 from jax import Array
 
 from cnnjax.core import trees
+from cnnjax.core.table import table
 from cnnjax.explain.cam import EmptyMap
 from cnnjax.explain.methods import Heatmaps, methods_at
 from cnnjax.explain.similarity import rank_correlation, structural_similarity
@@ -45,17 +46,13 @@ class Randomisation:
 
     def __str__(self) -> str:
         """A table: a row per group of layers, rank correlation and SSIM of each method."""
-        width = max(map(len, [*self.groups, "randomised"]))
-        sizes = [max(len(name), 12) for name in self.methods]
-        head = "  ".join(f"{name:>{size}}" for name, size in zip(self.methods, sizes, strict=True))
-        lines = [f"{self.kind} randomisation: rank correlation / SSIM", f"{'':{width}}  {head}"]
+        rows = [("", *self.methods)]
         for g, group in enumerate(self.groups):
-            cells = [
-                f"{self.rank_correlation[m, g]:.2f} / {self.ssim[m, g]:.2f}".rjust(size)
-                for m, size in enumerate(sizes)
-            ]
-            lines.append(f"{group:{width}}  " + "  ".join(cells))
-        return "\n".join(lines)
+            pairs = zip(self.rank_correlation[:, g], self.ssim[:, g], strict=True)
+            rows.append(
+                (group, *(f"{correlation:.2f} / {ssim:.2f}" for correlation, ssim in pairs))
+            )
+        return f"{self.kind} randomisation: rank correlation / SSIM\n{table(rows)}"
 
 
 def randomisation(

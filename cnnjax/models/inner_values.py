@@ -66,7 +66,7 @@ def _evaluate(program: ClosedJaxpr, inputs: Sequence[Any], values: Marked) -> li
     known = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*program.consts, *inputs], strict=True))
 
     def value_of(atom: Any) -> Any:
-        return atom.val if _is_constant(atom) else known[atom]
+        return atom.val if isinstance(atom, Literal) else known[atom]
 
     for equation in jaxpr.eqns:
         given = [value_of(atom) for atom in equation.invars]
@@ -94,7 +94,8 @@ def _results(jaxpr: Jaxpr, equation: Any, given: list[Any], values: Marked) -> l
 
 def _unchanged(jaxpr: Jaxpr, equation: Any, given: list[Any]) -> list[Any]:
     """The results of one operation of a program."""
-    known = {a: x for a, x in zip(equation.invars, given, strict=True) if not _is_constant(a)}
+    pairs = zip(equation.invars, given, strict=True)
+    known = {atom: value for atom, value in pairs if not isinstance(atom, Literal)}
     alone = jaxpr.replace(
         constvars=[], invars=list(known), outvars=equation.outvars, eqns=[equation]
     )
@@ -118,10 +119,6 @@ def _scanned(params: dict[str, Any], given: list[Any], values: Marked) -> list[A
     for name, stacks in inner.items():
         values[name] = [stack[i] for i in rounds for stack in stacks]
     return [*carry, *outputs]
-
-
-def _is_constant(atom: Any) -> bool:
-    return isinstance(atom, Literal)
 
 
 def _is_mark(equation: Any) -> bool:

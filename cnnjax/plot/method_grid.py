@@ -30,7 +30,7 @@ def draw_methods(
         model: with a head.
         files: images.
         layer: of the class activation maps; None for the model's own.
-        colormap: of `overlays.overlay`.
+        colormap: of `plot.overlay`.
         folder: where methods.png and methods.npz ({method: heatmaps [N, H, W]}) are written.
         target: as in `explain.grad_cam`.
         methods: names of `explain.METHODS`; None takes all.

@@ -9,6 +9,7 @@ import numpy as np
 from jax import Array
 
 from cnnjax import explain
+from cnnjax.core.table import table
 from cnnjax.models import Model
 from cnnjax.plot import figures, grids
 from cnnjax.plot.images import read_photos, save_image
@@ -100,15 +101,14 @@ def _faithfulness(
     figure = figures.line_panels(
         panels, "share of the pixels", "probability of the class", fractions
     )
-    width = max(map(len, everyone))
-    lines = [
-        "areas under the curves, means over the photos (deletion: less is better; insertion: more)",
-        f"{'':{width}}  deletion  insertion",
-        *(
-            f"{name:{width}}  {deleted[name].areas.mean():8.3f}  {inserted[name].areas.mean():9.3f}"
-            for name in everyone
-        ),
+    rows = [("", "deletion", "insertion")]
+    rows += [
+        (name, f"{deleted[name].areas.mean():.3f}", f"{inserted[name].areas.mean():.3f}")
+        for name in everyone
     ]
+    title = (
+        "areas under the curves, means over the images (deletion: less is better; insertion: more)"
+    )
     arrays = {
         f"{kind}_{name.replace(' ', '_')}": curve.probabilities
         for kind, curves in (("deletion", deleted), ("insertion", inserted))
@@ -121,7 +121,7 @@ def _faithfulness(
     )
     arrays["fractions"] = fractions
     image = save_image(folder, "faithfulness", figure, arrays, caption)
-    return image, "\n".join(lines)
+    return image, f"{title}\n{table(rows)}"
 
 
 def pointing_table(
@@ -148,19 +148,16 @@ def pointing_table(
     """
     photos = read_photos(model, [file])
     size = photos.originals[0].shape[:2]
-    width = max(map(len, methods or explain.METHODS))
-    lines = [
-        "pointing game: hottest place within 15 pixels of the box?, share of the heat in it, "
-        "(share of the photo)"
-    ]
+    rows = []
     for name, method in explain.methods_at(layer, methods).items():
         for target, box in boxes:
             heat = np.asarray(method(model, photos.inputs, target))[0]
             whole = np.nan_to_num(placed(heat, size, model.spec.resize))[None]
             found = explain.pointing_game(whole, [box])
-            verdict = "hit " if found.hits[0] else "miss"
-            lines.append(
-                f"{name:{width}}  {target!s:20} {verdict}  {found.shares[0]:.2f} "
-                f"({found.chances[0]:.2f})"
-            )
-    return "\n".join(lines)
+            verdict = "hit" if found.hits[0] else "miss"
+            share = f"{found.shares[0]:.2f} ({found.chances[0]:.2f})"
+            rows.append((name, target, verdict, share))
+    return (
+        "pointing game: hottest place within 15 pixels of the box?, share of the heat in it, "
+        f"(share of the image)\n{table(rows, '<')}"
+    )

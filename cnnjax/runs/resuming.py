@@ -17,6 +17,14 @@ from cnnjax.models import ModelSpec
 from cnnjax.runs.record import read_config
 from cnnjax.runs.seal import RunError, json_text
 
+# The settings that a name in `TrainingConfig.allow_changed` frees as well.
+_FREED = {
+    "module": ("model/name", "model/arguments"),
+    "loss": ("loss",),
+    "optimizer": tuple(f"training/{name}" for name in names(TrainingConfig, OPTIMIZER)),
+    "augment": ("training/augment",),
+}
+
 # Functions of the caller's stand there by a name, which depends on who imports them, and by which
 # the identity of the run does not know them.
 _FUNCTIONS = ("loss", "training/augment")
@@ -50,7 +58,8 @@ def with_defaults(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def without_seed(training: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that runs have in common which differ in their seed only."""
-    return {k: v for k, v in training.items() if k not in names(TrainingConfig, SEED, FILES)}
+    free = names(TrainingConfig, SEED, FILES)
+    return {k: v for k, v in training.items() if k not in free}
 
 
 def check_same_settings(
@@ -74,7 +83,7 @@ def check_same_settings(
     if now.get("training/schedule") == "constant":
         free.add("training/epochs")
     # A module of the caller's is compared with the rest of what the run computes.
-    freed = ["model/module", *(s for name in allowed for s in _freed(name))]
+    freed = ["model/module", *(s for name in allowed for s in _FREED.get(name, ()))]
     free |= {k for k in {*before, *now} if any(trees.matches(k, s) for s in freed)}
     if not named:
         both = [k for k in _FUNCTIONS if isinstance(before.get(k), str)]
@@ -88,17 +97,6 @@ def check_same_settings(
             f"{directory} holds a run with other settings ({in_short(lines)}): resume with "
             "the same ones, or choose another directory"
         )
-
-
-def _freed(name: str) -> list[str]:
-    """The settings that a name in `TrainingConfig.allow_changed` frees as well."""
-    freed = {
-        "module": ["model/name", "model/arguments"],
-        "loss": ["loss"],
-        "optimizer": [f"training/{setting}" for setting in names(TrainingConfig, OPTIMIZER)],
-        "augment": ["training/augment"],
-    }
-    return freed.get(name, [])
 
 
 def check_same_data(directory: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:

@@ -22,11 +22,13 @@ from cnnjax.core.checks import whole_number
 from cnnjax.core.places import expanded
 from cnnjax.core.settings import names
 from cnnjax.core.storage import text_hash
+from cnnjax.core.table import table
 from cnnjax.core.text import qualified_name, suggest, without_address
 from cnnjax.data import Dataset, Splits, as_splits
 from cnnjax.metrics import mean_and_deviation
 from cnnjax.models import Model
-from cnnjax.training.loop import Run, fit
+from cnnjax.training.loop import fit
+from cnnjax.training.result import Run
 from cnnjax.training.setting_checks import check_single_process
 from cnnjax.training.stopping import NonFiniteLoss
 
@@ -112,13 +114,8 @@ class Sweep:
         rows = [[_text(settings) for settings in self.settings]]
         rows += [[_cell(row) for row in self.values(name)] for name in names]
         heads = ["", *(name.replace("_", " ") for name in names)]
-        widths = [
-            max(len(h), *(len(cell) for cell in row)) for h, row in zip(heads, rows, strict=True)
-        ]
-        lines = ["  ".join(h.rjust(w) for h, w in zip(heads, widths, strict=True))]
-        for cells in zip(*rows, strict=True):
-            lines.append("  ".join(c.rjust(w) for c, w in zip(cells, widths, strict=True)))
-        return "\n".join([*lines, f"mean ± standard deviation over {len(self.seeds)} seeds"])
+        lines = table([heads, *zip(*rows, strict=True)], ">")
+        return f"{lines}\nmean ± standard deviation over {len(self.seeds)} seeds"
 
 
 def sweep(

@@ -144,7 +144,7 @@ def test_where_a_net_takes_one_size_only_the_proportions_tell() -> None:
 
 
 def test_the_maps_of_a_backbone_are_all_there() -> None:
-    net = cj.Model.abstract(*cj.models.registry.build("mobilenet", alpha=0.25))
+    net = cj.Model.abstract(*cj.models.builder.build("mobilenet", alpha=0.25))
     shapes = cj.explain.activation_shapes(net)
     wanted = {n: s for n, s in shapes.items() if len(s) == 4 and s[1] * s[2] > 1}
     assert layers_with_maps(net) == wanted

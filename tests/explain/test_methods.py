@@ -54,17 +54,17 @@ def test_a_method_of_ones_own_is_in_the_grid_the_sanity_check_and_the_command(
 ):
     for name in ("CNNJAX_COMPILATION_CACHE", "CNNJAX_ALLOCATOR"):
         monkeypatch.setenv(name, "0")  # the verb leaves the settings of this process as they are
-    model = cj.create_model("mlp", input_shape=(12, 12, 3), num_classes=2)
-    _, maps = plot.draw_methods(model, [photo], tmp_path, methods=["brightness", "saliency"])
-    seen = plot.read_photos(model, [photo]).inputs
-    np.testing.assert_array_equal(maps["brightness"], seen.max(-1))
-    _, tables = plot.draw_sanity(model, [photo], tmp_path, maps, groups=1)
-    assert tables.splitlines()[1].split() == ["brightness", "saliency"]
     assert "brightness" in explain.methods_at(None)
+    model = cj.create_model("mlp", input_shape=(12, 12, 3), num_classes=2)
     cj.save(model, tmp_path / "saved")
-    arguments = ["--methods", "brightness", "--box", "0", "0", "0", "6", "6"]
+    arguments = ["--methods", "brightness", "--sanity", "--out", str(tmp_path / "out")]
     cli.main(["explain", str(tmp_path / "saved"), photo, *arguments])
-    assert "brightness" in capsys.readouterr().out
+    tables = capsys.readouterr().out.splitlines()
+    assert tables[0] == "cascading randomisation: rank correlation / SSIM"
+    assert tables[1].split() == ["brightness"]
+    with np.load(tmp_path / "out" / "methods.npz") as maps:
+        seen = plot.read_photos(model, [photo]).inputs
+        np.testing.assert_array_equal(maps["brightness"], seen.max(-1))
 
 
 def test_a_name_is_registered_once(added):

@@ -93,7 +93,7 @@ def resumed(run: Path) -> bool:
 def reproduced(run: Path) -> bool:
     """Whether the training would begin without a word of what is not as it was."""
     named: list[str] = []
-    circumstances, fit = reproduce._circumstances, reproduce.fit
+    circumstances, fit = reproduce.circumstances, reproduce.fit
 
     def keep(*arguments: Any) -> list[str]:
         named.extend(circumstances(*arguments))
@@ -102,13 +102,13 @@ def reproduced(run: Path) -> bool:
     def reached(*arguments: Any, **more: Any) -> None:
         raise ReadAll
 
-    reproduce._circumstances, reproduce.fit = keep, reached  # type: ignore[assignment]
+    reproduce.circumstances, reproduce.fit = keep, reached  # type: ignore[assignment]
     try:
         cj.reproduce(run, verbose=False)
     except ReadAll:
         return not named
     finally:
-        reproduce._circumstances, reproduce.fit = circumstances, fit
+        reproduce.circumstances, reproduce.fit = circumstances, fit
     return True
 
 

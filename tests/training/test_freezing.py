@@ -20,7 +20,7 @@ from cnnjax import metrics
 from cnnjax.core import trees
 from cnnjax.runs.seal import sealed
 from cnnjax.training import FrozenLayersMoved, Interrupted, TrainState, make_train_step, shared
-from cnnjax.training.freezing import frozen_hash
+from cnnjax.training.frozen_hash import frozen_hash
 from cnnjax.transfer import Head, base_layers, layers_before, replace_head
 
 Arrays = tuple[np.ndarray, np.ndarray]

@@ -25,8 +25,8 @@ from cnnjax.core.describe import is_installed
 from cnnjax.data import Splits, from_arrays
 from cnnjax.runs import RunError
 from cnnjax.runs.seal import sealed
+from cnnjax.training.computation import identity_of
 from cnnjax.training.identity import changes
-from cnnjax.training.loop import identity_of
 
 CONFIG = cj.TrainingConfig(epochs=1, batch_size=8, monitor=None)
 CLASSES = 3

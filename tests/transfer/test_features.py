@@ -253,6 +253,7 @@ def test_a_module_of_ones_own_is_known_by_what_it_computes(
 CHILD = """
 import sys, time
 from pathlib import Path
+sys.path.insert(0, sys.argv[2])
 from test_features import dataset, extract
 from cnnjax.transfer import store
 store._RECORD_EVERY = 0.0
@@ -266,7 +267,7 @@ extract(Path(sys.argv[1]), dataset(40))
 
 
 def test_a_killed_process_is_gone_on_with(tmp_path: Path, batches: list[int]) -> None:
-    child = start("-c", CHILD, tmp_path / "killed")
+    child = start("-c", CHILD, tmp_path / "killed", Path(__file__).parent)
 
     def rows() -> int:
         files = [f for f in tmp_path.glob("killed/*/*.json") if f.name != "features.json"]

@@ -10,11 +10,11 @@ from typing import Annotated
 from tyro.conf import Positional, UseAppendAction, arg
 
 from cnnjax.cli.options import ModelSource, warnings_as_lines
-from cnnjax.cli.running import print_table, say, show
+from cnnjax.cli.running import say, show
 from cnnjax.cli.texts import read_texts, takes_texts
 from cnnjax.cli.verb import Verb
 from cnnjax.core.places import Place
-from cnnjax.core.text import plain
+from cnnjax.core.table import table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,15 +30,18 @@ class _Look(ModelSource):
         """Where images go: --out, or figures/ in the run or, where a model is named, here."""
         if self.out:
             return Path(self.out)
-        return Path("figures") if self.model else Path(str(run)) / "figures"
+        from cnnjax.runs.layout import FIGURES
+
+        return Path(FIGURES) if self.model else Path(str(run)) / FIGURES
 
     def show(self, run: str | None, images: Sequence[Path]) -> None:
         """Say where the images are; those among a run's figures go into its report."""
-        from cnnjax.runs.report import write_report
+        from cnnjax.runs import write_report
+        from cnnjax.runs.layout import REPORT_FILE
 
         for image in images:
             show(image)
-        if not self.model and not self.out and (Path(str(run)) / "report.html").is_file():
+        if not self.model and not self.out and (Path(str(run)) / REPORT_FILE).is_file():
             show(write_report(str(run)))
 
 
@@ -77,11 +80,13 @@ class Activations(_LookAtImages, Verb):
         cj.configure_runtime()
         folder = self.folder(self.files[0])
         model, files = self.load_for(self.files, head=False)
-        table, images = plot.draw_activations(model, files, folder, self.layers, self.raw)
+        found, images = plot.draw_activations(model, files, folder, self.layers, self.raw)
+        head = ("layer", "zeros", "dead maps", "dead for all images")
         rows = [
-            f"{r.zeros:5.3f}  {r.dead_maps:9.3f}  {r.dead_for_all:19.3f}" for r in table.values()
+            (name, *(f"{share:.3f}" for share in (r.zeros, r.dead_maps, r.dead_for_all)))
+            for name, r in found.items()
         ]
-        print_table(["layer", *table], ["zeros  dead maps  dead for all photos", *rows])
+        print(table([head, *rows]))
         self.show(self.files[0], images)
 
 
@@ -157,14 +162,9 @@ class Gradcam(_Maps, Verb):
             images, asked = plot.draw_gradcam(
                 model, files, folder, self.layer, targets, self.colormap
             )
-        labels = [plain(heat.label) for heat in asked]
-        width = max(map(len, ["class", *labels]))
-        rows = [
-            f"{label:{width}}  {heat.probability:11.4f}  {heat.layer}"
-            for label, heat in zip(labels, asked, strict=True)
-        ]
-        head = f"{'class':{width}}  probability  layer"
-        print_table(["photo", *(heat.photo for heat in asked)], [head, *rows])
+        head = ("image", "class", "probability", "layer")
+        rows = [(h.photo, h.label, f"{h.probability:.4f}", h.layer) for h in asked]
+        print(table([head, *rows], "<<><"))
         self.show(self.files[0], images)
 
 

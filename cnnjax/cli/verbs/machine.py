@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cnnjax.cli.options import DataDirectory
-from cnnjax.cli.running import print_table
 from cnnjax.cli.verb import Verb
+from cnnjax.core.table import table
 
 
 @dataclass(frozen=True)
@@ -37,4 +37,4 @@ class Doctor(Verb):
         }
         if absent := [name for name in data.RECIPES if name not in here]:
             facts["not here"] = f"{', '.join(absent)}. {data.how_to_get('NAME')}"
-        print_table(facts, facts.values())
+        print(table(facts.items(), "<"))

@@ -10,10 +10,11 @@ from typing import Annotated, Any, Literal
 from tyro.conf import Positional, UseAppendAction, arg
 
 from cnnjax.cli.options import ModelOptions, ModelSource
-from cnnjax.cli.running import print_table, say, show
+from cnnjax.cli.running import say, show
 from cnnjax.cli.texts import print_answers, takes_texts
 from cnnjax.cli.verb import Verb
 from cnnjax.core.places import Place
+from cnnjax.core.table import table
 
 
 @dataclass(frozen=True)
@@ -24,9 +25,8 @@ class List(Verb):
         """Print them."""
         from cnnjax.models import BUILDERS
 
-        shapes = ["x".join(map(str, builder.input_shape)) for builder in BUILDERS.values()]
-        builders = zip(shapes, BUILDERS.values(), strict=True)
-        print_table(BUILDERS, [f"{shape:>9}  {b.description}" for shape, b in builders])
+        rows = [(n, "x".join(map(str, b.input_shape)), b.description) for n, b in BUILDERS.items()]
+        print(table(rows, "<><"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +84,7 @@ class Predict(ModelSource, Verb):
         readable, images, missing = _read(files, model.spec.input_shape[2], self.invert)
         if images:
             answers = _texts if model.spec.task == "positions" else _classes
-            print_table(readable, answers(model, images, self.top))
+            print(table(zip(readable, answers(model, images, self.top), strict=True), "<"))
             size = model.spec.input_shape[:2]
             if any(image.shape[:2] != size for image in images):
                 how = cj.data.RESIZE_POLICIES[model.spec.resize]

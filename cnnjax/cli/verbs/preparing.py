@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import indent
 from typing import Annotated
 
 from tyro.conf import Positional, arg
@@ -12,6 +13,7 @@ from cnnjax.cli.options import DataDirectory
 from cnnjax.cli.running import say, show
 from cnnjax.cli.verb import Verb
 from cnnjax.core.places import Place
+from cnnjax.core.table import table
 
 
 @dataclass(frozen=True)
@@ -27,21 +29,28 @@ class DataList(Verb):
 
         root = data.tfds_directory(self.data_dir).absolute()
         here = data.prepared_names(root)
-        width = max(map(len, [*data.RECIPES, *data.TEXTS, *here]))
+        titles = {name: recipe.title for name, recipe in data.RECIPES.items()}
+        absent = [
+            (n, f"{titles[n]}; download {sum(f.size for f in raw_files(n)) / 2**20:,.0f} MiB")
+            for n in titles
+            if n not in here
+        ]
         print("Need no files:")
-        print(f"  {'digits':{width}}  1,797 handwritten digits, 28x28 grey, 10 classes")
-        print(f"  {'templates':{width}}  made-up film reviews, 2 classes")
+        _print(
+            [
+                ("digits", "1,797 handwritten digits, 28x28 grey, 10 classes"),
+                ("templates", "made-up film reviews, 2 classes"),
+            ]
+        )
         show(f"In {root}{'' if root.is_dir() else ' (does not exist)'}:")
-        for name in here:
-            title = data.RECIPES[name].title if name in data.RECIPES else ""
-            show(f"  {name:{width}}  {title}".rstrip())
-        if not here:
-            print("  no data sets")
-        if absent := [name for name in data.RECIPES if name not in here]:
+        _print([(name, titles.get(name, "")) for name in here] or [("no data sets", "")])
+        if absent:
             print("To be had by `cnnjax data prepare NAME ...`:")
-        for name in absent:
-            size = sum(file.size for file in raw_files(name)) / 2**20
-            print(f"  {name:{width}}  {data.RECIPES[name].title}; download {size:,.0f} MiB")
+            _print(absent)
+
+
+def _print(rows: list[tuple[str, str]]) -> None:
+    print(indent(table(rows, "<"), "  "))
 
 
 @dataclass(frozen=True)

@@ -64,7 +64,7 @@ def load_npz(path: Path, reading: Reading) -> Splits:
         reading: its progress is told in a sentence of arrays that are not read.
 
     Returns:
-        The parts; without label_names classes are called by their numbers.
+        The splits; without label_names classes are called by their numbers.
 
     Raises:
         DataNotFound: if there is no such file.
@@ -75,10 +75,10 @@ def load_npz(path: Path, reading: Reading) -> Splits:
         with zipfile.ZipFile(path) as archive:
             members = _members(archive, path.stat().st_size)
             keys = set(members)
-            pairs = {part: _pair(keys, names) for part, names in _NAMES.items()}
+            pairs = {split: _pair(keys, names) for split, names in _NAMES.items()}
             found = {
-                part: [_array(archive, members[name], name) for name in pair]
-                for part, pair in pairs.items()
+                split: [_array(archive, members[name], name) for name in pair]
+                for split, pair in pairs.items()
                 if pair
             }
             classes: list[str] = []
@@ -98,11 +98,11 @@ def load_npz(path: Path, reading: Reading) -> Splits:
         reading.progress(
             f"{path} holds {', '.join(map(plain, sorted(unread)))}, which are not read"
         )
-    parts = {
-        part: from_arrays(images, labels, classes, f"{path.name} {part}")
-        for part, (images, labels) in found.items()
+    splits = {
+        split: from_arrays(images, labels, classes, f"{path.name} {split}")
+        for split, (images, labels) in found.items()
     }
-    return with_class_names(parts)
+    return with_class_names(splits)
 
 
 def _members(archive: zipfile.ZipFile, size: int) -> dict[str, zipfile.ZipInfo]:
@@ -151,7 +151,7 @@ def _texts(names: np.ndarray) -> list[str]:
 
 
 def _pair(keys: set[str], candidates: Sequence[tuple[str, str]]) -> tuple[str, ...]:
-    """The names of a part's images and labels; () if it is not there."""
+    """The names of a split's images and labels; () if it is not there."""
     for images, labels in candidates:
         if images in keys and labels in keys:
             return images, labels

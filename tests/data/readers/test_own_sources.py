@@ -403,7 +403,7 @@ HEAD = ("path", "label")
         ([HEAD, *names(0, 1, 2)], r"3 rows: these are no classes \(.*: class_names="),
         (
             [(*HEAD, "split"), ("0.png", "a", "half"), ("1.png", "b", "half")],
-            "line 2: 'half' is no part; expected train",
+            "line 2: 'half' is no split; expected train",
         ),
         (
             [(*HEAD, "split"), ("0.png", "a", "test"), ("1.png", "b", "test")],
