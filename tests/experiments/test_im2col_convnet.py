@@ -215,7 +215,7 @@ def test_help_explains_every_option(kind: type, capsys: pytest.CaptureFixture) -
         assert f"--{field.name.replace('_', '-')}" in out
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_mnist_is_learned(tfds_dir: Path, tmp_path: Path) -> None:
     """98.84 and 98.83 % were measured; another order of additions moves that by less than .1."""
     config = im2col_convnet.Config(data_dir=str(tfds_dir), out=str(tmp_path / "run"))

@@ -205,7 +205,7 @@ def test_recipes() -> None:
     assert (tuned.model, tuned.arguments) == (reported.model, reported.arguments)
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["conv1d", "gru"])
 def test_the_order_of_words_is_learned(model: str) -> None:
     splits = load_texts("templates", length=64, validation=0.2)

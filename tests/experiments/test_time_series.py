@@ -303,7 +303,7 @@ def test_options_that_one_net_cannot_take_are_refused_before_any_is_trained(
     assert not out.exists()
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 @pytest.mark.usefixtures("one_setting")
 def test_the_convnet_beats_the_simple_forecasts(tmp_path: Path) -> None:
     options = time_series.SeriesOptions(out=str(tmp_path))

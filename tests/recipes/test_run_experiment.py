@@ -561,7 +561,7 @@ def test_the_quickstart_reaches_its_bar(tmp_path: Path) -> None:
     shutil.rmtree(run)
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_the_convnet_reaches_the_reported_figure_on_mnist(tfds_dir: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     recipe = ("--recipe", "tuned", "--data-dir", tfds_dir, "--out", run)

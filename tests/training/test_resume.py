@@ -220,7 +220,7 @@ def test_a_resumed_epoch_counts_what_it_took_before(
     assert run.seconds > 1000
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 def test_a_run_killed_again_and_again_at_random_has_the_same_bits(
     squares: Arrays, tmp_path: Path, through: Callable[..., Run], seed: int
@@ -243,7 +243,7 @@ def test_a_run_killed_again_and_again_at_random_has_the_same_bits(
     assert_same_run(resumed, through(squares, model="convnet", **settings))
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_a_run_killed_at_any_moment_of_its_life_has_the_same_bits(
     squares: Arrays, tmp_path: Path, through: Callable[..., Run]
 ) -> None:
