@@ -91,7 +91,7 @@ def experiment(options: Options) -> Experiment:
         training=training,
         data="cifar10",
         validation=0.2 if options.recipe == "reported" else 0.0,
-        validation_last=True,
+        validation_last=options.recipe == "reported",
         recipe=options.recipe,
         reported=REPORTED[options.model] if options.augment == "none" else {},
     ).with_options(options)

@@ -43,7 +43,7 @@ def experiment(options: RecipeOptions) -> Experiment:
         model="lenet",
         training=RECIPES[options.recipe],
         validation=0.2 if options.recipe == "reported" else 0.0,
-        validation_last=True,
+        validation_last=options.recipe == "reported",
         recipe=options.recipe,
         reported=REPORTED,
     ).with_options(options)

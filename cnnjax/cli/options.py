@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from tyro.conf import UseAppendAction, arg
+from tyro.constructors import PrimitiveConstructorSpec
 
 from cnnjax.cli.running import say
 from cnnjax.core.places import Place
@@ -22,11 +23,25 @@ DataDirectory = Annotated[
 ]
 
 
+def whole_numbers(metavar: str) -> PrimitiveConstructorSpec:
+    """An option of as many whole numbers as its metavar has words, or None where it is not given.
+
+    Of `tuple[int, int] | None` alone tyro takes all that follows, also the names of files.
+    """
+    return PrimitiveConstructorSpec(
+        nargs=len(metavar.split()),
+        metavar=metavar,
+        instance_from_str=lambda texts: tuple(map(int, texts)),
+        is_instance=lambda value: value is None or isinstance(value, tuple),
+        str_from_instance=lambda value: ["none"] if value is None else [str(n) for n in value],
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class ModelOptions:
     """What `create_model` takes."""
 
-    input_shape: Annotated[tuple[int, int, int] | None, arg(metavar="H W C")] = None
+    input_shape: Annotated[tuple[int, int, int] | None, whole_numbers("H W C")] = None
     """Default: the model's own."""
     num_classes: Annotated[int | None, arg(metavar="INT")] = None
     """Default: the model's own."""

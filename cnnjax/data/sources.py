@@ -51,8 +51,9 @@ def load(
             classification data set prepared by TensorFlow Datasets ("mnist", "cifar10", ...); or a
             path: of a folder that holds a folder of images per class, or train/, validation/ and
             test/ with these in each; of a folder of idx files, or one of them (`load_idx`); of an
-            .npz file of images and labels (`load_npz`); or of a .csv file of paths and labels of
-            images (`scan_table`). A name that is both is the data set; "./name" is the folder.
+            .npz file of images and labels (`load_npz`); of a .csv file of paths and labels of
+            images (`scan_table`); or of a format that was added (`reader`). A name that is both is
+            the data set; "./name" is the folder.
         data_dir: where TFDS keeps its data; None takes TFDS_DATA_DIR, else ~/tensorflow_datasets.
         image_size: (height, width) to which images are brought that may have any size: those of
             folders and .csv files, where it is needed, and of TFDS data sets that declare no size;

@@ -108,6 +108,13 @@ class Experiment:
     changed: Mapping[str, Any] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        if self.validation_last and not self.validation:
+            raise ValueError(
+                f"validation_last=True needs a share of the training data, got validation="
+                f"{self.validation!r}"
+            )
+
     def with_options(self, options: Options) -> Experiment:
         """The experiment as the command line wants it, at `options.seed`."""
         training = replace(

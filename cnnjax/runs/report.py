@@ -127,23 +127,22 @@ def _headline(record: Mapping[str, Any], epochs: Sequence[Mapping[str, Any]]) ->
     metric = quality(epochs[-1])
     for key in (f"test_{metric}", "test_loss", f"val_{metric}", "val_loss"):
         if key in metrics:
-            value = metrics[key]
-            rows.append((key, percent(value) if "accuracy" in key else f"{value:.4f}"))
+            rows.append((key, _shown(key, metrics[key])))
     if not rows:
-        value = epochs[-1][metric]
-        text = percent(value) if metric == "accuracy" else f"{value:.4f}"
-        rows = [(f"{metric.replace('_', ' ')} on the training data", text)]
+        shown = _shown(metric, epochs[-1][metric])
+        rows = [(f"{metric.replace('_', ' ')} on the training data", shown)]
     lines = [f'<p class="big">{html.escape(rows[0][0].replace("_", " "))}: {rows[0][1]}</p>']
     reported = record.get("reported") or {}
     if reported:
-        text = ", ".join(
-            f"{k.replace('_', ' ')} {percent(v) if 'accuracy' in k else f'{v:.4f}'}"
-            for k, v in reported.items()
-        )
+        text = ", ".join(f"{k.replace('_', ' ')} {_shown(k, v)}" for k, v in reported.items())
         lines.append(f"<p>Reported with Keras: {html.escape(text)}</p>")
     rest = ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in rows[1:])
     lines.append(f"<p>{html.escape(rest)}</p>" if rest else "")
     return "\n".join(lines)
+
+
+def _shown(metric: str, value: float) -> str:
+    return percent(value) if "accuracy" in metric else f"{value:.4f}"
 
 
 def _figures(folder: Path) -> list[str]:

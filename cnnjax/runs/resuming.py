@@ -17,14 +17,6 @@ from cnnjax.models import ModelSpec
 from cnnjax.runs.record import read_config
 from cnnjax.runs.seal import RunError, json_text
 
-# The settings that a name in `TrainingConfig.allow_changed` frees as well.
-_FREED = {
-    "module": ("model/name", "model/arguments"),
-    "loss": ("loss",),
-    "optimizer": tuple(f"training/{name}" for name in names(TrainingConfig, OPTIMIZER)),
-    "augment": ("training/augment",),
-}
-
 # Functions of the caller's stand there by a name, which depends on who imports them, and by which
 # the identity of the run does not know them.
 _FUNCTIONS = ("loss", "training/augment")
@@ -83,7 +75,7 @@ def check_same_settings(
     if now.get("training/schedule") == "constant":
         free.add("training/epochs")
     # A module of the caller's is compared with the rest of what the run computes.
-    freed = ["model/module", *(s for name in allowed for s in _FREED.get(name, ()))]
+    freed = ["model/module", *(s for name in allowed for s in _freed().get(name, ()))]
     free |= {k for k in {*before, *now} if any(trees.matches(k, s) for s in freed)}
     if not named:
         both = [k for k in _FUNCTIONS if isinstance(before.get(k), str)]
@@ -97,6 +89,16 @@ def check_same_settings(
             f"{directory} holds a run with other settings ({in_short(lines)}): resume with "
             "the same ones, or choose another directory"
         )
+
+
+def _freed() -> dict[str, tuple[str, ...]]:
+    """The settings that a name in `TrainingConfig.allow_changed` frees as well."""
+    return {
+        "module": ("model/name", "model/arguments"),
+        "loss": ("loss",),
+        "optimizer": tuple(f"training/{name}" for name in names(TrainingConfig, OPTIMIZER)),
+        "augment": ("training/augment",),
+    }
 
 
 def check_same_data(directory: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:

@@ -112,7 +112,8 @@ def refreeze(
     if wanted != jax.tree.structure(opt_state, is_leaf=_is_hole):
         raise ValueError(
             "opt_state is of another optimiser or of other layers than those to train: give the "
-            "state of one made by the same function, e.g. Run.opt_state of the run before"
+            "state of one made by the same function, e.g. Run.opt_state of a run with the same "
+            "optimizer, and with momentum in both or in neither"
         )
     form: Any = jax.tree.structure(params)
 

@@ -106,10 +106,17 @@ def check_optimizer(
 
     partitioned = partition(optimizer, frozen_by(state.opt_state), state.params)
     _check_parameters_stay(state.opt_state)
-    if _form(jax.eval_shape(step, state)) != _form((state.trained, state.opt_state)):
+    program, after = jax.make_jaxpr(step, return_shape=True)(state)
+    if _form(after) != _form((state.trained, state.opt_state)):
         raise ValueError(
             "optimizer must return updates and a state of the form, shapes and dtypes that it "
             f"got, and does not: it gets {given_parameters(state.params, frozen)}"
+        )
+    if not _depends_on_inputs(program.jaxpr, len(jax.tree.leaves(state.trained))):
+        raise ValueError(
+            f"optimizer trains nothing of {given_parameters(state.params, frozen)}: what it "
+            f"freezes itself and frozen={tuple(frozen)!r} are all parameters; freeze them at one "
+            "place"
         )
 
 
@@ -130,6 +137,15 @@ def _check_parameters_stay(opt_state: optax.OptState) -> None:
                 "optimizer is schedule-free: the parameters to evaluate are others than those it "
                 "trains, which fit does not know of: take another one, e.g. with average=0.999"
             )
+
+
+def _depends_on_inputs(program: Any, outputs: int) -> bool:
+    """Whether any of the first outputs of a jaxpr is more than a constant."""
+    known = set(program.invars)
+    for equation in program.eqns:
+        if any(v in known for v in equation.invars if not hasattr(v, "val")):
+            known.update(equation.outvars)
+    return any(v in known for v in program.outvars[:outputs] if not hasattr(v, "val"))
 
 
 def _form(tree: Any) -> Any:
@@ -156,17 +172,19 @@ def make_optimizer(
         ValueError: if the model is needed and missing, or a pattern of rate_factors names nothing
             that is trained.
     """
-    steps = _optimizer(config, total_steps)
+    # What is not asked for has its place too: a state fits an optimiser with other settings, but
+    # for optimizer and momentum, which keep something.
+    clip, factors = optax.identity(), optax.identity()
     if config.clip_norm is not None:
-        steps = optax.chain(optax.clip_by_global_norm(config.clip_norm), steps)
-    if not config.rate_factors and config.layer_decay == 1:
-        return steps
-    if model is None:
-        raise ValueError(
-            "rate_factors and layer_decay need the model: "
-            "make_optimizer(config, total_steps, model)"
-        )
-    return optax.chain(steps, _scale_by_path(learning_rate_factors(config, model)))
+        clip = optax.clip_by_global_norm(config.clip_norm)
+    if config.rate_factors or config.layer_decay != 1:
+        if model is None:
+            raise ValueError(
+                "rate_factors and layer_decay need the model: "
+                "make_optimizer(config, total_steps, model)"
+            )
+        factors = _scale_by_path(learning_rate_factors(config, model))
+    return optax.chain(clip, *_optimizer(config, total_steps), factors)
 
 
 def learning_rate_factors(config: TrainingConfig, model: Model) -> dict[str, float]:
@@ -214,24 +232,27 @@ def _scale_by_path(factors: Mapping[str, float]) -> optax.GradientTransformation
     return optax.stateless(lambda updates, _: trees.map_flat(scaled, updates))
 
 
-def _optimizer(config: TrainingConfig, total_steps: int) -> optax.GradientTransformation:
-    schedule = make_schedule(config, total_steps)
+def _optimizer(
+    config: TrainingConfig, total_steps: int
+) -> tuple[optax.GradientTransformation, ...]:
+    rate = optax.scale_by_learning_rate(make_schedule(config, total_steps))
     decay = config.weight_decay
-    decayed = optax.add_decayed_weights(decay, mask=_kernels) if decay else optax.identity()
+    added = optax.add_decayed_weights(decay) if decay else optax.identity()
+    decayed = optax.masked(added, _kernels)
     match config.optimizer:
         case "rmsprop" | "rmsprop_keras3":
             # Keras 2 adds epsilon to the root, Keras 3 beneath it.
             inside = config.optimizer == "rmsprop_keras3"
             scale = optax.scale_by_rms(decay=0.9, eps=_KERAS_EPSILON, eps_in_sqrt=inside)
-            return optax.chain(decayed, scale, optax.scale_by_learning_rate(schedule))
+            return decayed, scale, rate
         case "adam":
-            return optax.chain(decayed, scale_by_adam(), optax.scale_by_learning_rate(schedule))
+            return decayed, scale_by_adam(), rate
         case "adamw":
-            return optax.chain(scale_by_adam(), decayed, optax.scale_by_learning_rate(schedule))
+            return scale_by_adam(), decayed, rate
         case "sgd":
             # As in Keras, a step's rate is in its momentum: a later rate does not scale it again.
             momentum = optax.trace(config.momentum) if config.momentum else optax.identity()
-            return optax.chain(decayed, optax.scale_by_learning_rate(schedule), momentum)
+            return decayed, rate, momentum
     raise ValueError(f"unknown optimizer {config.optimizer!r}")
 
 

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import optax
 
-from cnnjax.augment import Augment
+from cnnjax.augment import Augment, Chain, WordDropout
 from cnnjax.augment.config import AugmentConfig
 from cnnjax.config import FILES, OPTIMIZER, TrainingConfig
 from cnnjax.core.checks import check_channels_last
@@ -48,6 +48,7 @@ def check_settings(
         for name, value in (files | ({"record": record} if record else {})).items():
             raise ValueError(f"{name}={value!r} needs a run directory: give directory=")
     _check_fill(config.augment)
+    _check_replacement(config.augment, model.spec)
     if config.monitor == "accuracy" and model.spec.task == "values":
         raise ValueError(
             f"monitor='accuracy' is for classes, and {model.spec.name} predicts values: take "
@@ -82,6 +83,15 @@ def _check_fill(augment: Any) -> None:
             f"augment: fill_mode={augment.fill_mode!r} is for what a move uncovers, and nothing "
             f"moves: set one of {', '.join(moving)}"
         )
+
+
+def _check_replacement(augment: Any, spec: ModelSpec) -> None:
+    """Refuse to put in a token that the model has no vector for, which ends in NaN."""
+    for part in augment.parts if isinstance(augment, Chain) else ():
+        _check_replacement(part, spec)
+    if isinstance(augment, WordDropout):
+        token = augment.replacement
+        spec.check_words(token, token, f"augment: WordDropout(replacement={token})")
 
 
 def check_single_process(what: str) -> None:

@@ -62,7 +62,7 @@ def test_activations_from_the_command_line(cnnjax, weights, photos, tmp_path):
     )
     assert err == ""
     head, conv1, conv2, *image_list = out.splitlines()
-    assert head.split() == ["layer", "zeros", "dead", "maps", "dead", "for", "all", "photos"]
+    assert head.split() == ["layer", "zeros", "dead", "maps", "dead", "for", "all", "images"]
     assert (conv1.split()[0], conv2.split()[0]) == ("conv1", "conv2")
     assert all(0 <= float(share) <= 1 for share in conv2.split()[1:])
     assert [Path(p).name for p in image_list] == [

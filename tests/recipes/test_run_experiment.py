@@ -370,6 +370,12 @@ def test_the_reported_recipes_select_on_the_last_fifth_of_their_own_data(npz: Pa
         assert (made.validation, made.validation_last) == (0.2, True)
 
 
+@pytest.mark.parametrize("share", [0.0, None])
+def test_the_last_part_for_validation_needs_a_share(npz: Path, share: float | None) -> None:
+    with pytest.raises(ValueError, match=f"validation_last=True needs .* validation={share}"):
+        replace(small(npz), validation=share, validation_last=True)
+
+
 def test_by_default_runs_lie_in_checkpoints_by_name_and_seed(
     npz: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

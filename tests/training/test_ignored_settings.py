@@ -20,6 +20,7 @@ from cnnjax.augment.config import AugmentConfig
 from cnnjax.config import OPTIMIZER, TrainingConfig
 from cnnjax.core.settings import names
 from cnnjax.training import TrainState, make_train_step
+from cnnjax.training.setting_checks import check_settings
 
 Arrays = tuple[np.ndarray, np.ndarray]
 
@@ -347,6 +348,27 @@ def test_labels_are_for_all_layers_also_beside_frozen_ones(squares: Arrays, name
     assert "\n" not in str(raised.value)
     with pytest.raises(ValueError, match=message):
         TrainState.create(small(), without, frozen=("dense1",))
+
+
+def test_an_optimiser_that_freezes_what_is_left_is_refused(squares: Arrays) -> None:
+    optimizer = cj.training.freeze(optax.sgd(0.1), ("dense1",), small().params)
+    with pytest.raises(
+        ValueError, match=r"^optimizer trains nothing of .*frozen=\('logits',\) are"
+    ):
+        fit(squares, config={"frozen": ("logits",), "monitor": None}, optimizer=optimizer)
+    bias = {"frozen": ("logits/bias",), "monitor": None}
+    assert fit(squares, config=bias, optimizer=optimizer).metrics == {}
+
+
+def test_a_token_that_the_model_does_not_know_cannot_be_put_in(squares: Arrays) -> None:
+    model = cj.create_model(
+        "imdb_conv1d", input_shape=(50,), num_classes=1, vocabulary_size=50, embedding_size=4
+    )
+    splits = cj.data.as_splits(squares)
+    dropout = cj.augment.WordDropout(0.5, replacement=50)
+    for augment in (dropout, cj.augment.Chain((cj.augment.WordDropout(0.1), dropout))):
+        with pytest.raises(ValueError, match=r"^augment: WordDropout\(replacement=50\): .*50\)"):
+            check_settings(TrainingConfig(augment=augment), model, splits, None, None, None)
 
 
 def changing_state() -> optax.GradientTransformation:

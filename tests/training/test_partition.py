@@ -418,7 +418,7 @@ def test_the_state_is_that_of_the_best_epoch_also_of_a_resumed_run(
     assert run.best_epoch < 4
 
     def steps(one: cj.Run) -> int:
-        return int(one.opt_state.inner_states["trained"].inner_state[1].steps)
+        return int(one.opt_state.inner_states["trained"].inner_state[2].steps)
 
     assert steps(run) == run.best_epoch * per_epoch
     again = stage(small(), parts, epochs=4, directory=tmp_path / "run", resume=True, **settings)
@@ -445,6 +445,23 @@ def test_a_run_is_resumed_and_reproduced_with_the_state_it_began_with(
     )
     assert found.same
     assert not any("opt_state" in line for line in found.circumstances)
+
+
+def test_moments_go_on_under_other_settings_of_the_same_optimiser(squares: Arrays) -> None:
+    params = small().params
+
+    def made(**settings: Any) -> optax.GradientTransformation:
+        return freeze(cj.training.make_optimizer(cj.TrainingConfig(**settings), 4), (), params)
+
+    adam, sgd = {"optimizer": "adam"}, {"optimizer": "sgd", "momentum": 0.9}
+    _, old = made(**adam).update(params, made(**adam).init(params), params)
+    for changes in ({"clip_norm": 1.0}, {"weight_decay": 0.1}, {"schedule": "cosine"}):
+        on = refreeze(old, made(**adam, **changes), params)
+        assert bits(on.inner_states["trained"].inner_state[2].mu) == bits(
+            old.inner_states["trained"].inner_state[2].mu
+        )
+    with pytest.raises(ValueError, match="momentum in both or in neither"):
+        refreeze(made(**sgd).init(params), made(optimizer="sgd"), params)
 
 
 @pytest.mark.thorough

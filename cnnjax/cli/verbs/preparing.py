@@ -9,7 +9,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from cnnjax.cli.options import DataDirectory
+from cnnjax.cli.options import DataDirectory, whole_numbers
 from cnnjax.cli.running import say, show
 from cnnjax.cli.verb import Verb
 from cnnjax.core.places import Place
@@ -87,7 +87,7 @@ class DataExport(Verb):
     folder: Annotated[Positional[Place], arg(metavar="FOLDER")]
     """A new one."""
     data_dir: DataDirectory = None
-    image_size: Annotated[tuple[int, int] | None, arg(metavar="H W")] = None
+    image_size: Annotated[tuple[int, int] | None, whole_numbers("H W")] = None
     """Of images that may have any size."""
     classes: Annotated[tuple[str, ...] | None, arg(metavar="CLASS")] = None
     """Default: all."""
