@@ -13,6 +13,7 @@ from flax import linen
 
 import cnnjax as cj
 from cnnjax.augment import Augment
+from cnnjax.core import rng
 from cnnjax.training import TrainState, make_train_step
 
 MOVING: list[dict[str, Any]] = [
@@ -131,7 +132,7 @@ def test_mixup_mixes_the_labels_of_every_position() -> None:
     after, _ = step(
         state, {"inputs": images, "labels": labels, "index": index, "epoch": jnp.int32(0)}
     )
-    key = cj.rng.named(jax.random.wrap_key_data(state.key), "augment")
+    key = rng.named(jax.random.wrap_key_data(state.key), "augment")
     mixed, partners, share = cj.augment.mix(
         augment, key, jnp.int32(0), index, jnp.float32(images), labels
     )

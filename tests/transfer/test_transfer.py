@@ -141,6 +141,7 @@ def test_logits_of_a_classifier_are_those_worked_out_on_the_features() -> None:
     np.testing.assert_allclose(model(x), h @ p["kernel"] + p["bias"][None], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.thorough
 def test_dropout_of_a_classifier_acts_in_training_only() -> None:
     model = lively(small(**HEAD))
     without = model.replace(

@@ -16,6 +16,7 @@ from cnnjax import nn
 from cnnjax.core import trees
 from cnnjax.data import Vocabulary
 from cnnjax.models import UnknownWords, UnreadableModel, receptive_fields
+from cnnjax.models.builder import build
 
 WORDS = tuple("abcdefghij")
 VOCABULARY = Vocabulary(WORDS)
@@ -35,7 +36,7 @@ def create(variant, length=60, **more):
 def abstract(variant, length=500, **more):
     """The default model, of which only shapes are known."""
     name, arguments = VARIANTS[variant]
-    built = cj.models.registry.build(name, input_shape=(length,), **arguments, **more)
+    built = build(name, input_shape=(length,), **arguments, **more)
     return cj.Model.abstract(*built)
 
 
