@@ -14,7 +14,7 @@ from cnnjax.explain.fills import SIDE, Fill, blurred, covers_of
 from cnnjax.explain.occlusion import masked_logits
 from cnnjax.explain.targets import Target, checked_images, class_numbers, with_predictions
 from cnnjax.models import Model
-from cnnjax.models.predict import probabilities
+from cnnjax.task import probabilities
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,11 @@ import numpy as np
 from cnnjax import explain
 from cnnjax.explain.targets import Target
 from cnnjax.models import Model
-from cnnjax.models.predict import probabilities
 from cnnjax.plot import overlays
 from cnnjax.plot.figures import BARE
 from cnnjax.plot.images import Photos, read_photos, save_image, save_pixels
 from cnnjax.plot.method_grid import chosen_classes, placed, two_columns, unique
+from cnnjax.task import probabilities
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -122,7 +122,7 @@ def _heats(
     """Of each photo the heat of its targets."""
     logits = model(photos.inputs)
     targets = list(targets) or [None]
-    if model.spec.task == "positions" and targets == [None]:
+    if model.spec.positions and targets == [None]:
         targets = [(position, None) for position in range(model.spec.positions)]
     classes = np.stack([chosen_classes(model, logits, t) for t in targets], axis=1)
     probs = np.asarray(probabilities(logits)).reshape(len(logits), -1)
@@ -139,7 +139,7 @@ def _heats(
 
 def _asked(model: Model, classes: np.ndarray) -> np.ndarray:
     """What `grad_cam` takes for numbers of `chosen_classes`: of positions pairs."""
-    if model.spec.task != "positions":
+    if not model.spec.positions:
         return classes
     return np.stack(np.divmod(classes, model.spec.num_classes), axis=1)
 

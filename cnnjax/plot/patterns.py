@@ -12,11 +12,11 @@ from cnnjax.explain.ascent import Patterns
 from cnnjax.explain.classes import find_class_patterns
 from cnnjax.explain.filters import find_patterns
 from cnnjax.models import Model
-from cnnjax.models.predict import probabilities
 from cnnjax.plot import figures
 from cnnjax.plot.images import save_image
 from cnnjax.plot.method_grid import two_columns
 from cnnjax.plot.overlays import image_table
+from cnnjax.task import probabilities
 
 _ACROSS = 4  # images of classes in a row
 

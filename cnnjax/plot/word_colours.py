@@ -13,8 +13,8 @@ from cnnjax.data.vocabulary import START, words_of
 from cnnjax.explain.targets import Target, class_numbers, with_predictions
 from cnnjax.explain.words import checked_tokens
 from cnnjax.models import Model
-from cnnjax.models.predict import probabilities
 from cnnjax.plot.images import save_image
+from cnnjax.task import probabilities
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

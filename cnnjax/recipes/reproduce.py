@@ -24,6 +24,7 @@ from cnnjax.nn import current_conv_engine
 from cnnjax.runs.caller import state_of
 from cnnjax.runs.directory import CONFIG_FILE, FREE_TO_CHANGE, RUN_FILE, with_default_settings
 from cnnjax.runs.seal import not_understood
+from cnnjax.task import TASKS
 from cnnjax.training import Run, RunDirectory, RunError, fit
 from cnnjax.training.identity import changes, recorded, refusal
 from cnnjax.training.loop import identity_of, loss_name, recorded_settings
@@ -113,7 +114,8 @@ def reproduce(
         )
     try:
         training = _training(run, config, optimizer, augment)
-        if config["loss"] not in metrics.TASKS.values() and loss is None:
+        tasks = [*TASKS.values(), *([model.spec.task] if model else [])]
+        if config["loss"] not in [loss_name(None, task) for task in tasks] and loss is None:
             raise _needs(run, "loss", f"the function {config['loss']}")
         if "opt_state" in config and opt_state is None:
             raise _needs(run, "opt_state", "the Run.opt_state of another run")

@@ -17,7 +17,7 @@ from cnnjax.core.storage import write_text
 from cnnjax.core.text import plain
 from cnnjax.metrics import percent, quality
 from cnnjax.models import summary
-from cnnjax.models.saved import read_spec
+from cnnjax.models.saved import read_description
 from cnnjax.plot import figures
 from cnnjax.plot.figures import BARE
 from cnnjax.runs.directory import RunDirectory, unwritable
@@ -197,9 +197,9 @@ def _figure(content: bytes, caption: str) -> str:
 
 
 def _model_table(directory: Path) -> str:
-    spec = read_spec(directory)
-    if spec.arguments is None:
-        return f"{spec.name}: a module of the user's own; its code is not stored with the run"
+    values = read_description(directory)
+    if "arguments" not in values:
+        return f"{values['name']}: a module of the user's own; its code is not stored with the run"
     return str(summary(load(directory)))
 
 

@@ -28,6 +28,7 @@ from cnnjax.runs.caller import remark as caller_remark
 from cnnjax.runs.checkpoint import CheckpointError, Checkpoints
 from cnnjax.runs.directory import GIVEN, IDENTITY, RUN_FILE, RunDirectory, unwritable
 from cnnjax.runs.seal import RunError
+from cnnjax.task import USUAL_LOSSES, Task
 from cnnjax.training.devices import Devices
 from cnnjax.training.dispatch import Dispatcher, Sums
 from cnnjax.training.epoch_bar import Progress, epoch_line
@@ -586,9 +587,10 @@ def identity_of(
     return _Training(model, data, config, loss, optimizer, None, False, None).identity()
 
 
-def loss_name(loss: metrics.Loss | None, task: str) -> str:
+def loss_name(loss: metrics.Loss | None, task: Task) -> str:
     """A loss as records name it; None is the usual one of the task."""
-    return metrics.TASKS[task] if loss is None else qualified_name(loss)
+    usual = USUAL_LOSSES.get(task.loss) or qualified_name(task.loss)
+    return usual if loss is None else qualified_name(loss)
 
 
 def recorded_settings(
