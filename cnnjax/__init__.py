@@ -1,6 +1,6 @@
 """cnnjax: research with convolutional networks in JAX."""
 
-from cnnjax import augment, data, explain, metrics, nn, training, transfer
+from cnnjax import augment, data, explain, metrics, nn, runs, training, transfer
 from cnnjax.config import TrainingConfig
 from cnnjax.core.runtime import configure_runtime
 from cnnjax.models import (
@@ -10,11 +10,10 @@ from cnnjax.models import (
     decode_predictions,
     export_weights,
     predict,
-    save,
     summary,
 )
 from cnnjax.recipes.reproduce import Reproduction, reproduce
-from cnnjax.runs.load import load
+from cnnjax.runs import load, save
 from cnnjax.task import Inputs, Task, decode_positions
 from cnnjax.training import Run, Sweep, evaluate, fit, sweep
 
@@ -42,6 +41,7 @@ __all__ = [
     "nn",
     "predict",
     "reproduce",
+    "runs",
     "save",
     "summary",
     "sweep",

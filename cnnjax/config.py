@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
-import functools
-import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,15 +11,17 @@ import numpy as np
 
 from cnnjax.augment.config import AugmentConfig
 from cnnjax.core.checks import (
-    LARGEST,
-    check_at_least,
-    check_flags,
-    check_numbers,
-    check_one_of,
-    check_positive,
+    at_least_zero,
+    flag,
     is_number,
-    plain_numbers,
+    one_of,
+    optional,
+    positive,
+    whole,
+    within,
 )
+from cnnjax.core.settings import check_fields, from_dict, setting
+from cnnjax.core.text import qualified_name
 
 OPTIMIZERS = ("rmsprop", "rmsprop_keras3", "adam", "adamw", "sgd")
 SCHEDULES = ("constant", "cosine", "one_cycle")
@@ -30,6 +29,74 @@ PRECISIONS = ("float32", "bfloat16")
 MONITORS = ("loss", "accuracy")
 # What a resumed run may be told to go on without: see `TrainingConfig.allow_changed`.
 CHANGEABLE = ("module", "loss", "optimizer", "augment", "code", "step")
+
+# What a setting belongs to. From these everybody else derives what they do with a setting.
+STEP = "step"  # an argument of `make_train_step`; another value compiles another step
+OPTIMIZER = "optimizer"  # also compiled; an optimiser of the caller's takes its place
+LOOP = "loop"  # decides the result, and not what is compiled for a step
+SEED = "seed"  # what the runs of one experiment differ in
+FILES = "files"  # changes no result: may differ on resume, and needs a run directory
+
+
+def changeable(given: Any, known: tuple[str, ...] = CHANGEABLE) -> tuple[str, ...]:
+    """The names given as allow_changed, checked; each once.
+
+    Args:
+        given: a tuple or list of them.
+        known: what may be named.
+
+    Raises:
+        ValueError: if they are no tuple of known names.
+
+    >>> changeable(["loss"])
+    ('loss',)
+    """
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise ValueError(f"allow_changed must be a tuple of names, got {given!r}")
+    check = one_of(*known)
+    return tuple(dict.fromkeys(check("allow_changed", name) for name in given))
+
+
+def _patterns(name: str, value: Any) -> tuple[str, ...]:
+    if isinstance(value, str):
+        raise ValueError(f"{name} must be a tuple of patterns, got the string {value!r}")
+    if not isinstance(value, Iterable) or not all(isinstance(v, str) for v in (*value,)):
+        raise ValueError(f"{name} must be a tuple of patterns, got {value!r}")
+    return tuple(value)
+
+
+def _rate_factors(name: str, pairs: Any) -> tuple[tuple[str, float], ...]:
+    """Pairs of a pattern and a factor; a mapping and lists of JSON become tuples."""
+    pairs = pairs.items() if isinstance(pairs, Mapping) else pairs
+    wanted = f"{name} must be pairs of a pattern and a factor, e.g. (('block5_*', 0.1),)"
+    if not isinstance(pairs, Iterable) or isinstance(pairs, str):
+        raise ValueError(f"{wanted}, got {pairs!r}")
+    plain = []
+    for pair in pairs:
+        if not isinstance(pair, list | tuple) or len(pair) != 2 or not isinstance(pair[0], str):
+            raise ValueError(f"{wanted}, got {pair!r}")
+        factor = pair[1].item() if isinstance(pair[1], np.generic) else pair[1]
+        if not (is_number(factor) and factor > 0):
+            raise ValueError(
+                f"{name}: the factor of {pair[0]!r} must be positive, got {factor!r}: what "
+                "is to stay as it is belongs to frozen"
+            )
+        plain.append((pair[0], factor))
+    return tuple(plain)
+
+
+def _augment(name: str, value: Any) -> AugmentConfig | Callable:
+    if isinstance(value, Mapping):
+        return from_dict(AugmentConfig, value)
+    if not (callable(value) or isinstance(value, AugmentConfig)):
+        raise ValueError(
+            f"{name} must be an Augment or a function (key, example) -> example, got {value!r}"
+        )
+    return value
+
+
+def _allow_changed(_: str, value: Any) -> tuple[str, ...]:
+    return changeable(value)
 
 
 @dataclass(frozen=True)
@@ -95,116 +162,48 @@ class TrainingConfig:
             another one while none of these differ. With resume only.
     """
 
-    epochs: int = 5
-    batch_size: int = 64
-    optimizer: str = "rmsprop"
-    learning_rate: float = 1e-3
-    momentum: float = 0.0
-    schedule: str = "constant"
-    warmup: float = 0.25
-    weight_decay: float = 0.0
-    average: float = 0.0
-    label_smoothing: float = 0.0
-    frozen: tuple[str, ...] = ()
-    rate_factors: tuple[tuple[str, float], ...] = ()
-    layer_decay: float = 1.0
-    clip_norm: float | None = None
-    log_gradients: bool = False
-    augment: AugmentConfig | Callable | None = None
-    seed: int = 0
-    steps_per_dispatch: int | None = None
-    precision: str = "float32"
-    deterministic: bool = False
-    monitor: str | None = "loss"
-    early_stopping: int | None = None
-    checkpoint_every: int | None = None
-    keep: int = 1
-    resume: bool = False
-    allow_changed: tuple[str, ...] = ()
+    epochs: int = setting(5, whole(), LOOP)
+    batch_size: int = setting(64, whole(), LOOP)
+    optimizer: str = setting("rmsprop", one_of(*OPTIMIZERS), OPTIMIZER)
+    learning_rate: float = setting(1e-3, positive, OPTIMIZER)
+    momentum: float = setting(0.0, within("[0, 1)"), OPTIMIZER)
+    schedule: str = setting("constant", one_of(*SCHEDULES), OPTIMIZER)
+    warmup: float = setting(0.25, within("(0, 1)"), OPTIMIZER)
+    weight_decay: float = setting(0.0, at_least_zero, OPTIMIZER)
+    average: float = setting(0.0, within("[0, 1)"), STEP)
+    label_smoothing: float = setting(0.0, within("[0, 1)"), STEP)
+    frozen: tuple[str, ...] = setting((), _patterns, STEP)
+    rate_factors: tuple[tuple[str, float], ...] = setting((), _rate_factors, OPTIMIZER)
+    layer_decay: float = setting(1.0, within("(0, 1]"), OPTIMIZER)
+    clip_norm: float | None = setting(None, optional(positive), OPTIMIZER)
+    log_gradients: bool = setting(False, flag, STEP)
+    augment: AugmentConfig | Callable | None = setting(None, optional(_augment), STEP)
+    seed: int = setting(0, whole(0), SEED)
+    steps_per_dispatch: int | None = setting(None, optional(whole()), LOOP)
+    precision: str = setting("float32", one_of(*PRECISIONS), STEP)
+    deterministic: bool = setting(False, flag, LOOP)
+    monitor: str | None = setting("loss", optional(one_of(*MONITORS)), LOOP)
+    early_stopping: int | None = setting(None, optional(whole()), LOOP)
+    checkpoint_every: int | None = setting(None, optional(whole()), FILES)
+    keep: int = setting(1, whole(), FILES)
+    resume: bool = setting(False, flag, FILES)
+    allow_changed: tuple[str, ...] = setting((), _allow_changed, FILES)
 
     def __post_init__(self) -> None:
-        plain_numbers(self)
-        check_flags(self)
-        check_at_least(self, 1, "epochs", "batch_size", "keep")
-        for name in ("steps_per_dispatch", "early_stopping", "checkpoint_every"):
-            if getattr(self, name) is not None:
-                check_at_least(self, 1, name)
-        check_at_least(self, 0, "weight_decay")
-        fractions = ("momentum", "average", "label_smoothing")
-        check_numbers(self, "warmup", *fractions)
-        for name in fractions:
-            value = getattr(self, name)
-            if not 0 <= value < 1:
-                raise ValueError(f"{name} must lie in [0, 1), got {value!r}")
-        if not 0 < self.warmup < 1:
-            raise ValueError(f"warmup must lie in (0, 1), got {self.warmup!r}")
-        check_positive(self, "learning_rate")
-        if is_number(self.seed) and self.seed > LARGEST:
-            raise ValueError(f"seed must be below 2^32, got {self.seed}")
-        check_at_least(self, 0, "seed")
-        object.__setattr__(self, "frozen", _patterns(self.frozen))
-        object.__setattr__(self, "rate_factors", _rate_factors(self.rate_factors))
-        check_positive(self, "layer_decay")
-        if self.layer_decay > 1:
-            raise ValueError(f"layer_decay must lie in (0, 1], got {self.layer_decay!r}")
-        if self.clip_norm is not None:
-            check_positive(self, "clip_norm")
-        if isinstance(self.augment, Mapping):
-            object.__setattr__(self, "augment", from_dict(AugmentConfig, self.augment))
-        if not (
-            self.augment is None
-            or callable(self.augment)
-            or isinstance(self.augment, AugmentConfig)
-        ):
-            raise ValueError(
-                "augment must be an Augment or a function (key, example) -> example, got "
-                f"{self.augment!r}"
-            )
-        check_one_of(self, "optimizer", OPTIMIZERS)
+        check_fields(self)
         if self.momentum and self.optimizer != "sgd":
             raise ValueError(f"momentum belongs to 'sgd', got optimizer={self.optimizer!r}")
-        check_one_of(self, "schedule", SCHEDULES)
         if self.warmup != type(self).warmup and self.schedule != "one_cycle":
             raise ValueError(
                 f"warmup={self.warmup!r} belongs to 'one_cycle', got schedule={self.schedule!r}"
             )
-        check_one_of(self, "precision", PRECISIONS)
-        if self.monitor is not None:
-            check_one_of(self, "monitor", MONITORS)
-        elif self.early_stopping is not None:
+        if self.monitor is None and self.early_stopping is not None:
             raise ValueError("early_stopping needs a monitor: 'loss' or 'accuracy', got None")
-        object.__setattr__(self, "allow_changed", changeable(self.allow_changed))
         if self.allow_changed and not self.resume:
             raise ValueError(
                 f"allow_changed={self.allow_changed!r} is for a run that is resumed: give "
                 "resume=True with it, or leave it out"
             )
-
-
-def changeable(names: Any, known: tuple[str, ...] = CHANGEABLE) -> tuple[str, ...]:
-    """The names given as allow_changed, checked; each once.
-
-    Args:
-        names: a tuple or list of them.
-        known: what may be named.
-
-    Raises:
-        ValueError: if they are no tuple of known names.
-
-    >>> changeable(["loss"])
-    ('loss',)
-    """
-    if isinstance(names, str) or not isinstance(names, Iterable):
-        raise ValueError(f"allow_changed must be a tuple of names, got {names!r}")
-    found = tuple(names)
-    for name in found:
-        if not isinstance(name, str) or name not in known:
-            near = difflib.get_close_matches(str(name), known, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise ValueError(
-                f"allow_changed must hold names of {', '.join(known)}, got {name!r}{hint}"
-            )
-    return tuple(dict.fromkeys(found))
 
 
 def to_dict(config: Any) -> dict[str, Any]:
@@ -224,94 +223,3 @@ def to_dict(config: Any) -> dict[str, Any]:
             value = list(value)
         result[field.name] = value
     return result
-
-
-def qualified_name(function: Callable) -> str:
-    """The module and name of a function, for records.
-
-    Of a dataclass also its settings, of a `functools.partial` the function and its arguments.
-
-    >>> import functools, math
-    >>> qualified_name(functools.partial(math.pow, 2.0))
-    'functools.partial(math.pow, 2.0)'
-    """
-    if isinstance(function, functools.partial):
-        given = [_said(value) for value in function.args]
-        given += [f"{name}={_said(value)}" for name, value in function.keywords.items()]
-        return f"functools.partial({', '.join([qualified_name(function.func), *given])})"
-    if dataclasses.is_dataclass(function) and not isinstance(function, type):
-        return f"{function.__module__}.{function!r}"
-    return f"{function.__module__}.{getattr(function, '__qualname__', type(function).__name__)}"
-
-
-def without_address(text: str) -> str:
-    """The text of an object without its place in memory, which is another one in every process.
-
-    >>> without_address("<function f at 0x7f00>")
-    '<function f>'
-    """
-    return re.sub(r" at 0x[0-9a-f]+", "", text)
-
-
-def _said(value: Any) -> str:
-    return qualified_name(value) if callable(value) else without_address(repr(value))
-
-
-def from_dict(kind: type, values: Mapping[str, Any]) -> Any:
-    """The inverse of `to_dict`; unknown names are an error that offers the nearest ones.
-
-    Raises:
-        ValueError: for an unknown name or a value out of range.
-    """
-    if not isinstance(values, Mapping):
-        raise ValueError(f"{kind.__name__} must be settings by name, got {values!r}")
-    names = [field.name for field in dataclasses.fields(kind)]
-    for key in values:
-        if key not in names:
-            near = difflib.get_close_matches(str(key), names, n=2) or names
-            raise ValueError(
-                f"{kind.__name__} has no setting {key!r}. Did you mean {' or '.join(near)}?"
-            )
-    fixed = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-    return kind(**fixed)
-
-
-def _patterns(value: Any) -> tuple[str, ...]:
-    if isinstance(value, str):
-        raise ValueError(f"frozen must be a tuple of patterns, got the string {value!r}")
-    if not isinstance(value, Iterable) or not all(isinstance(v, str) for v in (*value,)):
-        raise ValueError(f"frozen must be a tuple of patterns, got {value!r}")
-    return tuple(value)
-
-
-def _rate_factors(pairs: Any) -> tuple[tuple[str, float], ...]:
-    """Pairs of a pattern and a factor; a mapping and lists of JSON become tuples."""
-    pairs = pairs.items() if isinstance(pairs, Mapping) else pairs
-    wanted = "rate_factors must be pairs of a pattern and a factor, e.g. (('block5_*', 0.1),)"
-    if not isinstance(pairs, Iterable) or isinstance(pairs, str):
-        raise ValueError(f"{wanted}, got {pairs!r}")
-    found = []
-    for pair in pairs:
-        if not isinstance(pair, list | tuple) or len(pair) != 2 or not isinstance(pair[0], str):
-            raise ValueError(f"{wanted}, got {pair!r}")
-        factor = pair[1].item() if isinstance(pair[1], np.generic) else pair[1]
-        if not (is_number(factor) and factor > 0):
-            raise ValueError(
-                f"rate_factors: the factor of {pair[0]!r} must be positive, got {factor!r}: what "
-                "is to stay as it is belongs to frozen"
-            )
-        found.append((pair[0], factor))
-    return tuple(found)
-
-
-# Settings that an optimiser of the caller's takes the place of.
-OPTIMIZER_SETTINGS = (
-    "learning_rate",
-    "schedule",
-    "warmup",
-    "momentum",
-    "weight_decay",
-    "rate_factors",
-    "layer_decay",
-    "clip_norm",
-)

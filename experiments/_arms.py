@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,26 @@ import cnnjax as cj
 from cnnjax.metrics import deviation
 from cnnjax.recipes import Claim, Experiment, Measured, run_experiment, write_claims
 from experiments._backbones import BackboneOptions
+
+
+@dataclass(frozen=True)
+class ArmOptions(BackboneOptions):
+    """Options of studies whose bases are small, and so are their images."""
+
+    alpha: float = 0.25
+    """Width of mobilenet: 0.25, 0.5, 0.75 or 1."""
+    image_size: int | None = 96
+    """Height and width of the images where nothing else says it."""
+
+
+@dataclass(frozen=True)
+class FineArmOptions(ArmOptions):
+    """Options of studies that train the head first, and then more."""
+
+    learning_rate: float = 1e-3
+    """Of the head on the frozen base (RMSprop)."""
+    fine_rate: float = 1e-4
+    """Of everything after that, and of a random head from the beginning."""
 
 
 def train_arm(

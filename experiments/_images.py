@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import tyro
 from matplotlib.figure import Figure
 
 from cnnjax.data import read_image, resize_image
-from cnnjax.plot import save_image
+from cnnjax.plot import image_grid, save_image
 from cnnjax.recipes import RUNS
 
 
@@ -72,59 +72,26 @@ def panels(
     *,
     width: float = 3.0,
     title: str = "",
-    cmap: str = "gray",
     limits: Mapping[int, float] | None = None,
 ) -> Figure:
-    """Images with titles, in rows.
+    """Images with titles, in rows; grey ones from their smallest to their largest value.
 
     Args:
-        images: uint8 [H, W, 3], floating [H, W, 3] in [0, 1], or floating [H, W] from the
-            smallest to the largest value.
-        titles: one each.
-        columns: images a row.
-        width: of one, in inches; all rows are as high as the highest of the images.
-        title: of the whole figure.
-        cmap: of images [H, W].
+        images: uint8 [H, W, 3], floating [H, W, 3] in [0, 1], or [H, W].
+        titles, columns, width, title: of `cnnjax.plot.image_grid`.
         limits: position -> v for those [H, W] that are drawn from -v to v instead.
 
     Returns:
         A figure.
     """
-    rows = -(-len(images) // columns)
-    aspect = max(p.shape[0] / p.shape[1] for p in images)
-    lines = max(text.count("\n") + 1 for text in titles)
-    height = width * aspect + 0.25 + 0.17 * lines
-    figure = Figure((width * columns, rows * height + (0.35 if title else 0)), dpi=120)
-    figure.set_layout_engine("constrained", h_pad=0.06)
-    for i, (image, text) in enumerate(zip(images, titles, strict=True)):
-        axes = figure.add_subplot(rows, columns, i + 1)
-        bound = (limits or {}).get(i)
-        span: dict[str, Any] = {} if bound is None else {"vmin": -bound, "vmax": bound}
-        axes.imshow(image, cmap=cmap, interpolation="nearest", **span)
-        axes.set_axis_off()
-        axes.set_title(text, fontsize=9)
-    if title:
-        figure.suptitle(title, fontsize=10)
-    return figure
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """Text in columns: the first one to the left, the others to the right."""
-    body = [[_text(cell) for cell in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(head, *body, strict=True)]
-
-    def line(cells: Sequence[str]) -> str:
-        first = cells[0].ljust(widths[0])
-        rest = (cell.rjust(width) for cell, width in zip(cells[1:], widths[1:], strict=True))
-        return "  ".join([first, *rest]).rstrip()
-
-    return "\n".join([line(head), "-" * (sum(widths) + 2 * len(widths) - 2), *map(line, body)])
-
-
-def _text(cell: Any) -> str:
-    if isinstance(cell, float):
-        return "-" if np.isnan(cell) else f"{cell:.3g}"
-    return str(cell)
+    bounds = limits or {}
+    shown = [
+        np.clip(image / (2 * bounds[i]) + 0.5, 0, 1) if i in bounds
+        else scaled(image) if image.ndim == 2
+        else image
+        for i, image in enumerate(images)
+    ]  # fmt: skip
+    return image_grid(shown, titles, columns, width=width, title=title)
 
 
 class Gallery:

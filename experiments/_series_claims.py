@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 import cnnjax as cj
-from cnnjax.data.forecasts import forecast_errors
 from cnnjax.recipes import Measured
+from experiments._forecasts import forecast_errors
 from experiments._shuffling import Shuffling
 
 # The convolutions and the GRU are alike if their errors differ by no more than this.

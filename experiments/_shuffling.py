@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 import cnnjax as cj
 from cnnjax.core import rng
+from cnnjax.models.layers.receptive_fields import receptive_fields
 from cnnjax.models.zoo.series_nets import SeriesConv1D, SeriesWindows
 
 
@@ -79,9 +80,9 @@ def shuffled_within(past: np.ndarray, block: int, seed: int = 0) -> np.ndarray:
 
 def receptive_field(model: cj.Model) -> int:
     """How many of the last values the forecast of a dilated convolutional net sees."""
-    module = model.module
-    assert isinstance(module, SeriesConv1D)
-    return 1 + (module.kernel_size - 1) * sum(module.dilations)
+    field = receptive_fields(model)["forecast"]
+    assert field is not None
+    return int(field.size[0])
 
 
 def shufflings(

@@ -27,6 +27,7 @@ from cnnjax.recipes import (
     mean_curve,
     report_seeds,
     run_experiment,
+    run_variants,
 )
 from cnnjax.runs.results import spread
 
@@ -202,6 +203,32 @@ def chosen(names: Iterable[str], known: Iterable[str], option: str) -> tuple[str
         if name not in known:
             raise ValueError(f"{option} has no {name!r}. {suggest(name, known)}")
     return names or known
+
+
+def run_arms(
+    name: str,
+    make: Callable[[str, AnyOptions], Experiment],
+    known: Iterable[str],
+    wanted: Sequence[str],
+    options: AnyOptions,
+    columns: Mapping[str, Column],
+) -> dict[str, list[cj.Run]]:
+    """Train the arms of a study, compare them and draw their curves.
+
+    Args:
+        name: of the study.
+        make: name of an arm, options -> experiment.
+        known: names of all arms.
+        wanted: those to train; none: all.
+        options: of the command line.
+        columns: of the table.
+    """
+    runs = run_variants({arm: partial(make, arm) for arm in wanted or known}, options)
+    # A part of the arms leaves the table of all alone.
+    stem = folder_of(options, name) / ("-".join(runs) if wanted else name)
+    compare(stem.with_name(f"{stem.name}.md"), runs, columns)
+    draw(stem.with_name(f"{stem.name}.png"), runs, CURVES)
+    return runs
 
 
 def parameters(runs: Sequence[cj.Run]) -> str:

@@ -19,7 +19,6 @@ Ours:      98.40 ± 0.10 % of the 1,000 (3 seeds), on an H200 in half a minute. 
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
@@ -32,7 +31,7 @@ from cnnjax.data.captcha.captchas import SYMBOLS
 from cnnjax.metrics import percent
 from cnnjax.plot import save_image
 from cnnjax.recipes import Experiment, Options, run_seeds
-from cnnjax.runs.report import write_report
+from cnnjax.runs import RunDirectory, write_report
 
 _SHOWN = 32  # images
 _NAMED = 8  # mistaken symbols
@@ -202,12 +201,13 @@ def describe(found: Readings) -> str:
 def draw(run: cj.Run, test: cj.data.Dataset) -> Readings:
     """Put the images of what was read into a run's report."""
     found = readings(run.model, test)
-    folder = Path(run.directory or ".") / "figures"
+    directory = RunDirectory(run.directory or ".")
+    folder = directory.figures
     caption = "Test images and what was read with which probability: wrong ones first, in red"
     save_image(folder, "readings", draw_readings(found, np.asarray(test.inputs)), caption=caption)
     caption = "Share of the test images' symbols that are read right, by position and by symbol"
     save_image(folder, "symbols", draw_symbols(found), caption=caption)
-    write_report(folder.parent)
+    write_report(directory.path)
     return found
 
 

@@ -39,7 +39,7 @@ from typing import Any
 
 import cnnjax as cj
 from cnnjax.cli import command
-from cnnjax.recipes import Claim, Experiment, ImageData, Measured, run_variants, write_claims
+from cnnjax.recipes import Claim, Experiment, ImageData, Measured, write_claims
 from experiments import _studies
 from experiments.cifar10 import AUGMENTS, RECIPES
 
@@ -156,14 +156,9 @@ def gap_claims(options: ChoiceOptions, runs: Mapping[str, Sequence[cj.Run]]) -> 
 
 def main(options: ChoiceOptions) -> dict[str, list[cj.Run]]:
     """Train the arms, compare them and draw their curves."""
-    arms = _studies.chosen(options.arms, ARMS, "--arms")
-    runs = run_variants({arm: partial(experiment, arm) for arm in arms}, options)
-    folder = _studies.folder_of(options, NAME)
-    # A part of the arms leaves the table of all alone.
-    stem = "-".join(arms) if options.arms else NAME
-    _studies.compare(folder / f"{stem}.md", runs, COLUMNS)
-    _studies.draw(folder / f"{stem}.png", runs, _studies.CURVES)
-    write_claims(folder, [*CLAIMS, *gap_claims(options, runs)])
+    _studies.chosen(options.arms, ARMS, "--arms")
+    runs = _studies.run_arms(NAME, experiment, ARMS, options.arms, options, COLUMNS)
+    write_claims(_studies.folder_of(options, NAME), [*CLAIMS, *gap_claims(options, runs)])
     return runs
 
 

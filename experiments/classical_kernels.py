@@ -23,8 +23,9 @@ from matplotlib.figure import Figure
 from scipy import ndimage, special
 
 from cnnjax.cli import command
+from cnnjax.core.table import table
 from cnnjax.nn import KERNELS, apply_kernel
-from experiments._images import Gallery, ImageOptions, grey, panels, read_photo, table
+from experiments._images import Gallery, ImageOptions, grey, panels, read_photo
 
 BLURS = (1.0, 2.0, 4.0)
 
@@ -218,7 +219,7 @@ def main(config: Config) -> dict[str, float]:
     rows = isotropy(square)
     head = ("", "90 degrees", *(f"45, blur {b:g}" for b in BLURS))
     print("response to the turned image - turned response, relative:\n")
-    print(table(head, rows))
+    print(table([head, *rows], rules=[1]))
     gallery.report()
     return {"90": rows[0][1], **{f"45 blur {b:g}": rows[0][2 + i] for i, b in enumerate(BLURS)}}
 

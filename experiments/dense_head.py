@@ -17,11 +17,10 @@ Ours:      the rows dense_head of RESULTS.md and the claims; table and curves ar
 """
 
 from dataclasses import dataclass
-from functools import partial
 
 import cnnjax as cj
 from cnnjax.cli import command
-from cnnjax.recipes import Claim, Experiment, Options, run_variants, write_claims
+from cnnjax.recipes import Claim, Experiment, Options, write_claims
 from experiments import _studies
 
 # Widths of the dense layers.
@@ -95,14 +94,9 @@ def experiment(head: str, options: HeadOptions) -> Experiment:
 
 def main(options: HeadOptions) -> dict[str, list[cj.Run]]:
     """Train the heads, compare them and draw their curves."""
-    heads = _studies.chosen(options.heads, HEADS, "--heads")
-    runs = run_variants({head: partial(experiment, head) for head in heads}, options)
-    folder = _studies.folder_of(options, NAME)
-    # A part of the heads leaves the table of all alone.
-    stem = "-".join(heads) if options.heads else NAME
-    _studies.compare(folder / f"{stem}.md", runs, COLUMNS)
-    _studies.draw(folder / f"{stem}.png", runs, _studies.CURVES)
-    write_claims(folder, CLAIMS)
+    _studies.chosen(options.heads, HEADS, "--heads")
+    runs = _studies.run_arms(NAME, experiment, HEADS, options.heads, options, COLUMNS)
+    write_claims(_studies.folder_of(options, NAME), CLAIMS)
     return runs
 
 

@@ -29,10 +29,11 @@ from matplotlib.figure import Figure
 
 import cnnjax as cj
 from cnnjax.cli import command
+from cnnjax.core.table import table
 from cnnjax.data import resize_image
 from cnnjax.explain import Change, Move, activations, equivariance
 from cnnjax.nn import max_pool
-from experiments._images import Gallery, ImageOptions, panels, read_photo, scaled, table
+from experiments._images import Gallery, ImageOptions, panels, read_photo, scaled
 
 SHIFTS = (1, 2, 3, 4, 5, 6, 7, 8)
 SCALES = (0.8, 0.9, 0.95, 1.05, 1.1, 1.25)
@@ -238,11 +239,13 @@ def main(config: Config) -> dict[str, dict[str, Change]]:
     changes = {**shifts, **others}
     head = ("", *next(iter(changes.values())))
     print("equivariance: the map of the moved image against the map moved along, relative\n")
-    print(table(head, rows_of(changes, "equivariance")))
+    print(table([head, *rows_of(changes, "equivariance")], rules=[1]))
     print("\ninvariance: against the map where it stood, relative\n")
-    print(table(head, [*rows_of(changes, "invariance"), ["another image", *other.values()]]))
+    invariance = [*rows_of(changes, "invariance"), ["another image", *other.values()]]
+    print(table([head, *invariance], rules=[1]))
     print(f"\nmax pooling of {first}: change by a shift / change to another image\n")
-    print(table(("", *map(str, SHIFTS)), [[name, *values] for name, values in pooled.items()]))
+    rows = [[name, *values] for name, values in pooled.items()]
+    print(table([["", *SHIFTS], *rows], rules=[1]))
     gallery.report()
     return changes
 

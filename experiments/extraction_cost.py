@@ -23,7 +23,6 @@ Ours:      MobileNet .25 at 96x96, 2,000 photos, 3 seeds: 86.20 ± 0.26 % on fea
            figure are in the folder of the runs.
 """
 
-import json
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -37,11 +36,11 @@ from cnnjax.cli import command
 from cnnjax.metrics import deviation, mean_and_deviation
 from cnnjax.plot import figures
 from cnnjax.recipes import Claim, Experiment, Measured, for_every_seed, load_data, run_experiment
+from cnnjax.runs import RunDirectory
 from cnnjax.runs.results import spread
 from experiments import _studies
-from experiments._arms import gap, train_arm, write_known
+from experiments._arms import ArmOptions, gap, train_arm, write_known
 from experiments._backbones import (
-    BackboneOptions,
     build_base,
     changed,
     frozen_layers,
@@ -70,13 +69,8 @@ CLAIMS = (
 
 
 @dataclass(frozen=True)
-class CostOptions(BackboneOptions):
+class CostOptions(ArmOptions):
     """Options of the experiment."""
-
-    alpha: float = 0.25
-    """Width of mobilenet: 0.25, 0.5, 0.75 or 1."""
-    image_size: int | None = 96
-    """Height and width of the photos."""
 
 
 # What a record names where it is given otherwise.
@@ -156,8 +150,7 @@ def extraction(one: cj.Run) -> float:
     """Seconds that were spent before training, as the run's record has them; 0 end to end."""
     if one.directory is None:
         return 0.0
-    record = json.loads((one.directory / "run.json").read_text(encoding="utf-8"))
-    return float(record.get("extraction_seconds", 0))
+    return float(RunDirectory(one.directory).record().get("extraction_seconds", 0))
 
 
 def seconds(one: cj.Run) -> np.ndarray:

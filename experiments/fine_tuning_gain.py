@@ -31,9 +31,8 @@ from cnnjax.plot import figures
 from cnnjax.recipes import Claim, Experiment, for_every_seed, load_data
 from cnnjax.runs.results import spread
 from experiments import _studies
-from experiments._arms import train_arm, write_known
+from experiments._arms import FineArmOptions, train_arm, write_known
 from experiments._backbones import (
-    BackboneOptions,
     build_base,
     changed,
     frozen_layers,
@@ -89,17 +88,9 @@ CLAIMS = tuple(claim for case in CASES for claim in _claims(case))
 
 
 @dataclass(frozen=True)
-class GainOptions(BackboneOptions):
+class GainOptions(FineArmOptions):
     """Options of the experiment."""
 
-    alpha: float = 0.25
-    """Width of mobilenet: 0.25, 0.5, 0.75 or 1."""
-    image_size: int | None = 96
-    """Height and width of the images where the case does not say it."""
-    learning_rate: float = 1e-3
-    """Of the head on the frozen base (RMSprop)."""
-    fine_rate: float = 1e-4
-    """Of the second stage, in all ways."""
     free_from: str = "conv_dw_6"
     """First layer that is free."""
     cases: tuple[str, ...] = tuple(CASES)

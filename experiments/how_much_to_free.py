@@ -35,9 +35,8 @@ from cnnjax.plot import figures
 from cnnjax.recipes import Claim, Experiment, for_every_seed, load_data
 from cnnjax.runs.results import spread
 from experiments import _studies
-from experiments._arms import gap, point, train_arm, write_known
+from experiments._arms import FineArmOptions, gap, point, train_arm, write_known
 from experiments._backbones import (
-    BackboneOptions,
     build_base,
     changed,
     frozen_layers,
@@ -76,17 +75,9 @@ CLAIMS = tuple(claim for photos in PHOTOS for claim in _claims(photos))
 
 
 @dataclass(frozen=True)
-class FreeingOptions(BackboneOptions):
+class FreeingOptions(FineArmOptions):
     """Options of the experiment."""
 
-    alpha: float = 0.25
-    """Width of mobilenet: 0.25, 0.5, 0.75 or 1."""
-    image_size: int | None = 96
-    """Height and width of the photos."""
-    learning_rate: float = 1e-3
-    """Of the head on the frozen base (RMSprop)."""
-    fine_rate: float = 1e-4
-    """Of everything after that, and of a random head from the beginning."""
     photos: tuple[int, ...] = PHOTOS
     """Numbers of training photos."""
     free: tuple[str, ...] = FREE

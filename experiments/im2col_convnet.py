@@ -35,6 +35,7 @@ import cnnjax as cj
 from cnnjax.cli import command
 from cnnjax.core import trees
 from cnnjax.core.storage import write_text
+from cnnjax.core.table import table
 from cnnjax.plot import save_image
 from cnnjax.plot.figures import smooth
 from cnnjax.recipes import RUNS, Experiment, ImageData, build_model, load_data, run_experiment
@@ -44,7 +45,6 @@ from cnnjax.training.optim import make_schedule
 from cnnjax.weights import save_npz
 from cnnjax.weights.arrays import load_npz
 from experiments import _studies
-from experiments._images import table
 from experiments._numpy_net import (
     Parameters,
     against_differences,
@@ -187,7 +187,7 @@ def check(model: cj.Model, start: Parameters, data: cj.data.Dataset) -> dict[str
     rows = [[path, *row.values(), other[path]] for path, row in differences.items()]
     rows += [[name, "", "", "", other[name]] for name in ("loss", "logits")]
     head = ("float64", "numerical", "entries", "at a kink", "JAX")
-    print(f"\nlargest relative difference of backpropagation\n{table(head, rows)}\n")
+    print(f"\nlargest relative difference of backpropagation\n{table([head, *rows], rules=[1])}\n")
     return {"numerical": differences, "jax": other}
 
 

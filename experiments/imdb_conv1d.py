@@ -20,7 +20,6 @@ Ours:      recipe reported, 3 seeds: 87.17 ± 0.29 % validation, 85.67 ± 0.19 %
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
@@ -31,7 +30,7 @@ from cnnjax import plot
 from cnnjax.cli import command
 from cnnjax.cli.options import warnings_as_lines
 from cnnjax.recipes import Experiment, RecipeOptions, load_data, run_seeds
-from cnnjax.runs.report import write_report
+from cnnjax.runs import RunDirectory, write_report
 
 MODELS = {
     "conv1d": "two 1-D convolutions",
@@ -119,10 +118,10 @@ def draw(run: cj.Run, test: cj.data.Dataset) -> list[str]:
     """Put test texts with coloured words into a run's report; returns lines on their n-grams."""
     chosen = np.arange(0, len(test), max(len(test) // _DRAWN, 1))[:_DRAWN]
     tokens = np.asarray(test.inputs[chosen])
-    folder = Path(run.directory or ".")
+    directory = RunDirectory(run.directory or ".")
     with warnings_as_lines():
-        plot.draw_words(run.model, tokens, folder / "figures", caption=_CAPTION)
-    write_report(folder)
+        plot.draw_words(run.model, tokens, directory.figures, caption=_CAPTION)
+    write_report(directory.path)
     if run.model.spec.name != "imdb_conv1d":
         return []
     best = cj.decode_predictions(cj.predict(run.model, tokens), 1, run.model.spec.label_names)

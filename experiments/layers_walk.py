@@ -26,10 +26,11 @@ from matplotlib.figure import Figure
 
 import cnnjax as cj
 from cnnjax.cli import command
+from cnnjax.core.table import table
 from cnnjax.models.pretrained.fill import PartlyLoaded
 from cnnjax.nn import conv2d
 from cnnjax.weights import save_npz
-from experiments._images import Gallery, ImageOptions, panels, read_photo, scaled, table
+from experiments._images import Gallery, ImageOptions, panels, read_photo, scaled
 
 # Each prefix ends with one of these; (layer, size of the first pooling).
 PREFIXES = (
@@ -164,7 +165,7 @@ def main(config: Config) -> dict[str, dict[str, np.ndarray]]:
     gallery.add("activations", draw_activations(found))
     gallery.add("kernel_sizes", draw_kernel_sizes(photo))
     for name, results in found.items():
-        print(f"\n{name}\n{table(HEAD, rows(results))}")
+        print(f"\n{name}\n{table([HEAD, *rows(results)], rules=[1])}")
     gallery.report()
     return found
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +32,7 @@ import numpy as np
 import cnnjax as cj
 from cnnjax.cli import command
 from cnnjax.core import trees
+from cnnjax.core.table import table
 
 FAMILIES = {
     "vgg16": "VGG16",
@@ -362,13 +363,12 @@ def _print(pair: Pair, lines: list[Line], config: Config) -> None:
     worst = _worst(lines)
     _print_title(pair, config)
     if config.every_layer:
-        width = max(len(line.layer) for line in lines)
-        print(f"{'layer':{width}}  {'output':>14}  {'absolute':>9}  {'relative':>9}")
+        rows = [("layer", "output", "absolute", "relative", "")]
         for line in lines:
             shape = "x".join(map(str, line.shape))
-            mark = "" if line.relative <= config.tolerance else "  <- beyond the tolerance"
-            numbers = f"{line.absolute:9.1e}  {line.relative:9.1e}"
-            print(f"{line.layer:{width}}  {shape:>14}  {numbers}{mark}")
+            mark = "" if line.relative <= config.tolerance else "<- beyond the tolerance"
+            rows.append((line.layer, shape, f"{line.absolute:.1e}", f"{line.relative:.1e}", mark))
+        print(table(rows, "<>>><"))
     found = f"{worst.relative:.1e} in {worst.layer}"
     print(f"{len(lines)} layers, the largest relative difference {found}")
 
@@ -377,11 +377,13 @@ def _print_training(
     pair: Pair, exact: dict[str, Line], ours: Training, theirs: Training, config: Config
 ) -> None:
     _print_title(pair, config)
-    columns = "ours, float64", "ours, float32", "Keras, float32"
-    print(f"{'from Keras in float64':28}", *(f"{column:>14}" for column in columns))
+    rows: list[Sequence[str]] = [
+        ("from Keras in float64", "ours, float64", "ours, float32", "Keras, float32")
+    ]
     for kind, line in exact.items():
         errors = line, ours.worst()[kind], theirs.worst()[kind]
-        print(f"{kind:28}", *(f"{error.relative:14.1e}" for error in errors))
+        rows.append((kind, *(f"{error.relative:.1e}" for error in errors)))
+    print(table(rows))
 
 
 def _print_title(pair: Pair, config: Config) -> None:

@@ -57,7 +57,7 @@ from cnnjax.cli import command
 from cnnjax.core import rng, trees
 from cnnjax.core.checks import whole_number
 from cnnjax.nn import average_pool, max_pool
-from cnnjax.plot.overlays import line_panels
+from cnnjax.plot.figures import line_panels
 from cnnjax.recipes import Measured, write_claims
 from experiments import _studies
 from experiments._images import Gallery, ImageOptions, grey, panels, read_photo

@@ -22,9 +22,10 @@ from matplotlib.patches import Rectangle
 
 import cnnjax as cj
 from cnnjax.cli import command
+from cnnjax.core.table import table
 from cnnjax.explain import Box
 from cnnjax.models import Model, ReceptiveField, receptive_fields
-from experiments._images import Gallery, ImageOptions, panels, read_photo, table
+from experiments._images import Gallery, ImageOptions, panels, read_photo
 
 SOME_LAYERS = {
     "vgg16": ("block1_conv1", "block1_pool", "block2_pool", "block3_pool", "block4_pool",
@@ -119,7 +120,8 @@ def main(config: Config) -> dict[str, Box]:
     gallery = Gallery(config, "receptive_field")
     gallery.add("boxes", draw_boxes(photo, boxes, config.model))
     gallery.add("parts", draw_parts(photo, boxes))
-    print(table(("layer", "computed", "measured", "step", "equal"), rows))
+    head = ("layer", "computed", "measured", "step", "equal")
+    print(table([head, *rows], rules=[1]))
     gallery.report()
     return boxes
 

@@ -34,7 +34,6 @@ Ours:      generated series, 5 seeds: a mean absolute error of 8.94 by convoluti
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
@@ -43,18 +42,18 @@ from matplotlib.cbook import get_sample_data
 
 import cnnjax as cj
 from cnnjax.cli import command
-from cnnjax.data.forecasts import (
+from cnnjax.metrics import mean_and_deviation
+from cnnjax.plot import save_image
+from cnnjax.recipes import Claim, Experiment, Options, build_model, run_variants, write_claims
+from cnnjax.runs import RunDirectory, write_report
+from experiments import _tuning
+from experiments._forecasts import (
     check_season,
     forecast_errors,
     moving_average,
     naive,
     seasonal_naive,
 )
-from cnnjax.metrics import mean_and_deviation
-from cnnjax.plot import save_image
-from cnnjax.recipes import Claim, Experiment, Options, build_model, run_variants, write_claims
-from cnnjax.runs.report import write_report
-from experiments import _tuning
 from experiments._series_claims import measured
 from experiments._series_images import draw_forecasts
 from experiments._shuffling import Shuffling, draw_shuffled, shufflings
@@ -245,22 +244,17 @@ def report(
     write_table(folder / "shuffling.md", head, [s.row(series) for s in found[0]])
     if found[0]:
         drawn["shuffling"] = draw_shuffled(series, found[0])
+    directories = [RunDirectory(run.directory or ".") for group in runs.values() for run in group]
     for name, figure in drawn.items():
-        for place in (folder, *(_figures(run) for group in runs.values() for run in group)):
+        for place in (folder, *(directory.figures for directory in directories)):
             save_image(place, name, figure, caption=captions[name])
-    for group in runs.values():
-        for run in group:
-            write_report(_figures(run).parent)
+    for directory in directories:
+        write_report(directory.path)
     what = "Google's volume" if options.data == GOOGLE else "Generated series"
     claims = list(CLAIMS.get(options.data, ()))
     if claims:
         write_claims(folder, [*claims, *measured(what, series, simple, nets, found)])
     return found
-
-
-def _figures(run: cj.Run) -> Path:
-    assert run.directory is not None
-    return run.directory / "figures"
 
 
 def main(options: SeriesOptions) -> dict[str, list[cj.Run]]:

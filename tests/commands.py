@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import subprocess
@@ -17,7 +18,6 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 # Kept between sessions: a cold cache costs a minute.
 CACHE = Path(tempfile.gettempdir()) / f"cnnjax-tests-{os.getuid()}"
-_RUNS: dict[str, Any] = {}
 
 
 def environment(**extra: str) -> dict[str, str]:
@@ -73,9 +73,9 @@ def after_every_dispatch(hook: Callable[[int], None]) -> Callable[[], None]:
     original = Dispatcher.run
 
     def run(self: Dispatcher, *arguments: Any) -> Iterator[Any]:
-        for state, done, sums in original(self, *arguments):
-            hook(done)
-            yield state, done, sums
+        for dispatched in original(self, *arguments):
+            hook(dispatched.step)
+            yield dispatched
 
     def undo() -> None:
         Dispatcher.run = original  # type: ignore[method-assign]
@@ -95,9 +95,14 @@ def reseal(run: Path) -> None:
 
 
 def quickstart_run(factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """The quickstart over two epochs, once a session: (run directory, what it printed)."""
-    if "quickstart" not in _RUNS:
-        run = factory.mktemp("quickstart") / "run"
-        done = python("-m", "experiments.quickstart", "--epochs", "2", "--out", run)
-        _RUNS["quickstart"] = run, done.stdout
-    return _RUNS["quickstart"]
+    """The quickstart over two epochs, once for all workers: (run directory, what it printed)."""
+    base = factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "quickstart"
+    folder.mkdir(exist_ok=True)
+    run, printed = folder / "run", folder / "printed.txt"
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not printed.exists():
+            done = python("-m", "experiments.quickstart", "--epochs", "2", "--out", run)
+            printed.write_text(done.stdout)
+    return run, printed.read_text()

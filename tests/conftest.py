@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import gc
 import os
+import resource
 import socket
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import CACHE
 from servers import Server
 
 # Before Keras is imported anywhere: the oracle runs on JAX.
@@ -19,16 +25,33 @@ os.environ.setdefault("KERAS_BACKEND", "jax")
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+# Above so much memory a worker drops its compiled programs.
+MOST_BYTES = 1_200_000_000
+
+
+@pytest.hookimpl(tryfirst=True)  # before the choice by marks
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Of a test marked `sample(n)` the cases after the first n become thorough."""
+    seen: Counter[tuple[Path, str]] = Counter()
+    for item in items:
+        sample = item.get_closest_marker("sample")
+        if sample and not item.get_closest_marker("thorough"):
+            test = item.path, item.originalname
+            seen[test] += 1
+            if seen[test] > sample.args[0]:
+                item.add_marker("thorough")
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _caches(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Compiled programs are kept between tests and runs; decoded data only for this session."""
+    """Compiled programs are kept between tests and runs, also those of other processes; decoded
+    data only for this session.
+    """
     import jax
 
     from cnnjax.core.runtime import configure_runtime
 
-    configure_runtime(allocator=False)
+    configure_runtime(allocator=False, compilation_cache=CACHE / "xla")
     os.environ["CNNJAX_CACHE_DIR"] = str(tmp_path_factory.mktemp("cache"))
     # A strange type or rank is an error here, not a silent promotion.
     jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -36,19 +59,29 @@ def _caches(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 @pytest.fixture(scope="module", autouse=True)
 def _few_programs() -> Iterator[None]:
-    """Programs are dropped before their memory maps reach what Linux allows a process (65,530).
+    """Between modules programs are dropped where a process has become large.
 
-    With a single worker, which runs all tests, XLA would crash there.
+    They would fill gigabytes, and reach the number of memory maps that Linux allows a process. The
+    compilation cache has them where another module needs them again.
     """
     yield
-    maps = Path("/proc/self/maps")
-    if maps.exists() and maps.read_bytes().count(b"\n") > 40_000:
-        import jax
+    if _resident() < MOST_BYTES:
+        return
+    import jax
 
-        from cnnjax.training import shared
+    from cnnjax.training import shared
 
-        shared.forget()
-        jax.clear_caches()
+    shared.forget()
+    jax.clear_caches()
+    gc.collect()
+    with contextlib.suppress(AttributeError, OSError):  # another C library than glibc
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def _resident() -> int:
+    """Bytes of memory that this process holds; 0 where there is no /proc."""
+    pages = Path("/proc/self/statm")
+    return int(pages.read_text().split()[1]) * resource.getpagesize() if pages.exists() else 0
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from cnnjax.runs.checkpoint import Checkpoints
+from cnnjax.runs import Checkpoints
 from cnnjax.training import TrainState
 from cnnjax.training.named_trees import named_trees, state_of
 

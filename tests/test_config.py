@@ -16,10 +16,10 @@ from cnnjax.config import (
     PRECISIONS,
     SCHEDULES,
     TrainingConfig,
-    from_dict,
-    qualified_name,
     to_dict,
 )
+from cnnjax.core.settings import from_dict
+from cnnjax.core.text import qualified_name
 
 NAN = float("nan")
 BELOW_ONE = st.floats(0, 0.999)
@@ -92,27 +92,27 @@ def test_configs_are_frozen():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"epochs": 0}, "epochs must be at least 1, got 0"),
-        ({"epochs": 1.5}, "epochs must be a whole number, got 1.5"),
-        ({"epochs": True}, "epochs must be at least 1, got True"),
-        ({"epochs": "5"}, "epochs must be at least 1, got '5'"),
-        ({"batch_size": -3}, "batch_size must be at least 1, got -3"),
-        ({"keep": 0}, "keep must be at least 1, got 0"),
-        ({"steps_per_dispatch": 0}, "steps_per_dispatch must be at least 1, got 0"),
-        ({"early_stopping": 0}, "early_stopping must be at least 1, got 0"),
-        ({"checkpoint_every": 0}, "checkpoint_every must be at least 1, got 0"),
-        ({"weight_decay": -0.1}, "weight_decay must be at least 0, got -0.1"),
-        ({"weight_decay": NAN}, "weight_decay must be at least 0, got nan"),
-        ({"weight_decay": float("inf")}, "weight_decay must be a finite number, got inf"),
+        ({"epochs": 0}, "epochs must be a whole number >= 1, got 0"),
+        ({"epochs": 1.5}, "epochs must be a whole number >= 1, got 1.5"),
+        ({"epochs": True}, "epochs must be a whole number >= 1, got True"),
+        ({"epochs": "5"}, "epochs must be a whole number >= 1, got '5'"),
+        ({"batch_size": -3}, "batch_size must be a whole number >= 1, got -3"),
+        ({"keep": 0}, "keep must be a whole number >= 1, got 0"),
+        ({"steps_per_dispatch": 0}, "steps_per_dispatch must be a whole number >= 1, got 0"),
+        ({"early_stopping": 0}, "early_stopping must be a whole number >= 1, got 0"),
+        ({"checkpoint_every": 0}, "checkpoint_every must be a whole number >= 1, got 0"),
+        ({"weight_decay": -0.1}, "weight_decay must be a finite number >= 0, got -0.1"),
+        ({"weight_decay": NAN}, "weight_decay must be a finite number >= 0, got nan"),
+        ({"weight_decay": float("inf")}, "weight_decay must be a finite number >= 0, got inf"),
         ({"learning_rate": True}, "learning_rate must be a positive number, got True"),
-        ({"momentum": True, "optimizer": "sgd"}, "momentum must be a finite number, got True"),
-        ({"seed": -1}, "seed must be at least 0, got -1"),
-        ({"seed": 2**32}, r"seed must be below 2\^32, got 4294967296"),
-        ({"seed": 0.5}, "seed must be a whole number, got 0.5"),
+        ({"momentum": True, "optimizer": "sgd"}, r"momentum must lie in \[0, 1\), got True"),
+        ({"seed": -1}, "seed must be a whole number >= 0, got -1"),
+        ({"seed": 2**32}, r"seed must be at most 4294967295, got 4294967296"),
+        ({"seed": 0.5}, "seed must be a whole number >= 0, got 0.5"),
         ({"momentum": 1.0}, r"momentum must lie in \[0, 1\), got 1.0"),
         ({"momentum": 0.9}, "momentum belongs to 'sgd', got optimizer='rmsprop'"),
         ({"average": -0.1}, r"average must lie in \[0, 1\), got -0.1"),
-        ({"label_smoothing": NAN}, r"label_smoothing must be a finite number, got nan"),
+        ({"label_smoothing": NAN}, r"label_smoothing must lie in \[0, 1\), got nan"),
         ({"warmup": 0.0}, r"warmup must lie in \(0, 1\), got 0.0"),
         ({"warmup": 1.0}, r"warmup must lie in \(0, 1\), got 1.0"),
         ({"learning_rate": 0}, "learning_rate must be a positive number, got 0"),
@@ -124,7 +124,7 @@ def test_configs_are_frozen():
         ({"rate_factors": (("conv1", 0),)}, r"factor of 'conv1' must be positive, got 0: .*frozen"),
         ({"rate_factors": {"conv1": NAN}}, "factor of 'conv1' must be positive, got nan"),
         ({"rate_factors": (("conv1", "1"),)}, "factor of 'conv1' must be positive, got '1'"),
-        ({"layer_decay": 0}, "layer_decay must be a positive number, got 0"),
+        ({"layer_decay": 0}, r"layer_decay must lie in \(0, 1\], got 0"),
         ({"layer_decay": 1.1}, r"layer_decay must lie in \(0, 1\], got 1.1"),
         ({"clip_norm": 0.0}, "clip_norm must be a positive number, got 0.0"),
         ({"clip_norm": float("inf")}, "clip_norm must be a positive number, got inf"),
@@ -144,13 +144,13 @@ def test_configs_are_frozen():
         ({"learning_rate": 10**400}, "learning_rate must be a positive number, got 1000"),
         ({"learning_rate": 1e-60}, "learning_rate must be a number that float32 has, got 1e-60"),
         ({"clip_norm": 1e39}, r"clip_norm must be a number that float32 has, got 1e\+39"),
-        ({"weight_decay": 10**400}, "weight_decay must be at least 0, got 1000"),
-        ({"momentum": 10**400, "optimizer": "sgd"}, "momentum must be a finite number, got 1000"),
+        ({"weight_decay": 10**400}, "weight_decay must be a finite number >= 0, got 1000"),
+        ({"momentum": 10**400, "optimizer": "sgd"}, r"momentum must lie in \[0, 1\), got 1000"),
         ({"epochs": 10**12}, "epochs must be at most 4294967295, got 1000000000000"),
         ({"checkpoint_every": 2**63}, "checkpoint_every must be at most 4294967295, got 922337"),
-        ({"seed": 10**400}, r"seed must be at least 0, got 1000"),
-        ({"seed": "1"}, "seed must be at least 0, got '1'"),
-        ({"seed": True}, "seed must be at least 0, got True"),
+        ({"seed": 10**400}, r"seed must be at most 4294967295, got 1000"),
+        ({"seed": "1"}, "seed must be a whole number >= 0, got '1'"),
+        ({"seed": True}, "seed must be a whole number >= 0, got True"),
         ({"frozen": 5}, "frozen must be a tuple of patterns, got 5"),
         ({"frozen": ("a", 1)}, r"frozen must be a tuple of patterns, got \('a', 1\)"),
         ({"frozen": None}, "frozen must be a tuple of patterns, got None"),
@@ -167,9 +167,9 @@ def test_a_bad_training_setting_is_named_with_its_value(changes, message):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"width_shift": -1}, "width_shift must be at least 0, got -1"),
-        ({"height_shift": NAN}, "height_shift must be at least 0, got nan"),
-        ({"crop_padding": 1.5}, "crop_padding must be a whole number, got 1.5"),
+        ({"width_shift": -1}, "width_shift must be a finite number >= 0, got -1"),
+        ({"height_shift": NAN}, "height_shift must be a finite number >= 0, got nan"),
+        ({"crop_padding": 1.5}, "crop_padding must be a whole number >= 0, got 1.5"),
         ({"width_shift": 10**10}, "width_shift must be at most 16777216 in size, got 10000000000"),
         (
             {"height_shift": 2**24 + 1},
@@ -196,13 +196,13 @@ def test_a_bad_augmentation_setting_is_named_with_its_value(kind, changes, messa
 def test_from_dict_offers_the_nearest_setting():
     with pytest.raises(
         ValueError,
-        match=r"no setting 'learning_rat'\. Did you mean learning_rate",
+        match=r"no setting 'learning_rat'\. Did you mean 'learning_rate'",
     ):
         from_dict(TrainingConfig, {"learning_rat": 1})
 
 
 def test_from_dict_offers_all_settings_where_none_is_near():
-    with pytest.raises(ValueError, match=r"no setting 'zzz'\. Did you mean width_shift or .*flip"):
+    with pytest.raises(ValueError, match=r"no setting 'zzz'\. Known settings: width_shift, .*flip"):
         from_dict(AugmentConfig, {"zzz": 1})
 
 
@@ -225,7 +225,7 @@ def test_json_of_any_type_is_a_setting_or_one_sentence(name, value):
 
 
 def test_from_dict_checks_the_values():
-    with pytest.raises(ValueError, match="epochs must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="epochs must be a whole number >= 1, got 0"):
         from_dict(TrainingConfig, {"epochs": 0})
 
 

@@ -1,77 +1,214 @@
-"""The command line of `cnnjax`: its verbs stand in files by theme, each with its options."""
+"""Command lines: those of `cnnjax`, whose verbs are dataclasses, and those of experiments."""
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Sequence
-from typing import Any, NoReturn
+import contextlib
+import io
+import pkgutil
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import MISSING, fields, replace
+from importlib import import_module
+from itertools import takewhile
+from pathlib import Path
+from typing import Any, TypeVar, cast, get_args, get_type_hints
 
-from cnnjax.cli import data, inside, machine, models, records
-from cnnjax.cli.running import run_as_command
+from cnnjax.cli import verbs
+from cnnjax.cli.running import (
+    PACKAGE,
+    WRONG_ARGUMENTS,
+    run_as_command,
+    show,
+    stop,
+    until_the_reader_leaves,
+)
+from cnnjax.cli.verb import Verb
+from cnnjax.core.places import PLACE, expanded
+from cnnjax.core.table import table
 from cnnjax.core.terminal import plain_output
-from cnnjax.core.text import plain
+from cnnjax.core.text import plain, suggest
+
+Options = TypeVar("Options")
+
+# Characters of an error that quotes an argument.
+_LONGEST = 2000
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Parse the command line and run the verb.
+    """Run a verb of the command `cnnjax`.
 
     Args:
         arguments: without the program's name; None takes those of this process.
     """
+    given = sys.argv[1:] if arguments is None else list(arguments)
     with plain_output():
-        options = _parsed(arguments)
-        run_as_command(lambda: options.verb(options))
+        if given == ["--version"]:
+            from cnnjax.core.runtime import versions
+
+            return run_as_command(lambda: show(versions()["cnnjax"]))
+        known = _verbs()
+        name = next((w for n in (2, 1) if (w := " ".join(given[:n])) in known), None)
+        if name is None:
+            return run_as_command(lambda: _overview(given, known))
+        verb = parse(known[name], given[len(name.split()) :], f"cnnjax {name}")
+        return run_as_command(verb.run)
 
 
-def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = _parser()
-    options, rest = parser.parse_known_args(arguments)
-    # argparse ends the list of files at the first option; what follows it are files too.
-    if rest and (not hasattr(options, "files") or any(text.startswith("-") for text in rest)):
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
-    if rest:
-        options.files += rest
-    return options
+def command(main: Callable[[Any], Any], kind: type, name: str) -> None:
+    """Run an experiment's `main` from the command line, with options from its dataclass.
+
+    Args:
+        main: takes the parsed options.
+        kind: their dataclass; its docstrings are the help.
+        name: of the module in experiments/.
+    """
+    from cnnjax.core.runtime import configure_runtime
+
+    module = sys.modules[main.__module__]
+    options: Any = parse(kind, sys.argv[1:], f"python -m experiments.{name}", module.__doc__)
+    own = Path(module.__file__).resolve().parent if module.__file__ else PACKAGE
+    run_as_command(lambda: (configure_runtime(), main(options)), own)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="cnnjax",
-        description="Research with convolutional networks in JAX. Trainings are started by "
-        "python -m experiments.NAME.",
-    )
-    verbs = parser.add_subparsers(required=True, metavar="VERB")
-    for theme in (models, inside, data, records, machine):
-        theme.add(verbs)
-    return parser
+def parse(
+    kind: type[Options], arguments: Sequence[str], program: str, description: str | None = None
+) -> Options:
+    """The options of a command; wrong ones end the process with one line.
+
+    Args:
+        kind: their dataclass.
+        arguments: without the program's name.
+        program: what its usage begins with.
+        description: in its help, instead of the dataclass's docstring.
+    """
+    coloured = any(stream is not None and stream.isatty() for stream in (sys.stdout, sys.stderr))
+    harmless = all(map(str.isprintable, arguments))
+    plainly = contextlib.nullcontext() if coloured and harmless else plain_output()
+    try:
+        with until_the_reader_leaves(), plainly:
+            options, rest = _parsed(kind, arguments, program, description)
+        _check_once(kind, arguments)
+        return cast(Options, _completed(options, rest))
+    except ValueError as error:
+        stop(f"{plain(error, _LONGEST)} ({program} --help)", WRONG_ARGUMENTS, error)
 
 
-class _Parser(argparse.ArgumentParser):
-    """One whose options may be given once only; those of its verbs are of this class too."""
-
-    def __init__(self, *arguments: Any, **settings: Any):
-        super().__init__(*arguments, **settings)
-        for name in (None, "store"):
-            self.register("action", name, _StoreOnce)
-
-    def error(self, message: str) -> NoReturn:
-        """End the process with one line, whatever was given."""
-        super().error(plain(message, 2000))
+def _verbs() -> dict[str, type[Verb]]:
+    """Those of the files of a folder, by their names and in the order of these."""
+    for module in pkgutil.iter_modules(verbs.__path__, f"{verbs.__name__}."):
+        import_module(module.name)
+    return dict(sorted(Verb.known.items()))
 
 
-class _StoreOnce(argparse.Action):
-    """Stores a value; of an option that is given twice the first would be lost."""
+def _overview(given: Sequence[str], known: Mapping[str, type[Verb]]) -> None:
+    """Print the verbs, all or those of a group; an error if what is given names none."""
+    group = next((f"{w} " for w in given[:1] if any(n.startswith(f"{w} ") for n in known)), "")
+    names = [name for name in known if name.startswith(group)]
+    usage = f"usage: cnnjax {group}[-h] VERB ..."
+    asked = given[bool(group) :][:1]
+    if asked and asked[0] in ("-h", "--help"):
+        print(f"{usage}\n")
+        print(table([(n, (known[n].__doc__ or "").partition("\n")[0]) for n in names], "<"))
+        return
+    message = "a verb is missing"
+    if asked:
+        unknown = plain(f"{group}{asked[0]}", _LONGEST)
+        message = f"there is no verb {unknown!r}. {suggest(unknown, names, 'verbs')}"
+    stop(f"{message} ({usage})", WRONG_ARGUMENTS, ValueError(message))
 
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: Any,
-        option_string: str | None = None,
-    ) -> None:
-        """Store it in the namespace, which remembers the options that were given."""
-        given: list[str] = vars(namespace).setdefault("given", [])
-        if option_string is not None and self.dest in given:
-            raise argparse.ArgumentError(self, "given twice")
-        given.append(self.dest)
-        setattr(namespace, self.dest, values)
+
+def _parsed(
+    kind: type, arguments: Sequence[str], program: str, description: str | None
+) -> tuple[Any, list[str]]:
+    """Options, and the arguments that tyro does not know.
+
+    Raises:
+        ValueError: for what cannot be parsed, in one sentence.
+    """
+    import tyro
+
+    printed = io.StringIO()
+    of_verbs = (tyro.conf.FlagCreatePairsOff, tyro.conf.DisallowNone)
+    try:
+        with contextlib.redirect_stderr(printed):
+            return tyro.cli(
+                kind,
+                prog=program,
+                description=description,
+                args=list(arguments),
+                return_unknown_args=True,
+                config=of_verbs if issubclass(kind, Verb) else (),
+            )
+    except SystemExit as end:
+        if not end.code:
+            raise
+        raise ValueError(_sentence(printed.getvalue())) from None
+
+
+def _sentence(box: str) -> str:
+    """What the first part of a box says that tyro draws round an error."""
+    lines = re.findall(r"^[│|] (.*?) *[│|]$", re.sub(r"\x1b\[[0-9;]*m", "", box), re.MULTILINE)
+    first = takewhile(lambda line: not re.fullmatch("[─-]{8,}", line), lines)
+    return " ".join(" ".join(first).partition("Got errors")[0].split()).rstrip(".") or box.strip()
+
+
+def _check_once(kind: type, arguments: Sequence[str]) -> None:
+    """Of an option that is given twice the first value would be lost."""
+    from tyro.conf import UseAppendAction
+
+    repeated = [o for o, hint in _options(kind).items() if _has(hint, UseAppendAction)]
+    names = [a.partition("=")[0].replace("_", "-") for a in arguments if a.startswith("--")]
+    for number, name in enumerate(names):
+        if name in names[:number] and name not in repeated:
+            raise ValueError(f"{plain(name)} is given twice")
+
+
+def _options(kind: type) -> dict[str, Any]:
+    """The options of a dataclass, each with the type of its field."""
+    hints = get_type_hints(kind, include_extras=True)
+    return {f"--{field.name.replace('_', '-')}": hints[field.name] for field in fields(kind)}
+
+
+def _mentions(hint: Any, marker: Any) -> bool:
+    """Whether a type, or one that it is made of, has a marker."""
+    return hint == marker or any(_mentions(part, marker) for part in get_args(hint))
+
+
+def _has(hint: Any, marker: Any) -> bool:
+    """Whether a type has a marker of tyro's."""
+    return _mentions(hint, get_args(marker[int])[1])
+
+
+def _completed(options: Any, rest: Sequence[str]) -> Any:
+    """Options with all of the files that they end with, and with ~ replaced in paths."""
+    from tyro.conf import Positional
+
+    needed = [f.name for f in fields(options) if f.default is MISSING is f.default_factory]
+    files = [name for name in needed if isinstance(getattr(options, name), tuple)]
+    unknown = next((text for text in rest if text.startswith("-") or not files), None)
+    if unknown is not None:
+        hint = f". {suggest(unknown, _options(type(options)))}" if unknown.startswith("-") else ""
+        raise ValueError(f"Unrecognized {plain(unknown, _LONGEST)}{hint}")
+    # What follows an option after the first of the files are files too.
+    changed: dict[str, Any] = {name: (*getattr(options, name), *rest) for name in files}
+    for name in files:
+        if not changed[name]:
+            raise ValueError(f"{name}: at least one is needed")
+    for option, hint in _options(type(options)).items():
+        if _mentions(hint, PLACE):
+            name = option.removeprefix("--").replace("-", "_")
+            shown = name if _has(hint, Positional) else option
+            changed[name] = _expanded(shown, changed.get(name, getattr(options, name)))
+    return replace(options, **changed)
+
+
+def _expanded(option: str, value: Any) -> Any:
+    if isinstance(value, tuple):
+        return tuple(_expanded(option, text) for text in value)
+    if not isinstance(value, str) or value[:1] not in ("", "~"):
+        return value
+    try:
+        return str(expanded(value))
+    except ValueError as error:
+        raise ValueError(f"{option}: {error}") from None

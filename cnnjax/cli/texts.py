@@ -2,31 +2,22 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from cnnjax.cli.options import warnings_as_lines
-from cnnjax.cli.running import print_table
+from cnnjax.core.table import table
 
 _SHOWN = 40  # letters of a text in the place of a file's name
 
 
-def add_text_option(verb: argparse.ArgumentParser) -> None:
-    """The option for texts on the command line."""
-    verb.add_argument(
-        "--text", action="append", default=[], metavar="TEXT",
-        help="for a run of texts, instead of images or beside .txt files; may be given again",
-    )  # fmt: skip
-
-
-def takes_texts(model: Any, options: argparse.Namespace, not_for_texts: Sequence[str]) -> bool:
+def takes_texts(model: Any, options: Any, not_for_texts: Sequence[str]) -> bool:
     """Whether a model is asked about texts.
 
     Args:
         model: that is asked.
-        options: of the verb.
+        options: of the verb; `text` among them.
         not_for_texts: names of options that are for images.
 
     Raises:
@@ -42,31 +33,27 @@ def takes_texts(model: Any, options: argparse.Namespace, not_for_texts: Sequence
     return True
 
 
-def print_answers(model: Any, files: Sequence[str], options: argparse.Namespace) -> None:
-    """A line for every text: its beginning or its file, the best classes, their probabilities."""
+def print_answers(model: Any, files: Sequence[str], texts: Sequence[str], top: int) -> None:
+    """A line for every text: its beginning or its file, the best classes, their probabilities.
+
+    Args:
+        model: that is asked.
+        files: of texts.
+        texts: further ones.
+        top: classes to name for each.
+    """
     import cnnjax as cj
 
-    names, texts = _texts(files, options)
+    names = [t if len(t) <= _SHOWN else f"{t[: _SHOWN - 3]}..." for t in texts]
     with warnings_as_lines():
-        probs = cj.predict(model, texts)
-    decoded = cj.decode_predictions(probs, options.top, model.spec.label_names)
-    print_table(names, ["  ".join(f"{label} {p:.4f}" for _, label, p in best) for best in decoded])
+        probs = cj.predict(model, read_texts(files, texts))
+    decoded = cj.decode_predictions(probs, top, model.spec.label_names)
+    best = ["  ".join(f"{label} {p:.4f}" for _, label, p in classes) for classes in decoded]
+    print(table(zip([*names, *files], best, strict=True), "<"))
 
 
-def draw_answers(
-    model: Any, files: Sequence[str], options: argparse.Namespace, folder: Path, target: Any
-) -> Path:
-    """The path of an image of the texts whose words are coloured by what they say."""
-    from cnnjax import plot
-
-    _, texts = _texts(files, options)
-    with warnings_as_lines():
-        return plot.draw_words(model, texts, folder, options.layer, target)
-
-
-def _texts(files: Sequence[str], options: argparse.Namespace) -> tuple[list[str], list[str]]:
-    """What to call each text, and the texts: those of --text, then those of files."""
+def read_texts(files: Sequence[str], texts: Sequence[str]) -> list[str]:
+    """Texts, and then those of files."""
     from cnnjax.data.texts import read_text
 
-    names = [t if len(t) <= _SHOWN else f"{t[: _SHOWN - 3]}..." for t in options.text]
-    return [*names, *files], [*options.text, *(read_text(Path(file)) for file in files)]
+    return [*texts, *(read_text(Path(file)) for file in files)]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
+
+from cnnjax.core.text import nearest
 
 # Every seed; more examples, pixels a side or classes than anything here has.
 LARGEST = 2**32 - 1
@@ -119,73 +120,89 @@ def check_input_shape(shape: Sequence[int]) -> None:
         )
 
 
+Check = Callable[[str, Any], Any]  # (name of a setting, value) -> the value, or a ValueError
+
 _SMALLEST, _GREATEST = (float(edge) for edge in (np.finfo("f4").tiny, np.finfo("f4").max))
 
 
-def plain_numbers(config: Any) -> None:
-    """NumPy scalars, as computed settings often are, to Python's numbers: records are JSON."""
-    for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
-        if isinstance(value, np.generic):
-            object.__setattr__(config, field.name, value.item())
+def flag(name: str, value: Any) -> bool:
+    """True or False: a text that is not empty would count as True."""
+    if not isinstance(value, bool):
+        raise ValueError(f"{name} must be True or False, got {value!r}")
+    return value
 
 
-def check_flags(config: Any) -> None:
-    """Every field that is a bool: a text that is not empty would count as True."""
-    for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
-        if field.type in (bool, "bool") and not isinstance(value, bool):
-            raise ValueError(f"{field.name} must be True or False, got {value!r}")
+def number(name: str, value: Any) -> float:
+    """A finite number."""
+    if not is_number(value):
+        raise ValueError(f"{name} must be a finite number, got {value!r}")
+    return value
 
 
-def check_numbers(config: Any, *names: str) -> None:
-    """Fields that must be finite numbers."""
-    for name in names:
-        value = getattr(config, name)
-        if not is_number(value):
-            raise ValueError(f"{name} must be a finite number, got {value!r}")
+def positive(name: str, value: Any) -> float:
+    """A positive number that float32 has."""
+    if not (is_number(value) and value > 0):
+        raise ValueError(f"{name} must be a positive number, got {value!r}")
+    if not _SMALLEST <= value <= _GREATEST:  # would be 0 or infinite
+        raise ValueError(f"{name} must be a number that float32 has, got {value!r}")
+    return value
 
 
-def check_at_least(config: Any, least: int, *names: str) -> None:
-    """Fields that must be finite and not below `least`; whole where the field's type says so."""
-    for name in names:
-        value = getattr(config, name)
-        if value == math.inf:
-            raise ValueError(f"{name} must be a finite number, got {value!r}")
-        if not (is_number(value) and value >= least):
-            raise ValueError(f"{name} must be at least {least}, got {value!r}")
-        whole = type(config).__dataclass_fields__[name].type
-        if "float" not in str(whole):
-            if not isinstance(value, int):
-                raise ValueError(f"{name} must be a whole number, got {value!r}")
-            whole_number(name, value, least)
+def at_least_zero(name: str, value: Any) -> float:
+    """A finite number that is not negative."""
+    if not (is_number(value) and value >= 0):
+        raise ValueError(f"{name} must be a finite number >= 0, got {value!r}")
+    return value
 
 
-def check_factors(config: Any, name: str) -> None:
+def factors(name: str, value: Any) -> tuple[float, float]:
     """A pair of factors, of which a list becomes a tuple."""
-    value = getattr(config, name)
     items = value if isinstance(value, list | tuple) else ()
     pair = tuple(v.item() if isinstance(v, np.generic) else v for v in items)
     if not (len(pair) == 2 and all(map(is_number, pair)) and 0 < pair[0] <= pair[1]):
         raise ValueError(
             f"{name} must be a pair of factors (low, high) with 0 < low <= high, got {value!r}"
         )
-    object.__setattr__(config, name, pair)
+    return pair
 
 
-def check_positive(config: Any, name: str) -> None:
-    """A field that must be a positive number that float32 has."""
-    value = getattr(config, name)
-    if not (is_number(value) and value > 0):
-        raise ValueError(f"{name} must be a positive number, got {value!r}")
-    if not _SMALLEST <= value <= _GREATEST:  # would be 0 or infinite
-        raise ValueError(f"{name} must be a number that float32 has, got {value!r}")
+def whole(least: int = 1) -> Check:
+    """A check for `whole_number`."""
+    return partial(whole_number, least=least)
 
 
-def check_one_of(config: Any, name: str, known: tuple[str, ...]) -> None:
-    """A field that must be one of the known names; the nearest one is offered."""
-    value = getattr(config, name)
-    if value not in known:
-        near = difflib.get_close_matches(str(value), known, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"{name} must be one of {', '.join(known)}, got {value!r}{hint}")
+def within(interval: str) -> Check:
+    """A check for numbers of an interval, which is written as mathematics has it.
+
+    >>> within("[0, 1)")("rate", 1)
+    Traceback (most recent call last):
+        ...
+    ValueError: rate must lie in [0, 1), got 1
+    """
+    low, high = map(float, interval[1:-1].split(","))
+
+    def check(name: str, value: Any) -> float:
+        fits = is_number(value) and low <= value <= high
+        if not fits or (value == low and interval[0] == "(") or (value == high and ")" in interval):
+            raise ValueError(f"{name} must lie in {interval}, got {value!r}")
+        return value
+
+    return check
+
+
+def one_of(*known: str) -> Check:
+    """A check for one of the known names, of which the nearest one is offered."""
+
+    def check(name: str, value: Any) -> str:
+        if not isinstance(value, str) or value not in known:
+            near = nearest(str(value), known)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise ValueError(f"{name} must be one of {', '.join(known)}, got {value!r}{hint}")
+        return value
+
+    return check
+
+
+def optional(check: Check) -> Check:
+    """A check that lets None pass."""
+    return lambda name, value: None if value is None else check(name, value)

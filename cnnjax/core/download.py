@@ -20,15 +20,13 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import IO
 
 from cnnjax.core.checks import is_number
 from cnnjax.core.progress import progress_bar
 from cnnjax.core.reading import read_json
 from cnnjax.core.storage import alone, write_text
 from cnnjax.core.text import plain
-
-Outcome = TypeVar("Outcome")
 
 _SCHEMES = ("http", "https")
 _CHUNK = 1 << 18
@@ -71,8 +69,8 @@ def download(
         sha256: the file's SHA-256 in hexadecimal digits, if known.
         size: the file's length in bytes, if known; never more than this is written.
         name: what to call the file; by default the last component of the address's path.
-        timeout: seconds to wait for a connection, then for the head of each answer, then for each
-            piece of the file; a server that sends next to nothing is given up after a minute.
+        timeout: seconds to wait for a connection and the head of the answer, then for each piece
+            of the file; a server that sends next to nothing is given up after a minute.
         progress: show a bar while downloading, if stderr is a terminal.
 
     Returns:
@@ -408,10 +406,10 @@ def _open(job: _Job, ask: dict[str, str]) -> http.client.HTTPResponse | None:
         DownloadError: if the server is not reached, is silent or refuses.
         _Cut: if it was reached and the connection ended.
     """
-    opener = urllib.request.build_opener(_Redirects, _Http, _Https)
+    opener = urllib.request.build_opener(_Redirects)
     request = urllib.request.Request(job.url, headers={"User-Agent": "cnnjax", **ask})
     try:
-        response: http.client.HTTPResponse = opener.open(request, timeout=job.timeout)
+        response = _within(job.timeout, lambda: opener.open(request, timeout=job.timeout))
     except urllib.error.HTTPError as error:
         error.close()
         if error.code == 416:
@@ -477,81 +475,38 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
-class _HttpConnection(http.client.HTTPConnection):
-    def connect(self) -> None:
-        _within(self.timeout, super().connect, self.close)
-
-    def getresponse(self) -> http.client.HTTPResponse:
-        return _head_within(self, super().getresponse)
-
-
-class _HttpsConnection(http.client.HTTPSConnection):
-    def connect(self) -> None:
-        _within(self.timeout, super().connect, self.close)
-
-    def getresponse(self) -> http.client.HTTPResponse:
-        return _head_within(self, super().getresponse)
-
-
-class _Http(urllib.request.HTTPHandler):
-    def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
-        return self.do_open(_HttpConnection, req)
-
-
-class _Https(urllib.request.HTTPSHandler):
-    def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
-        return self.do_open(_HttpsConnection, req)
-
-
-def _head_within(
-    connection: http.client.HTTPConnection, read: Callable[[], http.client.HTTPResponse]
-) -> http.client.HTTPResponse:
-    """The answer of a connection, whose head must come whole in the connection's time."""
-    answers: list[http.client.HTTPResponse] = []
-
-    def work() -> http.client.HTTPResponse:
-        answers.append(read())
-        return answers[0]
-
-    def close() -> None:
-        for answer in answers:
-            answer.close()
-        connection.close()
-
-    return _within(connection.timeout, work, close)
-
-
 def _within(
-    seconds: float | None, work: Callable[[], Outcome], close: Callable[[], object]
-) -> Outcome:
-    """Connect, or read the head of an answer, in a thread that is not waited for any longer.
+    seconds: float, work: Callable[[], http.client.HTTPResponse]
+) -> http.client.HTTPResponse:
+    """Ask a server in a thread that is not waited for any longer.
 
     Looking up a name has no timeout, each of its addresses has one, and so has each byte of a head.
 
     Raises:
         TimeoutError: if it takes longer; the thread is left behind and closes what it gets.
     """
-    results: list[Outcome] = []
-    failed: list[BaseException] = []
+    answers: list[http.client.HTTPResponse] = []
+    errors: list[BaseException] = []
     late = threading.Event()
 
     def run() -> None:
         try:
-            results.append(work())
+            answers.append(work())
         except BaseException as error:
-            failed.append(error)
+            errors.append(error)
         if late.is_set():
-            close()
+            for answer in answers:
+                answer.close()
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
     try:
         thread.join(seconds)
         if thread.is_alive():
-            raise TimeoutError(f"no connection within {seconds:g} s")
+            raise TimeoutError
     except BaseException:
         late.set()
         raise
-    if failed:
-        raise failed[0]
-    return results[0]
+    if errors:
+        raise errors[0]
+    return answers[0]

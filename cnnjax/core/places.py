@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
 from cnnjax.core.text import plain
+
+# Marks the type of a field on the command line as a path, in which ~ is the home directory.
+PLACE = "place"
+Place = Annotated[str, PLACE]
 
 
 def expanded(path: str | Path) -> Path:

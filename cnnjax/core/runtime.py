@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import ctypes
-import difflib
 import functools
 import hashlib
 import os
@@ -26,7 +25,7 @@ import jax
 from cnnjax.core.compiled import keep_checked
 from cnnjax.core.places import expanded
 from cnnjax.core.storage import text_hash
-from cnnjax.core.text import plain
+from cnnjax.core.text import nearest, plain
 
 _SWITCHES = ("CNNJAX_ALLOCATOR", "CNNJAX_COMPILATION_CACHE", "CNNJAX_TRACEBACK")
 _VARIABLES = (*_SWITCHES, "CNNJAX_CACHE_DIR")
@@ -268,7 +267,7 @@ def _check_environment() -> None:
         if value not in ("", "0", "1"):
             raise ValueError(f"{name} must be 0 or 1, got {value!r}")
     for name in os.environ:
-        near = difflib.get_close_matches(name, _VARIABLES, n=1, cutoff=0.85)
+        near = nearest(name, _VARIABLES, most=1, cutoff=0.85)
         if name.startswith("CNNJAX_") and name not in _VARIABLES and near:
             raise ValueError(f"there is no variable {name}: did you mean {near[0]}?")
     cores = os.environ.get("NPROC", "")

@@ -1,9 +1,13 @@
-"""Text that comes from elsewhere, made fit for a terminal."""
+"""Texts for people: foreign ones made fit for a terminal, near names, functions by name."""
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
-from collections.abc import Iterable
+import functools
+import re
+from collections.abc import Callable, Iterable
+from typing import Any
 
 # Long enough for any path that a person would read.
 _MOST_CHARACTERS = 200
@@ -61,6 +65,18 @@ def _escaped(character: str) -> str:
     return character.encode("unicode_escape").decode()
 
 
+def nearest(name: str, known: Iterable[str], most: int = 3, cutoff: float = 0.6) -> list[str]:
+    """The known names that are most like a name, best first.
+
+    Args:
+        name: perhaps misspelt.
+        known: the names that there are.
+        most: number of names returned.
+        cutoff: likeness from which on a name counts, in [0, 1].
+    """
+    return difflib.get_close_matches(name, list(known), n=most, cutoff=cutoff)
+
+
 def suggest(name: str, known: Iterable[str], what: str = "names") -> str:
     """A sentence that offers the nearest known names, or all of them if none is near.
 
@@ -68,7 +84,37 @@ def suggest(name: str, known: Iterable[str], what: str = "names") -> str:
     "Did you mean 'resnet50'?"
     """
     known = list(known)
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
-    if near:
-        return "Did you mean " + " or ".join(repr(n) for n in near) + "?"
+    if near := nearest(name, known):
+        return "Did you mean " + " or ".join(map(repr, near)) + "?"
     return f"Known {what}: {', '.join(known)}." if known else f"There are no known {what}."
+
+
+def qualified_name(function: Callable) -> str:
+    """The module and name of a function, for records.
+
+    Of a dataclass also its settings, of a `functools.partial` the function and its arguments.
+
+    >>> import functools, math
+    >>> qualified_name(functools.partial(math.pow, 2.0))
+    'functools.partial(math.pow, 2.0)'
+    """
+    if isinstance(function, functools.partial):
+        given = [_argument(value) for value in function.args]
+        given += [f"{name}={_argument(value)}" for name, value in function.keywords.items()]
+        return f"functools.partial({', '.join([qualified_name(function.func), *given])})"
+    if dataclasses.is_dataclass(function) and not isinstance(function, type):
+        return f"{function.__module__}.{function!r}"
+    return f"{function.__module__}.{getattr(function, '__qualname__', type(function).__name__)}"
+
+
+def without_address(text: str) -> str:
+    """The text of an object without its place in memory, which is another one in every process.
+
+    >>> without_address("<function f at 0x7f00>")
+    '<function f>'
+    """
+    return re.sub(r" at 0x[0-9a-f]+", "", text)
+
+
+def _argument(value: Any) -> str:
+    return qualified_name(value) if callable(value) else without_address(repr(value))

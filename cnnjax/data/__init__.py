@@ -14,7 +14,9 @@ from cnnjax.data.pixels.image_files import UnreadableImage
 from cnnjax.data.prepare import RECIPES, prepare
 from cnnjax.data.readers.csv_images import scan_table
 from cnnjax.data.readers.folders import scan_folder
+from cnnjax.data.readers.formats import reader
 from cnnjax.data.readers.idx import read_idx
+from cnnjax.data.readers.reader import Reading
 from cnnjax.data.readers.scan import Scan
 from cnnjax.data.readers.tfds import tfds_directory
 from cnnjax.data.series.windows import Series, load_series
@@ -43,6 +45,7 @@ __all__ = [
     "Description",
     "FileImages",
     "Loader",
+    "Reading",
     "Scan",
     "Series",
     "Splits",
@@ -67,6 +70,7 @@ __all__ = [
     "prepared_names",
     "read_idx",
     "read_image",
+    "reader",
     "reload",
     "resize_image",
     "scan_folder",

@@ -8,10 +8,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
+from textwrap import indent
 from typing import Any, Protocol
 
 import numpy as np
 
+from cnnjax.core.table import table
 from cnnjax.core.text import plain
 from cnnjax.data.dataset import Dataset, Splits
 from cnnjax.data.examples import class_names_of
@@ -22,7 +24,6 @@ from cnnjax.data.readers.scan import Scan
 _VALUES_AT_ONCE = 2**21
 _MOST_CLASSES = 20  # in a table with a line for each
 _EXTREMES = 3
-_LONGEST = 4096  # letters of a line: folders have long paths
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,7 @@ class Description:
         lines = []
         for part in self.parts.values():
             lines.append(plain(part.title))
-            lines += [f"  {name:14}  {plain(value, _LONGEST)}" for name, value in part.lines()]
+            lines.append(indent(table(part.lines(), "<"), "  "))
         counts = {name: p.counts for name, p in self.parts.items() if p.counts is not None}
         if counts:
             lines += _balance(counts, [plain(name) for name in self.class_names])
@@ -287,9 +288,7 @@ def _balance(counts: Mapping[str, np.ndarray], names: Sequence[str]) -> list[str
 def _table(
     counts: Mapping[str, np.ndarray], names: Sequence[str], chosen: Sequence[int]
 ) -> list[str]:
-    width = max(len("class"), *(len(names[k]) for k in chosen))
-    lines = ["  ".join([f"{'class':{width}}", *(f"{part:>16}" for part in counts)])]
+    rows = [["class", *counts]]
     for k in chosen:
-        cells = [f"{n[k]:>9,} {n[k] / n.sum():6.1%}" for n in counts.values()]
-        lines.append("  ".join([f"{names[k]:{width}}", *cells]))
-    return lines
+        rows.append([names[k], *(f"{n[k]:,} {n[k] / n.sum():6.1%}" for n in counts.values())])
+    return table(rows).split("\n")

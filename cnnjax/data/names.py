@@ -9,20 +9,18 @@ from pathlib import Path
 from cnnjax.core.places import expanded
 from cnnjax.core.text import suggest
 from cnnjax.data.prepare.known import IN_FOLDERS, RECIPES
-from cnnjax.data.readers.idx import is_idx
+from cnnjax.data.readers.digits import load_digits
+from cnnjax.data.readers.formats import expected_files, reader_of
+from cnnjax.data.readers.reader import Reader
 from cnnjax.data.readers.tfds import prepared_versions, tfds_directory
 
-EMBEDDED = ("digits",)
-KNOWN = ("digits", *(name for name in RECIPES if name != "imdb_reviews"))
+EMBEDDED = {"digits": load_digits}
+KNOWN = (*EMBEDDED, *(name for name in RECIPES if name != "imdb_reviews"))
 
 # A TFDS name, perhaps with a configuration: never a path that leaves the data directory.
 _NAME = re.compile(r"\w+(/\w[\w.\-]*)?")
 
-# What files of one's own may be, for the error about what is neither a name nor a file.
-_OWN = (
-    "a folder with a folder of images per class, a folder of idx files or one of them, NAME.npz "
-    "(images, labels), or NAME.csv (paths and labels of images)"
-)
+_NO_NAMES = ("", ".", "..")  # of no data set nor folder: an empty variable, rather
 
 
 def path_of(name: str) -> Path:
@@ -56,29 +54,17 @@ def prepared_names(root: Path) -> list[str]:
     )
 
 
-def kind_of(name: str, data_dir: str | Path | None) -> str:
-    """What `load` takes a name, folder or file for.
-
-    Returns:
-        "digits", "folder" (of class folders), "idx", "npz", "table" (of images) or "tfds"; the
-        last also for what is nothing of all these.
-    """
-    path = place_of(name, data_dir)
-    if name in EMBEDDED:
-        return name
-    if is_folder(name, data_dir):
-        return "idx" if is_idx(path) else "folder"
-    if path.is_dir():  # of the name of a data set
-        return "tfds"
-    suffixes = {".npz": "npz", ".csv": "table"}
-    return "idx" if is_idx(path) else suffixes.get(path.suffix.lower(), "tfds")
+def format_of(name: str, data_dir: str | Path | None) -> Reader | None:
+    """The format of the file or folder of a name; None: it names a data set, or is none known."""
+    if name in EMBEDDED or name in _NO_NAMES or is_prepared(name, data_dir):
+        return None
+    return reader_of(place_of(name, data_dir))
 
 
 def is_folder(name: str, data_dir: str | Path | None) -> bool:
     """Whether a name is that of a folder, and not of a data set."""
-    if name in ("", ".", ".."):  # nobody's name for a data set, rather an empty variable
-        return False
-    return not is_prepared(name, data_dir) and place_of(name, data_dir).is_dir()
+    named = name in _NO_NAMES or is_prepared(name, data_dir)
+    return not named and place_of(name, data_dir).is_dir()
 
 
 def nowhere(name: str, root: Path) -> str:
@@ -87,8 +73,8 @@ def nowhere(name: str, root: Path) -> str:
     if name in (".", ".."):
         return f"data set {name!r} was not found: for that folder write {name}/"
     if path.is_file():
-        return f"{path} is a file of no kind that is known: expected {_OWN}"
-    message = not_found(name, root, KNOWN, _OWN, "digits")
+        return f"{path} is a file of no kind that is known: expected {expected_files()}"
+    message = not_found(name, root, KNOWN, expected_files(), "digits")
     return message if path.exists() else f"{message}. Nor is there a folder or file {path}"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +11,13 @@ from cnnjax.core.text import plain
 from cnnjax.data.captcha.captchas import load_captchas
 from cnnjax.data.dataset import Splits, set_aside
 from cnnjax.data.errors import DataNotFound
-from cnnjax.data.names import is_prepared, kind_of, nowhere, path_of, place_of
+from cnnjax.data.names import EMBEDDED, format_of, is_prepared, nowhere, path_of, place_of
 from cnnjax.data.pixels.file_images import MEMORY_BUDGET, Decoding
-from cnnjax.data.readers.csv_images import scan_table
-from cnnjax.data.readers.digits import load_digits
-from cnnjax.data.readers.folders import scan_folder
-from cnnjax.data.readers.idx import load_idx
-from cnnjax.data.readers.npz import load_npz
-from cnnjax.data.readers.scan import Scan
-from cnnjax.data.readers.tfds import any_size, find_split, tfds_directory
-from cnnjax.data.readers.tfds_images import tfds_split
+from cnnjax.data.readers.reader import Reading
+from cnnjax.data.readers.tfds import tfds_directory
+from cnnjax.data.readers.tfds_images import load_tfds
 from cnnjax.data.series.windows import load_series
+from cnnjax.data.texts.load_texts import load_texts
 
 # What a record says of how images were read, for `load`.
 _OF_IMAGES = (
@@ -91,29 +87,27 @@ def load(
     decoding = None
     if image_size is not None:
         decoding = Decoding(image_size, channels, resize, interpolation, decoder)
+    reading = Reading(decoding, class_names, path_column, label_column, memory_budget, progress)
     name = str(source)
-    path = place_of(name, data_dir)
-    kind = kind_of(name, data_dir)
-    # What was prepared has its name, by which it is found on another machine too.
-    facts: dict[str, Any] = {"data": str(path) if path == path_of(name).absolute() else name}
-    if kind == "digits":
-        splits, facts = load_digits(), {"data": name}
-    elif kind == "npz":
-        splits = load_npz(path, progress)
-    elif kind == "idx":
-        splits = load_idx(path)
-    elif kind == "table":
-        scan = scan_table(path, class_names, path_column, label_column, progress)
-        decoding = _needed(decoding, f"{name} names images")
-        splits, read = _images(scan, decoding, memory_budget, progress)
-        facts["images"] = {**read, "path_column": path_column, "label_column": label_column}
-    elif kind == "folder":
-        decoding = _needed(decoding, f"{name} is a folder of images")
-        scan = scan_folder(path, class_names, progress)
-        splits, facts["folder"] = _images(scan, decoding, memory_budget, progress)
+    path, reader = place_of(name, data_dir), format_of(name, data_dir)
+    data = name
+    if reader is not None:
+        splits = reader.load(path, reading)
+        if not isinstance(splits, Splits):
+            raise ValueError(
+                f"{path}: the reader of {reader.expected} must return Splits, got "
+                f"{type(splits).__name__}"
+            )
+        # What was prepared has its name, by which it is found on another machine too.
+        data = str(path) if path == path_of(name).absolute() else name
+    elif name in EMBEDDED:
+        splits = EMBEDDED[name]()
+    elif is_prepared(name, data_dir):
+        splits = load_tfds(tfds_directory(data_dir), name, reading)
     else:
-        splits, facts = _tfds(name, data_dir, decoding, progress)
-    return set_aside(replace(splits, source=facts), validation, train_examples, seed)
+        raise DataNotFound(nowhere(name, tfds_directory(data_dir)))
+    splits = replace(splits, source={"data": data, **(splits.source or {})})
+    return set_aside(splits, validation, train_examples, seed)
 
 
 def reload(
@@ -165,8 +159,6 @@ def _recorded(
     elif "series" in source:
         splits = load_series(**source["series"]).splits
     elif "texts" in source:
-        from cnnjax.data.texts import load_texts  # which needs this module
-
         splits = load_texts(source["data"], data_dir=data_dir, progress=progress, **source["texts"])
     else:
         read = {k: v for k, v in images_read(source).items() if k in _OF_IMAGES}
@@ -181,56 +173,3 @@ def images_read(source: Mapping[str, Any]) -> Mapping[str, Any]:
         source: `Splits.source`.
     """
     return source.get("folder") or source.get("images") or {}
-
-
-def _needed(decoding: Decoding | None, what: str) -> Decoding:
-    if decoding is None:
-        raise ValueError(f"{what}, which may have any size: give image_size=(height, width)")
-    return decoding
-
-
-def _images(
-    scan: Scan,
-    decoding: Decoding,
-    memory_budget: int,
-    progress: Callable[[str], None] | None,
-) -> tuple[Splits, dict[str, Any]]:
-    """The images of a scan, and how they were read, for the record."""
-    splits = scan.splits(decoding, memory_budget, progress)
-    if progress:
-        for line in scan.remarks():
-            progress(line)
-    facts = {
-        **_settings(decoding),
-        "class_names": list(scan.class_names),
-        "files_set_aside": len(scan.set_aside),
-    }
-    return splits, facts
-
-
-def _settings(decoding: Decoding) -> dict[str, Any]:
-    settings = asdict(decoding)
-    return {"image_size": list(settings.pop("size")), **settings}
-
-
-def _tfds(
-    name: str,
-    data_dir: str | Path | None,
-    decoding: Decoding | None,
-    progress: Callable[[str], None] | None,
-) -> tuple[Splits, dict[str, Any]]:
-    root = tfds_directory(data_dir)
-    if not is_prepared(name, data_dir):
-        raise DataNotFound(nowhere(name, root))
-    version = find_split(root, name, "train")
-    if version is not None and not any_size(version):
-        decoding = None
-    train, validation, test = (
-        tfds_split(root, name, part, progress, decoding) for part in ("train", "validation", "test")
-    )
-    if train is None:
-        raise DataNotFound(f"data set {name!r} in {root} has no split 'train'")
-    facts: dict[str, Any] = {"data": name}
-    if decoding is not None:
-        facts["images"] = _settings(decoding)
-    return Splits(train, validation, test), facts

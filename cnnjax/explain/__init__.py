@@ -20,9 +20,10 @@ from cnnjax.explain.gradients import (
     saliency,
     smooth_grad,
 )
+from cnnjax.explain.methods import METHODS, Method, method, methods_at
 from cnnjax.explain.occlusion import occlusion
 from cnnjax.explain.receptive_field import Box, receptive_box, receptive_field
-from cnnjax.explain.sanity import METHODS, Randomisation, methods_at, randomisation
+from cnnjax.explain.sanity import Randomisation, randomisation
 from cnnjax.explain.similarity import rank_correlation, structural_similarity
 from cnnjax.explain.words import Ngram, top_ngrams, word_cam, word_occlusion
 
@@ -33,6 +34,7 @@ __all__ = [
     "Curve",
     "DeadFilters",
     "EmptyMap",
+    "Method",
     "Move",
     "Ngram",
     "Pointing",
@@ -53,6 +55,7 @@ __all__ = [
     "input_gradient",
     "insertion",
     "integrated_gradients",
+    "method",
     "methods_at",
     "normalise_maps",
     "occlusion",

@@ -5,18 +5,16 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import linen
 from jax import Array
 
 from cnnjax.core import trees
 from cnnjax.explain.targets import check_preprocessed
-from cnnjax.models import Model
-from cnnjax.models.modules import Static, Variables, forward
+from cnnjax.models import Model, taps
+from cnnjax.models.modules import Static, Variables
 
 _BATCH = 32  # images of `sparsity` at once
 
@@ -203,15 +201,5 @@ def layer_outputs(
     Returns:
         {layer: [N, ...]}; what no layer wanted needs is not computed.
     """
-    outputs: dict[str, Array] = {}
-
-    def interceptor(next_function: Any, args: Any, kwargs: Any, context: Any) -> Any:
-        output = next_function(*args, **kwargs)
-        name = trees.join(context.module.path) or root
-        if context.method_name == "__call__" and name in wanted:
-            outputs[name] = output
-        return output
-
-    with linen.intercept_methods(interceptor):
-        forward(static, variables, inputs)
-    return outputs
+    layers = taps.run(static, variables, inputs, root=root, read=wanted).layers
+    return {name: calls[-1] for name, calls in layers.items()}

@@ -10,20 +10,19 @@ from typing import Any, TypeAlias
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import linen
 from jax import Array
 
-from cnnjax.core import trees
 from cnnjax.explain.activations import layer_outputs
 from cnnjax.explain.maps import check_map, layers_with_maps
+from cnnjax.explain.methods import method
 from cnnjax.explain.targets import (
     Target,
     checked_images,
     class_numbers,
     class_scores,
 )
-from cnnjax.models import Model
-from cnnjax.models.modules import Static, Variables, forward
+from cnnjax.models import Model, taps
+from cnnjax.models.modules import Static, Variables
 
 # (maps [N, h, w, C], their gradients) -> weighted sum over the channels [N, h, w].
 Combine: TypeAlias = Callable[[Array, Array], Array]
@@ -33,6 +32,7 @@ class EmptyMap(UserWarning):
     """Nothing in the layer speaks for the class: the map is zero everywhere."""
 
 
+@method(at_layer=True, randomised=True)
 def grad_cam(
     model: Model, images: Array | np.ndarray, layer: str | None = None, target: Target = None
 ) -> Array:
@@ -71,6 +71,7 @@ def grad_cam(
     return _cam(model, images, layer, target, _mean_gradients, "grad_cam")
 
 
+@method(at_layer=True)
 def hires_cam(
     model: Model, images: Array | np.ndarray, layer: str | None = None, target: Target = None
 ) -> Array:
@@ -82,6 +83,7 @@ def hires_cam(
     return _cam(model, images, layer, target, _gradients_by_place, "hires_cam")
 
 
+@method(at_layer=True, randomised=True)
 def grad_cam_plus_plus(
     model: Model, images: Array | np.ndarray, layer: str | None = None, target: Target = None
 ) -> Array:
@@ -117,7 +119,7 @@ def _cam(
     layer: str | None,
     target: Target,
     combine: Combine,
-    method: str,
+    name: str,
 ) -> Array:
     inputs = checked_images(model, images, positions=True)
     labels = class_numbers(model, target, len(inputs))
@@ -126,7 +128,7 @@ def _cam(
         model.static, model.spec.name, layer, combine, model.variables, inputs, labels
     )
     if not isinstance(empty, jax.core.Tracer):
-        _report(np.asarray(empty), np.asarray(finite), model, layer, method)
+        _report(np.asarray(empty), np.asarray(finite), model, layer, name)
     return heatmaps
 
 
@@ -141,13 +143,13 @@ def _spatial_layer(model: Model, layer: str | None) -> str:
     return name
 
 
-def _report(empty: np.ndarray, finite: np.ndarray, model: Model, layer: str, method: str) -> None:
+def _report(empty: np.ndarray, finite: np.ndarray, model: Model, layer: str, name: str) -> None:
     if not finite.all():
         numbers = np.flatnonzero(~finite).tolist()
         raise ValueError(f"the logits of {model.spec.name} for images {numbers} are not finite")
     if empty.any():
         warnings.warn(
-            f"{method}: the maps of images {np.flatnonzero(empty).tolist()} are zero, since at "
+            f"{name}: the maps of images {np.flatnonzero(empty).tolist()} are zero, since at "
             f"{layer!r} nothing speaks for their class",
             EmptyMap,
             stacklevel=4,
@@ -201,24 +203,17 @@ def maps_and_gradients(
     """
 
     def score(delta: Array) -> tuple[Array, tuple[Array, Any]]:
-        outputs: list[Array] = []
+        def added(visit: taps.Visit) -> Any:
+            output = visit.proceed()
+            return output + delta if visit.path == layer else output
 
-        def interceptor(next_function: Any, args: Any, kwargs: Any, context: Any) -> Any:
-            output = next_function(*args, **kwargs)
-            name = trees.join(context.module.path) or root
-            if context.method_name != "__call__" or name != layer:
-                return output
-            outputs.append(output)
-            return output + delta
-
-        with linen.intercept_methods(interceptor):
-            logits = forward(static, variables, inputs)
-        if len(outputs) > 1:
+        logits, layers = taps.run(static, variables, inputs, root=root, read=(layer,), edit=added)
+        if (count := len(layers[layer])) > 1:
             raise ValueError(
-                f"layer={layer!r} is called {len(outputs)} times, so it has no single map: take "
-                "one that is called once"
+                f"layer={layer!r} is called {count} times, so it has no single map: take one that "
+                "is called once"
             )
-        return jnp.sum(class_scores(logits, labels)), (outputs[0], logits)
+        return jnp.sum(class_scores(logits, labels)), (layers[layer][0], logits)
 
     found = jax.eval_shape(
         functools.partial(layer_outputs, static, root, (layer,)), variables, inputs

@@ -8,30 +8,24 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from flax import linen
 from flax.errors import FlaxError
 from jax import Array
 
 from cnnjax import nn
-from cnnjax.core import trees
-from cnnjax.explain.maps import is_map
+from cnnjax.explain.maps import check_map
 from cnnjax.explain.targets import check_images, check_layer
-from cnnjax.models import Model
-from cnnjax.models.modules import Static, Variables, forward
+from cnnjax.models import Model, taps
+from cnnjax.models.modules import Static, Variables
 from cnnjax.nn.conv import as_pair, resolve_padding
 from cnnjax.nn.im2col import shifted_slices
-
-
-class _Reached(Exception):
-    """The layer has returned: no need to go on."""
 
 
 @dataclass(frozen=True)
 class Cut:
     """The part of a model below a layer, as a function; hashable, a static argument of jit.
 
-    The forward pass is left by an exception as soon as the layer has returned. So the inputs may
-    have any size that the layers below take, also where a dense layer above it knows but one.
+    The forward pass is left as soon as the layer has returned. So the inputs may have any size that
+    the layers below take, also where a dense layer above it knows but one.
 
     Args:
         static: the model's module.
@@ -57,33 +51,23 @@ class Cut:
         Returns:
             [N, ...], with filters [N, H', W', 1].
         """
-        outputs: list[Array] = []
         # Output of an activation, known by identity, to its input.
         activated: list[tuple[Array, Array]] = []
 
-        def interceptor(next_function: Any, args: Any, kwargs: Any, context: Any) -> Any:
-            if context.method_name != "__call__":
-                return next_function(*args, **kwargs)
-            here = (trees.join(context.module.path) or self.root) == self.layer
-            if here and filters is not None and type(context.module) is nn.Conv2D:
-                outputs.append(_single(context.module, args[0], filters, self.before_activation))
-                raise _Reached
-            output = next_function(*args, **kwargs)
-            if isinstance(context.module, nn.Activation):
-                activated.append((output, args[0]))
-            if here:
-                outputs.append(output)
-                raise _Reached
+        def reduced(visit: taps.Visit) -> Any:
+            here = visit.path == self.layer
+            if here and filters is not None and type(visit.module) is nn.Conv2D:
+                return _single(visit.module, visit.args[0], filters, self.before_activation)
+            output = visit.proceed()
+            if isinstance(visit.module, nn.Activation):
+                activated.append((output, visit.args[0]))
+            if here and self.before_activation:
+                return next((before for after, before in activated if after is output), output)
             return output
 
-        try:
-            with linen.intercept_methods(interceptor):
-                forward(self.static, variables, inputs)
-        except _Reached:
-            pass
-        output = outputs[0]
-        if self.before_activation:
-            output = next((before for after, before in activated if after is output), output)
+        output = taps.run(
+            self.static, variables, inputs, root=self.root, edit=reduced, stop_at=self.layer
+        ).layers[self.layer][0]
         if filters is not None and output.shape[-1] > 1:
             output = jnp.take_along_axis(output, filters.reshape(-1, 1, 1, 1), axis=-1)
         return output
@@ -140,14 +124,8 @@ def map_shape(model: Model, layer: str, size: int | None = None) -> tuple[int, i
     check_images(model.spec)
     cut = cut_at(model, layer)
     shape = _shape(model, cut, model.spec.input_shape)
-    if len(shape) != 4:
-        output = ", ".join(["N", *map(str, shape[1:])])
-        raise ValueError(
-            f"layer={layer!r} has no spatial extent, its output is [{output}]: "
-            f"choose a layer of maps{_example(model)}"
-        )
-    if shape[1] * shape[2] > 1:
-        _check_map(model, cut, shape)
+    if len(shape) != 4 or shape[1] * shape[2] > 1:  # a single pixel has filters as well
+        check_map(model, layer)
     if size is not None:
         try:
             shape = _shape(model, cut, (size, size, model.spec.input_shape[2]))
@@ -161,28 +139,6 @@ def map_shape(model: Model, layer: str, size: int | None = None) -> tuple[int, i
     return (shape[1], shape[2], shape[3])
 
 
-def _check_map(model: Model, cut: Cut, shape: tuple[int, ...]) -> None:
-    """Refuse an output with height and width on other axes than the second and the third."""
-    height, width, channels = model.spec.input_shape
-
-    def for_size(*size: int) -> tuple[int, ...] | None:
-        try:
-            return _shape(model, cut, (*size, channels))
-        except (TypeError, ValueError, FlaxError):
-            return None
-
-    taller, wider = for_size(2 * height, width), for_size(height, 2 * width)
-    if not is_map(shape, taller, wider, height / width):
-        raise ValueError(
-            f"layer={cut.layer!r} is no map [N, height, width, channels], its output is "
-            f"[N, {', '.join(map(str, shape[1:]))}]: choose a layer of maps{_example(model)}"
-        )
-
-
 def _shape(model: Model, cut: Cut, input_shape: tuple[int, ...]) -> tuple[int, ...]:
     sample = jax.ShapeDtypeStruct((1, *input_shape), jnp.float32)
     return tuple(jax.eval_shape(cut, model.variables, sample).shape)
-
-
-def _example(model: Model) -> str:
-    return f", e.g. {model.spec.cam_layer!r}" if model.spec.cam_layer else ""

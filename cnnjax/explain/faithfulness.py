@@ -12,8 +12,9 @@ from jax import Array
 from cnnjax.core.checks import is_number
 from cnnjax.explain.fills import SIDE, Fill, blurred, covers_of
 from cnnjax.explain.occlusion import masked_logits
-from cnnjax.explain.targets import Target, checked_images, class_numbers, with_predictions
+from cnnjax.explain.targets import Target, checked_images, chosen_classes
 from cnnjax.models import Model
+from cnnjax.models.predict import both_classes
 from cnnjax.task import probabilities
 
 
@@ -113,7 +114,7 @@ def _curve(
         )
     if steps < 1:
         raise ValueError(f"steps must be at least 1, got {steps}")
-    labels = np.asarray(with_predictions(model(inputs), class_numbers(model, target, len(inputs))))
+    labels = chosen_classes(model, model(inputs), target)
     fractions = np.linspace(0, 1, steps + 1)
     counts = np.round(fractions * heatmaps[0].size if len(heatmaps) else fractions)
     curves = np.zeros((len(inputs), steps + 1))
@@ -121,8 +122,7 @@ def _curve(
         changed = order(heatmaps[i])[None] < counts[:, None, None]
         logits = masked_logits(model, inputs[i], covers[i], changed != reveal)
         probs = np.asarray(probabilities(jnp.asarray(logits)))
-        both = np.concatenate([1 - probs, probs], axis=1) if probs.shape[1] == 1 else probs
-        curves[i] = both[:, label]
+        curves[i] = both_classes(probs)[:, label]
     return Curve(fractions, curves, fill)
 
 

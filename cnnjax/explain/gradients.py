@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import linen
 from jax import Array
 
 from cnnjax.core import rng
 from cnnjax.core.checks import is_number
+from cnnjax.explain.methods import method
 from cnnjax.explain.targets import (
     Target,
     check_preprocessed,
@@ -22,8 +21,8 @@ from cnnjax.explain.targets import (
     class_scores,
     with_predictions,
 )
-from cnnjax.models import Model
-from cnnjax.models.modules import Static, Variables, forward
+from cnnjax.models import Model, taps
+from cnnjax.models.modules import Static, Variables
 from cnnjax.nn import Activation
 
 # Whose gradient guided backpropagation overrides.
@@ -63,6 +62,7 @@ def input_gradient(model: Model, images: Array | np.ndarray, target: Target = No
     return _gradient(model.static, False, model.variables, inputs, labels)
 
 
+@method(lines=True, randomised=True)
 def saliency(model: Model, images: Array | np.ndarray, target: Target = None) -> Array:
     """Saliency maps (Simonyan et al. 2013, arXiv:1312.6034): `max_c |d logit / d x_c|`.
 
@@ -79,6 +79,7 @@ def saliency(model: Model, images: Array | np.ndarray, target: Target = None) ->
     return as_heatmaps(input_gradient(model, images, target))
 
 
+@method(lines=True)
 def smooth_grad(
     model: Model,
     images: Array | np.ndarray,
@@ -117,6 +118,7 @@ def smooth_grad(
     return as_heatmaps(total / samples)
 
 
+@method(lines=True, maps=as_heatmaps)
 def integrated_gradients(
     model: Model,
     images: Array | np.ndarray,
@@ -153,6 +155,7 @@ def integrated_gradients(
     return (inputs - start) * total / steps
 
 
+@method(lines=True, randomised=True, maps=as_heatmaps)
 def guided_backpropagation(
     model: Model, images: Array | np.ndarray, target: Target = None
 ) -> Array:
@@ -212,17 +215,16 @@ def _gradient(
     """Of the sum of the scores: images do not see each other, so that it is the one of each."""
     overridden = []
 
-    def interceptor(next_function: Any, args: Any, kwargs: Any, context: Any) -> Any:
-        layer = context.module
+    def guide(visit: taps.Visit) -> Any:
+        layer = visit.module
         if isinstance(layer, Activation) and any(layer.function is f for f in RECTIFIERS):
             overridden.append(layer)
-            return _guided(layer.function, *args)
-        return next_function(*args, **kwargs)
+            return _guided(layer.function, *visit.args)
+        return visit.proceed()
 
     def score(images: Array) -> Array:
-        guide = linen.intercept_methods(interceptor) if guided else contextlib.nullcontext()
-        with guide:
-            logits = forward(static, variables, images)
+        edit = guide if guided else None
+        logits = taps.run(static, variables, images, edit=edit).outputs
         return jnp.sum(class_scores(logits, labels))
 
     gradient = jax.grad(score)(inputs)

@@ -7,13 +7,11 @@ import math
 from typing import Any
 
 import jax
-from flax import linen
 from flax.errors import FlaxError
 
-from cnnjax.core import trees
 from cnnjax.explain.targets import check_layer
-from cnnjax.models import Model, ModelSpec
-from cnnjax.models.modules import Static, forward
+from cnnjax.models import Model, ModelSpec, taps
+from cnnjax.models.modules import Static
 
 _MOST_STRETCHED = 2  # how far a map's proportions may be from the image's where nothing else tells
 _IMAGES = 2  # in a batch that shows whether the first axis is that of the images
@@ -32,11 +30,11 @@ def check_map(model: Model, layer: str) -> None:
         ValueError: for a name that is no layer; for an output without height and width, or with
             these on other axes than the second and the third.
     """
+    if layer in model.layer_names and _is_map_layer(model, layer, _by_size(model, layer)):
+        return
     known = layers_with_maps(model)
     check_layer(model, layer, list(known))
-    if layer in known:
-        return
-    shape = _shapes(model.static, model.spec, model.spec.input_shape).get(layer, ())
+    shape = _by_size(model)[0].get(layer, ())
     count = "N" if shape[0] == _IMAGES else f"{shape[0]} for N = {_IMAGES}"
     output = ", ".join([count, *map(str, shape[1:])])
     example = f", e.g. {list(known)[-1]!r}" if known else ", of which there is none"
@@ -59,17 +57,27 @@ def layers_with_maps(model: Model) -> dict[str, Shape]:
     >>> list(layers_with_maps(cj.create_model("mnist_convnet")))
     ['conv1', 'pool1', 'conv2', 'pool2', 'conv3']
     """
-    static, spec = model.static, model.spec
-    height, width, channels = spec.input_shape
-    own = _shapes(static, spec, spec.input_shape)
-    taller = _shapes(static, spec, (2 * height, width, channels))
-    wider = _shapes(static, spec, (height, 2 * width, channels))
+    shapes = _by_size(model)
     return {
-        name: (1, *own[name][1:])
+        name: (1, *shapes[0][name][1:])
         for name in model.layer_names
-        if own.get(name, ())[:1] == (_IMAGES,)  # windows of images lie along it too
-        and is_map(own[name], taller.get(name), wider.get(name), height / width)
+        if _is_map_layer(model, name, shapes)
     }
+
+
+def _by_size(model: Model, stop_at: str | None = None) -> list[dict[str, Shape]]:
+    """Shapes for images of the model's own size, of twice its height, and of twice its width."""
+    height, width, channels = model.spec.input_shape
+    sizes = ((height, width), (2 * height, width), (height, 2 * width))
+    return [_shapes(model.static, model.spec, (*size, channels), stop_at) for size in sizes]
+
+
+def _is_map_layer(model: Model, layer: str, shapes: list[dict[str, Shape]]) -> bool:
+    own, taller, wider = (known.get(layer) for known in shapes)
+    if own is None or own[:1] != (_IMAGES,):  # windows of images lie along that axis too
+        return False
+    height, width, _ = model.spec.input_shape
+    return is_map(own, taller, wider, height / width)
 
 
 def is_map(own: Shape, taller: Shape | None, wider: Shape | None, proportions: float) -> bool:
@@ -101,19 +109,22 @@ def _changed(own: Shape, other: Shape | None) -> set[int]:
 
 
 @functools.lru_cache(maxsize=64)
-def _shapes(static: Static, spec: ModelSpec, input_shape: Shape) -> dict[str, Shape]:
+def _shapes(
+    static: Static, spec: ModelSpec, input_shape: Shape, stop_at: str | None
+) -> dict[str, Shape]:
     """Output shapes of the layers for images of a size, as far as the model takes that size."""
     shapes: dict[str, Shape] = {}
 
-    def interceptor(next_function: Any, args: Any, kwargs: Any, context: Any) -> Any:
-        output = next_function(*args, **kwargs)
-        if context.method_name == "__call__" and hasattr(output, "shape"):
-            shapes[trees.join(context.module.path) or spec.name] = tuple(output.shape)
+    def noted(visit: taps.Visit) -> Any:
+        output = visit.proceed()
+        if hasattr(output, "shape"):
+            shapes[visit.path] = tuple(output.shape)
         return output
 
     def run(variables: Any, inputs: Any) -> Any:
-        with linen.intercept_methods(interceptor):
-            return forward(static, variables, inputs)
+        return taps.run(
+            static, variables, inputs, root=spec.name, edit=noted, stop_at=stop_at
+        ).outputs
 
     variables = Model.abstract(static.module, spec).variables
     sample = jax.ShapeDtypeStruct((_IMAGES, *input_shape), spec.input_dtype)

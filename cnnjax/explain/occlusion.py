@@ -11,6 +11,7 @@ import numpy as np
 from jax import Array
 
 from cnnjax.explain.fills import Fill, covers_of
+from cnnjax.explain.methods import method
 from cnnjax.explain.targets import Target, checked_images, class_numbers, class_weights
 from cnnjax.models import Model
 from cnnjax.models.modules import Static, Variables, forward
@@ -18,6 +19,7 @@ from cnnjax.models.modules import Static, Variables, forward
 _BATCH = 32
 
 
+@method()
 def occlusion(
     model: Model,
     images: Array | np.ndarray,

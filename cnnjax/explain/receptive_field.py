@@ -14,9 +14,9 @@ from jax import Array
 
 from cnnjax.core import trees
 from cnnjax.explain.targets import check_images, check_layer
-from cnnjax.models import Model
+from cnnjax.models import Model, taps
 from cnnjax.models.graph import trace
-from cnnjax.models.modules import Static, Variables, forward
+from cnnjax.models.modules import Static, Variables
 from cnnjax.nn import (
     Activation,
     BatchNormalization,
@@ -151,31 +151,21 @@ def _reached(
     root, layer = names
 
     def output(x: Array) -> Array:
-        found: dict[str, Array] = {}
-
-        def interceptor(next_function: Any, args: Any, kwargs: Any, context: Any) -> Any:
-            if context.method_name != "__call__":
-                return next_function(*args, **kwargs)
-            result = _linear(context.module, next_function, args, kwargs)
-            if (trees.join(context.module.path) or root) == layer:
-                found[layer] = result
-            return result
-
-        with linen.intercept_methods(interceptor), conv_engine("lax"):
-            forward(static, variables, x)
-        maps = found[layer]
+        with conv_engine("lax"):
+            layers = taps.run(static, variables, x, root=root, read=(layer,), edit=_linear).layers
+        maps = layers[layer][-1]
         return (maps if place is None else maps[:, place[0], place[1]]).sum()
 
     return (jax.grad(output)(inputs) != 0).any(axis=(0, -1))
 
 
-def _linear(module: linen.Module, next_function: Any, args: Any, kwargs: Any) -> Any:
+def _linear(visit: taps.Visit) -> Any:
     """A layer's output without anything that could hide a pixel."""
-    match module:
+    match module := visit.module:
         case Activation() | BatchNormalization() | linen.BatchNorm():
-            return args[0]
+            return visit.args[0]
         case MaxPooling2D():
-            return average_pool(args[0], module.pool_size, module.strides, module.padding)
+            return average_pool(visit.args[0], module.pool_size, module.strides, module.padding)
         case GlobalMaxPooling2D():
-            return args[0].mean(axis=(1, 2))
-    return next_function(*args, **kwargs)
+            return visit.args[0].mean(axis=(1, 2))
+    return visit.proceed()

@@ -6,89 +6,22 @@ the model (Adebayo et al. 2018, Sanity checks for saliency maps, arXiv:1810.0329
 
 from __future__ import annotations
 
-import functools
 import itertools
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import numpy as np
 from jax import Array
 
 from cnnjax.core import trees
-from cnnjax.core.text import suggest
-from cnnjax.explain.cam import EmptyMap, grad_cam, grad_cam_plus_plus, hires_cam
-from cnnjax.explain.gradients import (
-    as_heatmaps,
-    guided_backpropagation,
-    integrated_gradients,
-    saliency,
-    smooth_grad,
-)
-from cnnjax.explain.occlusion import occlusion
+from cnnjax.core.table import table
+from cnnjax.explain.cam import EmptyMap
+from cnnjax.explain.methods import Heatmaps, methods_at
 from cnnjax.explain.similarity import rank_correlation, structural_similarity
-from cnnjax.explain.targets import Target, checked_images, class_numbers, with_predictions
+from cnnjax.explain.targets import Target, checked_images, chosen_classes
 from cnnjax.models import Model
 from cnnjax.models.graph import weighted_layers
-
-# (model, images [N, H, W, C], target) -> heatmaps [N, H, W] in [0, 1].
-Method: TypeAlias = Callable[[Model, Array, Target], Array]
-
-
-def _guided_maps(model: Model, images: Array, target: Target) -> Array:
-    return as_heatmaps(guided_backpropagation(model, images, target))
-
-
-def _integrated_maps(model: Model, images: Array, target: Target) -> Array:
-    return as_heatmaps(integrated_gradients(model, images, target))
-
-
-_AT_A_LAYER: dict[str, Callable[[Model, Array, str | None, Target], Array]] = {
-    "grad_cam": grad_cam,
-    "hires_cam": hires_cam,
-    "grad_cam_plus_plus": grad_cam_plus_plus,
-}
-_OF_PIXELS: dict[str, Method] = {
-    "saliency": saliency,
-    "smooth_grad": smooth_grad,
-    "integrated_gradients": _integrated_maps,
-    "guided_backpropagation": _guided_maps,
-    "occlusion": occlusion,
-}
-METHODS = (*_AT_A_LAYER, *_OF_PIXELS)
-
-
-def methods_at(layer: str | None, names: Sequence[str] | None = None) -> dict[str, Method]:
-    """Methods by name, those of the class activation maps at a layer.
-
-    Args:
-        layer: of the model; None takes its default.
-        names: of `METHODS`; None takes all.
-
-    Raises:
-        ValueError: for an unknown name; offers the nearest.
-
-    >>> list(methods_at("conv2", ["grad_cam", "saliency"]))
-    ['grad_cam', 'saliency']
-    """
-    chosen: dict[str, Method] = {}
-    for name in METHODS if names is None else names:
-        if name not in METHODS:
-            raise ValueError(f"{name!r} is no method. {suggest(name, METHODS, 'methods')}")
-        at_layer = _AT_A_LAYER.get(name)
-        chosen[name] = functools.partial(_at, at_layer, layer) if at_layer else _OF_PIXELS[name]
-    return chosen
-
-
-def _at(
-    method: Callable[[Model, Array, str | None, Target], Array],
-    layer: str | None,
-    model: Model,
-    images: Array,
-    target: Target,
-) -> Array:
-    return method(model, images, layer, target)
 
 
 @dataclass(frozen=True)
@@ -113,23 +46,19 @@ class Randomisation:
 
     def __str__(self) -> str:
         """A table: a row per group of layers, rank correlation and SSIM of each method."""
-        width = max(map(len, [*self.groups, "randomised"]))
-        sizes = [max(len(name), 12) for name in self.methods]
-        head = "  ".join(f"{name:>{size}}" for name, size in zip(self.methods, sizes, strict=True))
-        lines = [f"{self.kind} randomisation: rank correlation / SSIM", f"{'':{width}}  {head}"]
+        rows = [("", *self.methods)]
         for g, group in enumerate(self.groups):
-            cells = [
-                f"{self.rank_correlation[m, g]:.2f} / {self.ssim[m, g]:.2f}".rjust(size)
-                for m, size in enumerate(sizes)
-            ]
-            lines.append(f"{group:{width}}  " + "  ".join(cells))
-        return "\n".join(lines)
+            pairs = zip(self.rank_correlation[:, g], self.ssim[:, g], strict=True)
+            rows.append(
+                (group, *(f"{correlation:.2f} / {ssim:.2f}" for correlation, ssim in pairs))
+            )
+        return f"{self.kind} randomisation: rank correlation / SSIM\n{table(rows)}"
 
 
 def randomisation(
     model: Model,
     images: Array | np.ndarray,
-    methods: Mapping[str, Method] | None = None,
+    methods: Mapping[str, Heatmaps] | None = None,
     target: Target = None,
     kind: str = "cascading",
     groups: int | Sequence[Sequence[str]] = 8,
@@ -164,7 +93,7 @@ def randomisation(
     if not len(inputs):
         raise ValueError("images must hold at least one image")
     # Fixed, since a randomised model predicts something else.
-    labels = np.asarray(with_predictions(model(inputs), class_numbers(model, target, len(inputs))))
+    labels = chosen_classes(model, model(inputs), target)
     layers = layer_groups(model, groups) if isinstance(groups, int) else groups
     random = Model.initialise(model.module, model.spec, seed)
     models, changed = [model], model

@@ -265,3 +265,11 @@ def with_predictions(logits: Array, labels: Array) -> Array:
     else:
         predicted = jnp.argmax(logits, axis=1).astype(jnp.int32)
     return jnp.where(labels == PREDICTED, predicted, labels)
+
+
+def chosen_classes(model: Model, logits: Array, target: Target) -> np.ndarray:
+    """Of each input the class that a target is, int32 [N]: what a model predicts where it is None.
+
+    Of a model of positions they are numbers as `position_numbers` has them.
+    """
+    return np.asarray(with_predictions(logits, class_numbers(model, target, len(logits))))

@@ -10,7 +10,7 @@ from cnnjax.models.predict import UnknownWords, decode_predictions, predict
 from cnnjax.models.pretrained.export import export_weights
 from cnnjax.models.pretrained.order import WeightsDoNotFit
 from cnnjax.models.registry import BUILDERS, Builder, Release, register
-from cnnjax.models.saved import load_model, save
+from cnnjax.models.saved import load_model, save_model
 from cnnjax.models.spec import ModelSpec
 
 __all__ = [
@@ -34,6 +34,6 @@ __all__ = [
     "predict",
     "receptive_fields",
     "register",
-    "save",
+    "save_model",
     "summary",
 ]

@@ -11,7 +11,8 @@ import jax
 from flax import linen
 
 from cnnjax.core import trees
-from cnnjax.models.modules import Static, Variables, abstract_variables, forward
+from cnnjax.models import taps
+from cnnjax.models.modules import Static, Variables, abstract_variables
 from cnnjax.models.spec import ModelSpec
 from cnnjax.nn import Activation, Conv1D, Conv2D, Dense, DepthwiseConv2D, SeparableConv2D
 
@@ -85,18 +86,17 @@ def trace(model: Net) -> list[Call]:
     active: list[bool] = []  # for each open call: whether a submodule was called inside it
     owners = _owners(model)
 
-    def interceptor(next_function: Any, args: Any, kwargs: Any, context: Any) -> Any:
-        if context.method_name != "__call__":
-            return next_function(*args, **kwargs)
+    def noted(visit: taps.Visit) -> Any:
         if active:
             active[-1] = True
-        module, name = context.module, trees.join(context.module.path) or model.spec.name
+        module, name = visit.module, visit.path
         active.append(False)
         try:
-            output = next_function(*args, **kwargs)
+            output = visit.proceed()
         finally:  # also where an exception is the way out of a net that is cut off
             has_children = active.pop()
-        inputs = [a for a in jax.tree.leaves((args, kwargs)) if hasattr(a, "ndim") and a.ndim > 1]
+        given = jax.tree.leaves((visit.args, visit.kwargs))
+        inputs = [a for a in given if hasattr(a, "ndim") and a.ndim > 1]
         arrays = [a for a in jax.tree.leaves(output) if hasattr(a, "shape")]
         alive.extend((inputs, arrays))
         inside = isinstance(module, Activation) and isinstance(module.parent, _WITH_ACTIVATION)
@@ -112,11 +112,10 @@ def trace(model: Net) -> list[Call]:
     def note(variables: Any, inputs: Any) -> Any:
         source[id(inputs)] = INPUT
         alive.append(inputs)
-        with linen.intercept_methods(interceptor):
-            return forward(model.static, variables, inputs)
+        root = model.spec.name
+        return taps.run(model.static, variables, inputs, root=root, edit=noted).outputs
 
-    sample = model.spec.sample()
-    jax.eval_shape(note, model.variables, sample)
+    jax.eval_shape(note, model.variables, model.spec.sample())
     return calls
 
 

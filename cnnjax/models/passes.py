@@ -14,6 +14,7 @@ from flax import linen
 from flax.core import DenyList
 
 from cnnjax.core import trees
+from cnnjax.models import taps
 from cnnjax.models.modules import TRAIN_ARGUMENTS, Static, sown, training_keys
 from cnnjax.nn import BatchNormalization
 
@@ -45,16 +46,15 @@ class Pass:
     made: dict[str, bool | None] = field(default_factory=dict)
     error: Exception | None = None
 
-    def watch(self, next_function: Any, args: Any, kwargs: Any, context: Any) -> Any:
-        """Interceptor: note the modes of layers."""
-        module = context.module
-        if context.method_name == "__call__":
-            mode = _training_mode(module, args, kwargs)
-            if mode is not None:
-                path = "/".join(module.path) or type(module).__name__
-                self.layers[path] = self.layers.get(path, False) or mode
-                self.kinds[path] = type(module).__name__
-        return next_function(*args, **kwargs)
+    def watch(self, visit: taps.Visit) -> Any:
+        """Note the mode of a layer."""
+        mode = _training_mode(visit.module, visit.args, visit.kwargs)
+        if mode is not None:
+            kind = type(visit.module).__name__
+            path = visit.path or kind
+            self.layers[path] = self.layers.get(path, False) or mode
+            self.kinds[path] = kind
+        return visit.proceed()
 
     def named(self, layers: Sequence[str]) -> str:
         """Layers for a message: "norm (BatchNorm) and 3 more"."""
@@ -76,7 +76,7 @@ def evaluation_pass(static: Static, sample: jax.ShapeDtypeStruct) -> Pass:
     seen = Pass()
 
     def run(variables: Any, inputs: Any) -> Any:
-        with linen.intercept_methods(seen.watch):
+        with taps.watched(seen.watch):
             return static.evaluate(variables, inputs)
 
     try:
@@ -98,7 +98,7 @@ def training_pass(
     seen = Pass()
 
     def run(variables: Any, keys: Any, inputs: Any) -> Any:
-        with linen.intercept_methods(seen.watch):
+        with taps.watched(seen.watch):
             outputs, after = static.train(variables, inputs, keys, mutable)
         before = trees.flatten(variables)
         for path, leaf in trees.flatten(after).items():

@@ -107,6 +107,11 @@ def encode_texts(spec: ModelSpec, texts: Any) -> np.ndarray:
     return tokens
 
 
+def both_classes(probs: np.ndarray) -> np.ndarray:
+    """Probabilities [N, K]; of one logit's [N, 1] those of both classes, [N, 2]."""
+    return np.concatenate([1 - probs, probs], axis=1) if probs.shape[1] == 1 else probs
+
+
 def decode_predictions(
     probs: np.ndarray, top: int = 5, label_names: Sequence[str] = ()
 ) -> list[list[tuple[str, str, float]]]:
@@ -133,8 +138,7 @@ def decode_predictions(
     if probs.ndim != 2:
         raise ValueError(f"probs must be [N, num_classes], got shape {list(probs.shape)}")
     top = whole_number("top", top)
-    if probs.shape[1] == 1:
-        probs = np.concatenate([1 - probs, probs], axis=1)
+    probs = both_classes(probs)
     if label_names and len(label_names) != probs.shape[1]:
         raise ValueError(f"{len(label_names)} label_names for {probs.shape[1]} classes")
     keys = [str(k) for k in range(probs.shape[1])]

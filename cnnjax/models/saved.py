@@ -20,7 +20,6 @@ from flax import linen
 from cnnjax.config import changeable
 from cnnjax.core import trees
 from cnnjax.core.describe import describe
-from cnnjax.core.places import expanded
 from cnnjax.core.reading import check_form, is_regular, read_json
 from cnnjax.core.storage import write_file
 from cnnjax.core.text import plain
@@ -67,42 +66,30 @@ class Saved:
     signature: dict[str, Any] | None = None
 
 
-def save(model: Model, directory: str | Path) -> Path:
+def save_model(model: Model, directory: Path) -> None:
     """Save architecture, weights, labels and preprocessing.
 
     Args:
         model: what to save.
         directory: made if needed; a model in it is replaced.
-
-    Returns:
-        The directory.
-
-    Raises:
-        UnreadableModel: if it is a run directory.
     """
-    directory = expanded(directory)
-    if (directory / "run.json").is_file():
-        raise UnreadableModel(
-            f"{directory} is a run directory, whose model is in its checkpoints: save elsewhere"
-        )
     directory.mkdir(parents=True, exist_ok=True)
     weights = {WEIGHTS_FILE: lambda path: save_safetensors(model.variables, path)}
     write_tied(directory, {**_descriptions(model, description(model)), **weights})
-    return directory
 
 
 def load_model(
-    directory: str | Path,
+    directory: Path,
     module: linen.Module | None = None,
     *,
     task: Task | None = None,
     preprocessing: Inputs | None = None,
     allow_changed: Sequence[str] = (),
 ) -> Model:
-    """Load what `save` wrote.
+    """Load what `save_model` wrote.
 
     Args:
-        directory: that `save` wrote.
+        directory: that `save_model` wrote.
         module: needed for a model of `Model.from_module`, whose code is not in the file.
         task, preprocessing: where the model has some of the caller's own.
         allow_changed: ("module",) takes another module than the one it was saved with.
@@ -112,7 +99,6 @@ def load_model(
             that was saved, or the module another one.
         DamagedWeights: if the file of weights differs from what was written.
     """
-    directory = Path(directory)
     if not is_regular(directory / WEIGHTS_FILE):
         raise UnreadableModel(
             f"{directory} holds no saved model: expected {MODEL_FILE} and {WEIGHTS_FILE}, "
@@ -162,7 +148,7 @@ def read_spec(directory: Path) -> ModelSpec:
     """Read model.json, and vocabulary.json if it names one.
 
     Raises:
-        UnreadableModel: if one is missing or not what `save` or a run wrote.
+        UnreadableModel: if one is missing or not what `save_model` or a run wrote.
     """
     return read_saved(directory).spec
 
@@ -279,12 +265,7 @@ def rebuild(
     """
     allowed = changeable(allow_changed, ALLOWED)
     spec = saved.spec
-    try:
-        fresh = _shapes(spec, module, origin)
-    except UnreadableModel:
-        raise
-    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
-        raise UnreadableModel(f"the model in {origin} cannot be built: {error}") from error
+    fresh = abstract(spec, module, origin)
     wanted = {k: tuple(v.shape) for k, v in trees.leaves(fresh.variables).items()}
     found = {k: np.shape(v) for k, v in trees.leaves(variables).items()}
     if wanted != found:
@@ -348,8 +329,26 @@ def _built(spec: ModelSpec) -> tuple[linen.Module, ModelSpec]:
     )
 
 
+def abstract(spec: ModelSpec, module: linen.Module | None, origin: Path) -> Model:
+    """A model of a spec whose variables are only shapes.
+
+    Args:
+        spec: as `read_spec` read it.
+        module: of a model of the caller's.
+        origin: where the spec was, for the message.
+
+    Raises:
+        UnreadableModel: if there is no such model, or the module is needed and missing.
+    """
+    try:
+        return _shapes(spec, module, origin)
+    except UnreadableModel:
+        raise
+    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
+        raise UnreadableModel(f"the model in {origin} cannot be built: {error}") from error
+
+
 def _shapes(spec: ModelSpec, module: linen.Module | None, origin: Path) -> Model:
-    """A model of a spec whose variables are only shapes."""
     if module is not None:
         output_shape(module, spec)  # whether it takes such inputs at all
         return Model.abstract(module, spec)

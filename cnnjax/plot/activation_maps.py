@@ -13,9 +13,8 @@ from cnnjax.explain.maps import layers_with_maps
 from cnnjax.models import Model
 from cnnjax.models.graph import trace
 from cnnjax.nn import Activation
-from cnnjax.plot import figures
-from cnnjax.plot.images import read_photos, save_image
-from cnnjax.plot.method_grid import unique
+from cnnjax.plot import figures, grids
+from cnnjax.plot.images import read_photos, save_image, unique
 
 _FIRST = 8  # layers drawn unless asked otherwise
 _INPUT = "input_layer"  # the image itself
@@ -59,7 +58,7 @@ def draw_activations(
             values = np.asarray(maps[0])
             shown = values if raw else explain.normalise_maps(values)
             title = f"{layer}   {' x '.join(map(str, values.shape))}"
-            figure = figures.feature_maps(shown, title)
+            figure = grids.feature_maps(shown, title)
             scale = "all on one scale" if raw else "each normalised for itself"
             caption = f"{photo}: the maps of {layer}, {scale}"
             name = f"{photo}_activations_{layer}"

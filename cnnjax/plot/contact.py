@@ -9,7 +9,7 @@ import numpy as np
 
 from cnnjax.data import Dataset, resize_image
 from cnnjax.data.examples import choose_examples, class_names_of
-from cnnjax.plot.figures import tiled
+from cnnjax.plot.grids import as_pixels, in_colours_or_grey, tiled
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -86,8 +86,7 @@ def _shown_size(height: int, width: int) -> tuple[int, int]:
 
 
 def _shown(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    pixels = np.clip(image, 0, 255).astype(np.uint8)
-    pixels = pixels if pixels.shape[2] == 3 else pixels[..., :1]
+    pixels = as_pixels(image if image.shape[2] == 3 else image[..., :1])
     if max(pixels.shape[:2]) > max(size):
         return resize_image(pixels, size, "stretch")
     times = size[0] // len(pixels)
@@ -104,8 +103,7 @@ def _sheet(canvas: np.ndarray, labels: Sequence[str], title: str) -> Figure:
     height = rows + _TITLE + _EDGE
     figure = Figure(figsize=(width, height), dpi=_DPI)
     axes = figure.add_axes((left / width, _EDGE / height, columns / width, rows / height))
-    image = canvas if canvas.shape[2] == 3 else canvas[..., 0]
-    axes.imshow(image, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+    axes.imshow(in_colours_or_grey(canvas), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
     row = canvas.shape[0] / len(labels)
     axes.set_yticks(
         [(k + 0.5) * row for k in range(len(labels))], labels, fontsize=9, parse_math=False

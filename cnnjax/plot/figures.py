@@ -35,6 +35,13 @@ def save(figure: Figure, path: Path, about: Mapping[str, str] | None = None) -> 
     write_bytes(path, buffer.getbuffer())
 
 
+def new_figure(width: float, height: float) -> Any:
+    """An empty figure; sizes in inches."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), dpi=120, layout="constrained")
+
+
 def smooth(values: Sequence[float] | np.ndarray, factor: float = 0.8) -> np.ndarray:
     """Exponential moving average, `s_t = f s_{t-1} + (1 - f) v_t`, started at the first value.
 
@@ -67,7 +74,7 @@ def curves(history: Mapping[str, Sequence[float] | np.ndarray], smoothing: float
     Returns:
         A figure of two axes.
     """
-    figure = _figure(10, 3.8)
+    figure = new_figure(10, 3.8)
     epochs = np.asarray(history["epoch"])
     for position, metric in enumerate(("loss", quality(history)), start=1):
         axes = figure.add_subplot(1, 2, position)
@@ -101,7 +108,7 @@ def mean_curves(
     Returns:
         A figure with an axes per panel.
     """
-    figure = _figure(5.5 * len(panels), 3.8)
+    figure = new_figure(5.5 * len(panels), 3.8)
     for position, (ylabel, lines) in enumerate(panels.items(), start=1):
         axes = figure.add_subplot(1, len(panels), position)
         for name, (x, mean, deviation) in lines.items():
@@ -121,6 +128,38 @@ def mean_curves(
     return figure
 
 
+def line_panels(
+    panels: Mapping[str, Mapping[str, np.ndarray]],
+    xlabel: str,
+    ylabel: str,
+    x: np.ndarray | Sequence[str],
+) -> Figure:
+    """Lines in panels side by side, with one legend.
+
+    Args:
+        panels: {title: {label: [K] values}}.
+        xlabel, ylabel: texts.
+        x: [K] positions, or names of them.
+
+    Returns:
+        A figure.
+    """
+    figure = new_figure(5.0 * len(panels), 4.2)
+    named = isinstance(x[0], str)
+    places = np.arange(len(x)) if named else np.asarray(x)
+    for position, (title, lines) in enumerate(panels.items(), start=1):
+        first = figure.axes[0] if figure.axes else None
+        axes = figure.add_subplot(1, len(panels), position, sharey=first)
+        for label, values in lines.items():
+            axes.plot(places, values, ".-" if named else "-", label=label)
+        if named:
+            axes.set_xticks(places, [str(name) for name in x], rotation=60, ha="right", fontsize=7)
+        axes.set(title=title, xlabel=xlabel, ylabel=ylabel if position == 1 else "")
+        axes.grid(alpha=0.3)
+    figure.axes[-1].legend(fontsize=7)
+    return figure
+
+
 def confusion_matrix(matrix: np.ndarray, label_names: Sequence[str]) -> Figure:
     """How often each class was taken for which; colours by share of the row, numbers are counts.
 
@@ -133,7 +172,7 @@ def confusion_matrix(matrix: np.ndarray, label_names: Sequence[str]) -> Figure:
     """
     count = len(label_names)
     size = min(max(4.5, 0.5 * count + 2), 16)
-    figure = _figure(size, size)
+    figure = new_figure(size, size)
     axes = figure.add_subplot()
     share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
@@ -151,105 +190,6 @@ def confusion_matrix(matrix: np.ndarray, label_names: Sequence[str]) -> Figure:
     return figure
 
 
-def image_grid(images: np.ndarray, titles: Sequence[str] | None = None, columns: int = 8) -> Figure:
-    """Images in rows.
-
-    Args:
-        images: [N, H, W, C], uint8 or floating in [0, 255]; of other than 3 channels the first
-            is shown.
-        titles: N short texts.
-        columns: images per row, >= 1.
-
-    Returns:
-        A figure.
-    """
-    columns = max(min(columns, len(images)), 1)
-    rows = -(-len(images) // columns)
-    figure = _figure(1.6 * columns, (2.1 if titles else 1.6) * max(rows, 1))
-    for i, image in enumerate(images):
-        axes = figure.add_subplot(rows, columns, i + 1)
-        pixels = np.clip(image, 0, 255).astype(np.uint8)
-        if pixels.shape[-1] != 3:
-            axes.imshow(pixels[..., 0], cmap="gray", vmin=0, vmax=255)
-        else:
-            axes.imshow(pixels)
-        axes.set_axis_off()
-        if titles:
-            axes.set_title(titles[i], fontsize=8, parse_math=False)
-    return figure
-
-
-def augmentation(originals: np.ndarray, copies: np.ndarray) -> Figure:
-    """Images, each followed by augmented copies of it in its row.
-
-    Args:
-        originals: [R, H, W, C], as in `image_grid`.
-        copies: [R, K, H, W, C].
-
-    Returns:
-        A figure.
-    """
-    rows, count = copies.shape[:2]
-    panels = np.concatenate([originals[:, None], copies], axis=1)
-    flat = panels.reshape(rows * (count + 1), *panels.shape[2:])
-    return image_grid(flat, columns=count + 1)
-
-
-def tiled(panels: np.ndarray, columns: int, margin: int, fill: float = 0) -> np.ndarray:
-    """Images beside each other, as one.
-
-    Args:
-        panels: the images, [N, H, W] or [N, H, W, C].
-        columns: images in a row, >= 1.
-        margin: pixels between them.
-        fill: of margins and of empty places.
-
-    Returns:
-        [R H + (R - 1) margin, K W + (K - 1) margin] or with C, for R rows and K columns.
-
-    >>> tiled(np.ones((3, 1, 1)), columns=2, margin=1).tolist()
-    [[1.0, 0.0, 1.0], [0.0, 0.0, 0.0], [1.0, 0.0, 0.0]]
-    """
-    count, height, width = panels.shape[:3]
-    columns = max(min(columns, count), 1)
-    down, right = height + margin, width + margin
-    shape = (-(-count // columns) * down - margin, columns * right - margin, *panels.shape[3:])
-    canvas = np.full(shape, fill, panels.dtype)
-    for i, panel in enumerate(panels):
-        top, left = i // columns * down, i % columns * right
-        canvas[top : top + height, left : left + width] = panel
-    return canvas
-
-
-def feature_maps(maps: np.ndarray, title: str = "", columns: int = 16) -> Figure:
-    """The maps of a layer, in rows, in viridis; margins are white.
-
-    Args:
-        maps: [H, W, F]; uint8, as `explain.normalise_maps` makes them, is shown from 0 to 255,
-            floating from the smallest to the largest value, with a scale beside it.
-        title: e.g. the layer's name and shape.
-        columns: maps per row.
-
-    Returns:
-        A figure.
-    """
-    height, width, count = maps.shape
-    rows, across = -(-count // columns), min(columns, count)
-    # A single pixel between the maps of deep layers would take a third of the image.
-    margin = 1 if height < 32 else 2
-    canvas = tiled(np.moveaxis(maps, 2, 0).astype(np.float32), columns, margin, np.nan)
-    scale = {"vmin": 0, "vmax": 255} if maps.dtype == np.uint8 else {}
-    wide = max(0.75 * across, 4.0)
-    figure = _figure(wide, 0.75 * rows * height / width * wide / (0.75 * across) + 0.5)
-    axes = figure.add_subplot()
-    shown = axes.imshow(canvas, cmap="viridis", **scale)
-    axes.set_axis_off()
-    axes.set_title(title, fontsize=9)
-    if not scale:
-        figure.colorbar(shown, fraction=0.02, pad=0.01)
-    return figure
-
-
 def sparsity(table: Mapping[str, Any]) -> Figure:
     """How the share of zeros and of dead maps grows with depth.
 
@@ -259,7 +199,7 @@ def sparsity(table: Mapping[str, Any]) -> Figure:
     Returns:
         A figure.
     """
-    figure = _figure(max(5.0, 0.22 * len(table) + 2), 3.8)
+    figure = new_figure(max(5.0, 0.22 * len(table) + 2), 3.8)
     axes = figure.add_subplot()
     places = np.arange(len(table))
     for name, label, style in (
@@ -275,50 +215,8 @@ def sparsity(table: Mapping[str, Any]) -> Figure:
     return figure
 
 
-def pattern_grid(
-    patterns: np.ndarray,
-    title: str = "",
-    columns: int = 8,
-    margin: int = 5,
-    marked: Sequence[int] = (),
-) -> Figure:
-    """Patterns of filters in rows, with black margins.
-
-    Args:
-        patterns: [F, H, W, C] in [0, 1]; of other than 3 channels the first is shown.
-        title: e.g. the layer's name.
-        columns: patterns per row.
-        margin: pixels between them.
-        marked: positions of those to cross out, e.g. the dead ones.
-
-    Returns:
-        A figure.
-    """
-    panels = patterns if patterns.shape[-1] == 3 else patterns[..., 0]
-    canvas = tiled(panels, columns, margin)
-    across, (height, width) = min(columns, len(patterns)), patterns.shape[1:3]
-    wide = max(1.1 * across, 3.0)
-    figure = _figure(wide, wide * canvas.shape[0] / canvas.shape[1] + 0.35)
-    axes = figure.add_subplot()
-    axes.imshow(canvas, cmap="gray", vmin=0, vmax=1)
-    for i in marked:
-        top, left = i // across * (height + margin), i % across * (width + margin)
-        for rise in ((0, height - 1), (height - 1, 0)):
-            ends = [left, left + width - 1], [top + rise[0], top + rise[1]]
-            axes.plot(*ends, color="#d62728", linewidth=1.5)
-    axes.set_axis_off()
-    axes.set_title(title, fontsize=9)
-    return figure
-
-
 def _short(names: Sequence[str]) -> bool:
     return max(map(len, names), default=0) <= 3
-
-
-def _figure(width: float, height: float) -> Any:
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), dpi=120, layout="constrained")
 
 
 # A text in PNG files that hold pixels of a figure for use elsewhere: a report shows the figure.

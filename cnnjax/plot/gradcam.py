@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cnnjax import explain
-from cnnjax.explain.targets import Target
+from cnnjax.explain.targets import Target, chosen_classes
 from cnnjax.models import Model
-from cnnjax.plot import overlays
+from cnnjax.models.predict import both_classes
 from cnnjax.plot.figures import BARE
-from cnnjax.plot.images import Photos, read_photos, save_image, save_pixels
-from cnnjax.plot.method_grid import chosen_classes, placed, two_columns, unique
+from cnnjax.plot.grids import image_grid
+from cnnjax.plot.images import Photos, read_photos, save_image, save_pixels, unique
+from cnnjax.plot.overlays import coloured, overlay, placed
 from cnnjax.task import probabilities
 
 if TYPE_CHECKING:
@@ -77,7 +79,7 @@ def draw_gradcam(
         folder: made if needed.
         layer, targets: of `explain.grad_cam`; the targets of each photo stand side by side. Of a
             model of positions None is the class predicted at each of them.
-        colormap, factor: of `overlays.overlay`.
+        colormap, factor: of `overlay`.
 
     Returns:
         Paths of the images; what each photo was asked, in the order of photos and targets.
@@ -87,37 +89,28 @@ def draw_gradcam(
         ValueError: for what `grad_cam` refuses, or an unknown colour map.
     """
     photos = read_photos(model, files)
-    names, asked = unique(photos.names), []
+    asked: list[ClassHeat] = []
     written: list[Path] = []
-    rows, titles = [], []
-    for name, photo, heats in zip(
-        names, photos.originals, _heats(model, photos, names, layer, targets), strict=True
-    ):
+    images, titles = [], []
+    for photo, heats in zip(photos.originals, _heats(model, photos, layer, targets), strict=True):
         seen = [placed(heat.heatmap, photo.shape[:2], model.spec.resize) for heat in heats]
-        over = [overlays.overlay(photo, heat, colormap, factor) for heat in seen]
-        rows.append([photo, *over])
-        titles.append([name, *(heat.title for heat in heats)])
-        written.append(_save_figure(folder, heats, rows[-1], titles[-1]))
-        for number, (heat, at_place, drawn) in enumerate(zip(heats, seen, over, strict=True), 1):
-            end = f"_{number}" if len(heats) > 1 else ""
-            bare = {"heatmap": overlays.coloured(at_place, colormap), "overlay": drawn}
-            for kind, pixels in bare.items():
-                text = f"{name}: {kind} of Grad-CAM at {heat.layer} for {heat.label}"
-                about = {"Description": text, **BARE}
-                written.append(save_pixels(folder, f"{name}_{kind}{end}", pixels, about))
+        over = [overlay(photo, heat, colormap, factor) for heat in seen]
+        images.append([photo, *over])
+        titles.append([heats[0].photo, *(heat.title for heat in heats)])
+        written.append(_save_figure(folder, heats, images[-1], titles[-1]))
+        for k, heat in enumerate(heats):
+            end = f"_{k + 1}" if len(heats) > 1 else ""
+            bare = {"heatmap": coloured(seen[k], colormap), "overlay": over[k]}
+            written += [_save_bare(folder, heat, kind, end, bare[kind]) for kind in bare]
         asked += heats
-    if len(rows) > 1:
+    if len(images) > 1:
         caption = _caption(asked[0].layer)
-        written.append(save_image(folder, "gradcam", _sheet(rows, titles), caption=caption))
+        written.append(save_image(folder, "gradcam", _sheet(images, titles), caption=caption))
     return written, asked
 
 
 def _heats(
-    model: Model,
-    photos: Photos,
-    names: Sequence[str],
-    layer: str | None,
-    targets: Sequence[Target],
+    model: Model, photos: Photos, layer: str | None, targets: Sequence[Target]
 ) -> Iterator[list[ClassHeat]]:
     """Of each photo the heat of its targets."""
     logits = model(photos.inputs)
@@ -126,11 +119,11 @@ def _heats(
         targets = [(position, None) for position in range(model.spec.positions)]
     classes = np.stack([chosen_classes(model, logits, t) for t in targets], axis=1)
     probs = np.asarray(probabilities(logits)).reshape(len(logits), -1)
-    chosen = np.take_along_axis(two_columns(probs), classes, axis=1)
+    chosen = np.take_along_axis(both_classes(probs), classes, axis=1)
     asked = [_asked(model, column) for column in classes.T]
     maps = [np.asarray(explain.grad_cam(model, photos.inputs, layer, a)) for a in asked]
     layer = layer or model.spec.cam_layer
-    for i, name in enumerate(names):
+    for i, name in enumerate(unique(photos.names)):
         yield [
             ClassHeat(name, _label(model, k), int(k), float(p), str(layer), heat[i])
             for k, p, heat in zip(classes[i], chosen[i], maps, strict=True)
@@ -160,9 +153,16 @@ def _save_figure(
         "classes": np.array([heat.number for heat in heats], np.int32),
         "probabilities": np.array([heat.probability for heat in heats], np.float32),
     }
-    figure = overlays.image_table([row], titles=[titles])
+    figure = image_grid(row, titles, len(row))
     text = f"{first.photo}: {_caption(first.layer)}"
     return save_image(folder, f"{first.photo}_gradcam", figure, stored, text)
+
+
+def _save_bare(
+    folder: str | Path, heat: ClassHeat, kind: str, end: str, pixels: np.ndarray
+) -> Path:
+    text = f"{heat.photo}: {kind} of Grad-CAM at {heat.layer} for {heat.label}"
+    return save_pixels(folder, f"{heat.photo}_{kind}{end}", pixels, {"Description": text, **BARE})
 
 
 def _caption(layer: str) -> str:
@@ -172,11 +172,5 @@ def _caption(layer: str) -> str:
 def _sheet(rows: list[list[np.ndarray]], titles: list[list[str]]) -> Figure:
     """All photos: in rows where each has one map and would leave the sheet narrow and long."""
     if len(rows[0]) > 2:
-        return overlays.image_table(rows, titles=titles)
-    heats = [row[1] for row in rows]
-    texts = [f"{name}\n{found}" for name, found in titles]
-    columns = min(5, len(rows))
-    cut = range(0, len(rows), columns)
-    return overlays.image_table(
-        [heats[k : k + columns] for k in cut], titles=[texts[k : k + columns] for k in cut]
-    )
+        return image_grid([*chain(*rows)], [*chain(*titles)], len(rows[0]))
+    return image_grid([row[1] for row in rows], ["\n".join(texts) for texts in titles], 5)

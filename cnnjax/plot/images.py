@@ -64,6 +64,23 @@ def read_photos(model: Model, files: Sequence[str | Path]) -> Photos:
     return Photos(names, originals, pixels, spec.preprocess(jnp.asarray(pixels)))
 
 
+def unique(names: Sequence[str]) -> list[str]:
+    """Names of files, those that come again with a number behind them that makes another name.
+
+    >>> unique(["a", "b", "a", "a_2"])
+    ['a', 'b', 'a_3', 'a_2']
+    """
+    taken = set(names)
+    found: list[str] = []
+    for name in names:
+        number, free = 1, name
+        while free in found or (number > 1 and free in taken):
+            number += 1
+            free = f"{name}_{number}"
+        found.append(free)
+    return found
+
+
 def save_image(
     folder: str | Path,
     name: str,
@@ -83,12 +100,8 @@ def save_image(
     Returns:
         The path of the image.
     """
-    folder = expanded(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    name = name.replace("/", "_")
-    image_file = folder / f"{name}.png"
-    about = {"Description": caption} if caption else {}
-    figures.save(figure, image_file, about)
+    image_file = _image_file(folder, name)
+    figures.save(figure, image_file, {"Description": caption} if caption else {})
     if arrays:
 
         def write(beside: Path) -> None:
@@ -96,7 +109,7 @@ def save_image(
                 named: dict[str, Any] = {k: np.asarray(v) for k, v in arrays.items()}
                 np.savez_compressed(file, **named)
 
-        write_file(folder / f"{name}.npz", write)
+        write_file(image_file.with_suffix(".npz"), write)
     return image_file
 
 
@@ -112,9 +125,14 @@ def save_pixels(
     Returns:
         The path of the image.
     """
-    folder = expanded(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    image_file = folder / f"{name.replace('/', '_')}.png"
+    image_file = _image_file(folder, name)
     # Of a file that cannot be written Pillow would say neither name nor reason.
     write_bytes(image_file, png_bytes(pixels, about))
     return image_file
+
+
+def _image_file(folder: str | Path, name: str) -> Path:
+    """NAME.png in a folder, which is made if needed."""
+    folder = expanded(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / f"{name.replace('/', '_')}.png"

@@ -1,17 +1,16 @@
-"""Heatmaps as images: in colours over a photo, in tables of images; curves of their tests."""
+"""Heatmaps as images: in colours, alone or over a photo, at the place that the model saw."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cnnjax import explain
 from cnnjax.core.text import suggest
 
 if TYPE_CHECKING:
     from matplotlib.colors import Colormap
-    from matplotlib.figure import Figure
 
 
 def overlay(
@@ -43,7 +42,7 @@ def overlay(
         size = (photo.shape[1], photo.shape[0])
         heat = np.asarray(Image.fromarray(heat).resize(size, Image.Resampling.BILINEAR))
         outside = np.asarray(Image.fromarray(outside).resize(size))
-    colours = _colours(heat, colormap) * factor
+    colours = np.asarray(_colour_map(colormap)(heat))[..., :3] * 255 * factor
     colours[outside] = 0
     return np.clip(colours + photo, 0, 255).astype(np.uint8)
 
@@ -69,10 +68,53 @@ def coloured(heatmap: np.ndarray, colormap: str = "jet") -> np.ndarray:
     return colours
 
 
-def _colours(heat: np.ndarray, colormap: str) -> np.ndarray:
-    """[H, W] in [0, 1] to RGB [H, W, 3] in [0, 255]."""
-    colours: np.ndarray = np.asarray(_colour_map(colormap)(heat))[..., :3] * 255
-    return colours
+def placed(heatmap: np.ndarray, size: tuple[int, int], policy: str) -> np.ndarray:
+    """A heatmap at the place of the photo that the model saw.
+
+    Args:
+        heatmap: [h, w], of the photo brought to that size by the policy.
+        size: (H, W) of the photo.
+        policy: "crop", "stretch" or "pad", as in `resize_image`.
+
+    Returns:
+        float32 [H, W]; NaN where a crop left the photo out.
+
+    >>> placed(np.ones((2, 2)), (2, 4), "crop").tolist()
+    [[nan, 1.0, 1.0, nan], [nan, 1.0, 1.0, nan]]
+    """
+    from PIL import Image
+
+    heat = Image.fromarray(np.asarray(heatmap, np.float32))
+    (rows, columns), (height, width) = size, heatmap.shape
+    if policy == "pad":  # the black bars are no part of the photo
+        scale = max(rows / height, columns / width)
+        h, w = max(round(rows / scale), 1), max(round(columns / scale), 1)
+        top, left = (height - h) // 2, (width - w) // 2
+        heat = heat.crop((left, top, left + w, top + h))
+    elif policy == "crop":
+        scale = min(rows / height, columns / width)
+        rows = max(min(round(scale * height), rows), 1)
+        columns = max(min(round(scale * width), columns), 1)
+    shown = np.asarray(heat.resize((columns, rows), Image.Resampling.BILINEAR))
+    result = np.full(size, np.nan, np.float32)
+    top, left = (size[0] - rows) // 2, (size[1] - columns) // 2
+    result[top : top + rows, left : left + columns] = shown
+    return result
+
+
+def drawn(method: str, pixels: np.ndarray, heat: np.ndarray, colormap: str = "jet") -> np.ndarray:
+    """A method's map as an image: lines in grey, cut at their 99th percentile, others over it.
+
+    Args:
+        method: of `explain.METHODS`.
+        pixels: uint8 [H, W, C].
+        heat: [H, W] in [0, 1].
+        colormap: of `overlay`.
+    """
+    if not explain.METHODS[method].lines:
+        return overlay(pixels, heat, colormap)
+    high = np.percentile(heat, 99)
+    return np.clip(heat / (high if high > 0 else 1), 0, 1)
 
 
 def _colour_map(name: str) -> Colormap:
@@ -82,77 +124,3 @@ def _colour_map(name: str) -> Colormap:
         hint = suggest(name, ["jet", "viridis", "turbo", "inferno", "gray"], "ones")
         raise ValueError(f"colormap={name!r} is none of matplotlib's. {hint}")
     return matplotlib.colormaps[name]
-
-
-def image_table(
-    rows: Sequence[Sequence[np.ndarray]],
-    columns: Sequence[str] = (),
-    labels: Sequence[str] = (),
-    titles: Sequence[Sequence[str]] = (),
-) -> Figure:
-    """Images in rows and columns, each with its own proportions.
-
-    Args:
-        rows: R times K images, uint8 [H, W, 3] or floating in [0, 1], [H, W, 3] or, drawn in
-            grey, [H, W].
-        columns: K texts above the first row.
-        labels: R texts left of the rows.
-        titles: R times K texts above the images, instead of `columns`.
-
-    Returns:
-        A figure.
-    """
-    count = max(map(len, rows), default=0)
-    size = 2.0 if count > 4 else 3.0
-    figure = _figure(max(size * count, 1), (size + (0.25 if titles else 0)) * max(len(rows), 1))
-    for i, row in enumerate(rows):
-        for j, image in enumerate(row):
-            axes = figure.add_subplot(len(rows), count, i * count + j + 1)
-            axes.imshow(image, cmap="gray", vmin=0, vmax=1)  # of grey images alone
-            axes.set_xticks([])
-            axes.set_yticks([])
-            axes.spines[:].set_visible(False)
-            if titles or (columns and i == 0):
-                title = titles[i][j] if titles else columns[j]
-                axes.set_title(title, fontsize=8, parse_math=False)
-            if labels and j == 0:
-                axes.set_ylabel(labels[i], fontsize=8, parse_math=False)
-    return figure
-
-
-def line_panels(
-    panels: Mapping[str, Mapping[str, np.ndarray]],
-    xlabel: str,
-    ylabel: str,
-    x: np.ndarray | Sequence[str],
-) -> Figure:
-    """Lines in panels side by side, with one legend.
-
-    Args:
-        panels: {title: {label: [K] values}}.
-        xlabel, ylabel: texts.
-        x: [K] positions, or names of them.
-
-    Returns:
-        A figure.
-    """
-    figure = _figure(5.0 * len(panels), 4.2)
-    named = isinstance(x[0], str)
-    places = np.arange(len(x)) if named else np.asarray(x)
-    for position, (title, lines) in enumerate(panels.items(), start=1):
-        first = figure.axes[0] if figure.axes else None
-        axes = figure.add_subplot(1, len(panels), position, sharey=first)
-        for label, values in lines.items():
-            axes.plot(places, values, ".-" if named else "-", label=label)
-        if named:
-            axes.set_xticks(places, [str(name) for name in x], rotation=60, ha="right", fontsize=7)
-        axes.set(title=title, xlabel=xlabel, ylabel=ylabel if position == 1 else "")
-        axes.grid(alpha=0.3)
-    figure.axes[-1].legend(fontsize=7)
-    return figure
-
-
-def _figure(width: float, height: float) -> Figure:
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), dpi=120, layout="constrained")

@@ -12,10 +12,9 @@ from cnnjax.explain.ascent import Patterns
 from cnnjax.explain.classes import find_class_patterns
 from cnnjax.explain.filters import find_patterns
 from cnnjax.models import Model
-from cnnjax.plot import figures
+from cnnjax.models.predict import both_classes
+from cnnjax.plot import grids
 from cnnjax.plot.images import save_image
-from cnnjax.plot.method_grid import two_columns
-from cnnjax.plot.overlays import image_table
 from cnnjax.task import probabilities
 
 _ACROSS = 4  # images of classes in a row
@@ -49,7 +48,7 @@ def draw_filters(
     found = find_patterns(model, layer, filters, size, steps, seed, recipe)
     title = f"{layer}, filters {_ranges(found.numbers)}, {recipe}"
     marked = [i for i, number in enumerate(found.numbers) if number in found.dead]
-    figure = figures.pattern_grid(found.images, title, marked=marked)
+    figure = grids.pattern_grid(found.images, title, marked=marked)
     arrays = {"patterns": found.images, "filters": found.numbers, "dead": np.array(found.dead, int)}
     caption = f"Patterns that excite the filters of {layer} (dead ones are crossed out)"
     return found, save_image(folder, f"filters_{layer}_{recipe}", figure, arrays, caption)
@@ -80,17 +79,13 @@ def draw_classes(
     """
     found = find_class_patterns(model, classes, steps, seed, recipe)
     logits = model(model.spec.preprocess(jnp.asarray(255 * found.images), check=False))
-    probs = two_columns(np.asarray(probabilities(logits)))
+    probs = both_classes(np.asarray(probabilities(logits)))
     given = np.take_along_axis(probs, np.array(found.numbers)[:, None], axis=1)[:, 0]
     titles = [
         f"{model.spec.label_name(number)} {probability:.2f}" + " (dead)" * (number in found.dead)
         for number, probability in zip(found.numbers, given, strict=True)
     ]
-    patterns = [p if p.shape[-1] == 3 else p[..., 0] for p in found.images]
-    rows = range(0, len(patterns), _ACROSS)
-    figure = image_table(
-        [patterns[k : k + _ACROSS] for k in rows], titles=[titles[k : k + _ACROSS] for k in rows]
-    )
+    figure = grids.image_grid(found.images, titles, _ACROSS)
     arrays = {
         "patterns": found.images, "classes": found.numbers, "probabilities": given,
         "dead": np.array(found.dead, int),

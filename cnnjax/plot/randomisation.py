@@ -9,13 +9,11 @@ import numpy as np
 from jax import Array
 
 from cnnjax import explain
+from cnnjax.core.table import table
 from cnnjax.models import Model
-from cnnjax.plot import overlays
+from cnnjax.plot import figures, grids
 from cnnjax.plot.images import read_photos, save_image
-from cnnjax.plot.method_grid import drawn, placed
-
-# Quick enough to be run on nine models.
-RANDOMISED = ("grad_cam", "grad_cam_plus_plus", "saliency", "guided_backpropagation")
+from cnnjax.plot.overlays import drawn, placed
 
 
 def draw_sanity(
@@ -34,8 +32,8 @@ def draw_sanity(
         files: images.
         folder: where randomisation.png (maps of the first photo), randomisation_curves.png and
             faithfulness.png are written, each with its .npz.
-        maps: {method: heatmaps [N, H, W]} of `draw_methods`; those in `RANDOMISED` (or if
-            there are none of them, all) are computed again with random weights.
+        maps: {method: heatmaps [N, H, W]} of `draw_methods`; those that are `randomised` (or
+            if none is, all) are computed again with random weights.
         layer, target: as in `explain.grad_cam`.
         groups: of layers, as in `explain.randomisation`.
 
@@ -43,21 +41,23 @@ def draw_sanity(
         Paths of the images; the tables.
     """
     photos = read_photos(model, files)
-    names = [name for name in maps if name in RANDOMISED] or list(maps)
+    names = [name for name in maps if explain.METHODS[name].randomised] or list(maps)
     methods = explain.methods_at(layer, names)
     cascading, independent = (
         explain.randomisation(model, photos.inputs, methods, target, kind, groups)
         for kind in ("cascading", "independent")
     )
-    rows = [
-        [drawn(name, photos.pixels[0], step[0]) for step in steps]
+    images = [
+        drawn(name, photos.pixels[0], step[0])
         for name, steps in zip(names, cascading.heatmaps, strict=True)
+        for step in steps
     ]
+    titles = ["trained", *cascading.groups]
     labels = [name.replace("_", " ") for name in names]
     found = [
         save_image(
             folder, "randomisation",
-            overlays.image_table(rows, ["trained", *cascading.groups], labels),
+            grids.image_grid(images, titles, len(titles), labels=labels),
             {name: steps[:, 0] for name, steps in zip(names, cascading.heatmaps, strict=True)},
             f"{photos.names[0]}: the same maps while the weights are randomised from the top down; "
             "a method that explains the model loses its image",
@@ -72,7 +72,7 @@ def draw_sanity(
         for r in (cascading, independent)
         for measure in ("rank_correlation", "ssim")
     }
-    figure = overlays.line_panels(
+    figure = figures.line_panels(
         panels, "randomised, from the top", "rank correlation", cascading.groups
     )
     caption = "How alike maps remain while weights are randomised (rank correlation, 1 is the same)"
@@ -98,18 +98,17 @@ def _faithfulness(
         for title, curves in (("deletion", deleted), ("insertion", inserted))
     }
     fractions = next(iter(deleted.values())).fractions
-    figure = overlays.line_panels(
+    figure = figures.line_panels(
         panels, "share of the pixels", "probability of the class", fractions
     )
-    width = max(map(len, everyone))
-    lines = [
-        "areas under the curves, means over the photos (deletion: less is better; insertion: more)",
-        f"{'':{width}}  deletion  insertion",
-        *(
-            f"{name:{width}}  {deleted[name].areas.mean():8.3f}  {inserted[name].areas.mean():9.3f}"
-            for name in everyone
-        ),
+    rows = [("", "deletion", "insertion")]
+    rows += [
+        (name, f"{deleted[name].areas.mean():.3f}", f"{inserted[name].areas.mean():.3f}")
+        for name in everyone
     ]
+    title = (
+        "areas under the curves, means over the images (deletion: less is better; insertion: more)"
+    )
     arrays = {
         f"{kind}_{name.replace(' ', '_')}": curve.probabilities
         for kind, curves in (("deletion", deleted), ("insertion", inserted))
@@ -122,7 +121,7 @@ def _faithfulness(
     )
     arrays["fractions"] = fractions
     image = save_image(folder, "faithfulness", figure, arrays, caption)
-    return image, "\n".join(lines)
+    return image, f"{title}\n{table(rows)}"
 
 
 def pointing_table(
@@ -149,19 +148,16 @@ def pointing_table(
     """
     photos = read_photos(model, [file])
     size = photos.originals[0].shape[:2]
-    width = max(map(len, methods or explain.METHODS))
-    lines = [
-        "pointing game: hottest place within 15 pixels of the box?, share of the heat in it, "
-        "(share of the photo)"
-    ]
+    rows = []
     for name, method in explain.methods_at(layer, methods).items():
         for target, box in boxes:
             heat = np.asarray(method(model, photos.inputs, target))[0]
             whole = np.nan_to_num(placed(heat, size, model.spec.resize))[None]
             found = explain.pointing_game(whole, [box])
-            verdict = "hit " if found.hits[0] else "miss"
-            lines.append(
-                f"{name:{width}}  {target!s:20} {verdict}  {found.shares[0]:.2f} "
-                f"({found.chances[0]:.2f})"
-            )
-    return "\n".join(lines)
+            verdict = "hit" if found.hits[0] else "miss"
+            share = f"{found.shares[0]:.2f} ({found.chances[0]:.2f})"
+            rows.append((name, target, verdict, share))
+    return (
+        "pointing game: hottest place within 15 pixels of the box?, share of the heat in it, "
+        f"(share of the image)\n{table(rows, '<')}"
+    )

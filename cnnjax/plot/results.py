@@ -15,16 +15,17 @@ from cnnjax.config import TrainingConfig
 from cnnjax.core import rng
 from cnnjax.data import Dataset
 from cnnjax.models import Model, predict
-from cnnjax.plot import figures
+from cnnjax.models.predict import both_classes
+from cnnjax.plot import figures, grids
 
 _WORST = 16  # mistakes shown
-
-
 _ORIGINALS, _COPIES = 4, 7  # of the image of augmentation
 
 
 def draw_test(model: Model, test: Dataset, folder: Path, test_images: Any = None) -> None:
-    """Confusion matrix and worst mistakes on the test data, as PNG files in a folder.
+    """Confusion matrix and worst mistakes on the test data.
+
+    Writes confusion_matrix.png, and mistakes.png where there are any; else an old one is removed.
 
     Args:
         model: whose answers they are.
@@ -32,9 +33,7 @@ def draw_test(model: Model, test: Dataset, folder: Path, test_images: Any = None
         folder: made if needed.
         test_images: to show, [N, H, W, C]; None takes those of `test`.
     """
-    probs = predict(model, test.inputs)
-    if probs.shape[1] == 1:
-        probs = np.concatenate([1 - probs, probs], axis=1)
+    probs = both_classes(predict(model, test.inputs))
     predicted = probs.argmax(axis=1)
     count = probs.shape[1]
     matrix = np.zeros((count, count), np.int64)
@@ -49,15 +48,16 @@ def draw_test(model: Model, test: Dataset, folder: Path, test_images: Any = None
             f"true {names[test.labels[i]]}\nsaid {names[predicted[i]]} ({probs[i].max():.2f})"
             for i in worst
         ]
-        figures.save(figures.image_grid(shown, titles), folder / "mistakes.png")
+        figure = grids.image_grid(grids.as_pixels(shown), titles, width=1.6)
+        figures.save(figure, folder / "mistakes.png")
     else:
         (folder / "mistakes.png").unlink(missing_ok=True)
 
 
 def draw_augmentation(train: Dataset, config: TrainingConfig, folder: Path) -> None:
-    """Training images beside copies of the first epochs, as a PNG file in a folder.
+    """Training images beside copies of the first epochs.
 
-    Of texts and series nothing is drawn.
+    Writes augmentation.png; of texts and series, and without augmentation, nothing is drawn.
     """
     if config.augment is None or not train.holds_images:
         return
@@ -74,5 +74,5 @@ def draw_augmentation(train: Dataset, config: TrainingConfig, folder: Path) -> N
                 changed, *_ = augment.mix(config.augment, *which, changed, index)
             changed = changed / config.augment.rescale
         copies.append(np.asarray(changed))
-    figure = figures.augmentation(originals, np.stack(copies, axis=1))
+    figure = grids.augmentation(originals, np.stack(copies, axis=1))
     figures.save(figure, folder / "augmentation.png")

@@ -10,9 +10,10 @@ import numpy as np
 
 from cnnjax import explain
 from cnnjax.data.vocabulary import START, words_of
-from cnnjax.explain.targets import Target, class_numbers, with_predictions
+from cnnjax.explain.targets import Target, chosen_classes
 from cnnjax.explain.words import checked_tokens
 from cnnjax.models import Model
+from cnnjax.models.predict import both_classes
 from cnnjax.plot.images import save_image
 from cnnjax.task import probabilities
 
@@ -61,9 +62,8 @@ def draw_words(
     else:
         heat = explain.word_cam(model, tokens, layer, target)
     logits = model(tokens)
-    probs = np.asarray(probabilities(logits))
-    probs = np.concatenate([1 - probs, probs], axis=1) if probs.shape[1] == 1 else probs
-    classes = np.asarray(with_predictions(logits, class_numbers(model, target, len(tokens))))
+    probs = both_classes(np.asarray(probabilities(logits)))
+    classes = chosen_classes(model, logits, target)
     chosen = np.take_along_axis(probs, classes[:, None], axis=1)[:, 0]
     titles = [
         f"{model.spec.label_name(int(k))} {p:.2f}" for k, p in zip(classes, chosen, strict=True)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import jax
 import numpy as np
 
+from cnnjax.core.table import table
 from cnnjax.metrics import deviation, mean_and_deviation, percent, quality
 from cnnjax.recipes.options import Experiment
 from cnnjax.runs.results import spread
@@ -18,11 +19,7 @@ def comparison(runs: Mapping[str, Sequence[Run]]) -> str:
 
     Of models of values the accuracies are absolute errors.
     """
-    width = max(map(len, runs))
-    lines = [
-        f"{'':{width}}  {'parameters':>10}  {'training':>15}  {'validation':>15}  {'test':>15}"
-        "  seconds"
-    ]
+    rows: list[Sequence[str]] = [("", "parameters", "training", "validation", "test", "seconds")]
     for name, group in runs.items():
         count = sum(leaf.size for leaf in jax.tree.leaves(group[0].model.params))
         metric = quality(group[0].history)
@@ -33,11 +30,8 @@ def comparison(runs: Mapping[str, Sequence[Run]]) -> str:
             known = [run.metrics[key] for run in group if key in run.metrics]
             cells.append(show(known) if known else "")
         seconds = float(np.mean([run.seconds for run in group]))
-        lines.append(
-            f"{name:{width}}  {count:>10,}  {cells[0]:>15}  {cells[1]:>15}  {cells[2]:>15}"
-            f"  {seconds:7.0f}"
-        )
-    return "\n".join(lines)
+        rows.append((name, f"{count:,}", *cells, f"{seconds:.0f}"))
+    return table(rows)
 
 
 def result_line(experiment: Experiment, runs: Sequence[Run]) -> str:

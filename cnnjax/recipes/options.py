@@ -10,10 +10,11 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from cnnjax.config import TrainingConfig
+from cnnjax.core.places import Place
 
 # --data of every experiment with images.
 ImageData = Annotated[
-    str,
+    Place,
     tyro.conf.arg(
         metavar="NAME|FOLDER|FILE",
         help="Name of a data set: digits, which needs no files, or one in a TensorFlow Datasets "
@@ -37,9 +38,9 @@ class Options:
     epochs: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
     """Passes over the training data; default: the recipe's."""
     data: ImageData = "mnist"
-    data_dir: Annotated[str | None, tyro.conf.arg(metavar="DIR")] = None
+    data_dir: Annotated[Place | None, tyro.conf.arg(metavar="DIR")] = None
     """Where TensorFlow Datasets keeps its data; default: TFDS_DATA_DIR or ~/tensorflow_datasets."""
-    out: Annotated[str | None, tyro.conf.arg(metavar="DIR")] = None
+    out: Annotated[Place | None, tyro.conf.arg(metavar="DIR")] = None
     """Run directory to write; default: a new one below checkpoints/."""
     resume: bool = False
     """Go on with the run in --out, or with the newest one of this experiment, recipe and seed;

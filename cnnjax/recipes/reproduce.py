@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,25 +12,26 @@ import optax
 
 from cnnjax import data as data_sources
 from cnnjax import metrics
-from cnnjax.config import OPTIMIZER_SETTINGS, TrainingConfig, changeable, from_dict
+from cnnjax.config import FILES, OPTIMIZER, TrainingConfig, changeable
 from cnnjax.core import trees
-from cnnjax.core.runtime import code_version, machine, versions
+from cnnjax.core.settings import from_dict, values
 from cnnjax.core.text import plain
 from cnnjax.data import DataNotFound
 from cnnjax.models import Model
 from cnnjax.models.saved import MODEL_FILE, from_spec, read_spec
 from cnnjax.nn import current_conv_engine
-from cnnjax.runs.caller import state_of
-from cnnjax.runs.directory import CONFIG_FILE, FREE_TO_CHANGE, RUN_FILE, with_default_settings
+from cnnjax.runs import RunDirectory, RunError
+from cnnjax.runs.compare import circumstances, result_changes
+from cnnjax.runs.layout import CONFIG_FILE
+from cnnjax.runs.record import is_finished
+from cnnjax.runs.resuming import GIVEN
 from cnnjax.runs.seal import not_understood
 from cnnjax.task import TASKS
-from cnnjax.training import Run, RunDirectory, RunError, fit
+from cnnjax.training import Run, fit
+from cnnjax.training.computation import identity_of
+from cnnjax.training.facts import loss_name, recorded_settings
 from cnnjax.training.identity import changes, recorded, refusal
-from cnnjax.training.loop import identity_of, loss_name, recorded_settings
 from cnnjax.training.named_trees import opt_state_hash
-
-# Of an epoch's line: how long it took is not a result.
-_TIMES = ("seconds", "images_per_second", "waiting")
 
 
 @dataclass(frozen=True)
@@ -106,8 +106,8 @@ def reproduce(
     """
     allowed = changeable(allow_changed)
     run = RunDirectory(directory)
-    record, config, epochs = run.read(RUN_FILE), run.read(CONFIG_FILE), run.epochs()
-    if record.get("status") != "finished":
+    record, config, epochs = run.record(), run.config(), run.epochs()
+    if not is_finished(record):
         raise RunError(
             f"{run.path} is not finished (status: {record.get('status')}): there is no result to "
             "compare with; go on with it first (resume=True, on the command line --resume)"
@@ -127,27 +127,28 @@ def reproduce(
             "conv_engine": current_conv_engine(),
             "opt_state": None if opt_state is None else opt_state_hash(opt_state),
         }
-        circumstances = _circumstances(run, record, config, splits, model, now)
+        differing = circumstances(run, record, config, splits, model, now)
         try:
             identity = identity_of(model, splits, training, loss, optimizer)
         except ValueError as error:
             raise RunError(
                 f"{run.path} cannot be trained again as it was ({plain(error)})"
-                + "".join(f"; {line}" for line in circumstances[:1])
+                + "".join(f"; {line}" for line in differing[:1])
             ) from error
-        circumstances += _compared(run, record, identity, allowed)
+        differing += _compared(run, record, identity, allowed)
     except (KeyError, TypeError, AttributeError) as error:
         raise not_understood(run.path, error) from error
-    if verbose and circumstances:
-        print("\n".join(["other than then:", *(f"  {line}" for line in circumstances)]))
+    if verbose and differing:
+        print("\n".join(["other than then:", *(f"  {line}" for line in differing)]))
     facts: dict[str, str] | None = {"reproduces": str(run.path)}
     if out is None:  # what belongs to files makes no difference to the result
-        training, facts = replace(training, keep=1, checkpoint_every=None), None
+        training, facts = replace(training, **values(TrainingConfig, FILES)), None
     again = fit(
         model, splits, training, loss, optimizer, out,
         opt_state=opt_state, verbose=verbose, record=facts,
     )  # fmt: skip
-    return Reproduction(again, _results(record, epochs, again), circumstances)
+    result = {"parameters": again.parameter_hash, **again.metrics}
+    return Reproduction(again, result_changes(record, epochs, result, again.history), differing)
 
 
 def _data(
@@ -185,11 +186,10 @@ def _training(
         raise _needs(run, "augment", f"the function {settings['augment']}")
     if augment is not None:
         settings["augment"] = augment
-    if settings["learning_rate"] is None:
+    if settings["optimizer"] == GIVEN:
         if optimizer is None:
             raise _needs(run, "optimizer", "an optax transformation")
-        defaults = vars(TrainingConfig())
-        settings.update({name: defaults[name] for name in ("optimizer", *OPTIMIZER_SETTINGS)})
+        settings |= values(TrainingConfig, OPTIMIZER)
     try:
         training: TrainingConfig = from_dict(TrainingConfig, settings)
     except (ValueError, OverflowError) as error:
@@ -218,53 +218,6 @@ def _model(run: RunDirectory, record: Mapping[str, Any], seed: int) -> Model:
     return model
 
 
-def _circumstances(
-    run: RunDirectory,
-    record: Mapping[str, Any],
-    config: Mapping[str, Any],
-    data: data_sources.Splits,
-    model: Model,
-    settings: Mapping[str, Any],
-) -> list[str]:
-    lines: list[str] = []
-    if run.config_changed(record):
-        lines.append("config.json is not the one that the run was started with")
-    for change in run.model_changes(record):
-        lines.append(f"model.json is not that of the run: {change}")
-    seed = config["training"]["seed"]
-    if seed != record["seed"]:
-        lines.append(f"seed: {record['seed']} then, {seed} in config.json now")
-    if trees.tree_hash(model.variables) != record["initial_hash"]:
-        lines.append(
-            "initial parameters: none that the model gets from the run's seed or seed 0; if they "
-            "came from elsewhere, give it: cj.reproduce(run, model=...)"
-        )
-    then: dict[str, Any] = {k: record[k] for k in ("versions", "machine", "code")}
-    for other in record.get("resumed", []):
-        for change in _changes(then, {k: other[k] for k in then}):
-            lines.append(f"the run was resumed elsewhere: {change}")
-    now: dict[str, Any] = {"versions": versions(), "machine": machine(), "code": code_version()}
-    if caller := record.get("caller"):
-        then |= {"caller": caller}
-        now |= {"caller": state_of(caller["file"]) if "file" in caller else caller}
-    free = ("seed", *FREE_TO_CHANGE)
-    then |= {"settings": with_default_settings(config["training"]), "loss": config["loss"]}
-    then |= {"conv_engine": config["conv_engine"], "opt_state": config.get("opt_state")}
-    # Through JSON, as the record went.
-    now |= json.loads(json.dumps(settings))
-    for side in (then, now):
-        side["settings"] = {k: v for k, v in side["settings"].items() if k not in free}
-    parts = data.parts
-    for name in dict.fromkeys([*record["data"], *parts]):
-        before, part = record["data"].get(name, {}), parts.get(name)
-        then[f"data {name}"] = {k: before.get(k) for k in ("examples", "fingerprint")}
-        now[f"data {name}"] = {
-            "examples": len(part) if part else None,
-            "fingerprint": part.fingerprint if part else None,
-        }
-    return lines + _changes(then, now)
-
-
 def _compared(
     run: RunDirectory, record: Mapping[str, Any], now: Mapping[str, Any], allowed: tuple[str, ...]
 ) -> list[str]:
@@ -283,40 +236,6 @@ def _compared(
     if refused := [change for change in found if not change.allowed_by(allowed)]:
         raise RunError(f"this is not the run of {run.path}: {refusal(refused)}")
     return [*lines, *(change.text for change in found), *remarks]
-
-
-def _results(record: Mapping[str, Any], epochs: Sequence[Mapping[str, Any]], run: Run) -> list[str]:
-    lines = _changes(
-        {"parameters": record.get("parameter_hash"), **record.get("metrics", {})},
-        {"parameters": run.parameter_hash, **run.metrics},
-    )
-    count = len(run.history["epoch"])
-    if len(epochs) != count:
-        lines.append(f"epochs: {len(epochs)} then, {count} now")
-    for i, epoch in enumerate(epochs[:count]):
-        then = {k: v for k, v in epoch.items() if k not in _TIMES}
-        now = {k: float(v[i]) for k, v in run.history.items() if k not in _TIMES}
-        if changes := _changes(then, now):
-            lines.append(f"history from epoch {i + 1} on: {'; '.join(changes)}")
-            break
-    return lines
-
-
-def _changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """A line for every value that differs, nested ones by their path."""
-    before, after = trees.flatten(then), trees.flatten(now)
-    return [
-        f"{name.replace('/', ' ')}: {_text(before.get(name))} then, {_text(after.get(name))} now"
-        for name in dict.fromkeys([*before, *after])
-        if before.get(name) != after.get(name)
-    ]
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, float | np.floating):
-        return repr(float(value))
-    text = str(value)
-    return f"{text[:16]}..." if len(text) == 64 else text
 
 
 def _needs(run: RunDirectory, argument: str, what: str) -> RunError:

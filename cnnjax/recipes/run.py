@@ -19,8 +19,8 @@ from cnnjax.models import BUILDERS, Model, create_model, summary
 from cnnjax.plot.results import draw_augmentation, draw_test
 from cnnjax.recipes.lines import result_line
 from cnnjax.recipes.options import Experiment
-from cnnjax.runs.report import write_report
-from cnnjax.training import Run, RunDirectory, fit
+from cnnjax.runs import RunDirectory, holds_run, write_report
+from cnnjax.training import Run, fit
 
 RUNS = Path("checkpoints")
 
@@ -79,10 +79,10 @@ def run_experiment(
         },
     )
     if training.augment is not None:
-        draw_augmentation(splits.train, training, directory / "figures")
+        draw_augmentation(splits.train, training, RunDirectory(directory).figures)
     spec = run.model.spec
     if splits.test and spec.takes_images and spec.task.of_classes and not spec.positions:
-        draw_test(run.model, splits.test, directory / "figures", test_images)
+        draw_test(run.model, splits.test, RunDirectory(directory).figures, test_images)
     page = write_report(directory, experiment.smoothing)
     say(f"\n{plain(result_line(experiment, [run]), _LONGEST)}")
     say(plain(f"report: {page}", _LONGEST))
@@ -168,7 +168,7 @@ def _directory(experiment: Experiment) -> Path:
     folder = RUNS / experiment.name
     prefix = f"{experiment.recipe}-seed{seed}-".lstrip("-")
     if experiment.training.resume:
-        runs = [c for c in folder.glob(f"{prefix}*") if RunDirectory(c).holds_run()]
+        runs = [c for c in folder.glob(f"{prefix}*") if holds_run(c)]
         if runs:
             return max(runs)
         print(f"no run {plain(folder / prefix)}*: starting from the beginning")

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
-import logging
-import re
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -17,17 +13,16 @@ from typing import Any
 import numpy as np
 
 from cnnjax.core import trees
-
-# In the messages of tensorstore, and of Python.
-_OS_ERROR = re.compile(r"([A-Z][a-z]+(?: [a-z]+)*) \[os_error_code|\[Errno \d+\] ([^:\n]+)")
-
-_LATEST_KEPT = 2  # a damaged latest one leaves its predecessor
-
-_NO_LIMIT_SECONDS = 10 * 365 * 86_400
-
-# A reader beside a writer, which deletes older checkpoints: how often it starts again, and after
-# which seconds.
-_TRIES, _PAUSE_SECONDS = 6, 0.2
+from cnnjax.runs.orbax_ways import (
+    PAUSE_SECONDS,
+    TRIES,
+    for_orbax,
+    from_orbax,
+    open_manager,
+    patiently,
+    reason_of,
+    silence_failures,
+)
 
 Tree = dict[str, Any]
 
@@ -58,35 +53,16 @@ class Checkpoints:
         read_only: bool = False,
         run_id: str | None = None,
     ):
-        import orbax.checkpoint as ocp
-        from orbax.checkpoint import checkpoint_managers as managers
+        from orbax.checkpoint import args
 
-        _quiet_orbax()
         self.directory = Path(directory).absolute()
-        self._ocp = ocp
+        self._args = args
         self._keep = keep
         self.run_id = run_id
         self._read_only = read_only
         self._best: list[int] = []  # steps of the best checkpoints, the best one last
-        options = ocp.CheckpointManagerOptions(
-            create=not read_only,
-            read_only=read_only,
-            cleanup_tmp_directories=not read_only,
-            # Orbax's own BestN forgets the scores of an earlier process.
-            preservation_policy=managers.AnyPreservationPolicy(
-                [managers.LatestN(_LATEST_KEPT), _Best(self._best, keep)]
-            ),
-            # Directories made in the background are waited for, for minutes and even when the
-            # process ends, also where they cannot be made. The time limit of a save is by the
-            # clock of the wall: where that is set forward, a whole save would be called too late.
-            async_options=ocp.AsyncOptions(
-                timeout_secs=_NO_LIMIT_SECONDS, create_directories_asynchronously=False
-            ),
-        )
         try:
-            self._manager = _patiently(
-                lambda: ocp.CheckpointManager(self.directory, options=options)
-            )
+            self._manager = open_manager(self.directory, self._best, keep, read_only=read_only)
         except OSError as error:
             raise CheckpointError(
                 f"checkpoints in {self.directory} cannot be {'read' if read_only else 'written'} "
@@ -101,7 +77,7 @@ class Checkpoints:
     def steps(self) -> list[int]:
         """Steps of the complete checkpoints, in ascending order; a reader looks anew."""
         if self._read_only:
-            _patiently(self._manager.reload)
+            patiently(self._manager.reload)
         return sorted(
             step
             for step in self._manager.all_steps()
@@ -146,13 +122,13 @@ class Checkpoints:
             "best": list(self._best),
         }
         meta["digest"] = _digest(meta)
-        args = self._ocp.args
+        args = self._args
         with self._writing():
             self._manager.save(
                 step,
                 args=args.Composite(
                     **{
-                        name: args.StandardSave(_renamed(tree, _for_orbax))
+                        name: args.StandardSave(for_orbax(tree))
                         for name, tree in items.items()
                         if tree
                     },
@@ -189,12 +165,12 @@ class Checkpoints:
         Raises:
             CheckpointError: if it is damaged, or there is none of that step.
         """
-        for _ in range(_TRIES):
+        for _ in range(TRIES):
             before = self.steps()
             try:
                 return self._load_variables(step)
             except CheckpointError:
-                time.sleep(_PAUSE_SECONDS)  # what is being deleted is gone by then
+                time.sleep(PAUSE_SECONDS)  # what is being deleted is gone by then
                 if self.steps() in (before, []):
                     raise
         return self._load_variables(step)
@@ -244,12 +220,10 @@ class Checkpoints:
     @contextmanager
     def _writing(self) -> Iterator[None]:
         """Whatever Orbax raises becomes one line: it writes in threads, with pages of traceback."""
-        _silence_failures()
+        silence_failures()
         try:
             yield
         except Exception as error:
-            reason = _OS_ERROR.search(str(error))
-            text = reason.group(reason.lastindex or 0) if reason else f"{error!r}"[:200]
             steps = self.steps()
             rest = (
                 f"the checkpoint of step {steps[-1]} there is complete: mend that and resume"
@@ -257,13 +231,12 @@ class Checkpoints:
                 else "there is no earlier one"
             )
             raise CheckpointError(
-                f"a checkpoint could not be saved in {self.directory} ({text.splitlines()[0]}); "
-                f"{rest}"
+                f"a checkpoint could not be saved in {self.directory} ({reason_of(error)}); {rest}"
             ) from None
 
     def _meta(self, step: int) -> dict[str, Any]:
         where = self.directory / str(step)
-        meta = self._read(step, "meta", self._ocp.args.JsonRestore())
+        meta = self._read(step, "meta", self._args.JsonRestore())
         if not isinstance(meta, dict) or meta.get("digest") != _digest(meta):
             raise CheckpointError(f"checkpoint {where} is damaged: its description was changed.")
         if meta.get("step", step) != step:
@@ -276,7 +249,7 @@ class Checkpoints:
         where, leaves = self.directory / str(step), meta["leaves"][name]
         if not leaves:
             return {}
-        tree = _renamed(self._read(step, name, self._ocp.args.StandardRestore()), _from_orbax)
+        tree = from_orbax(self._read(step, name, self._args.StandardRestore()))
         flat = trees.leaves(tree) if isinstance(tree, dict) else {}
         if set(flat) != set(leaves):
             lines = "; ".join(trees.differences(dict.fromkeys(leaves), dict.fromkeys(flat)))
@@ -292,9 +265,9 @@ class Checkpoints:
 
     def _read(self, step: int, name: str, how: Any) -> Any:
         where = self.directory / str(step) / name
-        _silence_failures()
+        silence_failures()
         try:
-            restored = self._manager.restore(step, args=self._ocp.args.Composite(**{name: how}))
+            restored = self._manager.restore(step, args=self._args.Composite(**{name: how}))
             return restored[name]
         except Exception as error:
             # Damage surfaces as KeyError, JSONDecodeError, UnicodeDecodeError or a bare Exception
@@ -326,72 +299,6 @@ def _holds_anything(folder: Path) -> bool:
         return any(folder.iterdir())
     except OSError:  # deleted since it was listed
         return False
-
-
-def _patiently(make: Callable[[], Any]) -> Any:
-    """Orbax lists a directory, then looks into what is listed: gone where a training deletes it."""
-    for _ in range(_TRIES):
-        try:
-            return make()
-        except (FileNotFoundError, NotADirectoryError):
-            time.sleep(_PAUSE_SECONDS)
-    return make()
-
-
-@functools.cache
-def _silence_failures() -> None:
-    """Pass over what asyncio and tensorstore print, at any later time, after a failure."""
-    hook = sys.unraisablehook
-
-    def quiet(unraisable: Any) -> None:
-        if str(unraisable.exc_value) != "Event loop is closed":
-            hook(unraisable)
-
-    sys.unraisablehook = quiet
-
-    def news(record: logging.LogRecord) -> bool:
-        error = str(record.exc_info[1]) if record.exc_info else ""
-        return not any(word in error for word in ("tensorstore", "OCDBT", "os_error_code"))
-
-    logging.getLogger("asyncio").addFilter(news)
-
-
-@functools.cache
-def _quiet_orbax() -> None:
-    """Orbax tells absl of every step it takes, and of errors, which are raised as well, pages.
-
-    Its threads go on telling after the manager is closed, hence once and for all.
-    """
-    logging.getLogger("absl").addFilter(lambda record: "orbax" not in record.pathname)
-
-
-class _Best:
-    """Orbax preservation policy: the best checkpoints, and while the latest is one, one more."""
-
-    def __init__(self, best: list[int], keep: int):
-        self._best, self._keep = best, keep
-
-    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
-        steps = [info.step for info in checkpoints]
-        more = bool(steps and self._best and max(steps) == self._best[-1])
-        kept = self._best[-self._keep - more :]
-        return [step in kept for step in steps]
-
-
-def _renamed(tree: Any, name: Callable[[str], str]) -> Any:
-    """Nested dictionaries whose names are others."""
-    if not isinstance(tree, dict):
-        return tree
-    return {name(key): _renamed(value, name) for key, value in tree.items()}
-
-
-def _for_orbax(name: str) -> str:
-    """A name without ".", with which Orbax joins names: "a.b" and b below a would be one file."""
-    return name.replace("~", "~0").replace(".", "~3")
-
-
-def _from_orbax(name: str) -> str:
-    return name.replace("~3", ".").replace("~0", "~")
 
 
 def _digest(meta: Mapping[str, Any]) -> str:

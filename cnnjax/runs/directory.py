@@ -1,45 +1,23 @@
-"""The run directory: config.json, run.json, metrics.jsonl, model.json, checkpoints/."""
+"""The directory of a run: who may write there, and what is written when."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import secrets
-import shlex
-import sys
-import warnings
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from cnnjax.augment.config import AugmentConfig
-from cnnjax.config import OPTIMIZER_SETTINGS, TrainingConfig, to_dict
-from cnnjax.core import trees
 from cnnjax.core.places import expanded
-from cnnjax.core.reading import Unreadable, read_json
-from cnnjax.core.runtime import code_version, machine, versions
-from cnnjax.core.storage import is_remains, sweep, text_hash, write_text
-from cnnjax.core.text import plain
-from cnnjax.models import ModelSpec, UnreadableModel
-from cnnjax.models.saved import MODEL_FILE, VOCABULARY_FILE
-from cnnjax.runs.caller import caller
-from cnnjax.runs.seal import (
-    CONFIG_FORM,
-    ENDED_WITH,
-    ID,
-    RUN_FORM,
-    SEAL,
-    RunError,
-    changed,
-    epoch_line,
-    json_text,
-    read_epochs,
-    read_object,
-    sealed,
-)
+from cnnjax.core.storage import is_remains, sweep
+from cnnjax.runs import layout, record
+from cnnjax.runs.epochs import append_epoch, read_epochs, write_epochs
+from cnnjax.runs.record import IDENTITY, unwritable, write_record_file
+from cnnjax.runs.resuming import check_same_data, check_same_settings
+from cnnjax.runs.seal import ENDED_WITH, ID, SEAL, RunError, json_text, sealed
+from cnnjax.runs.ties import check_tied, ties, without_those_before
 
 fcntl: ModuleType | None
 try:
@@ -47,35 +25,8 @@ try:
 except ImportError:  # Windows
     fcntl = None
 
-CONFIG_FILE, RUN_FILE, METRICS_FILE = "config.json", "run.json", "metrics.jsonl"
-CHECKPOINTS = "checkpoints"
-_FORMS: dict[str, dict[str, Any]] = {RUN_FILE: RUN_FORM, CONFIG_FILE: CONFIG_FORM}
-_OWN = (CONFIG_FILE, RUN_FILE, METRICS_FILE, MODEL_FILE, VOCABULARY_FILE, "report.html")
-
-# Hashes of config.json: the present one, and, from a resumption to the end, the one before it,
-# with the model.json of that time.
-CONFIG_HASH, _CONFIG_BEFORE, _MODEL_BEFORE = "config_hash", "config_hash_before", "model_before"
-
 # How often a reader starts again where a writer replaced what it had read.
 _TRIES = 5
-
-# May differ between a run and its resumption.
-FREE_TO_CHANGE = ("resume", "allow_changed", "keep", "checkpoint_every")
-
-# The settings that a name in `TrainingConfig.allow_changed` frees as well.
-_FREED = {
-    "module": ("model/name", "model/arguments"),
-    "loss": ("loss",),
-    "optimizer": tuple(f"training/{name}" for name in ("optimizer", *OPTIMIZER_SETTINGS)),
-    "augment": ("training/augment",),
-}
-
-# Functions of the caller's stand there by a name, which depends on who imports them, and by which
-# the identity of the run does not know them.
-_FUNCTIONS = ("loss", "training/augment")
-
-# What stands as the optimizer in the settings of a run that was given one.
-GIVEN = "given by the caller"
 
 
 class RunDirectory:
@@ -96,20 +47,28 @@ class RunDirectory:
     @property
     def checkpoints(self) -> Path:
         """Where the checkpoints are."""
-        return self.path / CHECKPOINTS
+        return self.path / layout.CHECKPOINTS
 
-    def holds_run(self) -> bool:
-        """Whether a run was started here."""
-        return any((self.path / name).is_file() for name in (RUN_FILE, CONFIG_FILE))
+    @property
+    def figures(self) -> Path:
+        """Where the images are that the report shows."""
+        return self.path / layout.FIGURES
 
-    def start(self, config: Mapping[str, Any], facts: Mapping[str, Any], *, resume: bool) -> None:
-        """`check`, then `claim`."""
-        self.check(config, facts, resume=resume)
-        try:
-            self.claim(config, facts)
-        except BaseException:
-            self.release()
-            raise
+    @property
+    def _metrics(self) -> Path:
+        return self.path / layout.METRICS_FILE
+
+    def record(self) -> dict[str, Any]:
+        """The content of run.json, as `read_record` has it."""
+        return record.read_record(self.path)
+
+    def begun(self) -> dict[str, Any] | None:
+        """`record`; None where there is none."""
+        return self.record() if (self.path / layout.RUN_FILE).is_file() else None
+
+    def config(self) -> dict[str, Any]:
+        """The content of config.json, as `read_config` has it."""
+        return record.read_config(self.path)
 
     def check(
         self,
@@ -137,35 +96,44 @@ class RunDirectory:
         if self.path.exists() and not self.path.is_dir():
             raise RunError(f"{self.path} is a file, not a directory")
         self.id = secrets.token_hex(8)
-        if self.holds_run():
+        if layout.holds_run(self.path):
             if not resume:
                 raise RunError(
                     f"{self.path} already holds a run: choose another directory, or go on with it "
                     "(TrainingConfig(resume=True), on the command line --resume)"
                 )
             self._lock()
-            if (self.path / RUN_FILE).is_file():
-                before = self.read(RUN_FILE)
-                self.id = before.get(ID) or ""
-                self._check_config(before)
-                self._check_model(before)
-                self._check_same(json.loads(config_text), allowed, named="identity" not in before)
-                now = json.loads(facts_text).get("data", {})
-                self._check_same_data(before.get("data", {}), now)
-                self._epochs(before)
-            elif self.checkpoints.is_dir():  # the record is lost: as far as it can be checked
-                self.id = None
-                self._check_same(json.loads(config_text), allowed)
-        elif self.path.is_dir() and not all(is_remains(p.name, _OWN) for p in self.path.iterdir()):
-            raise RunError(f"{self.path} is not empty and holds no run: choose another directory")
+            self._check_begun(json.loads(config_text), json.loads(facts_text), allowed)
         else:
-            try:
-                self.path.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise unwritable(self.path, error) from None
-            self._lock()
-        for folder in (self.path, self.path / "figures"):
-            sweep(folder, _OWN)
+            self._take()
+        for folder in (self.path, self.figures):
+            sweep(folder, layout.OWN_FILES)
+
+    def _check_begun(
+        self, config: Mapping[str, Any], facts: Mapping[str, Any], allowed: Sequence[str]
+    ) -> None:
+        """Check that the run which is here is the one that is to go on."""
+        before = self.begun()
+        if before is not None:
+            self.id = before.get(ID) or ""
+            check_tied(self.path, before)
+            check_same_settings(self.path, config, allowed, named=IDENTITY not in before)
+            check_same_data(self.path, before.get("data", {}), facts.get("data", {}))
+            self._epochs(before)
+        elif self.checkpoints.is_dir():  # the record is lost: as far as it can be checked
+            self.id = None
+            check_same_settings(self.path, config, allowed, named=True)
+
+    def _take(self) -> None:
+        """Lock a directory in which nothing is, or make it."""
+        own = layout.OWN_FILES
+        if self.path.is_dir() and not all(is_remains(p.name, own) for p in self.path.iterdir()):
+            raise RunError(f"{self.path} is not empty and holds no run: choose another directory")
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise unwritable(self.path, error) from None
+        self._lock()
 
     def claim(
         self,
@@ -184,41 +152,25 @@ class RunDirectory:
         Raises:
             RunError: if they cannot be written.
         """
-        process = process_facts()
+        process = record.process_facts()
         history: dict[str, Any] = {"started": process.pop("time"), **process}
-        resumed = (self.path / RUN_FILE).is_file()
-        if resumed:
-            before = self.read(RUN_FILE)
+        before = self.begun()
+        if before is not None:
             again = {"at": history["started"], **process, **(more or {})}
             history = {k: before.get(k) for k in history}
             history["resumed"] = [*(before.get("resumed") or []), again]
-            facts = {**facts, **{k: before.get(k) for k in ("initial_hash", "identity")}}
+            facts = {**facts, **{k: before.get(k) for k in ("initial_hash", IDENTITY)}}
         config_text = json_text(config)
-        record = {
+        content = {
             "status": "running",
             **history,
-            CONFIG_HASH: text_hash(config_text),
+            **ties(self.path, config_text, resumed=before is not None),
             **facts,
             ID: self.id,
         }
-        if resumed and self._config_hash() != record[CONFIG_HASH]:
-            # Whichever of the two is there when the process is killed, it is known.
-            record[_CONFIG_BEFORE] = self._config_hash()
-            record[_MODEL_BEFORE] = self._model()
-        texts = {CONFIG_FILE: config_text, RUN_FILE: sealed(record)}
-        for name in reversed(texts) if resumed else texts:
-            self._write(name, texts[name])
-
-    def is_finished(self) -> bool:
-        """Whether there is a record, of a run that came to its end."""
-        there = (self.path / RUN_FILE).is_file()
-        return there and self.read(RUN_FILE).get("status") == "finished"
-
-    def initial_hash(self) -> str | None:
-        """Of the weights that the run began with; None where the record is lost."""
-        if not (self.path / RUN_FILE).is_file():
-            return None
-        return self.read(RUN_FILE).get("initial_hash")
+        texts = {layout.CONFIG_FILE: config_text, layout.RUN_FILE: sealed(content)}
+        for name in texts if before is None else reversed(texts):
+            write_record_file(self.path / name, texts[name])
 
     def release(self) -> None:
         """Let other processes use the directory."""
@@ -246,39 +198,24 @@ class RunDirectory:
             RunError: if run.json is lost, was changed or cannot be written.
         """
         try:
-            ended = {**self.read(RUN_FILE), "status": status, "ended": _now(), **facts}
-            for name in (_CONFIG_BEFORE, _MODEL_BEFORE):
-                ended.pop(name, None)
+            begun = without_those_before(self.record())
+            ended = {**begun, "status": status, "ended": record.now(), **facts}
             if self.id:
-                records, last = read_epochs(self.path / METRICS_FILE, self.id)
-                ended[ENDED_WITH] = {"epochs": len(records), SEAL: last}
-            self._write(RUN_FILE, sealed(ended))
+                epochs, last = read_epochs(self._metrics, self.id)
+                ended[ENDED_WITH] = {"epochs": len(epochs), SEAL: last}
+            write_record_file(self.path / layout.RUN_FILE, sealed(ended))
         finally:
             self.release()
 
-    def append(self, record: Mapping[str, Any]) -> None:
+    def append(self, epoch: Mapping[str, Any]) -> None:
         """Add an epoch to metrics.jsonl.
 
         Raises:
             RunError: if it cannot be written, as on a full disk.
         """
-        path = self.path / METRICS_FILE
         if self._last is None:
-            _, self._last = read_epochs(path, self.id or "")
-        line, last = epoch_line(record, self._last)
-        try:
-            with open(path, "ab") as file:
-                end = file.tell()
-                try:
-                    file.write(f"{line}\n".encode())
-                    file.flush()
-                    os.fsync(file.fileno())
-                except OSError:
-                    os.truncate(path, end)  # no half a line stays
-                    raise
-        except OSError as error:
-            raise unwritable(path, error) from None
-        self._last = last
+            _, self._last = read_epochs(self._metrics, self.id or "")
+        self._last = append_epoch(self._metrics, epoch, self._last)
 
     def epochs(self) -> list[dict[str, Any]]:
         """The epochs in metrics.jsonl; a last line cut off by a crash is left out.
@@ -286,20 +223,19 @@ class RunDirectory:
         Raises:
             RunError: if another line is damaged or was changed, or a run that has ended had more.
         """
-        here = (self.path / RUN_FILE).is_file()
-        return self._epochs(self.read(RUN_FILE) if here else {ID: self.id})
+        begun = self.begun()
+        return self._epochs({ID: self.id} if begun is None else begun)
 
-    def _epochs(self, record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    def _epochs(self, begun: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Those of a run with such a record."""
-        path = self.path / METRICS_FILE
-        records, last = read_epochs(path, record.get(ID) or "")
-        ended = record.get(ENDED_WITH)
-        if ended is not None and ended != {"epochs": len(records), SEAL: last}:
+        epochs, last = read_epochs(self._metrics, begun.get(ID) or "")
+        ended = begun.get(ENDED_WITH)
+        if ended is not None and ended != {"epochs": len(epochs), SEAL: last}:
             raise RunError(
-                f"{path} holds {len(records)} epochs that are not the {ended['epochs']} the run "
-                "ended with: put the file back, or start again in another directory"
+                f"{self._metrics} holds {len(epochs)} epochs that are not the {ended['epochs']} "
+                "the run ended with: put the file back, or start again in another directory"
             )
-        return records
+        return epochs
 
     def read_whole(self) -> tuple[dict[str, Any], dict[str, Any], list[dict[str, Any]]]:
         """run.json, config.json and the epochs, which belong together, also beside a writer.
@@ -307,22 +243,21 @@ class RunDirectory:
         Raises:
             RunError: if one is missing, damaged, or was changed.
         """
+        begun = self.record()
         for _ in range(_TRIES):
-            record = self.read(RUN_FILE)
             try:
-                return self._belonging_to(record)
+                return self._belonging_to(begun)
             except RunError:
-                # Unless a writer has replaced the record meanwhile, it is as it seems.
-                if self.read(RUN_FILE) == record:
+                seen, begun = begun, self.record()
+                if begun == seen:  # else a writer has replaced the record meanwhile
                     raise
-        return self._belonging_to(self.read(RUN_FILE))
+        return self._belonging_to(begun)
 
     def _belonging_to(
-        self, record: dict[str, Any]
+        self, begun: dict[str, Any]
     ) -> tuple[dict[str, Any], dict[str, Any], list[dict[str, Any]]]:
-        self._check_config(record)
-        self._check_model(record)
-        return record, self.read(CONFIG_FILE), self._epochs(record)
+        check_tied(self.path, begun)
+        return begun, self.config(), self._epochs(begun)
 
     def kept(self, epochs: int) -> list[dict[str, Any]]:
         """The first so many epochs of metrics.jsonl, those of the checkpoint.
@@ -333,7 +268,7 @@ class RunDirectory:
         records = self.epochs()[:epochs]
         if len(records) < epochs:
             raise RunError(
-                f"{self.path / METRICS_FILE} holds {len(records)} epochs, but the checkpoint has "
+                f"{self._metrics} holds {len(records)} epochs, but the checkpoint has "
                 f"seen {epochs}: put the file back, or start again in another directory"
             )
         return records
@@ -344,203 +279,6 @@ class RunDirectory:
         Raises:
             RunError: if it holds fewer, or cannot be written.
         """
-        records, lines, self._last = self.kept(epochs), [], self.id or ""
-        for record in records:
-            line, self._last = epoch_line(record, self._last)
-            lines.append(f"{line}\n")
-        self._write(METRICS_FILE, "".join(lines))
+        records = self.kept(epochs)
+        self._last = write_epochs(self._metrics, records, self.id or "")
         return records
-
-    def read(self, name: str) -> dict[str, Any]:
-        """One of the JSON files, whose types are as they should be; run.json unchanged.
-
-        Raises:
-            RunError: if there is none or it is not readable.
-        """
-        try:
-            return read_object(self.path / name, _FORMS[name])[0]
-        except FileNotFoundError:
-            raise RunError(
-                f"{self.path} is not a run directory: it has no {name}"
-                if self.path.is_dir()
-                else f"run directory {self.path} does not exist"
-            ) from None
-
-    def _config_hash(self) -> str | None:
-        """Of config.json as it is; None where there is none."""
-        try:
-            return text_hash((self.path / CONFIG_FILE).read_bytes())
-        except FileNotFoundError:
-            return None
-
-    def config_changed(self, record: Mapping[str, Any]) -> bool:
-        """Whether config.json is not the one of the record."""
-        known = [record[k] for k in (CONFIG_HASH, _CONFIG_BEFORE) if record.get(k) is not None]
-        return bool(known) and self._config_hash() not in known
-
-    def _check_config(self, record: Mapping[str, Any]) -> None:
-        self.read(CONFIG_FILE)
-        if self.config_changed(record):
-            raise changed(self.path / CONFIG_FILE)
-
-    def model_changes(self, record: Mapping[str, Any]) -> list[str]:
-        """In what model.json is not as config.json repeats it, a line each.
-
-        Raises:
-            UnreadableModel: if it is not readable.
-        """
-        ours = with_defaults(self.read(CONFIG_FILE))["model"]
-        theirs = self._model()
-        if theirs is None or "name" not in ours:  # a record of before there were models in it
-            return []
-        if not isinstance(theirs, dict):
-            return [f"it is {plain(theirs, 60)}"]
-        if theirs == record.get(_MODEL_BEFORE):
-            return []
-        theirs = with_defaults({"model": theirs})["model"]
-        return trees.differences(trees.flatten(ours), trees.flatten(theirs))
-
-    def _model(self) -> Any:
-        """The content of model.json, None where there is none."""
-        try:
-            return read_json(self.path / MODEL_FILE, "model description")
-        except FileNotFoundError:
-            return None
-        except Unreadable as error:
-            raise UnreadableModel(
-                f"{self.path / MODEL_FILE} is not a model description: {error}"
-            ) from None
-
-    def _check_model(self, record: Mapping[str, Any]) -> None:
-        if lines := self.model_changes(record):
-            raise RunError(self._model_changed(lines))
-
-    def _model_changed(self, lines: Sequence[str]) -> str:
-        return (
-            f"{self.path / MODEL_FILE} was changed since the run wrote it "
-            f"({_some(lines)}): put back what was there"
-        )
-
-    def check_before_loading(self) -> str | None:
-        """Check that model.json is the run's own; returns the id that its checkpoints must have.
-
-        Damaged records keep nobody from the weights, whose checkpoints have digests of their own:
-        they are warned of.
-
-        Raises:
-            UnreadableModel: if model.json is another than the one of the run.
-        """
-        run_id = None
-        try:
-            record = self.read(RUN_FILE)
-            run_id = record.get(ID) or ""
-            self._check_config(record)
-            lines = self.model_changes(record)
-        except RunError as error:
-            warnings.warn(
-                f"whether the checkpoints and {MODEL_FILE} belong together is not known: {error}",
-                stacklevel=4,
-            )
-            return run_id
-        if lines:
-            raise UnreadableModel(self._model_changed(lines))
-        return run_id
-
-    def _write(self, name: str, text: str) -> None:
-        try:
-            write_text(self.path / name, text)
-        except OSError as error:
-            raise unwritable(self.path / name, error) from None
-
-    def _check_same(
-        self, config: Mapping[str, Any], allowed: Sequence[str], *, named: bool = True
-    ) -> None:
-        """Check the settings; functions by name only where nothing else is known of them."""
-        before = trees.flatten(with_defaults(self.read(CONFIG_FILE)))
-        now = trees.flatten(with_defaults(config))
-        free = {k for k in {*before, *now} if k.rpartition("/")[2] in FREE_TO_CHANGE}
-        # A constant rate does not depend on the end, so such a training may be prolonged.
-        if now.get("training/schedule") == "constant":
-            free.add("training/epochs")
-        # A module of the caller's is compared with the rest of what the run computes.
-        freed = ["model/module", *(s for name in allowed for s in _FREED.get(name, ()))]
-        free |= {k for k in {*before, *now} if any(trees.matches(k, s) for s in freed)}
-        if not named:
-            free |= {
-                k
-                for k in _FUNCTIONS
-                if isinstance(before.get(k), str) and isinstance(now.get(k), str)
-            }
-        lines = trees.differences(
-            {k: v for k, v in before.items() if k not in free},
-            {k: v for k, v in now.items() if k not in free},
-        )
-        if lines:
-            raise RunError(
-                f"{self.path} holds a run with other settings ({_some(lines)}): resume with "
-                "the same ones, or choose another directory"
-            )
-
-    def _check_same_data(self, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-        # The name is no part of it: the same images may have been called otherwise.
-        old, new = (
-            {k: v for k, v in trees.flatten(data).items() if not k.endswith("/name")}
-            for data in (before, now)
-        )
-        if lines := trees.differences(old, new):
-            raise RunError(
-                f"{self.path} was started on other data ({_some(lines)}): resume with the "
-                "same, or choose another directory"
-            )
-
-
-def with_default_settings(training: Mapping[str, Any]) -> dict[str, Any]:
-    """Recorded settings, in which what has been added since stands at its default."""
-    defaults = json.loads(json_text(to_dict(TrainingConfig())))
-    if training.get("optimizer") == GIVEN:
-        defaults.update(dict.fromkeys(OPTIMIZER_SETTINGS))
-    settings = {**defaults, **training}
-    if isinstance(settings["augment"], Mapping):
-        augment = json.loads(json_text(to_dict(AugmentConfig())))
-        settings["augment"] = {**augment, **settings["augment"]}
-    return settings
-
-
-def with_defaults(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A run's configuration, in which what has been added since stands at its default."""
-    fields = {f.name: f.default for f in dataclasses.fields(ModelSpec)}
-    known = {k: v for k, v in fields.items() if v is not dataclasses.MISSING}
-    return {
-        **config,
-        "training": with_default_settings(config.get("training", {})),
-        "model": {**json.loads(json_text(known)), **config.get("model", {})},
-    }
-
-
-def unwritable(path: Path, error: OSError) -> RunError:
-    """A record that could not be written."""
-    return RunError(f"{path} cannot be written ({error.strerror}): mend that and resume")
-
-
-def _some(lines: Sequence[str], most: int = 8) -> str:
-    more = f"; and {len(lines) - most} more" if len(lines) > most else ""
-    return "; ".join(plain(line, 400) for line in lines[:most]) + more
-
-
-def process_facts() -> dict[str, Any]:
-    """What is recorded of the process that makes a record: time, command, machine and code."""
-    return {
-        "time": _now(),
-        "command": shlex.join(["python", *sys.orig_argv[1:]]),
-        "versions": versions(),
-        "machine": machine(),
-        "code": code_version(),
-        "caller": caller(),
-    }
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-IDENTITY = "identity"  # of a run's record, and of each process that went on with something else

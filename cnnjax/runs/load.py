@@ -1,4 +1,4 @@
-"""Load a model from where a run or `save` left it."""
+"""Save a model, and load it from where that or a run left it."""
 
 from __future__ import annotations
 
@@ -7,11 +7,34 @@ from pathlib import Path
 from typing import Any
 
 from cnnjax.core.places import expanded
-from cnnjax.models import Model, UnreadableModel, load_model
+from cnnjax.models import Model, UnreadableModel, load_model, save_model
 from cnnjax.models.saved import MODEL_FILE, WEIGHTS_FILE, read_saved, rebuild
 from cnnjax.runs.checkpoint import Checkpoints
-from cnnjax.runs.directory import CHECKPOINTS, RUN_FILE, RunDirectory
+from cnnjax.runs.layout import CHECKPOINTS, RUN_FILE, holds_run
+from cnnjax.runs.ties import check_before_loading
 from cnnjax.task import Inputs, Task
+
+
+def save(model: Model, directory: str | Path) -> Path:
+    """Save architecture, weights, labels and preprocessing.
+
+    Args:
+        model: what to save.
+        directory: made if needed; a model in it is replaced.
+
+    Returns:
+        The directory.
+
+    Raises:
+        UnreadableModel: if it is a run directory.
+    """
+    directory = expanded(directory)
+    if holds_run(directory):
+        raise UnreadableModel(
+            f"{directory} is a run directory, whose model is in its checkpoints: save elsewhere"
+        )
+    save_model(model, directory)
+    return directory
 
 
 def load(
@@ -63,7 +86,7 @@ def load(
         )
     if not (directory / CHECKPOINTS).is_dir():
         raise UnreadableModel(f"the run {directory} has no checkpoint yet")
-    run_id = RunDirectory(directory).check_before_loading()
+    run_id = check_before_loading(directory)
     checkpoints = Checkpoints(directory / CHECKPOINTS, read_only=True, run_id=run_id)
     try:
         if not checkpoints.steps():

@@ -17,11 +17,12 @@ from cnnjax.core.storage import write_text
 from cnnjax.core.text import plain
 from cnnjax.metrics import percent, quality
 from cnnjax.models import summary
-from cnnjax.models.saved import read_description
+from cnnjax.models.saved import abstract, read_description, read_spec
 from cnnjax.plot import figures
 from cnnjax.plot.figures import BARE
-from cnnjax.runs.directory import RunDirectory, unwritable
-from cnnjax.runs.load import load
+from cnnjax.runs.directory import RunDirectory
+from cnnjax.runs.layout import REPORT_FILE
+from cnnjax.runs.record import commit_of, is_finished, unwritable
 from cnnjax.runs.seal import RunError, not_understood
 
 _CAPTIONS = {
@@ -66,11 +67,11 @@ def write_report(directory: str | Path, smoothing: float = 0.0) -> Path:
         raise RunError(f"the run {run.path} has finished no epoch yet: nothing to report")
     # What a later version added, a resumed run's first epochs lack.
     history = {k: [e.get(k, np.nan) for e in epochs] for k in epochs[-1]}
-    target = run.path / "report.html"
+    target = run.path / REPORT_FILE
     try:
         curves = figures.curves(history, smoothing)
-        figures.save(curves, run.path / "figures" / "curves.png")
-        write_text(target, _page(run.path, record, config, epochs))
+        figures.save(curves, run.figures / "curves.png")
+        write_text(target, _page(run, record, config, epochs))
     except (KeyError, TypeError, AttributeError) as error:
         raise not_understood(run.path, error) from error
     except OSError as error:
@@ -79,7 +80,7 @@ def write_report(directory: str | Path, smoothing: float = 0.0) -> Path:
 
 
 def _page(
-    path: Path,
+    run: RunDirectory,
     record: Mapping[str, Any],
     config: Mapping[str, Any],
     epochs: Sequence[Mapping[str, Any]],
@@ -89,9 +90,9 @@ def _page(
         f"<h1>{html.escape(title)}</h1>",
         f'<p class="quiet">{html.escape(_what(record))}</p>',
         _headline(record, epochs),
-        *_figures(path / "figures"),
+        *_figures(run.figures),
         "<h2>Model</h2>",
-        f"<pre>{html.escape(_model_table(path))}</pre>",
+        f"<pre>{html.escape(_model_table(run.path))}</pre>",
         "<h2>Data</h2>",
         _data_table(record),
         "<h2>Epochs</h2>",
@@ -99,7 +100,7 @@ def _page(
         "<h2>Settings</h2>",
         _facts({k: _text(v) for k, v in trees.flatten(config).items()}),
         "<h2>Where and how</h2>",
-        _facts(_environment(record, path)),
+        _facts(_environment(record, run.path)),
     ]
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}'
@@ -115,7 +116,7 @@ def _what(record: Mapping[str, Any]) -> str:
     ]
     if "recipe" in record:
         parts.append(f"recipe {record['recipe']}")
-    if record.get("status") != "finished":
+    if not is_finished(record):
         parts.append(f"status: {record.get('status')}")
     return " · ".join(str(p) for p in parts if p)
 
@@ -200,7 +201,8 @@ def _model_table(directory: Path) -> str:
     values = read_description(directory)
     if "arguments" not in values:
         return f"{values['name']}: a module of the user's own; its code is not stored with the run"
-    return str(summary(load(directory)))
+    # No checkpoint is restored for it.
+    return str(summary(abstract(read_spec(directory), None, directory)))
 
 
 def _data_table(record: Mapping[str, Any]) -> str:
@@ -218,16 +220,15 @@ def _epoch_table(epochs: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _environment(record: Mapping[str, Any], path: Path) -> dict[str, str]:
-    machine, code = record.get("machine", {}), record.get("code", {})
     facts = {
         "command": record.get("command", ""),
         "directory": str(path),
         "started": record.get("started", ""),
         "seconds": _text(record.get("seconds", "")),
         "parameter hash": record.get("parameter_hash", ""),
-        "commit": code.get("commit", "unknown") + (" (changed)" if code.get("modified") else ""),
+        "commit": commit_of(record),
     }
-    facts.update({k: str(v) for k, v in machine.items()})
+    facts.update({k: str(v) for k, v in record.get("machine", {}).items()})
     facts.update({k: str(v) for k, v in record.get("versions", {}).items()})
     return facts
 

@@ -22,40 +22,6 @@ from cnnjax.core.text import plain
 
 ID, SEAL = "run_id", "seal"
 
-# Whatever the readers rely on; records of older versions lack some of it.
-_PROCESS = {
-    "versions?": dict,
-    "machine?": dict,
-    "code?": {"commit?": str, "sources?": str, "modified?": bool},
-}
-RUN_FORM = {
-    "status?": str,
-    **_PROCESS,
-    "resumed?": [_PROCESS],
-    "command?": str,
-    "started?": str,
-    "ended?": str,
-    "config_hash?": str,
-    "initial_hash?": str,
-    "frozen_hash?": str,
-    "seed?": int,
-    "parameters?": int,
-    "best_epoch?": int,
-    "seconds?": float,
-    "data?": {"*": {"name?": str, "examples?": int, "fingerprint?": str}},
-    "source?": dict,
-    "metrics?": {"*": float},
-    "reported?": {"*": float},
-    "changed?": dict,
-}
-CONFIG_FORM = {
-    "training?": {"augment?": (dict, str)},
-    "model?": dict,
-    "loss?": str,
-    "opt_state?": str,
-}
-EPOCH_FORM = {SEAL + "?": str, "*": float}
-
 # Of a run that has ended: how many epochs there are, and the seal of the last.
 ENDED_WITH = "ended_with"
 
@@ -79,8 +45,8 @@ def sealed(content: Mapping[str, Any]) -> str:
     return json_text({**body, SEAL: text_hash(json_text(body))})
 
 
-def read_object(path: Path, form: Mapping[str, Any]) -> tuple[dict[str, Any], bytes]:
-    """A JSON object of a run directory, and the bytes it was read from.
+def read_object(path: Path, form: Mapping[str, Any]) -> dict[str, Any]:
+    """A JSON object of a run directory.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -99,12 +65,12 @@ def read_object(path: Path, form: Mapping[str, Any]) -> tuple[dict[str, Any], by
     if {ID, SEAL} & content.keys():
         if sealed(content).encode() != text:
             raise changed(path)
-        return content, text  # what we wrote needs no further look
+        return content  # what we wrote needs no further look
     try:
         check_form(content, dict(form))
     except ValueError as error:
         raise RunError(f"{plain(path)} is not a run's {path.name}: {error}") from None
-    return content, text
+    return content
 
 
 def changed(path: Path, line: int | None = None) -> RunError:
@@ -122,57 +88,6 @@ def not_understood(path: Path, error: Exception) -> RunError:
         f"the record of {path} is damaged, or of another version of cnnjax: "
         f"{type(error).__name__}: {error}"
     )
-
-
-def epoch_line(record: Mapping[str, Any], previous: str) -> tuple[str, str]:
-    """A line of metrics.jsonl without its end, and its seal.
-
-    Args:
-        record: of the epoch.
-        previous: the seal of the line before, or the run's id; "" makes a line without a seal.
-    """
-    if not previous:
-        return json.dumps(record), ""
-    seal = text_hash(f"{previous} {json.dumps(record)}")
-    return json.dumps({**record, SEAL: seal}), seal
-
-
-def read_epochs(path: Path, run_id: str) -> tuple[list[dict[str, Any]], str]:
-    """The epochs of metrics.jsonl, and the seal of the last; one cut off by a crash is left out.
-
-    Args:
-        path: of the file; where there is none, there is no epoch.
-        run_id: of the run; "" for one whose lines have no seals.
-
-    Raises:
-        RunError: if another line is damaged, or is not what the run wrote there.
-    """
-    try:
-        lines = read_bytes(path, "record").split(b"\n")
-    except FileNotFoundError:
-        lines = []
-    except Unreadable as error:
-        raise RunError(str(error)) from None
-    records: list[dict[str, Any]] = []
-    last = run_id
-    for number, line in enumerate(lines, start=1):
-        if not line.strip() and (not run_id or number == len(lines)):
-            continue
-        try:
-            record = parse_json(line)
-            check_form(record, {} if run_id else EPOCH_FORM)
-        except ValueError as error:
-            if number == len(lines):  # not ended by a newline: its writing was cut off
-                break
-            raise RunError(
-                f"{plain(path)} is damaged in line {number}: it holds no epoch ({plain(error)})"
-            ) from None
-        body = {k: v for k, v in record.items() if k != SEAL}
-        expected, last = epoch_line(body, last)
-        if expected.encode() != line and (run_id or SEAL in record):
-            raise changed(path, number)
-        records.append(body)
-    return records, last
 
 
 def _plain(value: Any) -> Any:

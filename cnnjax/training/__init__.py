@@ -1,34 +1,27 @@
 """Training: `fit`, and its parts for a loop of one's own."""
 
-from cnnjax.runs.checkpoint import CheckpointError, Checkpoints
-from cnnjax.runs.directory import RunDirectory
-from cnnjax.runs.load import load
-from cnnjax.runs.seal import RunError
 from cnnjax.training.evaluation import evaluate
-from cnnjax.training.freezing import FrozenLayersMoved, freeze, refreeze
-from cnnjax.training.loop import Run, fit
+from cnnjax.training.freezing import freeze, refreeze
+from cnnjax.training.frozen_hash import FrozenLayersMoved
+from cnnjax.training.loop import fit
 from cnnjax.training.optim import learning_rate_factors, make_optimizer, make_schedule
+from cnnjax.training.result import Run
 from cnnjax.training.state import TrainState
 from cnnjax.training.step import make_eval_step, make_train_step
 from cnnjax.training.stopping import Interrupted, NonFiniteLoss
 from cnnjax.training.sweep import Sweep, sweep
 
 __all__ = [
-    "CheckpointError",
-    "Checkpoints",
     "FrozenLayersMoved",
     "Interrupted",
     "NonFiniteLoss",
     "Run",
-    "RunDirectory",
-    "RunError",
     "Sweep",
     "TrainState",
     "evaluate",
     "fit",
     "freeze",
     "learning_rate_factors",
-    "load",
     "make_eval_step",
     "make_optimizer",
     "make_schedule",

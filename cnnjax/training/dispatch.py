@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +24,22 @@ _DEVICE_DATA_BYTES = 8 * 2**30
 Sums = dict[str, Array]
 
 
+class Dispatched(NamedTuple):
+    """One dispatch, whose arrays the device may still be computing.
+
+    Args:
+        state: after it; it is donated to the next one.
+        step: steps of the epoch that are done then.
+        sums: of its steps, [k] each, or of a single one.
+        data_seconds: for which the loop waited for its data, not for the device.
+    """
+
+    state: TrainState
+    step: int
+    sums: Sums
+    data_seconds: float
+
+
 class Dispatcher:
     """Runs the steps of an epoch in the form that suits the device.
 
@@ -36,14 +52,10 @@ class Dispatcher:
         loader: of the training data.
         config: its steps_per_dispatch and deterministic.
         devices: among which the batches are divided.
-
-    Attributes:
-        waited: seconds of the epoch so far in which the loop waited for data, not the device.
     """
 
     def __init__(self, step: TrainStep, loader: Loader, config: TrainingConfig, devices: Devices):
         self.loader, self.devices = loader, devices
-        self.waited = 0.0
         self.chunk = _chunk_size(config, loader)
         options = compiler_options(config.deterministic)
         if self.chunk == 1:
@@ -53,30 +65,28 @@ class Dispatcher:
             self._labels = devices.replicate(np.asarray(loader.data.labels))
             self._scan = jax.jit(_scan_of(step), donate_argnums=0, compiler_options=options)
 
-    def run(
-        self, state: TrainState, epoch: int, start: int
-    ) -> Iterator[tuple[TrainState, int, Sums]]:
+    def run(self, state: TrainState, epoch: int, start: int) -> Iterator[Dispatched]:
         """Run an epoch from step `start` on.
 
         Args:
             state: before; it is donated, use the yielded one.
             epoch: counted from 0.
             start: first step within the epoch.
-
-        Yields:
-            (state, steps of the epoch done, sums per step: [k] each) after every dispatch.
         """
-        if self.chunk == 1:
-            batches = prefetch(
-                self.loader.epoch(epoch, start),
-                place=self.devices.place,
-                threaded=self.loader.decodes,
-            )
-            for done, batch in enumerate(self._timed(batches), start + 1):
-                state, sums = self._step(state, batch)
-                yield state, done, sums
-            return
-        self.waited = 0.0  # the data are on the device
+        form = self._steps_one_by_one if self.chunk == 1 else self._steps_in_chunks
+        return form(state, epoch, start)
+
+    def _steps_one_by_one(self, state: TrainState, epoch: int, start: int) -> Iterator[Dispatched]:
+        batches = prefetch(
+            self.loader.epoch(epoch, start),
+            place=self.devices.place,
+            threaded=self.loader.decodes,
+        )
+        for step, (batch, seconds) in enumerate(_timed(batches), start + 1):
+            state, sums = self._step(state, batch)
+            yield Dispatched(state, step, sums, seconds)
+
+    def _steps_in_chunks(self, state: TrainState, epoch: int, start: int) -> Iterator[Dispatched]:
         indices, mask = self.loader.order(epoch)
         for begin in range(start, self.loader.steps, self.chunk):
             end = min(begin + self.chunk, self.loader.steps)
@@ -88,17 +98,17 @@ class Dispatcher:
                 self.devices.place_steps(mask[begin:end]),
                 np.asarray(epoch, np.int32),
             )
-            yield state, end, sums
+            yield Dispatched(state, end, sums, 0.0)  # the data are on the device
 
-    def _timed(self, batches: Iterator[dict[str, Array]]) -> Iterator[dict[str, Array]]:
-        self.waited = 0.0
-        while True:
-            began = time.perf_counter()
-            batch = next(batches, None)
-            self.waited += time.perf_counter() - began
-            if batch is None:
-                return
-            yield batch
+
+def _timed(batches: Iterator[dict[str, Array]]) -> Iterator[tuple[dict[str, Array], float]]:
+    """Batches, each with the seconds that it was waited for."""
+    while True:
+        began = time.perf_counter()
+        batch = next(batches, None)
+        if batch is None:
+            return
+        yield batch, time.perf_counter() - began
 
 
 def _chunk_size(config: TrainingConfig, loader: Loader) -> int:

@@ -71,7 +71,10 @@ class Progress:
         else:
             self._bar.console.print(line, highlight=False, soft_wrap=True)
 
-    def stop(self) -> None:
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *error: object) -> None:
         """Take the bar away."""
         if self._bar is not None:
             self._bar.stop()

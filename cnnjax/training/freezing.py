@@ -10,17 +10,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from cnnjax.config import without_address
 from cnnjax.core import trees
-from cnnjax.core.text import plain
+from cnnjax.core.text import plain, without_address
 
 Tree = dict[str, Any]
 
 _TRAINED, _FROZEN = "trained", "frozen"  # labels of the partition
-
-
-class FrozenLayersMoved(RuntimeError):
-    """Training changed a layer that was to stay as it is: an error of cnnjax or of an optimiser."""
 
 
 def freeze(
@@ -202,26 +197,6 @@ def check_transformation(optimizer: Any) -> None:
             "optimizer must be an optax transformation, e.g. optax.adam(1e-3), got "
             f"{plain(without_address(str(optimizer)))}"
         )
-
-
-def frozen_hash(variables: Mapping[str, Any], frozen: Sequence[str]) -> str:
-    """SHA-256 over everything that the patterns freeze: parameters and moving statistics.
-
-    Args:
-        variables: {"params": ..., "batch_stats": ...} of a model.
-        frozen: patterns of layers.
-
-    Returns:
-        64 hexadecimal digits, equal only if all of it is bitwise equal.
-    """
-    return trees.flat_hash(
-        {
-            path: leaf
-            for path, leaf in sorted(trees.leaves(variables).items())
-            # Within its collection.
-            if any(trees.matches(path.partition("/")[2], pattern) for pattern in frozen)
-        }
-    )
 
 
 def _is_hole(node: Any) -> bool:

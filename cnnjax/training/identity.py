@@ -20,8 +20,8 @@ from cnnjax.core.runtime import code_version, versions
 from cnnjax.data import Batch
 from cnnjax.models import Model
 from cnnjax.nn import current_conv_engine
-from cnnjax.runs.directory import IDENTITY
-from cnnjax.runs.seal import RunError
+from cnnjax.runs import RunError
+from cnnjax.runs.record import IDENTITY
 from cnnjax.training.shared import Steps
 from cnnjax.training.state import TrainState
 

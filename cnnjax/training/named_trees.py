@@ -11,7 +11,7 @@ import numpy as np
 import optax
 
 from cnnjax.core import trees
-from cnnjax.runs.checkpoint import CheckpointError
+from cnnjax.runs import CheckpointError
 from cnnjax.training.freezing import Tree, frozen_by, trained_part
 from cnnjax.training.state import TrainState
 

@@ -12,8 +12,9 @@ import optax
 
 from cnnjax.augment import Augment
 from cnnjax.augment.config import AugmentConfig
-from cnnjax.config import OPTIMIZER_SETTINGS, TrainingConfig
+from cnnjax.config import FILES, OPTIMIZER, TrainingConfig
 from cnnjax.core.checks import check_channels_last
+from cnnjax.core.settings import changed, names
 from cnnjax.data import Dataset, Splits
 from cnnjax.models import Model, ModelSpec
 
@@ -33,17 +34,16 @@ def check_settings(
     Raises:
         ValueError: for the first setting that another one leaves without effect.
     """
-    usual = vars(TrainingConfig())
-    given = {k: getattr(config, k) for k, v in usual.items() if getattr(config, k) != v}
+    given = changed(config)
     if optimizer is not None:
-        for name in ("optimizer", *OPTIMIZER_SETTINGS):
+        for name in names(config, OPTIMIZER):
             if name in given:
                 raise ValueError(
                     f"{name}={given[name]!r} changes the configured optimiser, but another one was "
                     "given: make it a part of that, e.g. with optax.chain, or leave it out"
                 )
     if directory is None:
-        files = {k: given[k] for k in ("checkpoint_every", "keep", "resume") if k in given}
+        files = {k: given[k] for k in names(config, FILES) if k in given}
         for name, value in (files | ({"record": record} if record else {})).items():
             raise ValueError(f"{name}={value!r} needs a run directory: give directory=")
     _check_fill(config.augment)

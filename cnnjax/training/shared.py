@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import jax
 import optax
 
 from cnnjax import metrics
-from cnnjax.config import TrainingConfig
+from cnnjax.config import OPTIMIZER, STEP, TrainingConfig
+from cnnjax.core.settings import only, values
 from cnnjax.models import Model
 from cnnjax.training.optim import make_optimizer, make_schedule
 from cnnjax.training.step import EvalStep, TrainStep, make_eval_step, make_train_step
@@ -51,15 +52,12 @@ def make_steps(
     Args:
         model: its architecture and spec; not its weights.
         loss, optimizer: as in `fit`.
-        config: how; seed, epochs and what belongs to files make no difference.
+        config: how; what belongs neither to the step nor to the optimiser makes no difference.
         total: number of steps that the schedule lasts.
     """
     shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), model)
-    relevant = replace(
-        config, seed=0, epochs=1, keep=1, resume=False, allow_changed=(), checkpoint_every=None
-    )
     total = 1 if config.schedule == "constant" else total
-    kind = _Kind(shapes, loss, optimizer, relevant, total)
+    kind = _Kind(shapes, loss, optimizer, only(config, STEP, OPTIMIZER), total)
     try:
         hash(kind)
     except TypeError:  # a loss or augmentation that cannot be a key
@@ -102,20 +100,9 @@ class _Kind:
 def _steps(kind: _Kind) -> Steps:
     config, model = kind.config, kind.model
     optimizer = kind.optimizer or make_optimizer(config, kind.total, model)
-    train = make_train_step(
-        model,
-        kind.loss,
-        optimizer,
-        config.frozen,
-        augment=config.augment,
-        precision=config.precision,
-        average=config.average,
-        label_smoothing=config.label_smoothing,
-        log_gradients=config.log_gradients,
-    )
     return Steps(
         optimizer,
         None if kind.optimizer else make_schedule(config, kind.total),
-        train,
+        make_train_step(model, kind.loss, optimizer, **values(config, STEP)),
         make_eval_step(model, kind.loss, precision=config.precision),
     )

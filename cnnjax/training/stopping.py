@@ -12,6 +12,20 @@ class NonFiniteLoss(ArithmeticError):
     """The loss became NaN or infinite."""
 
 
+class NotFinite(ArithmeticError):
+    """What became NaN or infinite, which is all that is known where it is seen.
+
+    Args:
+        what: e.g. "loss".
+        value: that it became.
+        step: of the epoch, counted from 1.
+    """
+
+    def __init__(self, what: str, value: float | str, step: int):
+        super().__init__(f"{what} became {value}")
+        self.step = step
+
+
 class Interrupted(KeyboardInterrupt):
     """A training that was stopped from outside, after saving what was done."""
 

@@ -17,21 +17,23 @@ import jax
 import numpy as np
 
 from cnnjax import metrics
-from cnnjax.config import TrainingConfig, qualified_name, without_address
+from cnnjax.config import FILES, SEED, TrainingConfig
 from cnnjax.core.checks import whole_number
 from cnnjax.core.places import expanded
+from cnnjax.core.settings import names
 from cnnjax.core.storage import text_hash
-from cnnjax.core.text import suggest
+from cnnjax.core.table import table
+from cnnjax.core.text import qualified_name, suggest, without_address
 from cnnjax.data import Dataset, Splits, as_splits
 from cnnjax.metrics import mean_and_deviation
 from cnnjax.models import Model
-from cnnjax.training.loop import Run, fit
+from cnnjax.training.loop import fit
+from cnnjax.training.result import Run
 from cnnjax.training.setting_checks import check_single_process
 from cnnjax.training.stopping import NonFiniteLoss
 
 Settings = dict[str, Any]
 
-_OWN = ("seed", "resume")  # of the sweep itself
 _LONGEST = 120  # characters of a folder's name; file systems take 255 bytes
 
 
@@ -112,13 +114,8 @@ class Sweep:
         rows = [[_text(settings) for settings in self.settings]]
         rows += [[_cell(row) for row in self.values(name)] for name in names]
         heads = ["", *(name.replace("_", " ") for name in names)]
-        widths = [
-            max(len(h), *(len(cell) for cell in row)) for h, row in zip(heads, rows, strict=True)
-        ]
-        lines = ["  ".join(h.rjust(w) for h, w in zip(heads, widths, strict=True))]
-        for cells in zip(*rows, strict=True):
-            lines.append("  ".join(c.rjust(w) for c, w in zip(cells, widths, strict=True)))
-        return "\n".join([*lines, f"mean ± standard deviation over {len(self.seeds)} seeds"])
+        lines = table([heads, *zip(*rows, strict=True)], ">")
+        return f"{lines}\nmean ± standard deviation over {len(self.seeds)} seeds"
 
 
 def sweep(
@@ -177,11 +174,15 @@ def sweep(
             f"seed={config.seed} of config would be ignored, since seeds={seeds!r} names the seeds"
         )
     chosen = _seeds(seeds, config.seed)
+    for name in names(config, SEED, FILES):
+        if name in lists:
+            instead = "seeds=" if name in names(config, SEED) else f"{name}= of config"
+            raise ValueError(f"{name} is no list of a sweep: give {instead}")
     combinations = _combinations(lists)
     folders: Sequence[Path | None] = [None] * len(combinations)
     if directory is not None:
         folders = [expanded(directory) / name for name in _folders(combinations)]
-    fields = {field.name for field in dataclasses.fields(TrainingConfig)}
+    fields = {field.name for field in dataclasses.fields(config)}
     diverged: NonFiniteLoss | None = None
     rows: list[tuple[Run | None, ...]] = []
     for settings, folder in zip(combinations, folders, strict=True):
@@ -221,8 +222,6 @@ def _seeds(seeds: int | Iterable[int], first: int) -> tuple[int, ...]:
 def _combinations(lists: Mapping[str, Sequence[Any] | np.ndarray | jax.Array]) -> list[Settings]:
     found: dict[str, Sequence[Any]] = {}
     for name, given in lists.items():
-        if name in _OWN:
-            raise ValueError(f"{name} is no list of a sweep: give {name}= itself, or seeds=")
         values: Any = given
         if isinstance(given, np.ndarray | jax.Array) and given.ndim == 1:
             values = given.tolist()

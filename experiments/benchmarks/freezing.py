@@ -22,6 +22,7 @@ import tyro
 
 import cnnjax as cj
 from cnnjax.core.runtime import visible_cores
+from cnnjax.core.table import table
 from cnnjax.training import TrainState, make_optimizer, make_train_step
 from cnnjax.transfer import Head, base_layers, layers_before, replace_head
 from experiments.benchmarks import peers
@@ -134,10 +135,7 @@ def text(rows: Mapping[str, Row]) -> str:
     def share(value: float, of: float) -> str:
         return f"{100 * value / of:4.0f} %"
 
-    lines = [
-        f"{'':16}  {'trained':>12}  {'compile s':>16}  {'GFLOP':>16}  {'step ms':>16}"
-        f"  {'temporary MiB':>16}"
-    ]
+    lines: list[Sequence[str]] = [("", "trained", "compile s", "GFLOP", "step ms", "temporary MiB")]
     for name, row in rows.items():
         cells = [
             (row.compile_seconds, first.compile_seconds, 1.0, 1),
@@ -145,9 +143,9 @@ def text(rows: Mapping[str, Row]) -> str:
             (row.step_seconds, first.step_seconds, 1e3, 0),
             (row.temporary_bytes, first.temporary_bytes, 2.0**-20, 0),
         ]
-        shown = [f"{v * unit:8,.{digits}f} {share(v, of)}" for v, of, unit, digits in cells]
-        lines.append(f"{name:16}  {row.trained:12,}  " + "  ".join(f"{c:>16}" for c in shown))
-    return "\n".join(lines)
+        shown = [f"{v * unit:,.{digits}f} {share(v, of)}" for v, of, unit, digits in cells]
+        lines.append((name, f"{row.trained:,}", *shown))
+    return table(lines)
 
 
 def _flops(program: Any) -> float:

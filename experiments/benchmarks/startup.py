@@ -21,6 +21,7 @@ from typing import Literal
 
 import tyro
 
+from cnnjax.core.table import table
 from experiments.benchmarks import peers
 from experiments.benchmarks.twins import SETTINGS
 
@@ -85,12 +86,13 @@ def _show(number: int, starts: dict[str, Start]) -> None:
 
 
 def _print_table(starts: dict[str, list[Start]]) -> None:
-    print(f"{'':24} {'first step s':>12}  {'first epoch s':>13}  {'peak MiB':>8}")
+    rows = [("", "first step s", "first epoch s", "peak MiB")]
     for name, found in starts.items():
         step = statistics.median(s.first_step for s in found)
         epoch = statistics.median(s.first_epoch for s in found)
         peak = statistics.median(s.peak_mib for s in found)
-        print(f"{name:24} {step:12.1f}  {epoch:13.1f}  {peak:8,.0f}")
+        rows.append((name, f"{step:.1f}", f"{epoch:.1f}", f"{peak:,.0f}"))
+    print(table(rows))
     print("first epoch:")
     epochs = {name: [s.first_epoch for s in found] for name, found in starts.items()}
     for name, values in epochs.items():

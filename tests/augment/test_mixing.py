@@ -49,6 +49,7 @@ def test_mixup_is_the_sum_of_both_by_their_shares():
     assert len(set(share.tolist())) == 12
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("alpha", [0.2, 4.0])
 def test_mixup_draws_from_the_beta_distribution(alpha):
     share = mixed(np.zeros((3000, 1, 1, 1), np.float32), mixup=alpha)[2]
@@ -70,6 +71,7 @@ def test_cutmix_pastes_a_box_of_the_partner_and_counts_what_is_left():
     assert 0.4 < share.mean() < 0.9
 
 
+@pytest.mark.thorough
 def test_cutmix_draws_shares_as_its_authors_do():
     generator, (height, width) = np.random.default_rng(0), (32, 48)
 
@@ -142,6 +144,7 @@ def square_loss(logits: jax.Array, labels: jax.Array) -> jax.Array:
     return jnp.sum((logits - labels[:, None].astype(jnp.float32)) ** 2, axis=-1)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(
     ("classes", "smoothing", "loss", "kind"),
     [
@@ -175,6 +178,7 @@ def test_the_steps_loss_is_that_of_both_labels(squares, classes, smoothing, loss
     assert found["count"] == 13
 
 
+@pytest.mark.thorough
 def test_a_mixed_training_learns(squares, tmp_path):
     config = cj.TrainingConfig(
         epochs=8, batch_size=32, learning_rate=0.01, augment=Augment(mixup=0.2, cutmix=1.0)

@@ -78,6 +78,7 @@ def kerass(pixels: np.ndarray, mode: str, parameters: dict[str, float]) -> np.nd
     return image.apply_affine_transform(pixels, **arguments, **AXES, fill_mode=mode, cval=33)
 
 
+@pytest.mark.sample(11)
 @pytest.mark.parametrize("oracle", [scipys, kerass])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("mode", FILL_MODES)
@@ -108,6 +109,7 @@ def test_a_parameter_that_is_missing_is_that_of_the_identity(missing):
     np.testing.assert_allclose(found, ours(pixels, **(IDENTITY | parameters)), atol=BOUND)
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("mode", FILL_MODES)
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32, jnp.bfloat16])
 def test_the_identity_returns_the_image_bit_for_bit(mode, dtype):
@@ -214,6 +216,7 @@ def test_a_whole_dictionary_with_brightness():
         assert difference.max() < 1 + parameters["brightness"] + 1e-2
 
 
+@pytest.mark.thorough
 def test_keras_exchanges_the_two_shifts_and_we_do_not():
     # A shift along the height alone: Keras moves along the width.
     settings = generator(height_shift_range=0.4, fill_mode="constant")

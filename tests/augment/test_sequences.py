@@ -110,6 +110,7 @@ def test_every_series_is_warped_at_a_place_and_by_a_factor_of_its_own() -> None:
     assert stats.kstest(starts, stats.uniform(0, 80).cdf).pvalue > 1e-3
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(
     "augment", [WordDropout(0.5), Jitter(0.5), WindowWarp(0.3), Chain((WindowWarp(), Jitter(0.1)))]
 )
@@ -204,7 +205,7 @@ def test_a_run_with_another_rate_is_no_resumption(tmp_path: Any) -> None:
         return cj.fit(text_model(), data, config, directory=tmp_path / "a", verbose=False)
 
     run(0.3, resume=False)
-    with pytest.raises(cj.training.RunError, match=r"augment.*rate"):
+    with pytest.raises(cj.runs.RunError, match=r"augment.*rate"):
         run(0.4, resume=True)
 
 

@@ -7,6 +7,8 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,7 @@ from PIL import Image
 
 import cnnjax as cj
 from cnnjax import cli
+from cnnjax.cli.verb import Verb
 from cnnjax.models.builder import build
 
 Output = tuple[str, str]
@@ -225,6 +228,7 @@ def test_a_damaged_run_is_one_line(
     assert len(err.splitlines()) == 1
 
 
+@pytest.mark.thorough
 def test_reading_a_damaged_run_makes_no_noise(run: Path, tmp_path: Path) -> None:
     """Orbax's event loop complains late, and not every time: so many times."""
     script = """
@@ -233,7 +237,7 @@ import cnnjax as cj
 for _ in range(25):
     try:
         cj.load(sys.argv[1])
-    except cj.training.CheckpointError as error:
+    except cj.runs.CheckpointError as error:
         print(error)
 """
     done = python("-c", script, damaged(run, tmp_path))
@@ -346,6 +350,52 @@ def test_without_a_verb_the_verbs_are_named(cnnjax: Callable[..., Output]) -> No
     out, _ = cnnjax("--help")
     for verb in ("list", "summary", "predict", "report", "doctor"):
         assert verb in out
+
+
+def test_a_verb_is_found_from_its_class(
+    cnnjax: Callable[..., Output], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cnnjax("--help")  # imports the others
+    monkeypatch.setattr(Verb, "known", dict(Verb.known))
+
+    @dataclass(frozen=True)
+    class TeaBrew(Verb):
+        """Brew tea."""
+
+        minutes: int = 3
+
+        def run(self) -> None:
+            print(f"brewed for {self.minutes} minutes")
+
+    assert cnnjax("tea", "brew", "--minutes", "4") == ("brewed for 4 minutes\n", "")
+    assert "tea brew      Brew tea.\n" in cnnjax("--help")[0]
+    assert cnnjax("tea", "--help")[0] == "usage: cnnjax tea [-h] VERB ...\n\ntea brew  Brew tea.\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["predct", "x"], "there is no verb 'predct'. Did you mean 'predict'?"),
+        (["data", "inof"], "there is no verb 'data inof'. Did you mean 'data info'"),
+        (["summary", "lenet", "--num-clases", "3"], "--num-clases. Did you mean '--num-classes'?"),
+        (["summary", "lenet", "mlp"], "Unrecognized mlp (cnnjax summary --help)"),
+        (["data", "prepare"], "names: at least one is needed"),
+        (["predict", "run", "x.png", "--resize", "fit"], "invalid choice 'fit' for argument"),
+        (["explain", "run", "x.png", "--box", "cat", "1"], "argument '--box'. Expected 5 values"),
+    ],
+)
+def test_a_wrong_argument_is_one_line(
+    cnnjax: Callable[..., Output], arguments: list[str], words: str
+) -> None:
+    out, err = cnnjax(*arguments, status=2)
+    assert out == ""
+    assert err.startswith("error: ")
+    assert words in err
+    assert len(err.splitlines()) == 1
+
+
+def test_the_version_is_that_of_the_package(cnnjax: Callable[..., Output]) -> None:
+    assert cnnjax("--version") == (f"{version('cnnjax')}\n", "")
 
 
 @pytest.mark.parametrize("verb", ["list", "summary", "predict", "report", "doctor"])

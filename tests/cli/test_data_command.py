@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -58,7 +59,7 @@ def test_info_of_the_embedded_digits(data: Callable[..., Output]) -> None:
 def test_info_of_a_folder(data: Callable[..., Output], folder: Path) -> None:
     out, err = data("info", folder, "--image-size", "8", "9")
     assert out.startswith(f"{folder}\nmy.photos train\n")
-    assert "  images        9, uint8 8x9x3\n" in out
+    assert ["images", "9,", "uint8", "8x9x3"] in [line.split() for line in out.splitlines()]
     assert "\npixels, fingerprint and cache are those of 8x9 (--image-size H W)\n" in out
     assert out.endswith("\nfiles set aside: 1\n  1 empty\n")
     assert err == f"reading 10 files in {folder}: which are images?\n"
@@ -71,8 +72,8 @@ def test_info_of_an_npz_file(data: Callable[..., Output], tmp_path: Path) -> Non
     np.savez(tmp_path / "mine.npz", images=np.zeros((4, 5, 5), np.uint8), labels=[0, 1, 1, 1])
     out, _ = data("info", "mine.npz")
     assert out.startswith(f"{tmp_path / 'mine.npz'}\nmine.npz train\n")
-    assert "1              3  75.0%\n" in out
-    assert "  repeated        3 equal" in out
+    assert "1      3  75.0%\n" in out
+    assert re.search("  repeated +3 equal", out)
 
 
 def test_info_and_scan_of_a_table_of_images(
@@ -93,9 +94,9 @@ def test_info_of_texts(data: Callable[..., Output], tmp_path: Path) -> None:
     rows = "".join(f"a film{' so long' * k},{k % 2}\n" for k in range(10))
     (tmp_path / "reviews.csv").write_text(f"text,label\n{rows}")
     out, err = data("info", "reviews.csv")
-    assert "  texts           10\n" in out
+    assert re.search("  texts +10\n", out)
     assert "2 to 20, median 11" in out
-    assert "  vocabulary      4 different words\n" in out
+    assert re.search("  vocabulary +4 different words\n", out)
     assert err == "reading the texts of reviews.csv\n"
 
 
@@ -274,7 +275,7 @@ def test_names_are_shown_as_they_are(
     assert (tmp_path / "figures" / "odd-train.png").stat().st_size > 500
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_a_scan_of_many_files_takes_little_memory(tmp_path: Path) -> None:
     """Of 20,000 files no more than 2 kB each over what a scan of 100 takes."""
     rng = np.random.default_rng(0)

@@ -53,6 +53,7 @@ def test_from_nothing_to_a_training(data, mnist, tmp_path):
     assert run.history["step"].tolist() == [3]
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(
     "command",
     [("cnnjax.cli", "data", "list"), ("experiments.quickstart", "--help")],

@@ -466,13 +466,21 @@ def test_a_name_server_that_does_not_answer(tmp_path, monkeypatch):
     monkeypatch.setattr(socket, "getaddrinfo", hang)
     line = failure("http://files.invalid/file.bin", tmp_path, timeout=0.2)
     over.set()
-    assert "not reached (no connection within 0.2 s)" in line
+    assert "no answer within 0.2 s" in line
 
 
 def test_a_connection_that_comes_too_late_is_closed():
     late, closed = threading.Event(), threading.Event()
-    with pytest.raises(TimeoutError, match=r"no connection within 0\.05 s"):
-        module._within(0.05, lambda: late.wait(5), closed.set)
+
+    class Answer:
+        close = closed.set
+
+    def answer():
+        late.wait(5)
+        return Answer()
+
+    with pytest.raises(TimeoutError):
+        module._within(0.05, answer)
     assert not closed.is_set()
     late.set()
     assert closed.wait(2)

@@ -302,6 +302,7 @@ def test_a_program_that_runs_once_is_optimised_less_on_cpus(monkeypatch, backend
     assert (options or {}).get("xla_backend_optimization_level") == level
 
 
+@pytest.mark.thorough
 def test_random_numbers_have_the_same_bits_at_every_level_of_optimisation():
     key = jax.random.key(3)
     lowered = jax.jit(lambda k: glorot_uniform(k, (3, 3, 8, 16))).lower(key)

@@ -47,7 +47,7 @@ def test_digits_are_scikit_learns():
     labels = np.concatenate([splits.train.labels, splits.test.labels])
     assert (images.dtype, images.shape) == (np.uint8, (1797, 28, 28))
     # Every image lies nearest to an original of its own, as SciPy enlarges it, of its label.
-    large = [ndimage.zoom(i, 3.5, order=1, grid_mode=True, mode="nearest") for i in original.inputs]
+    large = [ndimage.zoom(i, 3.5, order=1, grid_mode=True, mode="nearest") for i in original.images]
     a, b = images.reshape(1797, -1) / 255, np.stack(large).reshape(1797, -1) / 16
     distances = (a**2).sum(1)[:, None] + (b**2).sum(1)[None] - 2 * a @ b.T
     nearest = distances.argmin(axis=1)
@@ -287,8 +287,8 @@ def test_a_flipped_byte_in_an_npz_file_is_an_error_or_harmless(tmp_path):
 
 
 def test_an_npz_file_of_other_arrays_is_told_what_it_holds(tmp_path):
-    np.savez(tmp_path / "other.npz", images=IMAGES, names=LABELS)
-    message = r"other\.npz holds names, images; expected x_train and y_train, or images and labels"
+    np.savez(tmp_path / "other.npz", photos=IMAGES, names=LABELS)
+    message = r"other\.npz holds names, photos; expected x_train and y_train, or images and labels"
     with pytest.raises(ValueError, match=message):
         load(tmp_path / "other.npz")
 
@@ -598,6 +598,7 @@ print(load("pets", data_dir=tiny).train.fingerprint)
 """
 
 
+@pytest.mark.thorough
 def test_two_processes_may_build_the_cache_at_once(tiny, cache, tmp_path):
     (tmp_path / "meeting").mkdir()
     arguments = [sys.executable, "-c", BOTH_AT_ONCE, str(tmp_path / "meeting")]
@@ -744,6 +745,7 @@ def test_label_names_are_read_with_and_without_a_last_newline(tmp_path, text):
 # The real thing.
 
 
+@pytest.mark.thorough
 def test_mnist(tfds_dir):
     splits = load("mnist", data_dir=tfds_dir)
     train, test = splits.train, splits.test

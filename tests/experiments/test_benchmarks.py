@@ -36,11 +36,13 @@ def net(model: str) -> cj.Model:
     return cj.create_model(model, input_shape=twins.SETTINGS[model].shape, num_classes=10)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("model", MODELS)
 def test_our_net_takes_the_images(model):
     assert net(model).spec.input_shape == twins.SETTINGS[model].shape
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("model", MODELS)
 def test_keras_twin(model):
     pytest.importorskip("keras")
@@ -57,7 +59,7 @@ def test_torch_twin(model):
     assert twin(torch.zeros(2, channels, height, width)).shape == (2, 10)
 
 
-SLOW = [pytest.param(n, marks=pytest.mark.slow) for n in ("vgg16", "inception_v3", "xception")]
+SLOW = [pytest.param(n, marks=pytest.mark.thorough) for n in ("vgg16", "inception_v3", "xception")]
 
 
 @pytest.mark.parametrize("name", ["mobilenet", "lenet", *SLOW])
@@ -94,7 +96,7 @@ def test_a_worker_trains(worker):
     assert min(rates) > 0
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_a_measurement_is_a_process_of_its_own():
     environment = {"CNNJAX_CACHE_DIR": str(CACHE)}
     measured = peers.train(peers.Peer("cnnjax", {}), "mnist_convnet", 64, 2, environment)
@@ -201,6 +203,7 @@ def test_engine_table(capsys):
     assert '"auto" took the fastest engine in' in verdict
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("net", ["lenet", "cifar_deep", "vgg16"])
 def test_the_engine_marked_is_the_one_that_auto_takes(net, training):
@@ -231,7 +234,7 @@ def test_convolutions_of_the_nets():
         conv_engines.convolutions("resnet")
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_freezing_table():
     model = cj.create_model("mnist_convnet", input_shape=(18, 18, 1), num_classes=1)
     cuts = {"all trained": (), "base frozen": cj.transfer.base_layers(model)}

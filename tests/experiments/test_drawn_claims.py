@@ -51,6 +51,7 @@ FORMULAS = {
 }
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("name", FORMULAS)
 def test_activation_functions_and_their_slopes_are_the_formulas(name: str) -> None:
     function = activation_functions.FUNCTIONS[name]
@@ -158,7 +159,7 @@ def test_a_smooth_map_has_background_and_no_texture() -> None:
     assert found["slope"]["neighbourhood"][0] < 0.5 < found["noise"]["neighbourhood"][0]
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_pooling_claims_from_photos_to_claims(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / "photos" / name).mkdir(parents=True)
@@ -206,7 +207,7 @@ def test_a_rank_correlation_with_the_share_of_orders_as_far_from_0() -> None:
     assert filters_by_depth.ranked([0, 1, 3, 2])[0] == 0.8
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_photos_that_share_a_draw_of_the_noise_are_one_pair() -> None:
     values = {
         "average": dict.fromkeys(pooling_claims.MEASURES, np.arange(20.0)),
@@ -220,6 +221,7 @@ def test_photos_that_share_a_draw_of_the_noise_are_one_pair() -> None:
     assert weights.first == (1, 4, 7, 10, 12.5, 14.5, 16.5, 18.5)
 
 
+@pytest.mark.thorough
 def test_filters_by_depth_from_weights_to_claims(tmp_path: Path) -> None:
     model = cj.create_model("mobilenet", alpha=0.25, include_top=False, seed=1)
     save_npz(model.variables, tmp_path / "weights.npz")

@@ -54,7 +54,8 @@ def numpy_parameters(model: cj.Model) -> _numpy_net.Parameters:
 
 
 @pytest.mark.parametrize(
-    "initializer", [pytest.param(n, marks=[] if n == "he" else pytest.mark.slow) for n in SPREADS]
+    "initializer",
+    [pytest.param(n, marks=[] if n == "he" else pytest.mark.thorough) for n in SPREADS],
 )
 def test_kernels_begin_with_the_spread_asked_for_and_biases_with_zero(initializer: str) -> None:
     draws = [cj.create_model("simple_convnet", initializer=initializer, seed=s) for s in range(4)]
@@ -214,7 +215,7 @@ def test_help_explains_every_option(kind: type, capsys: pytest.CaptureFixture) -
         assert f"--{field.name.replace('_', '-')}" in out
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_mnist_is_learned(tfds_dir: Path, tmp_path: Path) -> None:
     """98.84 and 98.83 % were measured; another order of additions moves that by less than .1."""
     config = im2col_convnet.Config(data_dir=str(tfds_dir), out=str(tmp_path / "run"))

@@ -13,7 +13,7 @@ import pytest
 import cnnjax as cj
 from cnnjax.data import DataNotFound, Vocabulary, load_texts
 from cnnjax.recipes import build_model, load_data
-from cnnjax.training import RunError
+from cnnjax.runs import RunError
 from experiments import imdb_conv1d
 from experiments.imdb_conv1d import ImdbOptions
 
@@ -166,7 +166,7 @@ def test_other_nets_and_data_of_ones_own(films: Path) -> None:
     assert task.texts["class_names"] == ("good", "bad")
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize("model", ["gru", "lstm"])
 def test_recurrent_nets_are_trained_and_drawn(films: Path, tmp_path: Path, model: Any) -> None:
     out = str(tmp_path / "run")
@@ -205,7 +205,7 @@ def test_recipes() -> None:
     assert (tuned.model, tuned.arguments) == (reported.model, reported.arguments)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize("model", ["conv1d", "gru"])
 def test_the_order_of_words_is_learned(model: str) -> None:
     splits = load_texts("templates", length=64, validation=0.2)

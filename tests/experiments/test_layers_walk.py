@@ -35,6 +35,7 @@ def keras_model(activation):
         )
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("activation", ["relu", "sigmoid", "tanh"])
 def test_outputs_and_layers_are_kerass(activation):
     model = create_model("layers_walk", input_shape=SHAPE, activation=activation)

@@ -15,6 +15,7 @@ POOLS = [
 ]
 
 
+@pytest.mark.thorough
 def test_poolings_of_the_nets() -> None:
     (stem,) = pooling.poolings("resnet50")
     assert (stem.name, stem.inputs) == ("pool1_pool", (4, 114, 114, 64))

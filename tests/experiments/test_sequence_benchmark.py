@@ -11,7 +11,7 @@ import cnnjax as cj
 from experiments.benchmarks import peers, sequence_speed, sequences
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize("net", sequences.NETS)
 def test_twins_have_our_parameters(net):
     ours = cj.summary(sequences.cnnjax_net(net)).parameters
@@ -60,7 +60,7 @@ def test_help():
     assert "--rounds" in out
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_rates_of_a_tiny_training_are_positive(monkeypatch):
     pytest.importorskip("torch")
     monkeypatch.setattr(sequences, "BATCH", 4)

@@ -23,8 +23,9 @@ from cnnjax.core import trees
 from cnnjax.models.zoo.small import MnistConvnet
 from cnnjax.plot import figures
 from cnnjax.recipes import mean_curve
+from cnnjax.runs import RunError
 from cnnjax.runs.results import Claim, Measured, Result, evaluate, read_claims
-from cnnjax.training import Run, RunError
+from cnnjax.training import Run
 from experiments import (
     _studies,
     activation_choice,
@@ -70,6 +71,7 @@ HEADS = {
 }
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(
     ("name", "activation", "pooling", "parameters"),
     [
@@ -324,7 +326,7 @@ def test_a_study_writes_its_table(
         assert all(second.startswith(name) for second in named)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_activations_are_compared_and_their_curves_drawn(tmp_path: Path) -> None:
     runs = activation_choice.main(_studies.StudyOptions(data="digits", epochs=2, out=str(tmp_path)))
     assert list(runs) == ["relu", "sigmoid", "tanh"]
@@ -346,7 +348,7 @@ def test_activations_are_compared_and_their_curves_drawn(tmp_path: Path) -> None
     assert_drawn(tmp_path / "activation_choice.png")
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_heads_differ_in_their_pooling_only(tmp_path: Path) -> None:
     runs = pooling_head.main(pooling_head.HeadOptions(data="digits", epochs=1, out=str(tmp_path)))
     flat, average = runs["flatten"][0].model, runs["average"][0].model
@@ -372,6 +374,7 @@ def test_the_head_of_the_net_for_photos_is_compared_at_the_size_that_is_asked_fo
     assert head / 1_290_433 > 0.75
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(("name", "size"), [("mnist_convnet", 28), ("cifar_deep", 32)])
 @pytest.mark.parametrize("odd", [0, 1])
 def test_ways_of_downsampling_have_maps_of_the_same_sizes(name: str, size: int, odd: int) -> None:
@@ -490,6 +493,7 @@ STUDIES_OF_PARTS = {
 }
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("name", STUDIES_OF_PARTS)
 def test_a_part_of_a_study_leaves_the_table_of_all_alone(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -519,7 +523,7 @@ def test_a_part_of_a_study_leaves_the_table_of_all_alone(
         assert_drawn(tmp_path / f"{stem}.png")
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_arms_are_trained_and_compared(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     images, labels = rng.integers(0, 256, (24, 12, 12, 3), np.uint8), np.arange(24) % 3
@@ -539,7 +543,7 @@ def test_arms_are_trained_and_compared(tmp_path: Path) -> None:
     assert (record["experiment"], record["data"]["train"]["examples"]) == ("cifar_choices/base", 16)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_separable_and_full_convolutions_are_compared(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     images, labels = rng.integers(0, 256, (40, 32, 32, 3), np.uint8), np.arange(40) % 3
@@ -633,7 +637,7 @@ def test_small_sets_get_more_epochs_alike_for_both_models() -> None:
     assert said == [60, 60, 13]  # of the docstring
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_sizes_are_trained_drawn_and_drawn_again(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -64,6 +64,7 @@ def net(name: str) -> cj.Model:
     return with_biases(cj.create_model(name, input_shape=SHAPE, num_classes=4, **ARGUMENTS[name]))
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("name", ARGUMENTS)
 def test_outputs_equal_kerass(name: str) -> None:
     model = net(name)
@@ -78,6 +79,7 @@ def test_outputs_equal_kerass(name: str) -> None:
     np.testing.assert_allclose(model(inputs), wanted, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(
     ("length", "dilations", "kernel_size"),
     [
@@ -240,7 +242,7 @@ def one_setting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time_series, "GRID", grid)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.usefixtures("one_setting")
 def test_the_experiment_compares_forecasts_of_a_file(
     file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -301,7 +303,7 @@ def test_options_that_one_net_cannot_take_are_refused_before_any_is_trained(
     assert not out.exists()
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.usefixtures("one_setting")
 def test_the_convnet_beats_the_simple_forecasts(tmp_path: Path) -> None:
     options = time_series.SeriesOptions(out=str(tmp_path))

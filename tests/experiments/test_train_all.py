@@ -17,7 +17,7 @@ import pytest
 from commands import ROOT, environment
 from run_records import fake
 
-from cnnjax.cli import running
+from cnnjax.cli.parser import parse
 from cnnjax.runs.results import collect
 from experiments import _queue, train_all
 from experiments._rows import GROUPS, ROWS, Row
@@ -32,8 +32,7 @@ def options_of(row: Row, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr("cnnjax.cli.command", lambda main, kind, name: found.append(kind))
     _, _, module, *arguments = _queue.arguments(row, Path("/somewhere/out"), PLACES)
     runpy.run_module(module, run_name="__main__")
-    monkeypatch.setattr(sys, "argv", [module, *arguments])
-    return running._parsed(found[0], module, None)
+    return parse(found[0], arguments, module)
 
 
 @pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWarning")

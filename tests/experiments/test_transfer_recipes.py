@@ -113,6 +113,7 @@ def test_figures_are_those_of_vgg16_on_dogs_and_cats(stages: Asked) -> None:
     assert stages[0][-1]["reported"] == {}
 
 
+@pytest.mark.thorough
 def test_all_frees_every_layer_and_keeps_normalisation_where_asked() -> None:
     model = abstract("mobilenet", alpha=0.25, input_shape=(32, 32, 3), num_classes=2, classifier=())
     assert frozen_layers(model, "all") == frozen_layers(model, 0) == ()

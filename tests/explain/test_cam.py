@@ -95,7 +95,7 @@ def compare(model, x, layer, targets, theirs):
 
 
 # VGG16 has 15 million weights, and 28 with its dense layers at this size.
-WITH_TOP = ["mobilenet", pytest.param("vgg16", marks=pytest.mark.slow)]
+WITH_TOP = ["mobilenet", pytest.param("vgg16", marks=pytest.mark.thorough)]
 
 
 @pytest.fixture(scope="module", params=WITH_TOP)
@@ -123,6 +123,7 @@ def nested_pair(request):
     return request.param, twins.keras, head, ours.replace(variables=variables)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("place", [0, 1, 2])
 def test_grad_cam_equals_keras(pair, place):
     import keras
@@ -139,6 +140,7 @@ def test_grad_cam_equals_keras(pair, place):
     compare(pair.ours, x, layer, targets, theirs)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("place", [0, 1, 2])
 def test_grad_cam_of_a_nested_layer_equals_keras(nested_pair, place):
     import keras
@@ -362,10 +364,11 @@ def test_a_layer_called_twice_has_no_single_map():
 DEEP = ("resnet50", "inception_v3", "xception")  # whose tracing takes its time
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=[pytest.mark.slow] if name in DEEP else [])
+        pytest.param(name, marks=[pytest.mark.thorough] if name in DEEP else [])
         for name, builder in cj.models.BUILDERS.items()
         if builder.cam_layer and len(builder.input_shape) == 3
     ],
@@ -384,6 +387,7 @@ def mobilenet():
     return cj.create_model("mobilenet", alpha=0.25, weights=file)
 
 
+@pytest.mark.thorough
 def test_real_photos():
     model = mobilenet()
     files = sorted((SHARED / "photos").iterdir())
@@ -395,6 +399,7 @@ def test_real_photos():
     assert heat.max((1, 2)).min() > 0.9
 
 
+@pytest.mark.thorough
 def test_dog_and_cat_in_one_image():
     model = mobilenet()
     dog, cat = (75, 10, 168, 140), (40, 120, 205, 222)

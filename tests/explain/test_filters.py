@@ -81,6 +81,7 @@ def keras_twin(model):
     return twin
 
 
+@pytest.mark.thorough
 def test_classic_is_the_plain_loop_in_keras(net):
     asked = [5, 0, 8]
     with jax.numpy_rank_promotion("allow"):
@@ -92,7 +93,7 @@ def test_classic_is_the_plain_loop_in_keras(net):
         np.testing.assert_allclose(ours, [shown(xs[steps]) for xs in theirs], atol=1e-3)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_classic_in_a_vgg_with_the_weights_of_a_keras_file(tmp_path):
     import keras
 
@@ -116,6 +117,7 @@ def test_classic_in_a_vgg_with_the_weights_of_a_keras_file(tmp_path):
     assert np.median(differences(10)) < 1e-3
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("recipe", ["classic", "fourier"])
 def test_a_filter_alone_has_the_pattern_it_has_among_others(net, recipe, monkeypatch):
     def patterns(asked):
@@ -162,6 +164,7 @@ def before_activation(model, image_list, numbers):
     return np.asarray(means)[np.arange(len(numbers)), numbers]
 
 
+@pytest.mark.thorough
 def test_fourier_excites_filters_more_than_noise_does(net):
     numbers = list(range(6))
     # Seldom above zero, as after a ReLU that lets little through.
@@ -278,6 +281,7 @@ class Strided(linen.Module):
         return linen.Dense(2, name="logits")(x.reshape(x.shape[0], -1))
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("layer", ["plain", "wide", "depthwise"])
 @pytest.mark.parametrize("before", [False, True])
 def test_one_filter_an_input_without_computing_the_others(layer, before):
@@ -297,7 +301,7 @@ def test_one_filter_an_input_without_computing_the_others(layer, before):
     ("arguments", "message"),
     [
         ({"layer": "conv9"}, r"layer='conv9' names no layer of Small\. Did you mean 'conv"),
-        ({"layer": "logits"}, r"'logits' has no spatial extent, its output is \[N, 2\]: choose a"),
+        ({"layer": "logits"}, r"'logits' has no spatial extent, its output is \[N, 2\]: take one"),
         ({"filters": [1, 9]}, "'conv2' has no filter 9: its 9 filters are 0 to 8"),
         ({"filters": [-1]}, "has no filter -1"),
         ({"filters": []}, r"filters must be whole numbers, .* got \[\]"),
@@ -326,7 +330,5 @@ def test_a_layer_of_ones_own_that_leaves_nothing():
     model = cj.Model.from_module(Shrinking(), (8, 8, 1))
     with pytest.raises(ValueError, match="size=4 is too small for layer 'conv'"):
         filter_patterns(model, "conv", size=4)
-    with pytest.raises(
-        ValueError, match=r"no spatial extent.*: choose a layer of maps, e\.g\. 'conv2'"
-    ):
+    with pytest.raises(ValueError, match=r"no spatial extent.*: take one of maps, e\.g\. '"):
         filter_patterns(cj.create_model("lenet"), "dense1")

@@ -38,18 +38,20 @@ def compare(model, layers, cut=False):
             assert receptive_field(model, layer) == table[layer].receptive_field, layer
 
 
+@pytest.mark.thorough
 def test_some_layers_of_vgg16():
     # Narrow, so that it takes a moment: rows and columns are alike.
     model = create_model("vgg16", include_top=False, input_shape=(224, 32, 3))
     compare(model, ["block1_conv2", "block3_pool", "block5_pool"], cut=True)
 
 
+@pytest.mark.thorough
 def test_some_layers_of_mobilenet():
     model = create_model("mobilenet", alpha=0.25, include_top=False, input_shape=(384, 32, 3))
     compare(model, ["conv_dw_2", "conv_pw_13_relu"], cut=True)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("name", "size", "arguments"), [("vgg16", 224, {}), ("mobilenet", 384, {"alpha": 0.25})]
 )

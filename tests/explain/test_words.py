@@ -105,6 +105,7 @@ def random_tokens(count=3):
     return tokens
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("layer", ["conv1", "conv2", "pool1"])
 def test_the_map_is_the_formula_and_words_have_the_mean_of_what_sees_them(layer):
     model, tokens = random_model(), random_tokens()

@@ -17,11 +17,10 @@ import pytest
 import cnnjax as cj
 from cnnjax.core.reading import parse_json
 from cnnjax.recipes import reproduce
-from cnnjax.runs import report
-from cnnjax.runs.directory import with_defaults
+from cnnjax.runs import CheckpointError, RunDirectory, RunError, report
 from cnnjax.runs.results import collect
+from cnnjax.runs.resuming import with_defaults
 from cnnjax.runs.seal import ENDED_WITH, ID, SEAL
-from cnnjax.training import CheckpointError, RunDirectory, RunError
 
 FILES = ("config.json", "run.json", "metrics.jsonl", "model.json")
 ERRORS = (RunError, CheckpointError, cj.models.UnreadableModel)
@@ -84,7 +83,7 @@ def resumed(run: Path) -> bool:
     directory = RunDirectory(run)
     intact = RunDirectory(run.parent / "original")
     try:
-        directory.check(intact.read("config.json"), {"data": intact.read("run.json")["data"]},
+        directory.check(intact.config(), {"data": intact.record()["data"]},
                         resume=True)  # fmt: skip
     finally:
         directory.release()
@@ -94,7 +93,7 @@ def resumed(run: Path) -> bool:
 def reproduced(run: Path) -> bool:
     """Whether the training would begin without a word of what is not as it was."""
     named: list[str] = []
-    circumstances, fit = reproduce._circumstances, reproduce.fit
+    circumstances, fit = reproduce.circumstances, reproduce.fit
 
     def keep(*arguments: Any) -> list[str]:
         named.extend(circumstances(*arguments))
@@ -103,13 +102,13 @@ def reproduced(run: Path) -> bool:
     def reached(*arguments: Any, **more: Any) -> None:
         raise ReadAll
 
-    reproduce._circumstances, reproduce.fit = keep, reached  # type: ignore[assignment]
+    reproduce.circumstances, reproduce.fit = keep, reached  # type: ignore[assignment]
     try:
         cj.reproduce(run, verbose=False)
     except ReadAll:
         return not named
     finally:
-        reproduce._circumstances, reproduce.fit = circumstances, fit
+        reproduce.circumstances, reproduce.fit = circumstances, fit
     return True
 
 
@@ -235,13 +234,13 @@ def test_some_damage_in_records_without_seals_is_no_traceback(
     check(unsealed, tmp_path, range(300), cheap, known=False)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize("part", range(5))
 def test_much_damage_is_named_by_every_reader(intact: Path, tmp_path: Path, part: int) -> None:
     check(intact, tmp_path, range(1000 * (part + 1), 1000 * (part + 2)), READERS, known=True)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize("part", range(4))
 def test_much_damage_in_records_without_seals_is_no_traceback(
     unsealed: Path, tmp_path: Path, part: int

@@ -318,6 +318,7 @@ def fuzz(suffix, sound, folder, number, seconds):
     return outcomes
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_sound_files_are_loaded(suffix, sound, tmp_path):
     content, base = sound
@@ -327,6 +328,7 @@ def test_sound_files_are_loaded(suffix, sound, tmp_path):
     assert all(np.array_equal(loaded[name], base[name]) for name in base)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_some_damaged_files(suffix, sound, forking, tmp_path, monkeypatch):
@@ -334,7 +336,7 @@ def test_some_damaged_files(suffix, sound, forking, tmp_path, monkeypatch):
     assert sum(fuzz(suffix, sound, tmp_path, 40, 5).values()) > 0
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_many_damaged_files(suffix, sound, forking, tmp_path, monkeypatch):
@@ -343,7 +345,7 @@ def test_many_damaged_files(suffix, sound, forking, tmp_path, monkeypatch):
     assert outcomes["DamagedWeights"] > outcomes.get("loaded", 0) / 10
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 @pytest.mark.parametrize("suffix", FORMATS[:3])
 def test_damaged_files_as_users_read_them(suffix, sound, tmp_path):

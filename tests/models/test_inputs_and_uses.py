@@ -58,6 +58,7 @@ def same(model, net, x=None):
     np.testing.assert_allclose(model(images()), net(x, training=False), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("suffix", [".h5", ".keras"])
 @pytest.mark.parametrize(
     "parts",
@@ -87,6 +88,7 @@ def test_layers_that_change_nothing_when_a_net_predicts(suffix, tmp_path):
     same(loaded(net, tmp_path / f"m{suffix}"), net)
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("suffix", [".h5", ".keras"])
 @pytest.mark.parametrize(
     ("scale", "offset", "preprocessing"),
@@ -149,6 +151,7 @@ def test_weights_that_are_applied_twice(kind, suffix, tmp_path):
         cj.create_model("mlp", units=(784, 784), weights=path)
 
 
+@pytest.mark.thorough
 def test_the_base_of_a_net_that_compares_two_images_is_kept(tmp_path):
     base = keras.applications.MobileNet(
         alpha=0.25, weights=None, include_top=False, input_shape=(32, 32, 3), pooling="avg"
@@ -200,7 +203,7 @@ def test_classes_by_their_names_of_keras_1(tmp_path):
     same(cj.create_model("mnist_convnet", pooling="avg", weights=path), net)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_functions_of_a_net_with_branches_are_compared_whatever_their_names(tmp_path):
     small = {"include_top": False, "input_shape": (71, 71, 3)}
     path = tmp_path / "m.keras"
@@ -225,6 +228,7 @@ def test_functions_of_a_net_with_branches_are_compared_whatever_their_names(tmp_
             cj.create_model("xception", weights=path, **small)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("cell", ["gru", "lstm"])
 def test_words_that_are_left_out(cell, tmp_path):
     def words(masked):

@@ -59,6 +59,7 @@ def images():
     return np.random.default_rng(0).random((2, *SHAPE), np.float32)
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("suffix", [".h5", ".keras"])
 @pytest.mark.parametrize(
     ("settings", "text"),
@@ -80,6 +81,7 @@ def test_other_activations(settings, text, suffix, tmp_path):
         loaded(net(**settings), tmp_path / f"m{suffix}", allow_other_activations=True)
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("suffix", [".h5", ".keras"])
 @pytest.mark.parametrize(
     ("settings", "text"),
@@ -115,6 +117,7 @@ def test_other_settings(settings, text, suffix, tmp_path):
             )
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("suffix", [".h5", ".keras"])
 @pytest.mark.parametrize(
     "settings",

@@ -13,7 +13,7 @@ from scipy import stats
 
 from cnnjax import metrics
 from cnnjax.core import trees
-from cnnjax.models import BUILDERS, create_model, load_model, register, save, summary
+from cnnjax.models import BUILDERS, create_model, load_model, register, save_model, summary
 
 # Those of ImageNet are in test_backbones.py.
 ALL = sorted(name for name, builder in BUILDERS.items() if builder.num_classes == 10)
@@ -135,6 +135,7 @@ def test_every_model_has_an_oracle():
     assert set(KERAS) == set(ALL)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("name", ALL)
 def test_the_default_model_maps_its_input_to_finite_logits(name):
     model = create(name)
@@ -145,6 +146,7 @@ def test_the_default_model_maps_its_input_to_finite_logits(name):
     assert len({row.tobytes() for row in np.asarray(logits)}) == 3
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("name", ALL)
 def test_every_parameter_is_trained(name):
     model = create(name)
@@ -160,6 +162,7 @@ def test_every_parameter_is_trained(name):
     assert not still
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("name", ALL)
 def test_layers_are_kerass_in_name_shape_and_size(name):
     model, oracle = create(name), keras_model(name)
@@ -190,6 +193,7 @@ def with_kerass_weights(name):
     return create(name).replace(variables={"params": params}), oracle
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("name", ALL)
 def test_outputs_equal_kerass(name):
     model, oracle = with_kerass_weights(name)
@@ -206,6 +210,7 @@ DROPOUT = [
 ]
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize(("name", "layer"), DROPOUT)
 def test_dropout_acts_in_training_at_kerass_rate(name, layer):
     model, rate = create(name), keras_model(name).get_layer(layer).rate
@@ -226,6 +231,7 @@ def test_dropout_acts_in_training_at_kerass_rate(name, layer):
     np.testing.assert_allclose(dropped[dropped != 0], given[dropped != 0] / (1 - rate), rtol=1e-5)
 
 
+@pytest.mark.thorough
 def test_gradients_equal_kerass():
     model, oracle = with_kerass_weights("mnist_convnet")
     x, labels = inputs("mnist_convnet"), jnp.array([1, 5, 7])
@@ -245,6 +251,7 @@ def test_gradients_equal_kerass():
         np.testing.assert_allclose(found[layer][weight], gradient, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("name", ALL)
 def test_parameters_are_a_function_of_the_seed(name):
     model, again, other = create(name), create_model(name, seed=0), create(name, seed=1)
@@ -348,7 +355,7 @@ def test_numbers_of_numpy_are_numbers(tmp_path):
     arguments = {"units": [np.int64(4)], "dropout": np.float32(0.5)}
     model = create_model("mlp", input_shape=(3, 3, 1), seed=np.int64(2), **arguments)
     assert model.spec.arguments == {"units": (4,), "dropout": 0.5}
-    save(model, tmp_path)
+    save_model(model, tmp_path)
     assert load_model(tmp_path).spec == model.spec
 
 
@@ -369,7 +376,7 @@ def test_a_model_of_ones_own_is_one_decorator(tmp_path):
         model = create_model("two_by_two", scale=2.0)
         assert model.spec.head == ("logits",)
         assert summary(model).parameters == 4 * 3 + 3
-        save(model, tmp_path)
+        save_model(model, tmp_path)
         assert load_model(tmp_path).spec == model.spec
         with pytest.raises(ValueError, match=r"[Dd]id you mean"):
             create_model("two_by_tow")

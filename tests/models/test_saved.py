@@ -12,7 +12,8 @@ from flax import linen
 
 import cnnjax as cj
 from cnnjax.core import storage, trees
-from cnnjax.models import Model, UnreadableModel, create_model, load_model, save
+from cnnjax.models import Model, UnreadableModel, create_model, load_model
+from cnnjax.runs import save
 from cnnjax.weights import DamagedWeights
 
 IMAGES = np.random.default_rng(0).random((3, 8, 8, 2), np.float32)
@@ -37,6 +38,7 @@ def equal(a, b):
     return trees.tree_hash(a.variables) == trees.tree_hash(b.variables)
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize(
     "make",
     [
@@ -251,6 +253,7 @@ def saved(module, directory):
     return save(Model.from_module(module, (8, 8, 2)), directory)
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize(
     ("then", "now", "said"),
     [
@@ -273,7 +276,7 @@ def saved(module, directory):
         (of_today(linen.relu), of_today(lambda x: x * jnp.nan), "computes something else"),
     ],
 )
-@pytest.mark.parametrize("run", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("run", [False, pytest.param(True, marks=pytest.mark.thorough)])
 def test_a_module_of_equal_shapes_that_is_another_one_is_refused(tmp_path, then, now, said, run):
     if run:
         config = cj.TrainingConfig(epochs=1, batch_size=4, monitor=None)

@@ -167,6 +167,7 @@ def test_a_switch_of_another_name_is_an_error_that_names_it(module, name, names)
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize(("module", "name", "names"), NAMED)
 def test_a_named_switch_trains_whichever_of_its_values_is_training(module, name, names):
     model = Model.from_module(module, (4, 4, 2), train_argument=name)
@@ -234,6 +235,7 @@ class TwoSwitches(linen.Module):
         return logits(dropped(normed(x, train), enable_dropout))
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(
     ("module", "layer"), [(Forgetful(), "block/norm"), (ForgetfulScan(), "body/norm")]
 )

@@ -88,6 +88,7 @@ def fits(case):
     )
 
 
+@pytest.mark.thorough
 @settings(SETTINGS, max_examples=25)
 @given(CASES)
 def test_all_engines_equal_xla_in_values_and_gradients(case):
@@ -114,6 +115,7 @@ def test_all_engines_equal_xla_in_values_and_gradients(case):
             np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5, err_msg=engine)
 
 
+@pytest.mark.thorough
 @settings(SETTINGS, max_examples=15)
 @given(CASES, PADS | st.just(((3, 0), (2, 4))))
 def test_winograd_equals_xla_in_values_and_gradients(case, pads):
@@ -131,6 +133,7 @@ def test_winograd_equals_xla_in_values_and_gradients(case, pads):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=2e-5)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("engine", ["winograd", "im2col"])
 def test_on_a_real_layer_engines_round_no_worse_than_xla(engine):
     x, kernel = normal(2, 30, 30, 64), normal(3, 3, 64, 64)
@@ -193,6 +196,7 @@ def test_engines_equal_the_sum_by_hand(engine, strides, pads, dilation):
     np.testing.assert_allclose(y, by_hand(X, K, strides, pads, dilation), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("mode", ["valid", "same"])
 def test_one_channel_equals_scipys_correlation(engine, mode):
@@ -274,6 +278,7 @@ def test_the_engine_is_restored_after_an_error():
     assert "stablehlo.convolution" in jax.jit(conv2d).lower(X, K).as_text()
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("engine", ["lax", "im2col"])
 def test_forward_mode_works_under_an_explicit_engine(engine):
     dx = normal(*X.shape)
@@ -289,6 +294,7 @@ def test_forward_mode_is_refused_under_auto():
         jax.jvp(lambda x: conv2d(x, K), (X,), (X,))
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("engine", ["auto", "winograd"])
 def test_second_derivatives_equal_xlas(engine):
     kernel = normal(3, 3, 3, 4)
@@ -327,6 +333,7 @@ def test_kernels_may_be_mapped_over():
         np.testing.assert_allclose(y, conv2d(X, kernel), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("engine", [*ENGINES, "winograd"])
 def test_bfloat16_stays_bfloat16(engine):
     kernel = normal(3, 3, 3, 4)
@@ -366,7 +373,8 @@ def test_bad_arguments_are_named(arguments, message):
         conv2d(**{"inputs": X, "kernel": K, **arguments})
 
 
-@pytest.mark.parametrize("name", ["cifar_deep", "mnist_convnet"])
+@pytest.mark.sample(1)
+@pytest.mark.parametrize("name", ["mnist_convnet", "cifar_deep"])
 def test_a_model_can_be_exported_for_any_batch_size(name):
     model = create_model(name)
     (batch,) = jax.export.symbolic_shape("b")
@@ -377,6 +385,7 @@ def test_a_model_can_be_exported_for_any_batch_size(name):
     np.testing.assert_allclose(exported.call(x), model(x), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.thorough
 def test_shard_map_takes_every_layer():
     mesh = jax.make_mesh((1,), ("d",), axis_types=(jax.sharding.AxisType.Auto,))
     x, kernel = normal(128, 18, 18, 32), normal(3, 3, 32, 32)
@@ -398,6 +407,7 @@ def test_an_unknown_engine_is_named_at_once():
         conv_engine("fft").__enter__()
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(
     "options",
     [

@@ -167,6 +167,7 @@ def test_one_padding_for_all_sides_and_one_stride_equal_the_layer_that_trains(st
 # Max pooling
 
 
+@pytest.mark.thorough
 @settings(SETTINGS, max_examples=16)
 @given(CASES, st.booleans())
 def test_pooling_equals_the_layer_that_trains_ties_included(case, tied):

@@ -10,6 +10,7 @@ RNG = np.random.default_rng(0)
 PIXELS = RNG.integers(0, 256, (2, 13, 17, 3), dtype=np.uint8)
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("padding", ["valid", "same"])
 @pytest.mark.parametrize("name", sorted(KERNELS))
 def test_responses_are_scipys(name, padding):

@@ -18,6 +18,7 @@ def normal(*shape):
     return jnp.asarray(RNG.standard_normal(shape, np.float32))
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("shape", [(5, 7), (2, 3, 7), (2, 3, 4, 7)])
 @pytest.mark.parametrize("use_bias", [True, False])
 def test_dense_equals_keras(shape, use_bias):
@@ -106,6 +107,7 @@ def test_a_bad_rate_is_named(rate):
         Dropout(rate).apply({}, jnp.ones(3))
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("shape", [(3, 3, 16, 32), (5, 5, 8, 20), (300, 70)])
 def test_glorot_uniform_has_keras_distribution(shape):
     field = math.prod(shape[:-2])

@@ -33,6 +33,7 @@ def test_evaluation_equals_keras(arguments):
     np.testing.assert_allclose(ours, layer(x, training=False), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("arguments", SETTINGS, ids=str)
 def test_training_equals_keras_with_its_statistics_and_gradients(arguments):
     layer, variables = twin(**arguments)

@@ -35,6 +35,7 @@ def xla(x, window, strides, padding):
 WINDOW = st.tuples(st.integers(1, 4), st.integers(1, 4))
 
 
+@pytest.mark.thorough
 @settings(SETTINGS, max_examples=25)
 @given(
     size=st.tuples(st.integers(1, 9), st.integers(1, 9)),
@@ -69,6 +70,7 @@ def test_values_and_gradients_equal_reduce_windows(size, window, strides, paddin
     np.testing.assert_allclose(gradient, expected_gradient, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("padding", ["valid", "same"])
 @pytest.mark.parametrize(("window", "strides"), [(2, None), (3, 2), ((2, 3), (3, 1)), (3, None)])
 @pytest.mark.parametrize("size", [(7, 8), (6, 9)])
@@ -86,11 +88,13 @@ def test_overlapping_windows_equal_scipys_maximum_filter():
     assert max_pool(x, 3, 1)[0, ..., 0].tolist() == filtered.tolist()
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("padding", ["same", ((1, 1), (1, 1))])
 def test_padding_never_wins(padding):
     assert float(max_pool(jnp.full((1, 3, 3, 1), -7.0), 2, padding=padding).max()) == -7.0
 
 
+@pytest.mark.sample(1)
 @FEW_AND_MANY
 def test_an_incomplete_tile_is_cut_off(channels):
     x = distinct(1, 5, 7, channels).at[:, 4:].set(1e6).at[:, :, 6:].set(1e6)
@@ -102,6 +106,7 @@ def test_an_incomplete_tile_is_cut_off(channels):
     assert not gradient[:, :, 6:].any()
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("strides", [None, 1])
 @pytest.mark.parametrize("at", [(0, 0), (0, 1), (1, 0), (1, 1)])
 def test_nan_wins_wherever_it_stands(strides, at):
@@ -111,6 +116,7 @@ def test_nan_wins_wherever_it_stands(strides, at):
     assert not np.isnan(pooled[-1, -1])
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(
     ("window", "strides", "padding"),
     [
@@ -132,6 +138,7 @@ def test_nan_wins_in_large_inputs_too(window, strides, padding):
     assert np.isnan(pooled).tolist() == expected.tolist()
 
 
+@pytest.mark.sample(1)
 @FEW_AND_MANY
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_a_tie_gives_its_gradient_to_the_first(dtype, channels):
@@ -145,6 +152,7 @@ def test_a_tie_gives_its_gradient_to_the_first(dtype, channels):
     assert gradient(1, jnp.ones((1, 3, 3, channels), dtype)) == [[1, 1, 0], [1, 1, 0], [0, 0, 0]]
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(
     ("window", "strides"), [(2, None), ((3, 1), None), (3, 2), (2, 1), ((3, 5), (1, 3)), (2, 3)]
 )
@@ -169,6 +177,7 @@ def test_derivatives_equal_those_of_accelerators(window, strides):
         np.testing.assert_allclose(found, wanted, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.sample(2)
 @on_cpu
 @pytest.mark.parametrize(
     ("engine", "window", "strides", "scatters"),
@@ -201,6 +210,7 @@ def test_where_the_gradient_goes_by_winners(channels, window, strides, own):
     assert ("custom_jvp_call" in str(jaxpr)) is own
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(("window", "strides"), [(2, 2), (3, 2)])
 def test_under_vmap_and_in_exports_for_any_batch(window, strides):
     def gradient(x):
@@ -214,6 +224,7 @@ def test_under_vmap_and_in_exports_for_any_batch(window, strides):
     np.testing.assert_array_equal(exported.call(x[0]), gradient(x[0]))
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("strides", [None, 1])
 def test_bfloat16_stays_bfloat16(strides):
     x = distinct(1, 4, 4, 1)
@@ -236,6 +247,7 @@ def test_bad_arguments_are_named(arguments, message):
         max_pool(jnp.ones((1, 4, 4, 1)), **arguments)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("padding", ["valid", "same"])
 @pytest.mark.parametrize(("window", "strides"), [(2, None), (3, 2), ((2, 3), (3, 1)), (3, None)])
 @pytest.mark.parametrize("size", [(7, 8), (6, 9)])
@@ -263,6 +275,7 @@ def test_average_pooling_equals_scipys_uniform_filter():
     np.testing.assert_allclose(average_pool(x, 3, 1)[0, ..., 0], filtered, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize(("window", "strides"), [(20, None), (20, 1)])
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
 def test_average_pooling_sums_in_float32(window, strides, dtype):

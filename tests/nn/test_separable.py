@@ -46,6 +46,7 @@ def xla(x, kernel, strides, padding, dilation):
 PAIR = st.tuples(st.integers(1, 3), st.integers(1, 3))
 
 
+@pytest.mark.thorough
 @settings(SETTINGS, max_examples=25)
 @given(
     size=st.tuples(st.integers(1, 9), st.integers(1, 9)),
@@ -85,6 +86,7 @@ def test_values_and_gradients_equal_xlas(
         np.testing.assert_allclose(value, reference, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("count", [1, 2, 3, 12, 31, 48])
 @pytest.mark.parametrize(
     ("strides", "padding", "dilation", "multiplier"),
@@ -136,6 +138,7 @@ def test_devices_and_exports_get_a_plain_sum(monkeypatch):
     assert "scan" not in str(traced)
 
 
+@pytest.mark.thorough
 def test_half_precision_sums_kernel_gradients_in_single():
     x = jnp.ones((32, 40, 40, 16), jnp.bfloat16)
     kernel = jnp.ones((3, 3, 16, 1), jnp.bfloat16)
@@ -147,6 +150,7 @@ def test_half_precision_sums_kernel_gradients_in_single():
     np.testing.assert_allclose(gradient.astype(jnp.float32), 32 * 38 * 38, rtol=0.005)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -33,6 +33,7 @@ def xla(x, kernel, strides, padding, dilation):
     )  # fmt: skip
 
 
+@pytest.mark.thorough
 @settings(SETTINGS, max_examples=12)
 @given(
     length=st.integers(1, 12),
@@ -144,6 +145,7 @@ CONVOLUTIONS = [
 ]
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("arguments", CONVOLUTIONS, ids=str)
 def test_conv1d_equals_keras(arguments):
     assert_equal_to_keras("Conv1D", {"filters": 5, **arguments}, normal(2, 11, 3))
@@ -159,6 +161,7 @@ def test_conv1d_has_its_activation_as_a_layer_of_its_own():
     assert not np.any(state["params"]["bias"])
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize(
     ("kind", "arguments"),
     [
@@ -219,6 +222,7 @@ OTHERWISE = {
 }
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("kind", ["GRU", "LSTM"])
 @pytest.mark.parametrize("arguments", [{}, OTHERWISE], ids=["default", "otherwise"])
 def test_recurrent_layers_equal_keras(kind, arguments):
@@ -244,6 +248,7 @@ def test_an_lstm_may_have_the_hard_sigmoid_of_keras_2():
     np.testing.assert_allclose(jax.jit(layer.apply)(params, x), hidden, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(("kind", "gates"), [("GRU", 3), ("LSTM", 4)])
 def test_recurrent_layers_begin_as_keras(kind, gates):
     init = jax.jit(getattr(nn, kind)(8).init)

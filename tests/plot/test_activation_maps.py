@@ -10,7 +10,6 @@ from PIL import Image
 
 import cnnjax as cj
 from cnnjax import plot
-from cnnjax.plot import figures
 
 
 @pytest.fixture(scope="module")
@@ -34,51 +33,9 @@ def photos(tmp_path_factory) -> list[Path]:
     return files
 
 
-def test_tiles_are_where_they_belong():
-    image_list = np.arange(1, 6, dtype=np.float32).reshape(5, 1, 1) * np.ones((5, 2, 3), np.float32)
-    canvas = figures.tiled(image_list, columns=2, margin=5)
-    assert canvas.shape == (3 * 2 + 2 * 5, 2 * 3 + 5)
-    assert (canvas[7:9, 8:] == 4).all()
-    assert (canvas[2:7] == 0).all()
-    assert (canvas[14:, 3:] == 0).all()
-    # The grid of the book: 8x8 patterns of 64x64 with a margin of 5.
-    colours = np.ones((64, 64, 64, 3), np.float32)
-    assert figures.tiled(colours, columns=8, margin=5).shape == (547, 547, 3)
-
-
 def width(file):
     with Image.open(file) as image:
         return image.size[0]
-
-
-def shown(figure):
-    return figure.axes[0].images[0].get_array()
-
-
-def test_the_image_of_maps_has_sixteen_in_a_row():
-    maps = np.zeros((4, 6, 20), np.uint8)
-    maps[:, :, 17] = 200
-    figure = figures.feature_maps(maps, "conv   4 x 6 x 20")
-    canvas = shown(figure)
-    assert canvas.shape == (2 * 4 + 1, 16 * 6 + 15)
-    assert (canvas[5:, 7:13] == 200).all()
-    assert np.ma.getmaskarray(canvas)[4].all()  # the margin is left white
-    assert figure.axes[0].images[0].get_cmap().name == "viridis"
-    assert figure.axes[0].images[0].get_clim() == (0, 255)
-    assert figure.axes[0].get_title() == "conv   4 x 6 x 20"
-    # Raw values have a scale of their own.
-    raw = figures.feature_maps(maps.astype(np.float32))
-    assert len(raw.axes) == 2
-    assert raw.axes[0].images[0].get_clim() == (0, 200)
-
-
-def test_dead_patterns_are_crossed_out():
-    figure = figures.pattern_grid(np.full((3, 4, 4, 3), 0.5, np.float32), columns=2, marked=[2])
-    assert shown(figure).shape == (13, 13, 3)
-    assert [list(line.get_xdata()) for line in figure.axes[0].lines] == [[0, 3], [0, 3]]
-    assert {tuple(line.get_ydata()) for line in figure.axes[0].lines} == {(9, 12), (12, 9)}
-    grey = figures.pattern_grid(np.zeros((3, 4, 4, 1), np.float32), columns=2)
-    assert shown(grey).shape == (13, 13)
 
 
 def test_activations_of_photos(net, photos, tmp_path):

@@ -90,7 +90,6 @@ def test_a_confusion_matrix_has_names_counts_and_shares() -> None:
 def test_names_of_classes_and_titles_are_no_formulas() -> None:
     names = ("$x_{$", "under $10$")
     one_image(figures.confusion_matrix(np.eye(2, dtype=int), names))
-    one_image(figures.image_grid(np.zeros((2, 4, 4, 1), np.uint8), names))
 
 
 def test_a_class_without_examples_is_no_division_by_zero() -> None:
@@ -108,59 +107,18 @@ def test_a_large_confusion_matrix_has_no_numbers() -> None:
     assert len(axes.get_xticklabels()) == count
 
 
-@pytest.mark.parametrize(("count", "axes"), [(1, 1), (5, 5), (11, 11)])
-@pytest.mark.parametrize("channels", [1, 3])
-def test_an_image_grid_shows_every_image(count: int, axes: int, channels: int) -> None:
-    images = np.random.default_rng(0).integers(0, 256, (count, 4, 5, channels), np.uint8)
-    figure = figures.image_grid(images, [f"n{i}" for i in range(count)], columns=4)
-    assert len(figure.axes) == axes
-    assert [a.get_title() for a in figure.axes] == [f"n{i}" for i in range(count)]
-    for shown, image in zip(figure.axes, images, strict=True):
-        wanted = image[..., 0] if channels == 1 else image
-        np.testing.assert_array_equal(shown.images[0].get_array(), wanted)
-    rows = {round(a.get_subplotspec().rowspan.start) for a in figure.axes}
-    assert len(rows) == -(-count // 4)
-
-
-def test_grey_is_shown_from_black_to_white_whatever_the_image_holds() -> None:
-    figure = figures.image_grid(np.full((1, 4, 4, 1), 100, np.uint8))
-    assert figure.axes[0].images[0].get_clim() == (0, 255)
-
-
-def test_floating_pixels_are_clipped_to_what_can_be_shown() -> None:
-    images = np.array([-5.0, 0.0, 127.6, 300.0], np.float32).reshape(1, 2, 2, 1)
-    shown = figures.image_grid(images).axes[0].images[0].get_array()
-    assert shown.tolist() == [[0, 0], [127, 255]]
-
-
-def test_augmented_copies_stand_beside_their_originals() -> None:
-    originals = np.arange(2, dtype=np.uint8).reshape(2, 1, 1, 1) * np.ones((1, 4, 4, 1), np.uint8)
-    copies = np.stack([originals + 10, originals + 20, originals + 30], axis=1)
-    figure = figures.augmentation(originals, copies)
-    shown = [int(axes.images[0].get_array()[0, 0]) for axes in figure.axes]
-    assert shown == [0, 10, 20, 30, 1, 11, 21, 31]
-    places = [a.get_subplotspec() for a in figure.axes]
-    assert [(p.rowspan.start, p.colspan.start) for p in places] == [
-        (row, column) for row in range(2) for column in range(4)
-    ]
-
-
-def test_no_images_make_an_empty_figure() -> None:
-    assert figures.image_grid(np.zeros((0, 4, 4, 1), np.uint8)).axes == []
-
-
 def test_figures_leave_no_global_state() -> None:
     script = """
 import sys
 import numpy as np
-from cnnjax import plot
+from cnnjax.plot import figures, grids
 assert "matplotlib" not in sys.modules
 import matplotlib
 settings = lambda: {k: matplotlib.rcParams[k] for k in matplotlib.rcParams if k != "backend"}
 before = settings()
-plot.curves({"epoch": [1], "loss": [1.0], "accuracy": [1.0]}, 0.5)
-plot.confusion_matrix(np.eye(2, dtype=int), ("a", "b"))
-plot.image_grid(np.zeros((2, 4, 4, 3), np.uint8), ["a", "b"])
+figures.curves({"epoch": [1], "loss": [1.0], "accuracy": [1.0]}, 0.5)
+figures.confusion_matrix(np.eye(2, dtype=int), ("a", "b"))
+grids.image_grid(np.zeros((2, 4, 4, 3), np.uint8), ["a", "b"])
 assert settings() == before
 print("pyplot" if "matplotlib.pyplot" in sys.modules else "clean")
 """

@@ -19,8 +19,9 @@ from modules import Convnet
 import cnnjax as cj
 from cnnjax.core.storage import text_hash
 from cnnjax.models.zoo.small import MLP
+from cnnjax.runs import RunError
 from cnnjax.runs.seal import sealed
-from cnnjax.training import RunError, shared
+from cnnjax.training import shared
 
 Arrays = tuple[np.ndarray, np.ndarray]
 CONFIG = cj.TrainingConfig(epochs=2, batch_size=16, monitor=None)
@@ -51,6 +52,7 @@ def edit(file: Path, change: Callable[[dict], object]) -> None:
     file.write_text(sealed(content) if file.name == "run.json" else json.dumps(content))
 
 
+@pytest.mark.thorough
 def test_the_command_succeeds_on_a_run_of_another_process(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
@@ -88,7 +90,7 @@ def test_another_seed_is_named_and_the_status_is_1(run: Path) -> None:
 def test_settings_that_cannot_be_are_one_sentence_that_names_their_file(run: Path) -> None:
     edit(run / "config.json", lambda c: c["training"].update(warmup=0.5))
     message = r"config\.json holds no training that there can be: warmup=0\.5 belongs to"
-    with pytest.raises(cj.training.RunError, match=message):
+    with pytest.raises(cj.runs.RunError, match=message):
         cj.reproduce(run, verbose=False)
 
 
@@ -97,7 +99,7 @@ def test_a_model_that_does_not_take_the_data_is_named_with_its_file(run: Path) -
     spec = json.loads(file.read_text())
     file.write_text(json.dumps({**spec, "input_shape": [32, 12, 1]}))
     message = r"cannot be trained again as it was \(.*the model mlp takes \[32.*model\.json is not"
-    with pytest.raises(cj.training.RunError, match=message):
+    with pytest.raises(cj.runs.RunError, match=message):
         cj.reproduce(run, verbose=False)
 
 

@@ -29,7 +29,8 @@ from cnnjax.recipes import (
     run_experiment,
     run_seeds,
 )
-from cnnjax.training import Run, RunError
+from cnnjax.runs import RunError
+from cnnjax.training import Run
 from experiments import (
     _studies,
     cifar10,
@@ -139,6 +140,7 @@ def test_the_quickstart_writes_a_self_contained_report(finished: tuple[Path, str
     assert all(source.startswith("data:image/png;base64,") for source in sources)
 
 
+@pytest.mark.thorough
 def test_ctrl_c_saves_says_how_to_go_on_and_the_resumed_run_has_the_same_bits(
     finished: tuple[Path, str], tmp_path: Path
 ) -> None:
@@ -270,6 +272,7 @@ def mistaken(**arguments: object) -> tuple[cj.Model, cj.data.Dataset]:
     return model, cj.data.from_arrays(images, (said + 1) % max(probs.shape[1], 2))
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("classes", [1, 3])
 def test_mistakes_are_drawn_and_removed_when_there_are_none(tmp_path: Path, classes: int) -> None:
     model, wrong = mistaken(num_classes=classes)
@@ -446,7 +449,7 @@ def test_the_claims_on_dense_and_convnet_are_on_what_is_trained() -> None:
     assert fewer.by == 0.75 * cj.summary(cj.create_model("mlp")).parameters
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_dense_and_convnet_are_trained_alike_and_compared(
     squares: Arrays, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -503,7 +506,7 @@ def test_a_recipe_without_a_figure_keeps_none_of_other_data() -> None:
     assert cifar10.experiment(cifar10.Options(data="digits")).reported == {}
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_ways_of_downsampling_differ_in_nothing_else(
     squares: Arrays, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -543,7 +546,7 @@ def test_every_experiment_says_how_to_run_it(name: str) -> None:
     assert "Reported:" in text
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_the_quickstart_reaches_its_bar(tmp_path: Path) -> None:
     run = tmp_path / "run"
     python("-m", "experiments.quickstart", "--out", run)
@@ -552,7 +555,7 @@ def test_the_quickstart_reaches_its_bar(tmp_path: Path) -> None:
     shutil.rmtree(run)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_the_convnet_reaches_the_reported_figure_on_mnist(tfds_dir: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     recipe = ("--recipe", "tuned", "--data-dir", tfds_dir, "--out", run)

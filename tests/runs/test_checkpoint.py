@@ -18,7 +18,8 @@ from flax import linen
 
 import cnnjax as cj
 from cnnjax.core import trees
-from cnnjax.training import CheckpointError, Checkpoints, TrainState
+from cnnjax.runs import CheckpointError, Checkpoints
+from cnnjax.training import TrainState
 
 PROGRESS = {"epoch": 3, "totals": {"loss": 0.1 + 0.2, "count": 96.0}, "best": None, "done": False}
 
@@ -347,6 +348,7 @@ KINDS = (delete, truncate, empty, replace_by_a_neighbour)
 quiet = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 
+@pytest.mark.thorough
 @quiet
 def test_a_flipped_byte_never_becomes_a_wrong_value(outcome: Callable) -> None:
     outcomes = [outcome(flip(seed)) for seed in range(40)]
@@ -362,7 +364,7 @@ def test_damaged_files_never_become_a_wrong_value(outcome: Callable) -> None:
 
 
 @quiet
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_no_damage_of_many_becomes_a_wrong_value(outcome: Callable, intact: Path) -> None:
     outcomes = [outcome(flip(seed)) for seed in range(1000, 1500)]
     files = len(files_of(intact / "checkpoints" / "12"))

@@ -17,9 +17,8 @@ from commands import after_every_dispatch, reseal
 import cnnjax as cj
 from cnnjax.core import trees
 from cnnjax.core.runtime import code_version
-from cnnjax.runs import directory as run_directory
-from cnnjax.runs.report import write_report
-from cnnjax.training import Run, RunDirectory, RunError
+from cnnjax.runs import RunDirectory, RunError, holds_run, record, write_report
+from cnnjax.training import Run
 
 Arrays = tuple[np.ndarray, np.ndarray]
 CONFIG = {"training": {"epochs": 2, "batch_size": 8, "schedule": "constant", "resume": False}}
@@ -36,6 +35,15 @@ def fit(data: Any, directory: Path, record: dict | None = None, **changes: Any) 
         verbose=False,
         record=record,
     )
+
+
+def start(run: RunDirectory, facts: dict | None = None, *, resume: bool) -> None:
+    try:
+        run.check(CONFIG, facts or {}, resume=resume)
+        run.claim(CONFIG, facts or {})
+    except BaseException:
+        run.release()
+        raise
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +147,7 @@ def test_a_start_that_fails_while_writing_can_be_repeated(
     squares: Arrays, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("config.json", "run.json", "metrics.jsonl"):
-        written = run_directory.write_text
+        written = record.write_text
 
         def full(path: Path, text: str, name: str = name, written: Any = written) -> None:
             if path.name == name:
@@ -148,7 +156,7 @@ def test_a_start_that_fails_while_writing_can_be_repeated(
 
         directory = tmp_path / name
         with monkeypatch.context() as patch:
-            patch.setattr(run_directory, "write_text", full)
+            patch.setattr(record, "write_text", full)
             with pytest.raises(RunError, match=rf"{name} cannot be written \(No space left"):
                 fit(squares, directory, epochs=1)
         fit(squares, directory, epochs=1, resume=True)
@@ -207,7 +215,7 @@ def test_a_new_directory_is_made_with_its_parents(squares: Arrays, tmp_path: Pat
 
 def test_an_empty_directory_is_taken(squares: Arrays, tmp_path: Path) -> None:
     fit(squares, tmp_path, epochs=1)
-    assert RunDirectory(tmp_path).holds_run()
+    assert holds_run(tmp_path)
 
 
 def test_a_directory_that_holds_a_run_is_refused_without_resume(squares: Arrays, run: Path) -> None:
@@ -243,12 +251,12 @@ def test_a_run_killed_while_it_claimed_the_directory_can_be_started_again(
     def killed() -> None:
         raise Killed
 
-    monkeypatch.setattr(run_directory, "machine", killed)
+    monkeypatch.setattr(record, "machine", killed)
     with pytest.raises(Killed):
-        RunDirectory(tmp_path / "run").start(CONFIG, {}, resume=False)
+        start(RunDirectory(tmp_path / "run"), resume=False)
     monkeypatch.undo()
-    RunDirectory(tmp_path / "run").start(CONFIG, {}, resume=True)
-    assert RunDirectory(tmp_path / "run").holds_run()
+    start(RunDirectory(tmp_path / "run"), resume=True)
+    assert holds_run(tmp_path / "run")
 
 
 # Resuming with something else
@@ -305,6 +313,7 @@ def test_but_not_with_another_value_than_the_one_it_had_in_effect(run: Path, cha
         fit(noise(), run, {"experiment": "mine"}, seed=4, resume=True, epochs=3, **changes)
 
 
+@pytest.mark.thorough
 def test_so_is_one_with_augmentation_and_an_optimiser_of_its_own(tmp_path: Path) -> None:
     model = cj.create_model("mlp", input_shape=(12, 12, 1), num_classes=3, units=(16,))
     config = cj.TrainingConfig(
@@ -370,7 +379,7 @@ def test_a_damaged_checkpoint_is_reported_and_changes_nothing(run: Path) -> None
 def test_damaged_json_is_named(run: Path, name: str, content: str | bytes) -> None:
     (run / name).write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(RunError, match=rf"{run / name} (cannot be read|is not a run's)"):
-        RunDirectory(run).read(name)
+        RunDirectory(run).read_whole()
     with pytest.raises(RunError, match=str(run / name)):
         write_report(run)
 
@@ -395,9 +404,9 @@ def test_the_model_loads_also_where_the_records_are_damaged(finished: Path, run:
 
 def test_a_missing_directory_or_record_is_named(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=f"run directory {tmp_path / 'nowhere'} does not exist"):
-        RunDirectory(tmp_path / "nowhere").read("run.json")
+        RunDirectory(tmp_path / "nowhere").record()
     with pytest.raises(RunError, match=rf"{tmp_path} is not a run directory: it has no run\.json"):
-        RunDirectory(tmp_path).read("run.json")
+        RunDirectory(tmp_path).record()
 
 
 def metrics(directory: Path, text: str | bytes) -> RunDirectory:
@@ -453,8 +462,8 @@ def test_an_append_after_a_cut_off_line_does_not_join_it(tmp_path: Path) -> None
 
 def test_how_a_run_ended_is_added_to_what_was_known(tmp_path: Path) -> None:
     run = RunDirectory(tmp_path)
-    run.start(CONFIG, {"seed": 3}, resume=False)
-    assert run.read("run.json")["status"] == "running"
+    start(run, {"seed": 3}, resume=False)
+    assert run.record()["status"] == "running"
     run.finish("interrupted", epoch=2)
-    facts = run.read("run.json")
+    facts = run.record()
     assert (facts["status"], facts["seed"], facts["epoch"]) == ("interrupted", 3, 2)

@@ -20,11 +20,10 @@ import cnnjax as cj
 from cnnjax.core import storage
 from cnnjax.core import trees as run_trees
 from cnnjax.plot import figures as run_figures
+from cnnjax.runs import CheckpointError, Checkpoints, RunDirectory, RunError, write_report
 from cnnjax.runs import directory as run_directory
-from cnnjax.runs.checkpoint import Checkpoints
-from cnnjax.runs.directory import METRICS_FILE
-from cnnjax.runs.report import write_report
-from cnnjax.training import CheckpointError, Run, RunDirectory, RunError
+from cnnjax.runs.layout import METRICS_FILE
+from cnnjax.training import Run
 
 Arrays = tuple[np.ndarray, np.ndarray]
 CONFIG = {"training": {"epochs": 2, "batch_size": 8, "schedule": "constant", "resume": False}}
@@ -119,7 +118,7 @@ def fit(data: Arrays, run: Path) -> Run:
     return cj.fit(model, data, config, directory=run, verbose=False)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_a_training_killed_at_any_operation_ends_in_the_same_bits(
     squares: Arrays, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -192,7 +191,8 @@ def test_an_epoch_that_finds_no_room_leaves_no_part_of_a_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int
 ) -> None:
     run = RunDirectory(tmp_path / "run")
-    run.start(CONFIG, FACTS, resume=False)
+    run.check(CONFIG, FACTS, resume=False)
+    run.claim(CONFIG, FACTS)
     run.append({"epoch": 1, "loss": 0.5})
     before = (run.path / METRICS_FILE).read_bytes()
     with monkeypatch.context() as patch:

@@ -18,11 +18,10 @@ from PIL import Image
 
 import cnnjax as cj
 from cnnjax.metrics import percent
-from cnnjax.plot import figures
+from cnnjax.plot import grids
 from cnnjax.plot.results import draw_augmentation
-from cnnjax.runs.report import write_report
+from cnnjax.runs import RunError, write_report
 from cnnjax.runs.seal import sealed
-from cnnjax.training import RunError
 
 Arrays = tuple[np.ndarray, np.ndarray]
 
@@ -108,6 +107,12 @@ def test_the_page_loads_nothing_from_elsewhere(run: Path) -> None:
     assert {"script", "link", "iframe", "object"}.isdisjoint(page.tags)
     for outside in ("http://", "https://", "@import", "url("):
         assert outside not in text
+
+
+def test_a_report_reads_no_checkpoint(run: Path) -> None:
+    page = write_report(run).read_text(encoding="utf-8")
+    shutil.rmtree(run / "checkpoints")
+    assert write_report(run).read_text(encoding="utf-8") == page
 
 
 def test_the_images_are_those_of_the_figures(run: Path) -> None:
@@ -201,13 +206,13 @@ def test_the_images_of_an_augmentation_show_what_is_mixed_at_their_own_scale(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn: list[np.ndarray] = []
-    draw = figures.augmentation
+    draw = grids.augmentation
 
     def keep(originals: np.ndarray, copies: np.ndarray) -> Figure:
         drawn.append(copies)
         return draw(originals, copies)
 
-    monkeypatch.setattr(figures, "augmentation", keep)
+    monkeypatch.setattr(grids, "augmentation", keep)
     grey = np.arange(6, dtype=np.uint8)[:, None, None, None] * np.full((6, 8, 8, 3), 40, np.uint8)
     train = cj.data.from_arrays(grey, np.arange(6))
     config = cj.TrainingConfig(augment=cj.augment.Augment(cutmix=1.0, rescale=1 / 255))

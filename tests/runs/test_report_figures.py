@@ -11,8 +11,8 @@ from PIL import Image
 
 import cnnjax as cj
 from cnnjax import cli, plot
-from cnnjax.plot import figures
-from cnnjax.runs.report import write_report
+from cnnjax.plot import grids
+from cnnjax.runs import write_report
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def run(tmp_path) -> Path:
 
 
 def test_a_image_carries_its_caption(tmp_path):
-    figure = figures.feature_maps(np.zeros((4, 4, 2), np.uint8))
+    figure = grids.feature_maps(np.zeros((4, 4, 2), np.uint8))
     for text in ("maps of é → ü", ""):
         with Image.open(plot.save_image(tmp_path, "maps", figure, caption=text)) as image:
             assert image.info.get("Description", "") == text

@@ -20,7 +20,7 @@ from cnnjax import metrics
 from cnnjax.core import trees
 from cnnjax.runs.seal import sealed
 from cnnjax.training import FrozenLayersMoved, Interrupted, TrainState, make_train_step, shared
-from cnnjax.training.freezing import frozen_hash
+from cnnjax.training.frozen_hash import frozen_hash
 from cnnjax.transfer import Head, base_layers, layers_before, replace_head
 
 Arrays = tuple[np.ndarray, np.ndarray]
@@ -74,6 +74,7 @@ def moved(run: cj.Run) -> set[str]:
 TRAINED = {"conv_dw_13", "conv_dw_13_bn", "conv_pw_13", "conv_pw_13_bn", "logits"}
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(
     "settings",
     [
@@ -94,13 +95,15 @@ def facts(directory: Path) -> dict[str, Any]:
     return json.loads((directory / "run.json").read_text())
 
 
-def test_the_record_proves_it(tmp_path: Path) -> None:
+def test_the_record_proves_it(squares: Arrays, tmp_path: Path) -> None:
     run = fit(tmp_path / "run")
     recorded = facts(tmp_path / "run")
     wanted = frozen_hash(model().variables, FROZEN)
     assert recorded["frozen_hash"] == recorded["frozen_hash_after"] == wanted
     assert frozen_hash(run.model.variables, FROZEN) == wanted
-    fit(tmp_path / "free", frozen=(), epochs=1, batch_size=16)
+    free = cj.create_model("mlp", input_shape=(12, 12, 1), num_classes=3, units=(4,))
+    config = cj.TrainingConfig(epochs=1, monitor=None)
+    cj.fit(free, squares, config, directory=tmp_path / "free", verbose=False)
     assert "frozen_hash" not in facts(tmp_path / "free")
 
 
@@ -117,6 +120,7 @@ def test_the_hash_covers_parameters_and_statistics_of_frozen_layers_only() -> No
         assert with_changed(path) == whole
 
 
+@pytest.mark.thorough
 def test_a_resumed_run_is_proven_from_its_beginning(tmp_path: Path) -> None:
     def stop(done: int) -> None:
         if done == 1:
@@ -146,6 +150,7 @@ def test_a_resumed_run_is_proven_from_its_beginning(tmp_path: Path) -> None:
         fit(tmp_path / "run", resume=True, epochs=5)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("where", ["parameters", "statistics"])
 def test_a_layer_that_moved_all_the_same_fails_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
@@ -187,6 +192,7 @@ def program(frozen: tuple[str, ...], **settings: Any) -> Any:
     return jax.jit(step, donate_argnums=0).lower(state, batch())
 
 
+@pytest.mark.thorough
 def test_the_frozen_part_runs_as_in_prediction_and_costs_no_gradient() -> None:
     forward = jax.jit(lambda variables, x: model().functions().apply(variables["params"], {
         "batch_stats": variables["batch_stats"]}, x))  # fmt: skip
@@ -222,7 +228,7 @@ def reference_gradients() -> dict[str, jax.Array]:
     return {p: g for p, g in flat.items() if not any(trees.matches(p, f) for f in FROZEN)}
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_norm_and_clipping_are_those_of_the_trained_part() -> None:
     gradients = reference_gradients()
     norm = float(np.sqrt(sum(np.square(np.float64(g)).sum() for g in gradients.values())))
@@ -244,6 +250,7 @@ def test_norm_and_clipping_are_those_of_the_trained_part() -> None:
     assert length == pytest.approx(norm / 3, rel=1e-3)
 
 
+@pytest.mark.thorough
 def test_smaller_gradients_are_not_clipped() -> None:
     plain = fit(epochs=1, optimizer="sgd")
     clipped = fit(epochs=1, optimizer="sgd", clip_norm=1e6)

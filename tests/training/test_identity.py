@@ -23,10 +23,10 @@ import cnnjax as cj
 from cnnjax.config import CHANGEABLE, OPTIMIZERS
 from cnnjax.core.describe import is_installed
 from cnnjax.data import Splits, from_arrays
+from cnnjax.runs import RunError
 from cnnjax.runs.seal import sealed
-from cnnjax.training import RunError
+from cnnjax.training.computation import identity_of
 from cnnjax.training.identity import changes
-from cnnjax.training.loop import identity_of
 
 CONFIG = cj.TrainingConfig(epochs=1, batch_size=8, monitor=None)
 CLASSES = 3
@@ -157,6 +157,7 @@ def said(then: dict[str, Any], now: dict[str, Any]) -> str:
     return "; ".join(f"{change.part}: {change.text}" for change in found)
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize(
     ("then", "now", "expected"),
     [
@@ -333,6 +334,7 @@ print(json.dumps(identity(**parts, optimizer=optimizer)))
 """
 
 
+@pytest.mark.thorough
 def test_another_process_finds_the_same_identity() -> None:
     path = str(Path(__file__).parent)
     code = f"import sys; sys.path.insert(0, {path!r})\n{CHILD}"
@@ -431,6 +433,7 @@ def test_a_damaged_identity_is_called_so(tmp_path: Path, identity: Any) -> None:
         fit(tmp_path, settings=AGAIN)
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_every_optimiser_by_name_is_resumed(tmp_path: Path, optimizer: str) -> None:
     fit(tmp_path, settings={"optimizer": optimizer})
@@ -458,7 +461,7 @@ def test_who_called_is_recorded_and_another_commit_is_a_remark(
 
 @pytest.mark.parametrize("name", ["modul", "weights", "", 3, None, "Loss"])
 def test_an_unknown_name_is_refused_with_the_nearest(name: Any) -> None:
-    with pytest.raises(ValueError, match="allow_changed must hold names of module, loss") as caught:
+    with pytest.raises(ValueError, match="allow_changed must be one of module, loss") as caught:
         cj.TrainingConfig(resume=True, allow_changed=(name,))
     assert repr(name) in str(caught.value)
     if name == "modul":
@@ -534,7 +537,7 @@ for name, now in json.loads(sys.argv[1]):
     importlib.reload(helper), importlib.reload(script)
     try:
         script.train()
-    except cj.training.RunError as error:
+    except cj.runs.RunError as error:
         print(error)
     open(f"{name}.py", "w").write(kept)
 """

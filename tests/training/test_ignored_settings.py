@@ -17,7 +17,8 @@ from optax import contrib
 import cnnjax as cj
 from cnnjax.augment import Augment
 from cnnjax.augment.config import AugmentConfig
-from cnnjax.config import OPTIMIZER_SETTINGS, TrainingConfig
+from cnnjax.config import OPTIMIZER, TrainingConfig
+from cnnjax.core.settings import names
 from cnnjax.training import TrainState, make_train_step
 
 Arrays = tuple[np.ndarray, np.ndarray]
@@ -52,7 +53,7 @@ def fit(data: Any, model: cj.Model | None = None, **arguments: Any) -> cj.Run:
     return cj.fit(model or small(), data, config, verbose=False, **arguments)
 
 
-@pytest.mark.parametrize("name", ["optimizer", *OPTIMIZER_SETTINGS])
+@pytest.mark.parametrize("name", names(TrainingConfig, OPTIMIZER))
 def test_every_setting_that_a_given_optimiser_replaces_is_an_error(
     squares: Arrays, name: str
 ) -> None:
@@ -290,12 +291,14 @@ TRAIN = {
 }
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("name", TRAIN)
 def test_optimisers_that_train(squares: Arrays, name: str) -> None:
     run = fit(squares, config={"epochs": 2, "monitor": None}, optimizer=TRAIN[name])
     assert run.history["loss"][1] < run.history["loss"][0]
 
 
+@pytest.mark.thorough
 def test_lbfgs_sees_the_loss_of_the_batch(squares: Arrays) -> None:
     search = optax.scale_by_backtracking_linesearch(3)  # which compiles faster than zoom
     optimizer = optax.lbfgs(memory_size=2, linesearch=search)

@@ -90,6 +90,7 @@ def test_the_history_is_the_mean_over_the_examples_of_the_epoch(squares: Arrays)
     np.testing.assert_allclose(run.history["accuracy"], means["accuracy"], rtol=1e-6)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("chunk", [5, 12, 100])
 def test_loop_and_scan_agree_to_rounding(squares: Arrays, chunk: int) -> None:
     model = cj.Model.from_module(Convnet(), (12, 12, 1))
@@ -130,6 +131,7 @@ print("heavy:", sorted(heavy & set(sys.modules)))
 """
 
 
+@pytest.mark.thorough
 def test_two_processes_with_one_seed_end_in_the_same_bits(squares: Arrays, tmp_path: Path) -> None:
     data = tmp_path / "squares.npz"
     np.savez(data, x=squares[0], y=squares[1])
@@ -323,6 +325,7 @@ def test_verbose_false_prints_nothing(squares: Arrays, capsys: pytest.CaptureFix
     assert capsys.readouterr() == ("", "")
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("chunk", [1, 5])
 def test_a_progress_bar_changes_no_bit(
     squares: Arrays,
@@ -339,6 +342,7 @@ def test_a_progress_bar_changes_no_bit(
     assert "epoch 2/2  loss" in capsys.readouterr().out
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("chunk", [1, 5, 12])
 def test_a_huge_learning_rate_stops_the_run(squares: Arrays, chunk: int) -> None:
     config = settings(optimizer="sgd", learning_rate=1e30, steps_per_dispatch=chunk)
@@ -347,6 +351,7 @@ def test_a_huge_learning_rate_stops_the_run(squares: Arrays, chunk: int) -> None
         fit(squares, config)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("chunk", [1, 5, 12])
 def test_nan_is_reported_with_its_step_and_the_last_good_checkpoint_remains(
     squares: Arrays, tmp_path: Path, chunk: int
@@ -361,6 +366,7 @@ def test_nan_is_reported_with_its_step_and_the_last_good_checkpoint_remains(
     assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 1
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("chunk", [1, 5])
 def test_nan_within_an_epoch_is_never_saved(squares: Arrays, tmp_path: Path, chunk: int) -> None:
     config = settings(steps_per_dispatch=chunk, checkpoint_every=2)
@@ -371,6 +377,7 @@ def test_nan_within_an_epoch_is_never_saved(squares: Arrays, tmp_path: Path, chu
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(loaded.variables))
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("chunk", [1, 5])
 def test_a_loss_that_returns_nan_is_found_at_its_step(squares: Arrays, chunk: int) -> None:
     labels = np.where(np.arange(96) == 40, 2, squares[1] % 2)

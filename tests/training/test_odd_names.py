@@ -16,7 +16,7 @@ from flax import linen
 
 import cnnjax as cj
 from cnnjax.core import trees
-from cnnjax.runs.checkpoint import Checkpoints
+from cnnjax.runs import Checkpoints
 from cnnjax.training import TrainState, make_train_step
 
 
@@ -82,6 +82,7 @@ def test_training_moves_everything_and_keeps_the_form():
     assert not {p for p in still if p.endswith(("kernel", "scale", "~0", "~1u"))}
 
 
+@pytest.mark.thorough
 def test_training_is_that_of_the_module_alone():
     """One step against Flax and optax without anything of ours between."""
     images, labels = arrays()
@@ -107,6 +108,7 @@ def test_training_is_that_of_the_module_alone():
     )
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(
     ("pattern", "held"),
     [
@@ -127,6 +129,7 @@ def test_saved_and_loaded_they_are_the_same(tmp_path):
     assert same(cj.load(tmp_path / "model", Wrapped()), model())
 
 
+@pytest.mark.thorough
 def test_a_run_resumed_from_its_checkpoint_ends_in_the_same_bits(tmp_path):
     settings = {"checkpoint_every": 1, "average": 0.5, "frozen": ("a.b",)}
     whole = cj.fit(model(), arrays(), cj.TrainingConfig(epochs=2, batch_size=4, **settings),

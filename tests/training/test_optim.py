@@ -86,6 +86,7 @@ def keras_optimizer(name: str, **arguments: Any) -> Callable[[], Any]:
     return make
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize(
     ("config", "theirs"),
     [
@@ -214,6 +215,7 @@ def updates_without_gradient(config: TrainingConfig) -> dict[str, np.ndarray]:
     }
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("name", ["rmsprop", "rmsprop_keras3", "adam", "adamw", "sgd"])
 def test_only_kernels_are_decayed(name: str) -> None:
     config = TrainingConfig(optimizer=name, learning_rate=0.1, weight_decay=0.5)
@@ -321,13 +323,14 @@ def pretended_gradients(params: Any, step: int) -> Any:
 
 
 def three_steps(optimizer: optax.GradientTransformation, params: Any) -> Any:
-    state = optimizer.init(params)
+    state, update = optimizer.init(params), jax.jit(optimizer.update)
     for step in range(3):
-        updates, state = optimizer.update(pretended_gradients(params, step), state, params)
+        updates, state = update(pretended_gradients(params, step), state, params)
         params = optax.apply_updates(params, updates)
     return params
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("name", ["rmsprop", "rmsprop_keras3", "adam", "adamw", "sgd"])
 def test_every_group_is_stepped_as_by_an_optimiser_of_its_own_rate(name: str) -> None:
     config = TrainingConfig(
@@ -361,6 +364,7 @@ def test_every_group_is_stepped_as_by_an_optimiser_of_its_own_rate(name: str) ->
         np.testing.assert_allclose(moved, wanted, rtol=1e-4, atol=1e-7, err_msg=path)
 
 
+@pytest.mark.thorough
 def test_factors_of_a_backbone_fall_with_the_distance_from_the_output() -> None:
     model = cj.Model.abstract(*build("mobilenet", alpha=0.25))
     factors = learning_rate_factors(TrainingConfig(layer_decay=0.9), model)
@@ -441,6 +445,7 @@ def test_a_given_optimiser_does_not_quietly_replace_them(settings: dict) -> None
             make_optimizer(TrainingConfig(**settings), 1)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("name", ["rmsprop", "sgd"])
 def test_clipping_comes_first(name: str) -> None:
     config = TrainingConfig(optimizer=name, clip_norm=0.5, weight_decay=0.25)

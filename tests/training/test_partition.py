@@ -18,7 +18,8 @@ from optax import contrib
 
 import cnnjax as cj
 from cnnjax.core import trees
-from cnnjax.training import RunError, TrainState, freeze, make_train_step, refreeze
+from cnnjax.runs import RunError
+from cnnjax.training import TrainState, freeze, make_train_step, refreeze
 
 Arrays = tuple[np.ndarray, np.ndarray]
 
@@ -90,6 +91,7 @@ OPTIMIZERS = {
 }
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_the_rest_is_trained_as_if_there_were_nothing_else(name: str) -> None:
     params = parameters()
@@ -193,6 +195,7 @@ def kept(variables: Any) -> dict[str, bytes]:
     }
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("how", ["jit", "donated", "scan", "vmap", "bfloat16"])
 def test_every_bit_of_what_is_frozen_stays(how: str) -> None:
     state, step = parts(precision="bfloat16" if how == "bfloat16" else "float32")
@@ -257,14 +260,15 @@ def test_an_optimiser_of_the_callers_that_freezes_itself_trains_in_fit(squares: 
 
 SEARCH = optax.scale_by_backtracking_linesearch(3)
 SECOND_ORDER = {
-    "lbfgs": optax.lbfgs(memory_size=2, linesearch=SEARCH),
+    "polyak": optax.polyak_sgd(),
     "sam": contrib.sam(
         optax.sgd(0.1), optax.chain(contrib.normalize(), optax.sgd(0.05)), opaque_mode=True
     ),
-    "polyak": optax.polyak_sgd(),
+    "lbfgs": optax.lbfgs(memory_size=2, linesearch=SEARCH),
 }
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("name", SECOND_ORDER)
 def test_optimisers_that_ask_for_more_ask_about_the_trained_part(name: str) -> None:
     optimizer = SECOND_ORDER[name]
@@ -325,6 +329,7 @@ def test_moments_go_on_where_both_train_and_begin_anew_elsewhere() -> None:
     assert (int(scaled.count), int(rate.count)) == (0, 0)
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_states_of_all_kinds_go_on_and_train(name: str) -> None:
     params = parameters()
@@ -402,6 +407,7 @@ def test_a_second_stage_steps_with_the_first_ones_moments(squares: Arrays) -> No
     assert np.abs(moved["logits/kernel"]).max() > 1e-4
 
 
+@pytest.mark.thorough
 def test_the_state_is_that_of_the_best_epoch_also_of_a_resumed_run(
     squares: Arrays, tmp_path: Path
 ) -> None:
@@ -441,6 +447,7 @@ def test_a_run_is_resumed_and_reproduced_with_the_state_it_began_with(
     assert not any("opt_state" in line for line in found.circumstances)
 
 
+@pytest.mark.thorough
 def test_a_random_key_in_an_optimisers_state_goes_on(squares: Arrays, tmp_path: Path) -> None:
     optimizer = optax.chain(optax.add_noise(0.01, 0.5, jax.random.key(3)), optax.sgd(0.1))
     parts = cj.data.as_splits(squares).with_validation(0.25)

@@ -51,6 +51,7 @@ def test_fit_and_sweep_refuse_to_be_one_of_several_processes(
     assert cj.evaluate(model, squares)["loss"] > 0
 
 
+@pytest.mark.thorough
 def test_two_real_processes_are_refused(tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

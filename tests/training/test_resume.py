@@ -28,8 +28,8 @@ import cnnjax as cj
 from cnnjax.augment import Augment
 from cnnjax.core import trees
 from cnnjax.data import Splits, from_arrays
-from cnnjax.runs.checkpoint import Checkpoints
-from cnnjax.training import CheckpointError, Interrupted, Run, RunError
+from cnnjax.runs import CheckpointError, Checkpoints, RunError
+from cnnjax.training import Interrupted, Run
 
 Arrays = tuple[np.ndarray, np.ndarray]
 TIMING = ("seconds", "images_per_second", "waiting", "seal")
@@ -169,9 +169,9 @@ def interrupted(data: Arrays, directory: Path | None, after: int, **more: Any) -
 @pytest.mark.parametrize(
     ("model", "settings"),
     [
-        pytest.param("mlp", LOOP, id="loop", marks=pytest.mark.slow),
-        pytest.param("convnet", RICH, id="average-augment-dropout"),
-        pytest.param("mlp", SCAN, id="scan", marks=pytest.mark.slow),
+        pytest.param("mlp", LOOP, id="loop"),
+        pytest.param("convnet", RICH, id="average-augment-dropout", marks=pytest.mark.thorough),
+        pytest.param("mlp", SCAN, id="scan", marks=pytest.mark.thorough),
     ],
 )
 def test_a_run_killed_within_an_epoch_and_resumed_has_the_same_bits(
@@ -220,7 +220,7 @@ def test_a_resumed_epoch_counts_what_it_took_before(
     assert run.seconds > 1000
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize("seed", range(4))
 def test_a_run_killed_again_and_again_at_random_has_the_same_bits(
     squares: Arrays, tmp_path: Path, through: Callable[..., Run], seed: int
@@ -243,7 +243,7 @@ def test_a_run_killed_again_and_again_at_random_has_the_same_bits(
     assert_same_run(resumed, through(squares, model="convnet", **settings))
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_a_run_killed_at_any_moment_of_its_life_has_the_same_bits(
     squares: Arrays, tmp_path: Path, through: Callable[..., Run]
 ) -> None:
@@ -306,7 +306,7 @@ run_as_command(main)
 """
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_on_a_full_disk_the_checkpoint_before_survives_and_one_line_says_so(tmp_path: Path) -> None:
     through = python("-c", FULL, tmp_path / "through", "0", "").stdout.splitlines()[-1]
     run = tmp_path / "run"
@@ -343,6 +343,7 @@ def test_no_space_left_on_the_device(tmp_path: Path) -> None:
 # Interrupted
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("after", [1, 9, 17])
 def test_a_run_interrupted_at_any_step_and_resumed_has_the_same_bits(
     squares: Arrays, tmp_path: Path, through: Callable[..., Run], after: int
@@ -356,6 +357,7 @@ def test_a_run_interrupted_at_any_step_and_resumed_has_the_same_bits(
     assert_same_run(resumed, through(squares, model="convnet", **RICH))
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(("after", "epoch", "step"), [(3, 2, 0), (5, 2, 8)])
 def test_the_scan_form_stops_and_resumes_at_the_borders_of_its_chunks(
     squares: Arrays,
@@ -468,6 +470,7 @@ def test_weights_that_are_not_those_it_began_with_are_not_passed_over(
     assert again.parameter_hash == first.parameter_hash
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("monitor", ["loss", None])
 def test_resuming_a_finished_run_returns_its_result(
     squares: Arrays, tmp_path: Path, capsys: pytest.CaptureFixture[str], monitor: str | None
@@ -521,6 +524,7 @@ def test_how_often_and_how_many_to_save_may_change(
     assert_same_run(resumed, through(squares))
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("exists", [True, False])
 def test_resume_where_nothing_was_saved_starts_and_says_so(
     squares: Arrays,

@@ -198,6 +198,7 @@ def test_label_smoothing_is_for_the_softmax_loss_only(classes: int, loss: Any) -
         make_train_step(small(num_classes=classes), loss, label_smoothing=0.1)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("module", [Blocks(), Noisy()], ids=["norm", "dropout"])
 def test_bfloat16_computes_in_bfloat16_and_keeps_float32(
     squares: Arrays, module: linen.Module
@@ -234,6 +235,7 @@ def test_bfloat16_is_what_the_layers_see(squares: Arrays) -> None:
     assert set(seen) == {(jnp.dtype("bfloat16"), jnp.dtype("bfloat16"))}
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(
     ("module", "frozen", "norm"),
     [
@@ -265,6 +267,7 @@ def test_frozen_layers_stay_bitwise_with_their_statistics(
         assert not np.array_equal(before[path], after[path]), f"{path} did not change"
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(("frozen", "seen"), [((), 32), (("body",), 0), (("body/dense",), 32)])
 def test_collections_of_ones_own_are_kept_up_to_date_unless_frozen(
     squares: Arrays, frozen: tuple[str, ...], seen: int
@@ -285,6 +288,7 @@ def test_an_unfrozen_norm_updates_its_statistics_as_flax_does(squares: Arrays) -
     np.testing.assert_allclose(statistics["var"], 0.5 + 0.5 * y.var(axis=0), rtol=1e-4)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("module", [Blocks(), CallTimeSwitch()], ids=["attribute", "argument"])
 @pytest.mark.parametrize("freeze", [True, False], ids=["frozen", "free"])
 def test_only_a_frozen_norm_makes_an_example_independent_of_its_batch(
@@ -302,6 +306,7 @@ def test_only_a_frozen_norm_makes_an_example_independent_of_its_batch(
     assert (losses[0] == pytest.approx(losses[1], rel=1e-6)) is freeze
 
 
+@pytest.mark.thorough
 def test_a_frozen_norm_runs_on_its_running_averages(squares: Arrays) -> None:
     model = cj.Model.from_module(Blocks(), (12, 12, 1))
     states, _ = trained(model, [batch_of(squares)] * 3)
@@ -464,6 +469,7 @@ def keras_convnet(model: cj.Model) -> Any:
     return twin
 
 
+@pytest.mark.thorough
 def test_ten_steps_of_the_convnet_equal_keras() -> None:
     model = cj.create_model("mnist_convnet", seed=3)
     losses, state = losses_on_digits(model, 10, "rmsprop_keras3")

@@ -82,7 +82,7 @@ def test_run_directories_and_going_on(
     shutil.rmtree(directory)
     again = cj.sweep(net, splits, CONFIG, **arguments, resume=True, verbose=False)
     assert np.array_equal(again.values("test_loss"), first.values("test_loss"))
-    with pytest.raises(cj.training.RunError, match="resume"):
+    with pytest.raises(cj.runs.RunError, match="resume"):
         cj.sweep(net, splits, CONFIG, **arguments)
 
 
@@ -100,7 +100,8 @@ def test_run_directories_and_going_on(
         ({"learning_rate": ()}, r"learning_rate must be a list of values to try, got \(\)"),
         ({"learning_rate": 0.1}, r"learning_rate must be a list of values to try, got 0.1"),
         ({"optimizer": "adam"}, r"optimizer must be a list of values to try, got 'adam'"),
-        ({"seed": (1, 2)}, r"seed is no list of a sweep: give seed= itself, or seeds="),
+        ({"seed": (1, 2)}, "seed is no list of a sweep: give seeds="),
+        ({"keep": (1, 2)}, "keep is no list of a sweep: give keep= of config"),
         ({"dropuot": (0.1,)}, r"model 'mlp' has no argument 'dropuot'. Did you mean 'dropout'"),
     ],
 )
@@ -188,6 +189,7 @@ def darker(factor: float) -> Any:
     return lambda key, image: image * factor
 
 
+@pytest.mark.thorough
 def test_settings_whose_names_are_alike_have_runs_of_their_own(
     splits: cj.data.Splits, tmp_path: Path
 ) -> None:
@@ -229,7 +231,7 @@ def test_a_partial_with_other_arguments_is_another_run(
     before = replace(config, augment=partial(dark, k=1.0))
     cj.fit(net(seed=0), splits, before, directory=tmp_path, verbose=False)
     after = replace(config, augment=partial(dark, k=0.0))
-    with pytest.raises(cj.training.RunError, match=r"augment dark differs: k=1\.0 then, 0\.0 now"):
+    with pytest.raises(cj.runs.RunError, match=r"augment dark differs: k=1\.0 then, 0\.0 now"):
         cj.fit(net(seed=0), splits, after, directory=tmp_path, verbose=False)
 
 

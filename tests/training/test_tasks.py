@@ -14,7 +14,7 @@ from jax import Array
 
 import cnnjax as cj
 from cnnjax import metrics
-from cnnjax.runs.report import write_report
+from cnnjax.runs import write_report
 
 TINY = {"epochs": 3, "batch_size": 16, "learning_rate": 0.01}
 
@@ -84,6 +84,7 @@ def task(request: pytest.FixtureRequest) -> Any:
     return request.param, *model_of(request.param)
 
 
+@pytest.mark.sample(1)
 def test_it_learns_is_saved_loaded_and_reproduced(task: Any, tmp_path: Path) -> None:
     name, model, data = task
     config = cj.TrainingConfig(**{**TINY, "epochs": 40, "learning_rate": 0.03}, optimizer="adam")

@@ -253,6 +253,7 @@ def test_a_module_of_ones_own_is_known_by_what_it_computes(
 CHILD = """
 import sys, time
 from pathlib import Path
+sys.path.insert(0, sys.argv[2])
 from test_features import dataset, extract
 from cnnjax.transfer import store
 store._RECORD_EVERY = 0.0
@@ -266,7 +267,7 @@ extract(Path(sys.argv[1]), dataset(40))
 
 
 def test_a_killed_process_is_gone_on_with(tmp_path: Path, batches: list[int]) -> None:
-    child = start("-c", CHILD, tmp_path / "killed")
+    child = start("-c", CHILD, tmp_path / "killed", Path(__file__).parent)
 
     def rows() -> int:
         files = [f for f in tmp_path.glob("killed/*/*.json") if f.name != "features.json"]
@@ -535,7 +536,7 @@ def classifier(data: Dataset, **arguments: Any) -> cj.Model:
     return cj.create_model("mlp", input_shape=data.input_shape, **arguments)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_a_classifier_on_features_is_the_head_trained_in_place(tmp_path: Path) -> None:
     """Without augmentation both trainings are the same computation, dropout included."""
     data, base = photos(), backbone(pooling="avg")
@@ -566,7 +567,7 @@ def test_a_classifier_on_features_is_the_head_trained_in_place(tmp_path: Path) -
     assert cj.predict(loaded, data.inputs).argmax(1).tolist() == logits.argmax(1).tolist()
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_a_plain_map_is_flattened_as_the_classifier_flattens_it(tmp_path: Path) -> None:
     base = backbone(input_shape=(64, 64, 3))
     images = np.random.default_rng(0).integers(0, 256, (4, 64, 64, 3), dtype=np.uint8)

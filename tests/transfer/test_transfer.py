@@ -27,7 +27,7 @@ from cnnjax.training import TrainState
 from cnnjax.transfer import Head, attach, base_layers, layers_before, replace_head
 
 FAMILIES = ("inception_v3", "mobilenet", "resnet50", "vgg16", "vgg19", "xception")
-HEAVY = [pytest.param(n, marks=pytest.mark.slow) for n in FAMILIES if n != "mobilenet"]
+HEAVY = [pytest.param(n, marks=pytest.mark.thorough) for n in FAMILIES if n != "mobilenet"]
 SMALL: dict[str, Any] = {"alpha": 0.25, "input_shape": (32, 32, 3), "include_top": False}
 # One classifier for many tests: a model of another form has to be compiled.
 HEAD: dict[str, Any] = {
@@ -90,19 +90,20 @@ def assert_same_base(model: Model, base: Model, but: tuple[str, ...] = ()) -> No
 # A head without nesting
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(
     ("name", "pooling", "units"),
     [
-        pytest.param("inception_v3", "max", (16, 8), marks=pytest.mark.slow),
+        pytest.param("inception_v3", "max", (16, 8), marks=pytest.mark.thorough),
         ("mobilenet", None, ()),
         ("mobilenet", None, (16,)),
         ("mobilenet", "avg", ()),
         ("mobilenet", "max", (16, 8)),
-        pytest.param("resnet50", "avg", (), marks=pytest.mark.slow),
-        pytest.param("resnet50", "max", (16,), marks=pytest.mark.slow),
+        pytest.param("resnet50", "avg", (), marks=pytest.mark.thorough),
+        pytest.param("resnet50", "max", (16,), marks=pytest.mark.thorough),
         ("vgg16", None, (16,)),
-        pytest.param("vgg19", None, (), marks=pytest.mark.slow),
-        pytest.param("xception", "avg", (16, 8), marks=pytest.mark.slow),
+        pytest.param("vgg19", None, (), marks=pytest.mark.thorough),
+        pytest.param("xception", "avg", (16, 8), marks=pytest.mark.thorough),
     ],
 )
 def test_layers_of_a_classifier(name: str, pooling: str | None, units: tuple[int, ...]) -> None:
@@ -125,6 +126,7 @@ def test_layers_of_a_classifier(name: str, pooling: str | None, units: tuple[int
     assert set(weighted_layers(model)) - set(weighted_layers(plain)) == set(dense)
 
 
+@pytest.mark.thorough
 def test_logits_of_a_classifier_are_those_worked_out_on_the_features() -> None:
     model = lively(small(**HEAD))
     base = lively(small(pooling="avg"))
@@ -153,6 +155,7 @@ def test_dropout_of_a_classifier_acts_in_training_only() -> None:
     assert first == again != other
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("units", [(), (16, 8)])
 def test_dropout_of_an_mlp(units: tuple[int, ...]) -> None:
     arguments = {"input_shape": (1, 1, 4), "num_classes": 3, "units": units}
@@ -189,6 +192,7 @@ def test_a_classifier_that_cannot_be_is_named(changes: dict, message: str) -> No
         build("mobilenet", **{**SMALL, **changes})
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("ending", [".weights.h5", ".npz", ".safetensors"])
 @pytest.mark.parametrize("include_top", [True, False])
 def test_a_weight_file_keeps_its_base_under_a_new_head(
@@ -232,6 +236,7 @@ def test_a_run_is_loaded_and_reproduced(tmp_path: Path) -> None:
 # Another head
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("name", ["mobilenet", *HEAVY])
 @pytest.mark.parametrize("include_top", [True, False])
 def test_a_replaced_head(name: str, include_top: bool) -> None:
@@ -298,10 +303,11 @@ def test_what_a_model_knows_of_images_stays() -> None:
     assert (kept.resize, kept.interpolation, kept.weights) == ("pad", "nearest", "file.h5")
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(n, marks=pytest.mark.slow if n.startswith(("separable", "cats")) else [])
+        pytest.param(n, marks=pytest.mark.thorough if n.startswith(("separable", "cats")) else [])
         for n, b in sorted(BUILDERS.items())
         if b.head == ("logits",) and len(b.input_shape) == 3
     ],
@@ -373,6 +379,7 @@ def test_the_base_is_all_but_the_head(name: str) -> None:
     assert base_layers(abstract(name)) == base_layers(plain)
 
 
+@pytest.mark.thorough
 def test_cuts_of_inception_by_number_and_by_name() -> None:
     model = abstract("inception_v3", include_top=False)
     # As in Keras, see the slow test below: 172 lies within the block that ends in mixed6.
@@ -387,7 +394,7 @@ def test_cuts_of_inception_by_number_and_by_name() -> None:
     assert len(free) == 36
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", FAMILIES)
 def test_cuts_are_those_of_keras(name: str) -> None:
     os.environ["KERAS_BACKEND"] = "jax"
@@ -411,6 +418,7 @@ def test_cuts_are_those_of_keras(name: str) -> None:
             assert layers_before(model, n) == wanted, n
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("name", FAMILIES)
 def test_what_is_frozen_is_exactly_what_comes_before(name: str) -> None:
     model = abstract(name, **minimal(name, pooling="avg", classifier=(4,)))
@@ -508,6 +516,7 @@ def test_cuts_that_cannot_be_are_named(layer: Any, message: str) -> None:
 # Training
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", ["mobilenet", *HEAVY])
 def test_a_step_of_every_family_trains_the_head_and_nothing_else(name: str) -> None:
     base = lively(cj.create_model(name, **minimal(name, pooling="avg")))
@@ -524,7 +533,7 @@ def test_a_step_of_every_family_trains_the_head_and_nothing_else(name: str) -> N
         assert not same(run.model.params[layer], model.params[layer]), layer
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_two_stages_then_a_block_is_freed() -> None:
     """Five steps: a head on a trained base, base frozen, head trained, a block freed, both."""
     images, labels = image_list(16)

@@ -40,6 +40,7 @@ def many(file, number, where):
         h5py.h5d.create(group.id, str(i).encode(), h5py.h5t.IEEE_F32LE, space)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("where", ["layers/dense/vars", "layers"])
 def test_too_many_arrays(where, tmp_path):
     path = tmp_path / "many.weights.h5"
@@ -56,6 +57,7 @@ def test_too_many_listed(tmp_path):
     refused(path, "it has more than 20,000 groups and arrays")
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("name", ["x" * 5_000, "\x1b[2J" * 300])
 def test_names_that_are_too_long(name, tmp_path):
     path = tmp_path / "long.weights.h5"
@@ -88,6 +90,7 @@ def test_control_characters_are_shown_plainly(tmp_path):
     assert r"\x1b[31mred.h5" in refused(path, r"the layer '.*' is listed and missing")
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("value", [3, np.zeros((2, 2)), np.zeros(3, "V4")])
 def test_names_that_are_no_text(value, tmp_path):
     path = tmp_path / "numbers.h5"
@@ -118,6 +121,7 @@ def npy(array, header=None):
 ONES = np.ones((2, 2), np.float32)
 
 
+@pytest.mark.thorough
 def test_too_many_members(tmp_path):
     path = tmp_path / "many.npz"
     with zipfile.ZipFile(path, "w") as file:

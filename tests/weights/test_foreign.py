@@ -140,6 +140,7 @@ def keras_net(dtype):
     return net
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32", "mixed_bfloat16"])
 @pytest.mark.parametrize("file", ["m.h5", "m.keras", "m.weights.h5"])
 def test_keras_files_in_half_precision(file, dtype, tmp_path):

@@ -64,6 +64,7 @@ def test_a_reader_that_cannot_start_says_so(small, monkeypatch):
         read_weights(small)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.skipif(not FILES.is_dir(), reason=f"needs {FILES}")
 @pytest.mark.parametrize("name", ["flipped_hangs.h5", "flipped_segfaults.weights.h5"])
 def test_files_with_one_flipped_bit(name):
@@ -73,6 +74,7 @@ def test_files_with_one_flipped_bit(name):
     assert time.monotonic() - start < 10
 
 
+@pytest.mark.thorough
 def test_the_reader_is_quick(small):
     read_weights(small)
     times = []
@@ -143,6 +145,7 @@ def test_values_come_as_they_are(tmp_path):
     assert all(array.dtype == np.float32 for array in arrays)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("kind", ["plain", "stored", "deflated"])
 def test_large_arrays_lie_in_the_file_as_they_are(kind, tmp_path):
     """They are not sent: above a MiB, of these types of numbers, in one piece."""

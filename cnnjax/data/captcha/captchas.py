@@ -161,7 +161,7 @@ def load_captchas(
     }
     facts = {**asdict(rendering), "size": list(rendering.size)}
     source = {"data": "captcha", "captcha": {**facts, **counts, "seed": seed}}
-    return Splits(parts["train"], parts.get("validation"), parts.get("test"), source)
+    return Splits(**parts, source=source)
 
 
 def random_text(rendering: CaptchaRendering, key: str) -> str:

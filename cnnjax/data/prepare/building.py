@@ -19,7 +19,7 @@ from cnnjax.data.errors import DataNotFound
 from cnnjax.data.prepare.known import IN_FOLDERS, RECIPES, check_name, raw_files
 from cnnjax.data.prepare.photos import Photos
 from cnnjax.data.prepare.raw import Contents, Example
-from cnnjax.data.readers.parts import PARTS
+from cnnjax.data.readers.split_names import SPLITS
 from cnnjax.data.readers.tfds import find_split, in_batches, prepared_versions, tfds_directory
 
 # Seconds to wait for a server: with the rest, a machine without network is told within five.
@@ -105,7 +105,7 @@ def _prepared_folders(folder: Path) -> Path | None:
     """A data set of class folders that is there; an error for what is in the way."""
     if not folder.exists():
         return None
-    if lacking := [part for part in PARTS if not (folder / part).is_dir()]:
+    if lacking := [part for part in SPLITS if not (folder / part).is_dir()]:
         raise ValueError(
             f"{folder} is another one than would be prepared, without {lacking[0]}/: move it away"
         )

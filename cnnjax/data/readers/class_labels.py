@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cnnjax.data.readers.csv_rows import (
-    PART_COLUMNS,
+    SPLIT_COLUMNS,
     column_of,
     find_column,
     header_of,
     read_rows,
 )
 from cnnjax.data.readers.file_names import listed, nearest, normal
-from cnnjax.data.readers.parts import part_named
+from cnnjax.data.readers.split_names import split_named
 
 # A column with more different values than this share of the rows holds no classes.
 _MOST_CLASSES = 0.5
@@ -29,12 +29,12 @@ _PLAIN = re.compile(r"[+-]?(0|[1-9][0-9]*)?(\.[0-9]*)?([eE][+-]?[0-9]+)?")
 
 
 class Row(NamedTuple):
-    """A row of a CSV file: its line, the value that has a class, the class, the part."""
+    """A row of a CSV file: its line, the value that has a class, the class, the split."""
 
     line: int
     value: str
     label: int
-    part: str
+    split: str
 
 
 def labelled_rows(
@@ -43,7 +43,7 @@ def labelled_rows(
     label_column: str,
     class_names: Sequence[str] | None = None,
 ) -> tuple[tuple[str, ...], list[Row]]:
-    """The rows of a CSV file with their classes and, by a column split or part, their parts.
+    """The rows of a CSV file with their classes and, by a column split or part, their splits.
 
     Labels are compared without blanks around them, in the composed form of Unicode. Where all are
     whole numbers, `1`, `1.0`, `+1` and `1e0` are the class "1"; where one begins with a zero, as
@@ -60,12 +60,12 @@ def labelled_rows(
 
     Raises:
         ValueError: for a row or label that is no good, labels of one number that are written in
-            different ways and no plain numbers, a part or class that is unknown, or a class without
-            a row to train on.
+            different ways and no plain numbers, a split or class that is unknown, or a class
+            without a row to train on.
     """
     columns = [value_column, label_column]
     header = header_of(path)
-    divided = find_column(header, PART_COLUMNS)
+    divided = find_column(header, SPLIT_COLUMNS)
     if divided is not None and divided not in columns:
         columns.append(column_of(path, header, divided))
     read = list(read_rows(path, columns))
@@ -74,12 +74,12 @@ def labelled_rows(
     names, numbers = _classes(texts, where, class_names)
     rows = [
         Row(
-            line, value, numbers[texts[line]], _part(path, line, part[0]) if part else "train"
+            line, value, numbers[texts[line]], _split(path, line, split[0]) if split else "train"
         )
-        for line, (value, _, *part) in read
+        for line, (value, _, *split) in read
         if texts[line] in numbers
     ]  # fmt: skip
-    trained = {row.label for row in rows if row.part == "train"}
+    trained = {row.label for row in rows if row.split == "train"}
     if lacking := [name for number, name in enumerate(names) if number not in trained]:
         raise ValueError(f"{path}: train has no row of the class {listed(lacking)}")
     return names, rows
@@ -189,10 +189,10 @@ def _all_classes(texts: dict[int, str], names: dict[str, str], where: str) -> tu
     return tuple(found)
 
 
-def _part(path: Path, line: int, name: str) -> str:
-    part = part_named(name)
-    if part is None:
+def _split(path: Path, line: int, name: str) -> str:
+    split = split_named(name)
+    if split is None:
         raise ValueError(
-            f"{path}, line {line}: {name!r} is no part; expected train, validation or test"
+            f"{path}, line {line}: {name!r} is no split; expected train, validation or test"
         )
-    return part
+    return split

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from cnnjax.core.text import plain
+from cnnjax.data.dataset import Splits
 from cnnjax.data.errors import DataNotFound
 from cnnjax.data.readers.class_labels import labelled_rows
 from cnnjax.data.readers.csv_rows import (
@@ -19,8 +20,9 @@ from cnnjax.data.readers.csv_rows import (
     header_of,
 )
 from cnnjax.data.readers.file_names import existing, found_below, listed
-from cnnjax.data.readers.parts import PARTS
+from cnnjax.data.readers.reader import Reader, Reading
 from cnnjax.data.readers.scan import Candidate, Scan, checked_names, examine
+from cnnjax.data.readers.split_names import SPLITS
 
 
 def scan_table(
@@ -47,35 +49,35 @@ def scan_table(
     Returns:
         A Scan, its images in the order of the rows. Every file was read and decoded once; the
         result is kept as that of `scan_folder` is. Rows may repeat an image; of one that several
-        parts or classes have all but those of the first are set aside, the test part first.
+        splits or classes have all but those of the first are set aside, the test split first.
 
     Raises:
         DataNotFound: if there is no such table, or a file that it names is missing.
         ValueError: for a column that is missing or there twice, a row that is cut off or too long,
-            a label that is missing or one number with another one (`labelled_rows`), a part or
+            a label that is missing or one number with another one (`labelled_rows`), a split or
             class that is unknown, a single class, one without an image to train on, or class_names
             that are no list.
     """
     class_names = checked_names(class_names)
     table = existing(table)
     names, rows = labelled_rows(table, *_columns(table, path_column, label_column), class_names)
-    found: dict[str, list[Candidate]] = {part: [] for part in PARTS}
+    found: dict[str, list[Candidate]] = {split: [] for split in SPLITS}
     missing = []
     for row in rows:
         name = row.value.strip()
         file = found_below(table.parent, name)
         if not name or not os.path.exists(file) or os.path.isdir(file):
             missing.append((row.line, file))
-        found[row.part].append(Candidate(row.part, row.label, file))
+        found[row.split].append(Candidate(row.split, row.label, file))
     if missing:
         line, file = missing[0]
         raise DataNotFound(
             f"{table}, line {line}: {plain(file)} does not exist ({len(missing):,} of "
             f"{len(rows):,} files are missing); paths are absolute or start at {table.parent}"
         )
-    parts = {part: candidates for part, candidates in found.items() if candidates}
+    splits = {split: candidates for split, candidates in found.items() if candidates}
     scan = examine(
-        table.parent, names, list(parts), [c for part in parts.values() for c in part],
+        table.parent, names, list(splits), [c for split in splits.values() for c in split],
         table=table, progress=progress, tick=tick,
     )  # fmt: skip
     if empty := scan.lacking("train"):
@@ -103,3 +105,18 @@ def _columns(table: Path, path_column: str | None, label_column: str | None) -> 
         columns.append(column_of(table, header, column))
     path, label = columns
     return path, label
+
+
+def _load(table: Path, reading: Reading) -> Splits:
+    path_column, label_column = reading.path_column, reading.label_column
+    scan = scan_table(table, reading.class_names, path_column, label_column, reading.progress)
+    reading.sized(f"{table} names images")
+    return reading.of_scan(scan, "images", path_column=path_column, label_column=label_column)
+
+
+CSV_IMAGES = Reader(
+    "NAME.csv (paths and labels of images)",
+    lambda path: path.suffix.lower() == ".csv" and not path.is_dir(),
+    _load,
+    scan_table,
+)

@@ -14,7 +14,7 @@ from cnnjax.data.readers.file_names import existing, nearest, normal
 PATH_COLUMNS = ("path", "file", "filename", "image")
 LABEL_COLUMNS = ("label", "class")
 TEXT_COLUMNS = ("text",)
-PART_COLUMNS = ("split", "part")
+SPLIT_COLUMNS = ("split", "part")
 
 _LONGEST = 1 << 26  # characters of a value; the csv module allows 131,072
 _WRONG_MARKS = (";", "\t", "|")

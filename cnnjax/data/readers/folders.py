@@ -9,11 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from cnnjax.core.places import expanded
+from cnnjax.data.dataset import Splits
 from cnnjax.data.errors import DataNotFound
 from cnnjax.data.readers.file_names import is_clutter, listed
 from cnnjax.data.readers.layout import Layout, find_layout, folders_in, leads_up, places_of
-from cnnjax.data.readers.parts import part_in
+from cnnjax.data.readers.reader import Reader, Reading
 from cnnjax.data.readers.scan import SUFFIXES, Candidate, Scan, checked_names, examine
+from cnnjax.data.readers.split_names import split_in
 
 
 def scan_folder(
@@ -45,8 +47,8 @@ def scan_folder(
     Raises:
         DataNotFound: if there is no such folder, or no class folder with images in it.
         OSError: for a folder that cannot be read.
-        ValueError: for an unknown class name, a single or an empty class, one that only some parts
-            have, parts that are ambiguous, folders that hold the same folders and are parts by no
+        ValueError: for an unknown class name, a single or an empty class, one that only some splits
+            have, splits that are ambiguous, folders that hold the same folders and are splits by no
             name, or class_names that are no list.
     """
     root = expanded(folder).absolute()
@@ -54,16 +56,16 @@ def scan_folder(
         raise DataNotFound(f"folder {root} does not exist, or is a file")
     layout = find_layout(root, checked_names(class_names), SUFFIXES)
     candidates = [
-        Candidate(part, label, file)
-        for part, folders in layout.folders.items()
+        Candidate(split, label, file)
+        for split, folders in layout.folders.items()
         for label, class_folder in enumerate(folders)
         for file in files_below(class_folder)
     ]
-    names, parts = layout.class_names, list(layout.parts)
-    scan = examine(root, names, parts, candidates, progress=progress, tick=tick)
-    for part in parts:
-        if empty := scan.lacking(part):
-            raise ValueError(f"{root}: {part} has no image of the class {listed(empty)}")
+    names, splits = layout.class_names, list(layout.splits)
+    scan = examine(root, names, splits, candidates, progress=progress, tick=tick)
+    for split in splits:
+        if empty := scan.lacking(split):
+            raise ValueError(f"{root}: {split} has no image of the class {listed(empty)}")
     return replace(scan, set_aside=(*scan.set_aside, *outside(root, layout, SUFFIXES)))
 
 
@@ -76,20 +78,20 @@ def outside(root: Path, layout: Layout, suffixes: Collection[str]) -> list[tuple
         suffixes: of the files that matter.
 
     Returns:
-        (path below the root, why): of files, and with a "/" of folders beside those of the parts,
+        (path below the root, why): of files, and with a "/" of folders beside those of the splits,
         of links to folders, and of hidden or system folders that hold such files where classes are.
     """
     places = list(places_of(root, layout))
     found = [loose for place in places for loose in _loose_in(place, suffixes)]
     links = [
-        link for part in layout.parts for f in layout.folders[part] for link in _links_below(f)
+        link for split in layout.splits for f in layout.folders[split] for link in _links_below(f)
     ]
     found += [(link, "a link to a folder is not followed") for link in links]
-    if layout.parts["train"] != layout.top:
+    if layout.splits["train"] != layout.top:
         for name, folder in folders_in(layout.top).items():
             count = sum(1 for _ in files_below(folder))
             if count and folder not in places:
-                why = "no folder per class" if part_in(name) else "no part"
+                why = "no folder per class" if split_in(name) else "no split"
                 found.append((folder, f"{why} ({count:,} files)"))
     return [
         (path.relative_to(root).as_posix() + "/" * path.is_dir(), reason) for path, reason in found
@@ -97,7 +99,7 @@ def outside(root: Path, layout: Layout, suffixes: Collection[str]) -> list[tuple
 
 
 def _loose_in(place: Path, suffixes: Collection[str]) -> Iterator[tuple[Path, str]]:
-    """What lies in a folder that holds classes or parts, and is neither; with the reason."""
+    """What lies in a folder that holds classes or splits, and is neither; with the reason."""
     for path in sorted(place.iterdir()):
         clutter = is_clutter(path.name)
         if path.is_dir():
@@ -140,3 +142,11 @@ def files_below(folder: Path) -> Iterator[Path]:
     for base, folders, files in os.walk(folder, onerror=refuse):
         folders[:] = sorted(f for f in folders if not is_clutter(f))
         yield from (Path(base) / name for name in sorted(files) if not is_clutter(name))
+
+
+def _load(folder: Path, reading: Reading) -> Splits:
+    reading.sized(f"{folder} is a folder of images")  # before its files are looked through
+    return reading.of_scan(scan_folder(folder, reading.class_names, reading.progress), "folder")
+
+
+FOLDERS = Reader("a folder with a folder of images per class", Path.is_dir, _load, scan_folder)

@@ -19,12 +19,13 @@ from cnnjax.data.dataset import Dataset, Splits, from_arrays, with_class_names
 from cnnjax.data.errors import DataNotFound
 from cnnjax.data.readers.file_names import existing
 from cnnjax.data.readers.npz import check_unpacking
+from cnnjax.data.readers.reader import Reader, Reading
 
 # As MNIST's own files are called, or with the name of a data set before that, as EMNIST's are.
 _NAME = re.compile(
-    r"(?P<set>.+-)?(?P<part>train|t10k|test)-(?P<what>images|labels)[-.]idx[13]-ubyte(\.gz)?"
+    r"(?P<set>.+-)?(?P<split>train|t10k|test)-(?P<what>images|labels)[-.]idx[13]-ubyte(\.gz)?"
 )
-_PARTS = {"train": "train", "t10k": "test", "test": "test"}
+_SPLITS = {"train": "train", "t10k": "test", "test": "test"}
 _USUAL = "train-images-idx3-ubyte[.gz], train-labels-idx1-ubyte[.gz] and t10k-... for the test"
 
 _GZIP = b"\x1f\x8b"
@@ -68,7 +69,7 @@ def is_idx(path: Path) -> bool:
     return bool(_NAME.fullmatch(path.name))
 
 
-def load_idx(path: Path) -> Splits:
+def load_idx(path: Path, _: Reading) -> Splits:
     """The images and labels of idx files that lie in one folder.
 
     Args:
@@ -79,7 +80,7 @@ def load_idx(path: Path) -> Splits:
             is read. Each may lie in a folder of its own name, as some archives unpack it.
 
     Returns:
-        The parts "train" and "test"; pixels as they lie in the files, classes called by their
+        The splits "train" and "test"; pixels as they lie in the files, classes called by their
         numbers.
 
     Raises:
@@ -94,10 +95,10 @@ def load_idx(path: Path) -> Splits:
             " name a file of one of them"
         )
     name = next(iter(sets)) if path.is_dir() else _set_of(path)
-    parts = {part: _part(folder, name, sets[name], part) for part in ("train", "test")}
-    if parts["train"] is None:
+    splits = {split: _split(folder, name, sets[name], split) for split in ("train", "test")}
+    if splits["train"] is None:
         raise DataNotFound(f"{folder} holds no images to train on: expected {name}{_USUAL}")
-    return with_class_names({part: data for part, data in parts.items() if data is not None})
+    return with_class_names({split: data for split, data in splits.items() if data is not None})
 
 
 def _set_of(file: Path) -> str:
@@ -106,12 +107,12 @@ def _set_of(file: Path) -> str:
 
 
 def _sets(folder: Path) -> dict[str, dict[tuple[str, str], Path]]:
-    """{name before the usual ones: {(part, "images" or "labels"): file}}."""
+    """{name before the usual ones: {(split, "images" or "labels"): file}}."""
     sets: dict[str, dict[tuple[str, str], Path]] = {}
     for file in sorted(_files(folder)):  # the plain one before the compressed one
         if match := _NAME.fullmatch(file.name):
             files = sets.setdefault(match["set"] or "", {})
-            files.setdefault((_PARTS[match["part"]], match["what"]), file)
+            files.setdefault((_SPLITS[match["split"]], match["what"]), file)
     return sets
 
 
@@ -124,10 +125,10 @@ def _files(folder: Path) -> Iterator[Path]:
                 yield file
 
 
-def _part(
-    folder: Path, name: str, files: Mapping[tuple[str, str], Path], part: str
+def _split(
+    folder: Path, name: str, files: Mapping[tuple[str, str], Path], split: str
 ) -> Dataset | None:
-    there = {what: files[part, what] for what in ("images", "labels") if (part, what) in files}
+    there = {what: files[split, what] for what in ("images", "labels") if (split, what) in files}
     if not there:
         return None
     if len(there) == 1:
@@ -150,7 +151,7 @@ def _part(
             f"{there['images']} holds {len(images):,} images, {there['labels'].name} "
             f"{len(labels):,} labels"
         )
-    return from_arrays(images, labels, name=f"{name.rstrip('-') or folder.name} {part}")
+    return from_arrays(images, labels, name=f"{name.rstrip('-') or folder.name} {split}")
 
 
 def _array(file: IO[bytes] | gzip.GzipFile, path: Path, size: int, ratio: int) -> np.ndarray:
@@ -183,3 +184,6 @@ def _array(file: IO[bytes] | gzip.GzipFile, path: Path, size: int, ratio: int) -
         more = "more" if len(content) > count else f"only {len(content)}"
         raise ValueError(f"{path} announces {list(shape)}, {count} bytes, and holds {more}")
     return np.frombuffer(content, np.uint8).reshape(shape)
+
+
+IDX = Reader("a folder of idx files or one of them", is_idx, load_idx)

@@ -1,4 +1,4 @@
-"""How a folder of class folders is laid out: where its parts are, and the classes of each."""
+"""How a folder of class folders is laid out: where its splits are, and the classes of each."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import NamedTuple
 from cnnjax.core.text import plain
 from cnnjax.data.errors import DataNotFound
 from cnnjax.data.readers.file_names import is_clutter, listed, nearest, normal
-from cnnjax.data.readers.parts import PARTS, part_in, part_named
+from cnnjax.data.readers.split_names import SPLITS, split_in, split_named
 
 # How many folders that hold nothing but the next one are gone through.
 _MOST_WRAPPERS = 4
@@ -28,23 +28,23 @@ _MOST_COMPARED = 1000  # of folders with different contents, each with each
 
 
 class Layout(NamedTuple):
-    """Where the files of each part and class lie.
+    """Where the files of each split and class lie.
 
     Args:
-        top: the folder that holds the parts, or the classes where there are no parts.
-        parts: the folder of each part, the test part first.
+        top: the folder that holds the splits, or the classes where there are no splits.
+        splits: the folder of each split, the test split first.
         class_names: in the composed form of Unicode, in the order of their labels.
-        folders: of each part, the folder of each class, in that order.
+        folders: of each split, the folder of each class, in that order.
     """
 
     top: Path
-    parts: dict[str, Path]
+    splits: dict[str, Path]
     class_names: tuple[str, ...]
     folders: dict[str, list[Path]]
 
 
 def find_layout(root: Path, class_names: Sequence[str] | None, suffixes: Collection[str]) -> Layout:
-    """The parts and classes of a folder.
+    """The splits and classes of a folder.
 
     Args:
         root: an absolute path of it.
@@ -57,16 +57,16 @@ def find_layout(root: Path, class_names: Sequence[str] | None, suffixes: Collect
     """
     given = None if class_names is None else [normal(name) for name in class_names]
     top = _unwrapped_top(root, suffixes)
-    parts = _parts(top, given, suffixes)
-    parts = {part: _unwrapped(base, base.name, suffixes) for part, base in parts.items()}
-    there = {part: folders_in(base) for part, base in parts.items()}
-    names = _class_names(root, top, parts, there, given, suffixes)
-    folders = {part: [held[name] for name in names] for part, held in there.items()}
-    return Layout(top, parts, names, folders)
+    splits = _splits(top, given, suffixes)
+    splits = {split: _unwrapped(base, base.name, suffixes) for split, base in splits.items()}
+    there = {split: folders_in(base) for split, base in splits.items()}
+    names = _class_names(root, top, splits, there, given, suffixes)
+    folders = {split: [held[name] for name in names] for split, held in there.items()}
+    return Layout(top, splits, names, folders)
 
 
 def folders_in(folder: Path) -> dict[str, Path]:
-    """The folders in a folder that may be classes or parts, by their names in composed form.
+    """The folders in a folder that may be classes or splits, by their names in composed form.
 
     Hidden ones, those that systems leave, and links to a folder above are left out.
 
@@ -96,7 +96,7 @@ def leads_up(link: Path) -> bool:
 
 
 def _unwrapped_top(root: Path, suffixes: Collection[str]) -> Path:
-    """The folder itself, or the one that it wraps: one of its own name, or one with parts."""
+    """The folder itself, or the one that it wraps: one of its own name, or one with splits."""
     top = root
     for _ in range(_MOST_WRAPPERS):
         inner = _only_folder(top, suffixes)
@@ -104,7 +104,7 @@ def _unwrapped_top(root: Path, suffixes: Collection[str]) -> Path:
             break
         held = folders_in(inner)
         of_one_name = normal(inner.name).lower() == normal(top.name).lower()
-        trained = [held[name] for name in held if part_in(name) == "train"]
+        trained = [held[name] for name in held if split_in(name) == "train"]
         wraps = (held and of_one_name) or any(map(folders_in, trained)) or _only_folder(inner, ())
         if not wraps:
             break
@@ -114,7 +114,7 @@ def _unwrapped_top(root: Path, suffixes: Collection[str]) -> Path:
 
 
 def _unwrapped(base: Path, name: str, suffixes: Collection[str]) -> Path:
-    """The folder of a part; the one of its own name where it holds nothing else."""
+    """The folder of a split; the one of its own name where it holds nothing else."""
     for _ in range(_MOST_WRAPPERS):
         inner = _only_folder(base, suffixes)
         if inner is None or normal(inner.name).lower() != normal(name).lower():
@@ -149,21 +149,21 @@ def _holds_files(folder: Path, suffixes: Collection[str]) -> bool:
     )
 
 
-def _parts(
+def _splits(
     top: Path, class_names: Sequence[str] | None, suffixes: Collection[str]
 ) -> dict[str, Path]:
-    """The folder of each part, the test part first; the top itself where there are no parts.
+    """The folder of each split, the test split first; the top itself where there are no splits.
 
     Raises:
-        ValueError: for two folders of one part, parts of which none can be trained on, or folders
-            that are parts or classes, which is not to be known.
+        ValueError: for two folders of one split, splits of which none can be trained on, or folders
+            that are splits or classes, which is not to be known.
     """
     folders = folders_in(top)
-    called = {part: [name for name in folders if part_named(name) == part] for part in PARTS}
-    called = {part: names for part, names in called.items() if names}
+    called = {split: [name for name in folders if split_named(name) == split] for split in SPLITS}
+    called = {split: names for split, names in called.items() if names}
     divided = any(folders_in(folders[name]) for name in called.get("train", ()))
-    if not divided and len(called) < 2:  # none, or a class that is called as parts are
-        called = _parts_by_content(top, folders, class_names, suffixes)
+    if not divided and len(called) < 2:  # none, or a class that is called as splits are
+        called = _splits_by_content(top, folders, class_names, suffixes)
         if not called:
             return {"train": top}
     elif not divided:
@@ -171,41 +171,41 @@ def _parts(
         train = called.get("train")
         lacking = f"{train[0]}/ holds no folder per class" if train else "none of them is train/"
         raise ValueError(f"{top} has folders {there}, but {lacking}")
-    for part, names in called.items():
+    for split, names in called.items():
         if len(names) > 1:
             raise ValueError(
-                f"{top} has folders {' and '.join(map(plain, names))}, both for {part}: keep one"
+                f"{top} has folders {' and '.join(map(plain, names))}, both for {split}: keep one"
             )
-    bases = {part: folders[name] for part, (name,) in called.items()}
+    bases = {split: folders[name] for split, (name,) in called.items()}
     trained = folders_in(_unwrapped(bases["train"], bases["train"].name, suffixes))
-    return {part: base for part, base in bases.items() if _holds_classes(base, trained, suffixes)}
+    return {split: base for split, base in bases.items() if _holds_classes(base, trained, suffixes)}
 
 
 def _holds_classes(base: Path, trained: Collection[str], suffixes: Collection[str]) -> bool:
-    """Whether a part has folders of classes; not one folder alone of all its files, as val/images.
+    """Whether a split has folders of classes; not one folder alone of all its files, as val/images.
 
     Args:
-        base: folder of the part.
-        trained: names of the folders of the part to train on.
+        base: folder of the split.
+        trained: names of the folders of the split to train on.
         suffixes: of the files that matter.
     """
     held = folders_in(base)
     wrapper = _only_folder(base, suffixes)
     if wrapper is None or wrapper.name in trained or folders_in(wrapper):
         return bool(held)
-    return not (part_in(wrapper.name) or wrapper.name.lower() in _OF_IMAGES)
+    return not (split_in(wrapper.name) or wrapper.name.lower() in _OF_IMAGES)
 
 
-def _parts_by_content(
+def _splits_by_content(
     top: Path,
     folders: Mapping[str, Path],
     class_names: Sequence[str] | None,
     suffixes: Collection[str],
 ) -> dict[str, list[str]]:
-    """Parts under other names: folders that hold the same folders, as parts do and classes do not.
+    """Parts under other names: folders that hold the same folders, as splits do and classes do not.
 
     Returns:
-        {part: names of its folders} by a word in their names, as in seg_train; empty: there are
+        {split: names of its folders} by a word in their names, as in seg_train; empty: there are
         none.
 
     Raises:
@@ -219,32 +219,32 @@ def _parts_by_content(
         if not _holds_files(folder, suffixes)
     }
     alike, shared = _alike(held)
-    alike = alike or [name for name in folders if part_in(name)]
+    alike = alike or [name for name in folders if split_in(name)]
     called: dict[str, list[str]] = {}
-    for part in PARTS:
-        if names := [name for name in alike if part_in(name) == part]:
-            called[part] = names
+    for split in SPLITS:
+        if names := [name for name in alike if split_in(name) == split]:
+            called[split] = names
     trained = any(held.get(name) for name in called.get("train", ()))
-    # A test part without classes is like no other: then all of the folders have to be parts.
-    if trained and len(called) > 1 and all(map(part_in, alike if shared else folders)):
+    # A test split without classes is like no other: then all of the folders have to be splits.
+    if trained and len(called) > 1 and all(map(split_in, alike if shared else folders)):
         return called
     if not shared:
         return {}
     those, these = _list(alike), _list(shared)
-    if any(part_named(name) for name in shared):
+    if any(split_named(name) for name in shared):
         raise ValueError(
-            f"{top}: {those} each hold the parts {these}: put the parts outside, as in "
+            f"{top}: {those} each hold the splits {these}: put the splits outside, as in "
             f"{shared[0]}/{alike[0]}/, or name one of these folders instead of {top.name}/"
         )
     raise ValueError(
-        f"{top}: {those} hold the same folders ({these}), as parts of a data set do and classes do "
-        "not: call them train/, validation/ and test/; or, if they are the classes, give "
+        f"{top}: {those} hold the same folders ({these}), as splits of a data set do and classes "
+        "do not: call them train/, validation/ and test/; or, if they are the classes, give "
         "class_names"
     )
 
 
 def _alike(held: Mapping[str, set[str]]) -> tuple[list[str], list[str]]:
-    """Names of folders that hold two or more of the same folders, or one part; what they share.
+    """Names of folders that hold two or more of the same folders, or one split; what they share.
 
     Args:
         held: {name: names of the folders in it}.
@@ -255,49 +255,49 @@ def _alike(held: Mapping[str, set[str]]) -> tuple[list[str], list[str]]:
     for name, names in held.items():  # thousands of classes have few different contents
         by_content.setdefault(frozenset(names), []).append(name)
     for content, some in by_content.items():
-        if len(some) > 1 and _as_of_parts(content):
+        if len(some) > 1 and _as_of_splits(content):
             alike.update(some)
             shared |= content
     different = list(by_content.items())[:_MOST_COMPARED]
     for (first, some), (second, others) in combinations(different, 2):
-        if _as_of_parts(first & second):
+        if _as_of_splits(first & second):
             alike.update(some + others)
             shared |= first & second
     return [name for name in held if name in alike], sorted(shared)
 
 
-def _as_of_parts(shared: frozenset[str]) -> bool:
-    return len(shared) > 1 or any(part_named(name) for name in shared)
+def _as_of_splits(shared: frozenset[str]) -> bool:
+    return len(shared) > 1 or any(split_named(name) for name in shared)
 
 
 def _class_names(
     root: Path,
     top: Path,
-    parts: Mapping[str, Path],
+    splits: Mapping[str, Path],
     there: Mapping[str, Mapping[str, Path]],
     given: list[str] | None,
     suffixes: Collection[str],
 ) -> tuple[str, ...]:
-    """The classes that every part has a folder of; errors as in `scan_folder`."""
+    """The classes that every split has a folder of; errors as in `scan_folder`."""
     names = given if given is not None else list(there["train"])
     if not names:
         raise DataNotFound(
             f"{root} holds no class folders: expected a folder of files for every class, or "
             "train/, validation/ and test/ with these in each"
         )
-    if given is None and parts["train"] == top and len(names) > 1:
-        _refuse_parts_among(top, there["train"], suffixes)
+    if given is None and splits["train"] == top and len(names) > 1:
+        _refuse_splits_among(top, there["train"], suffixes)
     if given is None and len(names) > 1:
-        for base, folders in zip(parts.values(), there.values(), strict=True):
+        for base, folders in zip(splits.values(), there.values(), strict=True):
             _refuse_no_classes_among(base, folders)
     if len(set(names)) < len(names):
         raise ValueError(f"class_names holds a name twice: {listed(names)}")
-    for part, base in parts.items():
+    for split, base in splits.items():
         for name in names:
-            if name not in there[part]:
-                raise ValueError(_lacking(name, base, there[part]))
-        if given is None and (more := sorted(set(there[part]) - set(names))):
-            raise ValueError(f"{base} has classes that {parts['train']} lacks: {listed(more)}")
+            if name not in there[split]:
+                raise ValueError(_lacking(name, base, there[split]))
+        if given is None and (more := sorted(set(there[split]) - set(names))):
+            raise ValueError(f"{base} has classes that {splits['train']} lacks: {listed(more)}")
     if len(names) < 2:
         inner = sorted(folders_in(there["train"][names[0]]))
         hint = f"; or give {there['train'][names[0]]}, which holds {_list(inner)}" if inner else ""
@@ -308,22 +308,22 @@ def _class_names(
 
 
 def _lacking(name: str, base: Path, there: Mapping[str, Path]) -> str:
-    """What to say of a class that a part has no folder of."""
+    """What to say of a class that a split has no folder of."""
     bare = " ".join(name.casefold().split())
     if near := [other for other in there if " ".join(other.casefold().split()) == bare]:
         return (
             f"class {name!r} is called {near[0]!r} in {base}: names that differ in case or blanks "
-            "only; give it one name in all parts"
+            "only; give it one name in all splits"
         )
     return f"class {name!r} has no folder in {base}. {nearest(name, there)}"
 
 
-def _refuse_parts_among(top: Path, folders: Mapping[str, Path], suffixes: Collection[str]) -> None:
+def _refuse_splits_among(top: Path, folders: Mapping[str, Path], suffixes: Collection[str]) -> None:
     """A folder test/ with class folders beside class folders would be trained on as a class."""
     for name, folder in folders.items():
-        if not part_in(name) or not (held := sorted(folders_in(folder))):
+        if not split_in(name) or not (held := sorted(folders_in(folder))):
             continue
-        if part_named(name) or (len(held) > 1 and not _holds_files(folder, suffixes)):
+        if split_named(name) or (len(held) > 1 and not _holds_files(folder, suffixes)):
             raise ValueError(
                 f"{top} has {name}/ with folders in it ({plain(held[0])}/) beside class folders: "
                 f"put these into train/, beside {name}/; or, if {name!r} is a class, give "
@@ -365,9 +365,9 @@ def _list(names: Sequence[str]) -> str:
 
 
 def places_of(root: Path, layout: Layout) -> Iterator[Path]:
-    """The folders that hold classes, parts or one another, from the root on; each once."""
+    """The folders that hold classes, splits or one another, from the root on; each once."""
     seen: set[Path] = set()
-    for base in (root, layout.top, *layout.parts.values()):
+    for base in (root, layout.top, *layout.splits.values()):
         below = base.relative_to(root).parts
         for depth in range(len(below) + 1):
             place = root.joinpath(*below[:depth])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ from cnnjax.core.npy import read_npy
 from cnnjax.core.text import plain
 from cnnjax.data.dataset import Splits, from_arrays, with_class_names
 from cnnjax.data.readers.file_names import existing, normal
+from cnnjax.data.readers.reader import Reader, Reading
 
 # Names of images and labels: those of Keras' files, plain ones, those of MedMNIST's files.
 _NAMES = {
@@ -53,17 +54,17 @@ _LEAST_BOMB, _MOST_RATIO = 1 << 30, 100
 _SHOWN = 20
 
 
-def load_npz(path: Path, progress: Callable[[str], None] | None = None) -> Splits:
+def load_npz(path: Path, reading: Reading) -> Splits:
     """The images and labels of a file, as `from_arrays` takes them; pickles are refused.
 
     Args:
         path: of a file with x_train and y_train (or train_images and train_labels, images and
             labels, x and y), where there are such x_valid, y_valid (x_val, y_val; val_images,
             val_labels) and x_test, y_test (test_images, test_labels), and label_names.
-        progress: told in a sentence of arrays that are not read.
+        reading: its progress is told in a sentence of arrays that are not read.
 
     Returns:
-        The parts; without label_names classes are called by their numbers.
+        The splits; without label_names classes are called by their numbers.
 
     Raises:
         DataNotFound: if there is no such file.
@@ -74,10 +75,10 @@ def load_npz(path: Path, progress: Callable[[str], None] | None = None) -> Split
         with zipfile.ZipFile(path) as archive:
             members = _members(archive, path.stat().st_size)
             keys = set(members)
-            pairs = {part: _pair(keys, names) for part, names in _NAMES.items()}
+            pairs = {split: _pair(keys, names) for split, names in _NAMES.items()}
             found = {
-                part: [_array(archive, members[name], name) for name in pair]
-                for part, pair in pairs.items()
+                split: [_array(archive, members[name], name) for name in pair]
+                for split, pair in pairs.items()
                 if pair
             }
             classes: list[str] = []
@@ -93,13 +94,15 @@ def load_npz(path: Path, progress: Callable[[str], None] | None = None) -> Split
             "x_train and y_train, or images and labels, or x and y"
         )
     unread = keys.difference([_CLASSES], *pairs.values())
-    if unread and progress:
-        progress(f"{path} holds {', '.join(map(plain, sorted(unread)))}, which are not read")
-    parts = {
-        part: from_arrays(images, labels, classes, f"{path.name} {part}")
-        for part, (images, labels) in found.items()
+    if unread and reading.progress:
+        reading.progress(
+            f"{path} holds {', '.join(map(plain, sorted(unread)))}, which are not read"
+        )
+    splits = {
+        split: from_arrays(images, labels, classes, f"{path.name} {split}")
+        for split, (images, labels) in found.items()
     }
-    return with_class_names(parts)
+    return with_class_names(splits)
 
 
 def _members(archive: zipfile.ZipFile, size: int) -> dict[str, zipfile.ZipInfo]:
@@ -148,7 +151,7 @@ def _texts(names: np.ndarray) -> list[str]:
 
 
 def _pair(keys: set[str], candidates: Sequence[tuple[str, str]]) -> tuple[str, ...]:
-    """The names of a part's images and labels; () if it is not there."""
+    """The names of a split's images and labels; () if it is not there."""
     for images, labels in candidates:
         if images in keys and labels in keys:
             return images, labels
@@ -156,3 +159,10 @@ def _pair(keys: set[str], candidates: Sequence[tuple[str, str]]) -> tuple[str, .
             missing = labels if images in keys else images
             raise ValueError(f"{missing} is missing beside {images if images in keys else labels}")
     return ()
+
+
+NPZ = Reader(
+    "NAME.npz (images, labels)",
+    lambda path: path.suffix.lower() == ".npz" and not path.is_dir(),
+    load_npz,
+)

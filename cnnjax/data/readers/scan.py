@@ -14,13 +14,15 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from textwrap import indent
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from cnnjax.core.reading import Unreadable, read_json
 from cnnjax.core.runtime import cache_directory
 from cnnjax.core.storage import write_text
+from cnnjax.core.table import table
 from cnnjax.core.text import plain
 from cnnjax.data.dataset import Dataset, Splits
 from cnnjax.data.errors import DataNotFound
@@ -89,14 +91,12 @@ class Scan:
 
     def __str__(self) -> str:
         names = [plain(name) for name in self.class_names]
-        width = max(map(len, names), default=0)
         lines = [f"{plain(self.source, _LONGEST)}: {len(names)} classes"]
         for name, part in self.parts.items():
             counts = np.bincount(part.labels, minlength=len(self.class_names))
             lines.append(f"{name}: {len(part.files):,} images")
-            lines += [
-                f"  {label:{width}}  {count:,}" for label, count in zip(names, counts, strict=True)
-            ]
+            rows = [(label, f"{count:,}") for label, count in zip(names, counts, strict=True)]
+            lines.append(indent(table(rows), "  "))
         lines.append(f"set aside: {len(self.set_aside):,} files")
         lines += [plain(f"  {file}: {reason}", _LONGEST) for file, reason in self.set_aside]
         return "\n".join(lines)
@@ -126,13 +126,13 @@ class Scan:
             memory_budget: as `FileImages.cached` takes it, for each part.
             progress: told in a sentence when something takes long.
         """
-        parts = {}
+        parts: dict[str, Any] = {}
         for name, part in self.parts.items():
             images = FileImages(self.root, part.files, part.hashes, decoding)
             images = images.cached(memory_budget, progress)
             title = f"{self.source.name} {name}"
             parts[name] = Dataset(images, part.labels, self.class_names, title)
-        return Splits(parts["train"], parts.get("validation"), parts.get("test"))
+        return Splits(**parts)
 
 
 def checked_names(class_names: Sequence[str] | None) -> list[str] | None:
@@ -267,7 +267,7 @@ def _sorted_out(
             seen[content] = file, part, names[label]
             good[part].append((file, label, content))
     if empty := [part for part, found in good.items() if not found]:
-        raise DataNotFound(f"{table or root}: no image was found in the part {empty[0]!r}")
+        raise DataNotFound(f"{table or root}: no image was found in the split {empty[0]!r}")
     ordered = {part: good[part] for part in ("train", "validation", "test") if part in good}
     return Scan(
         root,

@@ -12,12 +12,15 @@ import numpy as np
 
 from cnnjax.core.runtime import cache_directory
 from cnnjax.core.storage import text_hash, write_directory
-from cnnjax.data.dataset import Dataset
+from cnnjax.data.dataset import Dataset, Splits
+from cnnjax.data.errors import DataNotFound
 from cnnjax.data.pixels.cache import is_writable, open_pixels, write_pixels
 from cnnjax.data.pixels.file_images import Decoding, decoders
 from cnnjax.data.pixels.image_files import opened_image, upright
 from cnnjax.data.pixels.image_modes import is_plain
+from cnnjax.data.readers.reader import Reading, settings_of
 from cnnjax.data.readers.tfds import (
+    any_size,
     find_split,
     has_features,
     in_batches,
@@ -66,6 +69,20 @@ class _Images:
             return {_LABELS: file.getvalue(), _ENCODING: self.encoding.encode()}
 
         write_pixels(folder, name, self.shape, pixels(), others)
+
+
+def load_tfds(root: Path, name: str, reading: Reading) -> Splits:
+    """An image classification data set of a TFDS directory; errors as `tfds_split`."""
+    version = find_split(root, name, "train")
+    decoding = None if version is not None and not any_size(version) else reading.decoding
+    train, validation, test = (
+        tfds_split(root, name, split, reading.progress, decoding)
+        for split in ("train", "validation", "test")
+    )
+    if train is None:
+        raise DataNotFound(f"data set {name!r} in {root} has no split 'train'")
+    source = None if decoding is None else {"images": settings_of(decoding)}
+    return Splits(train, validation, test, source)
 
 
 def tfds_split(

@@ -125,7 +125,7 @@ class Series:
                 images = _windows(scaled, origins, -self.length, self.length)[..., None]
                 labels = _windows(scaled, origins, 0, self.horizon)
                 parts[part] = Dataset(images, labels, (), f"{self.name} {part}")
-        return Splits(parts["train"], parts.get("validation"), parts["test"], self.source)
+        return Splits(**parts, source=self.source)
 
 
 def _windows(values: np.ndarray, origins: range, offset: int, size: int) -> np.ndarray:

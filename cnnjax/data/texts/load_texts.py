@@ -98,12 +98,7 @@ def load_texts(
         "text_column": text_column,
         "label_column": label_column,
     }
-    splits = Splits(
-        parts["train"],
-        parts.get("validation"),
-        parts.get("test"),
-        source={"data": found.data, "texts": settings},
-    )
+    splits = Splits(**parts, source={"data": found.data, "texts": settings})
     return set_aside(splits, validation, train_examples, seed)
 
 

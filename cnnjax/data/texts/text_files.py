@@ -107,7 +107,7 @@ def folder_texts(
     root = expanded(folder).absolute()
     layout = find_layout(root, checked_names(class_names), (".txt",))
     names = layout.class_names
-    texts: dict[str, list[tuple[Path, int]]] = {part: [] for part in layout.parts}
+    texts: dict[str, list[tuple[Path, int]]] = {part: [] for part in layout.splits}
     others = 0
     unread: list[Path] = []
     for part, folders in layout.folders.items():
@@ -163,7 +163,7 @@ def csv_texts(
         for row in rows:
             if not words_of(row.value):
                 raise ValueError(f"{path}, line {row.line}: the text holds no word")
-            parts.setdefault(row.part, []).append(row)
+            parts.setdefault(row.split, []).append(row)
         texts = {}
         for part, of_part in parts.items():
             labels = np.array([row.label for row in of_part], np.int32)

@@ -8,7 +8,7 @@ from typing import Any
 from flax import linen
 from jax import Array
 
-from cnnjax.core import trees
+from cnnjax.models import taps
 from cnnjax.models.modules import train_kwargs
 
 
@@ -64,26 +64,15 @@ class FullyConvolutional(linen.Module):
     def _maps(self, inputs: Array, train: bool) -> Array:
         """What the net gives to the layer `cut`; that layer and those after it are not called."""
 
-        def interceptor(next_function: Any, args: Any, kwargs: Any, context: Any) -> Any:
-            if trees.join(context.module.path) == self.cut and context.method_name == "__call__":
-                raise _Reached(args[0])
-            return next_function(*args, **kwargs)
+        def watch(visit: taps.Visit) -> Any:
+            if visit.path == self.cut:  # the kernels behind it do not fit a larger image
+                raise taps.Stop(visit.args[0])
+            return visit.proceed()
 
         try:
-            with linen.intercept_methods(interceptor):
+            with taps.watched(watch):
                 self.net(inputs, **train_kwargs(self.net, self.train_arguments, train=train))
-        except _Reached as reached:
-            return reached.maps
+        except taps.Stop as stop:
+            maps: Array = stop.value
+            return maps
         raise RuntimeError(f"{type(self.net).__name__} did not call its layer {self.cut!r}")
-
-
-class _Reached(Exception):
-    """The layer at the cut was reached.
-
-    A Linen module's `__call__` cannot be left in the middle otherwise, and the dense layers behind
-    the cut must not be called: their kernels do not fit a larger image.
-    """
-
-    def __init__(self, maps: Array):
-        super().__init__()
-        self.maps = maps

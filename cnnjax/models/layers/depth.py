@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import jax
-from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
+from jax.extend.core import Jaxpr, Literal
 
 from cnnjax.core import trees
+from cnnjax.models.inner_values import programs_of
 from cnnjax.models.model import Model
 from cnnjax.models.modules import Variables, forward
 
@@ -129,7 +130,7 @@ class _Tracer:
         return [read(atom) for atom in jaxpr.outvars]
 
     def _outputs(self, equation: Any, values: list[_Value]) -> list[_Value]:
-        name, inner = equation.primitive.name, _programs(equation)
+        name, inner = equation.primitive.name, [p.jaxpr for p in programs_of(equation)]
         if name == "scan":  # a recurrent layer's first state is a constant, but stands for data
             first = equation.params["num_consts"]
             last = first + equation.params["num_carry"]
@@ -157,16 +158,6 @@ class _Tracer:
         for group in met:
             self.depth.setdefault(group, max(depth, 1) if joins else depth + 1)
         return _Value(depth if joins else max([depth, *(self.depth[group] for group in met)]))
-
-
-def _programs(equation: Any) -> list[Jaxpr]:
-    """The programs within an equation: of a function that is compiled, looped or differentiated."""
-    found = []
-    for value in equation.params.values():
-        for item in value if isinstance(value, tuple | list) else (value,):
-            if isinstance(item, ClosedJaxpr | Jaxpr):
-                found.append(item.jaxpr if isinstance(item, ClosedJaxpr) else item)
-    return found
 
 
 def _deepest(values: Sequence[_Value]) -> int | None:

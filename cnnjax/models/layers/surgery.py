@@ -12,10 +12,11 @@ from flax import linen
 from jax import Array
 
 from cnnjax.core import trees
+from cnnjax.models import taps
 from cnnjax.models.graph import INPUT, Call, trace
 from cnnjax.models.layers.convolutional import FullyConvolutional, Part
 from cnnjax.models.model import Model
-from cnnjax.models.modules import Variables, forward
+from cnnjax.models.modules import Variables
 from cnnjax.nn import (
     Activation,
     AveragePooling2D,
@@ -159,21 +160,19 @@ def _head_calls(model: Model) -> list[Call]:
 
 def _last(model: Model, calls: Sequence[Call]) -> int:
     """Number of the call whose output is the model's."""
+    names: list[str] = []
     outputs: dict[str, Any] = {}
 
-    def interceptor(next_function: Any, args: Any, kwargs: Any, context: Any) -> Any:
-        outputs[trees.join(context.module.path)] = output = next_function(*args, **kwargs)
+    def noted(visit: taps.Visit) -> Any:
+        outputs[visit.path] = output = visit.proceed()
         return output
 
-    def note(variables: Variables, inputs: Array) -> Array:
-        with linen.intercept_methods(interceptor):
-            result = forward(model.static, variables, inputs)
+    def note(variables: Variables, inputs: Array) -> Any:
+        result = taps.run(model.static, variables, inputs, edit=noted).outputs
         names.extend(name for name, output in outputs.items() if name and output is result)
-        return jnp.zeros(())
+        return result
 
-    names: list[str] = []
-    sample = model.spec.sample()
-    jax.eval_shape(note, model.variables, sample)
+    jax.eval_shape(note, model.variables, model.spec.sample())
     ends = [i for i, call in enumerate(calls) if call.leaf and call.name in names]
     if not ends:
         _refuse(model, "its output is made by an operation that is no named layer")

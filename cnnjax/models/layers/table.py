@@ -10,6 +10,7 @@ import numpy as np
 from flax import linen
 
 from cnnjax.core import trees
+from cnnjax.core.table import table
 from cnnjax.core.text import plain
 from cnnjax.models.graph import Call, in_keras_order, trace
 from cnnjax.models.layers.receptive_fields import fields_of
@@ -62,9 +63,9 @@ class Summary:
         head = ("", "layer", "kind", "output", "parameters", "FLOPs", "receptive field")
         body = [
             (
-                str(row.index),
-                plain(row.name),
-                plain(row.kind),
+                row.index,
+                row.name,
+                row.kind,
                 "x".join(map(str, row.output_shape)),
                 f"{row.parameters:,}",
                 f"{row.flops:,}",
@@ -73,15 +74,8 @@ class Summary:
             for row in self.rows
         ]
         total = ("", "total", "", "", f"{self.parameters:,}", f"{self.flops:,}", "")
-        widths = [max(map(len, column)) for column in zip(head, *body, total, strict=True)]
-        right = (True, False, False, True, True, True, True)
-
-        def line(cells: tuple[str, ...]) -> str:
-            columns = zip(cells, widths, right, strict=True)
-            return "  ".join(c.rjust(w) if r else c.ljust(w) for c, w, r in columns).rstrip()
-
-        rule = "-" * len(line(head))
-        lines = [plain(self.title), line(head), rule, *map(line, body), rule, line(total)]
+        rows = [head, *body, total]
+        lines = [plain(self.title), table(rows, "><<>", rules=(1, len(rows) - 1))]
         if self.trainable != self.parameters:
             lines.append(f"trainable: {self.trainable:,}")
         return "\n".join(lines)

@@ -6,6 +6,7 @@ from typing import Any
 
 from flax import linen
 
+from cnnjax.models import taps
 from cnnjax.models.model import Model
 from cnnjax.models.pretrained.matching import Target, match
 from cnnjax.models.pretrained.order import WeightsDoNotFit
@@ -14,10 +15,6 @@ from cnnjax.weights import StoredWeights
 
 # Anything could have the weights of fewer layers.
 _MIN_BODY = 3
-
-
-class _Elsewhere(Exception):
-    """The way out of a net at the first weight that the file does not have."""
 
 
 def described(spec: ModelSpec) -> str:
@@ -51,19 +48,18 @@ def _abstract(shapes: set[tuple[int, ...]], module: linen.Module, spec: ModelSpe
     The net is left at the first one that has not: to build all of them takes seconds.
     """
 
-    def interceptor(next_function: Any, args: Any, kwargs: Any, context: Any) -> Any:
-        output = next_function(*args, **kwargs)
-        owner = context.module
-        if context.method_name == "__call__" and owner.path and owner.path[0] not in spec.head:
+    def watch(visit: taps.Visit) -> Any:
+        output, owner = visit.proceed(), visit.module
+        if owner.path and owner.path[0] not in spec.head:
             for weight in owner.variables.get("params", {}).values():
                 if getattr(weight, "ndim", 0) > 1 and tuple(weight.shape) not in shapes:
-                    raise _Elsewhere
+                    raise taps.Stop
         return output
 
     try:
-        with linen.intercept_methods(interceptor):
+        with taps.watched(watch):
             return Model.abstract(module, spec)
-    except _Elsewhere:
+    except taps.Stop:
         return None
 
 

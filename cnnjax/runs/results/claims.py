@@ -16,7 +16,7 @@ from cnnjax.core.checks import is_number
 from cnnjax.core.places import expanded
 from cnnjax.core.storage import text_hash, write_text
 from cnnjax.core.text import plain
-from cnnjax.runs.directory import process_facts
+from cnnjax.runs.record import process_facts
 from cnnjax.runs.results.paired import paired
 from cnnjax.runs.results.rows import options_of
 from cnnjax.runs.seal import RunError, not_understood, read_object, sealed
@@ -150,7 +150,7 @@ def read_claims(file: str | Path) -> tuple[list[Claim | Measured], dict[str, Any
     """
     path = expanded(file)
     try:
-        content, _ = read_object(path, _FORM)
+        content = read_object(path, _FORM)
     except FileNotFoundError:
         raise RunError(f"{plain(path)} does not exist") from None
     try:

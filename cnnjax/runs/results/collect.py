@@ -10,9 +10,11 @@ from typing import Any
 
 from cnnjax.core import trees
 from cnnjax.core.places import expanded
-from cnnjax.runs.directory import FREE_TO_CHANGE, RUN_FILE, RunDirectory, with_defaults
+from cnnjax.runs.directory import RunDirectory
+from cnnjax.runs.layout import RUN_FILE, files_below
+from cnnjax.runs.record import is_finished
 from cnnjax.runs.results.rows import Result, figures, provenance
-from cnnjax.runs.results.run_folders import files_below
+from cnnjax.runs.resuming import with_defaults, without_seed
 from cnnjax.runs.seal import RunError, not_understood
 
 
@@ -34,13 +36,12 @@ def collect(folders: Iterable[str | Path]) -> list[Result]:
     alike: dict[tuple, dict[str, Any]] = {}
     tested: dict[tuple, dict[int, str]] = defaultdict(dict)
     for folder in folders:
-        root = expanded(folder)
-        if not root.is_dir():
-            raise RunError(f"{root} does not exist or is no folder")
-        for file in files_below(root, RUN_FILE):
+        if not expanded(folder).is_dir():
+            raise RunError(f"{expanded(folder)} does not exist or is no folder")
+        for file in files_below([folder], RUN_FILE):
             directory = RunDirectory(file.parent)
-            record = directory.read(RUN_FILE)
-            if record.get("status") != "finished" or not record.get("experiment"):
+            record = directory.record()
+            if not is_finished(record) or not record.get("experiment"):
                 continue
             record, config, epochs = directory.read_whole()
             key, same = _checked(directory, record, config, epochs)
@@ -93,11 +94,9 @@ def _checked(
         record["epochs"] = len(epochs)
         record["epoch_seconds"] = _steady_seconds(epochs)
         record["folder"] = str(directory.path)
-        free = ("seed", *FREE_TO_CHANGE)
-        training = {k: v for k, v in config["training"].items() if k not in free}
         same = {
             **config,
-            "training": training,
+            "training": without_seed(config["training"]),
             "examples": {name: part["examples"] for name, part in record["data"].items()},
         }
         if not _changed(record):

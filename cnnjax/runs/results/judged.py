@@ -11,13 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from cnnjax.core.places import expanded
 from cnnjax.core.text import suggest
 from cnnjax.metrics import mean_and_deviation
+from cnnjax.runs.layout import files_below
 from cnnjax.runs.results.claims import CLAIMS_FILE, Claim, Measured, command_of, read_claims
 from cnnjax.runs.results.paired import Verdict, evaluate
 from cnnjax.runs.results.rows import Result, options_of, repeatable, seeds_in_words, spread
-from cnnjax.runs.results.run_folders import files_below
 from cnnjax.runs.seal import RunError
 
 CLAIMS = (
@@ -126,14 +125,13 @@ def _newest(folders: Iterable[str | Path]) -> list[tuple[Claim | Measured, Mappi
     Runs know their recipe and data; measured values are of what their command's options say.
     """
     found: dict[tuple[str, ...], tuple[Claim | Measured, Mapping[str, Any]]] = {}
-    for folder in folders:
-        for file in files_below(expanded(folder), CLAIMS_FILE):
-            claims, facts = read_claims(file)
-            for claim in claims:
-                of = options_of(command_of(facts)) if isinstance(claim, Measured) else ""
-                key = (_arms(claim), claim.text, claim.metric, of)
-                if key not in found or found[key][1].get("time", "") <= facts.get("time", ""):
-                    found[key] = claim, facts
+    for file in files_below(folders, CLAIMS_FILE):
+        claims, facts = read_claims(file)
+        for claim in claims:
+            of = options_of(command_of(facts)) if isinstance(claim, Measured) else ""
+            key = (_arms(claim), claim.text, claim.metric, of)
+            if key not in found or found[key][1].get("time", "") <= facts.get("time", ""):
+                found[key] = claim, facts
     return [found[key] for key in sorted(found)]
 
 

@@ -16,14 +16,9 @@ from cnnjax.core.places import expanded
 from cnnjax.core.reading import read_json
 from cnnjax.core.storage import text_hash, write_directory, write_text
 from cnnjax.models.saved import MODEL_FILE
-from cnnjax.runs.directory import (
-    CONFIG_FILE,
-    CONFIG_HASH,
-    IDENTITY,
-    METRICS_FILE,
-    RUN_FILE,
-    RunDirectory,
-)
+from cnnjax.runs.directory import RunDirectory
+from cnnjax.runs.layout import CONFIG_FILE, METRICS_FILE, RUN_FILE, files_below
+from cnnjax.runs.record import IDENTITY
 from cnnjax.runs.results.claims import (
     CLAIMS_FILE,
     claims_file,
@@ -34,8 +29,8 @@ from cnnjax.runs.results.claims import (
 from cnnjax.runs.results.collect import collect
 from cnnjax.runs.results.results_table import enough_seeds
 from cnnjax.runs.results.rows import without_places
-from cnnjax.runs.results.run_folders import files_below
 from cnnjax.runs.seal import RunError, json_text, sealed
+from cnnjax.runs.ties import CONFIG_HASH
 
 # A path from the root of the file system or the home of its user, up to its last part.
 _PLACE = re.compile(r"(?<![\w.~/:<])(?:~|[A-Za-z]:)?[/\\](?:[^/\\\s'\",;=]+[/\\])*(?=[^\s/\\])")
@@ -77,7 +72,7 @@ def keep_records(
             if not Path(run["folder"]).is_relative_to(kept.absolute()):
                 _copy(RunDirectory(run["folder"]), place)
     for source in sources:
-        for file in files_below(source, CLAIMS_FILE):
+        for file in files_below([source], CLAIMS_FILE):
             if not file.absolute().is_relative_to(kept.absolute()):
                 inside = file.parent.relative_to(source)
                 _copy_claims(file, kept / (inside if inside.parts else source.absolute().name))

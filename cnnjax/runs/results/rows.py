@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from cnnjax.metrics import mean_and_deviation, quality
+from cnnjax.runs.record import commit_of, processes
 
 FIGURES = (
     "experiment",
@@ -119,12 +120,12 @@ def _reported(figures: Mapping[str, float]) -> str:
 
 def provenance(result: Result) -> list[str]:
     """The cells of a row on where and how it was made, as in `PROVENANCE`."""
-    processes = [p for run in result.runs for p in (run, *run.get("resumed", []))]
+    makers = [process for run in result.runs for process in processes(run)]
     return [
         *result.key,
         f"{np.mean([run['seconds'] for run in result.runs]):.0f}",
         *(
-            ", ".join(dict.fromkeys(describe(process) for process in processes))
+            ", ".join(dict.fromkeys(describe(process) for process in makers))
             for describe in (_machine, _jax, _commit)
         ),
         f"`{_command(result)}`",
@@ -143,8 +144,7 @@ def _jax(process: Mapping[str, Any]) -> str:
 
 
 def _commit(process: Mapping[str, Any]) -> str:
-    code = process["code"]
-    return f"{code.get('commit', 'unknown')[:7]}{' (changed)' if code.get('modified') else ''}"
+    return commit_of(process, digits=7)
 
 
 def _command(result: Result) -> str:

@@ -150,7 +150,7 @@ def test_errors(folder, tmp_path):
         scan_folder(folder)
     for name in ("x", "y"):
         (tmp_path / "all_empty" / name).mkdir(parents=True)
-    with pytest.raises(DataNotFound, match="no image was found in the part 'train'"):
+    with pytest.raises(DataNotFound, match="no image was found in the split 'train'"):
         scan_folder(tmp_path / "all_empty")
 
 
@@ -198,7 +198,7 @@ def test_what_is_in_no_class_folder_is_listed(folder, tmp_path):
     assert list(scan.parts) == ["train"]
     assert scan.set_aside == (
         ("train/loose.png", "in no class folder"),
-        ("extra/", "no part (1 files)"),
+        ("extra/", "no split (1 files)"),
         ("test/", "no folder per class (1 files)"),
     )
 

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from cnnjax.data import DataNotFound, load, load_texts, scan_folder
-from cnnjax.data.readers.parts import part_named
+from cnnjax.data.readers.split_names import split_named
 
 RNG = np.random.default_rng(0)
 SUFFIX = {"images": ".png", "texts": ".txt"}
@@ -114,7 +114,10 @@ def test_a_folder_within_one_of_its_name_is_gone_into(tmp_path):
     ("names", "message"),
     [
         (("fold1", "fold2", "fold3"), r"fold1/, fold2/, fold3/ hold the same folders \(a/, b/\)"),
-        (("part_a", "part_b"), r"part_a/, part_b/ hold the same folders \(a/, b/\), as parts of a"),
+        (
+            ("part_a", "part_b"),
+            r"part_a/, part_b/ hold the same folders \(a/, b/\), as splits",
+        ),
         (
             ("Tr", "Te"),
             r"Te/, Tr/ hold the same folders .*: call them train/, validation/ and test/",
@@ -167,7 +170,7 @@ def test_several_of_the_folders_may_be_alike_and_not_to_the_last(tmp_path):
 
 def test_parts_within_classes_are_named(tmp_path):
     tree(tmp_path, "cat/train", "cat/test", "dog/train", "dog/test")
-    with pytest.raises(ValueError, match=r"cat/, dog/ each hold the parts test/, train/: put the"):
+    with pytest.raises(ValueError, match=r"cat/, dog/ each hold the splits test/, train/: put the"):
         scan_folder(tmp_path)
 
 
@@ -203,7 +206,7 @@ def test_parts_of_different_classes_are_named(tmp_path, folders, message):
     ],
 )  # fmt: skip
 def test_names_of_parts(name, part):
-    assert part_named(name) == part
+    assert split_named(name) == part
 
 
 # What systems leave

@@ -403,7 +403,7 @@ HEAD = ("path", "label")
         ([HEAD, *names(0, 1, 2)], r"3 rows: these are no classes \(.*: class_names="),
         (
             [(*HEAD, "split"), ("0.png", "a", "half"), ("1.png", "b", "half")],
-            "line 2: 'half' is no part; expected train",
+            "line 2: 'half' is no split; expected train",
         ),
         (
             [(*HEAD, "split"), ("0.png", "a", "test"), ("1.png", "b", "test")],
@@ -607,6 +607,7 @@ def as_table(folder: Path, data: Splits) -> Path:
     return table(folder / "mnist.csv", [("path", "label", "split"), *rows])
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("write", [as_idx, as_npz, as_folders, as_table])
 def test_mnist_by_every_route_gives_the_same_batches(mnist, tmp_path, write):
     """Bit for bit, shuffled and not, in every array of every batch.

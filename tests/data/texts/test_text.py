@@ -286,7 +286,7 @@ def test_other_files_are_set_aside_with_a_word(folder):
     write(folder / "more" / "a.txt", "of no part")
     load_texts(folder, progress=said.append)
     assert f"{folder}: train/loose.txt is set aside: in no class folder" in said
-    assert f"{folder}: more/ is set aside: no part (1 files)" in said
+    assert f"{folder}: more/ is set aside: no split (1 files)" in said
 
 
 @pytest.mark.parametrize(
@@ -343,7 +343,7 @@ def test_a_csv_file(tmp_path):
         ("text,label,text\na,1,b\n", "has 2 columns 'text': one is needed"),
         ("text;label\na;1\n", r"is separated by ';'\? Commas are needed"),
         ("text,label,split\na,1,train\nb,0,test\n", "train has no row of the class 0"),
-        ("text,label,part\na,1,train\nb,0,half\n", "line 3: 'half' is no part; expected train, v"),
+        ("text,label,part\na,1,train\nb,0,half\n", "line 3: 'half' is no split; expected train, v"),
         ("text,label\na,1\n!,0\n", "line 3: the text holds no word"),
         ("text,label\na,1\nb,\n", "column 'label', line 3: the label is empty"),
         ("text,label\na,1\nb,1\n", "all rows have the label '1', two classes are needed"),
@@ -478,7 +478,7 @@ def test_a_record_is_loaded_again(kind, folder, tmp_path):
 # The real thing.
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_imdb(tfds_dir):
     if not (tfds_dir / "imdb_reviews").is_dir():
         pytest.skip(f"needs real data: no {tfds_dir / 'imdb_reviews'}")

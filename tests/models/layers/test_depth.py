@@ -72,6 +72,7 @@ def test_a_chain_is_counted_as_its_layers_come(name: str) -> None:
     }
 
 
+@pytest.mark.thorough
 def test_branches_of_a_backbone_begin_at_one_depth() -> None:
     model = cj.Model.abstract(*build("resnet50"))
     found = named(model)

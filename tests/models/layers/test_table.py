@@ -112,6 +112,7 @@ def seen_by_one_pixel(model, rows, columns):
     return measured
 
 
+@pytest.mark.thorough
 @settings(SETTINGS, max_examples=8)
 @given(
     st.lists(

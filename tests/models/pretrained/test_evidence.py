@@ -64,6 +64,7 @@ def body(names=(None, None, None, None), trainable=(True, True, True, True)):
 # Nets in nets
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("file", FORMATS)
 @pytest.mark.parametrize("split", [3, 4, 8])
 def test_a_net_in_a_net_with_automatic_names(split, file, tmp_path):
@@ -162,6 +163,7 @@ def test_a_few_names_against_the_positions_are_an_error(tmp_path):
 # Legacy files: trained weights before frozen ones
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("frozen", [(0,), (1, 2), (0, 1, 2, 3)])
 def test_frozen_layers_of_a_net_in_a_net(frozen, tmp_path):
     inner = keras.Sequential(body(trainable=[i not in frozen for i in range(4)]))
@@ -177,6 +179,7 @@ def without_configuration(path):
     return path
 
 
+@pytest.mark.thorough
 def test_a_frozen_layer_that_is_listed_last_is_not_taken_for_the_last(tmp_path):
     """Without a configuration the numbers of names say it; both orders fit: which is it?"""
     keras.utils.clear_session()

@@ -62,6 +62,7 @@ def keras_file(tmp_path_factory):
     return path
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_keras_files_of_every_format(suffix, tmp_path):
     twin = keras_net()
@@ -74,6 +75,7 @@ def test_keras_files_of_every_format(suffix, tmp_path):
     assert model.spec.weights == path.name
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("suffix", [".weights.h5", ".safetensors", ".npz"])
 @pytest.mark.parametrize("name", ["lenet", "mobilenet"])
 def test_what_is_exported_is_read_back_to_the_bit(name, suffix, tmp_path):
@@ -85,12 +87,13 @@ def test_what_is_exported_is_read_back_to_the_bit(name, suffix, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "name",
     [
         "mobilenet",
-        pytest.param("xception", marks=pytest.mark.slow),
-        pytest.param("inception_v3", marks=pytest.mark.slow),
+        pytest.param("xception", marks=pytest.mark.thorough),
+        pytest.param("inception_v3", marks=pytest.mark.thorough),
     ],
 )
 def test_from_keras_and_back_every_weight_is_the_same_to_the_bit(name, tmp_path):
@@ -107,7 +110,7 @@ def test_from_keras_and_back_every_weight_is_the_same_to_the_bit(name, tmp_path)
     assert all(np.array_equal(a, b) for a, b in zip(before, after, strict=True))
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_automatic_names_of_a_later_session_do_not_matter(tmp_path):
     """Keras counts on: the second model's layers are conv2d_4, ...; the order decides."""
     keras.utils.clear_session()
@@ -169,6 +172,7 @@ def finetuned():
     return {"flat": flat, "nested": nested}
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("suffix", FORMATS)
 @pytest.mark.parametrize("kind", ["flat", "nested"])
 def test_the_backbone_of_a_finetuned_file_is_kept(kind, suffix, finetuned, tmp_path):
@@ -185,6 +189,7 @@ def test_the_backbone_of_a_finetuned_file_is_kept(kind, suffix, finetuned, tmp_p
     assert np.array_equal(bare.params["conv_pw_7"]["kernel"], kernel)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("suffix", ["weights.h5", "keras"])
 def test_a_file_of_a_trained_model_with_its_optimizer(suffix, tmp_path):
     """Step counters and random states lie in it as well."""
@@ -216,7 +221,7 @@ def test_a_file_of_several_nets_is_refused(tmp_path):
             mobilenet(weights=path, **arguments)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_layers_with_automatic_names_are_not_matched_by_name(tmp_path):
     """A convolution before the base moves all of Keras' numbers: conv2d is not its conv2d."""
     keras.utils.clear_session()
@@ -237,7 +242,7 @@ def test_layers_with_automatic_names_are_not_matched_by_name(tmp_path):
         )
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_a_file_of_another_model_offers_the_one_that_fits(tmp_path):
     model = cj.create_model("mobilenet", alpha=0.25, input_shape=(32, 32, 3))
     path = cj.export_weights(model, tmp_path / "quarter.weights.h5")
@@ -269,7 +274,7 @@ def test_missing_and_extra_weights_are_listed(tmp_path):
     assert np.array_equal(part.params["conv1"]["kernel"], fresh.params["conv1"]["kernel"])
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_a_file_with_nothing_that_fits_is_refused_even_in_part(tmp_path):
     path = tmp_path / "other.npz"
     np.savez(path, **{"somewhere/kernel": np.zeros((2, 2), np.float32)})
@@ -573,6 +578,7 @@ def test_small_models_have_no_published_weights():
         lenet(weights="imagenet")
 
 
+@pytest.mark.sample(1)
 @needs_weights
 @pytest.mark.parametrize(
     "file",
@@ -604,7 +610,7 @@ def test_real_weights_give_the_predictions_of_keras(file):
 
 
 @needs_weights
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_the_partial_vgg19_is_loaded_in_part():
     file = WEIGHTS / "vgg19_blocks1-3_partial.npz"
     arguments = {"include_top": False, "input_shape": (32, 32, 3)}

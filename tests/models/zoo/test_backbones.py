@@ -42,12 +42,14 @@ def abstract(name, **arguments):
     return Model.abstract(*build(name, **arguments))
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(("name", "arguments", "with_top", "without"), PARAMETERS)
 def test_number_of_parameters(name, arguments, with_top, without):
     assert summary(abstract(name, **arguments)).parameters == with_top
     assert summary(abstract(name, include_top=False, **arguments)).parameters == without
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize(
     ("name", "layers"),
     [
@@ -63,6 +65,7 @@ def test_number_of_layers_counts_every_pad_and_activation(name, layers):
     assert len(abstract(name).layer_names) == layers
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(
     ("name", "shape"),
     [
@@ -78,6 +81,7 @@ def test_map_of_150_pixels(name, shape):
     assert summary(model).rows[-1].output_shape == shape
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("name", FAMILIES)
 def test_the_spec_names_layers_that_are_there(name):
     model = abstract(name)
@@ -89,6 +93,7 @@ def test_the_spec_names_layers_that_are_there(name):
     assert not set(model.spec.head) & set(bare.layer_names)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("pooling", ["avg", "max"])
 def test_pooled_features(pooling):
     arguments = {"include_top": False, "alpha": 0.25, "input_shape": (32, 40, 3)}
@@ -105,9 +110,8 @@ def worst(lines):
     return "; ".join(f"{line.layer}: {line.relative:.1e}" for line in wrong)
 
 
-@pytest.mark.parametrize(
-    "name", ["mobilenet", pytest.param("resnet50", marks=pytest.mark.slow), "vgg16"]
-)
+@pytest.mark.thorough
+@pytest.mark.parametrize("name", ["mobilenet", "resnet50", "vgg16"])
 def test_every_layer_equals_keras_at_an_odd_size(name):
     alpha = {"alpha": 0.25} if name == "mobilenet" else {}
     pair = parity.twins(name, ODD[name], seed=1, **alpha)
@@ -116,7 +120,7 @@ def test_every_layer_equals_keras_at_an_odd_size(name):
     assert worst(lines) == ""
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize("file_format", parity.FORMATS)
 @pytest.mark.parametrize("include_top", [True, False])
 @pytest.mark.parametrize("name", FAMILIES)
@@ -125,7 +129,7 @@ def test_every_layer_equals_keras_through_every_format(name, include_top, file_f
     assert worst(parity.compare(pair)) == ""
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize("size", ["default", "minimum", (150, 150)])
 @pytest.mark.parametrize("name", FAMILIES)
 def test_every_layer_equals_keras_at_other_sizes(name, size):
@@ -135,7 +139,7 @@ def test_every_layer_equals_keras_at_other_sizes(name, size):
     assert worst(parity.compare(pair)) == ""
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize("alpha", [0.25, 0.5, 0.75, 1.0])
 def test_every_width_of_mobilenet_equals_keras(alpha):
     pair = parity.twins("mobilenet", (64, 64), alpha=alpha)
@@ -147,11 +151,12 @@ def features(name, size):
     return parity.twins(name, size, include_top=False, pooling="avg", **alpha)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "name",
     [
         "mobilenet",
-        *(pytest.param(n, marks=pytest.mark.slow) for n in FAMILIES if n != "mobilenet"),
+        *(pytest.param(n, marks=pytest.mark.thorough) for n in FAMILIES if n != "mobilenet"),
     ],
 )
 def test_training_equals_keras(name):
@@ -160,7 +165,7 @@ def test_training_equals_keras(name):
     assert {kind: line for kind, line in worst.items() if not line.relative < parity.EXACT} == {}
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", FAMILIES)
 def test_training_in_float32_is_as_close_to_float64_as_keras(name):
     ours, theirs = (t.worst() for t in parity.compare_rounding(features(name, ODD[name])))
@@ -221,6 +226,7 @@ def test_features_are_not_predicted_from_and_not_trained():
         cj.fit(model, (image_list, np.zeros(4, np.int32)), cj.TrainingConfig(epochs=1))
 
 
+@pytest.mark.thorough
 def test_a_frozen_normalisation_keeps_its_statistics_and_a_free_one_does_not():
     model = cj.create_model("mobilenet", alpha=0.25, num_classes=2, input_shape=(32, 32, 3))
     image_list = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), dtype=np.uint8)
@@ -232,7 +238,10 @@ def test_a_frozen_normalisation_keeps_its_statistics_and_a_free_one_does_not():
         assert same, layer
 
 
-@pytest.mark.parametrize("name", ["mobilenet", pytest.param("xception", marks=pytest.mark.slow)])
+@pytest.mark.thorough
+@pytest.mark.parametrize(
+    "name", ["mobilenet", pytest.param("xception", marks=pytest.mark.thorough)]
+)
 def test_every_parameter_gets_a_gradient(name):
     size = BUILDERS[name].min_size
     arguments = {"alpha": 0.25} if name == "mobilenet" else {}

@@ -47,6 +47,7 @@ def keras_net():
     )
 
 
+@pytest.mark.thorough
 def test_outputs_and_gradients_are_kerass():
     model = create_model("separable_convnet", input_shape=SHAPE, num_classes=3, seed=1)
     x, labels = np.random.default_rng(0).random((2, *SHAPE), np.float32), jnp.array([2, 0])
@@ -78,6 +79,7 @@ def test_outputs_and_gradients_are_kerass():
             np.testing.assert_allclose(found[path][weight.name], gradient, rtol=0, atol=bound)
 
 
+@pytest.mark.thorough
 def test_normalised_nets_with_a_full_first_convolution_are_kerass():
     arguments = {"initializer": "he", "batch_norm": True, "stem": "full", "alpha": 2}
     model = create_model(
@@ -108,6 +110,7 @@ def test_normalised_nets_with_a_full_first_convolution_are_kerass():
     np.testing.assert_allclose(model(x), expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", NETS)
 def test_class_maps_are_of_an_activated_layer(name):
     for arguments in ({}, {"batch_norm": True}):
@@ -174,6 +177,7 @@ def test_both_nets_differ_in_their_convolutions_only(name):
     assert rows == {row.name: row.output_shape for row in table("separable_twin").rows}
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", NETS)
 def test_he_keeps_the_scale_that_keras_initial_values_lose(name):
     images = np.random.default_rng(0).random((16, 32, 32, 3), np.float32)

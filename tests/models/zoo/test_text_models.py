@@ -72,6 +72,7 @@ def tokens(count, length=60, size=VOCABULARY.size):
     return np.random.default_rng(0).integers(0, size, (count, length), np.int32)
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_layers_are_kerass_in_name_shape_and_size(variant):
     model, oracle = abstract(variant), keras_model(variant, 500, 10_000)
@@ -92,6 +93,7 @@ def test_the_recurrent_nets_are_of_like_size():
     assert sizes == [35_937, 37_313, 49_473]
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_outputs_and_gradients_equal_kerass(variant):
     model, oracle = create(variant), keras_model(variant, 60, VOCABULARY.size)
@@ -166,6 +168,7 @@ class Windows(linen.Module):
         return nn.GRU(2, name="gru")(nn.GRU(3, return_sequences=True, name="steps")(x))
 
 
+@pytest.mark.thorough
 def test_receptive_fields_of_sequences_are_measured_too(monkeypatch):
     model = cj.Model.from_module(Windows(), (40, 1), preprocessing="none")
     middles = {"causal": 20, "same": 10, "valid": 4}

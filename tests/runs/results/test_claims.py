@@ -15,9 +15,9 @@ import pytest
 from scipy import stats
 
 from cnnjax.recipes import Claim, Measured, write_claims
+from cnnjax.runs import RunError
 from cnnjax.runs.results import evaluate, read_claims
 from cnnjax.runs.results.paired import interval, student_t
-from cnnjax.training import RunError
 
 BETTER = Claim("Wide nets are better", "wide", "narrow", "test_accuracy")
 ALIKE = Claim("Both are alike", "wide", "narrow", "test_accuracy", within=0.01)

@@ -17,8 +17,8 @@ from run_records import fake, rows
 from cnnjax.config import TrainingConfig
 from cnnjax.recipes import Claim, Experiment, Measured, Options, run_experiment, write_claims
 from cnnjax.recipes.reproduce import reproduce
+from cnnjax.runs import RunDirectory, RunError
 from cnnjax.runs.results import collect, keep_records, write_results
-from cnnjax.training import RunDirectory, RunError
 
 CLAIM = Claim("Wide is better", "net/wide", "net/narrow", "test_accuracy")
 

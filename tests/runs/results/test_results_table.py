@@ -14,8 +14,8 @@ from run_records import fake, rows
 
 from cnnjax.config import TrainingConfig
 from cnnjax.recipes import Experiment, Options, run_experiment
+from cnnjax.runs import RunError
 from cnnjax.runs.results import collect, spread, write_results
-from cnnjax.training import RunError
 
 
 def test_runs_that_differ_in_their_seed_are_one_row(tmp_path: Path) -> None:

@@ -12,8 +12,9 @@ from PIL import Image
 import cnnjax as cj
 from cnnjax import cli, plot
 from cnnjax.data import resize_image
-from cnnjax.plot.method_grid import drawn, placed, unique
-from cnnjax.plot.overlays import image_table, line_panels, overlay
+from cnnjax.plot.figures import line_panels
+from cnnjax.plot.images import unique
+from cnnjax.plot.overlays import drawn, overlay, placed
 
 RNG = np.random.default_rng(0)
 NAMES = ("circle", "line", "square")
@@ -88,11 +89,7 @@ def test_fine_maps_are_drawn_in_grey_and_others_over_the_photo():
     np.testing.assert_array_equal(drawn("occlusion", pixels, heat), overlay(pixels, heat))
 
 
-def test_tables_of_images_and_panels_of_lines():
-    image = np.zeros((4, 6, 3), np.uint8)
-    figure = image_table([[image, image[..., 0] / 255]] * 2, ["a", "b"], ["x", "y"])
-    assert [axes.get_title() for axes in figure.axes] == ["a", "b", "", ""]
-    assert [axes.get_ylabel() for axes in figure.axes] == ["x", "", "y", ""]
+def test_panels_of_lines_and_names_that_come_again():
     figure = line_panels(
         {"one": {"a": np.ones(3)}, "two": {"a": np.ones(3)}}, "x", "y", ["p", "q", "r"]
     )

@@ -1,0 +1,132 @@
+"""Values from within the loops and other programs that a traced function is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+from jax import Array
+from jax.ad_checkpoint import checkpoint_name
+from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, jaxpr_as_fun
+
+_MARK = "cnnjax:"
+
+Marked = dict[str, list[Any]]
+
+
+def marked(value: Array, name: str) -> Array:
+    """The value itself, to be had by this name of `with_marked`."""
+    named: Array = checkpoint_name(value, _MARK + name)
+    return named
+
+
+def with_marked(function: Callable[..., Any], *args: Any) -> tuple[Any, Marked]:
+    """What a function returns, and the values that it marked, wherever it did so.
+
+    Args:
+        function: of trees of arrays; may be traced, differentiated and compiled.
+        args: of the function.
+
+    Returns:
+        Its result; name -> the values, one for each round of the loops in which it was marked.
+
+    Raises:
+        ValueError: for a mark within a branch or in a loop of unknown length.
+
+    >>> def doubled(x):
+    ...     return jax.lax.scan(lambda c, _: (2 * marked(c, "c"), None), x, length=3)[0]
+    >>> result, values = with_marked(doubled, 1.0)
+    >>> float(result), [float(value) for value in values["c"]]
+    (8.0, [1.0, 2.0, 4.0])
+    """
+    program, form = jax.make_jaxpr(function, return_shape=True)(*args)
+    values: Marked = {}
+    results = _evaluate(program, jax.tree.leaves(args), values)
+    return jax.tree.unflatten(jax.tree.structure(form), results), values
+
+
+def programs_of(equation: Any) -> list[ClosedJaxpr]:
+    """The programs within an equation: of a function that is compiled, looped or differentiated."""
+    items = [
+        item
+        for value in equation.params.values()
+        for item in (value if isinstance(value, tuple | list) else (value,))
+    ]
+    return [
+        item if isinstance(item, ClosedJaxpr) else ClosedJaxpr(item, [])
+        for item in items
+        if isinstance(item, ClosedJaxpr | Jaxpr)
+    ]
+
+
+def _evaluate(program: ClosedJaxpr, inputs: Sequence[Any], values: Marked) -> list[Any]:
+    """Run a program operation by operation; what is marked goes into `values`."""
+    jaxpr = program.jaxpr
+    known = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*program.consts, *inputs], strict=True))
+
+    def value_of(atom: Any) -> Any:
+        return atom.val if isinstance(atom, Literal) else known[atom]
+
+    for equation in jaxpr.eqns:
+        given = [value_of(atom) for atom in equation.invars]
+        known.update(zip(equation.outvars, _results(jaxpr, equation, given, values), strict=True))
+    return [value_of(atom) for atom in jaxpr.outvars]
+
+
+def _results(jaxpr: Jaxpr, equation: Any, given: list[Any], values: Marked) -> list[Any]:
+    name, params = equation.primitive.name, equation.params
+    if _is_mark(equation):
+        values[params["name"].removeprefix(_MARK)] = given
+        return given
+    programs = programs_of(equation)
+    if not any(map(_holds_marks, programs)):
+        return _unchanged(jaxpr, equation, given)
+    if name == "scan":
+        return _scanned(params, given, values)
+    if name in ("cond", "while") or len(programs[0].jaxpr.invars) != len(given):
+        raise ValueError(
+            f"a layer whose output is wanted lies within a {name!r}, which runs an unknown number "
+            "of times: take a layer outside of it"
+        )
+    return _evaluate(programs[0], given, values)
+
+
+def _unchanged(jaxpr: Jaxpr, equation: Any, given: list[Any]) -> list[Any]:
+    """The results of one operation of a program."""
+    pairs = zip(equation.invars, given, strict=True)
+    known = {atom: value for atom, value in pairs if not isinstance(atom, Literal)}
+    alone = jaxpr.replace(
+        constvars=[], invars=list(known), outvars=equation.outvars, eqns=[equation]
+    )
+    results: list[Any] = jaxpr_as_fun(ClosedJaxpr(alone, []))(*known.values())
+    return results
+
+
+def _scanned(params: dict[str, Any], given: list[Any], values: Marked) -> list[Any]:
+    """A loop that hands out what is marked in it, unstacked into its rounds."""
+    first, count, length = params["num_consts"], params["num_carry"], params["length"]
+    constants, start, stacked = given[:first], given[first : first + count], given[first + count :]
+
+    def body(carry: list[Any], sliced: list[Any]) -> tuple[list[Any], tuple[list[Any], Marked]]:
+        inner: Marked = {}
+        results = _evaluate(params["jaxpr"], [*constants, *carry, *sliced], inner)
+        return results[:count], (results[count:], inner)
+
+    loop = {"length": length, "reverse": params["reverse"], "unroll": params["unroll"]}
+    carry, (outputs, inner) = jax.lax.scan(body, start, stacked, **loop)
+    rounds = range(length)[::-1] if params["reverse"] else range(length)
+    for name, stacks in inner.items():
+        values[name] = [stack[i] for i in rounds for stack in stacks]
+    return [*carry, *outputs]
+
+
+def _is_mark(equation: Any) -> bool:
+    return equation.primitive.name == "name" and equation.params["name"].startswith(_MARK)
+
+
+def _holds_marks(program: ClosedJaxpr) -> bool:
+    return any(
+        _is_mark(equation) or any(map(_holds_marks, programs_of(equation)))
+        for equation in program.jaxpr.eqns
+    )

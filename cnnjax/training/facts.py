@@ -1,0 +1,75 @@
+"""What the record of a run says of its training, as JSON, for config.json and run.json."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import optax
+
+from cnnjax import metrics
+from cnnjax.config import OPTIMIZER, TrainingConfig, to_dict
+from cnnjax.core import trees
+from cnnjax.core.settings import names
+from cnnjax.core.text import qualified_name
+from cnnjax.models.saved import description
+from cnnjax.nn import current_conv_engine
+from cnnjax.runs.resuming import GIVEN
+from cnnjax.task import USUAL_LOSSES, Task
+from cnnjax.training.computation import Computation
+from cnnjax.training.named_trees import opt_state_hash
+
+
+def recorded_config(
+    computation: Computation, record: Mapping[str, Any], opt_state: optax.OptState | None
+) -> dict[str, Any]:
+    """Everything that decides the result beside the data, as config.json has it.
+
+    Args:
+        computation: of the training.
+        record, opt_state: as in `fit`.
+    """
+    model = computation.model
+    config = {
+        "training": recorded_settings(computation.config, computation.optimizer),
+        "loss": loss_name(computation.loss, model.spec.task),
+        "conv_engine": current_conv_engine(),
+        "model": description(model),
+        "experiment": record.get("experiment"),
+    }
+    if opt_state is not None:
+        config["opt_state"] = opt_state_hash(opt_state)
+    return config
+
+
+def recorded_facts(computation: Computation) -> dict[str, Any]:
+    """What run.json says of data and model."""
+    model, splits = computation.model, computation.splits
+    return {
+        "seed": computation.config.seed,
+        "data": {
+            name: {"name": data.name, "examples": len(data), "fingerprint": data.fingerprint}
+            for name, data in splits.parts.items()
+        },
+        "source": splits.source,
+        "model": model.spec.name,
+        "parameters": sum(leaf.size for leaf in jax.tree.leaves(model.params)),
+        "initial_hash": trees.tree_hash(model.variables),
+    }
+
+
+def loss_name(loss: metrics.Loss | None, task: Task) -> str:
+    """A loss as records name it; None is the usual one of the task."""
+    usual = USUAL_LOSSES.get(task.loss) or qualified_name(task.loss)
+    return usual if loss is None else qualified_name(loss)
+
+
+def recorded_settings(
+    config: TrainingConfig, optimizer: optax.GradientTransformation | None
+) -> dict[str, Any]:
+    """The configuration as it takes effect: what the caller gave instead is named as such."""
+    settings = to_dict(config)
+    if optimizer is not None:
+        settings |= {**dict.fromkeys(names(config, OPTIMIZER)), "optimizer": GIVEN}
+    return settings

@@ -1,0 +1,74 @@
+"""Where a training stands."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from cnnjax.training.selection import Selection
+
+
+@dataclass
+class Position:
+    """Where a training stands; all of it is in every checkpoint.
+
+    Args:
+        epochs: of the whole training.
+        selection: of the best epoch so far.
+        epoch: that it stands in, counted from 0; `epochs` at the end.
+        step: steps of that epoch so far.
+        totals: sums over the examples of that epoch so far.
+        seconds: that the epoch took so far.
+        data_seconds: of these, those spent waiting for data.
+    """
+
+    epochs: int
+    selection: Selection
+    epoch: int = 0
+    step: int = 0
+    totals: dict[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
+    data_seconds: float = 0.0
+
+    @property
+    def is_over(self) -> bool:
+        """Whether there is nothing left to train.
+
+        A finished training that is prolonged goes on; one that was stopped early stays stopped.
+        """
+        return self.epoch >= self.epochs or self.selection.is_over
+
+    @property
+    def epochs_begun(self) -> int:
+        """Number of epochs of which at least a step is done."""
+        return self.epoch + (self.step > 0)
+
+    def next_epoch(self) -> None:
+        """Go to the beginning of the next epoch."""
+        self.epoch, self.step, self.totals = self.epoch + 1, 0, {}
+        self.seconds = self.data_seconds = 0.0
+
+    def as_json(self) -> dict[str, Any]:
+        """As checkpoints hold it, all but the state of the best epoch, by the names on disk."""
+        return {
+            "epoch": self.epoch,
+            "step": self.step,
+            "totals": self.totals,
+            "seconds": self.seconds,
+            "waiting": self.data_seconds,
+            "best": self.selection.score,
+            "best_epoch": self.selection.best_epoch,
+            "best_step": self.selection.best_step,
+            "waited": self.selection.stale_epochs,
+        }
+
+    def restore(self, progress: Mapping[str, Any]) -> None:
+        """Go to where `as_json` was taken; the state of the best epoch is left as it is."""
+        self.epoch, self.step = progress["epoch"], progress["step"]
+        self.totals = progress["totals"]
+        self.seconds, self.data_seconds = progress["seconds"], progress["waiting"]
+        self.selection.score = progress["best"]
+        self.selection.best_epoch = progress["best_epoch"]
+        self.selection.best_step = progress["best_step"]
+        self.selection.stale_epochs = progress["waited"]

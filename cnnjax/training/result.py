@@ -1,0 +1,89 @@
+"""What `fit` returns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from cnnjax.core import trees
+from cnnjax.models import Model
+from cnnjax.training.computation import Computation
+from cnnjax.training.selection import copied
+from cnnjax.training.state import TrainState
+
+
+@dataclass(frozen=True)
+class Run:
+    """What `fit` returns.
+
+    Args:
+        model: with the result's parameters: the best ones on the validation data if a metric is
+            monitored and there is such data, else the last ones.
+        history: float arrays with a value per epoch for epoch, step, loss, accuracy (for a model of
+            values absolute_error in its place, here and below), learning_rate,
+            seconds, images_per_second, waiting (the share of the seconds spent waiting for data;
+            these three count a broken epoch up to its checkpoint, and from there after resuming)
+            and, with validation data, val_loss and val_accuracy.
+        metrics: of the model: val_loss, val_accuracy, test_loss, test_accuracy where there is data.
+        directory: where it was recorded, or None.
+        parameter_hash: SHA-256 of the model's variables; equal if and only if bitwise equal.
+        best_epoch: the epoch the model is from, counted from 1.
+        seconds: of this call and, if it resumed a run, of the training before it.
+        opt_state: of the optimiser when it had made the model, with NumPy arrays, from which
+            another `fit` may go on.
+    """
+
+    model: Model
+    history: dict[str, np.ndarray]
+    metrics: dict[str, float]
+    directory: Path | None
+    parameter_hash: str
+    best_epoch: int
+    seconds: float
+    opt_state: optax.OptState = None
+
+
+def result_of(
+    computation: Computation,
+    state: TrainState,
+    epochs: Sequence[Mapping[str, Any]],
+    best_epoch: int,
+    *,
+    directory: Path | None,
+    seconds: float,
+) -> Run:
+    """What `fit` returns, tested where there is test data.
+
+    Args:
+        computation: of the training.
+        state: of the best epoch.
+        epochs: the records of all of them.
+        best_epoch: counted from 1.
+        directory, seconds: as in `Run`.
+    """
+    # Through the host: the result lies on one device, wherever it was trained.
+    variables = jax.tree.map(lambda v: jnp.array(np.asarray(v)), state.variables())
+    # The validation data were evaluated on these very variables at the end of their epoch.
+    best = epochs[best_epoch - 1]
+    results: dict[str, float] = {k: v for k, v in best.items() if k.startswith("val_")}
+    if computation.splits.test:
+        means = computation.evaluate(variables, computation.splits.test)
+        results.update({f"test_{k}": v for k, v in means.items()})
+    keys = list(epochs[-1])
+    return Run(
+        model=computation.model.replace(variables=variables),
+        history={k: np.array([r.get(k, np.nan) for r in epochs], float) for k in keys},
+        metrics=results,
+        directory=directory,
+        parameter_hash=trees.tree_hash(variables),
+        best_epoch=best_epoch,
+        seconds=seconds,
+        opt_state=copied(state.opt_state),
+    )

@@ -1,0 +1,80 @@
+"""Which epoch of a training is the best one, and when to wait no longer for a better one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+class Selection:
+    """The best epoch so far by a metric of the validation data.
+
+    Args:
+        monitor: "loss", of which less is better, or another metric, of which more is; None takes
+            the latest epoch for the best one.
+        patience: number of epochs without a better one after which it is over; None: never.
+
+    Attributes:
+        score: of the best epoch, higher is better; None before there is one, or without a monitor.
+        best_epoch: counted from 1; 0 before there is one.
+        best_step: steps of the training when it ended; None as for the score.
+        stale_epochs: number of epochs since then.
+        best_state: at its end, a copy in NumPy arrays; None as for the score.
+
+    >>> selection = Selection("loss", patience=2)
+    >>> [selection.update(i, i, {"val_loss": loss}, {}) for i, loss in enumerate((3, 1, 2, 2), 1)]
+    [True, True, False, False]
+    >>> selection.best_epoch, selection.is_over
+    (2, True)
+    """
+
+    def __init__(self, monitor: str | None, patience: int | None = None):
+        self.monitor, self.patience = monitor, patience
+        self.score: float | None = None
+        self.best_epoch = 0
+        self.best_step: int | None = None
+        self.stale_epochs = 0
+        self.best_state: Any = None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether a better epoch was waited for long enough."""
+        return self.patience is not None and self.stale_epochs >= self.patience
+
+    def update(self, epoch: int, step: int, record: Mapping[str, float], state: Any) -> bool:
+        """Compare an epoch with the best one so far; of equal ones the first is the best.
+
+        Args:
+            epoch: counted from 1.
+            step: steps of the training so far.
+            record: of the epoch, with "val_" before the name of the monitored metric.
+            state: any pytree of arrays, of which the best one is copied.
+
+        Returns:
+            Whether it is the best one by the monitored metric.
+        """
+        if self.monitor is None:
+            self.best_epoch = epoch
+            return False
+        value = record[f"val_{self.monitor}"]
+        score = -value if self.monitor == "loss" else value
+        if self.score is not None and not score > self.score:
+            self.stale_epochs += 1
+            return False
+        self.score, self.best_epoch, self.best_step, self.stale_epochs = score, epoch, step, 0
+        self.best_state = copied(state)
+        return True
+
+
+def copied(tree: Any) -> Any:
+    """A tree in NumPy arrays, which no step donates; a typed random key stays one."""
+
+    def copy(leaf: Any) -> Any:
+        is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+        return jnp.array(leaf) if is_key else np.array(leaf)
+
+    return jax.tree.map(copy, tree)
