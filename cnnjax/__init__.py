@@ -7,7 +7,6 @@ from cnnjax.models import (
     Model,
     ModelSpec,
     create_model,
-    decode_positions,
     decode_predictions,
     export_weights,
     predict,
@@ -15,14 +14,17 @@ from cnnjax.models import (
 )
 from cnnjax.recipes.reproduce import Reproduction, reproduce
 from cnnjax.runs import load, save
+from cnnjax.task import Inputs, Task, decode_positions
 from cnnjax.training import Run, Sweep, evaluate, fit, sweep
 
 __all__ = [
+    "Inputs",
     "Model",
     "ModelSpec",
     "Reproduction",
     "Run",
     "Sweep",
+    "Task",
     "TrainingConfig",
     "augment",
     "configure_runtime",

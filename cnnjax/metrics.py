@@ -13,13 +13,6 @@ from jax import Array
 
 Loss = Callable[[Array, Array], Array]
 
-# What a model answers, and the loss that it is trained with unless told otherwise.
-TASKS = {
-    "classes": "cross-entropy",
-    "positions": "cross-entropy",
-    "values": "mean squared error",
-}
-
 
 def softmax_cross_entropy(logits: Array, labels: Array) -> Array:
     """Cross-entropy of a softmax, `-log softmax(z)[y]`, per example.
@@ -50,6 +43,19 @@ def sigmoid_cross_entropy(logits: Array, labels: Array) -> Array:
     return optax.sigmoid_binary_cross_entropy(z, labels.reshape(z.shape).astype(z.dtype))
 
 
+def cross_entropy(logits: Array, labels: Array) -> Array:
+    """Cross-entropy by sigmoid of one logit, by softmax of more, per example.
+
+    Args:
+        logits: [N, K]. labels: as in `sigmoid_cross_entropy` and `softmax_cross_entropy`.
+
+    Returns:
+        [N].
+    """
+    one = logits.shape[-1] == 1
+    return (sigmoid_cross_entropy if one else softmax_cross_entropy)(logits, labels)
+
+
 def positions_cross_entropy(logits: Array, labels: Array) -> Array:
     """Cross-entropy of a class at each of several positions, added up, per example.
 
@@ -78,6 +84,11 @@ def mean_squared_error(predictions: Array, targets: Array) -> Array:
     return jnp.mean((predictions - targets) ** 2, axis=-1)
 
 
+def absolute_error(predictions: Array, targets: Array) -> Array:
+    """`mean_k |z[k] - y[k]|`, per example; arguments as in `mean_squared_error`."""
+    return jnp.mean(jnp.abs(predictions - targets), axis=-1)
+
+
 def smooth_labels(labels: Array, num_classes: int, amount: float) -> Array:
     """Label smoothing: `(1 - a) onehot(y) + a / K` (Szegedy et al. 2016, sec. 7).
 
@@ -88,15 +99,6 @@ def smooth_labels(labels: Array, num_classes: int, amount: float) -> Array:
         float32 [N, K], rows that sum to 1.
     """
     return jax.nn.one_hot(labels, num_classes) * (1.0 - amount) + amount / num_classes
-
-
-def default_loss(num_classes: int, task: str = "classes") -> Loss:
-    """The loss of a task of `TASKS`; of classes by sigmoid for one logit, by softmax for more."""
-    if task == "positions":
-        return positions_cross_entropy
-    if task == "values":
-        return mean_squared_error
-    return sigmoid_cross_entropy if num_classes == 1 else softmax_cross_entropy
 
 
 def correct(logits: Array, labels: Array) -> Array:
@@ -120,37 +122,35 @@ def correct(logits: Array, labels: Array) -> Array:
 
 
 def batch_sums(
-    losses: Array, logits: Array, labels: Array, mask: Array, task: str = "classes"
+    losses: Array, outputs: Array, labels: Array, mask: Array, measures: Mapping[str, Loss]
 ) -> dict[str, Array]:
     """Sums over the unmasked examples of a batch.
 
     Args:
-        losses: [N]. logits: [N, K]. labels: as in `correct`. mask: [N], 1 for real examples.
-        task: one of `TASKS`.
+        losses: [N]. outputs, labels: of the task. mask: [N], 1 for real examples.
+        measures: the metrics of the task, (outputs, labels) -> [N] by name.
 
     Returns:
-        {"loss": sum of losses, "accuracy": number right, "count": number of examples}, float32;
-        for values "absolute_error" instead of "accuracy", the mean over an example's values.
+        {"loss": sum of losses, "count": number of examples}, float32, and the sum of each measure.
     """
     mask = mask.astype(jnp.float32)
-    if task == "values":
-        quality = {"absolute_error": jnp.mean(jnp.abs(logits - labels), axis=-1)}
-    else:
-        quality = {"accuracy": correct(logits, labels)}
     return {
         "loss": jnp.sum(losses.astype(jnp.float32) * mask),
-        **{name: jnp.sum(value * mask) for name, value in quality.items()},
+        **{name: jnp.sum(measure(outputs, labels) * mask) for name, measure in measures.items()},
         "count": jnp.sum(mask),
     }
 
 
 def quality(record: Mapping[str, object]) -> str:
-    """The metric beside the loss that a record has: "accuracy" or "absolute_error".
+    """The metric beside the loss that a record has, e.g. "accuracy"; the first of several.
 
     >>> quality({"loss": 0.2, "absolute_error": 0.3})
     'absolute_error'
     """
-    return "accuracy" if "accuracy" in record else "absolute_error"
+    if "accuracy" in record:
+        return "accuracy"
+    # A task's metrics come before what the loop adds.
+    return next(name for name in record if name not in ("epoch", "step", "loss", "gradient_norm"))
 
 
 def add(totals: Mapping[str, float], sums: Mapping[str, Array | np.ndarray]) -> dict[str, float]:

@@ -28,9 +28,9 @@ from matplotlib.figure import Figure
 import cnnjax as cj
 from cnnjax.cli import command
 from cnnjax.models import convolutionalize, decode_predictions, receptive_fields
-from cnnjax.models.predict import probabilities
 from cnnjax.nn import conv2d, conv_as_matrix
 from cnnjax.plot import overlay
+from cnnjax.task import probabilities
 from experiments._canvas import (
     NAMES,
     WINDOW,

@@ -11,6 +11,7 @@ RNG = np.random.default_rng(0)
 LOGITS = (RNG.standard_normal((9, 5)) * 4).astype(np.float32)
 LABELS = RNG.integers(0, 5, 9).astype(np.int32)
 BINARY = (np.arange(9) % 2).astype(np.int32)
+ACCURACY = {"accuracy": metrics.correct}
 
 
 @pytest.fixture(scope="module")
@@ -86,9 +87,12 @@ def test_label_smoothing_equals_keras(losses, amount):
     np.testing.assert_allclose(loss, oracle(onehot, LOGITS), rtol=1e-5, atol=1e-6)
 
 
-def test_the_default_loss_depends_on_the_number_of_logits():
-    assert metrics.default_loss(1) is metrics.sigmoid_cross_entropy
-    assert metrics.default_loss(2) is metrics.softmax_cross_entropy
+def test_cross_entropy_is_by_sigmoid_of_one_logit_and_by_softmax_of_two():
+    z, y = jnp.array([[0.3], [-2.0]]), jnp.array([1, 0])
+    two = jnp.concatenate([jnp.zeros_like(z), z], axis=1)  # the same probabilities
+    np.testing.assert_allclose(
+        metrics.cross_entropy(z, y), metrics.cross_entropy(two, y), rtol=1e-6
+    )
 
 
 def test_correct_compares_the_largest_logit():
@@ -113,7 +117,7 @@ def test_correct_takes_the_sign_of_one_logit(label_shape):
 def test_sums_leave_masked_examples_out():
     mask = np.arange(9) < 6
     loss = np.arange(9, dtype=np.float32)
-    sums = metrics.batch_sums(*map(jnp.asarray, (loss, LOGITS, LABELS, mask)))
+    sums = metrics.batch_sums(*map(jnp.asarray, (loss, LOGITS, LABELS, mask)), ACCURACY)
     right = (LOGITS.argmax(axis=1) == LABELS)[:6].sum()
     assert {k: float(v) for k, v in sums.items()} == {"loss": 15, "accuracy": right, "count": 6}
 
@@ -123,7 +127,7 @@ def test_means_over_uneven_batches_equal_the_mean_over_all():
     for part in (slice(0, 4), slice(4, 5), slice(5, 9)):
         z, y = jnp.asarray(LOGITS[part]), jnp.asarray(LABELS[part])
         loss = metrics.softmax_cross_entropy(z, y)
-        totals = metrics.add(totals, metrics.batch_sums(loss, z, y, jnp.ones(len(y))))
+        totals = metrics.add(totals, metrics.batch_sums(loss, z, y, jnp.ones(len(y)), ACCURACY))
     z = LOGITS.astype(np.float64)
     exact = np.log(np.exp(z).sum(axis=1)) - z[np.arange(9), LABELS]
     means = metrics.divide(totals)

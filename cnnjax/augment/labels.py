@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 
 from cnnjax.augment.config import AugmentConfig
+from cnnjax.task import Task
 
 # What stands elsewhere in an image after them; mixup leaves every pixel in its place.
 _MOVING = (
@@ -23,7 +24,7 @@ _MOVING = (
 
 def check_labels_stay_true(
     augment: AugmentConfig | Callable | None,
-    task: str,
+    task: Task,
     label_shape: Sequence[int],
     image_shape: Sequence[int],
 ) -> None:
@@ -34,7 +35,7 @@ def check_labels_stay_true(
 
     Args:
         augment: settings; None and functions pass.
-        task: of the model, one of `cnnjax.metrics.TASKS`.
+        task: of the model.
         label_shape: of one example's label.
         image_shape: (H, W, C).
 
@@ -58,13 +59,13 @@ def check_labels_stay_true(
         )
 
 
-def _places(task: str, label_shape: Sequence[int], image_shape: Sequence[int]) -> str:
+def _places(task: Task, label_shape: Sequence[int], image_shape: Sequence[int]) -> str:
     """What in an image the labels name; "" where they are of the whole image."""
     pixels = math.prod(image_shape[:2])
-    if task == "positions":
+    if task.has_positions:
         return "a class at each of several positions"
     if len(label_shape) > 1:
         return f"a value at each of {'x'.join(map(str, label_shape))} places"
-    if task == "values" and math.prod(label_shape) in (pixels, pixels * image_shape[2]):
+    if not task.of_classes and math.prod(label_shape) in (pixels, pixels * image_shape[2]):
         return "a value of each pixel"
     return ""

@@ -23,9 +23,7 @@ def takes_texts(model: Any, options: Any, not_for_texts: Sequence[str]) -> bool:
     Raises:
         ValueError: for an option of the other kind.
     """
-    from cnnjax.models.spec import TOKENS
-
-    if model.spec.preprocessing != TOKENS:
+    if not model.spec.inputs.tokens:
         if options.text:
             raise ValueError(f"--text is for a model of texts, and {model.spec.name} is none")
         return False

@@ -49,6 +49,11 @@ class Dataset:
         """Of one example: (H, W, C) of images, (T,) of token ids, (T, C) of series."""
         return self.inputs.shape[1:]
 
+    @property
+    def holds_images(self) -> bool:
+        """Whether the inputs are (H, W, C)."""
+        return len(self.input_shape) == 3
+
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of inputs and labels, the first 16 digits; of files, not of their pixels.

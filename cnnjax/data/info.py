@@ -152,7 +152,7 @@ def describe(
     for part in parts.values():
         if part.vocabulary is not None:
             raise ValueError(f"{part.name} holds texts: cj.data.describe_texts is for these")
-        if part.inputs.ndim != 4:
+        if not part.holds_images:
             raise ValueError(
                 f"describe is for images [N, H, W, C], {part.name} has {list(part.inputs.shape)}"
             )

@@ -18,7 +18,6 @@ from cnnjax.core.text import suggest
 from cnnjax.explain.pattern_recipes import RECIPES
 from cnnjax.models import Model
 from cnnjax.models.modules import Variables
-from cnnjax.models.spec import PREPROCESSING
 
 # (variables, preprocessed inputs [N, S, S, C], of each the number of a filter or class: int32 [N])
 # -> values [N, H, W, 1] whose mean is to become large. Hashable: a static argument of jit.
@@ -51,14 +50,14 @@ class Ascent:
     Args:
         score: see `Score`.
         recipe: name of one of `RECIPES`.
-        preprocessing: name of the model's.
+        preprocess: the model's, pixels to inputs.
         size: height and width of the images.
         channels: of the images.
     """
 
     score: Score
     recipe: str
-    preprocessing: str
+    preprocess: Callable[[Array], Array]
     size: int
     channels: int
 
@@ -86,7 +85,7 @@ def climb(
         recipe: name of one of `RECIPES`.
     """
     channels = model.spec.input_shape[2]
-    ascent = Ascent(score, recipe, model.spec.preprocessing, size, channels)
+    ascent = Ascent(score, recipe, model.spec.inputs.preprocess, size, channels)
     images, dead = [], []
     for chunk in _chunks(numbers, size):
         asked = jnp.asarray(chunk, jnp.int32)
@@ -144,7 +143,7 @@ def _step(
         values = ascent.score(variables, inputs, numbers)
         return jnp.mean(recipe.excitement(values), axis=(1, 2, 3))
 
-    return recipe.step(objective, PREPROCESSING[ascent.preprocessing], keys, step, state)
+    return recipe.step(objective, ascent.preprocess, keys, step, state)
 
 
 @functools.partial(jax.jit, static_argnums=0)

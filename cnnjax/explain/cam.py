@@ -121,7 +121,7 @@ def _cam(
     combine: Combine,
     name: str,
 ) -> Array:
-    inputs = checked_images(model, images, ("classes", "positions"))
+    inputs = checked_images(model, images, positions=True)
     labels = class_numbers(model, target, len(inputs))
     layer = _spatial_layer(model, layer)
     heatmaps, empty, finite = class_maps(

@@ -62,8 +62,8 @@ def _check_range(spec: ModelSpec, inputs: Array, fill: np.ndarray) -> None:
     if not fill.size:  # of a batch of nothing
         return
     low, high = float(fill.min()), float(fill.max())
-    if spec.preprocessing != "none":
-        spec.check_pixels(low, high, "fill")
+    if spec.inputs.pixels:
+        spec.inputs.check_range(low, high, "fill")
         return
     if not inputs.size:
         return

@@ -23,36 +23,36 @@ PREDICTED = -1
 _SLACK = 64.0
 
 
-def checked_images(
-    model: Model, images: Array | np.ndarray, tasks: Sequence[str] = ("classes",)
-) -> Array:
+def checked_images(model: Model, images: Array | np.ndarray, positions: bool = False) -> Array:
     """Preprocessed inputs of a model with a head, or one clear sentence.
 
     Args:
         model: to be explained.
         images: preprocessed inputs, [N, H, W, C] floating.
-        tasks: those that the model may have.
+        positions: whether the model may have a class at each of several positions.
 
     Raises:
         ValueError: for a model that is no classifier of images, another shape or dtype, NaN, or
             pixels in [0, 255] where the model wants them preprocessed (not checked inside a
             compiled function).
     """
-    check_classifier(model.spec, tasks)
+    check_classifier(model.spec, positions)
     inputs = model.checked_inputs(images)
     check_preprocessed(model.spec, inputs)
     return inputs
 
 
-def check_classifier(spec: ModelSpec, tasks: Sequence[str] = ("classes",)) -> None:
+def check_classifier(spec: ModelSpec, positions: bool = False) -> None:
     """Refuse a model without classes, or of something else than images."""
     if spec.num_classes == 0:
         raise ValueError(
             f"{spec.name} has no head (include_top=False), so there is no class to explain"
         )
     check_images(spec)
-    if spec.task not in tasks:
-        raise ValueError(f"{spec.name} has no single class to explain: its task is {spec.task!r}")
+    if not spec.task.of_classes or (spec.positions and not positions):
+        raise ValueError(
+            f"{spec.name} has no single class to explain: its task is {spec.task.name!r}"
+        )
 
 
 def check_layer(model: Model, layer: str, fitting: Sequence[str] | None = None) -> None:
@@ -65,7 +65,7 @@ def check_layer(model: Model, layer: str, fitting: Sequence[str] | None = None) 
 
 def check_images(spec: ModelSpec) -> None:
     """Refuse a model of something else than images."""
-    if len(spec.input_shape) != 3:
+    if not spec.takes_images:
         raise ValueError(
             f"{spec.name} takes no images [N, H, W, C], but inputs {list(spec.input_shape)}"
         )
@@ -73,7 +73,7 @@ def check_images(spec: ModelSpec) -> None:
 
 def check_preprocessed(spec: ModelSpec, inputs: Array, what: str = "images") -> None:
     """Refuse inputs that hold NaN or are pixels still (not checked inside a compiled function)."""
-    if isinstance(inputs, jax.core.Tracer) or not inputs.size or spec.input_dtype == jnp.int32:
+    if isinstance(inputs, jax.core.Tracer) or not inputs.size or spec.inputs.tokens:
         return
     with jax.ensure_compile_time_eval():  # inside a compiled function too, where it is a constant
         high = float(jnp.max(inputs))
@@ -81,7 +81,7 @@ def check_preprocessed(spec: ModelSpec, inputs: Array, what: str = "images") -> 
         highest = float(jnp.max(light)) + _SLACK
     if np.isnan(high):
         raise ValueError(f"{what} hold NaN")
-    if spec.preprocessing != "none" and high > highest:
+    if spec.inputs.pixels and high > highest:
         raise ValueError(
             f"{what} reach {high:g}, so they are pixels; {spec.name} takes preprocessed inputs: "
             f"give model.spec.preprocess({what})"
@@ -111,7 +111,7 @@ def class_numbers(model: Model, target: Target, count: int, argument: str = "tar
     >>> class_numbers(model, ["dog", 0], 2).tolist()
     [1, 0]
     """
-    if model.spec.task == "positions":
+    if model.spec.positions:
         return position_numbers(model.spec, target, count, argument)
     if isinstance(target, jax.core.Tracer):  # no values to check
         return jnp.broadcast_to(target.astype(jnp.int32), (count,))

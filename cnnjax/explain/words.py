@@ -19,7 +19,6 @@ from cnnjax.explain.targets import Target, check_layer, class_numbers, class_wei
 from cnnjax.models import Model, ReceptiveField, receptive_fields
 from cnnjax.models.modules import Static, Variables
 from cnnjax.models.predict import encode_texts
-from cnnjax.models.spec import TOKENS
 
 _BATCH = 64
 
@@ -174,7 +173,7 @@ def checked_tokens(model: Model, texts: Texts) -> np.ndarray:
         ValueError: for a model that is no classifier of texts, or what `predict` refuses.
     """
     spec = model.spec
-    if spec.preprocessing != TOKENS or spec.task != "classes" or spec.num_classes == 0:
+    if not (spec.inputs.tokens and spec.task.of_classes) or spec.positions or not spec.num_classes:
         raise ValueError(f"{spec.name} is no classifier of texts")
     if not isinstance(texts, np.ndarray | Array):
         return encode_texts(spec, texts)

@@ -6,7 +6,7 @@ from cnnjax.models.layers.surgery import convolutionalize
 from cnnjax.models.layers.table import LayerRow, Summary, summary
 from cnnjax.models.manifest import UnreadableModel
 from cnnjax.models.model import Functions, Model
-from cnnjax.models.predict import UnknownWords, decode_positions, decode_predictions, predict
+from cnnjax.models.predict import UnknownWords, decode_predictions, predict
 from cnnjax.models.pretrained.export import export_weights
 from cnnjax.models.pretrained.order import WeightsDoNotFit
 from cnnjax.models.registry import BUILDERS, Builder, Release, register
@@ -28,7 +28,6 @@ __all__ = [
     "WeightsDoNotFit",
     "convolutionalize",
     "create_model",
-    "decode_positions",
     "decode_predictions",
     "export_weights",
     "load_model",

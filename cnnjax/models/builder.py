@@ -14,7 +14,8 @@ from cnnjax.core.text import suggest
 from cnnjax.data import Vocabulary
 from cnnjax.models.backbone import POOLINGS, classifier_layers
 from cnnjax.models.registry import BUILDERS, Builder
-from cnnjax.models.spec import TOKENS, ModelSpec
+from cnnjax.models.spec import ModelSpec
+from cnnjax.task import Inputs, as_inputs, as_task
 
 
 def plain(value: Any) -> Any:
@@ -122,7 +123,7 @@ def build(
     input_shape: tuple[int, ...] | None = None,
     num_classes: int | None = None,
     label_names: tuple[str, ...] = (),
-    preprocessing: str | None = None,
+    preprocessing: str | Inputs | None = None,
     vocabulary: Vocabulary | None = None,
     **arguments: Any,
 ) -> tuple[linen.Module, ModelSpec]:
@@ -133,8 +134,8 @@ def build(
     arguments = {k: plain(v) for k, v in arguments.items()}
     check_arguments(name, builder, arguments)
     preprocessing = preprocessing or builder.preprocessing
-    texts = builder.preprocessing == TOKENS
-    if texts != (preprocessing == TOKENS):
+    texts = as_inputs(builder.preprocessing).tokens
+    if texts != as_inputs(preprocessing).tokens:
         raise ValueError(
             f"preprocessing={preprocessing!r} does not suit {name!r}, whose own is "
             f"{builder.preprocessing!r}: leave it out"
@@ -162,7 +163,7 @@ def build(
         min_size=builder.min_size,
         cam_layer=getattr(module, "cam_layer", builder.cam_layer),
         head=head,
-        task=builder.task,
+        task=as_task(builder.task),
         positions=getattr(module, "positions", 0),
         vocabulary=vocabulary,
     )

@@ -20,9 +20,10 @@ from cnnjax.core.runtime import quick_compilation
 from cnnjax.data import Vocabulary
 from cnnjax.models.graph import layer_names
 from cnnjax.models.modules import Static, Variables, abstract_variables, forward, training_keys
-from cnnjax.models.spec import TOKENS, ModelSpec
+from cnnjax.models.spec import ModelSpec
 from cnnjax.models.validation import checked_names, checked_switches, output_shape
 from cnnjax.nn import BatchNormalization
+from cnnjax.task import Inputs, Task, as_task
 
 
 class Functions(NamedTuple):
@@ -65,9 +66,9 @@ class Model:
         seed: int = 0,
         train_argument: str | Sequence[str] | Literal[False] | None = None,
         unswitched: Sequence[str] = (),
-        preprocessing: str = "unit",
+        preprocessing: str | Inputs = "unit",
         label_names: Sequence[str] = (),
-        task: str = "classes",
+        task: str | Task = "classes",
         vocabulary: Vocabulary | None = None,
     ) -> Model:
         """Make a model of any Linen module that maps [N, H, W, C] to logits [N, K].
@@ -88,10 +89,11 @@ class Model:
             unswitched: patterns of layers that are to stay in evaluation mode in training, though
                 others are switched.
             preprocessing: from pixels in [0, 255] to inputs: "unit" (x / 255) or "none"; "tokens"
-                where the inputs are numbers of words, int32 [N, T].
+                where the inputs are token ids, int32 [N, T]; or `cj.Inputs` of your own.
             label_names: one name per class.
             task: "classes"; "values" where the outputs [N, K] are real numbers; "positions" where
-                they are logits [N, P, K] of a class at each of P positions.
+                they are logits [N, P, K] of a class at each of P positions; or a `cj.Task` of your
+                own.
             vocabulary: of "tokens": which word has which number; `predict` then takes texts.
 
         Returns:
@@ -102,13 +104,14 @@ class Model:
                 would not reach its BatchNorm or Dropout, or would ignore a loss of its own.
         """
         check_input_shape(input_shape)
+        task = as_task(task)
         spec = ModelSpec(
             name=type(module).__name__,
             input_shape=tuple(int(n) for n in input_shape),
             num_classes=0,
             preprocessing=preprocessing,
             task=task,
-            positions=int(task == "positions"),  # how many is known below
+            positions=int(task.has_positions),  # how many is known below
             train_arguments=checked_names(module, train_argument),
         )
         *positions, classes = output_shape(module, spec)
@@ -196,16 +199,16 @@ class Model:
         """Preprocessed inputs as a JAX array, or the error that `__call__` documents."""
         shape = tuple(np.shape(inputs))
         if shape[1:] != self.spec.input_shape:
-            if len(self.spec.input_shape) == 3:
+            if self.spec.takes_images:
                 check_channels_last("inputs", shape, self.spec.input_shape[2], "inputs")
             wanted = ", ".join(map(str, self.spec.input_shape))
-            one = "image" if len(self.spec.input_shape) == 3 else "input"
+            one = "image" if self.spec.takes_images else "input"
             raise ValueError(
                 f"{self.spec.name} takes inputs [N, {wanted}], got {list(shape)}"
                 + (f"; a single {one} needs a batch axis" if shape == self.spec.input_shape else "")
             )
         array = jnp.asarray(inputs)
-        tokens = self.spec.preprocessing == TOKENS
+        tokens = self.spec.inputs.tokens
         if tokens and not jnp.issubdtype(array.dtype, jnp.integer):
             raise ValueError(f"{self.spec.name} takes tokens, whole numbers, got {array.dtype}")
         if tokens:

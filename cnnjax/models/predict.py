@@ -6,7 +6,6 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -15,7 +14,7 @@ from cnnjax.data import Dataset, FileImages, Splits, resize_image
 from cnnjax.data.vocabulary import UNKNOWN
 from cnnjax.models.imagenet import IMAGENET_CLASSES, class_names
 from cnnjax.models.model import Model
-from cnnjax.models.spec import TOKENS, ModelSpec
+from cnnjax.models.spec import ModelSpec
 
 _BATCH = 64
 
@@ -39,7 +38,7 @@ def predict(
     Returns:
         float32 [N, num_classes], rows that sum to 1; for a model of one logit [N, 1], the
         probability of the second class; for one of positions [N, P, num_classes]; for one of
-        values the values, [N, num_classes].
+        values the values, [N, num_classes]; of a Task of one's own what its activation makes.
 
     Raises:
         ValueError: for another number of channels, no pixels, or values that are none; for an empty
@@ -54,15 +53,15 @@ def predict(
             "model(model.spec.preprocess(images)) gives its features"
         )
     spec = model.spec
-    if spec.preprocessing == TOKENS and not hasattr(images, "dtype"):
+    if spec.inputs.tokens and not hasattr(images, "dtype"):
         images = encode_texts(spec, images)
-    shape = (spec.positions, spec.num_classes) if spec.positions else (spec.num_classes,)
-    if len(spec.input_shape) == 3:
+    shape = spec.output_shape
+    if spec.takes_images:
         _check_images(images, spec)
     rows = [np.zeros((0, *shape), np.float32)]
     for start in range(0, len(images), _BATCH):
         some = images[start : start + _BATCH]
-        batch = _images(some, start, spec) if len(spec.input_shape) == 3 else _arrays(some, spec)
+        batch = _images(some, start, spec) if spec.takes_images else _arrays(some, spec)
         # One compiled shape whatever the number of images.
         padded = np.zeros((min(_BATCH, _power_of_two(len(batch))), *batch.shape[1:]), batch.dtype)
         padded[: len(batch)] = batch
@@ -72,8 +71,7 @@ def predict(
                 f"{spec.name} gives class maps [N, h, w, K], and predict one answer each: take "
                 "jax.nn.softmax(model(model.spec.preprocess(images)))"
             )
-        probs = logits if spec.task == "values" else probabilities(logits)
-        rows.append(np.asarray(probs, np.float32)[: len(batch)])
+        rows.append(np.asarray(spec.task.activation(logits), np.float32)[: len(batch)])
     return np.concatenate(rows)
 
 
@@ -91,7 +89,7 @@ def encode_texts(spec: ModelSpec, texts: Any) -> np.ndarray:
         ValueError: for an empty text, or something else than texts; for a model that has no
             vocabulary. A text of unknown words only is an `UnknownWords` warning.
     """
-    if spec.preprocessing != TOKENS:
+    if not spec.inputs.tokens:
         raise ValueError(f"{spec.name} takes no texts, but inputs {list(spec.input_shape)}")
     if spec.vocabulary is None:
         raise ValueError(
@@ -107,11 +105,6 @@ def encode_texts(spec: ModelSpec, texts: Any) -> np.ndarray:
             stacklevel=3,
         )
     return tokens
-
-
-def probabilities(logits: jax.Array) -> jax.Array:
-    """Softmax of [..., K] logits; sigmoid where K is 1."""
-    return jax.nn.sigmoid(logits) if logits.shape[-1] == 1 else jax.nn.softmax(logits, axis=-1)
 
 
 def both_classes(probs: np.ndarray) -> np.ndarray:
@@ -159,38 +152,6 @@ def decode_predictions(
     ]
 
 
-def decode_positions(
-    probs: np.ndarray, label_names: Sequence[str] = ()
-) -> list[list[tuple[str, float]]]:
-    """The most probable class at each position.
-
-    Args:
-        probs: [N, P, K] probabilities, as `predict` gives them of a model of positions.
-        label_names: one name per class; where empty, classes are numbered.
-
-    Returns:
-        Per image [(name, probability), ...], one for each position.
-
-    Raises:
-        ValueError: if probs is not three-dimensional, or the names do not fit.
-
-    >>> decode_positions(np.array([[[0.1, 0.9], [0.8, 0.2]]]), ("A", "B"))
-    [[('B', 0.9), ('A', 0.8)]]
-    """
-    probs = np.asarray(probs)
-    if probs.ndim != 3:
-        raise ValueError(
-            f"probs must be [N, positions, num_classes], got shape {list(probs.shape)}"
-        )
-    if label_names and len(label_names) != probs.shape[2]:
-        raise ValueError(f"{len(label_names)} label_names for {probs.shape[2]} classes")
-    names = list(label_names) or [str(k) for k in range(probs.shape[2])]
-    return [
-        [(names[k], float(p)) for k, p in zip(row.argmax(axis=1), row.max(axis=1), strict=True)]
-        for row in probs
-    ]
-
-
 def _check_images(images: Any, spec: ModelSpec) -> None:
     """What is seen in all images together only."""
     shape: tuple[int, ...] = getattr(images, "shape", ())
@@ -215,7 +176,7 @@ def _check_images(images: Any, spec: ModelSpec) -> None:
     if floating and len(floating) == len(arrays):
         low, high = min(float(a.min()) for a in floating), max(float(a.max()) for a in floating)
         if low >= 0 and high <= 1:  # what else is wrong, is so of one of them
-            spec.check_pixels(low, high, "images")
+            spec.inputs.check_range(low, high, "images")
 
 
 def _images(images: Any, start: int, spec: ModelSpec) -> np.ndarray:
@@ -233,7 +194,7 @@ def _arrays(inputs: Any, spec: ModelSpec) -> np.ndarray:
         raise ValueError(f"{spec.name} takes [{wanted}], got shape {list(array.shape)}")
     if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
         raise ValueError("the inputs hold NaN or infinity")
-    if spec.preprocessing == TOKENS and array.size:
+    if spec.inputs.tokens and array.size:
         spec.check_words(int(array.min()), int(array.max()), "the inputs")
     return array
 
@@ -260,7 +221,7 @@ def _checked(image: np.ndarray, index: int, spec: ModelSpec) -> np.ndarray:
         raise ValueError(f"images[{index}] must be uint8 or floating, got {image.dtype}")
     if not np.isfinite(image).all():
         raise ValueError(f"images[{index}] holds NaN or infinity")
-    spec.check_pixels(float(image.min()), float(image.max()), f"images[{index}]", one=True)
+    spec.inputs.check_range(float(image.min()), float(image.max()), f"images[{index}]", one=True)
     return image.astype(np.float32)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from cnnjax.models.signature import FORM as SIGNATURE_FORM
 from cnnjax.models.signature import AnotherModule, check_described, check_signature, signature
 from cnnjax.models.spec import ModelSpec
 from cnnjax.models.validation import output_shape
+from cnnjax.task import INPUTS, TASKS, Inputs, Task
 from cnnjax.weights import load_safetensors, save_safetensors
 
 MODEL_FILE, WEIGHTS_FILE = "model.json", "weights.safetensors"
@@ -47,6 +48,8 @@ _FORMS = {
     "tuple[str, ...]": [str],
     "dict[str, Any] | None": (dict, type(None)),
     "Vocabulary | None": (str, type(None)),
+    "str | Inputs": str,
+    "Task": str,
 }
 
 
@@ -79,6 +82,8 @@ def load_model(
     directory: Path,
     module: linen.Module | None = None,
     *,
+    task: Task | None = None,
+    preprocessing: Inputs | None = None,
     allow_changed: Sequence[str] = (),
 ) -> Model:
     """Load what `save_model` wrote.
@@ -86,6 +91,7 @@ def load_model(
     Args:
         directory: that `save_model` wrote.
         module: needed for a model of `Model.from_module`, whose code is not in the file.
+        task, preprocessing: where the model has some of the caller's own.
         allow_changed: ("module",) takes another module than the one it was saved with.
 
     Raises:
@@ -99,7 +105,7 @@ def load_model(
             "as cj.save writes them"
         )
     hashes = read_manifest(directory)
-    saved = read_saved(directory)
+    saved = read_saved(directory, task, preprocessing)
     check_tied(directory, hashes, MODEL_FILE)
     if saved.spec.vocabulary is not None:
         check_tied(directory, hashes, VOCABULARY_FILE)
@@ -147,14 +153,32 @@ def read_spec(directory: Path) -> ModelSpec:
     return read_saved(directory).spec
 
 
-def read_saved(directory: Path) -> Saved:
-    """`read_spec` with what else model.json says."""
+def read_description(directory: Path) -> dict[str, Any]:
+    """The values that model.json holds, of the right form.
+
+    Raises:
+        UnreadableModel: as `read_spec`.
+    """
     file = directory / MODEL_FILE
     try:
         values = read_json(file, "model description")
         check_form(values, {**_spec_form(), "module?": SIGNATURE_FORM})
-        values = {k: v for k, v in values.items() if v is not None}  # as if they were left out
+    except FileNotFoundError:
+        raise UnreadableModel(f"{directory} holds no {MODEL_FILE}: it is no saved model") from None
+    except (ValueError, TypeError, KeyError, IndexError) as error:
+        raise UnreadableModel(f"{plain(file)} is not a model description: {plain(error)}") from None
+    return {k: v for k, v in values.items() if v is not None}  # as if they were left out
+
+
+def read_saved(
+    directory: Path, task: Task | None = None, preprocessing: Inputs | None = None
+) -> Saved:
+    """`read_spec` with what else model.json says; arguments as in `load_model`."""
+    values = read_description(directory)
+    try:
         known = values.pop("module", None)
+        _with_own(values, "task", task, TASKS, directory)
+        _with_own(values, "preprocessing", preprocessing, INPUTS, directory)
         for field in dataclasses.fields(ModelSpec):
             if isinstance(values.get(field.name), list):
                 values[field.name] = tuple(values[field.name])
@@ -168,12 +192,37 @@ def read_saved(directory: Path) -> Saved:
         if "vocabulary" in values:
             values["vocabulary"] = _read_vocabulary(directory, values["vocabulary"])
         return Saved(ModelSpec(**values), known)
-    except FileNotFoundError:
-        raise UnreadableModel(f"{directory} holds no {MODEL_FILE}: it is no saved model") from None
     except UnreadableModel:
         raise
     except (ValueError, TypeError, KeyError, IndexError) as error:
-        raise UnreadableModel(f"{plain(file)} is not a model description: {plain(error)}") from None
+        file = plain(directory / MODEL_FILE)
+        raise UnreadableModel(f"{file} is not a model description: {plain(error)}") from None
+
+
+def _with_own(
+    values: dict[str, Any],
+    argument: str,
+    given: Task | Inputs | None,
+    ours: Collection[str],
+    directory: Path,
+) -> None:
+    """Put a task or inputs of the caller's own where their name stands.
+
+    Raises:
+        UnreadableModel: where they are needed and missing, or have another name.
+    """
+    name = values.get(argument)
+    if given is not None and given.name != name:
+        raise UnreadableModel(
+            f"the model in {directory} has {argument}={plain(name)!r}, not {given.name!r}"
+        )
+    if given is not None:
+        values[argument] = given
+    elif name is not None and name not in ours and values.get("arguments") is None:
+        raise UnreadableModel(
+            f"the model in {directory} has {argument}={plain(name)!r}, whose code is not stored "
+            f"with it: give it as cj.load(directory, module, {argument}=...)"
+        )
 
 
 def _spec_form() -> dict[str, Any]:

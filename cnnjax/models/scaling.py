@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 import numpy as np
 
-from cnnjax.models.spec import PREPROCESSING, TOKENS, ModelSpec
+from cnnjax.models.spec import ModelSpec
+from cnnjax.task import INPUTS, Inputs
 from cnnjax.weights import KerasLayer
 
 # Layers that stand before a net and leave each image's values, or are no part of predicting.
@@ -46,7 +47,7 @@ def scaling(front: Sequence[KerasLayer], spec: ModelSpec) -> Scaling:
         spec: of our model.
     """
     changing = [one for one in front if one.kind == "Rescaling" or one.kind in _ARITHMETIC]
-    if not changing or spec.preprocessing == TOKENS:
+    if not changing or spec.inputs.tokens:
         return Scaling("", None)
     text = ", ".join(map(_shown, changing))
     pixels = np.linspace(0, 255, 4 * spec.input_shape[-1], dtype=np.float32)
@@ -62,13 +63,13 @@ def scaling(front: Sequence[KerasLayer], spec: ModelSpec) -> Scaling:
             return Scaling(text, None)
         if layer.kind != "Rescaling" or not np.isfinite(values).all():
             return Scaling(text, None)
-    return Scaling(text, tuple(n for n in PREPROCESSING if _is_as(n, pixels, values)))
+    return Scaling(text, tuple(n for n, inputs in INPUTS.items() if _is_as(inputs, pixels, values)))
 
 
-def _is_as(name: str, pixels: np.ndarray, values: np.ndarray) -> bool:
-    if name == TOKENS or (pixels.shape[-1] != 3 and name not in ("unit", "tf", "none")):
+def _is_as(inputs: Inputs, pixels: np.ndarray, values: np.ndarray) -> bool:
+    if inputs.tokens or (inputs.rgb and pixels.shape[-1] != 3):
         return False
-    ours = np.asarray(PREPROCESSING[name](jnp.asarray(pixels)))
+    ours = np.asarray(inputs.preprocess(jnp.asarray(pixels)))
     return ours.shape == values.shape and np.allclose(ours, values, rtol=1e-3, atol=1e-3)
 
 

@@ -19,7 +19,7 @@ from cnnjax.core.describe import describe
 from cnnjax.core.program import program
 from cnnjax.core.runtime import quick_compilation
 from cnnjax.models.modules import Static, Variables, forward
-from cnnjax.models.spec import TOKENS, ModelSpec
+from cnnjax.models.spec import ModelSpec
 
 FORM = {"described": dict, "program": str, "outputs?": [float], "tolerance?": float}
 
@@ -154,7 +154,7 @@ def _weight(path: str, leaf: Any) -> np.ndarray:
 def _inputs(spec: ModelSpec) -> np.ndarray:
     sample = spec.sample(_EXAMPLES)
     uniform = _generator("inputs").random(sample.shape)
-    if spec.preprocessing == TOKENS:
+    if spec.inputs.tokens:
         return (uniform * (spec.vocabulary_size or 2)).astype(sample.dtype)
     return uniform.astype(sample.dtype)
 

@@ -59,10 +59,10 @@ def output_shape(module: linen.Module, spec: ModelSpec) -> tuple[int, ...]:
             f"[N, {', '.join(map(str, sample.shape[1:]))}]: {first_sentence(error)}"
             f"{_missing(module, kwargs)}"
         ) from error
-    wanted, rank = ("[N, P, K]", 3) if spec.task == "positions" else ("[N, K]", 2)
-    count = sample.shape[0]
-    if not hasattr(output, "shape") or output.ndim != rank or output.shape[0] != count:
+    axes, count = spec.task.outputs, sample.shape[0]
+    if not hasattr(output, "shape") or output.ndim != len(axes) or output.shape[0] != count:
         found = getattr(output, "shape", type(output).__name__)
+        wanted = f"[{', '.join(axes)}]"
         raise ValueError(f"{net} must return logits {wanted}; for N = {count} it returns {found}")
     return tuple(int(n) for n in output.shape[1:])
 

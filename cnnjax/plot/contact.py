@@ -50,7 +50,7 @@ def contact_sheet(
             sheet, or data of another kind.
     """
     names = class_names_of(data)
-    if data.inputs.ndim != 4 or not names:
+    if not data.holds_images or not names:
         raise ValueError(f"a contact sheet is of images with one class each, not of {data.name}")
     title = data.name
     if classes is None and len(names) > _ROWS:

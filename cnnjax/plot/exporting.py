@@ -42,7 +42,7 @@ def export_examples(
             unknown class.
     """
     names = class_names_of(data)
-    if data.inputs.ndim != 4 or not names:
+    if not data.holds_images or not names:
         raise ValueError(f"only images with one class each are exported, not {data.name}")
     if data.input_shape[2] not in (1, 3, 4):
         raise ValueError(

@@ -13,11 +13,12 @@ import numpy as np
 from cnnjax import explain
 from cnnjax.explain.targets import Target, chosen_classes
 from cnnjax.models import Model
-from cnnjax.models.predict import both_classes, probabilities
+from cnnjax.models.predict import both_classes
 from cnnjax.plot.figures import BARE
 from cnnjax.plot.grids import image_grid
 from cnnjax.plot.images import Photos, read_photos, save_image, save_pixels, unique
 from cnnjax.plot.overlays import coloured, overlay, placed
+from cnnjax.task import probabilities
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -114,7 +115,7 @@ def _heats(
     """Of each photo the heat of its targets."""
     logits = model(photos.inputs)
     targets = list(targets) or [None]
-    if model.spec.task == "positions" and targets == [None]:
+    if model.spec.positions and targets == [None]:
         targets = [(position, None) for position in range(model.spec.positions)]
     classes = np.stack([chosen_classes(model, logits, t) for t in targets], axis=1)
     probs = np.asarray(probabilities(logits)).reshape(len(logits), -1)
@@ -131,7 +132,7 @@ def _heats(
 
 def _asked(model: Model, classes: np.ndarray) -> np.ndarray:
     """What `grad_cam` takes for numbers of `chosen_classes`: of positions pairs."""
-    if model.spec.task != "positions":
+    if not model.spec.positions:
         return classes
     return np.stack(np.divmod(classes, model.spec.num_classes), axis=1)
 

@@ -59,7 +59,7 @@ def draw_augmentation(train: Dataset, config: TrainingConfig, folder: Path) -> N
 
     Writes augmentation.png; of texts and series, and without augmentation, nothing is drawn.
     """
-    if config.augment is None or len(train.input_shape) != 3:
+    if config.augment is None or not train.holds_images:
         return
     rows = np.arange(0, len(train), max(len(train) // _ORIGINALS, 1))[:_ORIGINALS]
     originals = np.asarray(train.inputs[rows])

@@ -26,6 +26,7 @@ from cnnjax.runs.layout import CONFIG_FILE
 from cnnjax.runs.record import is_finished
 from cnnjax.runs.resuming import GIVEN
 from cnnjax.runs.seal import not_understood
+from cnnjax.task import TASKS
 from cnnjax.training import Run, fit
 from cnnjax.training.computation import identity_of
 from cnnjax.training.facts import loss_name, recorded_settings
@@ -113,7 +114,8 @@ def reproduce(
         )
     try:
         training = _training(run, config, optimizer, augment)
-        if config["loss"] not in metrics.TASKS.values() and loss is None:
+        tasks = [*TASKS.values(), *([model.spec.task] if model else [])]
+        if config["loss"] not in [loss_name(None, task) for task in tasks] and loss is None:
             raise _needs(run, "loss", f"the function {config['loss']}")
         if "opt_state" in config and opt_state is None:
             raise _needs(run, "opt_state", "the Run.opt_state of another run")

@@ -80,7 +80,8 @@ def run_experiment(
     )
     if training.augment is not None:
         draw_augmentation(splits.train, training, RunDirectory(directory).figures)
-    if splits.test and run.model.spec.task == "classes" and len(run.model.spec.input_shape) == 3:
+    spec = run.model.spec
+    if splits.test and spec.takes_images and spec.task.of_classes and not spec.positions:
         draw_test(run.model, splits.test, RunDirectory(directory).figures, test_images)
     page = write_report(directory, experiment.smoothing)
     say(f"\n{plain(result_line(experiment, [run]), _LONGEST)}")
@@ -181,7 +182,7 @@ def _directory(experiment: Experiment) -> Path:
 
 def _count(splits: data_sources.Splits) -> str:
     parts = [f"{len(part):,} {name}" for name, part in splits.parts.items()]
-    what = "images" if len(splits.train.input_shape) == 3 else "examples"
+    what = "images" if splits.train.holds_images else "examples"
     return f"data: {splits.train.name}; {', '.join(parts)} {what}"
 
 

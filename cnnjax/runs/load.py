@@ -12,6 +12,7 @@ from cnnjax.models.saved import MODEL_FILE, WEIGHTS_FILE, read_saved, rebuild
 from cnnjax.runs.checkpoint import Checkpoints
 from cnnjax.runs.layout import CHECKPOINTS, RUN_FILE, holds_run
 from cnnjax.runs.ties import check_before_loading
+from cnnjax.task import Inputs, Task
 
 
 def save(model: Model, directory: str | Path) -> Path:
@@ -40,6 +41,8 @@ def load(
     directory: str | Path,
     module: Any = None,
     *,
+    task: Task | None = None,
+    preprocessing: Inputs | None = None,
     step: int | None = None,
     allow_changed: Sequence[str] = (),
 ) -> Model:
@@ -50,6 +53,7 @@ def load(
             latest where nothing was monitored).
         module: for a model of `Model.from_module`: the Linen module, whose code is not stored; its
             class, its settings and what it computes must be those of then.
+        task, preprocessing: of your own, whose code is not stored either.
         step: of a run: that checkpoint instead of the best one.
         allow_changed: ("module",) takes another module, if the weights fit it.
 
@@ -68,7 +72,13 @@ def load(
     if not directory.is_dir():
         raise UnreadableModel(f"{directory} does not exist or is no directory")
     if (directory / WEIGHTS_FILE).is_file():
-        return load_model(directory, module, allow_changed=allow_changed)
+        return load_model(
+            directory,
+            module,
+            task=task,
+            preprocessing=preprocessing,
+            allow_changed=allow_changed,
+        )
     if not (directory / RUN_FILE).is_file():
         raise UnreadableModel(
             f"{directory} is neither a saved model ({MODEL_FILE} and {WEIGHTS_FILE}) nor a run "
@@ -84,4 +94,5 @@ def load(
         variables, _ = checkpoints.load_variables(step)
     finally:
         checkpoints.close()
-    return rebuild(read_saved(directory), module, variables, directory, allow_changed=allow_changed)
+    saved = read_saved(directory, task, preprocessing)
+    return rebuild(saved, module, variables, directory, allow_changed=allow_changed)

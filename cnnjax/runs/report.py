@@ -17,7 +17,7 @@ from cnnjax.core.storage import write_text
 from cnnjax.core.text import plain
 from cnnjax.metrics import percent, quality
 from cnnjax.models import summary
-from cnnjax.models.saved import abstract, read_spec
+from cnnjax.models.saved import abstract, read_description, read_spec
 from cnnjax.plot import figures
 from cnnjax.plot.figures import BARE
 from cnnjax.runs.directory import RunDirectory
@@ -197,10 +197,11 @@ def _figure(content: bytes, caption: str) -> str:
 
 
 def _model_table(directory: Path) -> str:
-    spec = read_spec(directory)
-    if spec.arguments is None:
-        return f"{spec.name}: a module of the user's own; its code is not stored with the run"
-    return str(summary(abstract(spec, None, directory)))  # no checkpoint is restored for it
+    values = read_description(directory)
+    if "arguments" not in values:
+        return f"{values['name']}: a module of the user's own; its code is not stored with the run"
+    # No checkpoint is restored for it.
+    return str(summary(abstract(read_spec(directory), None, directory)))
 
 
 def _data_table(record: Mapping[str, Any]) -> str:

@@ -121,5 +121,5 @@ def epoch_line(epochs: int, record: Mapping[str, Any]) -> str:
 
 def _means(record: Mapping[str, Any], prefix: str = "") -> str:
     metric = metrics.quality(record)
-    short = {"accuracy": "acc", "absolute_error": "error"}[metric]
+    short = {"accuracy": "acc", "absolute_error": "error"}.get(metric, metric)
     return f"loss {record[prefix + 'loss']:.4f}  {short} {record[prefix + metric]:.4f}"

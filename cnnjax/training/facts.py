@@ -16,6 +16,7 @@ from cnnjax.core.text import qualified_name
 from cnnjax.models.saved import description
 from cnnjax.nn import current_conv_engine
 from cnnjax.runs.resuming import GIVEN
+from cnnjax.task import USUAL_LOSSES, Task
 from cnnjax.training.computation import Computation
 from cnnjax.training.named_trees import opt_state_hash
 
@@ -58,9 +59,10 @@ def recorded_facts(computation: Computation) -> dict[str, Any]:
     }
 
 
-def loss_name(loss: metrics.Loss | None, task: str) -> str:
+def loss_name(loss: metrics.Loss | None, task: Task) -> str:
     """A loss as records name it; None is the usual one of the task."""
-    return metrics.TASKS[task] if loss is None else qualified_name(loss)
+    usual = USUAL_LOSSES.get(task.loss) or qualified_name(task.loss)
+    return usual if loss is None else qualified_name(loss)
 
 
 def recorded_settings(

@@ -17,7 +17,6 @@ from cnnjax.core.checks import check_channels_last
 from cnnjax.core.settings import changed, names
 from cnnjax.data import Dataset, Splits
 from cnnjax.models import Model, ModelSpec
-from cnnjax.models.spec import TOKENS
 
 _ROWS_AT_ONCE = 4096
 
@@ -49,10 +48,10 @@ def check_settings(
             raise ValueError(f"{name}={value!r} needs a run directory: give directory=")
     _check_fill(config.augment)
     _check_replacement(config.augment, model.spec)
-    if config.monitor == "accuracy" and model.spec.task == "values":
+    if config.monitor not in (None, "loss", *model.spec.task.metrics):
         raise ValueError(
-            f"monitor='accuracy' is for classes, and {model.spec.name} predicts values: take "
-            "monitor='loss'"
+            f"monitor={config.monitor!r} is for classes, and {model.spec.name} predicts "
+            f"{model.spec.task.name}: take monitor='loss'"
         )
     if splits.validation is None:
         for name in ("early_stopping", "monitor"):
@@ -141,27 +140,10 @@ def check_images(model: Model, data: Dataset) -> None:
 
 def _check_labels(data: Dataset, spec: ModelSpec) -> None:
     """Whether the labels are what the model's task asks for."""
-    wanted = {"classes": (), "positions": (spec.positions,), "values": (spec.num_classes,)}
-    shape, kind = wanted[spec.task], np.floating if spec.task == "values" else np.integer
-    if data.labels.shape[1:] != shape or not np.issubdtype(data.labels.dtype, kind):
-        raise ValueError(
-            f"{data.name} has labels of shape {list(data.labels.shape)} and dtype "
-            f"{data.labels.dtype}, the model {spec.name} needs {kind.__name__} "
-            f"[{', '.join(['N', *map(str, shape)])}] for its task {spec.task!r}"
-        )
-    if spec.task == "values":
-        if not np.isfinite(data.labels).all():
-            raise ValueError(f"{data.name}: the labels hold NaN or infinity")
-        return
-    classes = max(spec.num_classes, 2)
-    wrong = (data.labels >= classes) | (data.labels < 0)
-    if wrong.any():
-        at, highest = np.argwhere(wrong)[0].tolist(), max(int(np.max(data.labels)), 0)
-        raise ValueError(
-            f"{data.name}: labels{at} is {data.labels[tuple(at)]}, but {spec.name} has num_classes="
-            f"{spec.num_classes}, so labels must lie in [0, {classes}): create it with "
-            f"num_classes={highest + 1} or more"
-        )
+    try:
+        spec.task.check_labels(data.labels, spec.output_shape, spec.name)
+    except ValueError as error:
+        raise ValueError(f"{data.name}: {error}") from None
 
 
 def _check_words(data: Dataset, spec: ModelSpec) -> None:
@@ -179,10 +161,10 @@ def _check_shape(data: Dataset, spec: ModelSpec) -> None:
     if len(data) == 0:
         raise ValueError(f"{data.name}: the data set is empty")
     if tuple(data.input_shape) != spec.input_shape:
-        if len(spec.input_shape) == 3:
+        if spec.takes_images:
             shape, channels = (len(data), *data.input_shape), spec.input_shape[2]
             check_channels_last(f"{data.name}: images", shape, channels)
-        what = "images" if len(spec.input_shape) == 3 else "inputs"
+        what = "images" if spec.takes_images else "inputs"
         raise ValueError(
             f"{data.name} has {what} of shape {list(data.input_shape)}, the model {spec.name} "
             f"takes {list(spec.input_shape)}: create it with input_shape={tuple(data.input_shape)}"
@@ -190,13 +172,13 @@ def _check_shape(data: Dataset, spec: ModelSpec) -> None:
 
 
 def _check_values(data: Dataset, spec: ModelSpec) -> None:
-    if (spec.preprocessing == TOKENS) != np.issubdtype(data.inputs.dtype, np.signedinteger):
-        wanted = "numbers of words, int32" if spec.preprocessing == TOKENS else "uint8 or floating"
+    if spec.inputs.tokens != np.issubdtype(data.inputs.dtype, np.signedinteger):
+        wanted = "token ids, int32" if spec.inputs.tokens else "uint8 or floating"
         raise ValueError(
             f"{data.name} has inputs of dtype {data.inputs.dtype}, the model {spec.name} takes "
             f"{wanted}"
         )
-    if spec.preprocessing == TOKENS:
+    if spec.inputs.tokens:
         _check_words(data, spec)
     if not np.issubdtype(data.inputs.dtype, np.floating):
         return
@@ -209,4 +191,4 @@ def _check_values(data: Dataset, spec: ModelSpec) -> None:
             raise ValueError(
                 f"{data.name}: images[{start + int(np.argmax(bad))}] holds NaN or infinity"
             )
-    spec.check_pixels(low, high, data.name)
+    spec.inputs.check_range(low, high, data.name)

@@ -17,7 +17,8 @@ from cnnjax.augment.config import AugmentConfig
 from cnnjax.config import PRECISIONS, TrainingConfig
 from cnnjax.core import rng, trees
 from cnnjax.core.checks import check_channels_last
-from cnnjax.models import Model
+from cnnjax.models import Model, ModelSpec
+from cnnjax.task import Task
 from cnnjax.training.freezing import (
     Tree,
     check_transformation,
@@ -50,7 +51,7 @@ def make_train_step(
 
     Args:
         model: architecture and preprocessing; the weights come from the state.
-        loss: (logits [N, K], labels [N]) -> [N]; None takes cross-entropy, softmax or sigmoid.
+        loss: (logits [N, K], labels [N]) -> [N]; None takes that of the model's task.
         optimizer: the one the state was created with; None takes RMSprop as Keras has it. Its
             `update` gets, where it takes them, value (the loss), grad, and of this batch
             value_fn(params) and grad_fn(params), as L-BFGS and SAM in opaque mode need them; in all
@@ -85,10 +86,11 @@ def make_train_step(
         optimizer = make_optimizer(TrainingConfig(), total_steps=1)
     check_transformation(optimizer)
     num_classes, task = model.spec.num_classes, model.spec.task
-    if label_smoothing and (loss is not None or num_classes == 1 or task != "classes"):
+    usual = loss is None and task.loss is metrics.cross_entropy
+    if label_smoothing and (num_classes == 1 or not usual):
         raise ValueError("label_smoothing works with the default softmax loss only")
     _check_augment(augment, model)
-    loss_function = loss or metrics.default_loss(num_classes, task)
+    loss_function = loss or task.loss
     held = frozen_parameters(model.params, model.state, frozen)
     optimizer = partition(optimizer, held, model.params)
     functions = model.functions(frozen)
@@ -123,7 +125,7 @@ def make_train_step(
         return mean, (losses, logits, _keep_frozen(state.state, new_state, frozen))
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Array]]:
-        _check_batch(batch, model.spec.input_shape)
+        _check_batch(batch, model.spec)
         _check_state(state, model, held, frozen, average, optimizer)
         trained = state.trained
         labels, mask = batch["labels"], _mask(batch)
@@ -160,7 +162,7 @@ def make_train_step(
             opt_state=opt_state,
             average=_averaged(state, trained, average),
         )
-        sums = metrics.batch_sums(losses, logits, labels, mask, task)
+        sums = metrics.batch_sums(losses, logits, labels, mask, task.metrics)
         if log_gradients:
             sums["gradient_norm"] = optax.tree.norm(gradients) * sums["count"]
         return next_state, sums
@@ -181,7 +183,7 @@ def make_eval_step(
     """
     _check_precision(precision)
     task = model.spec.task
-    loss_function = loss or metrics.default_loss(model.spec.num_classes, task)
+    loss_function = loss or task.loss
     functions = model.functions()
 
     def eval_step(variables: Tree, batch: Batch) -> dict[str, Array]:
@@ -192,13 +194,13 @@ def make_eval_step(
             logits = functions.apply(params, state, _cast(inputs, precision)).astype(jnp.float32)
         mask = _mask(batch)
         losses = _per_example(loss_function(logits, batch["labels"]), mask)
-        return metrics.batch_sums(losses, logits, batch["labels"], mask, task)
+        return metrics.batch_sums(losses, logits, batch["labels"], mask, task.metrics)
 
     return eval_step
 
 
 def _augmented(
-    augment: AugmentConfig | Callable | None, state: TrainState, batch: Batch, task: str
+    augment: AugmentConfig | Callable | None, state: TrainState, batch: Batch, task: Task
 ) -> tuple[Array, tuple[Array, Array] | None]:
     """A batch's images as they are trained on; where they are mixed, partners' labels and share."""
     images = batch["inputs"]
@@ -221,16 +223,16 @@ def _per_example(losses: Array, mask: Array) -> Array:
     return losses
 
 
-def _check_batch(batch: Batch, input_shape: tuple[int, ...]) -> None:
+def _check_batch(batch: Batch, spec: ModelSpec) -> None:
     """Whether a batch holds images with the channels of the model; any size may do."""
     if missing := {"inputs", "labels"} - set(batch):
         raise ValueError(
             f"batch must hold 'inputs' and 'labels', and has no {sorted(missing)[0]!r}, but "
             f"{', '.join(map(repr, sorted(batch))) or 'nothing'}"
         )
-    if len(input_shape) != 3:
+    if not spec.takes_images:
         return
-    shape, channels = jnp.shape(batch["inputs"]), input_shape[2]
+    shape, channels = jnp.shape(batch["inputs"]), spec.input_shape[2]
     check_channels_last("batch['inputs']", shape, channels, "image")
     if len(shape) != 4 or shape[3] != channels:
         raise ValueError(
@@ -277,7 +279,7 @@ def _check_state(
 
 
 def _check_augment(augment: AugmentConfig | Callable | None, model: Model) -> None:
-    if isinstance(augment, AugmentConfig) and len(model.spec.input_shape) != 3:
+    if isinstance(augment, AugmentConfig) and not model.spec.takes_images:
         shape = list(model.spec.input_shape)
         raise ValueError(
             f"an Augment changes images [H, W, C], and {model.spec.name} takes {shape}: give a "
@@ -285,11 +287,11 @@ def _check_augment(augment: AugmentConfig | Callable | None, model: Model) -> No
             "cj.augment.Jitter(0.1) for series"
         )
     spec = model.spec
-    label = {"positions": (spec.positions,), "values": (spec.num_classes,)}.get(spec.task, ())
+    label = spec.task.label_shape(spec.output_shape)
     augmentation.check_labels_stay_true(augment, spec.task, label, spec.input_shape)
 
 
-def _check_augmented(augment: AugmentConfig | Callable, batch: Batch, task: str) -> None:
+def _check_augmented(augment: AugmentConfig | Callable, batch: Batch, task: Task) -> None:
     if "index" not in batch or "epoch" not in batch:
         raise ValueError(
             "augment needs 'index' int32 [N] and 'epoch' in the batch, from which every "

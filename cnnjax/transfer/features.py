@@ -138,7 +138,7 @@ def _planned(model: Model, layer: str | None, pooling: str | None, directory: Pa
         "model": spec.name,
         "arguments": spec.arguments,
         "input_shape": spec.input_shape,
-        "preprocessing": spec.preprocessing,
+        "preprocessing": spec.inputs.name,
         "layer": layer,
         "pooling": pooling,
         "variables": trees.tree_hash(model.variables),

@@ -120,10 +120,10 @@ def attach(base: Model, classifier: Model) -> Model:
             f"classifier must be an 'mlp' of create_model, got {classifier.spec.name}: only its "
             "layers have their places in a backbone's head"
         )
-    if classifier.spec.preprocessing != "none":
+    if classifier.spec.inputs.name != "none":
         raise ValueError(
             "classifier must take features as they are, preprocessing='none', got "
-            f"{classifier.spec.preprocessing!r}"
+            f"{classifier.spec.inputs.name!r}"
         )
     mlp: Any = classifier.module
     head = Head(

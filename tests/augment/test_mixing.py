@@ -166,7 +166,7 @@ def test_the_steps_loss_is_that_of_both_labels(squares, classes, smoothing, loss
     labels = jnp.asarray(batch["labels"])
     images, partners, share = jitted(augment, *which, images, labels)
     logits = model(model.spec.preprocess(images))
-    function = loss or metrics.default_loss(classes)
+    function = loss or metrics.cross_entropy
 
     def target(labels: jax.Array) -> jax.Array:
         return metrics.smooth_labels(labels, classes, smoothing) if smoothing else labels

@@ -136,7 +136,7 @@ def test_losses_are_those_written_out() -> None:
 def test_a_mask_takes_examples_out_of_the_absolute_error() -> None:
     sums = metrics.batch_sums(
         jnp.ones(2), jnp.array([[1.0, 3.0], [9.0, 9.0]]), jnp.zeros((2, 2)), jnp.array([1, 0]),
-        "values",
+        {"absolute_error": metrics.absolute_error},
     )  # fmt: skip
     assert metrics.divide({k: float(v) for k, v in sums.items()}) == {
         "loss": 1.0,
@@ -149,7 +149,7 @@ def test_data_of_another_task_are_refused(name: str) -> None:
     model, data = model_of(name)
     images, labels = data.inputs, data.labels
     if name == "words":
-        images, message = images.astype(np.float32), "numbers of words, int32"
+        images, message = images.astype(np.float32), "token ids, int32"
     elif name == "positions":
         labels, message = labels[:, 0], r"needs integer \[N, 2\]"
     else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -76,15 +75,14 @@ class Predict(ModelSource, Verb):
             return
         if self.resize:
             model = model.replace(spec=replace(model.spec, resize=self.resize))
-        if len(model.spec.input_shape) != 3:
+        if not model.spec.takes_images:
             raise ValueError(
                 f"{model.spec.name} takes no images, but arrays {list(model.spec.input_shape)}: in "
                 "Python, cj.predict(cj.load(RUN), arrays)"
             )
         readable, images, missing = _read(files, model.spec.input_shape[2], self.invert)
         if images:
-            answers = _texts if model.spec.task == "positions" else _classes
-            print(table(zip(readable, answers(model, images, self.top), strict=True), "<"))
+            print(table(zip(readable, _answers(model, images, self.top), strict=True), "<"))
             size = model.spec.input_shape[:2]
             if any(image.shape[:2] != size for image in images):
                 how = cj.data.RESIZE_POLICIES[model.spec.resize]
@@ -109,31 +107,22 @@ def _read(files: list[str], channels: int, invert: bool) -> tuple[list[str], lis
     return readable, images, missing
 
 
-def _classes(model: Any, images: list[Any], top: int) -> list[str]:
-    """The best classes of each image, with their probabilities."""
+def _answers(model: Any, images: list[Any], top: int) -> list[str]:
+    """A line for each image: the best classes with their probabilities, or what the task says."""
     import cnnjax as cj
 
+    spec, probs = model.spec, cj.predict(model, images)
+    if spec.positions or not spec.task.of_classes:
+        if top != 1:
+            raise ValueError(
+                f"--top is for one class an image, and {spec.name} reads {spec.positions} symbols"
+                if spec.positions
+                else f"--top is for classes, and the task of {spec.name} is {spec.task.name!r}"
+            )
+        return spec.task.decode(probs, spec.label_names)
     names = model.spec.label_names or _numbers_without_names(model.spec.num_classes)
-    decoded = cj.decode_predictions(cj.predict(model, images), top, names)
+    decoded = cj.decode_predictions(probs, top, names)
     return ["  ".join(f"{label} {prob:.4f}" for _, label, prob in best) for best in decoded]
-
-
-def _texts(model: Any, images: list[Any], top: int) -> list[str]:
-    """The text of each image with its probability, and those of its symbols."""
-    import cnnjax as cj
-
-    spec = model.spec
-    if top != 1:
-        raise ValueError(
-            f"--top is for one class an image, and {spec.name} reads {spec.positions} symbols"
-        )
-    decoded = cj.decode_positions(cj.predict(model, images), spec.label_names)
-    lines = []
-    for symbols in decoded:
-        text, sure = "".join(name for name, _ in symbols), math.prod(p for _, p in symbols)
-        single = "  ".join(f"{name} {p:.4f}" for name, p in symbols)
-        lines.append(f"{text} {sure:.4f}  {single}")
-    return lines
 
 
 def _numbers_without_names(num_classes: int) -> tuple[str, ...]:

@@ -106,7 +106,7 @@ def _check_settings(
         WeightsDoNotFit: which names the first layers that are otherwise.
     """
     lines = differences(
-        found.sources, stored.net, target.calls, spec.head, logits=spec.task != "values"
+        found.sources, stored.net, target.calls, spec.head, logits=spec.task.of_classes
     )
     activations = [line for line in lines if line.setting.endswith("activation")]
     others = [str(line) for line in lines if line not in activations]
@@ -137,15 +137,15 @@ def _check_inputs(stored: StoredWeights, spec: ModelSpec, found: Match) -> None:
     taken = [id(layer) for layer in found.sources.values()]
     front = list(takewhile(lambda layer: id(layer) not in taken, stored.net))
     theirs = scaling(front, spec)
-    if not theirs.text or spec.preprocessing in (theirs.fitting or ()):
+    if not theirs.text or spec.inputs.name in (theirs.fitting or ()):
         return
     text = f"{stored.path} holds a net that does {theirs.text} to its inputs"
-    if theirs.fitting is None or spec.preprocessing == "none":
-        ours = f"is not compared with preprocessing={spec.preprocessing!r} of the model here"
+    if theirs.fitting is None or spec.inputs.name == "none":
+        ours = f"is not compared with preprocessing={spec.inputs.name!r} of the model here"
         _warn(OtherInputs(f"{text}, which {ours}"), 6)
         return
     raise WeightsDoNotFit(
-        f"{text}, not preprocessing={spec.preprocessing!r}: create the model with "
+        f"{text}, not preprocessing={spec.inputs.name!r}: create the model with "
         + (
             f"preprocessing={theirs.fitting[0]!r}"
             if theirs.fitting

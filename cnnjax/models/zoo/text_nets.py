@@ -7,7 +7,6 @@ from jax import Array
 from jax.nn import relu
 
 from cnnjax.models.registry import register
-from cnnjax.models.spec import TOKENS
 from cnnjax.nn import GRU, LSTM, Conv1D, Dense, Embedding, GlobalMaxPooling1D, MaxPooling1D
 
 CELLS: dict[str, type[GRU] | type[LSTM]] = {"gru": GRU, "lstm": LSTM}
@@ -19,7 +18,7 @@ CELLS: dict[str, type[GRU] | type[LSTM]] = {"gru": GRU, "lstm": LSTM}
     (500,),
     min_size=41,
     num_classes=1,
-    preprocessing=TOKENS,
+    preprocessing="tokens",
     cam_layer="conv1",
     head=("logits",),
 )
@@ -51,7 +50,7 @@ class ImdbConv1D(linen.Module):
     "imdb_gru",
     (500,),
     num_classes=1,
-    preprocessing=TOKENS,
+    preprocessing="tokens",
     head=("logits",),
     choices=(("cell", tuple(CELLS)),),
 )
