@@ -8,7 +8,7 @@ finished epoch passes through `_end_epoch`, and what is kept of it through `Reco
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,7 @@ def fit(
     opt_state: optax.OptState | None = None,
     verbose: bool = True,
     record: Mapping[str, Any] | None = None,
+    callbacks: Sequence[Callable[[dict[str, Any]], object]] = (),
 ) -> Run:
     """Train a model.
 
@@ -66,6 +67,8 @@ def fit(
             says. None begins anew.
         verbose: show progress: a bar on a terminal, a line an epoch elsewhere.
         record: further facts to store in run.json.
+        callbacks: observers, e.g. loggers, each called after every epoch, once that is kept on
+            disk, with a copy of the epoch's line of metrics.jsonl: numbers by name.
 
     Returns:
         A Run.
@@ -92,6 +95,7 @@ def fit(
         computation.first_state(opt_state),
         Recorder(computation, directory, record, opt_state, verbose),
         verbose,
+        callbacks,
     )
     return training.run()
 
@@ -100,7 +104,12 @@ class _Training:
     """One call of `fit`: a state that goes through the epochs, and what is kept of them."""
 
     def __init__(
-        self, computation: Computation, state: TrainState, recorder: Recorder, verbose: bool
+        self,
+        computation: Computation,
+        state: TrainState,
+        recorder: Recorder,
+        verbose: bool,
+        callbacks: Sequence[Callable[[dict[str, Any]], object]],
     ):
         config, loader = computation.config, computation.loader
         self.computation, self.state, self.recorder = computation, state, recorder
@@ -108,7 +117,7 @@ class _Training:
         self.position = Position(config.epochs, Selection(monitor, config.early_stopping))
         self.frozen = FrozenLayers(config.frozen, computation.model.variables)
         self.dispatcher = Dispatcher(computation.steps.train, loader, config, computation.devices)
-        self.tally = Tally()
+        self.tally, self.callbacks = Tally(), tuple(callbacks)
         self.bar = Progress(config.epochs, loader.steps, config.batch_size, verbose)
 
     def run(self) -> Run:
@@ -178,6 +187,8 @@ class _Training:
         self.recorder.add(record)
         self.recorder.save(self.state, at, best=best)
         self.bar.end_epoch(epoch_line(at.epochs, record))
+        for callback in self.callbacks:
+            callback(dict(record))
 
     def _epoch_record(self, step: int) -> dict[str, Any]:
         at, computation = self.position, self.computation
