@@ -44,7 +44,7 @@ def export_folders(
     Raises:
         FileExistsError: if there is something of that name.
         ValueError: for an unknown class or a single one, a class that cannot be the name of a
-            folder on every system (see `gallery.export_examples` for these), labels that are no
+            folder on every system (see `plot.export_examples` for these), labels that are no
             classes, or images that are neither grey nor RGB or no whole numbers.
     """
     target = expanded(folder).absolute()

@@ -146,7 +146,7 @@ def _shown(metric: str, value: float) -> str:
 
 
 def _figures(folder: Path) -> list[str]:
-    """Those of the results; under a heading of their own those of `gallery`, with its captions."""
+    """Those of the results; under a heading of their own those of `plot`, with its captions."""
     order = {name: i for i, name in enumerate(_CAPTIONS)}
     files = sorted(folder.glob("*.png"), key=lambda f: (order.get(f.stem, len(order)), f.stem))
     results: list[str] = []
@@ -170,7 +170,7 @@ def _figures(folder: Path) -> list[str]:
 
 
 def _texts(content: bytes) -> dict[str, str]:
-    """Those in a PNG file by name; its "Description" is the caption of `gallery.save_image`.
+    """Those in a PNG file by name; its "Description" is the caption of `plot.save_image`.
 
     Raises:
         ValueError: if it is no whole PNG file.
