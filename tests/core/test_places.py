@@ -32,4 +32,4 @@ def test_paths_are_expanded_in_one_place() -> None:
         for file in folder.rglob("*.py")
         if "expanduser(" in file.read_text("utf-8")
     }
-    assert bare == {"core/places.py", "runtime.py"}  # the latter's path is its own
+    assert bare == {"core/places.py", "core/runtime.py"}  # the latter's path is its own

@@ -241,7 +241,7 @@ def test_gradcam_draws_a_image_for_each_position(
     )
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines[: 1 + 2 * len(image_list)]] == [
-        "photo",
+        "image",
         *(name for f in image_list for name in 2 * [Path(f).stem]),
     ]
     assert len(lines) == 5 + 2 * (1 + 2 * 2) + 1

@@ -500,7 +500,8 @@ def test_a_part_of_a_study_leaves_the_table_of_all_alone(
 ) -> None:
     module, options, part = STUDIES_OF_PARTS[name]
     run = fake([0.5, 0.9, 0.99])
-    monkeypatch.setattr(module, "run_variants", lambda found, _: {v: [run, run] for v in found})
+    where = module if hasattr(module, "run_variants") else _studies
+    monkeypatch.setattr(where, "run_variants", lambda found, _: {v: [run, run] for v in found})
     monkeypatch.setattr(_studies, "plain_gaps", lambda *_: [0.5, 0.25])
     options = replace(options, out=str(tmp_path))
     every = list(module.main(options))

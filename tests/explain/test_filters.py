@@ -202,7 +202,7 @@ def test_dead_filters_are_named(net):
 
 
 def test_a_compiled_loop_takes_the_same_steps(net):
-    what = ascent.Ascent(cut_at(net, "conv2", True), "fourier", "unit", SIZE, 3)
+    what = ascent.Ascent(cut_at(net, "conv2", True), "fourier", net.spec.inputs.preprocess, SIZE, 3)
     numbers = jnp.asarray([2, 5], jnp.int32)
     keys, first = ascent._begin(what, numbers, rng.stream(0, "filter_patterns"))
     state = first

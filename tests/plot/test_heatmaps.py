@@ -176,7 +176,7 @@ def saved(model, tmp_path, monkeypatch):
 def test_gradcam_from_the_command_line(saved, files, tmp_path, capsys):
     cli.main(["gradcam", saved, *files, "--target", "line", "2", "--colormap", "viridis"])
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].split() == ["photo", "class", "probability", "layer"]
+    assert lines[0].split() == ["image", "class", "probability", "layer"]
     for line, (photo, label) in zip(lines[1:5], itertools.product(
         ("photo", "photo_2"), ("line", "square")
     ), strict=True):  # fmt: skip
