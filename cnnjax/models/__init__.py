@@ -2,8 +2,8 @@
 
 from cnnjax.models.create import create_model
 from cnnjax.models.layers.receptive_fields import ReceptiveField, receptive_fields
+from cnnjax.models.layers.summary import LayerRow, Summary, summary
 from cnnjax.models.layers.surgery import convolutionalize
-from cnnjax.models.layers.table import LayerRow, Summary, summary
 from cnnjax.models.manifest import UnreadableModel
 from cnnjax.models.model import Functions, Model
 from cnnjax.models.predict import UnknownWords, decode_predictions, predict

@@ -1,5 +1,6 @@
 """Experiments: from a configuration to trained, drawn, reported and compared runs."""
 
+from cnnjax.recipes.experiment import Experiment, ImageData, Options, RecipeOptions
 from cnnjax.recipes.lines import comparison, result_line
 from cnnjax.recipes.many import (
     draw_seeds,
@@ -9,7 +10,6 @@ from cnnjax.recipes.many import (
     run_seeds,
     run_variants,
 )
-from cnnjax.recipes.options import Experiment, ImageData, Options, RecipeOptions
 from cnnjax.recipes.run import RUNS, build_model, images_for, load_data, run_experiment
 from cnnjax.runs.results import Claim, Measured, write_claims
 

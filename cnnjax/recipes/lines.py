@@ -9,7 +9,7 @@ import numpy as np
 
 from cnnjax.core.table import table
 from cnnjax.metrics import deviation, mean_and_deviation, percent, quality
-from cnnjax.recipes.options import Experiment
+from cnnjax.recipes.experiment import Experiment
 from cnnjax.runs.results import spread
 from cnnjax.training import Run
 

@@ -14,8 +14,8 @@ from cnnjax.core.places import expanded
 from cnnjax.core.text import plain
 from cnnjax.metrics import deviation, quality
 from cnnjax.plot import figures
+from cnnjax.recipes.experiment import Experiment, Options
 from cnnjax.recipes.lines import comparison, result_line
-from cnnjax.recipes.options import Experiment, Options
 from cnnjax.recipes.run import RUNS, run_experiment
 from cnnjax.training import Run
 

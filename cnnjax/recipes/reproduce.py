@@ -22,7 +22,7 @@ from cnnjax.models.saved import MODEL_FILE, from_spec, read_spec
 from cnnjax.nn import current_conv_engine
 from cnnjax.runs import RunDirectory, RunError
 from cnnjax.runs.compare import circumstances, result_changes
-from cnnjax.runs.layout import CONFIG_FILE
+from cnnjax.runs.contents import CONFIG_FILE
 from cnnjax.runs.record import is_finished
 from cnnjax.runs.resuming import GIVEN
 from cnnjax.runs.seal import not_understood

@@ -17,8 +17,8 @@ from cnnjax.core.text import plain
 from cnnjax.data.dataset import with_class_names
 from cnnjax.models import BUILDERS, Model, create_model, summary
 from cnnjax.plot.results import draw_augmentation, draw_test
+from cnnjax.recipes.experiment import Experiment
 from cnnjax.recipes.lines import result_line
-from cnnjax.recipes.options import Experiment
 from cnnjax.runs import RunDirectory, holds_run, write_report
 from cnnjax.training import Run, fit
 

@@ -1,8 +1,8 @@
 """Run directories: records, checkpoints, reports, tables of results."""
 
 from cnnjax.runs.checkpoint import CheckpointError, Checkpoints
+from cnnjax.runs.contents import holds_run
 from cnnjax.runs.directory import RunDirectory
-from cnnjax.runs.layout import holds_run
 from cnnjax.runs.load import load, save
 from cnnjax.runs.report import write_report
 from cnnjax.runs.seal import RunError

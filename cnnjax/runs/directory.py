@@ -12,7 +12,7 @@ from typing import Any
 
 from cnnjax.core.places import expanded
 from cnnjax.core.storage import is_remains, sweep
-from cnnjax.runs import layout, record
+from cnnjax.runs import contents, record
 from cnnjax.runs.epochs import append_epoch, read_epochs, write_epochs
 from cnnjax.runs.record import IDENTITY, unwritable, write_record_file
 from cnnjax.runs.resuming import check_same_data, check_same_settings
@@ -47,16 +47,16 @@ class RunDirectory:
     @property
     def checkpoints(self) -> Path:
         """Where the checkpoints are."""
-        return self.path / layout.CHECKPOINTS
+        return self.path / contents.CHECKPOINTS
 
     @property
     def figures(self) -> Path:
         """Where the images are that the report shows."""
-        return self.path / layout.FIGURES
+        return self.path / contents.FIGURES
 
     @property
     def _metrics(self) -> Path:
-        return self.path / layout.METRICS_FILE
+        return self.path / contents.METRICS_FILE
 
     def record(self) -> dict[str, Any]:
         """The content of run.json, as `read_record` has it."""
@@ -64,7 +64,7 @@ class RunDirectory:
 
     def begun(self) -> dict[str, Any] | None:
         """`record`; None where there is none."""
-        return self.record() if (self.path / layout.RUN_FILE).is_file() else None
+        return self.record() if (self.path / contents.RUN_FILE).is_file() else None
 
     def config(self) -> dict[str, Any]:
         """The content of config.json, as `read_config` has it."""
@@ -96,7 +96,7 @@ class RunDirectory:
         if self.path.exists() and not self.path.is_dir():
             raise RunError(f"{self.path} is a file, not a directory")
         self.id = secrets.token_hex(8)
-        if layout.holds_run(self.path):
+        if contents.holds_run(self.path):
             if not resume:
                 raise RunError(
                     f"{self.path} already holds a run: choose another directory, or go on with it "
@@ -107,7 +107,7 @@ class RunDirectory:
         else:
             self._take()
         for folder in (self.path, self.figures):
-            sweep(folder, layout.OWN_FILES)
+            sweep(folder, contents.OWN_FILES)
 
     def _check_begun(
         self, config: Mapping[str, Any], facts: Mapping[str, Any], allowed: Sequence[str]
@@ -126,7 +126,7 @@ class RunDirectory:
 
     def _take(self) -> None:
         """Lock a directory in which nothing is, or make it."""
-        own = layout.OWN_FILES
+        own = contents.OWN_FILES
         if self.path.is_dir() and not all(is_remains(p.name, own) for p in self.path.iterdir()):
             raise RunError(f"{self.path} is not empty and holds no run: choose another directory")
         try:
@@ -168,7 +168,7 @@ class RunDirectory:
             **facts,
             ID: self.id,
         }
-        texts = {layout.CONFIG_FILE: config_text, layout.RUN_FILE: sealed(content)}
+        texts = {contents.CONFIG_FILE: config_text, contents.RUN_FILE: sealed(content)}
         for name in texts if before is None else reversed(texts):
             write_record_file(self.path / name, texts[name])
 
@@ -203,7 +203,7 @@ class RunDirectory:
             if self.id:
                 epochs, last = read_epochs(self._metrics, self.id)
                 ended[ENDED_WITH] = {"epochs": len(epochs), SEAL: last}
-            write_record_file(self.path / layout.RUN_FILE, sealed(ended))
+            write_record_file(self.path / contents.RUN_FILE, sealed(ended))
         finally:
             self.release()
 

@@ -10,7 +10,7 @@ from cnnjax.core.places import expanded
 from cnnjax.models import Model, UnreadableModel, load_model, save_model
 from cnnjax.models.saved import MODEL_FILE, WEIGHTS_FILE, read_saved, rebuild
 from cnnjax.runs.checkpoint import Checkpoints
-from cnnjax.runs.layout import CHECKPOINTS, RUN_FILE, holds_run
+from cnnjax.runs.contents import CHECKPOINTS, RUN_FILE, holds_run
 from cnnjax.runs.ties import check_before_loading
 from cnnjax.task import Inputs, Task
 

@@ -12,7 +12,7 @@ from typing import Any
 from cnnjax.core.runtime import code_version, machine, versions
 from cnnjax.core.storage import write_text
 from cnnjax.runs.caller import caller
-from cnnjax.runs.layout import CONFIG_FILE, RUN_FILE
+from cnnjax.runs.contents import CONFIG_FILE, RUN_FILE
 from cnnjax.runs.seal import RunError, read_object
 
 # Whatever the readers rely on; records of older versions lack some of it.

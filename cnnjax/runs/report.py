@@ -20,8 +20,8 @@ from cnnjax.models import summary
 from cnnjax.models.saved import abstract, read_description, read_spec
 from cnnjax.plot import figures
 from cnnjax.plot.figures import BARE
+from cnnjax.runs.contents import REPORT_FILE
 from cnnjax.runs.directory import RunDirectory
-from cnnjax.runs.layout import REPORT_FILE
 from cnnjax.runs.record import commit_of, is_finished, unwritable
 from cnnjax.runs.seal import RunError, not_understood
 

@@ -22,7 +22,7 @@ from cnnjax.core import trees as run_trees
 from cnnjax.plot import figures as run_figures
 from cnnjax.runs import CheckpointError, Checkpoints, RunDirectory, RunError, write_report
 from cnnjax.runs import directory as run_directory
-from cnnjax.runs.layout import METRICS_FILE
+from cnnjax.runs.contents import METRICS_FILE
 from cnnjax.training import Run
 
 Arrays = tuple[np.ndarray, np.ndarray]

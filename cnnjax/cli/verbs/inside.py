@@ -30,14 +30,14 @@ class _Look(ModelSource):
         """Where images go: --out, or figures/ in the run or, where a model is named, here."""
         if self.out:
             return Path(self.out)
-        from cnnjax.runs.layout import FIGURES
+        from cnnjax.runs.contents import FIGURES
 
         return Path(FIGURES) if self.model else Path(str(run)) / FIGURES
 
     def show(self, run: str | None, images: Sequence[Path]) -> None:
         """Say where the images are; those among a run's figures go into its report."""
         from cnnjax.runs import write_report
-        from cnnjax.runs.layout import REPORT_FILE
+        from cnnjax.runs.contents import REPORT_FILE
 
         for image in images:
             show(image)

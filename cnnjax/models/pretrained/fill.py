@@ -15,12 +15,12 @@ from flax import linen
 from cnnjax.core import trees
 from cnnjax.core.text import plain
 from cnnjax.models.imagenet import IMAGENET_CLASSES, names_beside
+from cnnjax.models.layer_settings import differences
 from cnnjax.models.model import Model
 from cnnjax.models.pretrained.fitting import described, models_that_fit
 from cnnjax.models.pretrained.matching import Arrays, Match, Target, match
 from cnnjax.models.pretrained.order import WeightsDoNotFit
 from cnnjax.models.scaling import scaling
-from cnnjax.models.settings import differences
 from cnnjax.models.spec import ModelSpec
 from cnnjax.weights import StoredWeights, read_weights
 

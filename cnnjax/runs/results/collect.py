@@ -10,8 +10,8 @@ from typing import Any
 
 from cnnjax.core import trees
 from cnnjax.core.places import expanded
+from cnnjax.runs.contents import RUN_FILE, files_below
 from cnnjax.runs.directory import RunDirectory
-from cnnjax.runs.layout import RUN_FILE, files_below
 from cnnjax.runs.record import is_finished
 from cnnjax.runs.results.rows import Result, figures, provenance
 from cnnjax.runs.resuming import with_defaults, without_seed

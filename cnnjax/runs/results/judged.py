@@ -13,7 +13,7 @@ import numpy as np
 
 from cnnjax.core.text import suggest
 from cnnjax.metrics import mean_and_deviation
-from cnnjax.runs.layout import files_below
+from cnnjax.runs.contents import files_below
 from cnnjax.runs.results.claims import CLAIMS_FILE, Claim, Measured, command_of, read_claims
 from cnnjax.runs.results.paired import Verdict, evaluate
 from cnnjax.runs.results.rows import Result, options_of, repeatable, seeds_in_words, spread

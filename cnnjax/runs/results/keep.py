@@ -16,8 +16,8 @@ from cnnjax.core.places import expanded
 from cnnjax.core.reading import read_json
 from cnnjax.core.storage import text_hash, write_directory, write_text
 from cnnjax.models.saved import MODEL_FILE
+from cnnjax.runs.contents import CONFIG_FILE, METRICS_FILE, RUN_FILE, files_below
 from cnnjax.runs.directory import RunDirectory
-from cnnjax.runs.layout import CONFIG_FILE, METRICS_FILE, RUN_FILE, files_below
 from cnnjax.runs.record import IDENTITY
 from cnnjax.runs.results.claims import (
     CLAIMS_FILE,

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import cnnjax as cj
 from cnnjax.core import trees
 from cnnjax.models import Model, convolutionalize, create_model
-from cnnjax.models.layers.table import LayerRow
+from cnnjax.models.layers.summary import LayerRow
 from cnnjax.nn import (
     Activation,
     Conv2D,
