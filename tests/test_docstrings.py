@@ -18,6 +18,7 @@ def test_examples(name, monkeypatch, tmp_path):
     assert result.failed == 0
 
 
+@pytest.mark.thorough
 def test_there_are_examples():
     finder = doctest.DocTestFinder(exclude_empty=True)
     found = [

@@ -96,6 +96,7 @@ def test_tables(header: str, cnnjax: Callable[..., Output], folder: Path, tmp_pa
                     raise
 
 
+@pytest.mark.thorough
 def test_models_and_runs(
     cnnjax: Callable[..., Output], folder: Path, model: Path, run: Path, tmp_path: Path
 ) -> None:

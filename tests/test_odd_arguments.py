@@ -94,6 +94,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("arguments", "status", "words"), CASES, ids=[c[0][:60] for c in CASES])
+@pytest.mark.thorough
 def test_one_line(
     arguments: str,
     status: int,
@@ -174,6 +175,7 @@ def test_options_of_experiments(
         ("{} summary $'a\\xffb\\x9b' 2>&1 | grep -c 'error: .*a.udcffb'", 0, ""),
     ],
 )  # fmt: skip
+@pytest.mark.thorough
 def test_streams_and_surroundings(shell: str, status: int, said: str) -> None:
     command = f"set -o pipefail; {shell.format(f'{sys.executable} -m cnnjax.cli')}"
     if "|" in shell:

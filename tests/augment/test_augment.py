@@ -64,6 +64,7 @@ def test_shifts_equal_scipys_and_are_equally_likely(fill_mode):
 
 
 @pytest.mark.parametrize("fill_mode", FILL_MODES)
+@pytest.mark.thorough
 def test_a_shift_may_exceed_the_image(fill_mode):
     results = outcomes(Augment(height_shift=13, fill_mode=fill_mode, fill_value=9.0))
     expected = {shifted(d, 0, fill_mode).tobytes() for d in range(-13, 14)}
@@ -107,6 +108,7 @@ GOLDEN = {
 
 @pytest.mark.sample(3)
 @pytest.mark.parametrize(("recipe", "fill_mode"), GOLDEN)
+@pytest.mark.thorough
 def test_the_images_of_a_seed_are_for_ever(recipe, fill_mode):
     images = np.random.Philox(7).random_raw(12 * 9 * 11 * 3).astype(np.uint8)
     config = Augment(**GOLDEN_RECIPES[recipe], fill_mode=fill_mode, fill_value=7.0)
@@ -234,6 +236,7 @@ INTERPOLATED = Augment(
 )  # fmt: skip
 
 
+@pytest.mark.thorough
 def test_the_same_key_makes_the_same_image():
     image = jnp.asarray(IMAGE)
     first = everything(jax.random.key(3), image)
@@ -293,6 +296,7 @@ def test_a_constant_image_stays_constant(config, value):
     dtype=st.sampled_from([np.uint8, np.float32, np.float16]),
     seed=st.integers(0, 2**31),
 )
+@pytest.mark.thorough
 def test_shape_and_dtype_are_kept_and_pixels_stay_within_their_range(config, shape, dtype, seed):
     images = np.random.default_rng(seed).uniform(60, 190, (4, *shape)).astype(dtype)
     found = np.asarray(jax.jit(config)(jax.random.key(seed), jnp.asarray(images)))
@@ -494,6 +498,7 @@ def test_a_subclass_may_augment_in_its_own_way():
 
 @pytest.mark.sample(2)
 @pytest.mark.parametrize("setting", [{"rotation": 40}, {"width_shift": 2}, {"crop_padding": 1}])
+@pytest.mark.thorough
 def test_one_image_as_it_was_read_is_changed_like_an_array_of_jax(setting):
     photo = np.random.default_rng(0).integers(0, 256, (9, 7, 3), dtype=np.uint8)
     expected = Augment(**setting)(KEY, jnp.asarray(photo))

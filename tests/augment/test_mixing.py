@@ -88,6 +88,7 @@ def test_cutmix_draws_shares_as_its_authors_do():
     assert stats.ks_2samp(share, [theirs() for _ in range(1500)]).pvalue > 1e-3
 
 
+@pytest.mark.thorough
 def test_with_both_each_example_has_one_of_them():
     images = image_list(80)
     found, _, share = mixed(images, mixup=1.0, cutmix=1.0)
@@ -155,6 +156,7 @@ def square_loss(logits: jax.Array, labels: jax.Array) -> jax.Array:
     ],
     ids=["softmax", "smoothed", "sigmoid", "own"],
 )
+@pytest.mark.thorough
 def test_the_steps_loss_is_that_of_both_labels(squares, classes, smoothing, loss, kind):
     model, augment = small(classes), Augment(width_shift=1, rotation=10, **{kind: 1.0})
     batch = batch_of((squares[0], np.minimum(squares[1], 1) if classes == 1 else squares[1]))

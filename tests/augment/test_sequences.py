@@ -160,6 +160,7 @@ def text_model() -> cj.Model:
     )
 
 
+@pytest.mark.thorough
 def test_a_training_step_sees_the_text_with_words_dropped() -> None:
     model, tokens = text_model(), jnp.asarray(TOKENS[:8, :50])
     optimizer = cj.training.make_optimizer(cj.TrainingConfig(optimizer="sgd"), 1)
@@ -195,6 +196,7 @@ def test_a_function_that_makes_something_else_is_named(
         augmented(augment, examples)
 
 
+@pytest.mark.thorough
 def test_a_run_with_another_rate_is_no_resumption(tmp_path: Any) -> None:
     data = cj.data.Dataset(TOKENS[:32, :50], np.arange(32) % 2)
 

@@ -96,6 +96,7 @@ def test_an_unreadable_image_is_named_and_the_others_are_predicted(
     assert len(err.splitlines()) == 1
 
 
+@pytest.mark.thorough
 def test_predict_as_a_command_of_its_own(run: Path, digits: list[Path], tmp_path: Path) -> None:
     broken = tmp_path / "broken.png"
     broken.write_text("no image")
@@ -115,6 +116,7 @@ def quarter(tmp_path_factory: pytest.TempPathFactory) -> Path:
 MOBILENET = ("--model", "mobilenet", "--alpha", "0.25", "--input-shape", "32", "32", "3")
 
 
+@pytest.mark.thorough
 def test_predict_with_a_model_and_a_weight_file(
     cnnjax: Callable[..., Output], quarter: Path, tmp_path: Path
 ) -> None:
@@ -451,6 +453,7 @@ def test_an_error_of_a_commands_own_folder_is_a_line(
         cli.run_as_command(main)
 
 
+@pytest.mark.thorough
 def test_an_experiments_own_error_is_a_line() -> None:
     done = python("-m", "experiments.captcha", "--test-images", "0", status=1)
     assert done.stderr == "error: test_images must be at least 1, got 0\n"

@@ -59,6 +59,7 @@ def test_from_nothing_to_a_training(data, mnist, tmp_path):
     [("cnnjax.cli", "data", "list"), ("experiments.quickstart", "--help")],
     ids=["a verb", "the help of an experiment"],
 )
+@pytest.mark.thorough
 def test_a_reader_who_has_had_enough_is_no_error(command, tmp_path):
     child = start("-m", *command, TFDS_DATA_DIR=str(tmp_path))
     with child:
@@ -74,6 +75,7 @@ def test_all_names_are_checked_before_anything_is_downloaded(data, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.thorough
 def test_without_network_it_takes_less_than_five_seconds_to_say_so(tmp_path):
     """A real host, by a proxy where nothing listens: one line, also from a fresh process."""
     proxy = {

@@ -716,6 +716,7 @@ def go(child):
     child.stdin.flush()
 
 
+@pytest.mark.thorough
 def test_two_processes_download_once(server, tmp_path):
     def slow(handler):
         server.over.wait(0.3)  # long enough for the other process to come

@@ -81,6 +81,7 @@ def test_importing_the_package_changes_nothing():
     assert changed == {"environment": True, "jax": {}, "numpy": True, "heavy": []}
 
 
+@pytest.mark.thorough
 def test_configuring_sets_the_allocator_and_fills_the_compilation_cache(tmp_path):
     allocator, cache = run_python(
         CONFIGURING,
@@ -191,6 +192,7 @@ def test_a_cache_of_ones_own_is_used(monkeypatch, tmp_path, mode):
     assert runtime.cache_directory() == tmp_path / "cache"
 
 
+@pytest.mark.thorough
 def test_a_new_cache_is_private(tmp_path):
     _, cache = run_python(CONFIGURING, CNNJAX_CACHE_DIR=str(tmp_path / "a" / "b"))
     for folder in (Path(cache), Path(cache).parent, tmp_path / "a" / "b"):

@@ -86,6 +86,7 @@ def remains(tmp_path, place=None, process=999_999_999, name="a.txt"):
     return path
 
 
+@pytest.mark.thorough
 def test_what_a_killed_process_leaves_goes_when_its_folder_is_next_written_to(tmp_path):
     code = """
 import os, sys

@@ -19,6 +19,7 @@ TREES = st.dictionaries(NAMES, INNER)
 
 @settings(deadline=None, max_examples=100, derandomize=True)
 @given(TREES)
+@pytest.mark.thorough
 def test_unflatten_inverts_flatten(tree):
     flat = trees.flatten(tree)
     assert trees.unflatten(flat) == tree
@@ -35,6 +36,7 @@ def test_split_inverts_join(names):
 
 @settings(deadline=None, max_examples=100, derandomize=True)
 @given(TREES, TREES)
+@pytest.mark.thorough
 def test_other_trees_have_other_texts(one, other):
     """As one text, line by line, as it is hashed."""
     texts = [

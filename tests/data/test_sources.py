@@ -118,6 +118,7 @@ def test_the_source_of_splits_makes_them_again(tmp_path):
         reload({"data": "digits", "steps": [["__init__", 1]]})
 
 
+@pytest.mark.thorough
 def test_images_stored_with_losses_are_called_so(tfds_dir):
     # The CIFAR-10 at hand was stored as JPEG by its source; MNIST is exact.
     if not (tfds_dir / "cifar10").is_dir():
@@ -763,6 +764,7 @@ def test_mnist(tfds_dir):
     assert Path(train.inputs.filename).is_relative_to(cache_directory())
 
 
+@pytest.mark.thorough
 def test_mnist_is_decoded_once_only(tfds_dir, monkeypatch):
     load("mnist", data_dir=tfds_dir)
     monkeypatch.setattr(tfds_images, "_decode", None)

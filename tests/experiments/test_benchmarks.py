@@ -24,6 +24,8 @@ from experiments.benchmarks import (
 )
 from experiments.benchmarks.conv_engines import Conv
 
+pytestmark = pytest.mark.thorough
+
 MODELS = list(twins.SETTINGS)
 TINY = Conv("tiny", "conv", (2, 6, 6, 3), (3, 3, 3, 4))
 

@@ -18,6 +18,8 @@ from cnnjax.runs.results import Measured, read_claims
 from cnnjax.training import Run
 from experiments import _studies, _xor, jpeg_cost, located_targets, shuffled_blocks
 
+pytestmark = pytest.mark.thorough
+
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (5, 6, 4, 3), dtype=np.uint8)
 

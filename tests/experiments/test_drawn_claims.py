@@ -14,6 +14,8 @@ from cnnjax.runs.results.claims import read_claims
 from cnnjax.weights import save_npz
 from experiments import activation_functions, colour_channels, filters_by_depth, pooling_claims
 
+pytestmark = pytest.mark.thorough
+
 RNG = np.random.default_rng(0)
 X = np.linspace(-8, 8, 401)[:-1] + 0.01  # no kink among them
 

@@ -19,6 +19,8 @@ from experiments._forecasts import (
     seasonal_naive,
 )
 
+pytestmark = pytest.mark.thorough
+
 
 def series_of(values: Any, length: int = 4, horizon: int = 3, cuts: Any = None) -> Series:
     values = np.asarray(values, np.float64)

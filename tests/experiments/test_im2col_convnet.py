@@ -23,6 +23,8 @@ from experiments import _numpy_net, im2col_convnet
 from experiments.benchmarks import im2col_speed
 from experiments.benchmarks.conv_engines import Conv, program
 
+pytestmark = pytest.mark.thorough
+
 # Fans of the kernels, by hand: 5x5 windows of 1 channel to 30; 12x12x30 values to 100; 100 to 10.
 FANS = {"conv1": (25, 25 * 30), "dense1": (4320, 100), "logits": (100, 10)}
 SPREADS: dict[str, Callable[[int, int], float]] = {

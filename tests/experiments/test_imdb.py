@@ -17,6 +17,8 @@ from cnnjax.runs import RunError
 from experiments import imdb_conv1d
 from experiments.imdb_conv1d import ImdbOptions
 
+pytestmark = pytest.mark.thorough
+
 Verb = Callable[..., tuple[str, str]]
 
 

@@ -11,6 +11,8 @@ from cnnjax.models import create_model, summary
 from cnnjax.models.pretrained.fill import PartlyLoaded
 from cnnjax.weights import save_npz
 
+pytestmark = pytest.mark.thorough
+
 SHAPE = (50, 44, 3)
 
 

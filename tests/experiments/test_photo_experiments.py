@@ -30,6 +30,8 @@ from experiments import (
 )
 from experiments._backbones import BackboneOptions, report_stages
 
+pytestmark = pytest.mark.thorough
+
 TINY = {
     "backbone": "mobilenet", "weights": "random", "alpha": 0.25, "image_size": 32, "epochs": 2,
 }  # fmt: skip

@@ -8,6 +8,8 @@ from cnnjax.nn import AveragePooling2D, MaxPooling2D
 from experiments.benchmarks import pooling
 from experiments.benchmarks.pooling import Pool
 
+pytestmark = pytest.mark.thorough
+
 POOLS = [
     Pool("tiny", "tiles", (2, 6, 6, 16), MaxPooling2D(2)),
     Pool("tiny", "overlapping", (2, 7, 6, 3), MaxPooling2D(3, strides=2, padding="same")),

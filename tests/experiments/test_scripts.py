@@ -70,6 +70,7 @@ def test_what_a_script_imports_of_ours_first_has_a_stand_in(name):
 
 
 @pytest.mark.parametrize("name", ["separable.py", "benchmarks/startup.py"])
+@pytest.mark.thorough
 def test_a_script_in_a_process_of_its_own_beside_another_package_of_that_name(name, tmp_path):
     for package in ("cnnjax", "experiments"):
         (tmp_path / package).mkdir()

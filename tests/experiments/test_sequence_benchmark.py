@@ -10,6 +10,8 @@ from commands import python
 import cnnjax as cj
 from experiments.benchmarks import peers, sequence_speed, sequences
 
+pytestmark = pytest.mark.thorough
+
 
 @pytest.mark.thorough
 @pytest.mark.parametrize("net", sequences.NETS)

@@ -16,6 +16,8 @@ from cnnjax.recipes import Experiment, Options
 from cnnjax.runs.results.claims import read_claims
 from experiments import _tuning, conv_or_recurrent, few_examples, time_series
 
+pytestmark = pytest.mark.thorough
+
 RNG = np.random.default_rng(0)
 
 

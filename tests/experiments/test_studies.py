@@ -40,6 +40,8 @@ from experiments import (
 from experiments.benchmarks import depthwise
 from experiments.benchmarks.conv_engines import Conv
 
+pytestmark = pytest.mark.thorough
+
 # The options of the nets that the studies vary
 
 

@@ -8,6 +8,8 @@ import pytest
 
 from experiments import sweep
 
+pytestmark = pytest.mark.thorough
+
 
 def options(folder: Path, **changes: object) -> sweep.SweepOptions:
     values = {"model": "mlp", "epochs": 2, "seeds": 2, "batch_size": 256, "out": str(folder)}

@@ -21,6 +21,8 @@ from cnnjax.recipes import build_model
 from experiments import _shuffling, time_series
 from experiments._series_claims import measured
 
+pytestmark = pytest.mark.thorough
+
 SHAPE = (40, 1)
 ARGUMENTS: dict[str, dict[str, Any]] = {
     "series_conv1d": {"filters": 6, "dilations": (1, 2, 4), "kernel_size": 3},

@@ -191,6 +191,7 @@ def test_the_list_says_what_is_done(play: Play) -> None:
     ]
 
 
+@pytest.mark.thorough
 def test_a_queue_that_was_killed_leaves_nobody_at_work_beside_the_next(tmp_path: Path) -> None:
     script = f"""
 import sys

@@ -13,6 +13,8 @@ from cnnjax.models.graph import trace
 from experiments import cats_vs_dogs, feature_extraction, fine_tuning, two_stage
 from experiments._backbones import BackboneOptions, frozen_layers
 
+pytestmark = pytest.mark.thorough
+
 Asked = list[tuple[Any, ...]]
 
 

@@ -18,6 +18,8 @@ from cnnjax.recipes import Claim, Experiment, Measured
 from cnnjax.runs.results.claims import read_claims
 from experiments import _arms, _studies, extraction_cost, fine_tuning_gain, how_much_to_free
 
+pytestmark = pytest.mark.thorough
+
 TINY: dict[str, Any] = {"weights": "random", "image_size": 32}
 STUDIES = (extraction_cost, fine_tuning_gain, how_much_to_free)
 

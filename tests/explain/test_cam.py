@@ -172,6 +172,7 @@ def test_behind_the_mean_over_space_all_is_linear_and_known():
     np.testing.assert_allclose(hires_cam(model, x, "conv2", 1), by_hand, atol=1e-5)
 
 
+@pytest.mark.thorough
 def test_grad_cam_plus_plus_by_its_formula():
     model = small()
     x = inputs(model, 1)
@@ -265,6 +266,7 @@ def test_inside_a_compiled_function_with_a_traced_target():
     assert maps._cache_size() == 1
 
 
+@pytest.mark.thorough
 def test_layers_before_are_not_differentiated():
     model = cj.create_model("cifar_deep")
     x = jnp.asarray(inputs(model, 8))

@@ -60,6 +60,7 @@ def test_one_logit_is_climbed_for_the_second_class_and_descended_for_the_first()
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
+@pytest.mark.thorough
 def test_a_net_takes_the_images_for_their_classes():
     model = model_of(Small(), preprocessing="tf", seed=1)
 

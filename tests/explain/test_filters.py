@@ -135,6 +135,7 @@ def test_a_filter_alone_has_the_pattern_it_has_among_others(net, recipe, monkeyp
 
 
 @pytest.mark.parametrize("recipe", ["classic", "fourier"])
+@pytest.mark.thorough
 def test_the_seed_decides(net, recipe):
     def pattern(seed):
         return filter_patterns(net, "conv2", [1], size=SIZE, steps=3, seed=seed, recipe=recipe)
@@ -150,6 +151,7 @@ def test_none_takes_the_first_sixty_four_or_all(net):
     assert filters._checked_filters(None, "conv", 200) == tuple(range(64))
 
 
+@pytest.mark.thorough
 def test_another_size_than_the_models_and_grey_images():
     model = cj.Model.from_module(Small(), (10, 10, 1))  # its dense layer takes these alone
     found = filter_patterns(model, "conv1", [0], size=17, steps=2, recipe="fourier")
@@ -186,6 +188,7 @@ def biased(model, layer, number, value):
     return model.replace(variables={**model.variables, "params": params})
 
 
+@pytest.mark.thorough
 def test_dead_filters_are_named(net):
     model = biased(net, "conv2", 7, -1e6)
     asked = [7, 1]
@@ -284,6 +287,7 @@ class Strided(linen.Module):
 @pytest.mark.sample(2)
 @pytest.mark.parametrize("layer", ["plain", "wide", "depthwise"])
 @pytest.mark.parametrize("before", [False, True])
+@pytest.mark.thorough
 def test_one_filter_an_input_without_computing_the_others(layer, before):
     model = cj.Model.from_module(Strided(), (9, 12, 2))
     x = jax.random.normal(jax.random.key(0), (4, 9, 12, 2))
@@ -320,6 +324,7 @@ def test_bad_arguments_are_one_line(net, arguments, message):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.thorough
 def test_a_layer_of_ones_own_that_leaves_nothing():
     class Shrinking(linen.Module):
         @linen.compact

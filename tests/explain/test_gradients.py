@@ -65,6 +65,7 @@ def test_saliency_of_a_linear_model_is_the_size_of_its_weights():
     )
 
 
+@pytest.mark.thorough
 def test_the_class_predicted_is_the_default():
     model, x = model_of(Rectified()), inputs(4)
     predicted = np.asarray(model(x)).argmax(1)

@@ -89,6 +89,7 @@ def test_only_maps_count_as_maps(size: tuple[int, int]) -> None:
 @pytest.mark.parametrize(
     "method", [cj.explain.grad_cam, cj.explain.hires_cam, cj.explain.grad_cam_plus_plus]
 )
+@pytest.mark.thorough
 def test_all_else_is_refused_with_its_shape(
     method: Any, layer: str, shape: str, fault: str
 ) -> None:
@@ -115,6 +116,7 @@ def test_a_wrong_name_is_offered_layers_with_maps_only(name: str) -> None:
         cj.explain.grad_cam(net, inputs(net))
 
 
+@pytest.mark.thorough
 def test_a_map_is_a_map_whatever_its_form() -> None:
     class Many(linen.Module):
         @linen.compact

@@ -80,6 +80,7 @@ class Mixed(linen.Module):
         return linen.Dense(2, name="logits")(GlobalMaxPooling2D(name="global")(x))
 
 
+@pytest.mark.thorough
 def test_strides_padding_and_shortcuts():
     model = Model.from_module(Mixed(), (64, 72, 2), train_argument=False)
     compare(

@@ -149,6 +149,7 @@ def test_randomisation(kind):
     assert table[-1].endswith("1.00 / 1.00")
 
 
+@pytest.mark.thorough
 def test_randomisation_at_the_end_is_another_model():
     model = cj.create_model("mnist_convnet")
     images = RNG.random((1, 28, 28, 1)).astype(np.float32)
@@ -162,6 +163,7 @@ def test_randomisation_at_the_end_is_another_model():
         explain.randomisation(model, images, groups=0)
 
 
+@pytest.mark.thorough
 def test_methods_by_name():
     model = cj.create_model("mnist_convnet")
     images = RNG.random((2, 28, 28, 1)).astype(np.float32)

@@ -45,6 +45,7 @@ def test_pixels_that_were_not_preprocessed():
     assert explain.activations(model, model.spec.preprocess(pixels), ["conv1"])
 
 
+@pytest.mark.thorough
 def test_a_score_is_the_logit_of_the_class_and_its_gradient_sees_no_other():
     logits = jnp.array([[0.5, -2.0, 1.5], [3.0, 0.25, -1.0]])
     labels = jnp.array([1, PREDICTED])

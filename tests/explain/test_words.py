@@ -107,6 +107,7 @@ def random_tokens(count=3):
 
 @pytest.mark.sample(1)
 @pytest.mark.parametrize("layer", ["conv1", "conv2", "pool1"])
+@pytest.mark.thorough
 def test_the_map_is_the_formula_and_words_have_the_mean_of_what_sees_them(layer):
     model, tokens = random_model(), random_tokens()
     found = word_cam(model, tokens, layer, target=1)

@@ -15,6 +15,8 @@ from PIL import Image
 
 from cnnjax.data import Vocabulary, load, load_series, load_texts
 
+pytestmark = pytest.mark.thorough
+
 MUTATIONS = 5000  # of each format
 SMOKE = 40
 LONGEST = 10.0  # seconds that a single file may take

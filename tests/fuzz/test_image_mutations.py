@@ -9,6 +9,8 @@ from PIL import Image
 
 from cnnjax.data import Decoding, UnreadableImage
 
+pytestmark = pytest.mark.thorough
+
 NOISE = np.random.default_rng(0).integers(0, 256, (21, 17, 4), dtype=np.uint8)
 
 

@@ -22,6 +22,8 @@ from cnnjax.runs.results import collect
 from cnnjax.runs.resuming import with_defaults
 from cnnjax.runs.seal import ENDED_WITH, ID, SEAL
 
+pytestmark = pytest.mark.thorough
+
 FILES = ("config.json", "run.json", "metrics.jsonl", "model.json")
 ERRORS = (RunError, CheckpointError, cj.models.UnreadableModel)
 VALUES = (None, "x", "", 7, -1, 1e308, 10**30, True, [], {}, [{}], {"a": {"b": []}}, [None], "7")

@@ -28,6 +28,8 @@ from cnnjax.core import trees
 from cnnjax.models import WeightsDoNotFit
 from cnnjax.weights import DamagedWeights, guarded, hdf5_child
 
+pytestmark = pytest.mark.thorough
+
 FORMATS = ("h5", "weights.h5", "keras", "npz", "safetensors")
 MUTATIONS, SECONDS = 5_000, 300
 

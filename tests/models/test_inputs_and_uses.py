@@ -141,6 +141,7 @@ def dense(**more):
 
 @pytest.mark.parametrize("suffix", [".h5", ".keras"])
 @pytest.mark.parametrize("kind", ["a layer", "a net", "a net in a net"])
+@pytest.mark.thorough
 def test_weights_that_are_applied_twice(kind, suffix, tmp_path):
     inner = keras.Sequential([layers.Input((784,)), dense()])
     outer = keras.Sequential([layers.Input((784,)), inner])

@@ -158,6 +158,7 @@ def mobilenet(epsilon=1e-3, max_value=6.0):
     return base
 
 
+@pytest.mark.thorough
 def test_settings_of_normalisation_and_of_layers_that_are_activations(tmp_path):
     arguments = {"alpha": 0.25, "input_shape": (32, 32, 3), "weights": tmp_path / "m.keras"}
     mobilenet().save(tmp_path / "m.keras")
@@ -170,6 +171,7 @@ def test_settings_of_normalisation_and_of_layers_that_are_activations(tmp_path):
         cj.create_model("mobilenet", **arguments)
 
 
+@pytest.mark.thorough
 def test_zeros_around_are_a_padding(tmp_path):
     """Keras' MobileNet of other versions pads before its first convolution."""
     old = mobilenet()
@@ -191,6 +193,7 @@ def test_zeros_around_are_a_padding(tmp_path):
         cj.create_model("mobilenet", alpha=0.25, input_shape=(33, 33, 3), weights=path)
 
 
+@pytest.mark.thorough
 def test_recurrent_nets_that_run_backwards(tmp_path):
     def words(**settings):
         return keras.Sequential(

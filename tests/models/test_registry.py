@@ -265,6 +265,7 @@ def test_parameters_are_a_function_of_the_seed(name):
 
 
 @pytest.mark.parametrize("name", ALL)
+@pytest.mark.thorough
 def test_the_smallest_size_works_and_a_smaller_one_is_refused(name):
     size, channels = BUILDERS[name].min_size, BUILDERS[name].input_shape[2]
     model = create_model(name, input_shape=(size, size, channels), num_classes=2)
@@ -291,6 +292,7 @@ def test_every_model_describes_itself(name):
         ("mnist_convnet", {"num_classes": 1}, 93_322 - 9 * 65),
     ],
 )
+@pytest.mark.thorough
 def test_totals(name, arguments, parameters):
     model = create_model(name, **arguments)
     assert summary(model).parameters == parameters

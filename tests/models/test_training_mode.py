@@ -357,6 +357,7 @@ class Inner(linen.Module):
         return linen.LayerNorm(axis_name=self.axis)(x)
 
 
+@pytest.mark.thorough
 def test_axis_names_are_not_needed_and_change_no_bit(squares):
     images, labels = squares
     hashes = set()
@@ -600,6 +601,7 @@ def test_an_error_of_a_module_in_training_comes_when_the_model_is_made(error):
 # --- what is made of such a model --------------------------------------------------------------
 
 
+@pytest.mark.thorough
 def test_a_switch_of_another_name_is_kept_on_disk_and_known_to_explanations(tmp_path, squares):
     class Own(linen.Module):
         @linen.compact
@@ -636,6 +638,7 @@ def test_built_in_modules_are_found_to_train(name):
 @pytest.mark.parametrize(
     "value", [jax.random.key(0), (jnp.sin, jnp.ones(2)), {"a": jnp.ones(3)}, np.ones(3)]
 )
+@pytest.mark.thorough
 def test_a_module_whose_fields_hold_arrays_is_made_and_trained(value: Any) -> None:
     class Net(linen.Module):
         held: Any

@@ -212,6 +212,7 @@ def test_where_the_gradient_goes_by_winners(channels, window, strides, own):
 
 @pytest.mark.sample(1)
 @pytest.mark.parametrize(("window", "strides"), [(2, 2), (3, 2)])
+@pytest.mark.thorough
 def test_under_vmap_and_in_exports_for_any_batch(window, strides):
     def gradient(x):
         return jax.grad(lambda x: (max_pool(x, window, strides) ** 2).sum())(x)

@@ -38,6 +38,7 @@ def width(file):
         return image.size[0]
 
 
+@pytest.mark.thorough
 def test_activations_of_photos(net, photos, tmp_path):
     table, image_list = plot.draw_activations(net, photos, tmp_path)
     assert list(table) == ["conv1", "conv2", "dense1"]  # what ends in an activation function
@@ -78,6 +79,7 @@ def test_activations_from_the_command_line(cnnjax, weights, photos, tmp_path):
     assert err.startswith("error: none of the layers dense1, logits of lenet has maps to draw")
 
 
+@pytest.mark.thorough
 def test_filters_from_the_command_line(cnnjax, net, weights, tmp_path):
     model = ("--model", "lenet", "--weights", weights, "--input-shape", 20, 20, 1)
     asked = ("--layer", "conv2", "--filters", 5, 1, "--size", 16, "--seed", 3, "--out", tmp_path)
@@ -106,6 +108,7 @@ def test_filters_of_a_saved_model_stand_beside_it_and_dead_ones_are_named(cnnjax
     )
 
 
+@pytest.mark.thorough
 def test_classes_are_drawn_with_the_probability_that_the_model_gives_them(net, tmp_path):
     found, image = plot.draw_classes(net, [3, 1, 7, 0, 9], tmp_path, steps=2)
     assert image.name == "classes_fourier.png"
@@ -117,6 +120,7 @@ def test_classes_are_drawn_with_the_probability_that_the_model_gives_them(net, t
         assert stored["dead"].shape == (0,)
 
 
+@pytest.mark.thorough
 def test_classes_from_the_command_line(cnnjax, tmp_path):
     model = cj.create_model(
         "lenet", input_shape=(20, 20, 1), num_classes=1, label_names=("cat", "dog")

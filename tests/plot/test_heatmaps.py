@@ -134,6 +134,7 @@ def test_one_logit_is_drawn_for_both_classes(files, tmp_path):
         assert arrays["probabilities"].sum() == pytest.approx(1)
 
 
+@pytest.mark.thorough
 def test_the_panel_and_its_sanity(model, files, tmp_path):
     methods = ["grad_cam", "saliency"]
     images, maps = plot.draw_methods(model, files, tmp_path, methods=methods)
@@ -207,6 +208,7 @@ def test_errors_are_one_line(saved, files, options, message, capsys):
     assert error.count("\n") == 1
 
 
+@pytest.mark.thorough
 def test_explain_from_the_command_line(saved, files, tmp_path, capsys):
     out = str(tmp_path / "out")
     arguments = ["--methods", "grad_cam", "saliency", "--box", "line", "10", "0", "30", "20"]

@@ -78,6 +78,7 @@ def test_what_belongs_to_files_needs_none_to_reproduce(run: Path) -> None:
     assert cj.reproduce(run, verbose=False).results == []
 
 
+@pytest.mark.thorough
 def test_another_seed_is_named_and_the_status_is_1(run: Path) -> None:
     edit(run / "config.json", lambda c: c["training"].update(seed=8))
     out = python("-m", "cnnjax.cli", "reproduce", run, status=1).stdout
@@ -238,6 +239,7 @@ def test_arrays_and_an_augmentation_with_settings_are_given_again(
     assert not other.same
 
 
+@pytest.mark.thorough
 def test_settings_that_differ_are_named(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     given = {"loss": square_loss, "optimizer": optax.sgd(0.1)}
     with pytest.raises(RunError, match=r"square_loss differs: none was given then; the optimizer"):

@@ -165,6 +165,7 @@ def test_ctrl_c_saves_says_how_to_go_on_and_the_resumed_run_has_the_same_bits(
 # Errors of the command line
 
 
+@pytest.mark.thorough
 def test_an_unknown_data_set_is_one_line_on_stderr() -> None:
     done = python("-m", "experiments.quickstart", "--data", "mnit", status=1)
     assert done.stderr.startswith("error: data set 'mnit' was not found: looked in ")

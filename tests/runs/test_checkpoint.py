@@ -358,6 +358,7 @@ def test_a_flipped_byte_never_becomes_a_wrong_value(outcome: Callable) -> None:
 
 
 @quiet
+@pytest.mark.thorough
 def test_damaged_files_never_become_a_wrong_value(outcome: Callable) -> None:
     outcomes = [outcome(kind_of_damage(KINDS[i % 4], i)) for i in range(20)]
     assert outcomes.count("EE") >= 4

@@ -88,6 +88,7 @@ def name_as_dead(run: Path) -> int:
     return count
 
 
+@pytest.mark.thorough
 def test_records_killed_at_any_operation_go_on(tmp_path: Path) -> None:
     live(tmp_path / "whole")
     with killed_at(10**9) as count:

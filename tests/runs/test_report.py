@@ -202,6 +202,7 @@ def test_percent() -> None:
     ]
 
 
+@pytest.mark.thorough
 def test_the_images_of_an_augmentation_show_what_is_mixed_at_their_own_scale(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -34,6 +34,7 @@ def test_a_image_carries_its_caption(tmp_path):
             assert image.info.get("Description", "") == text
 
 
+@pytest.mark.thorough
 def test_the_report_shows_what_the_verbs_drew(run, tmp_path, capsys, monkeypatch):
     for name in ("CNNJAX_COMPILATION_CACHE", "CNNJAX_ALLOCATOR"):
         monkeypatch.setenv(name, "0")  # the settings of this process stay

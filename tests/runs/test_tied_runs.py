@@ -63,6 +63,7 @@ def resume(run: Path) -> None:
 
 
 @pytest.mark.parametrize("read", [cj.load, resume])
+@pytest.mark.thorough
 def test_checkpoints_of_another_run_are_named(two: tuple, run: Path, read: Callable) -> None:
     shutil.rmtree(run / "checkpoints")
     shutil.copytree(two[1] / "checkpoints", run / "checkpoints")

@@ -75,6 +75,7 @@ def train(
         pytest.param({"frozen": ["conv"]}, id="frozen", marks=pytest.mark.thorough),
     ],
 )
+@pytest.mark.thorough
 def test_eight_devices_equal_one_to_rounding(
     squares: tuple[np.ndarray, np.ndarray], tmp_path: Path, changes: dict[str, Any]
 ) -> None:

@@ -95,6 +95,7 @@ def facts(directory: Path) -> dict[str, Any]:
     return json.loads((directory / "run.json").read_text())
 
 
+@pytest.mark.thorough
 def test_the_record_proves_it(squares: Arrays, tmp_path: Path) -> None:
     run = fit(tmp_path / "run")
     recorded = facts(tmp_path / "run")
@@ -152,6 +153,7 @@ def test_a_resumed_run_is_proven_from_its_beginning(tmp_path: Path) -> None:
 
 @pytest.mark.sample(1)
 @pytest.mark.parametrize("where", ["parameters", "statistics"])
+@pytest.mark.thorough
 def test_a_layer_that_moved_all_the_same_fails_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
@@ -257,6 +259,7 @@ def test_smaller_gradients_are_not_clipped() -> None:
     assert plain.parameter_hash == clipped.parameter_hash
 
 
+@pytest.mark.thorough
 def test_the_norm_is_in_every_epochs_record(squares: Arrays, tmp_path: Path) -> None:
     def training(directory: Path | None = None, **settings: Any) -> cj.Run:
         net = cj.create_model("mlp", input_shape=(12, 12, 1), num_classes=3, units=(8,))
@@ -277,6 +280,7 @@ def test_the_norm_is_in_every_epochs_record(squares: Arrays, tmp_path: Path) -> 
     assert cj.load(tmp_path / "run").spec.name == "mlp"
 
 
+@pytest.mark.thorough
 def test_a_norm_survives_an_interruption(squares: Arrays, tmp_path: Path) -> None:
     net = cj.create_model("mlp", input_shape=(12, 12, 1), num_classes=3, units=(8,))
     config = cj.TrainingConfig(epochs=1, batch_size=16, log_gradients=True, monitor=None)

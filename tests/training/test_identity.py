@@ -254,6 +254,7 @@ def said(then: dict[str, Any], now: dict[str, Any]) -> str:
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else value[:0],
 )
+@pytest.mark.thorough
 def test_what_differs_is_named(then: dict, now: dict, expected: str) -> None:
     was = identity(**then)
     assert said(was, identity(**now)) == expected
@@ -377,6 +378,7 @@ def test_resuming_with_something_else_is_refused_and_changes_nothing(tmp_path: P
     assert {p: p.read_bytes() for p in run.rglob("*") if p.is_file()} == before
 
 
+@pytest.mark.thorough
 def test_what_is_allowed_goes_on_and_is_recorded(tmp_path: Path) -> None:
     run = tmp_path / "run"
     fit(run, Net(0.5))
@@ -543,6 +545,7 @@ for name, now in json.loads(sys.argv[1]):
 """
 
 
+@pytest.mark.thorough
 def test_another_file_of_the_callers_is_named_and_another_way_to_start_is_none(
     tmp_path: Path,
 ) -> None:

@@ -106,6 +106,7 @@ def test_loop_and_scan_agree_to_rounding(squares: Arrays, chunk: int) -> None:
     assert scan.best_epoch == loop.best_epoch
 
 
+@pytest.mark.thorough
 def test_each_form_has_the_same_bits_every_time(squares: Arrays) -> None:
     model = cj.Model.from_module(Convnet(), (12, 12, 1))
     for chunk in (1, 5):

@@ -332,6 +332,7 @@ def three_steps(optimizer: optax.GradientTransformation, params: Any) -> Any:
 
 @pytest.mark.sample(1)
 @pytest.mark.parametrize("name", ["rmsprop", "rmsprop_keras3", "adam", "adamw", "sgd"])
+@pytest.mark.thorough
 def test_every_group_is_stepped_as_by_an_optimiser_of_its_own_rate(name: str) -> None:
     config = TrainingConfig(
         optimizer=name,

@@ -359,6 +359,7 @@ def test_a_run_interrupted_at_any_step_and_resumed_has_the_same_bits(
 
 @pytest.mark.sample(1)
 @pytest.mark.parametrize(("after", "epoch", "step"), [(3, 2, 0), (5, 2, 8)])
+@pytest.mark.thorough
 def test_the_scan_form_stops_and_resumes_at_the_borders_of_its_chunks(
     squares: Arrays,
     tmp_path: Path,
@@ -429,6 +430,7 @@ def test_training_works_outside_the_main_thread(
 # What is carried over
 
 
+@pytest.mark.thorough
 def test_the_best_model_of_an_earlier_process_is_still_the_result(
     squares: Arrays, tmp_path: Path, through: Callable[..., Run]
 ) -> None:
@@ -440,6 +442,7 @@ def test_the_best_model_of_an_earlier_process_is_still_the_result(
     assert_same_run(resumed, through(squares, **own))
 
 
+@pytest.mark.thorough
 def test_patience_goes_on_counting(
     squares: Arrays, tmp_path: Path, through: Callable[..., Run]
 ) -> None:

@@ -200,6 +200,7 @@ def test_label_smoothing_is_for_the_softmax_loss_only(classes: int, loss: Any) -
 
 @pytest.mark.sample(1)
 @pytest.mark.parametrize("module", [Blocks(), Noisy()], ids=["norm", "dropout"])
+@pytest.mark.thorough
 def test_bfloat16_computes_in_bfloat16_and_keeps_float32(
     squares: Arrays, module: linen.Module
 ) -> None:

@@ -40,6 +40,7 @@ def test_every_run_ends_in_the_bits_of_its_own(splits: cj.data.Splits) -> None:
     assert found.values("loss").tolist() == found.history("loss")[:, :, -1].tolist()
 
 
+@pytest.mark.thorough
 def test_settings_go_where_they_belong_and_all_are_combined(splits: cj.data.Splits) -> None:
     asked: list[dict[str, Any]] = []
 
@@ -68,6 +69,7 @@ def test_the_best_setting_and_the_table(splits: cj.data.Splits) -> None:
     assert lines[-1] == "mean ± standard deviation over 2 seeds"
 
 
+@pytest.mark.thorough
 def test_run_directories_and_going_on(
     splits: cj.data.Splits, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -204,6 +206,7 @@ def test_settings_whose_names_are_alike_have_runs_of_their_own(
     assert len(list(tmp_path.iterdir())) == 3
 
 
+@pytest.mark.thorough
 def test_functions_of_one_name_are_refused_where_runs_are_kept(
     splits: cj.data.Splits, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

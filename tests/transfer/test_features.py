@@ -98,6 +98,7 @@ def test_pooled_maps(tmp_path: Path, pooling: str, reduce: Callable) -> None:
     assert found.name.endswith(f"of mnist_convnet, {pooling}")
 
 
+@pytest.mark.thorough
 def test_a_model_without_a_head_gives_its_output(tmp_path: Path) -> None:
     model = backbone(pooling="avg")
     images = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
@@ -225,6 +226,7 @@ def test_changed_code_is_computed_anew(
     assert len(batches) == 6
 
 
+@pytest.mark.thorough
 def test_a_module_of_ones_own_is_known_by_what_it_computes(
     tmp_path: Path, batches: list[int]
 ) -> None:
@@ -266,6 +268,7 @@ extract(Path(sys.argv[1]), dataset(40))
 """
 
 
+@pytest.mark.thorough
 def test_a_killed_process_is_gone_on_with(tmp_path: Path, batches: list[int]) -> None:
     child = start("-c", CHILD, tmp_path / "killed", Path(__file__).parent)
 
@@ -595,6 +598,7 @@ def test_a_plain_map_is_flattened_as_the_classifier_flattens_it(tmp_path: Path) 
         ({"name": "lenet"}, "classifier must be an 'mlp' of create_model, got lenet"),
     ],
 )
+@pytest.mark.thorough
 def test_what_does_not_fit_is_not_joined(arguments: dict[str, Any], message: str) -> None:
     arguments = {
         "name": "mlp", "input_shape": (1, 1, 256), "preprocessing": "none", **arguments,
@@ -605,6 +609,7 @@ def test_what_does_not_fit_is_not_joined(arguments: dict[str, Any], message: str
         attach(backbone(), cj.create_model(**arguments))
 
 
+@pytest.mark.thorough
 def test_pooled_features_need_a_base_that_pools() -> None:
     base = backbone(input_shape=(64, 64, 3))
     net = cj.create_model("mlp", input_shape=(1, 1, 256), preprocessing="none")

@@ -106,6 +106,7 @@ def assert_same_base(model: Model, base: Model, but: tuple[str, ...] = ()) -> No
         pytest.param("xception", "avg", (16, 8), marks=pytest.mark.thorough),
     ],
 )
+@pytest.mark.thorough
 def test_layers_of_a_classifier(name: str, pooling: str | None, units: tuple[int, ...]) -> None:
     model = abstract(
         name, **minimal(name, pooling=pooling, classifier=units, classifier_dropout=0.5),
@@ -196,6 +197,7 @@ def test_a_classifier_that_cannot_be_is_named(changes: dict, message: str) -> No
 @pytest.mark.sample(1)
 @pytest.mark.parametrize("ending", [".weights.h5", ".npz", ".safetensors"])
 @pytest.mark.parametrize("include_top", [True, False])
+@pytest.mark.thorough
 def test_a_weight_file_keeps_its_base_under_a_new_head(
     tmp_path: Path, include_top: bool, ending: str
 ) -> None:
@@ -212,6 +214,7 @@ def test_a_weight_file_keeps_its_base_under_a_new_head(
     assert same(again.variables, model.variables)
 
 
+@pytest.mark.thorough
 def test_saved_and_loaded_by_the_spec_alone(tmp_path: Path) -> None:
     model = small(5, **HEAD)
     loaded = cj.load(cj.save(model, tmp_path / "model"))
@@ -240,6 +243,7 @@ def test_a_run_is_loaded_and_reproduced(tmp_path: Path) -> None:
 @pytest.mark.sample(1)
 @pytest.mark.parametrize("name", ["mobilenet", *HEAVY])
 @pytest.mark.parametrize("include_top", [True, False])
+@pytest.mark.thorough
 def test_a_replaced_head(name: str, include_top: bool) -> None:
     # VGG's own head is large: without it.
     top = {"include_top": include_top and not name.startswith("vgg")}
@@ -269,6 +273,7 @@ def test_another_number_of_classes_for_texts_and_series(name: str) -> None:
     assert_same_base(changed, model)
 
 
+@pytest.mark.thorough
 def test_a_number_keeps_the_form_of_the_head() -> None:
     top = small(1, include_top=True)
     model = replace_head(top, 3)
@@ -284,6 +289,7 @@ def test_a_number_keeps_the_form_of_the_head() -> None:
     assert model.layer_names[-2:] == ("global_average_pooling2d", "logits")
 
 
+@pytest.mark.thorough
 def test_without_a_pooling_of_its_own_a_head_has_the_models() -> None:
     top, flat, pooled = small(include_top=True), small(), small(pooling="avg")
 
@@ -373,6 +379,7 @@ def test_a_prefix_of_a_net_has_no_place_for_a_head() -> None:
 
 
 @pytest.mark.parametrize("name", ["mobilenet", *HEAVY])
+@pytest.mark.thorough
 def test_the_base_is_all_but_the_head(name: str) -> None:
     model = abstract(name, **minimal(name, pooling="avg", classifier=(4,)))
     plain = abstract(name, **minimal(name, pooling="avg"))
@@ -421,6 +428,7 @@ def test_cuts_are_those_of_keras(name: str) -> None:
 
 @pytest.mark.sample(1)
 @pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.thorough
 def test_what_is_frozen_is_exactly_what_comes_before(name: str) -> None:
     model = abstract(name, **minimal(name, pooling="avg", classifier=(4,)))
     names = weighted_layers(model)
@@ -509,6 +517,7 @@ def test_a_layer_without_a_known_place_is_not_left_free_silently() -> None:
         (2.0, "layer must be a name or a number of layers, got 2.0"),
     ],
 )
+@pytest.mark.thorough
 def test_cuts_that_cannot_be_are_named(layer: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         layers_before(abstract("mobilenet", **SMALL), layer)

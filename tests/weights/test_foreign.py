@@ -192,6 +192,7 @@ def test_float8_is_refused_by_name(tmp_path):
 # What does not fit
 
 
+@pytest.mark.thorough
 def test_the_advice_is_not_what_was_done(tmp_path):
     np.savez(tmp_path / "m.npz", **{"dense1/kernel": np.zeros((3, 4), np.float32)})
     for partial in (False, True):

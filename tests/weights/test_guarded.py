@@ -67,6 +67,7 @@ def test_a_reader_that_cannot_start_says_so(small, monkeypatch):
 @pytest.mark.sample(1)
 @pytest.mark.skipif(not FILES.is_dir(), reason=f"needs {FILES}")
 @pytest.mark.parametrize("name", ["flipped_hangs.h5", "flipped_segfaults.weights.h5"])
+@pytest.mark.thorough
 def test_files_with_one_flipped_bit(name):
     start = time.monotonic()
     with pytest.raises(DamagedWeights, match=r"is damaged: reading it (does not end|crashes)"):

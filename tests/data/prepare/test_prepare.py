@@ -499,6 +499,7 @@ def start_child(folder, files):
     return start("-c", CHILD, folder, *told)
 
 
+@pytest.mark.thorough
 def test_two_processes_end_with_one_directory(offer, server, tmp_path):
     files = offer(raw_files.mnist())
     children = [start_child(tmp_path, files) for _ in range(2)]

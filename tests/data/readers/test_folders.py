@@ -350,6 +350,7 @@ def test_bilinear_pixels_are_those_of_keras_load_img(folder):
     np.testing.assert_array_equal(found, wanted.astype(np.uint8))
 
 
+@pytest.mark.thorough
 def test_real_photos():
     root = SHARED / "data" / "cats_vs_dogs_small"
     if not root.is_dir():

@@ -63,6 +63,7 @@ def test_a_transformer_has_the_rates_of_beit() -> None:
 
 
 @pytest.mark.parametrize("name", ["mnist_convnet", "vgg16", "mobilenet", "lenet", "imdb_conv1d"])
+@pytest.mark.thorough
 def test_a_chain_is_counted_as_its_layers_come(name: str) -> None:
     given: dict[str, Any] = {"input_shape": (64,), "vocabulary_size": 9} if "imdb" in name else {}
     model = cj.Model.abstract(*build(name, **given))

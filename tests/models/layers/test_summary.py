@@ -57,6 +57,7 @@ def test_the_table_prints():
 
 
 @pytest.mark.parametrize("name", sorted(n for n, b in BUILDERS.items() if b.num_classes == 10))
+@pytest.mark.thorough
 def test_operations_agree_with_xlas_count(name, monkeypatch):
     monkeypatch.setattr(im2col, "_SPLIT_BELOW", 0)  # the split form multiplies rows it cuts off
     model = create_model(name)
@@ -138,6 +139,7 @@ def test_receptive_fields_are_what_a_pixel_sees(windows, padding):
         assert rows[name] == extent
 
 
+@pytest.mark.thorough
 def test_the_receptive_fields_of_the_mnist_convnet_are_measured_too():
     model = create_model("mnist_convnet", input_shape=(64, 64, 1))
     measured = seen_by_one_pixel(model, 64, 64)

@@ -141,6 +141,7 @@ class Net(linen.Module):
     size=st.tuples(st.integers(10, 13), st.integers(10, 13)),
     more=st.tuples(st.integers(0, 5), st.integers(0, 5)),
 )  # fmt: skip
+@pytest.mark.thorough
 def test_nets_of_ones_own(body, head, size, more):
     model = Model.from_module(Net(tuple(body), tuple(head)), (*size, 2))
     larger = (size[0] + more[0], size[1] + more[1], 2)
@@ -297,6 +298,7 @@ class Head(linen.Module):
         ("scaled behind", "its output is made by an operation that is no named layer"),
     ],
 )
+@pytest.mark.thorough
 def test_what_cannot_be_converted_is_named(kind, message):
     same = False if kind == "normalised" else None
     model = Model.from_module(Shape(kind), (6, 6, 1), train_argument=same)
@@ -311,6 +313,7 @@ def test_a_head_with_an_activation_behind_a_global_average_takes_windows():
     np.testing.assert_allclose(np.asarray(maps)[:, 0, 0], model(x), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.thorough
 def test_sizes_and_arguments_that_make_no_sense():
     model = built("mnist_convnet")
     with pytest.raises(ValueError, match=r"input_shape=\(10, 40, 1\) is smaller than the 22x18"):

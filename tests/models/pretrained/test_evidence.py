@@ -67,6 +67,7 @@ def body(names=(None, None, None, None), trainable=(True, True, True, True)):
 @pytest.mark.sample(3)
 @pytest.mark.parametrize("file", FORMATS)
 @pytest.mark.parametrize("split", [3, 4, 8])
+@pytest.mark.thorough
 def test_a_net_in_a_net_with_automatic_names(split, file, tmp_path):
     """Wherever the inner one ends: its groups lie apart from those of the outer one."""
     first, *rest = body()

@@ -64,6 +64,7 @@ def keras_file(tmp_path_factory):
 
 @pytest.mark.sample(1)
 @pytest.mark.parametrize("suffix", FORMATS)
+@pytest.mark.thorough
 def test_keras_files_of_every_format(suffix, tmp_path):
     twin = keras_net()
     path = tmp_path / f"net.{suffix}"
@@ -140,6 +141,7 @@ def test_another_number_of_classes_keeps_the_rest_and_says_so(keras_file):
         assert trees.tree_hash(model.params[layer]) == trees.tree_hash(whole.params[layer])
 
 
+@pytest.mark.thorough
 def test_without_the_top_from_a_file_with_it_and_the_other_way_round(tmp_path):
     arguments = {"alpha": 0.25, "input_shape": (32, 32, 3)}
     whole = cj.create_model("mobilenet", **arguments)
@@ -175,6 +177,7 @@ def finetuned():
 @pytest.mark.sample(1)
 @pytest.mark.parametrize("suffix", FORMATS)
 @pytest.mark.parametrize("kind", ["flat", "nested"])
+@pytest.mark.thorough
 def test_the_backbone_of_a_finetuned_file_is_kept(kind, suffix, finetuned, tmp_path):
     path = tmp_path / f"net.{suffix}"
     save_weights(finetuned[kind], path)
@@ -191,6 +194,7 @@ def test_the_backbone_of_a_finetuned_file_is_kept(kind, suffix, finetuned, tmp_p
 
 @pytest.mark.sample(1)
 @pytest.mark.parametrize("suffix", ["weights.h5", "keras"])
+@pytest.mark.thorough
 def test_a_file_of_a_trained_model_with_its_optimizer(suffix, tmp_path):
     """Step counters and random states lie in it as well."""
     twin = keras_net()
@@ -207,6 +211,7 @@ def test_a_file_of_a_trained_model_with_its_optimizer(suffix, tmp_path):
 # Files that do not fit
 
 
+@pytest.mark.thorough
 def test_a_file_of_several_nets_is_refused(tmp_path):
     """Which of the two would be meant?"""
     i = layers.Input((32, 32, 3))
@@ -589,6 +594,7 @@ def test_small_models_have_no_published_weights():
         "mobilenet_v1_1.0_224_dequant.weights.h5",
     ],
 )
+@pytest.mark.thorough
 def test_real_weights_give_the_predictions_of_keras(file):
     expected = json.loads((WEIGHTS / "expected_top5.json").read_text())
     stem = file.split(".legacy")[0].removesuffix(".keras").removesuffix(".weights.h5")

@@ -83,6 +83,7 @@ def test_map_of_150_pixels(name, shape):
 
 @pytest.mark.sample(1)
 @pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.thorough
 def test_the_spec_names_layers_that_are_there(name):
     model = abstract(name)
     assert {model.spec.cam_layer, *model.spec.head} <= set(model.layer_names)
@@ -198,6 +199,7 @@ def test_arguments_that_do_not_exist_are_refused():
         build("vgg16", input_shape=(64, 64, 1))
 
 
+@pytest.mark.thorough
 def test_a_nan_is_beyond_every_tolerance(monkeypatch, capsys):
     lines = [parity.Line("a", (1,), 0.0, 0.0), parity.Line("b", (1,), np.nan, np.nan)]
     monkeypatch.setattr(parity, "compare", lambda *_: lines)
@@ -207,6 +209,7 @@ def test_a_nan_is_beyond_every_tolerance(monkeypatch, capsys):
     assert "nan in b" in capsys.readouterr().out
 
 
+@pytest.mark.thorough
 def test_a_second_model_of_a_kind_compiles_nothing():
     arguments = {"alpha": 0.25, "include_top": False, "input_shape": (33, 32, 3)}
     cj.create_model("mobilenet", seed=0, **arguments)

@@ -96,6 +96,7 @@ def test_the_recurrent_nets_are_of_like_size():
 
 @pytest.mark.sample(1)
 @pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.thorough
 def test_outputs_and_gradients_equal_kerass(variant):
     model, oracle = create(variant), keras_model(variant, 60, VOCABULARY.size)
     rng = np.random.default_rng(1)
@@ -264,6 +265,7 @@ def test_the_smallest_text_fits():
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.thorough
 def test_a_saved_model_has_its_vocabulary(variant, tmp_path):
     model = create(variant, label_names=("bad", "good"))
     again = cj.load(cj.save(model, tmp_path / "saved"))
@@ -288,6 +290,7 @@ def test_a_vocabulary_that_is_lost_or_another_is_said(tmp_path):
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.thorough
 def test_keras_loads_what_is_exported(variant, tmp_path):
     model, oracle = create(variant, seed=3), keras_model(variant, 60, VOCABULARY.size)
     oracle.load_weights(cj.export_weights(model, tmp_path / "x.weights.h5"))
