@@ -25,7 +25,10 @@ from cnnjax.recipes import Experiment
 from experiments import captcha
 
 # A small reader need not have learned to look for every symbol.
-pytestmark = pytest.mark.filterwarnings("ignore::cnnjax.explain.EmptyMap")
+pytestmark = [
+    pytest.mark.thorough,
+    pytest.mark.filterwarnings("ignore::cnnjax.explain.EmptyMap"),
+]
 
 SMALL: dict[str, Any] = {"filters": (8, 16, 16), "input_shape": (32, 64, 1)}
 
