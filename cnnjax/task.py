@@ -21,6 +21,11 @@ def probabilities(logits: Array) -> Array:
     return jax.nn.sigmoid(logits) if logits.shape[-1] == 1 else jax.nn.softmax(logits, axis=-1)
 
 
+def both_classes(probs: np.ndarray) -> np.ndarray:
+    """Probabilities [N, K]; of one logit's [N, 1] those of both classes, [N, 2]."""
+    return np.concatenate([1 - probs, probs], axis=1) if probs.shape[1] == 1 else probs
+
+
 def none(values: Array) -> Array:
     """No change: for what is already as it is wanted."""
     return values
@@ -82,9 +87,7 @@ def class_lines(probs: np.ndarray, label_names: Sequence[str] = ()) -> list[str]
     >>> class_lines(np.array([[0.1, 0.9]]), ("cat", "dog"))
     ['dog 0.9000']
     """
-    if probs.shape[1] == 1:
-        probs = np.concatenate([1 - probs, probs], axis=1)
-    decoded = decode_positions(probs[:, None], label_names)
+    decoded = decode_positions(both_classes(probs)[:, None], label_names)
     return [f"{name} {probability:.4f}" for ((name, probability),) in decoded]
 
 

@@ -14,8 +14,7 @@ from cnnjax.explain.fills import SIDE, Fill, blurred, covers_of
 from cnnjax.explain.occlusion import masked_logits
 from cnnjax.explain.targets import Target, checked_images, chosen_classes
 from cnnjax.models import Model
-from cnnjax.models.predict import both_classes
-from cnnjax.task import probabilities
+from cnnjax.task import both_classes, probabilities
 
 
 @dataclass(frozen=True)

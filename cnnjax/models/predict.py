@@ -15,6 +15,7 @@ from cnnjax.data.vocabulary import UNKNOWN
 from cnnjax.models.imagenet import IMAGENET_CLASSES, class_names
 from cnnjax.models.model import Model
 from cnnjax.models.spec import ModelSpec
+from cnnjax.task import both_classes
 
 _BATCH = 64
 
@@ -105,11 +106,6 @@ def encode_texts(spec: ModelSpec, texts: Any) -> np.ndarray:
             stacklevel=3,
         )
     return tokens
-
-
-def both_classes(probs: np.ndarray) -> np.ndarray:
-    """Probabilities [N, K]; of one logit's [N, 1] those of both classes, [N, 2]."""
-    return np.concatenate([1 - probs, probs], axis=1) if probs.shape[1] == 1 else probs
 
 
 def decode_predictions(

@@ -13,12 +13,11 @@ import numpy as np
 from cnnjax import explain
 from cnnjax.explain.targets import Target, chosen_classes
 from cnnjax.models import Model
-from cnnjax.models.predict import both_classes
 from cnnjax.plot.figures import BARE
 from cnnjax.plot.grids import image_grid
 from cnnjax.plot.images import Photos, read_photos, save_image, save_pixels, unique
 from cnnjax.plot.overlays import coloured, overlay, placed
-from cnnjax.task import probabilities
+from cnnjax.task import both_classes, probabilities
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -12,10 +12,9 @@ from cnnjax.explain.ascent import Patterns
 from cnnjax.explain.classes import find_class_patterns
 from cnnjax.explain.filters import find_patterns
 from cnnjax.models import Model
-from cnnjax.models.predict import both_classes
 from cnnjax.plot import grids
 from cnnjax.plot.images import save_image
-from cnnjax.task import probabilities
+from cnnjax.task import both_classes, probabilities
 
 _ACROSS = 4  # images of classes in a row
 

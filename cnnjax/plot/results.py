@@ -15,8 +15,8 @@ from cnnjax.config import TrainingConfig
 from cnnjax.core import rng
 from cnnjax.data import Dataset
 from cnnjax.models import Model, predict
-from cnnjax.models.predict import both_classes
 from cnnjax.plot import figures, grids
+from cnnjax.task import both_classes
 
 _WORST = 16  # mistakes shown
 _ORIGINALS, _COPIES = 4, 7  # of the image of augmentation

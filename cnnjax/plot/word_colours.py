@@ -13,9 +13,8 @@ from cnnjax.data.vocabulary import START, words_of
 from cnnjax.explain.targets import Target, chosen_classes
 from cnnjax.explain.words import checked_tokens
 from cnnjax.models import Model
-from cnnjax.models.predict import both_classes
 from cnnjax.plot.images import save_image
-from cnnjax.task import probabilities
+from cnnjax.task import both_classes, probabilities
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
