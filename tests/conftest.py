@@ -25,8 +25,9 @@ os.environ.setdefault("KERAS_BACKEND", "jax")
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
-# Above so much memory a worker drops its compiled programs.
-MOST_BYTES = 1_200_000_000
+# Above so much memory, or so many maps of it, a worker drops its compiled programs: Linux allows
+# 65,530 maps, beyond which XLA would crash.
+MOST_BYTES, MOST_MAPS = 1_200_000_000, 40_000
 
 
 @pytest.hookimpl(tryfirst=True)  # before the choice by marks
@@ -61,11 +62,10 @@ def _caches(tmp_path_factory: pytest.TempPathFactory) -> None:
 def _few_programs() -> Iterator[None]:
     """Between modules programs are dropped where a process has become large.
 
-    They would fill gigabytes, and reach the number of memory maps that Linux allows a process. The
-    compilation cache has them where another module needs them again.
+    The compilation cache has them where another module needs them again.
     """
     yield
-    if _resident() < MOST_BYTES:
+    if _resident() < MOST_BYTES and _maps() < MOST_MAPS:
         return
     import jax
 
@@ -76,6 +76,12 @@ def _few_programs() -> Iterator[None]:
     gc.collect()
     with contextlib.suppress(AttributeError, OSError):  # another C library than glibc
         ctypes.CDLL(None).malloc_trim(0)
+
+
+def _maps() -> int:
+    """Memory maps of this process; 0 where there is no /proc."""
+    maps = Path("/proc/self/maps")
+    return maps.read_bytes().count(b"\n") if maps.exists() else 0
 
 
 def _resident() -> int:

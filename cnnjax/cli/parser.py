@@ -196,10 +196,13 @@ def _completed(options: Any, rest: Sequence[str]) -> Any:
         if not changed[name]:
             raise ValueError(f"{name}: at least one is needed")
     for option, hint in _options(type(options)).items():
+        name = option.removeprefix("--").replace("-", "_")
+        shown = name if _has(hint, Positional) else option
+        value = changed.get(name, getattr(options, name))
         if _mentions(hint, PLACE):
-            name = option.removeprefix("--").replace("-", "_")
-            shown = name if _has(hint, Positional) else option
-            changed[name] = _expanded(shown, changed.get(name, getattr(options, name)))
+            changed[name] = _expanded(shown, value)
+        elif not isinstance(options, Verb):  # an experiment's text may be a path, unmarked
+            _expanded(shown, value)
     return replace(options, **changed)
 
 

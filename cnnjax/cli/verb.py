@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from typing import ClassVar
 
 
-class Verb:
+class Verb(ABC):
     """A verb of the command: a dataclass whose fields are its options, and whose `run` does it.
 
     Its name is that of its class in words: `DataInfo` is `cnnjax data info`. The first line of its
@@ -19,6 +20,6 @@ class Verb:
         """Note it, by its name."""
         Verb.known[" ".join(re.findall("[A-Z][a-z]+", cls.__name__)).lower()] = cls
 
+    @abstractmethod
     def run(self) -> None:
         """Do it."""
-        raise NotImplementedError

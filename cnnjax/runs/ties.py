@@ -93,7 +93,7 @@ def check_before_loading(directory: Path) -> str | None:
     except RunError as error:
         warnings.warn(
             f"whether the checkpoints and {MODEL_FILE} belong together is not known: {error}",
-            stacklevel=4,
+            stacklevel=3,
         )
         return run_id
     if lines:

@@ -397,8 +397,11 @@ def test_the_model_loads_also_where_the_records_are_damaged(finished: Path, run:
     for name in ("config.json", "run.json", "metrics.jsonl"):
         (run / name).write_text("{")
     wanted = json.loads((finished / "run.json").read_text())["parameter_hash"]
-    with pytest.warns(UserWarning, match=r"belong together is not known: .*run\.json cannot be"):
+    with pytest.warns(
+        UserWarning, match=r"belong together is not known: .*run\.json cannot be"
+    ) as w:
         model = cj.load(run)
+    assert w[0].filename == __file__  # where `load` was called
     assert trees.tree_hash(model.variables) == wanted
 
 
