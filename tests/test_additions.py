@@ -185,6 +185,15 @@ def test_a_logger(added: Any, squares: Arrays, tmp_path: Path) -> None:
     assert run.parameter_hash == fit(squares, model).parameter_hash
 
 
+@pytest.mark.parametrize("callbacks", [print, "abc", [print, None]], ids=["one", "text", "None"])
+def test_callbacks_that_are_none_are_refused_before_the_training(
+    squares: Arrays, callbacks: Any
+) -> None:
+    model = cj.create_model("mlp", units=(8,), input_shape=(12, 12, 1), num_classes=3)
+    with pytest.raises(ValueError, match="callbacks must be a sequence of functions, got"):
+        fit(squares, model, callbacks=callbacks)
+
+
 def test_an_experiment(tmp_path: Path) -> None:
     file = tmp_path / "added_experiment.py"
     file.write_text(

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
 from flax import linen
+
+from cnnjax.core.text import suggest
 
 _NOT_ARGUMENTS = ("num_classes", "parent", "name")
 
@@ -77,7 +79,7 @@ def register(name: str, input_shape: tuple[int, ...], **defaults: Any) -> Callab
             take certain values, as ((argument, values), ...).
 
     Raises:
-        ValueError: if another module has the name.
+        ValueError: if another module has the name; for an unknown setting.
 
     >>> @register("one_dense_layer", (8, 8, 1), head=("logits",))
     ... class OneDenseLayer(linen.Module):
@@ -88,6 +90,12 @@ def register(name: str, input_shape: tuple[int, ...], **defaults: Any) -> Callab
     >>> BUILDERS.pop("one_dense_layer").arguments
     []
     """
+
+    known = [field.name for field in fields(Builder) if field.name not in ("module", "input_shape")]
+    for setting in defaults:
+        if setting not in known:
+            hint = suggest(setting, known, "settings")
+            raise ValueError(f"register has no setting {setting!r}. {hint}")
 
     def registered(module: Net) -> Net:
         earlier = BUILDERS.get(name)

@@ -88,6 +88,8 @@ def fit(
     (2,)
     """
     check_single_process("fit")
+    if callable(callbacks) or not all(map(callable, callbacks)):
+        raise ValueError(f"callbacks must be a sequence of functions, got {callbacks!r}")
     config = config or TrainingConfig()
     computation = Computation.of(model, as_splits(data), config, loss, optimizer, directory, record)
     training = _Training(

@@ -385,5 +385,7 @@ def test_a_model_of_ones_own_is_one_decorator(tmp_path):
 
         with pytest.raises(ValueError, match=r"'lenet' is cnnjax\.models.*LeNet already"):
             register("lenet", (4, 4, 1))(TwoByTwo)
+        with pytest.raises(ValueError, match=r"no setting 'min_siz'.*min_size"):
+            register("other", (4, 4, 1), min_siz=2)
     finally:
         BUILDERS.pop("two_by_two")

@@ -76,7 +76,9 @@ def opened(folder, name, split):
 
 def official_order(split, keys):
     """The order in which TFDS stores the examples of these keys."""
-    hasher = tfds.core.hashing.Hasher(split)
+    from tensorflow_datasets.core import hashing
+
+    hasher = hashing.Hasher(split)
     return sorted(keys, key=hasher.hash_key)
 
 
