@@ -275,7 +275,7 @@ def test_names_are_shown_as_they_are(
     assert (tmp_path / "figures" / "odd-train.png").stat().st_size > 500
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_a_scan_of_many_files_takes_little_memory(tmp_path: Path) -> None:
     """Of 20,000 files no more than 2 kB each over what a scan of 100 takes."""
     rng = np.random.default_rng(0)

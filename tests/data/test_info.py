@@ -217,7 +217,7 @@ def test_files_set_aside_are_counted_by_reason(folder: Path) -> None:
     }
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_mnist_and_cifar10_have_the_published_statistics(tfds_dir: Path) -> None:
     """Mean and deviation as torchvision's examples normalise with, counts as LeCun's page has."""
     mnist = describe(load("mnist", data_dir=tfds_dir))
@@ -291,7 +291,7 @@ def test_texts_in_files_by_hand(tmp_path: Path) -> None:
     assert changed.fingerprint != train.fingerprint
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_imdb_has_its_known_duplicates(tfds_dir: Path) -> None:
     """96 and 199 reviews come again within the parts; 123 of the test part are trained on."""
     if not (tfds_dir / "imdb_reviews").is_dir():

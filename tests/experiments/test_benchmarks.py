@@ -61,7 +61,7 @@ def test_torch_twin(model):
     assert twin(torch.zeros(2, channels, height, width)).shape == (2, 10)
 
 
-SLOW = [pytest.param(n, marks=pytest.mark.thorough) for n in ("vgg16", "inception_v3", "xception")]
+SLOW = [pytest.param(n, marks=pytest.mark.slow) for n in ("vgg16", "inception_v3", "xception")]
 
 
 @pytest.mark.parametrize("name", ["mobilenet", "lenet", *SLOW])
@@ -98,7 +98,7 @@ def test_a_worker_trains(worker):
     assert min(rates) > 0
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_a_measurement_is_a_process_of_its_own():
     environment = {"CNNJAX_CACHE_DIR": str(CACHE)}
     measured = peers.train(peers.Peer("cnnjax", {}), "mnist_convnet", 64, 2, environment)
@@ -236,7 +236,7 @@ def test_convolutions_of_the_nets():
         conv_engines.convolutions("resnet")
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_freezing_table():
     model = cj.create_model("mnist_convnet", input_shape=(18, 18, 1), num_classes=1)
     cuts = {"all trained": (), "base frozen": cj.transfer.base_layers(model)}

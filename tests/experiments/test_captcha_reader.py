@@ -260,7 +260,7 @@ def test_gradcam_draws_a_image_for_each_position(
 # The experiment
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_the_experiment_trains_reads_and_reports(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

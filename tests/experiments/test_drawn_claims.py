@@ -161,7 +161,7 @@ def test_a_smooth_map_has_background_and_no_texture() -> None:
     assert found["slope"]["neighbourhood"][0] < 0.5 < found["noise"]["neighbourhood"][0]
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_pooling_claims_from_photos_to_claims(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / "photos" / name).mkdir(parents=True)
@@ -209,7 +209,7 @@ def test_a_rank_correlation_with_the_share_of_orders_as_far_from_0() -> None:
     assert filters_by_depth.ranked([0, 1, 3, 2])[0] == 0.8
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_photos_that_share_a_draw_of_the_noise_are_one_pair() -> None:
     values = {
         "average": dict.fromkeys(pooling_claims.MEASURES, np.arange(20.0)),

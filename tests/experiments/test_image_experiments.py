@@ -43,7 +43,7 @@ def check(folder: Path, *names: str) -> None:
         assert np.asarray(image.convert("L")).std() > 5, f"{name} is blank"
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_classical_kernels(photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     found = classical_kernels.main(
         classical_kernels.Config(photo=str(photo), out=str(tmp_path / "new"))
@@ -74,7 +74,7 @@ def test_the_default_photo() -> None:
     assert (small.shape, small.dtype) == ((43, 64, 3), np.uint8)
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_layers_walk(photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(layers_walk, "ACTIVATIONS", ("relu", "tanh"))
     monkeypatch.setattr(layers_walk, "PREFIXES", (*layers_walk.PREFIXES[:3], ("dense", 3)))
@@ -109,7 +109,7 @@ def test_images_run_from_their_smallest_to_their_largest_value() -> None:
     assert [row[5, 11 * i + 5, 0] for i in range(8)] == pytest.approx(np.arange(8) / 7)
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_equivariance(photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(equivariance, "SHIFTS", (1, 2))
     monkeypatch.setattr(equivariance, "SCALES", (1.1,))
@@ -131,7 +131,7 @@ def test_equivariance(photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert found["shift 1"]["pool1"].equivariance > 1e-3
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_receptive_field(photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     config = receptive_field.Config(
         photo=str(photo), out=str(tmp_path), model="lenet", size=30, layers=("conv1", "pool2")
@@ -146,7 +146,7 @@ def test_receptive_field(photo: Path, tmp_path: Path, capsys: pytest.CaptureFixt
     ]
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_dense_as_convolution(tmp_path: Path) -> None:
     # A net that is there already is not trained again.
     net = cj.create_model("mnist_convnet", num_classes=11, label_names=_canvas.NAMES)
@@ -158,7 +158,7 @@ def test_dense_as_convolution(tmp_path: Path) -> None:
     assert 0 <= found["digits"] <= 1
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_the_digits_of_a_canvas_are_read(tmp_path: Path) -> None:
     found = dense_as_convolution.main(dense_as_convolution.Config(out=str(tmp_path)))
     assert found["digits"] >= 0.75

@@ -168,7 +168,7 @@ def test_other_nets_and_data_of_ones_own(films: Path) -> None:
     assert task.texts["class_names"] == ("good", "bad")
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["gru", "lstm"])
 def test_recurrent_nets_are_trained_and_drawn(films: Path, tmp_path: Path, model: Any) -> None:
     out = str(tmp_path / "run")

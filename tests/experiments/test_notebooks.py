@@ -12,7 +12,7 @@ pytestmark = pytest.mark.thorough
 FOLDER = Path(__file__).resolve().parents[2] / "experiments" / "notebooks"
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.ipynb")), ids=lambda path: path.stem)
 def test_runs(path, tmp_path):
     notebook = nbformat.read(path, as_version=4)

@@ -103,7 +103,7 @@ def test_features_a_classifier_on_them_and_answers_for_photos(
     assert not (tmp_path / "cut" / "model").exists()
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_fine_tuning_trains_the_head_then_the_top_and_nothing_else(
     photos: Path, tmp_path: Path
 ) -> None:
@@ -130,7 +130,7 @@ def test_fine_tuning_trains_the_head_then_the_top_and_nothing_else(
     assert (tmp_path / "runs" / "head" / "figures" / "augmentation.png").is_file()
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 @pytest.mark.parametrize("cut", ["80", "conv_pw_13"])
 def test_two_stages_with_a_cut_by_number_or_by_name(photos: Path, tmp_path: Path, cut: str) -> None:
     options = two_stage.TwoStageOptions(
@@ -145,7 +145,7 @@ def test_two_stages_with_a_cut_by_number_or_by_name(photos: Path, tmp_path: Path
     assert tuple(config["frozen"]) == wanted
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_both_cuts_of_inception_v3_are_those_of_keras_list() -> None:
     from keras.applications import InceptionV3
 
@@ -162,7 +162,7 @@ def test_both_cuts_of_inception_v3_are_those_of_keras_list() -> None:
     assert cj.transfer.layers_before(model, "mixed8") == cj.transfer.layers_before(model, 249)
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["vgg16", "vgg19", "resnet50", "inception_v3", "xception"])
 def test_every_backbone_goes_through_all_experiments(
     photos: Path, tmp_path: Path, name: str
@@ -186,7 +186,7 @@ def test_every_backbone_goes_through_all_experiments(
         assert facts["frozen_hash"] == facts["frozen_hash_after"]
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_own_images_of_three_classes_from_scratch(
     photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -206,7 +206,7 @@ def test_own_images_of_three_classes_from_scratch(
     assert cj.reproduce(tmp_path / "run", verbose=False).same
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_own_images_on_a_pretrained_base(photos: Path, tmp_path: Path) -> None:
     weights = cj.export_weights(
         cj.create_model("mobilenet", alpha=0.25, include_top=False, input_shape=(32, 32, 3)),
@@ -361,7 +361,7 @@ def test_an_experiment_may_leave_out_the_part_for_validation(tmp_path: Path) -> 
     assert [*cj.data.reload(splits.source).parts] == ["train", "test"]
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_dogs_against_cats_runs_and_is_bitwise_the_same_when_resumed(
     photos: Path, tmp_path: Path
 ) -> None:

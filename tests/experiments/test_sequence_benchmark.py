@@ -13,7 +13,7 @@ from experiments.benchmarks import peers, sequence_speed, sequences
 pytestmark = pytest.mark.thorough
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 @pytest.mark.parametrize("net", sequences.NETS)
 def test_twins_have_our_parameters(net):
     ours = cj.summary(sequences.cnnjax_net(net)).parameters
@@ -62,7 +62,7 @@ def test_help():
     assert "--rounds" in out
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_rates_of_a_tiny_training_are_positive(monkeypatch):
     pytest.importorskip("torch")
     monkeypatch.setattr(sequences, "BATCH", 4)

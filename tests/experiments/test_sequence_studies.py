@@ -74,7 +74,7 @@ def test_time_to_equal_accuracy_is_until_what_both_reach() -> None:
     assert conv_or_recurrent.seconds_to_equal(good, fast) == (30.0, 3.0)
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_convolutions_and_recurrent_nets_are_searched_confirmed_and_claimed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -146,7 +146,7 @@ def test_photos_have_to_be_given() -> None:
         few_examples.main(few_examples.FewOptions(task="pets"))
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_ways_are_trained_on_few_examples_drawn_and_claimed(tmp_path: Path) -> None:
     options = few_examples.FewOptions(task="series", sizes=(20,), steps=2, out=str(tmp_path))
     runs = few_examples.main(options)

@@ -328,7 +328,7 @@ def test_a_study_writes_its_table(
         assert all(second.startswith(name) for second in named)
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_activations_are_compared_and_their_curves_drawn(tmp_path: Path) -> None:
     runs = activation_choice.main(_studies.StudyOptions(data="digits", epochs=2, out=str(tmp_path)))
     assert list(runs) == ["relu", "sigmoid", "tanh"]
@@ -350,7 +350,7 @@ def test_activations_are_compared_and_their_curves_drawn(tmp_path: Path) -> None
     assert_drawn(tmp_path / "activation_choice.png")
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_heads_differ_in_their_pooling_only(tmp_path: Path) -> None:
     runs = pooling_head.main(pooling_head.HeadOptions(data="digits", epochs=1, out=str(tmp_path)))
     flat, average = runs["flatten"][0].model, runs["average"][0].model
@@ -526,7 +526,7 @@ def test_a_part_of_a_study_leaves_the_table_of_all_alone(
         assert_drawn(tmp_path / f"{stem}.png")
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_arms_are_trained_and_compared(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     images, labels = rng.integers(0, 256, (24, 12, 12, 3), np.uint8), np.arange(24) % 3
@@ -546,7 +546,7 @@ def test_arms_are_trained_and_compared(tmp_path: Path) -> None:
     assert (record["experiment"], record["data"]["train"]["examples"]) == ("cifar_choices/base", 16)
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_separable_and_full_convolutions_are_compared(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     images, labels = rng.integers(0, 256, (40, 32, 32, 3), np.uint8), np.arange(40) % 3
@@ -640,7 +640,7 @@ def test_small_sets_get_more_epochs_alike_for_both_models() -> None:
     assert said == [60, 60, 13]  # of the docstring
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_sizes_are_trained_drawn_and_drawn_again(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

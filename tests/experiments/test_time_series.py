@@ -244,7 +244,7 @@ def one_setting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time_series, "GRID", grid)
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 @pytest.mark.usefixtures("one_setting")
 def test_the_experiment_compares_forecasts_of_a_file(
     file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -95,7 +95,7 @@ def compare(model, x, layer, targets, theirs):
 
 
 # VGG16 has 15 million weights, and 28 with its dense layers at this size.
-WITH_TOP = ["mobilenet", pytest.param("vgg16", marks=pytest.mark.thorough)]
+WITH_TOP = ["mobilenet", pytest.param("vgg16", marks=pytest.mark.slow)]
 
 
 @pytest.fixture(scope="module", params=WITH_TOP)
@@ -370,7 +370,7 @@ DEEP = ("resnet50", "inception_v3", "xception")  # whose tracing takes its time
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=[pytest.mark.thorough] if name in DEEP else [])
+        pytest.param(name, marks=[pytest.mark.slow] if name in DEEP else [])
         for name, builder in cj.models.BUILDERS.items()
         if builder.cam_layer and len(builder.input_shape) == 3
     ],

@@ -93,7 +93,7 @@ def test_classic_is_the_plain_loop_in_keras(net):
         np.testing.assert_allclose(ours, [shown(xs[steps]) for xs in theirs], atol=1e-3)
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_classic_in_a_vgg_with_the_weights_of_a_keras_file(tmp_path):
     import keras
 

@@ -51,7 +51,7 @@ def test_some_layers_of_mobilenet():
     compare(model, ["conv_dw_2", "conv_pw_13_relu"], cut=True)
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "size", "arguments"), [("vgg16", 224, {}), ("mobilenet", 384, {"alpha": 0.25})]
 )

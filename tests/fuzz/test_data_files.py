@@ -157,7 +157,7 @@ def test_some_mutations_are_read_or_refused_in_one_line(tmp_path, name):
     assert sum(check(name, tmp_path, SMOKE, seed=0).values()) == SMOKE
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FORMATS)
 def test_mutations_are_read_or_refused_in_one_line(tmp_path, name):
     outcomes = check(name, tmp_path, MUTATIONS, seed=1)

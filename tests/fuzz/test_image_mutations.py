@@ -87,7 +87,7 @@ def test_some_mutations_of_image_files(capfd):
     assert nothing_said(capfd.readouterr())
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_many_mutations_of_image_files(capfd):
     read, slowest = read_all(10_000, 2)
     assert read > 1000

@@ -236,13 +236,13 @@ def test_some_damage_in_records_without_seals_is_no_traceback(
     check(unsealed, tmp_path, range(300), cheap, known=False)
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 @pytest.mark.parametrize("part", range(5))
 def test_much_damage_is_named_by_every_reader(intact: Path, tmp_path: Path, part: int) -> None:
     check(intact, tmp_path, range(1000 * (part + 1), 1000 * (part + 2)), READERS, known=True)
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 @pytest.mark.parametrize("part", range(4))
 def test_much_damage_in_records_without_seals_is_no_traceback(
     unsealed: Path, tmp_path: Path, part: int

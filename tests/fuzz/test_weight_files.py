@@ -338,7 +338,7 @@ def test_some_damaged_files(suffix, sound, forking, tmp_path, monkeypatch):
     assert sum(fuzz(suffix, sound, tmp_path, 40, 5).values()) > 0
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_many_damaged_files(suffix, sound, forking, tmp_path, monkeypatch):
@@ -347,7 +347,7 @@ def test_many_damaged_files(suffix, sound, forking, tmp_path, monkeypatch):
     assert outcomes["DamagedWeights"] > outcomes.get("loaded", 0) / 10
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 @pytest.mark.parametrize("suffix", FORMATS[:3])
 def test_damaged_files_as_users_read_them(suffix, sound, tmp_path):

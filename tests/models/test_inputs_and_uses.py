@@ -204,7 +204,7 @@ def test_classes_by_their_names_of_keras_1(tmp_path):
     same(cj.create_model("mnist_convnet", pooling="avg", weights=path), net)
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_functions_of_a_net_with_branches_are_compared_whatever_their_names(tmp_path):
     small = {"include_top": False, "input_shape": (71, 71, 3)}
     path = tmp_path / "m.keras"

@@ -456,7 +456,7 @@ def test_the_claims_on_dense_and_convnet_are_on_what_is_trained() -> None:
     assert fewer.by == 0.75 * cj.summary(cj.create_model("mlp")).parameters
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_dense_and_convnet_are_trained_alike_and_compared(
     squares: Arrays, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -513,7 +513,7 @@ def test_a_recipe_without_a_figure_keeps_none_of_other_data() -> None:
     assert cifar10.experiment(cifar10.Options(data="digits")).reported == {}
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_ways_of_downsampling_differ_in_nothing_else(
     squares: Arrays, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -553,7 +553,7 @@ def test_every_experiment_says_how_to_run_it(name: str) -> None:
     assert "Reported:" in text
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_the_quickstart_reaches_its_bar(tmp_path: Path) -> None:
     run = tmp_path / "run"
     python("-m", "experiments.quickstart", "--out", run)

@@ -365,7 +365,7 @@ def test_damaged_files_never_become_a_wrong_value(outcome: Callable) -> None:
 
 
 @quiet
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_no_damage_of_many_becomes_a_wrong_value(outcome: Callable, intact: Path) -> None:
     outcomes = [outcome(flip(seed)) for seed in range(1000, 1500)]
     files = len(files_of(intact / "checkpoints" / "12"))

@@ -119,7 +119,7 @@ def fit(data: Arrays, run: Path) -> Run:
     return cj.fit(model, data, config, directory=run, verbose=False)
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_a_training_killed_at_any_operation_ends_in_the_same_bits(
     squares: Arrays, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

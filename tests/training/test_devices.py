@@ -71,8 +71,8 @@ def train(
     "changes",
     [
         pytest.param({}, id="loop"),
-        pytest.param({"steps_per_dispatch": 2}, id="scan", marks=pytest.mark.thorough),
-        pytest.param({"frozen": ["conv"]}, id="frozen", marks=pytest.mark.thorough),
+        pytest.param({"steps_per_dispatch": 2}, id="scan", marks=pytest.mark.slow),
+        pytest.param({"frozen": ["conv"]}, id="frozen", marks=pytest.mark.slow),
     ],
 )
 @pytest.mark.thorough
@@ -87,7 +87,7 @@ def test_eight_devices_equal_one_to_rounding(
             np.testing.assert_allclose(b[name], a[name], rtol=1e-4, atol=1e-5, err_msg=name)
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_on_eight_devices_an_interrupted_run_ends_in_the_same_bits(
     squares: tuple[np.ndarray, np.ndarray], tmp_path: Path
 ) -> None:

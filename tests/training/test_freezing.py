@@ -230,7 +230,7 @@ def reference_gradients() -> dict[str, jax.Array]:
     return {p: g for p, g in flat.items() if not any(trees.matches(p, f) for f in FROZEN)}
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_norm_and_clipping_are_those_of_the_trained_part() -> None:
     gradients = reference_gradients()
     norm = float(np.sqrt(sum(np.square(np.float64(g)).sum() for g in gradients.values())))

@@ -171,7 +171,7 @@ def interrupted(data: Arrays, directory: Path | None, after: int, **more: Any) -
     [
         pytest.param("mlp", LOOP, id="loop"),
         pytest.param("convnet", RICH, id="average-augment-dropout", marks=pytest.mark.thorough),
-        pytest.param("mlp", SCAN, id="scan", marks=pytest.mark.thorough),
+        pytest.param("mlp", SCAN, id="scan", marks=pytest.mark.slow),
     ],
 )
 def test_a_run_killed_within_an_epoch_and_resumed_has_the_same_bits(
@@ -306,7 +306,7 @@ run_as_command(main)
 """
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_on_a_full_disk_the_checkpoint_before_survives_and_one_line_says_so(tmp_path: Path) -> None:
     through = python("-c", FULL, tmp_path / "through", "0", "").stdout.splitlines()[-1]
     run = tmp_path / "run"

@@ -539,7 +539,7 @@ def classifier(data: Dataset, **arguments: Any) -> cj.Model:
     return cj.create_model("mlp", input_shape=data.input_shape, **arguments)
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_a_classifier_on_features_is_the_head_trained_in_place(tmp_path: Path) -> None:
     """Without augmentation both trainings are the same computation, dropout included."""
     data, base = photos(), backbone(pooling="avg")
@@ -570,7 +570,7 @@ def test_a_classifier_on_features_is_the_head_trained_in_place(tmp_path: Path) -
     assert cj.predict(loaded, data.inputs).argmax(1).tolist() == logits.argmax(1).tolist()
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_a_plain_map_is_flattened_as_the_classifier_flattens_it(tmp_path: Path) -> None:
     base = backbone(input_shape=(64, 64, 3))
     images = np.random.default_rng(0).integers(0, 256, (4, 64, 64, 3), dtype=np.uint8)

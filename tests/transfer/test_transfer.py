@@ -27,7 +27,7 @@ from cnnjax.training import TrainState
 from cnnjax.transfer import Head, attach, base_layers, layers_before, replace_head
 
 FAMILIES = ("inception_v3", "mobilenet", "resnet50", "vgg16", "vgg19", "xception")
-HEAVY = [pytest.param(n, marks=pytest.mark.thorough) for n in FAMILIES if n != "mobilenet"]
+HEAVY = [pytest.param(n, marks=pytest.mark.slow) for n in FAMILIES if n != "mobilenet"]
 SMALL: dict[str, Any] = {"alpha": 0.25, "input_shape": (32, 32, 3), "include_top": False}
 # One classifier for many tests: a model of another form has to be compiled.
 HEAD: dict[str, Any] = {
@@ -94,16 +94,16 @@ def assert_same_base(model: Model, base: Model, but: tuple[str, ...] = ()) -> No
 @pytest.mark.parametrize(
     ("name", "pooling", "units"),
     [
-        pytest.param("inception_v3", "max", (16, 8), marks=pytest.mark.thorough),
+        pytest.param("inception_v3", "max", (16, 8), marks=pytest.mark.slow),
         ("mobilenet", None, ()),
         ("mobilenet", None, (16,)),
         ("mobilenet", "avg", ()),
         ("mobilenet", "max", (16, 8)),
-        pytest.param("resnet50", "avg", (), marks=pytest.mark.thorough),
-        pytest.param("resnet50", "max", (16,), marks=pytest.mark.thorough),
+        pytest.param("resnet50", "avg", (), marks=pytest.mark.slow),
+        pytest.param("resnet50", "max", (16,), marks=pytest.mark.slow),
         ("vgg16", None, (16,)),
-        pytest.param("vgg19", None, (), marks=pytest.mark.thorough),
-        pytest.param("xception", "avg", (16, 8), marks=pytest.mark.thorough),
+        pytest.param("vgg19", None, (), marks=pytest.mark.slow),
+        pytest.param("xception", "avg", (16, 8), marks=pytest.mark.slow),
     ],
 )
 @pytest.mark.thorough
@@ -314,7 +314,7 @@ def test_what_a_model_knows_of_images_stays() -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(n, marks=pytest.mark.thorough if n.startswith(("separable", "cats")) else [])
+        pytest.param(n, marks=pytest.mark.slow if n.startswith(("separable", "cats")) else [])
         for n, b in sorted(BUILDERS.items())
         if b.head == ("logits",) and len(b.input_shape) == 3
     ],
@@ -402,7 +402,7 @@ def test_cuts_of_inception_by_number_and_by_name() -> None:
     assert len(free) == 36
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FAMILIES)
 def test_cuts_are_those_of_keras(name: str) -> None:
     os.environ["KERAS_BACKEND"] = "jax"
@@ -543,7 +543,7 @@ def test_a_step_of_every_family_trains_the_head_and_nothing_else(name: str) -> N
         assert not same(run.model.params[layer], model.params[layer]), layer
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_two_stages_then_a_block_is_freed() -> None:
     """Five steps: a head on a trained base, base frozen, head trained, a block freed, both."""
     images, labels = image_list(16)

@@ -553,7 +553,7 @@ def test_the_sources_are_those_of_tfds():
     assert [f.name for f in official_files("imdb_reviews")] == ["aclImdb_v1.tar.gz"]
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_the_real_mnist_from_its_raw_files(offer, tfds_dir, tmp_path):
     """Raw files, rebuilt from the official directory and verified, give that directory again."""
     official = cj.data.load("mnist", data_dir=tfds_dir)

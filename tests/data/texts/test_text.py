@@ -478,7 +478,7 @@ def test_a_record_is_loaded_again(kind, folder, tmp_path):
 # The real thing.
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_imdb(tfds_dir):
     if not (tfds_dir / "imdb_reviews").is_dir():
         pytest.skip(f"needs real data: no {tfds_dir / 'imdb_reviews'}")

@@ -76,7 +76,7 @@ def largest(model, expected, found):
 @pytest.mark.sample(1)
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(n, marks=[pytest.mark.thorough] if n == "vgg16" else []) for n in SMALL],
+    [pytest.param(n, marks=[pytest.mark.slow] if n == "vgg16" else []) for n in SMALL],
 )
 def test_outputs_at_the_size_of_training_are_the_classifiers(name):
     model = built(name)
@@ -88,7 +88,7 @@ def test_outputs_at_the_size_of_training_are_the_classifiers(name):
     assert largest(model, expected, found[:, 0, 0]) < 1e-5
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_vgg16_of_the_published_size():
     model = lively(create_model("vgg16"))
     x = inputs(model, 1)
@@ -195,7 +195,7 @@ def test_without_a_global_average_the_mean_of_the_map_is_the_logits():
     check_pooled(lively(Model.from_module(Pooled(), (9, 9, 2))), 3, (9, 11, 2))
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["mobilenet", "resnet50"])
 def test_of_the_backbones_too(name):
     arguments = {"alpha": 0.25} if name == "mobilenet" else {}

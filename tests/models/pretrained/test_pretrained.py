@@ -93,8 +93,8 @@ def test_what_is_exported_is_read_back_to_the_bit(name, suffix, tmp_path):
     "name",
     [
         "mobilenet",
-        pytest.param("xception", marks=pytest.mark.thorough),
-        pytest.param("inception_v3", marks=pytest.mark.thorough),
+        pytest.param("xception", marks=pytest.mark.slow),
+        pytest.param("inception_v3", marks=pytest.mark.slow),
     ],
 )
 def test_from_keras_and_back_every_weight_is_the_same_to_the_bit(name, tmp_path):
@@ -111,7 +111,7 @@ def test_from_keras_and_back_every_weight_is_the_same_to_the_bit(name, tmp_path)
     assert all(np.array_equal(a, b) for a, b in zip(before, after, strict=True))
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_automatic_names_of_a_later_session_do_not_matter(tmp_path):
     """Keras counts on: the second model's layers are conv2d_4, ...; the order decides."""
     keras.utils.clear_session()
@@ -226,7 +226,7 @@ def test_a_file_of_several_nets_is_refused(tmp_path):
             mobilenet(weights=path, **arguments)
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_layers_with_automatic_names_are_not_matched_by_name(tmp_path):
     """A convolution before the base moves all of Keras' numbers: conv2d is not its conv2d."""
     keras.utils.clear_session()
@@ -247,7 +247,7 @@ def test_layers_with_automatic_names_are_not_matched_by_name(tmp_path):
         )
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_a_file_of_another_model_offers_the_one_that_fits(tmp_path):
     model = cj.create_model("mobilenet", alpha=0.25, input_shape=(32, 32, 3))
     path = cj.export_weights(model, tmp_path / "quarter.weights.h5")
@@ -279,7 +279,7 @@ def test_missing_and_extra_weights_are_listed(tmp_path):
     assert np.array_equal(part.params["conv1"]["kernel"], fresh.params["conv1"]["kernel"])
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_a_file_with_nothing_that_fits_is_refused_even_in_part(tmp_path):
     path = tmp_path / "other.npz"
     np.savez(path, **{"somewhere/kernel": np.zeros((2, 2), np.float32)})
@@ -616,7 +616,7 @@ def test_real_weights_give_the_predictions_of_keras(file):
 
 
 @needs_weights
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_the_partial_vgg19_is_loaded_in_part():
     file = WEIGHTS / "vgg19_blocks1-3_partial.npz"
     arguments = {"include_top": False, "input_shape": (32, 32, 3)}

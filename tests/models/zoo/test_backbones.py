@@ -121,7 +121,7 @@ def test_every_layer_equals_keras_at_an_odd_size(name):
     assert worst(lines) == ""
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 @pytest.mark.parametrize("file_format", parity.FORMATS)
 @pytest.mark.parametrize("include_top", [True, False])
 @pytest.mark.parametrize("name", FAMILIES)
@@ -130,7 +130,7 @@ def test_every_layer_equals_keras_through_every_format(name, include_top, file_f
     assert worst(parity.compare(pair)) == ""
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 @pytest.mark.parametrize("size", ["default", "minimum", (150, 150)])
 @pytest.mark.parametrize("name", FAMILIES)
 def test_every_layer_equals_keras_at_other_sizes(name, size):
@@ -140,7 +140,7 @@ def test_every_layer_equals_keras_at_other_sizes(name, size):
     assert worst(parity.compare(pair)) == ""
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 @pytest.mark.parametrize("alpha", [0.25, 0.5, 0.75, 1.0])
 def test_every_width_of_mobilenet_equals_keras(alpha):
     pair = parity.twins("mobilenet", (64, 64), alpha=alpha)
@@ -157,7 +157,7 @@ def features(name, size):
     "name",
     [
         "mobilenet",
-        *(pytest.param(n, marks=pytest.mark.thorough) for n in FAMILIES if n != "mobilenet"),
+        *(pytest.param(n, marks=pytest.mark.slow) for n in FAMILIES if n != "mobilenet"),
     ],
 )
 def test_training_equals_keras(name):
@@ -166,7 +166,7 @@ def test_training_equals_keras(name):
     assert {kind: line for kind, line in worst.items() if not line.relative < parity.EXACT} == {}
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FAMILIES)
 def test_training_in_float32_is_as_close_to_float64_as_keras(name):
     ours, theirs = (t.worst() for t in parity.compare_rounding(features(name, ODD[name])))
