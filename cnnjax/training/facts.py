@@ -38,6 +38,8 @@ def recorded_config(
         "model": description(model),
         "experiment": record.get("experiment"),
     }
+    if computation.metrics:
+        config["metrics"] = list(computation.metrics)
     if opt_state is not None:
         config["opt_state"] = opt_state_hash(opt_state)
     return config

@@ -25,7 +25,7 @@ from cnnjax.runs.record import IDENTITY
 from cnnjax.training.shared import Steps
 from cnnjax.training.state import TrainState
 
-_PARTS = ("module", "loss", "optimizer", "augment")
+_PARTS = ("module", "loss", "optimizer", "augment", "metrics")
 # What is traced; "start" is the optimiser's first state, into which it may put what it was given.
 _PROGRAMS = {"step": "a step", "evaluation": "the evaluation", "start": "the optimizer's start"}
 
@@ -43,6 +43,7 @@ def identify(
     steps: Steps,
     state: TrainState,
     batch: Batch,
+    given: Mapping[str, metrics.Measure],
 ) -> dict[str, Any]:
     """What determines a training beside its settings and data, as JSON.
 
@@ -52,6 +53,7 @@ def identify(
     Args:
         model, loss, optimizer, config: as in `fit`.
         steps, state, batch: that it trains with.
+        given: the metrics of the caller's, as in `fit`.
     """
     augment = config.augment
     known = isinstance(augment, AugmentConfig) and type(augment).__module__.startswith("cnnjax.")
@@ -60,6 +62,7 @@ def identify(
         "loss": describe(loss),
         "optimizer": describe(optimizer),
         "augment": None if known else describe(augment),
+        "metrics": describe(dict(given)) if given else None,
         "step": program(jax.jit(steps.train).trace(state, batch)),
         "evaluation": program(jax.jit(steps.evaluate).trace(state.variables(), batch)),
         "start": _start(steps.optimizer, state.trained),

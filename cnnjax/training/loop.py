@@ -16,9 +16,9 @@ import jax
 import numpy as np
 import optax
 
-from cnnjax import metrics
 from cnnjax.config import TrainingConfig
 from cnnjax.data import Dataset, Splits, as_splits
+from cnnjax.metrics import Loss, Measure, divide, recorded
 from cnnjax.models import Model
 from cnnjax.training.computation import Computation
 from cnnjax.training.dispatch import Dispatcher
@@ -28,7 +28,6 @@ from cnnjax.training.frozen_hash import FrozenLayers
 from cnnjax.training.position import Position
 from cnnjax.training.recorder import Recorder
 from cnnjax.training.result import Run, result_of
-from cnnjax.training.selection import Selection
 from cnnjax.training.setting_checks import check_single_process
 from cnnjax.training.state import TrainState
 from cnnjax.training.stopping import Interrupted, NonFiniteLoss, NotFinite, StopSignals
@@ -39,7 +38,7 @@ def fit(
     model: Model,
     data: Splits | Dataset | tuple[np.ndarray, np.ndarray],
     config: TrainingConfig | None = None,
-    loss: metrics.Loss | None = None,
+    loss: Loss | None = None,
     optimizer: optax.GradientTransformation | None = None,
     directory: str | Path | None = None,
     *,
@@ -47,6 +46,7 @@ def fit(
     verbose: bool = True,
     record: Mapping[str, Any] | None = None,
     callbacks: Sequence[Callable[[dict[str, Any]], object]] = (),
+    metrics: Mapping[str, Measure] | None = None,
 ) -> Run:
     """Train a model.
 
@@ -69,6 +69,10 @@ def fit(
         record: further facts to store in run.json.
         callbacks: observers, e.g. loggers, each called after every epoch, once that is kept on
             disk, with a copy of the epoch's line of metrics.jsonl: numbers by name.
+        metrics: what is measured beside the loss and the task's metrics, of training, validation
+            and test data, by name: a `cj.metrics.Metric`, e.g. {"f1": cj.metrics.f1()}, or a
+            function (outputs, labels) -> [N], of which it is the mean. Their names are then those
+            in records, in `Run.history` and for `TrainingConfig.monitor`.
 
     Returns:
         A Run.
@@ -91,10 +95,14 @@ def fit(
     if callable(callbacks) or not all(map(callable, callbacks)):
         raise ValueError(f"callbacks must be a sequence of functions, got {callbacks!r}")
     config = config or TrainingConfig()
-    computation = Computation.of(model, as_splits(data), config, loss, optimizer, directory, record)
+    computation = Computation.of(
+        model, as_splits(data), config, loss, optimizer, directory, record, metrics
+    )
+    state = computation.first_state(opt_state)
+    computation.check_measures(state)
     training = _Training(
         computation,
-        computation.first_state(opt_state),
+        state,
         Recorder(computation, directory, record, opt_state, verbose),
         verbose,
         callbacks,
@@ -115,8 +123,7 @@ class _Training:
     ):
         config, loader = computation.config, computation.loader
         self.computation, self.state, self.recorder = computation, state, recorder
-        monitor = config.monitor if computation.splits.validation else None
-        self.position = Position(config.epochs, Selection(monitor, config.early_stopping))
+        self.position = Position(config.epochs, computation.selection())
         self.frozen = FrozenLayers(config.frozen, computation.model.variables)
         self.dispatcher = Dispatcher(computation.steps.train, loader, config, computation.devices)
         self.tally, self.callbacks = Tally(), tuple(callbacks)
@@ -160,7 +167,7 @@ class _Training:
             at.step = dispatched.step
             at.data_seconds += dispatched.data_seconds
             self.tally.add(at.step, dispatched.sums)
-            if self.bar.due():
+            if self.bar.due() or self.tally.full:
                 self._redraw()
             if at.step < steps and (due or stop.requested):
                 self._settle(began)
@@ -194,17 +201,11 @@ class _Training:
 
     def _epoch_record(self, step: int) -> dict[str, Any]:
         at, computation = self.position, self.computation
-        record: dict[str, Any] = {"epoch": at.epoch + 1, "step": step, **metrics.divide(at.totals)}
+        means = divide(at.totals, computation.steps.measures)
+        record = {"epoch": at.epoch + 1, "step": step, **{k: recorded(v) for k, v in means.items()}}
         if computation.steps.schedule:
             record["learning_rate"] = float(computation.steps.schedule(step - 1))
-        if computation.splits.validation:
-            means = computation.evaluate(
-                self.state.variables(), computation.splits.validation, computation.devices.place
-            )
-            for name, value in means.items():
-                record[f"val_{name}"] = value
-                if not np.isfinite(value):
-                    raise NotFinite(f"val_{name}", value, at.step)
+        record |= computation.validate(self.state.variables(), at.step)
         seconds = max(at.seconds, 1e-9)
         record["seconds"] = round(at.seconds, 3)
         record["images_per_second"] = round(at.totals["count"] / seconds, 1)
@@ -215,7 +216,8 @@ class _Training:
         at = self.position
         at.totals = self.tally.fetch(at.totals, leave=AHEAD)
         if at.totals:
-            self.bar.update(at.step - len(self.tally), metrics.divide(at.totals))
+            means = divide(at.totals, self.computation.steps.measures)
+            self.bar.update(at.step - len(self.tally), means)
 
     def _diverged(self, error: NotFinite) -> NonFiniteLoss:
         computation = self.computation
@@ -244,7 +246,7 @@ class _Training:
         """Once all is on disk, and what is frozen proven to be what it was, the run is finished."""
         self.recorder.wait()
         outcome = {
-            "metrics": result.metrics,
+            "metrics": {name: recorded(value) for name, value in result.metrics.items()},
             "parameter_hash": result.parameter_hash,
             "best_epoch": result.best_epoch,
             "seconds": round(result.seconds, 2),

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import jax
 import optax
 
-from cnnjax import metrics
 from cnnjax.config import OPTIMIZER, STEP, TrainingConfig
 from cnnjax.core.settings import only, values
+from cnnjax.metrics import Loss, Measure
 from cnnjax.models import Model
 from cnnjax.training.optim import make_optimizer, make_schedule
 from cnnjax.training.step import EvalStep, TrainStep, make_eval_step, make_train_step
 
 # Of the last few kinds: a sweep alternates between few, and a compiled net takes its memory.
 _KEPT = 4
+
+_NONE: Mapping[str, Measure] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -30,20 +33,23 @@ class Steps:
         schedule: step -> learning rate; None for an optimiser of the caller's own.
         train: the training step.
         evaluate: the evaluation step.
+        measures: what both sum up beside the loss: the metrics of the task, then the caller's.
     """
 
     optimizer: optax.GradientTransformation
     schedule: Callable[[int], Any] | None
     train: TrainStep
     evaluate: EvalStep
+    measures: Mapping[str, Measure]
 
 
 def make_steps(
     model: Model,
-    loss: metrics.Loss | None,
+    loss: Loss | None,
     optimizer: optax.GradientTransformation | None,
     config: TrainingConfig,
     total: int,
+    metrics: Mapping[str, Measure] = _NONE,
 ) -> Steps:
     """The steps of a training; the same objects where one before had the same settings.
 
@@ -54,10 +60,11 @@ def make_steps(
         loss, optimizer: as in `fit`.
         config: how; what belongs neither to the step nor to the optimiser makes no difference.
         total: number of steps that the schedule lasts.
+        metrics: as in `fit`.
     """
     shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), model)
     total = 1 if config.schedule == "constant" else total
-    kind = _Kind(shapes, loss, optimizer, only(config, STEP, OPTIMIZER), total)
+    kind = _Kind(shapes, loss, optimizer, only(config, STEP, OPTIMIZER), total, metrics)
     try:
         hash(kind)
     except TypeError:  # a loss or augmentation that cannot be a key
@@ -76,14 +83,16 @@ class _Kind:
     def __init__(
         self,
         model: Model,
-        loss: metrics.Loss | None,
+        loss: Loss | None,
         optimizer: optax.GradientTransformation | None,
         config: TrainingConfig,
         total: int,
+        metrics: Mapping[str, Measure],
     ):
         self.model, self.loss, self.optimizer = model, loss, optimizer
-        self.config, self.total = config, total
-        self._key = (model.static, model.spec, loss, optimizer, config, total)
+        self.config, self.total, self.metrics = config, total, metrics
+        given = tuple(metrics.items())
+        self._key = (model.static, model.spec, loss, optimizer, config, total, given)
         # A model may have got variables that its module's own `init` does not make.
         self._shapes = jax.tree.structure(model.variables), tuple(jax.tree.leaves(model.variables))
 
@@ -103,6 +112,7 @@ def _steps(kind: _Kind) -> Steps:
     return Steps(
         optimizer,
         None if kind.optimizer else make_schedule(config, kind.total),
-        make_train_step(model, kind.loss, optimizer, **values(config, STEP)),
-        make_eval_step(model, kind.loss, precision=config.precision),
+        make_train_step(model, kind.loss, optimizer, metrics=kind.metrics, **values(config, STEP)),
+        make_eval_step(model, kind.loss, metrics=kind.metrics, precision=config.precision),
+        {**model.spec.task.metrics, **kind.metrics},
     )

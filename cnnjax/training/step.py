@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -12,11 +13,11 @@ import optax
 from jax import Array
 
 from cnnjax import augment as augmentation
-from cnnjax import metrics
 from cnnjax.augment.config import AugmentConfig
 from cnnjax.config import PRECISIONS, TrainingConfig
 from cnnjax.core import rng, trees
 from cnnjax.core.checks import check_channels_last
+from cnnjax.metrics import Loss, Measure, batch_sums, checked, cross_entropy, smooth_labels
 from cnnjax.models import Model, ModelSpec
 from cnnjax.task import Task
 from cnnjax.training.freezing import (
@@ -31,16 +32,18 @@ from cnnjax.training.optim import make_optimizer, updated
 from cnnjax.training.state import TrainState
 
 Batch = Mapping[str, Array]
-TrainStep = Callable[[TrainState, Batch], tuple[TrainState, dict[str, Array]]]
-EvalStep = Callable[[Tree, Batch], dict[str, Array]]
+_NONE: Mapping[str, Measure] = MappingProxyType({})
+TrainStep = Callable[[TrainState, Batch], tuple[TrainState, dict[str, Any]]]
+EvalStep = Callable[[Tree, Batch], dict[str, Any]]
 
 
 def make_train_step(
     model: Model,
-    loss: metrics.Loss | None = None,
+    loss: Loss | None = None,
     optimizer: optax.GradientTransformation | None = None,
     frozen: Sequence[str] = (),
     *,
+    metrics: Mapping[str, Measure] = _NONE,
     augment: AugmentConfig | Callable | None = None,
     precision: str = "float32",
     average: float = 0.0,
@@ -57,6 +60,7 @@ def make_train_step(
             value_fn(params) and grad_fn(params), as L-BFGS and SAM in opaque mode need them; in all
             trees `optax.MaskedNode()` stands for what is frozen.
         frozen: the patterns the state was created with.
+        metrics: what is measured beside the task's, by name, as in `fit`.
         augment, precision, average, label_smoothing, log_gradients: as in `TrainingConfig`.
 
     Returns:
@@ -86,11 +90,12 @@ def make_train_step(
         optimizer = make_optimizer(TrainingConfig(), total_steps=1)
     check_transformation(optimizer)
     num_classes, task = model.spec.num_classes, model.spec.task
-    usual = loss is None and task.loss is metrics.cross_entropy
+    usual = loss is None and task.loss is cross_entropy
     if label_smoothing and (num_classes == 1 or not usual):
         raise ValueError("label_smoothing works with the default softmax loss only")
     _check_augment(augment, model)
     loss_function = loss or task.loss
+    measures = {**task.metrics, **checked(metrics, task.metrics)}
     held = frozen_parameters(model.params, model.state, frozen)
     optimizer = partition(optimizer, held, model.params)
     functions = model.functions(frozen)
@@ -114,7 +119,7 @@ def make_train_step(
         def losses_for(labels: Array) -> Array:
             targets = labels
             if label_smoothing:
-                targets = metrics.smooth_labels(labels, num_classes, label_smoothing)
+                targets = smooth_labels(labels, num_classes, label_smoothing)
             return _per_example(loss_function(logits, targets), mask)
 
         losses = losses_for(labels)
@@ -124,7 +129,7 @@ def make_train_step(
         mean = jnp.sum(losses * mask) / jnp.maximum(jnp.sum(mask), 1.0)
         return mean, (losses, logits, _keep_frozen(state.state, new_state, frozen))
 
-    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Array]]:
+    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Any]]:
         _check_batch(batch, model.spec)
         _check_state(state, model, held, frozen, average, optimizer)
         trained = state.trained
@@ -162,7 +167,7 @@ def make_train_step(
             opt_state=opt_state,
             average=_averaged(state, trained, average),
         )
-        sums = metrics.batch_sums(losses, logits, labels, mask, task.metrics)
+        sums = batch_sums(losses, logits, {**batch, "mask": mask}, measures)
         if log_gradients:
             sums["gradient_norm"] = optax.tree.norm(gradients) * sums["count"]
         return next_state, sums
@@ -171,12 +176,16 @@ def make_train_step(
 
 
 def make_eval_step(
-    model: Model, loss: metrics.Loss | None = None, *, precision: str = "float32"
+    model: Model,
+    loss: Loss | None = None,
+    *,
+    metrics: Mapping[str, Measure] = _NONE,
+    precision: str = "float32",
 ) -> EvalStep:
     """A pure evaluation step.
 
     Args:
-        model, loss, precision: as in `make_train_step`.
+        model, loss, metrics, precision: as in `make_train_step`.
 
     Returns:
         (variables, batch) -> sums over the unmasked examples.
@@ -185,8 +194,9 @@ def make_eval_step(
     task = model.spec.task
     loss_function = loss or task.loss
     functions = model.functions()
+    measures = {**task.metrics, **checked(metrics, task.metrics)}
 
-    def eval_step(variables: Tree, batch: Batch) -> dict[str, Array]:
+    def eval_step(variables: Tree, batch: Batch) -> dict[str, Any]:
         inputs = model.spec.preprocess(batch["inputs"])
         state = {k: v for k, v in variables.items() if k != "params"}
         with jax.default_matmul_precision("float32" if precision == "float32" else "default"):
@@ -194,7 +204,7 @@ def make_eval_step(
             logits = functions.apply(params, state, _cast(inputs, precision)).astype(jnp.float32)
         mask = _mask(batch)
         losses = _per_example(loss_function(logits, batch["labels"]), mask)
-        return metrics.batch_sums(losses, logits, batch["labels"], mask, task.metrics)
+        return batch_sums(losses, logits, {**batch, "mask": mask}, measures)
 
     return eval_step
 

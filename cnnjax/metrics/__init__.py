@@ -1,0 +1,91 @@
+"""Losses and metrics: pure functions of outputs and labels, and sums that are divided once."""
+
+from cnnjax.metrics.binned import auroc, calibration_error
+from cnnjax.metrics.counted import (
+    accuracy,
+    confusion_matrix,
+    f1,
+    mean_iou,
+    precision,
+    recall,
+    top_k,
+)
+from cnnjax.metrics.losses import (
+    Loss,
+    absolute_error,
+    correct,
+    cross_entropy,
+    mean_squared_error,
+    positions_cross_entropy,
+    sigmoid_cross_entropy,
+    smooth_labels,
+    softmax_cross_entropy,
+)
+from cnnjax.metrics.metric import (
+    LOOP_NAMES,
+    Measure,
+    Metric,
+    checked,
+    mode_by_name,
+    mode_of,
+)
+from cnnjax.metrics.shipped import SHIPPED, by_name
+from cnnjax.metrics.spread import deviation, mean_and_deviation, percent
+from cnnjax.metrics.sums import (
+    add,
+    batch_sums,
+    columns,
+    divide,
+    packed,
+    quality,
+    recorded,
+    scalars,
+    unpacked,
+    values,
+)
+from cnnjax.metrics.valued import mae, mse, r2
+
+__all__ = [
+    "LOOP_NAMES",
+    "SHIPPED",
+    "Loss",
+    "Measure",
+    "Metric",
+    "absolute_error",
+    "accuracy",
+    "add",
+    "auroc",
+    "batch_sums",
+    "by_name",
+    "calibration_error",
+    "checked",
+    "columns",
+    "confusion_matrix",
+    "correct",
+    "cross_entropy",
+    "deviation",
+    "divide",
+    "f1",
+    "mae",
+    "mean_and_deviation",
+    "mean_iou",
+    "mean_squared_error",
+    "mode_by_name",
+    "mode_of",
+    "mse",
+    "packed",
+    "percent",
+    "positions_cross_entropy",
+    "precision",
+    "quality",
+    "r2",
+    "recall",
+    "recorded",
+    "scalars",
+    "sigmoid_cross_entropy",
+    "smooth_labels",
+    "softmax_cross_entropy",
+    "top_k",
+    "unpacked",
+    "values",
+]
