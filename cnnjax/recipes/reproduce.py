@@ -28,6 +28,7 @@ from cnnjax.runs.resuming import GIVEN
 from cnnjax.runs.seal import not_understood
 from cnnjax.task import TASKS
 from cnnjax.training import Run, fit
+from cnnjax.training.callbacks import StopAt
 from cnnjax.training.computation import identity_of
 from cnnjax.training.facts import loss_name, recorded_settings
 from cnnjax.training.identity import changes, recorded, refusal
@@ -86,6 +87,8 @@ def reproduce(
 ) -> Reproduction:
     """Train again as a run directory records it, and compare.
 
+    A run that a callback stopped is stopped at the same step.
+
     Args:
         directory: of a finished run, of an experiment or of `fit`.
         data, model, loss, optimizer, augment, opt_state: what the run was given in Python, where
@@ -143,9 +146,10 @@ def reproduce(
     facts: dict[str, str] | None = {"reproduces": str(run.path)}
     if out is None:  # what belongs to files makes no difference to the result
         training, facts = replace(training, **values(TrainingConfig, FILES)), None
+    stops = [StopAt(record["stopped"]["step"])] if "stopped" in record else []
     again = fit(
         model, splits, training, loss, optimizer, out,
-        opt_state=opt_state, verbose=verbose, record=facts,
+        opt_state=opt_state, verbose=verbose, record=facts, callbacks=stops,
     )  # fmt: skip
     result = {"parameters": again.parameter_hash, **again.metrics}
     return Reproduction(again, result_changes(record, epochs, result, again.history), differing)

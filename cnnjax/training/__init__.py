@@ -1,5 +1,7 @@
 """Training: `fit`, and its parts for a loop of one's own."""
 
+from cnnjax.training import loggers
+from cnnjax.training.callbacks import Callback, Moment
 from cnnjax.training.evaluation import evaluate
 from cnnjax.training.freezing import freeze, refreeze
 from cnnjax.training.frozen_hash import FrozenLayersMoved
@@ -12,8 +14,10 @@ from cnnjax.training.stopping import Interrupted, NonFiniteLoss
 from cnnjax.training.sweep import Sweep, sweep
 
 __all__ = [
+    "Callback",
     "FrozenLayersMoved",
     "Interrupted",
+    "Moment",
     "NonFiniteLoss",
     "Run",
     "Sweep",
@@ -22,6 +26,7 @@ __all__ = [
     "fit",
     "freeze",
     "learning_rate_factors",
+    "loggers",
     "make_eval_step",
     "make_optimizer",
     "make_schedule",
