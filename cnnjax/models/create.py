@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cnnjax.core.checks import check_input_shape
-from cnnjax.core.download import DownloadError
+from cnnjax.core.download_job import DownloadError
 from cnnjax.data import Vocabulary
 from cnnjax.models import imagenet, zoo
 from cnnjax.models.builder import build

@@ -19,7 +19,14 @@ from cnnjax.core.checks import check_channels_last, check_input_shape
 from cnnjax.core.runtime import quick_compilation
 from cnnjax.data import Vocabulary
 from cnnjax.models.graph import layer_names
-from cnnjax.models.modules import Static, Variables, abstract_variables, forward, training_keys
+from cnnjax.models.modules import (
+    LOSSES,
+    Static,
+    Variables,
+    abstract_variables,
+    forward,
+    training_keys,
+)
 from cnnjax.models.spec import ModelSpec, output_facts
 from cnnjax.models.validation import checked_names, checked_switches, output_shape
 from cnnjax.nn import BatchNormalization
@@ -30,12 +37,15 @@ class Functions(NamedTuple):
     """A model as pure functions of its variables: all that training needs to know of it.
 
     Args:
-        apply: (params, state, inputs) -> logits, in evaluation.
-        apply_train: (params, state, inputs, key) -> (logits, new state), in training.
+        apply: (params, state, inputs) -> outputs, in evaluation.
+        apply_train: (params, state, inputs, key) -> (outputs, new state), in training. What the
+            module sows into the collection "losses" stands in the new state under that name.
+        preprocess: examples, as a data set has them, to inputs.
     """
 
     apply: Callable[[Variables, Variables, Array], Array]
     apply_train: Callable[[Variables, Variables, Array, Array], tuple[Array, Variables]]
+    preprocess: Callable[[Array], Array]
 
 
 @functools.partial(
@@ -236,10 +246,10 @@ class Model:
         ) -> tuple[Array, Variables]:
             with linen.intercept_methods(functools.partial(_frozen_norm, tuple(frozen))):
                 return static.train(
-                    {"params": params, **state}, inputs, training_keys(key), list(state)
+                    {"params": params, **state}, inputs, training_keys(key), [*state, LOSSES]
                 )
 
-        return Functions(apply, apply_train)
+        return Functions(apply, apply_train, self.spec.preprocess)
 
 
 # One for all models, so that a second one of a kind compiles nothing; made late, since the options

@@ -4,6 +4,7 @@ from cnnjax.training.evaluation import evaluate
 from cnnjax.training.freezing import freeze, refreeze
 from cnnjax.training.frozen_hash import FrozenLayersMoved
 from cnnjax.training.loop import fit
+from cnnjax.training.objective import Aux, Objective, supervised
 from cnnjax.training.optim import learning_rate_factors, make_optimizer, make_schedule
 from cnnjax.training.result import Run
 from cnnjax.training.state import TrainState
@@ -12,9 +13,11 @@ from cnnjax.training.stopping import Interrupted, NonFiniteLoss
 from cnnjax.training.sweep import Sweep, sweep
 
 __all__ = [
+    "Aux",
     "FrozenLayersMoved",
     "Interrupted",
     "NonFiniteLoss",
+    "Objective",
     "Run",
     "Sweep",
     "TrainState",
@@ -27,5 +30,6 @@ __all__ = [
     "make_schedule",
     "make_train_step",
     "refreeze",
+    "supervised",
     "sweep",
 ]

@@ -25,6 +25,8 @@ from cnnjax.training.dispatch import Dispatcher
 from cnnjax.training.epoch_bar import Progress, epoch_line
 from cnnjax.training.facts import recorded_settings
 from cnnjax.training.frozen_hash import FrozenLayers
+from cnnjax.training.given import Given
+from cnnjax.training.objective import Objective
 from cnnjax.training.position import Position
 from cnnjax.training.recorder import Recorder
 from cnnjax.training.result import Run, result_of
@@ -43,6 +45,7 @@ def fit(
     optimizer: optax.GradientTransformation | None = None,
     directory: str | Path | None = None,
     *,
+    objective: Objective | None = None,
     opt_state: optax.OptState | None = None,
     verbose: bool = True,
     record: Mapping[str, Any] | None = None,
@@ -62,6 +65,14 @@ def fit(
             parameters, {layer: {weight: array}}, with `optax.MaskedNode()` for frozen ones, and
             where its `update` takes them value, grad, value_fn(params) and grad_fn(params).
         directory: a run directory for record, metrics and checkpoints; None keeps nothing on disk.
+        objective: what to minimise instead of the loss, which then is that of evaluation only: a
+            pure function (functions, params, state, batch, key) -> (losses [N], Aux). Functions
+            are `apply(params, state, inputs) -> outputs` of evaluation,
+            `apply_train(params, state, inputs, key) -> (outputs, new state)` and
+            `preprocess(examples) -> inputs`; params all parameters, of which gradients reach those
+            that are trained; batch["inputs"] what the model takes, batch["examples"] what the data
+            have; the key is one of the seed and the step. `cj.training.supervised` is the usual
+            one, `cj.training.Aux` says what is measured.
         opt_state: `Run.opt_state` of a training before, by the same kind of optimiser, maybe with
             other layers frozen: what is trained in both keeps its moments, as `training.refreeze`
             says. None begins anew.
@@ -91,8 +102,9 @@ def fit(
     if callable(callbacks) or not all(map(callable, callbacks)):
         raise ValueError(f"callbacks must be a sequence of functions, got {callbacks!r}")
     config = config or TrainingConfig()
+    given = Given(loss, optimizer, objective)
     splits = as_splits(data, model.spec.task)
-    computation = Computation.of(model, splits, config, loss, optimizer, directory, record)
+    computation = Computation.of(model, splits, config, given, directory, record)
     training = _Training(
         computation,
         computation.first_state(opt_state),
@@ -220,7 +232,7 @@ class _Training:
 
     def _diverged(self, error: NotFinite) -> NonFiniteLoss:
         computation = self.computation
-        rate = recorded_settings(computation.config, computation.optimizer)["learning_rate"]
+        rate = recorded_settings(computation.config, computation.given.optimizer)["learning_rate"]
         was = f" (it was {rate:g})" if rate is not None else ""
         return NonFiniteLoss(
             f"{error} in epoch {self.position.epoch + 1}, step {error.step} of "
