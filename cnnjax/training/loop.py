@@ -63,7 +63,7 @@ def fit(
             in [0, 255]; the model's preprocessing is applied on the device.
         config: how; None takes the defaults of `TrainingConfig`.
         loss: (logits [N, K], labels [N]) -> [N]; None takes cross-entropy, softmax or, for one
-            logit, sigmoid; for a model of values the mean squared error.
+            logit, sigmoid; in general that of the model's task, of values the mean squared error.
         optimizer: any optax transformation, instead of the configured one; settings of that one
             (learning_rate, schedule, weight_decay, clip_norm, ...) are then errors. It gets the
             parameters, {layer: {weight: array}}, with `optax.MaskedNode()` for frozen ones, and
@@ -109,7 +109,8 @@ def fit(
     callbacks, loggers = check_callbacks(callbacks), check_loggers(loggers)
     config = config or TrainingConfig()
     given = Given(loss, optimizer, objective)
-    computation = Computation.of(model, as_splits(data), config, given, directory, record)
+    splits = as_splits(data, model.spec.task)
+    computation = Computation.of(model, splits, config, given, directory, record)
     training = _Training(
         computation,
         computation.first_state(opt_state),
