@@ -27,7 +27,7 @@ OPTIMIZERS = ("rmsprop", "rmsprop_keras3", "adam", "adamw", "sgd")
 SCHEDULES = ("constant", "cosine", "one_cycle")
 PRECISIONS = ("float32", "bfloat16")
 # What a resumed run may be told to go on without: see `TrainingConfig.allow_changed`.
-CHANGEABLE = ("module", "loss", "optimizer", "augment", "metrics", "code", "step")
+CHANGEABLE = ("module", "loss", "optimizer", "augment", "objective", "metrics", "code", "step")
 
 # What a setting belongs to. From these everybody else derives what they do with a setting.
 STEP = "step"  # an argument of `make_train_step`; another value compiles another step
@@ -164,10 +164,10 @@ class TrainingConfig:
         keep: number of best checkpoints kept beside the two latest.
         resume: go on from the latest checkpoint in the run directory; start there if there is none.
         allow_changed: what may differ from what the run was started with, which else is an error:
-            "module", "loss", "optimizer", "augment" or "metrics" (what computes them: their names
-            stay); "code", functions and classes whose code is
-            another one while all that is given to them is the same; "step", a computation that is
-            another one while none of these differ. With resume only.
+            "module", "loss", "optimizer", "augment", "objective" or "metrics" (what computes them:
+            their names stay); "code", functions and classes whose code is another one while all
+            that is given to them is the same; "step", a computation that is another one while none
+            of these differ. With resume only.
     """
 
     epochs: int = setting(5, whole(), LOOP)

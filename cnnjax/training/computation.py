@@ -17,11 +17,12 @@ from cnnjax.core.runtime import compiler_options
 from cnnjax.core.settings import values
 from cnnjax.core.text import suggest
 from cnnjax.data import Batch, Dataset, Loader, Splits
-from cnnjax.metrics import Loss, Measure, Metric, add, checked, divide, recorded
+from cnnjax.metrics import Metric, add, divide, recorded
 from cnnjax.models import Model
 from cnnjax.training.devices import Devices
 from cnnjax.training.evaluation import evaluate_step
 from cnnjax.training.freezing import Tree
+from cnnjax.training.given import Given
 from cnnjax.training.identity import identify
 from cnnjax.training.optim import check_optimizer
 from cnnjax.training.selection import Selection
@@ -36,7 +37,8 @@ class Computation:
     """What a training computes.
 
     Args:
-        model, splits, config, loss, optimizer: as in `fit`.
+        model, splits, config: as in `fit`.
+        given: to `fit` in place of the usual.
         loader: of the training data.
         steps: of training and evaluation, with the optimiser that they use.
         eval_step: compiled when it is first called.
@@ -47,8 +49,7 @@ class Computation:
     model: Model
     splits: Splits
     config: TrainingConfig
-    loss: Loss | None
-    optimizer: optax.GradientTransformation | None
+    given: Given
     loader: Loader
     steps: Steps
     eval_step: Callable[..., dict[str, jax.Array]]
@@ -61,11 +62,9 @@ class Computation:
         model: Model,
         splits: Splits,
         config: TrainingConfig,
-        loss: Loss | None,
-        optimizer: optax.GradientTransformation | None,
+        given: Given,
         directory: str | Path | None = None,
         record: Mapping[str, Any] | None = None,
-        metrics: Mapping[str, Measure] | None = None,
     ) -> Computation:
         """Of arguments of `fit`, once it is checked that they fit together.
 
@@ -74,29 +73,21 @@ class Computation:
         """
         for data in splits.parts.values():
             check_data(model, data)
-        given = checked(metrics, model.spec.task.metrics)
-        measures = {**model.spec.task.metrics, **given}
-        check_settings(config, model, splits, optimizer, directory, record, measures)
+        measures = {**model.spec.task.metrics, **dict(given.metrics)}
+        check_settings(config, model, splits, given, directory, record, measures)
         loader = Loader(splits.train, config.batch_size, shuffle=True, seed=config.seed)
-        steps = make_steps(model, loss, optimizer, config, config.epochs * loader.steps, given)
+        steps = make_steps(model, given, config, config.epochs * loader.steps)
         return cls(
             model,
             splits,
             config,
-            loss,
-            optimizer,
+            given,
             loader,
             steps,
             jax.jit(steps.evaluate, compiler_options=compiler_options(config.deterministic)),
             Devices.for_batches_of(config.batch_size),
             loader.batch(0, 0),
         )
-
-    @property
-    def metrics(self) -> dict[str, Measure]:
-        """Those that the caller gave."""
-        ours = self.model.spec.task.metrics
-        return {k: v for k, v in self.steps.measures.items() if k not in ours}
 
     def selection(self) -> Selection:
         """Of the best epoch, none of which is known yet."""
@@ -124,8 +115,8 @@ class Computation:
             average=config.average > 0,
             opt_state=opt_state,
         )
-        if self.optimizer is not None:
-            check_optimizer(self.optimizer, state, config.frozen)
+        if self.given.optimizer is not None:
+            check_optimizer(self.given.optimizer, state, config.frozen)
         return state
 
     def check_measures(self, state: TrainState) -> None:
@@ -157,16 +148,7 @@ class Computation:
 
     def identity(self, state: TrainState) -> dict[str, Any]:
         """What determines the training beside settings and data."""
-        return identify(
-            self.model,
-            self.loss,
-            self.optimizer,
-            self.config,
-            self.steps,
-            state,
-            self.probe,
-            self.metrics,
-        )
+        return identify(self.model, self.given, self.config, self.steps, state, self.probe)
 
     def evaluate(
         self, variables: Tree, data: Dataset, place: Callable[[Batch], dict] = jax.device_put
@@ -215,14 +197,12 @@ def identity_of(
     model: Model,
     data: Splits,
     config: TrainingConfig,
-    loss: Loss | None,
-    optimizer: optax.GradientTransformation | None,
-    metrics: Mapping[str, Measure] | None = None,
+    given: Given,
 ) -> dict[str, Any]:
     """What would determine a training by `fit`, without training."""
     # What belongs to files determines nothing, and is refused where there are none.
     config = replace(config, **values(type(config), FILES))
-    computation = Computation.of(model, data, config, loss, optimizer, metrics=metrics)
+    computation = Computation.of(model, data, config, given)
     return computation.identity(computation.first_state())
 
 

@@ -50,7 +50,7 @@ def evaluate(
     1.0
     """
     if isinstance(data, tuple):
-        data = from_arrays(*data)
+        data = from_arrays(*data, task=model.spec.task)
     if not isinstance(data, Dataset):
         raise ValueError(
             f"data must be a Dataset or (images, labels), got {type(data).__name__}"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -13,15 +12,14 @@ import optax
 
 from cnnjax.config import OPTIMIZER, STEP, TrainingConfig
 from cnnjax.core.settings import only, values
-from cnnjax.metrics import Loss, Measure
+from cnnjax.metrics import Measure
 from cnnjax.models import Model
+from cnnjax.training.given import Given
 from cnnjax.training.optim import make_optimizer, make_schedule
 from cnnjax.training.step import EvalStep, TrainStep, make_eval_step, make_train_step
 
 # Of the last few kinds: a sweep alternates between few, and a compiled net takes its memory.
 _KEPT = 4
-
-_NONE: Mapping[str, Measure] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -45,11 +43,9 @@ class Steps:
 
 def make_steps(
     model: Model,
-    loss: Loss | None,
-    optimizer: optax.GradientTransformation | None,
+    given: Given,
     config: TrainingConfig,
     total: int,
-    metrics: Mapping[str, Measure] = _NONE,
 ) -> Steps:
     """The steps of a training; the same objects where one before had the same settings.
 
@@ -57,17 +53,16 @@ def make_steps(
 
     Args:
         model: its architecture and spec; not its weights.
-        loss, optimizer: as in `fit`.
+        given: to `fit` in place of the usual.
         config: how; what belongs neither to the step nor to the optimiser makes no difference.
         total: number of steps that the schedule lasts.
-        metrics: as in `fit`.
     """
     shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), model)
     total = 1 if config.schedule == "constant" else total
-    kind = _Kind(shapes, loss, optimizer, only(config, STEP, OPTIMIZER), total, metrics)
+    kind = _Kind(shapes, given, only(config, STEP, OPTIMIZER), total)
     try:
         hash(kind)
-    except TypeError:  # a loss or augmentation that cannot be a key
+    except TypeError:  # a loss, objective or augmentation that cannot be a key
         return _steps.__wrapped__(kind)
     return _steps(kind)
 
@@ -83,16 +78,12 @@ class _Kind:
     def __init__(
         self,
         model: Model,
-        loss: Loss | None,
-        optimizer: optax.GradientTransformation | None,
+        given: Given,
         config: TrainingConfig,
         total: int,
-        metrics: Mapping[str, Measure],
     ):
-        self.model, self.loss, self.optimizer = model, loss, optimizer
-        self.config, self.total, self.metrics = config, total, metrics
-        given = tuple(metrics.items())
-        self._key = (model.static, model.spec, loss, optimizer, config, total, given)
+        self.model, self.given, self.config, self.total = model, given, config, total
+        self._key = (model.static, model.spec, given, config, total)
         # A model may have got variables that its module's own `init` does not make.
         self._shapes = jax.tree.structure(model.variables), tuple(jax.tree.leaves(model.variables))
 
@@ -107,12 +98,17 @@ class _Kind:
 
 @functools.lru_cache(maxsize=_KEPT)
 def _steps(kind: _Kind) -> Steps:
-    config, model = kind.config, kind.model
-    optimizer = kind.optimizer or make_optimizer(config, kind.total, model)
+    config, model, given = kind.config, kind.model, kind.given
+    optimizer = given.optimizer or make_optimizer(config, kind.total, model)
+    arguments = {
+        **values(config, STEP),
+        "objective": given.objective,
+        "metrics": dict(given.metrics),
+    }
     return Steps(
         optimizer,
-        None if kind.optimizer else make_schedule(config, kind.total),
-        make_train_step(model, kind.loss, optimizer, metrics=kind.metrics, **values(config, STEP)),
-        make_eval_step(model, kind.loss, metrics=kind.metrics, precision=config.precision),
-        {**model.spec.task.metrics, **kind.metrics},
+        None if given.optimizer else make_schedule(config, kind.total),
+        make_train_step(model, given.loss, optimizer, **arguments),
+        make_eval_step(model, given.loss, metrics=arguments["metrics"], precision=config.precision),
+        {**model.spec.task.metrics, **arguments["metrics"]},
     )
