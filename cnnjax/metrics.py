@@ -13,6 +13,11 @@ from jax import Array
 
 Loss = Callable[[Array, Array], Array]
 
+# What the record of an epoch has beside its metrics.
+_NO_METRICS = frozenset(
+    "epoch step loss gradient_norm learning_rate seconds images_per_second waiting seal".split()
+)
+
 
 def softmax_cross_entropy(logits: Array, labels: Array) -> Array:
     """Cross-entropy of a softmax, `-log softmax(z)[y]`, per example.
@@ -144,13 +149,15 @@ def batch_sums(
 def quality(record: Mapping[str, object]) -> str:
     """The metric beside the loss that a record has, e.g. "accuracy"; the first of several.
 
+    Where an objective measures none of its outputs, it is the loss.
+
     >>> quality({"loss": 0.2, "absolute_error": 0.3})
     'absolute_error'
     """
     if "accuracy" in record:
         return "accuracy"
-    # A task's metrics come before what the loop adds.
-    return next(name for name in record if name not in ("epoch", "step", "loss", "gradient_norm"))
+    measured = (name for name in record if name not in _NO_METRICS and name[:4] != "val_")
+    return next(measured, "loss")
 
 
 def add(totals: Mapping[str, float], sums: Mapping[str, Array | np.ndarray]) -> dict[str, float]:
