@@ -15,7 +15,17 @@ Loss = Callable[[Array, Array], Array]
 
 # What the record of an epoch has beside its metrics.
 _NO_METRICS = frozenset(
-    "epoch step loss gradient_norm learning_rate seconds images_per_second waiting seal".split()
+    [
+        "epoch",
+        "step",
+        "loss",
+        "gradient_norm",
+        "learning_rate",
+        "seconds",
+        "images_per_second",
+        "waiting",
+        "seal",
+    ]
 )
 
 
