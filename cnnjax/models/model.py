@@ -27,7 +27,7 @@ from cnnjax.models.modules import (
     forward,
     training_keys,
 )
-from cnnjax.models.spec import ModelSpec
+from cnnjax.models.spec import ModelSpec, output_facts
 from cnnjax.models.validation import checked_names, checked_switches, output_shape
 from cnnjax.nn import BatchNormalization
 from cnnjax.task import Inputs, Task, as_task
@@ -101,9 +101,11 @@ class Model:
             preprocessing: from pixels in [0, 255] to inputs: "unit" (x / 255) or "none"; "tokens"
                 where the inputs are token ids, int32 [N, T]; or `cj.Inputs` of your own.
             label_names: one name per class.
-            task: "classes"; "values" where the outputs [N, K] are real numbers; "positions" where
-                they are logits [N, P, K] of a class at each of P positions; or a `cj.Task` of your
-                own.
+            task: "classes"; "binary" where the outputs are one logit [N, 1] of yes or no;
+                "multilabel" where any of K labels may hold; "values" where the outputs [N, K] are
+                real numbers; "positions" where they are logits [N, P, K] of a class at each of P
+                positions; "dense" where they are logits [N, H, W, K] of a class at each pixel; or a
+                `cj.Task` of your own.
             vocabulary: of "tokens": which word has which number; `predict` then takes texts.
 
         Returns:
@@ -124,12 +126,10 @@ class Model:
             positions=int(task.has_positions),  # how many is known below
             train_arguments=checked_names(module, train_argument),
         )
-        *positions, classes = output_shape(module, spec)
         spec = dataclasses.replace(
             spec,
-            num_classes=classes,
+            **output_facts(task, output_shape(module, spec)),
             label_names=tuple(label_names),
-            positions=positions[0] if positions else 0,
             train_arguments=checked_switches(module, spec.sample(2), train_argument, unswitched),
             vocabulary=vocabulary,
         )
