@@ -19,6 +19,7 @@ from cnnjax.core.text import suggest
 from cnnjax.data import Batch, Dataset, Loader, Splits
 from cnnjax.metrics import Metric, add, divide, recorded
 from cnnjax.models import Model
+from cnnjax.training.class_weights import resolved
 from cnnjax.training.devices import Devices
 from cnnjax.training.evaluation import evaluate_step
 from cnnjax.training.freezing import Tree
@@ -76,7 +77,9 @@ class Computation:
         measures = given.measures(model)
         check_settings(config, model, splits, given, directory, record, measures)
         loader = Loader(splits.train, config.batch_size, shuffle=True, seed=config.seed)
-        steps = make_steps(model, given, config, config.epochs * loader.steps)
+        weights = resolved(config.class_weights, model.spec, splits.train.labels)
+        resolved_config = replace(config, class_weights=weights)
+        steps = make_steps(model, given, resolved_config, config.epochs * loader.steps)
         return cls(
             model,
             splits,
@@ -85,7 +88,7 @@ class Computation:
             loader,
             steps,
             jax.jit(steps.evaluate, compiler_options=compiler_options(config.deterministic)),
-            Devices.for_batches_of(config.batch_size),
+            Devices.for_batches_of(config.batch_size // config.accumulate),
             loader.batch(0, 0),
         )
 

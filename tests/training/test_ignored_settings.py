@@ -80,6 +80,7 @@ IN_CONFIG = [
     ({"warmup": 0.1}, "warmup=0.1 belongs to 'one_cycle', got schedule='constant'"),
     ({"warmup": 0.1, "schedule": "cosine"}, "warmup=0.1 belongs to 'one_cycle', got schedule='c"),
     ({"early_stopping": 2, "monitor": None}, "early_stopping needs a monitor"),
+    ({"accumulate": 7}, "accumulate=7 must divide batch_size=64 into equal parts"),
     ({"allow_changed": ("module",)}, "allow_changed=('module',) is for a run that is resumed"),
 ]
 
@@ -173,7 +174,7 @@ def test_every_field_is_used_or_refused_somewhere() -> None:
     always_used = {"epochs", "batch_size", "seed", "average", "log_gradients", "precision"}
     # Refused where it cannot be honoured by tests of their own rooms, or of no effect on what is
     # computed: a CPU is always deterministic.
-    elsewhere = {"augment", "steps_per_dispatch", "deterministic"}
+    elsewhere = {"augment", "class_weights", "steps_per_dispatch", "deterministic"}
     names = {field.name for field in fields(TrainingConfig)}
     assert names == refused | set(OTHER) | always_used | elsewhere | {"frozen"}
 
