@@ -29,6 +29,7 @@ from cnnjax.runs.resuming import GIVEN
 from cnnjax.runs.seal import not_understood
 from cnnjax.task import TASKS
 from cnnjax.training import Run, fit
+from cnnjax.training.callbacks import StopAt
 from cnnjax.training.computation import identity_of
 from cnnjax.training.facts import loss_name, recorded_settings
 from cnnjax.training.given import Given
@@ -89,6 +90,8 @@ def reproduce(
     verbose: bool = True,
 ) -> Reproduction:
     """Train again as a run directory records it, and compare.
+
+    A run that a callback stopped is stopped at the same step.
 
     Args:
         directory: of a finished run, of an experiment or of `fit`.
@@ -151,9 +154,10 @@ def reproduce(
     facts: dict[str, str] | None = {"reproduces": str(run.path)}
     if out is None:  # what belongs to files makes no difference to the result
         training, facts = replace(training, **values(TrainingConfig, FILES)), None
+    stops = [StopAt(record["stopped"]["step"])] if "stopped" in record else []
     again = fit(
         model, splits, training, loss, optimizer, out,
-        objective=objective, opt_state=opt_state, verbose=verbose, record=facts,
+        objective=objective, opt_state=opt_state, verbose=verbose, record=facts, callbacks=stops,
     )  # fmt: skip
     result = {"parameters": again.parameter_hash, **again.metrics}
     return Reproduction(again, result_changes(record, epochs, result, again.history), differing)

@@ -1,5 +1,7 @@
 """Training: `fit`, and its parts for a loop of one's own."""
 
+from cnnjax.training import loggers
+from cnnjax.training.callbacks import Callback, Moment
 from cnnjax.training.evaluation import evaluate
 from cnnjax.training.freezing import freeze, refreeze
 from cnnjax.training.frozen_hash import FrozenLayersMoved
@@ -14,8 +16,10 @@ from cnnjax.training.sweep import Sweep, sweep
 
 __all__ = [
     "Aux",
+    "Callback",
     "FrozenLayersMoved",
     "Interrupted",
+    "Moment",
     "NonFiniteLoss",
     "Objective",
     "Run",
@@ -25,6 +29,7 @@ __all__ = [
     "fit",
     "freeze",
     "learning_rate_factors",
+    "loggers",
     "make_eval_step",
     "make_optimizer",
     "make_schedule",

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from cnnjax.metrics import packed, unpacked
 from cnnjax.training.selection import Selection
 
 
@@ -21,28 +22,41 @@ class Position:
         totals: sums over the examples of that epoch so far.
         seconds: that the epoch took so far.
         data_seconds: of these, those spent waiting for data.
+        stopped: epoch and step in which a callback asked for the end, and by whom; None: none did.
     """
 
     epochs: int
     selection: Selection
     epoch: int = 0
     step: int = 0
-    totals: dict[str, float] = field(default_factory=dict)
+    totals: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
     data_seconds: float = 0.0
+    stopped: dict[str, Any] | None = None
 
     @property
     def is_over(self) -> bool:
         """Whether there is nothing left to train.
 
-        A finished training that is prolonged goes on; one that was stopped early stays stopped.
+        A finished training that is prolonged goes on; one that was stopped early, or by a callback,
+        stays stopped.
         """
-        return self.epoch >= self.epochs or self.selection.is_over
+        return self.epoch >= self.epochs or self.selection.is_over or self.stopped is not None
 
     @property
     def epochs_begun(self) -> int:
         """Number of epochs of which at least a step is done."""
         return self.epoch + (self.step > 0)
+
+    def stop(self, by: str, record: Mapping[str, Any]) -> None:
+        """Let the training end with a step, as somebody asks for, of several the first.
+
+        Args:
+            by: whom, as records name it.
+            record: of the moment, with its epoch, counted from 1, and the steps of the training.
+        """
+        if self.stopped is None:
+            self.stopped = {"epoch": record["epoch"], "step": record["step"], "by": by}
 
     def next_epoch(self) -> None:
         """Go to the beginning of the next epoch."""
@@ -54,21 +68,23 @@ class Position:
         return {
             "epoch": self.epoch,
             "step": self.step,
-            "totals": self.totals,
+            "totals": packed(self.totals),
             "seconds": self.seconds,
             "waiting": self.data_seconds,
             "best": self.selection.score,
             "best_epoch": self.selection.best_epoch,
             "best_step": self.selection.best_step,
             "waited": self.selection.stale_epochs,
+            "stopped": self.stopped,
         }
 
     def restore(self, progress: Mapping[str, Any]) -> None:
         """Go to where `as_json` was taken; the state of the best epoch is left as it is."""
         self.epoch, self.step = progress["epoch"], progress["step"]
-        self.totals = progress["totals"]
+        self.totals = unpacked(progress["totals"])
         self.seconds, self.data_seconds = progress["seconds"], progress["waiting"]
         self.selection.score = progress["best"]
         self.selection.best_epoch = progress["best_epoch"]
         self.selection.best_step = progress["best_step"]
         self.selection.stale_epochs = progress["waited"]
+        self.stopped = progress.get("stopped")  # earlier versions could not be
