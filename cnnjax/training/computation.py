@@ -21,8 +21,9 @@ from cnnjax.models import Model
 from cnnjax.training.devices import Devices
 from cnnjax.training.evaluation import evaluate_step
 from cnnjax.training.freezing import Tree
+from cnnjax.training.given_optimizer import Optimizer, check_optimizer
 from cnnjax.training.identity import identify
-from cnnjax.training.optim import check_optimizer
+from cnnjax.training.schedule_free import check_schedule_free, is_schedule_free
 from cnnjax.training.setting_checks import check_data, check_settings
 from cnnjax.training.shared import Steps, make_steps
 from cnnjax.training.state import TrainState
@@ -46,7 +47,7 @@ class Computation:
     splits: Splits
     config: TrainingConfig
     loss: metrics.Loss | None
-    optimizer: optax.GradientTransformation | None
+    optimizer: Optimizer | None
     loader: Loader
     steps: Steps
     eval_step: Callable[..., dict[str, jax.Array]]
@@ -60,7 +61,7 @@ class Computation:
         splits: Splits,
         config: TrainingConfig,
         loss: metrics.Loss | None,
-        optimizer: optax.GradientTransformation | None,
+        optimizer: Optimizer | None,
         directory: str | Path | None = None,
         record: Mapping[str, Any] | None = None,
     ) -> Computation:
@@ -106,7 +107,9 @@ class Computation:
             opt_state=opt_state,
         )
         if self.optimizer is not None:
-            check_optimizer(self.optimizer, state, config.frozen)
+            check_optimizer(self.steps.optimizer, state, config.frozen)
+        if is_schedule_free(state.opt_state):
+            check_schedule_free(config.average, opt_state)
         return state
 
     def identity(self, state: TrainState) -> dict[str, Any]:
@@ -144,7 +147,7 @@ def identity_of(
     data: Splits,
     config: TrainingConfig,
     loss: metrics.Loss | None,
-    optimizer: optax.GradientTransformation | None,
+    optimizer: Optimizer | None,
 ) -> dict[str, Any]:
     """What would determine a training by `fit`, without training."""
     # What belongs to files determines nothing, and is refused where there are none.

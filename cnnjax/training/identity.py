@@ -22,10 +22,11 @@ from cnnjax.models import Model
 from cnnjax.nn import current_conv_engine
 from cnnjax.runs import RunError
 from cnnjax.runs.record import IDENTITY
+from cnnjax.training.given_optimizer import Optimizer
 from cnnjax.training.shared import Steps
 from cnnjax.training.state import TrainState
 
-_PARTS = ("module", "loss", "optimizer", "augment")
+_PARTS = ("module", "loss", "optimizer", "schedule", "augment")
 # What is traced; "start" is the optimiser's first state, into which it may put what it was given.
 _PROGRAMS = {"step": "a step", "evaluation": "the evaluation", "start": "the optimizer's start"}
 
@@ -38,7 +39,7 @@ _MOST_SHOWN = 3
 def identify(
     model: Model,
     loss: metrics.Loss | None,
-    optimizer: optax.GradientTransformation | None,
+    optimizer: Optimizer | None,
     config: TrainingConfig,
     steps: Steps,
     state: TrainState,
@@ -59,6 +60,7 @@ def identify(
         "module": _described_module(model),
         "loss": describe(loss),
         "optimizer": describe(optimizer),
+        "schedule": describe(config.schedule) if callable(config.schedule) else None,
         "augment": None if known else describe(augment),
         "step": program(jax.jit(steps.train).trace(state, batch)),
         "evaluation": program(jax.jit(steps.evaluate).trace(state.variables(), batch)),

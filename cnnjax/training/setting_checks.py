@@ -8,7 +8,6 @@ from typing import Any
 
 import jax
 import numpy as np
-import optax
 
 from cnnjax.augment import Augment, Chain, WordDropout
 from cnnjax.augment.config import AugmentConfig
@@ -17,6 +16,7 @@ from cnnjax.core.checks import check_channels_last
 from cnnjax.core.settings import changed, names
 from cnnjax.data import Dataset, Splits
 from cnnjax.models import Model, ModelSpec
+from cnnjax.training.given_optimizer import Optimizer
 
 _ROWS_AT_ONCE = 4096
 
@@ -25,7 +25,7 @@ def check_settings(
     config: TrainingConfig,
     model: Model,
     splits: Splits,
-    optimizer: optax.GradientTransformation | None,
+    optimizer: Optimizer | None,
     directory: str | Path | None,
     record: Mapping[str, Any] | None,
 ) -> None:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
 import optax
 
 from cnnjax import metrics
-from cnnjax.config import OPTIMIZER, STEP, TrainingConfig
+from cnnjax.config import OPTIMIZER, STEP, TrainingConfig, has_end
 from cnnjax.core.settings import only, values
 from cnnjax.models import Model
-from cnnjax.training.optim import make_optimizer, make_schedule
+from cnnjax.training.given_optimizer import Optimizer, made, takes_total_steps
+from cnnjax.training.optim import make_optimizer
+from cnnjax.training.schedules import make_schedule
 from cnnjax.training.step import EvalStep, TrainStep, make_eval_step, make_train_step
 
 # Of the last few kinds: a sweep alternates between few, and a compiled net takes its memory.
@@ -41,7 +43,7 @@ class Steps:
 def make_steps(
     model: Model,
     loss: metrics.Loss | None,
-    optimizer: optax.GradientTransformation | None,
+    optimizer: Optimizer | None,
     config: TrainingConfig,
     total: int,
 ) -> Steps:
@@ -56,8 +58,12 @@ def make_steps(
         total: number of steps that the schedule lasts.
     """
     shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), model)
-    total = 1 if config.schedule == "constant" else total
-    kind = _Kind(shapes, loss, optimizer, only(config, STEP, OPTIMIZER), total)
+    own = only(config, STEP, OPTIMIZER)
+    if config.schedule == "plateau":  # of all steps those of an epoch alone matter
+        own, total = replace(own, epochs=1), total // config.epochs
+    elif not has_end(config.schedule) and not takes_total_steps(optimizer):
+        total = 1
+    kind = _Kind(shapes, loss, optimizer, own, total)
     try:
         hash(kind)
     except TypeError:  # a loss or augmentation that cannot be a key
@@ -77,7 +83,7 @@ class _Kind:
         self,
         model: Model,
         loss: metrics.Loss | None,
-        optimizer: optax.GradientTransformation | None,
+        optimizer: Optimizer | None,
         config: TrainingConfig,
         total: int,
     ):
@@ -99,10 +105,13 @@ class _Kind:
 @functools.lru_cache(maxsize=_KEPT)
 def _steps(kind: _Kind) -> Steps:
     config, model = kind.config, kind.model
-    optimizer = kind.optimizer or make_optimizer(config, kind.total, model)
+    if kind.optimizer is None:
+        optimizer = make_optimizer(config, kind.total, model)
+    else:
+        optimizer = made(kind.optimizer, kind.total)
     return Steps(
         optimizer,
-        None if kind.optimizer else make_schedule(config, kind.total),
+        None if kind.optimizer is not None else make_schedule(config, kind.total),
         make_train_step(model, kind.loss, optimizer, **values(config, STEP)),
         make_eval_step(model, kind.loss, precision=config.precision),
     )
