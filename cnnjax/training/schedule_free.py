@@ -23,15 +23,7 @@ def evaluated(params: Tree, opt_state: Any) -> Tree:
         opt_state: of the optimiser, of which parts may be schedule-free.
     """
     for state in _states(opt_state):
-        # By JAX also for a copy in NumPy's arrays, which would round otherwise.
-        def average(z: Any, y: Any, b1: Any = jnp.asarray(state.b1)) -> Any:  # noqa: B008
-            if isinstance(z, optax.MaskedNode):
-                return y
-            return (jnp.asarray(y) - (1.0 - b1) * jnp.asarray(z)) / b1
-
-        params = jax.tree.map(
-            average, state.z, params, is_leaf=lambda node: isinstance(node, optax.MaskedNode)
-        )
+        params = _average(state, params)
     return params
 
 
@@ -60,6 +52,20 @@ def check_schedule_free(average: float, opt_state: Any) -> None:
             "opt_state does not fit the model: the optimizer is schedule-free, and the parameters "
             "of a result are not those that it trains: begin with opt_state=None"
         )
+
+
+def _average(state: contrib.ScheduleFreeState, params: Tree) -> Tree:
+    """The parameters, with the average in place of those that a part of an optimiser trains."""
+    b1 = jnp.asarray(state.b1)
+
+    def is_other(node: Any) -> bool:
+        return isinstance(node, optax.MaskedNode)
+
+    def average(z: Any, y: Any) -> Any:
+        # By JAX also for a copy in NumPy's arrays, which would round otherwise.
+        return y if is_other(z) else (jnp.asarray(y) - (1.0 - b1) * jnp.asarray(z)) / b1
+
+    return jax.tree.map(average, state.z, params, is_leaf=is_other)
 
 
 def _states(opt_state: Any) -> list[contrib.ScheduleFreeState]:
