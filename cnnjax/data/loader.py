@@ -12,7 +12,7 @@ import numpy as np
 
 from cnnjax.core import rng
 from cnnjax.data.dataset import Dataset
-from cnnjax.data.pixels.file_images import FileImages
+from cnnjax.data.lazy import Lazy
 
 Batch = dict[str, np.ndarray]
 
@@ -67,9 +67,9 @@ class Loader:
 
     @property
     def decodes(self) -> bool:
-        """Whether every batch is decoded from files, which takes its time."""
+        """Whether every batch is read anew, as from files, which takes its time."""
         inputs = self.data.inputs
-        return isinstance(inputs, FileImages) and inputs.pixels is None
+        return isinstance(inputs, Lazy) and not inputs.is_read
 
     def order(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         """Which example stands where in an epoch.
@@ -95,7 +95,8 @@ class Loader:
         """The batches of an epoch from step `start` on.
 
         Each is {"inputs": [B, ...], "labels": int32 [B, ...], "mask": bool [B], "index": int32 [B]
-        (position in the data set), "epoch": int32 scalar}.
+        (position in the data set), "epoch": int32 scalar}, and "weights", float32 [B], where the
+        data set has them.
         """
         indices, mask = self.order(epoch)
         for step in range(start, self.steps):
@@ -103,8 +104,7 @@ class Loader:
 
     def _gather(self, epoch: int, indices: np.ndarray, mask: np.ndarray) -> Batch:
         return {
-            "inputs": self.data.inputs[indices],
-            "labels": self.data.labels[indices],
+            **jax.tree.map(lambda array: array[indices], self.data.arrays),
             "mask": mask.copy(),
             "index": indices.copy(),
             "epoch": np.asarray(epoch, np.int32),
