@@ -21,6 +21,7 @@ from cnnjax.data.readers.idx import read_idx
 from cnnjax.data.readers.reader import Reading
 from cnnjax.data.readers.scan import Scan
 from cnnjax.data.readers.tfds import tfds_directory
+from cnnjax.data.samplers import Sampler, balanced, weighted
 from cnnjax.data.series.windows import Series, load_series
 from cnnjax.data.sources import images_read, load, reload
 from cnnjax.data.splits import Splits, as_splits
@@ -50,12 +51,14 @@ __all__ = [
     "Lazy",
     "Loader",
     "Reading",
+    "Sampler",
     "Scan",
     "Series",
     "Splits",
     "UnreadableImage",
     "Vocabulary",
     "as_splits",
+    "balanced",
     "concatenate",
     "describe",
     "describe_texts",
@@ -81,4 +84,5 @@ __all__ = [
     "scan_folder",
     "scan_table",
     "tfds_directory",
+    "weighted",
 ]

@@ -9,20 +9,21 @@ import numpy as np
 from cnnjax.core import rng
 
 
-def check_classes(labels: np.ndarray, name: str) -> None:
+def check_classes(labels: np.ndarray, name: str, what: str = "stratify=True") -> None:
     """Refuse labels that are no classes, of which no share can be kept.
 
     Args:
         labels: of a data set.
         name: of it.
+        what: needs classes, for the message.
 
     Raises:
         ValueError: if they are not whole numbers [N].
     """
     if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
         raise ValueError(
-            f"stratify=True needs one class for each example, int32 [N], and {name} has labels of "
-            f"shape {list(labels.shape)} and dtype {labels.dtype}: leave it out"
+            f"{what} needs one class for each example, int32 [N], and {name} has labels of shape "
+            f"{list(labels.shape)} and dtype {labels.dtype}: leave it out"
         )
 
 

@@ -12,7 +12,7 @@ import optax
 
 from cnnjax import data as data_sources
 from cnnjax import metrics
-from cnnjax.config import FILES, OPTIMIZER, TrainingConfig, changeable
+from cnnjax.config import FILES, OPTIMIZER, SAMPLERS, TrainingConfig, changeable
 from cnnjax.core import trees
 from cnnjax.core.settings import from_dict, values
 from cnnjax.core.text import plain
@@ -78,6 +78,7 @@ def reproduce(
     optimizer: optax.GradientTransformation | None = None,
     *,
     augment: Callable | None = None,
+    sampler: Callable | None = None,
     opt_state: optax.OptState | None = None,
     data_dir: str | Path | None = None,
     out: str | Path | None = None,
@@ -88,8 +89,8 @@ def reproduce(
 
     Args:
         directory: of a finished run, of an experiment or of `fit`.
-        data, model, loss, optimizer, augment, opt_state: what the run was given in Python, where
-            the record cannot tell: arrays, a module of one's own, functions.
+        data, model, loss, optimizer, augment, sampler, opt_state: what the run was given in Python,
+            where the record cannot tell: arrays, a module of one's own, functions.
         data_dir: where TFDS keeps its data, as in `data.load`.
         out: a directory for the new run; None keeps nothing on disk.
         allow_changed: what may differ from what the run was started with, which else is an error;
@@ -101,8 +102,8 @@ def reproduce(
 
     Raises:
         RunError: if the directory is no finished run or damaged, or something is needed that was
-            not recorded, or module, loss, optimiser, augmentation or the computation of a step is
-            another one and not in allow_changed.
+            not recorded, or module, loss, optimiser, augmentation, sampler or the computation of a
+            step is another one and not in allow_changed.
     """
     allowed = changeable(allow_changed)
     run = RunDirectory(directory)
@@ -113,7 +114,7 @@ def reproduce(
             "compare with; go on with it first (resume=True, on the command line --resume)"
         )
     try:
-        training = _training(run, config, optimizer, augment)
+        training = _training(run, config, optimizer, augment, sampler)
         tasks = [*TASKS.values(), *([model.spec.task] if model else [])]
         if config["loss"] not in [loss_name(None, task) for task in tasks] and loss is None:
             raise _needs(run, "loss", f"the function {config['loss']}")
@@ -180,12 +181,18 @@ def _training(
     config: Mapping[str, Any],
     optimizer: optax.GradientTransformation | None,
     augment: Callable | None,
+    sampler: Callable | None,
 ) -> TrainingConfig:
     settings = {**config["training"], "resume": False, "allow_changed": ()}
     if isinstance(settings["augment"], str) and augment is None:
         raise _needs(run, "augment", f"the function {settings['augment']}")
     if augment is not None:
         settings["augment"] = augment
+    named = settings.get("sampler") in (None, *SAMPLERS)
+    if sampler is None and not named:
+        raise _needs(run, "sampler", f"the function {settings['sampler']}")
+    if sampler is not None:
+        settings["sampler"] = sampler
     if settings["optimizer"] == GIVEN:
         if optimizer is None:
             raise _needs(run, "optimizer", "an optax transformation")

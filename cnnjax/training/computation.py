@@ -72,7 +72,14 @@ class Computation:
         for data in splits.parts.values():
             check_data(model, data)
         check_settings(config, model, splits, optimizer, directory, record)
-        loader = Loader(splits.train, config.batch_size, shuffle=True, seed=config.seed)
+        sampler = config.sampler
+        loader = Loader(
+            splits.train,
+            config.batch_size,
+            shuffle=sampler is None,
+            seed=config.seed,
+            sampler=sampler,
+        )
         steps = make_steps(model, loss, optimizer, config, config.epochs * loader.steps)
         return cls(
             model,

@@ -25,7 +25,8 @@ from cnnjax.runs.record import IDENTITY
 from cnnjax.training.shared import Steps
 from cnnjax.training.state import TrainState
 
-_PARTS = ("module", "loss", "optimizer", "augment")
+_PARTS = ("module", "loss", "optimizer", "augment", "sampler")
+_OUTSIDE = ("sampler",)  # of the step, whose trace does not know them
 # What is traced; "start" is the optimiser's first state, into which it may put what it was given.
 _PROGRAMS = {"step": "a step", "evaluation": "the evaluation", "start": "the optimizer's start"}
 
@@ -60,6 +61,7 @@ def identify(
         "loss": describe(loss),
         "optimizer": describe(optimizer),
         "augment": None if known else describe(augment),
+        "sampler": describe(config.sampler),
         "step": program(jax.jit(steps.train).trace(state, batch)),
         "evaluation": program(jax.jit(steps.evaluate).trace(state.variables(), batch)),
         "start": _start(steps.optimizer, state.trained),
@@ -121,7 +123,7 @@ def changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[list[Chang
         if differing and (then.get(part) is None or now.get(part) is None):
             missing = "none was given then" if then.get(part) is None else "none is given now"
             found.append(Change(part, f"{title} differs: {missing}"))
-        elif given or (differing and not same):
+        elif given or (differing and (part in _OUTSIDE or not same)):
             found.append(Change(part, f"{title} differs: {_said(differing)}", code=code))
         elif differing:
             remarks.append(
