@@ -28,7 +28,9 @@ SCHEDULES = ("constant", "cosine", "one_cycle")
 PRECISIONS = ("float32", "bfloat16")
 MONITORS = ("loss", "accuracy")
 # What a resumed run may be told to go on without: see `TrainingConfig.allow_changed`.
-CHANGEABLE = ("module", "loss", "optimizer", "augment", "sampler", "code", "step")
+CHANGEABLE = (
+    "module", "loss", "optimizer", "augment", "sampler", "objective", "code", "step",
+)  # fmt: skip
 # Samplers that are known by name, to `cj.data.samplers`.
 SAMPLERS = ("balanced",)
 
@@ -175,7 +177,8 @@ class TrainingConfig:
         keep: number of best checkpoints kept beside the two latest.
         resume: go on from the latest checkpoint in the run directory; start there if there is none.
         allow_changed: what may differ from what the run was started with, which else is an error:
-            "module", "loss", "optimizer", "augment" or "sampler"; "code", functions and classes
+            "module", "loss", "optimizer", "augment", "sampler" or "objective"; "code", functions
+            and classes
             whose code is another one while all that is given to them is the same; "step", a
             computation that is another one while none of these differ. With resume only.
     """

@@ -12,8 +12,10 @@ import numpy as np
 
 from cnnjax.core import rng
 from cnnjax.core.checks import check_channels_last, flag, is_number
+from cnnjax.data.label_kinds import check_names, task_labels
 from cnnjax.data.lazy import Lazy, hash_array
 from cnnjax.data.stratify import check_classes, stratified_order
+from cnnjax.task import Task
 
 if TYPE_CHECKING:
     from cnnjax.data.vocabulary import Vocabulary
@@ -27,7 +29,8 @@ class Dataset:
         inputs: images, uint8 or float32 [N, H, W, C]; may be memory-mapped, or images in files that
             are read where they are indexed (`Lazy`). Or token ids, int32 [N, T], or series, float32
             [N, T, C].
-        labels: int32 [N]; or [N, P], a class at each of P positions; or float32 [N, K], values.
+        labels: int32 [N]; or [N, P], a class at each of P positions, or [N, H, W], at each pixel;
+            or float32 [N, K], values; in general what the task of a model says.
         label_names: one name per class, or () where unknown.
         name: what it is, e.g. "mnist 3.0.1 train".
         vocabulary: which word has which number, of texts; None for all else.
@@ -181,15 +184,22 @@ def from_arrays(
     labels: np.ndarray,
     label_names: Sequence[str] = (),
     name: str = "arrays",
+    task: str | Task | None = None,
     weights: np.ndarray | None = None,
 ) -> Dataset:
     """A data set of one's own arrays, checked.
 
     Args:
         images: [N, H, W, C] or [N, H, W] (grey), uint8, or floating in [0, 255].
-        labels: [N] whole numbers >= 0, or one-hot [N, K].
+        labels: as `task` has them: of "classes" [N] whole numbers >= 0, or one-hot [N, K]; of
+            "binary" [N], 0 and 1 or probabilities; of "multilabel" such rows [N, K]; of "values"
+            numbers [N, K], or a vector [N], which becomes [N, 1]; of "positions" whole numbers
+            [N, P]; of "dense" [N, H, W], -1 where a pixel counts nowhere.
         label_names: one name per class.
         name: what to call it in records and messages.
+        task: of the model, or its name; None goes by the labels: numbers [N] that are not whole are
+            values, whole numbers of the images' own height and width classes of their pixels, and
+            all else has to be classes.
         weights: [N] finite numbers >= 0, not all zero, as in `Dataset`; None: none.
 
     Returns:
@@ -212,14 +222,11 @@ def from_arrays(
     check_channels_last(f"{name}: images", images.shape)
     if images.dtype != np.uint8:
         images = _checked_floats(images, name)
-    labels = checked_labels(labels, name)
+    labels = task_labels(labels, task, name, images.shape[:3])
     if len(images) != len(labels):
         raise ValueError(f"{name}: {len(images)} images but {len(labels)} labels")
     label_names = tuple(str(n) for n in label_names)
-    if label_names and labels.max() >= len(label_names):
-        raise ValueError(
-            f"{name}: label {labels.max()} has no name, there are {len(label_names)} label_names"
-        )
+    check_names(label_names, labels, name)
     kept = None if weights is None else checked_weights(weights, len(labels), name)
     return Dataset(images, labels, label_names, name, weights=kept)
 
@@ -231,27 +238,6 @@ def _checked_floats(images: np.ndarray, name: str) -> np.ndarray:
     if not finite.all():
         raise ValueError(f"{name}: images[{int(np.argmin(finite))}] holds NaN or infinity")
     return images.astype(np.float32, copy=False)
-
-
-def checked_labels(labels: np.ndarray, name: str) -> np.ndarray:
-    """Labels of classes, int32 [N]; errors as in `from_arrays`."""
-    if labels.ndim == 2 and labels.shape[1] > 1:
-        if not (np.isin(labels, (0, 1)).all() and (labels.sum(axis=1) == 1).all()):
-            raise ValueError(f"{name}: two-dimensional labels must be one-hot rows of 0 and 1")
-        labels = labels.argmax(axis=1)
-    labels = labels.reshape(-1) if labels.ndim == 2 else labels
-    if labels.ndim != 1:
-        raise ValueError(f"{name}: labels must be [N] or one-hot [N, K], got {list(labels.shape)}")
-    whole = np.issubdtype(labels.dtype, np.integer) or labels.dtype == np.bool_
-    if np.issubdtype(labels.dtype, np.floating):
-        whole = bool((np.isfinite(labels) & (labels == np.floor(labels))).all())
-    if not whole:
-        raise ValueError(f"{name}: labels must be whole numbers, got {labels.dtype}")
-    if labels.size and labels.min() < 0:
-        raise ValueError(f"{name}: labels must be >= 0, got {labels.min()}")
-    if labels.size and labels.max() >= 2**31:
-        raise ValueError(f"{name}: labels must be below 2^31, got {labels.max()}")
-    return labels.astype(np.int32)
 
 
 def checked_weights(weights: Any, count: int, name: str) -> np.ndarray:

@@ -11,6 +11,7 @@ import numpy as np
 from cnnjax.core.checks import flag, is_number, whole_number
 from cnnjax.data.dataset import Dataset, from_arrays
 from cnnjax.data.stratify import check_classes, dealt
+from cnnjax.task import Task
 
 _MOST_CLASSES = 1_000_000
 _SHOWN = 5
@@ -190,7 +191,8 @@ class Splits:
     def _checked(self, parts: tuple[Dataset, Dataset], what: str) -> tuple[Dataset, Dataset]:
         """The training data in two parts, if every class that has a name is left in the first."""
         names, labels = self.train.label_names, self.train.labels
-        lost = np.setdiff1d(labels, parts[0].labels) if names and labels.ndim == 1 else ()
+        classes = labels.ndim == 1 and np.issubdtype(labels.dtype, np.integer)
+        lost = np.setdiff1d(labels, parts[0].labels) if names and classes else ()
         if len(lost):
             shown = [f"{names[k]!r} (it has {(labels == k).sum()})" for k in lost[:_SHOWN]]
             more = " and more" if len(lost) > _SHOWN else ""
@@ -212,8 +214,14 @@ def _if_so(stratify: bool) -> tuple[bool, ...]:
     return (True,) if stratify else ()
 
 
-def as_splits(data: Splits | Dataset | tuple[np.ndarray, np.ndarray]) -> Splits:
+def as_splits(
+    data: Splits | Dataset | tuple[np.ndarray, np.ndarray], task: str | Task | None = None
+) -> Splits:
     """What `fit` takes as data, as Splits.
+
+    Args:
+        data: Splits, a Dataset, or (images, labels).
+        task: of the model, which says what its labels are, as in `from_arrays`.
 
     Raises:
         ValueError: for anything else.
@@ -223,7 +231,7 @@ def as_splits(data: Splits | Dataset | tuple[np.ndarray, np.ndarray]) -> Splits:
     if isinstance(data, Dataset):
         return Splits(data)
     if isinstance(data, tuple) and len(data) == 2:
-        return Splits(from_arrays(*data))
+        return Splits(from_arrays(*data, task=task))
     raise ValueError(
         f"data must be Splits, a Dataset or (images, labels), got {type(data).__name__}"
     )
