@@ -168,7 +168,7 @@ def _is_pair(item: Any) -> bool:
 
 def _class_number(spec: ModelSpec, target: Any, argument: str) -> int:
     names = spec.label_names
-    classes = spec.num_classes if any_hold(spec) else max(spec.num_classes, 2)
+    classes = spec.task.names(spec.num_classes)
     if isinstance(target, str):
         found = [number for number, name in enumerate(names) if name == target]
         if not names:

@@ -157,14 +157,18 @@ def with_best_outputs(outputs: Array, numbers: Array) -> Array:
 
 
 def _over_pixels(logits: Array) -> Array:
-    """[N, H, W, K] to [N, K]; others stay as they are."""
+    """[N, H, W, K] to [N, K], [N] to [N, 1]; others stay as they are."""
     _check_array(logits)
+    if logits.ndim == 1:
+        return logits[:, None]
     return jnp.mean(logits, axis=tuple(range(1, logits.ndim - 1))) if logits.ndim > 3 else logits
 
 
 def _over_all(outputs: Array) -> Array:
-    """[N, ..., K] to [N, K]."""
+    """[N, ..., K] to [N, K], [N] to [N, 1]."""
     _check_array(outputs)
+    if outputs.ndim == 1:
+        return outputs[:, None]
     between = tuple(range(1, outputs.ndim - 1))
     return jnp.mean(outputs, axis=between) if between else outputs
 

@@ -154,6 +154,70 @@ def test_values_are_asked_for_by_number_or_name():
         np.testing.assert_allclose(explain.grad_cam(one, X, "conv", target), expected, atol=1e-5)
 
 
+def test_of_several_labels_each_output_stands_for_itself():
+    model = small(task="multilabel", label_names=tuple("abcd"))
+    likely = np.asarray(model(X)).argmax(1)
+    for target, numbers in ((2, [2] * 3), (["d", 0, "b"], [3, 0, 1]), (None, likely)):
+        expected = by_hand(model, np.eye(4)[numbers])
+        np.testing.assert_allclose(explain.grad_cam(model, X, "conv", target), expected, atol=1e-5)
+    curve = explain.deletion(model, X, explain.occlusion(model, X, "d"), "d", steps=3)
+    probs = 1 / (1 + np.exp(-np.asarray(model(X), np.float64)))
+    np.testing.assert_allclose(curve.probabilities[:, 0], probs[:, 3], atol=1e-5)
+    one = small(1, task="multilabel")  # one label that may hold, and no second class
+    expected = by_hand(one, np.ones((3, 1)))
+    np.testing.assert_allclose(explain.grad_cam(one, X, "conv", 0), expected, atol=1e-5)
+    with pytest.raises(ValueError, match="target=1 is out of range: Small has 1 outputs"):
+        explain.grad_cam(one, X, "conv", 1)
+
+
+def test_yes_or_no_is_the_logit_or_its_negative():
+    model = small(1, task="binary", label_names=("no", "yes"))
+    for target, sign in ((1, 1), ("yes", 1), (0, -1), ("no", -1)):
+        expected = by_hand(model, np.full((3, 1), sign))
+        np.testing.assert_allclose(explain.grad_cam(model, X, "conv", target), expected, atol=1e-5)
+
+
+class Dense(linen.Module):
+    """A convolution, then the logits of a class at each pixel."""
+
+    classes: int = 3
+
+    @linen.compact
+    def __call__(self, x):
+        x = nn.Conv2D(5, 3, padding="same", activation=jax.nn.relu, name="conv")(x)
+        return nn.Conv2D(self.classes, 1, name="logits")(x)
+
+
+def test_a_class_at_each_pixel_is_asked_by_its_mean_or_by_a_function():
+    model = cj.Model.from_module(
+        Dense(), X.shape[1:], task="dense", label_names=("sky", "sea", "s")
+    )
+    maps = np.asarray(explain.activations(model, X, ["conv"])["conv"], np.float64)
+    kernel = np.asarray(model.params["logits"]["kernel"], np.float64)[0, 0]
+
+    def by_region(region, label):
+        weights = kernel[:, label] * region.mean()  # the gradients' mean over the places
+        heat = np.maximum(maps @ weights, 0)
+        top = heat.max((1, 2), keepdims=True)
+        return heat / np.where(top > 0, top, 1)
+
+    whole, part = np.ones((8, 6)) / 48, np.zeros((8, 6))
+    part[2:4, 1:3] = 1
+    for target in (1, "sea", [1, 1, "sea"]):
+        found = explain.grad_cam(model, X, "conv", target)
+        np.testing.assert_allclose(found, by_region(whole, 1), atol=1e-5)
+    found = explain.grad_cam(model, X, "conv", lambda z: z[:, 2:4, 1:3, 0].sum((1, 2)))
+    np.testing.assert_allclose(found, by_region(part, 0), atol=1e-5)
+    # HiResCAM shows where: nothing outside of the region that was asked for.
+    local = np.asarray(explain.hires_cam(model, X, "conv", lambda z: z[:, 2:4, 1:3, 0].sum((1, 2))))
+    np.testing.assert_array_equal(local * (1 - part), np.zeros_like(local))
+    with pytest.raises(ValueError, match="whose task is 'dense', none is the one predicted"):
+        explain.grad_cam(model, X, "conv")
+    one = cj.Model.from_module(Dense(1), X.shape[1:], task="dense")
+    positive, negative = (explain.input_gradient(one, X, label) for label in (1, 0))
+    np.testing.assert_array_equal(positive, -negative)
+
+
 def test_features_are_asked_by_a_function():
     features = cj.create_model("mobilenet", alpha=0.25, input_shape=(32, 32, 3), include_top=False)
     x = RNG.random((1, 32, 32, 3)).astype(np.float32)
