@@ -158,9 +158,9 @@ def test_a_file_format(added: Any, squares: Arrays, tmp_path: Path) -> None:
     np.testing.assert_array_equal(train.labels, squares[1])
 
 
-def test_a_logger(added: Any, squares: Arrays, tmp_path: Path) -> None:
+def test_a_callback(added: Any, squares: Arrays, tmp_path: Path) -> None:
     module = added(
-        "added_logger",
+        "added_callback",
         """
         import csv
 
@@ -170,7 +170,8 @@ def test_a_logger(added: Any, squares: Arrays, tmp_path: Path) -> None:
             def __init__(self, file):
                 self.file = file
 
-            def __call__(self, record):
+            def __call__(self, moment):
+                record = moment.record
                 with self.file.open("a", newline="") as table:
                     csv.writer(table).writerow([record["epoch"], record["loss"]])
         """,
@@ -190,7 +191,7 @@ def test_callbacks_that_are_none_are_refused_before_the_training(
     squares: Arrays, callbacks: Any
 ) -> None:
     model = cj.create_model("mlp", units=(8,), input_shape=(12, 12, 1), num_classes=3)
-    with pytest.raises(ValueError, match="callbacks must be a sequence of functions, got"):
+    with pytest.raises(ValueError, match="callbacks must be a sequence of functions of a Mo"):
         fit(squares, model, callbacks=callbacks)
 
 

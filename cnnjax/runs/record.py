@@ -40,6 +40,7 @@ _RUN_FORM = {
     "metrics?": {"*": float},
     "reported?": {"*": float},
     "changed?": dict,
+    "stopped?": {"epoch": int, "step": int, "by": str},
 }
 _CONFIG_FORM = {
     "training?": {"augment?": (dict, str)},
@@ -106,8 +107,8 @@ def processes(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def is_finished(record: Mapping[str, Any]) -> bool:
-    """Whether the run came to its end."""
-    return record.get("status") == "finished"
+    """Whether the run came to its end, which a callback may have asked for."""
+    return record.get("status") in ("finished", "stopped")
 
 
 def commit_of(process: Mapping[str, Any], digits: int = 40) -> str:

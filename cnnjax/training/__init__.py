@@ -1,9 +1,12 @@
 """Training: `fit`, and its parts for a loop of one's own."""
 
+from cnnjax.training import loggers
+from cnnjax.training.callbacks import Callback, Moment
 from cnnjax.training.evaluation import evaluate
 from cnnjax.training.freezing import freeze, refreeze
 from cnnjax.training.frozen_hash import FrozenLayersMoved
 from cnnjax.training.loop import fit
+from cnnjax.training.objective import Aux, Objective, supervised
 from cnnjax.training.optim import learning_rate_factors, make_optimizer, make_schedule
 from cnnjax.training.result import Run
 from cnnjax.training.state import TrainState
@@ -12,9 +15,13 @@ from cnnjax.training.stopping import Interrupted, NonFiniteLoss
 from cnnjax.training.sweep import Sweep, sweep
 
 __all__ = [
+    "Aux",
+    "Callback",
     "FrozenLayersMoved",
     "Interrupted",
+    "Moment",
     "NonFiniteLoss",
+    "Objective",
     "Run",
     "Sweep",
     "TrainState",
@@ -22,10 +29,12 @@ __all__ = [
     "fit",
     "freeze",
     "learning_rate_factors",
+    "loggers",
     "make_eval_step",
     "make_optimizer",
     "make_schedule",
     "make_train_step",
     "refreeze",
+    "supervised",
     "sweep",
 ]

@@ -12,7 +12,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from cnnjax import metrics
 from cnnjax.config import FILES, TrainingConfig
 from cnnjax.core.runtime import compiler_options
 from cnnjax.core.settings import values
@@ -21,6 +20,7 @@ from cnnjax.models import Model
 from cnnjax.training.devices import Devices
 from cnnjax.training.evaluation import evaluate_step
 from cnnjax.training.freezing import Tree
+from cnnjax.training.given import Given
 from cnnjax.training.identity import identify
 from cnnjax.training.optim import check_optimizer
 from cnnjax.training.setting_checks import check_data, check_settings
@@ -34,7 +34,8 @@ class Computation:
     """What a training computes.
 
     Args:
-        model, splits, config, loss, optimizer: as in `fit`.
+        model, splits, config: as in `fit`.
+        given: to `fit` in place of the usual.
         loader: of the training data.
         steps: of training and evaluation, with the optimiser that they use.
         eval_step: compiled when it is first called.
@@ -45,8 +46,7 @@ class Computation:
     model: Model
     splits: Splits
     config: TrainingConfig
-    loss: metrics.Loss | None
-    optimizer: optax.GradientTransformation | None
+    given: Given
     loader: Loader
     steps: Steps
     eval_step: Callable[..., dict[str, jax.Array]]
@@ -59,8 +59,7 @@ class Computation:
         model: Model,
         splits: Splits,
         config: TrainingConfig,
-        loss: metrics.Loss | None,
-        optimizer: optax.GradientTransformation | None,
+        given: Given,
         directory: str | Path | None = None,
         record: Mapping[str, Any] | None = None,
     ) -> Computation:
@@ -71,15 +70,14 @@ class Computation:
         """
         for data in splits.parts.values():
             check_data(model, data)
-        check_settings(config, model, splits, optimizer, directory, record)
+        check_settings(config, model, splits, given, directory, record)
         loader = Loader(splits.train, config.batch_size, shuffle=True, seed=config.seed)
-        steps = make_steps(model, loss, optimizer, config, config.epochs * loader.steps)
+        steps = make_steps(model, given, config, config.epochs * loader.steps)
         return cls(
             model,
             splits,
             config,
-            loss,
-            optimizer,
+            given,
             loader,
             steps,
             jax.jit(steps.evaluate, compiler_options=compiler_options(config.deterministic)),
@@ -105,15 +103,13 @@ class Computation:
             average=config.average > 0,
             opt_state=opt_state,
         )
-        if self.optimizer is not None:
-            check_optimizer(self.optimizer, state, config.frozen)
+        if self.given.optimizer is not None:
+            check_optimizer(self.given.optimizer, state, config.frozen)
         return state
 
     def identity(self, state: TrainState) -> dict[str, Any]:
         """What determines the training beside settings and data."""
-        return identify(
-            self.model, self.loss, self.optimizer, self.config, self.steps, state, self.probe
-        )
+        return identify(self.model, self.given, self.config, self.steps, state, self.probe)
 
     def evaluate(
         self, variables: Tree, data: Dataset, place: Callable[[Batch], dict] = jax.device_put
@@ -143,13 +139,12 @@ def identity_of(
     model: Model,
     data: Splits,
     config: TrainingConfig,
-    loss: metrics.Loss | None,
-    optimizer: optax.GradientTransformation | None,
+    given: Given,
 ) -> dict[str, Any]:
     """What would determine a training by `fit`, without training."""
     # What belongs to files determines nothing, and is refused where there are none.
     config = replace(config, **values(type(config), FILES))
-    computation = Computation.of(model, data, config, loss, optimizer)
+    computation = Computation.of(model, data, config, given)
     return computation.identity(computation.first_state())
 
 

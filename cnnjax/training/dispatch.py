@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -52,10 +52,18 @@ class Dispatcher:
         loader: of the training data.
         config: its steps_per_dispatch and deterministic.
         devices: among which the batches are divided.
+        every: numbers of steps of the training, at multiples of which a chunk ends.
     """
 
-    def __init__(self, step: TrainStep, loader: Loader, config: TrainingConfig, devices: Devices):
-        self.loader, self.devices = loader, devices
+    def __init__(
+        self,
+        step: TrainStep,
+        loader: Loader,
+        config: TrainingConfig,
+        devices: Devices,
+        every: Sequence[int] = (),
+    ):
+        self.loader, self.devices, self.every = loader, devices, every
         self.chunk = _chunk_size(config, loader)
         options = compiler_options(config.deterministic)
         if self.chunk == 1:
@@ -88,8 +96,10 @@ class Dispatcher:
 
     def _steps_in_chunks(self, state: TrainState, epoch: int, start: int) -> Iterator[Dispatched]:
         indices, mask = self.loader.order(epoch)
-        for begin in range(start, self.loader.steps, self.chunk):
-            end = min(begin + self.chunk, self.loader.steps)
+        end, before = start, epoch * self.loader.steps
+        while (begin := end) < self.loader.steps:
+            due = [n - (before + begin) % n for n in self.every]
+            end = min(begin + min([self.chunk, *due]), self.loader.steps)
             state, sums = self._scan(
                 state,
                 self._images,

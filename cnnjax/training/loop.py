@@ -8,7 +8,7 @@ finished epoch passes through `_end_epoch`, and what is kept of it through `Reco
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,16 @@ from cnnjax import metrics
 from cnnjax.config import TrainingConfig
 from cnnjax.data import Dataset, Splits, as_splits
 from cnnjax.models import Model
+from cnnjax.training.callbacks import Callback, Observer, check_callbacks
 from cnnjax.training.computation import Computation
 from cnnjax.training.dispatch import Dispatcher
 from cnnjax.training.epoch_bar import Progress, epoch_line
 from cnnjax.training.facts import recorded_settings
 from cnnjax.training.frozen_hash import FrozenLayers
+from cnnjax.training.given import Given
+from cnnjax.training.hooks import Hooks
+from cnnjax.training.loggers import Logger, check_loggers
+from cnnjax.training.objective import Objective
 from cnnjax.training.position import Position
 from cnnjax.training.recorder import Recorder
 from cnnjax.training.result import Run, result_of
@@ -43,10 +48,12 @@ def fit(
     optimizer: optax.GradientTransformation | None = None,
     directory: str | Path | None = None,
     *,
+    objective: Objective | None = None,
     opt_state: optax.OptState | None = None,
     verbose: bool = True,
     record: Mapping[str, Any] | None = None,
-    callbacks: Sequence[Callable[[dict[str, Any]], object]] = (),
+    callbacks: Sequence[Observer] = (),
+    loggers: Sequence[Logger] = (),
 ) -> Run:
     """Train a model.
 
@@ -56,19 +63,30 @@ def fit(
             in [0, 255]; the model's preprocessing is applied on the device.
         config: how; None takes the defaults of `TrainingConfig`.
         loss: (logits [N, K], labels [N]) -> [N]; None takes cross-entropy, softmax or, for one
-            logit, sigmoid; for a model of values the mean squared error.
+            logit, sigmoid; in general that of the model's task, of values the mean squared error.
         optimizer: any optax transformation, instead of the configured one; settings of that one
             (learning_rate, schedule, weight_decay, clip_norm, ...) are then errors. It gets the
             parameters, {layer: {weight: array}}, with `optax.MaskedNode()` for frozen ones, and
             where its `update` takes them value, grad, value_fn(params) and grad_fn(params).
         directory: a run directory for record, metrics and checkpoints; None keeps nothing on disk.
+        objective: what to minimise instead of the loss, which then is that of evaluation only: a
+            pure function (functions, params, state, batch, key) -> (losses [N], Aux). Functions
+            are `apply(params, state, inputs) -> outputs` of evaluation,
+            `apply_train(params, state, inputs, key) -> (outputs, new state)` and
+            `preprocess(examples) -> inputs`; params all parameters, of which gradients reach those
+            that are trained; batch["inputs"] what the model takes, batch["examples"] what the data
+            have; the key is one of the seed and the step. `cj.training.supervised` is the usual
+            one, `cj.training.Aux` says what is measured.
         opt_state: `Run.opt_state` of a training before, by the same kind of optimiser, maybe with
             other layers frozen: what is trained in both keeps its moments, as `training.refreeze`
             says. None begins anew.
         verbose: show progress: a bar on a terminal, a line an epoch elsewhere.
         record: further facts to store in run.json.
-        callbacks: observers, e.g. loggers, each called after every epoch, once that is kept on
-            disk, with a copy of the epoch's line of metrics.jsonl: numbers by name.
+        callbacks: they look on, and may ask for a stop: functions of a `cj.training.Moment`, called
+            at the end of each epoch, and objects of `cj.training.Callback`, also within it. The
+            bits are the same with and without.
+        loggers: of `cj.training.loggers`, which carry the numbers elsewhere: CSV, TensorBoard,
+            WeightsAndBiases, or one's own.
 
     Returns:
         A Run.
@@ -88,16 +106,18 @@ def fit(
     (2,)
     """
     check_single_process("fit")
-    if callable(callbacks) or not all(map(callable, callbacks)):
-        raise ValueError(f"callbacks must be a sequence of functions, got {callbacks!r}")
+    callbacks, loggers = check_callbacks(callbacks), check_loggers(loggers)
     config = config or TrainingConfig()
-    computation = Computation.of(model, as_splits(data), config, loss, optimizer, directory, record)
+    given = Given(loss, optimizer, objective)
+    splits = as_splits(data, model.spec.task)
+    computation = Computation.of(model, splits, config, given, directory, record)
     training = _Training(
         computation,
         computation.first_state(opt_state),
         Recorder(computation, directory, record, opt_state, verbose),
         verbose,
         callbacks,
+        loggers,
     )
     return training.run()
 
@@ -111,22 +131,28 @@ class _Training:
         state: TrainState,
         recorder: Recorder,
         verbose: bool,
-        callbacks: Sequence[Callable[[dict[str, Any]], object]],
+        callbacks: Sequence[Callback],
+        loggers: Sequence[Logger],
     ):
         config, loader = computation.config, computation.loader
         self.computation, self.state, self.recorder = computation, state, recorder
         monitor = config.monitor if computation.splits.validation else None
         self.position = Position(config.epochs, Selection(monitor, config.early_stopping))
         self.frozen = FrozenLayers(config.frozen, computation.model.variables)
-        self.dispatcher = Dispatcher(computation.steps.train, loader, config, computation.devices)
-        self.tally, self.callbacks = Tally(), tuple(callbacks)
+        self.hooks = Hooks(callbacks, loggers, computation.model, self.position)
+        self.dispatcher = Dispatcher(
+            computation.steps.train, loader, config, computation.devices, self.hooks.every
+        )
+        self.tally = Tally()
         self.bar = Progress(config.epochs, loader.steps, config.batch_size, verbose)
 
     def run(self) -> Run:
         began = time.perf_counter()
         at, devices = self.position, self.computation.devices
-        with self.recorder:
+        with self.recorder, self.hooks:
             self.state = self.recorder.open(self.state, at, self.frozen)
+            if not at.is_over:
+                self.hooks.start(self.recorder.beginning(int(self.state.step)))
             seconds_before = self.recorder.seconds + at.seconds
             self.state = devices.replicate(self.state)
             if jax.local_device_count() > 1:
@@ -152,16 +178,21 @@ class _Training:
         """One epoch, or the rest of it."""
         at, every = self.position, self.computation.config.checkpoint_every
         steps = self.computation.loader.steps
+        done = at.epoch * steps
         began = time.perf_counter() - at.seconds  # with what it took before a break
         self.bar.start_epoch(at.epoch, at.step)
         for dispatched in self.dispatcher.run(self.state, at.epoch, at.step):
             self.state = dispatched.state
             due = every is not None and dispatched.step // every > at.step // every
-            at.step = dispatched.step
+            before, at.step = at.step, dispatched.step
             at.data_seconds += dispatched.data_seconds
             self.tally.add(at.step, dispatched.sums)
             if self.bar.due():
                 self._redraw()
+            if self.hooks.due(done + before, done + at.step):
+                self._look(done + before)
+                if at.stopped:
+                    break
             if at.step < steps and (due or stop.requested):
                 self._settle(began)
                 self.recorder.save(self.state, at)
@@ -171,6 +202,13 @@ class _Training:
         self._end_epoch()
         if stop.requested and not at.is_over:
             raise self._interrupted()
+
+    def _look(self, before: int) -> None:
+        """Show those who look on what came of a dispatch after so many steps of the training."""
+        at, steps = self.position, self.computation.loader.steps
+        at.totals = self.tally.fetch(at.totals)
+        record = self._record_so_far(at.epoch * steps + at.step)
+        self.hooks.on_step(before, record, self.state, at_end=at.step == steps)
 
     def _settle(self, began: float) -> None:
         """Wait for the device, and check what it has computed."""
@@ -187,16 +225,22 @@ class _Training:
         at.next_epoch()
         # The epoch's line first: a checkpoint cuts the file back to what it has seen.
         self.recorder.add(record)
-        self.recorder.save(self.state, at, best=best)
         self.bar.end_epoch(epoch_line(at.epochs, record))
-        for callback in self.callbacks:
-            callback(dict(record))
+        try:
+            self.hooks.on_epoch(record, self.state)
+        finally:  # the checkpoint knows of a stop, and is there after an error of theirs
+            self.recorder.save(self.state, at, best=best)
+
+    def _record_so_far(self, step: int) -> dict[str, Any]:
+        at, schedule = self.position, self.computation.steps.schedule
+        record: dict[str, Any] = {"epoch": at.epoch + 1, "step": step, **metrics.divide(at.totals)}
+        if schedule:
+            record["learning_rate"] = float(schedule(step - 1))
+        return record
 
     def _epoch_record(self, step: int) -> dict[str, Any]:
         at, computation = self.position, self.computation
-        record: dict[str, Any] = {"epoch": at.epoch + 1, "step": step, **metrics.divide(at.totals)}
-        if computation.steps.schedule:
-            record["learning_rate"] = float(computation.steps.schedule(step - 1))
+        record = self._record_so_far(step)
         if computation.splits.validation:
             means = computation.evaluate(
                 self.state.variables(), computation.splits.validation, computation.devices.place
@@ -219,7 +263,7 @@ class _Training:
 
     def _diverged(self, error: NotFinite) -> NonFiniteLoss:
         computation = self.computation
-        rate = recorded_settings(computation.config, computation.optimizer)["learning_rate"]
+        rate = recorded_settings(computation.config, computation.given.optimizer)["learning_rate"]
         was = f" (it was {rate:g})" if rate is not None else ""
         return NonFiniteLoss(
             f"{error} in epoch {self.position.epoch + 1}, step {error.step} of "
@@ -253,4 +297,8 @@ class _Training:
             self.frozen.check(self.state.variables())
             self.frozen.check(result.model.variables)
             outcome["frozen_hash_after"] = self.frozen.hash
-        self.recorder.finish(**outcome)
+        if self.position.stopped:
+            outcome["stopped"] = self.position.stopped
+        status = "stopped" if self.position.stopped else "finished"
+        self.recorder.finish(status, **outcome)
+        self.hooks.outcome = status, result.metrics

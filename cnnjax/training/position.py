@@ -21,6 +21,7 @@ class Position:
         totals: sums over the examples of that epoch so far.
         seconds: that the epoch took so far.
         data_seconds: of these, those spent waiting for data.
+        stopped: epoch and step in which a callback asked for the end, and by whom; None: none did.
     """
 
     epochs: int
@@ -30,19 +31,31 @@ class Position:
     totals: dict[str, float] = field(default_factory=dict)
     seconds: float = 0.0
     data_seconds: float = 0.0
+    stopped: dict[str, Any] | None = None
 
     @property
     def is_over(self) -> bool:
         """Whether there is nothing left to train.
 
-        A finished training that is prolonged goes on; one that was stopped early stays stopped.
+        A finished training that is prolonged goes on; one that was stopped early, or by a callback,
+        stays stopped.
         """
-        return self.epoch >= self.epochs or self.selection.is_over
+        return self.epoch >= self.epochs or self.selection.is_over or self.stopped is not None
 
     @property
     def epochs_begun(self) -> int:
         """Number of epochs of which at least a step is done."""
         return self.epoch + (self.step > 0)
+
+    def stop(self, by: str, record: Mapping[str, Any]) -> None:
+        """Let the training end with a step, as somebody asks for, of several the first.
+
+        Args:
+            by: whom, as records name it.
+            record: of the moment, with its epoch, counted from 1, and the steps of the training.
+        """
+        if self.stopped is None:
+            self.stopped = {"epoch": record["epoch"], "step": record["step"], "by": by}
 
     def next_epoch(self) -> None:
         """Go to the beginning of the next epoch."""
@@ -61,6 +74,7 @@ class Position:
             "best_epoch": self.selection.best_epoch,
             "best_step": self.selection.best_step,
             "waited": self.selection.stale_epochs,
+            "stopped": self.stopped,
         }
 
     def restore(self, progress: Mapping[str, Any]) -> None:
@@ -72,3 +86,4 @@ class Position:
         self.selection.best_epoch = progress["best_epoch"]
         self.selection.best_step = progress["best_step"]
         self.selection.stale_epochs = progress["waited"]
+        self.stopped = progress.get("stopped")  # earlier versions could not be

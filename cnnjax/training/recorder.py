@@ -21,6 +21,7 @@ from cnnjax.training.computation import Computation
 from cnnjax.training.facts import recorded_config, recorded_facts
 from cnnjax.training.frozen_hash import FrozenLayers, FrozenLayersMoved
 from cnnjax.training.identity import changes, recorded, refusal
+from cnnjax.training.loggers import Beginning
 from cnnjax.training.named_trees import named_trees, state_of
 from cnnjax.training.position import Position
 from cnnjax.training.state import TrainState
@@ -137,6 +138,15 @@ class Recorder:
         directory.truncate(len(self.epochs))
         return state
 
+    def beginning(self, step: int) -> Beginning:
+        """What loggers are told; step: steps of the training that are done."""
+        computation = self.computation
+        if self.directory is None:
+            config = recorded_config(computation, self.record, self.opt_state)
+            return Beginning(config=config, step=step)
+        resumes = computation.config.resume
+        return Beginning(self.path, self.directory.id, self.directory.config(), resumes, step)
+
     def add(self, record: Mapping[str, Any]) -> None:
         """Take the record of an epoch, which is a line of metrics.jsonl."""
         self.epochs.append(dict(record))
@@ -159,14 +169,14 @@ class Recorder:
         if self._checkpoints:
             self._checkpoints.wait()
 
-    def finish(self, **outcome: Any) -> None:
-        """Note what came of the training: it is finished.
+    def finish(self, status: str, **outcome: Any) -> None:
+        """Note what came of the training, which is "finished", or "stopped" by a callback.
 
         Raises:
             RunError: if it cannot be written.
         """
         if self._claimed:
-            self._end("finished", **outcome)
+            self._end(status, **outcome)
 
     def last_saved(self) -> str:
         """A clause that names the last good checkpoint."""
@@ -267,7 +277,12 @@ class Recorder:
                 f"least epochs={position.epochs_begun}, got {position.epochs}"
             )
         self.epochs = directory.kept(epoch)
-        if position.is_over:
+        if stopped := position.stopped:
+            self.say(
+                f"{directory.path} was stopped by {stopped['by']} in epoch {stopped['epoch']}, and "
+                "stays stopped"
+            )
+        elif position.is_over:
             self.say(f"{directory.path} is finished already, after epoch {epoch}")
         else:
             self.say(f"resumed {directory.path} at epoch {epoch + 1}, step {position.step}")

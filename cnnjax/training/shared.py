@@ -10,10 +10,10 @@ from typing import Any
 import jax
 import optax
 
-from cnnjax import metrics
 from cnnjax.config import OPTIMIZER, STEP, TrainingConfig
 from cnnjax.core.settings import only, values
 from cnnjax.models import Model
+from cnnjax.training.given import Given
 from cnnjax.training.optim import make_optimizer, make_schedule
 from cnnjax.training.step import EvalStep, TrainStep, make_eval_step, make_train_step
 
@@ -40,8 +40,7 @@ class Steps:
 
 def make_steps(
     model: Model,
-    loss: metrics.Loss | None,
-    optimizer: optax.GradientTransformation | None,
+    given: Given,
     config: TrainingConfig,
     total: int,
 ) -> Steps:
@@ -51,16 +50,16 @@ def make_steps(
 
     Args:
         model: its architecture and spec; not its weights.
-        loss, optimizer: as in `fit`.
+        given: to `fit` in place of the usual.
         config: how; what belongs neither to the step nor to the optimiser makes no difference.
         total: number of steps that the schedule lasts.
     """
     shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), model)
     total = 1 if config.schedule == "constant" else total
-    kind = _Kind(shapes, loss, optimizer, only(config, STEP, OPTIMIZER), total)
+    kind = _Kind(shapes, given, only(config, STEP, OPTIMIZER), total)
     try:
         hash(kind)
-    except TypeError:  # a loss or augmentation that cannot be a key
+    except TypeError:  # a loss, objective or augmentation that cannot be a key
         return _steps.__wrapped__(kind)
     return _steps(kind)
 
@@ -76,14 +75,12 @@ class _Kind:
     def __init__(
         self,
         model: Model,
-        loss: metrics.Loss | None,
-        optimizer: optax.GradientTransformation | None,
+        given: Given,
         config: TrainingConfig,
         total: int,
     ):
-        self.model, self.loss, self.optimizer = model, loss, optimizer
-        self.config, self.total = config, total
-        self._key = (model.static, model.spec, loss, optimizer, config, total)
+        self.model, self.given, self.config, self.total = model, given, config, total
+        self._key = (model.static, model.spec, given, config, total)
         # A model may have got variables that its module's own `init` does not make.
         self._shapes = jax.tree.structure(model.variables), tuple(jax.tree.leaves(model.variables))
 
@@ -98,11 +95,12 @@ class _Kind:
 
 @functools.lru_cache(maxsize=_KEPT)
 def _steps(kind: _Kind) -> Steps:
-    config, model = kind.config, kind.model
-    optimizer = kind.optimizer or make_optimizer(config, kind.total, model)
+    config, model, given = kind.config, kind.model, kind.given
+    optimizer = given.optimizer or make_optimizer(config, kind.total, model)
+    arguments = {**values(config, STEP), "objective": given.objective}
     return Steps(
         optimizer,
-        None if kind.optimizer else make_schedule(config, kind.total),
-        make_train_step(model, kind.loss, optimizer, **values(config, STEP)),
-        make_eval_step(model, kind.loss, precision=config.precision),
+        None if given.optimizer else make_schedule(config, kind.total),
+        make_train_step(model, given.loss, optimizer, **arguments),
+        make_eval_step(model, given.loss, precision=config.precision),
     )

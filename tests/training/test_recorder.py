@@ -18,6 +18,7 @@ from cnnjax.runs import RunError
 from cnnjax.training import FrozenLayersMoved, TrainState
 from cnnjax.training.computation import Computation
 from cnnjax.training.frozen_hash import FrozenLayers
+from cnnjax.training.given import Given
 from cnnjax.training.position import Position
 from cnnjax.training.recorder import Recorder
 from cnnjax.training.selection import Selection
@@ -38,7 +39,7 @@ def computation(
     monkeypatch.setattr(Computation, "identity", lambda self, state: IDENTITY)
     model = cj.create_model("mlp", input_shape=(12, 12, 1), num_classes=3, units=(4,))
     config = cj.TrainingConfig(epochs=3, batch_size=8, monitor=None, frozen=("dense1",))
-    return Computation.of(model, as_splits(squares), config, None, None)
+    return Computation.of(model, as_splits(squares), config, Given())
 
 
 def with_settings(computation: Computation, **changes: Any) -> Computation:
@@ -70,7 +71,7 @@ def train(computation: Computation, directory: Path, *, finish: bool = False) ->
         recorder.save(state, position)
         recorder.wait()
         if finish:
-            recorder.finish(parameter_hash="0" * 64)
+            recorder.finish("finished", parameter_hash="0" * 64)
     return state
 
 
@@ -86,7 +87,7 @@ def test_without_a_directory_the_epochs_are_kept_in_memory(
         state, position = begin(recorder, computation)
         recorder.add(EPOCH)
         recorder.save(state, position)
-        recorder.finish(parameter_hash="0" * 64)
+        recorder.finish("finished", parameter_hash="0" * 64)
     assert (recorder.epochs, recorder.seconds, recorder.path) == ([EPOCH], 2.5, None)
     assert recorder.last_saved() == "no checkpoint had been saved"
     assert list(tmp_path.iterdir()) == []
@@ -137,7 +138,7 @@ def test_what_came_of_a_finished_run_is_in_its_record(
 def test_facts_of_the_callers_are_in_the_record(computation: Computation, tmp_path: Path) -> None:
     with Recorder(computation, tmp_path / "run", {"why": "to see"}) as recorder:
         begin(recorder, computation)
-        recorder.finish()
+        recorder.finish("finished")
     assert record_of(tmp_path / "run")["why"] == "to see"
 
 

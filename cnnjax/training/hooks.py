@@ -1,0 +1,117 @@
+"""The callbacks and loggers of a training, and when each is due."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from functools import partial
+from types import TracebackType
+from typing import Any
+
+from cnnjax.models import Model
+from cnnjax.training.callbacks import Callback, Moment, name_of
+from cnnjax.training.loggers import Beginning, Logger
+from cnnjax.training.position import Position
+from cnnjax.training.state import TrainState
+
+
+class Hooks:
+    """Calls those who look on; loggers are finished at the end of the `with` block.
+
+    Args:
+        callbacks, loggers: checked.
+        model: that is trained.
+        position: whose `stopped` is set where a callback asks for it.
+
+    Attributes:
+        every: after how many steps of the training one is due, each number once.
+        outcome: the status and the results that loggers are told at the end.
+    """
+
+    def __init__(
+        self,
+        callbacks: Sequence[Callback],
+        loggers: Sequence[Logger],
+        model: Model,
+        position: Position,
+    ):
+        self.callbacks, self.loggers = callbacks, loggers
+        self.model, self.position = model, position
+        everys = [*(c.every for c in callbacks), *(logger.every for logger in loggers)]
+        self.every = tuple(sorted({n for n in everys if n is not None}))
+        self.outcome: tuple[str, Mapping[str, float]] | None = None
+        self._started = ExitStack()
+
+    def __enter__(self) -> Hooks:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._started.__exit__(kind, error, trace)
+
+    def start(self, beginning: Beginning) -> None:
+        """Start the loggers."""
+        for logger in self.loggers:
+            self._started.push(partial(self._finish, logger))
+            logger.start(beginning)
+
+    def due(self, before: int, after: int) -> bool:
+        """Whether somebody is to be called between two numbers of steps of the training."""
+        return any(_due(n, before, after) for n in self.every)
+
+    def on_step(
+        self, before: int, record: Mapping[str, Any], state: TrainState, *, at_end: bool
+    ) -> None:
+        """Call whoever is due after a dispatch.
+
+        Args:
+            before: steps of the training before it.
+            record: up to now.
+            state: now.
+            at_end: whether the epoch ends here, of which the loggers get a line anyway.
+        """
+        step = int(record["step"])
+        for callback in self.callbacks:
+            if _due(callback.every, before, step):
+                self._call(callback, "on_step", record, state)
+        if at_end or self.position.stopped:
+            return
+        for logger in self.loggers:
+            if _due(logger.every, before, step):
+                logger.log(dict(record))
+
+    def on_epoch(self, record: Mapping[str, Any], state: TrainState) -> None:
+        """Call all at the end of an epoch."""
+        for callback in self.callbacks:
+            self._call(callback, "on_epoch", record, state)
+        for logger in self.loggers:
+            logger.log(dict(record))
+
+    def _call(
+        self, callback: Callback, method: str, record: Mapping[str, Any], state: TrainState
+    ) -> None:
+        stop = partial(self.position.stop, name_of(callback), record)
+        moment = Moment(record, state, self.model, stop)
+        try:
+            getattr(callback, method)(moment)
+        finally:
+            moment.pass_by()
+
+    def _finish(
+        self,
+        logger: Logger,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        interrupted = kind is not None and issubclass(kind, KeyboardInterrupt)
+        status, results = self.outcome or ("interrupted" if interrupted else "failed", {})
+        logger.finish(status, results)
+
+
+def _due(every: int | None, before: int, after: int) -> bool:
+    return every is not None and after // every > before // every
