@@ -80,6 +80,7 @@ IN_CONFIG = [
     ({"warmup": 0.1}, "warmup=0.1 belongs to 'one_cycle', got schedule='constant'"),
     ({"warmup": 0.1, "schedule": "cosine"}, "warmup=0.1 belongs to 'one_cycle', got schedule='c"),
     ({"early_stopping": 2, "monitor": None}, "early_stopping needs a monitor"),
+    ({"accumulate": 7}, "accumulate=7 must divide batch_size=64 into equal parts"),
     ({"allow_changed": ("module",)}, "allow_changed=('module',) is for a run that is resumed"),
 ]
 
@@ -116,6 +117,7 @@ def test_augmentation_settings_without_effect(
 IN_FIT = [
     ({"early_stopping": 2}, {}, "early_stopping=2 needs validation data"),
     ({"monitor": "accuracy"}, {}, "monitor='accuracy' needs validation data"),
+    ({"mode": "max"}, {}, "mode='max' needs validation data"),
     ({"resume": True, "monitor": None}, {}, "resume=True needs a run directory"),
     ({"checkpoint_every": 2, "monitor": None}, {}, "checkpoint_every=2 needs a run directory"),
     ({"keep": 3}, {}, "keep=3 needs a run directory"),
@@ -172,7 +174,7 @@ def test_every_field_is_used_or_refused_somewhere() -> None:
     always_used = {"epochs", "batch_size", "seed", "average", "log_gradients", "precision"}
     # Refused where it cannot be honoured by tests of their own rooms, or of no effect on what is
     # computed: a CPU is always deterministic.
-    elsewhere = {"augment", "steps_per_dispatch", "deterministic"}
+    elsewhere = {"augment", "class_weights", "steps_per_dispatch", "deterministic"}
     names = {field.name for field in fields(TrainingConfig)}
     assert names == refused | set(OTHER) | always_used | elsewhere | {"frozen"}
 
@@ -369,7 +371,7 @@ def test_a_token_that_the_model_does_not_know_cannot_be_put_in(squares: Arrays) 
     dropout = cj.augment.WordDropout(0.5, replacement=50)
     for augment in (dropout, cj.augment.Chain((cj.augment.WordDropout(0.1), dropout))):
         with pytest.raises(ValueError, match=r"^augment: WordDropout\(replacement=50\): .*50\)"):
-            check_settings(TrainingConfig(augment=augment), model, splits, Given(), None, None)
+            check_settings(TrainingConfig(augment=augment), model, splits, Given(), None, None, {})
 
 
 def changing_state() -> optax.GradientTransformation:
