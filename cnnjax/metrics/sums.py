@@ -141,12 +141,14 @@ def unpacked(stored: Mapping[str, Any]) -> dict[str, Any]:
 def quality(record: Mapping[str, Any]) -> str:
     """The metric beside the loss that a record has: accuracy, or else its first number.
 
+    Where an objective measures none of its outputs, it is the loss.
+
     >>> quality({"loss": 0.2, "absolute_error": 0.3})
     'absolute_error'
     """
     if "accuracy" in record:
         return "accuracy"
-    return next(iter(scalars(record)))
+    return next(iter(scalars(record)), "loss")
 
 
 def scalars(record: Mapping[str, Any]) -> list[str]:
