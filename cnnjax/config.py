@@ -27,9 +27,8 @@ OPTIMIZERS = ("rmsprop", "rmsprop_keras3", "adam", "adamw", "sgd")
 SCHEDULES = ("constant", "cosine", "one_cycle")
 BALANCED = "balanced"
 PRECISIONS = ("float32", "bfloat16")
-MONITORS = ("loss", "accuracy")
 # What a resumed run may be told to go on without: see `TrainingConfig.allow_changed`.
-CHANGEABLE = ("module", "loss", "optimizer", "augment", "objective", "code", "step")
+CHANGEABLE = ("module", "loss", "optimizer", "augment", "objective", "metrics", "code", "step")
 
 # What a setting belongs to. From these everybody else derives what they do with a setting.
 STEP = "step"  # an argument of `make_train_step`; another value compiles another step
@@ -113,6 +112,12 @@ def _augment(name: str, value: Any) -> AugmentConfig | Callable:
     return value
 
 
+def _name(name: str, value: Any) -> str:
+    if not isinstance(value, str) or not value:
+        raise ValueError(f"{name} must be a name, e.g. 'loss', got {value!r}")
+    return value
+
+
 def _allow_changed(_: str, value: Any) -> tuple[str, ...]:
     return changeable(value)
 
@@ -175,17 +180,20 @@ class TrainingConfig:
             images stay on the host, else an epoch, or checkpoint_every if that is less.
         precision: "float32", or "bfloat16" for the computation (parameters stay float32).
         deterministic: same bits on a GPU too, at some cost; CPUs always are.
-        monitor: which validation metric makes a model the best one, "loss" (smallest) or
-            "accuracy" (largest); None: the last model is the result.
+        monitor: which validation metric makes a model the best one, "loss", "accuracy" or any
+            other of the training that is a number; None: the last model is the result.
+        mode: whether "min" or "max" of it is best; None as the metric says: the least loss or
+            error, the most accuracy.
         early_stopping: stop after so many epochs without a better monitored metric; None: never.
         checkpoint_every: steps between checkpoints within an epoch; None: at its end only. This and
             the next two are for a training with a run directory.
         keep: number of best checkpoints kept beside the two latest.
         resume: go on from the latest checkpoint in the run directory; start there if there is none.
         allow_changed: what may differ from what the run was started with, which else is an error:
-            "module", "loss", "optimizer", "augment" or "objective"; "code", functions and classes
-            whose code is another one while all that is given to them is the same; "step", a
-            computation that is another one while none of these differ. With resume only.
+            "module", "loss", "optimizer", "augment", "objective" or "metrics" (what computes them:
+            their names stay); "code", functions and classes whose code is another one while all
+            that is given to them is the same; "step", a computation that is another one while none
+            of these differ. With resume only.
     """
 
     epochs: int = setting(5, whole(), LOOP)
@@ -210,7 +218,8 @@ class TrainingConfig:
     steps_per_dispatch: int | None = setting(None, optional(whole()), LOOP)
     precision: str = setting("float32", one_of(*PRECISIONS), STEP)
     deterministic: bool = setting(False, flag, LOOP)
-    monitor: str | None = setting("loss", optional(one_of(*MONITORS)), LOOP)
+    monitor: str | None = setting("loss", optional(_name), LOOP)
+    mode: str | None = setting(None, optional(one_of("min", "max")), LOOP)
     early_stopping: int | None = setting(None, optional(whole()), LOOP)
     checkpoint_every: int | None = setting(None, optional(whole()), FILES)
     keep: int = setting(1, whole(), FILES)
@@ -226,7 +235,9 @@ class TrainingConfig:
                 f"warmup={self.warmup!r} belongs to 'one_cycle', got schedule={self.schedule!r}"
             )
         if self.monitor is None and self.early_stopping is not None:
-            raise ValueError("early_stopping needs a monitor: 'loss' or 'accuracy', got None")
+            raise ValueError("early_stopping needs a monitor, e.g. 'loss', got None")
+        if self.monitor is None and self.mode is not None:
+            raise ValueError(f"mode={self.mode!r} needs a monitor, e.g. 'accuracy', got None")
         if self.batch_size % self.accumulate:
             raise ValueError(
                 f"accumulate={self.accumulate} must divide batch_size={self.batch_size} into equal "

@@ -25,7 +25,7 @@ from cnnjax.training.given import Given
 from cnnjax.training.shared import Steps
 from cnnjax.training.state import TrainState
 
-_PARTS = ("module", "loss", "optimizer", "augment", "objective")
+_PARTS = ("module", "loss", "optimizer", "augment", "objective", "metrics")
 # What is traced; "start" is the optimiser's first state, into which it may put what it was given.
 _PROGRAMS = {"step": "a step", "evaluation": "the evaluation", "start": "the optimizer's start"}
 
@@ -61,6 +61,7 @@ def identify(
         "optimizer": describe(given.optimizer),
         "augment": None if known else describe(augment),
         "objective": describe(given.objective),
+        "metrics": describe(dict(given.metrics)) if given.metrics else None,
         "step": program(jax.jit(steps.train).trace(state, batch)),
         "evaluation": program(jax.jit(steps.evaluate).trace(state.variables(), batch)),
         "start": _start(steps.optimizer, state.trained),

@@ -117,6 +117,7 @@ def test_augmentation_settings_without_effect(
 IN_FIT = [
     ({"early_stopping": 2}, {}, "early_stopping=2 needs validation data"),
     ({"monitor": "accuracy"}, {}, "monitor='accuracy' needs validation data"),
+    ({"mode": "max"}, {}, "mode='max' needs validation data"),
     ({"resume": True, "monitor": None}, {}, "resume=True needs a run directory"),
     ({"checkpoint_every": 2, "monitor": None}, {}, "checkpoint_every=2 needs a run directory"),
     ({"keep": 3}, {}, "keep=3 needs a run directory"),
@@ -370,7 +371,7 @@ def test_a_token_that_the_model_does_not_know_cannot_be_put_in(squares: Arrays) 
     dropout = cj.augment.WordDropout(0.5, replacement=50)
     for augment in (dropout, cj.augment.Chain((cj.augment.WordDropout(0.1), dropout))):
         with pytest.raises(ValueError, match=r"^augment: WordDropout\(replacement=50\): .*50\)"):
-            check_settings(TrainingConfig(augment=augment), model, splits, Given(), None, None)
+            check_settings(TrainingConfig(augment=augment), model, splits, Given(), None, None, {})
 
 
 def changing_state() -> optax.GradientTransformation:

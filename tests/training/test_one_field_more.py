@@ -80,7 +80,9 @@ def test_it_is_refused_where_it_would_be_ignored(
 ) -> None:
     config = More(monitor=None, **settings)
     with pytest.raises(ValueError, match=message):
-        check_settings(config, net(), cj.data.as_splits(DATA), Given(None, optimizer), None, None)
+        check_settings(
+            config, net(), cj.data.as_splits(DATA), Given(None, optimizer), None, None, {}
+        )
 
 
 def test_a_record_leaves_out_what_an_optimiser_replaces() -> None:
