@@ -12,7 +12,7 @@ import optax
 
 from cnnjax import data as data_sources
 from cnnjax import metrics
-from cnnjax.config import FILES, OPTIMIZER, TrainingConfig, changeable
+from cnnjax.config import FILES, OPTIMIZER, SCHEDULES, TrainingConfig, changeable
 from cnnjax.core import trees
 from cnnjax.core.importing import imported
 from cnnjax.core.settings import from_dict, values
@@ -33,6 +33,7 @@ from cnnjax.training.callbacks import StopAt
 from cnnjax.training.computation import identity_of
 from cnnjax.training.facts import loss_name, recorded_settings
 from cnnjax.training.given import Given
+from cnnjax.training.given_optimizer import Optimizer
 from cnnjax.training.identity import changes, recorded, refusal
 from cnnjax.training.named_trees import opt_state_hash
 from cnnjax.training.objective import Objective
@@ -79,10 +80,11 @@ def reproduce(
     data: data_sources.Splits | data_sources.Dataset | tuple[np.ndarray, np.ndarray] | None = None,
     model: Model | None = None,
     loss: metrics.Loss | None = None,
-    optimizer: optax.GradientTransformation | None = None,
+    optimizer: Optimizer | None = None,
     *,
     objective: Objective | None = None,
     augment: Callable | None = None,
+    schedule: Callable | None = None,
     opt_state: optax.OptState | None = None,
     data_dir: str | Path | None = None,
     out: str | Path | None = None,
@@ -95,9 +97,9 @@ def reproduce(
 
     Args:
         directory: of a finished run, of an experiment or of `fit`.
-        data, model, loss, optimizer, objective, augment, opt_state: what the run was given in
-            Python, where the record cannot tell: arrays, a module of one's own, functions. An
-            objective is imported from where it was, if it can be.
+        data, model, loss, optimizer, objective, augment, schedule, opt_state: what the run was
+            given in Python, where the record cannot tell: arrays, a module of one's own, functions.
+            An objective is imported from where it was, if it can be.
         data_dir: where TFDS keeps its data, as in `data.load`.
         out: a directory for the new run; None keeps nothing on disk.
         allow_changed: what may differ from what the run was started with, which else is an error;
@@ -121,7 +123,7 @@ def reproduce(
             "compare with; go on with it first (resume=True, on the command line --resume)"
         )
     try:
-        training = _training(run, config, optimizer, augment)
+        training = _training(run, config, optimizer, augment, schedule)
         tasks = [*TASKS.values(), *([model.spec.task] if model else [])]
         if config["loss"] not in [loss_name(None, task) for task in tasks] and loss is None:
             raise _needs(run, "loss", f"the function {config['loss']}")
@@ -190,14 +192,20 @@ def _data(
 def _training(
     run: RunDirectory,
     config: Mapping[str, Any],
-    optimizer: optax.GradientTransformation | None,
+    optimizer: Optimizer | None,
     augment: Callable | None,
+    schedule: Callable | None,
 ) -> TrainingConfig:
     settings = {**config["training"], "resume": False, "allow_changed": ()}
     if isinstance(settings["augment"], str) and augment is None:
         raise _needs(run, "augment", f"the function {settings['augment']}")
     if augment is not None:
         settings["augment"] = augment
+    named = settings.get("schedule", "constant")
+    if named is not None and named not in SCHEDULES and schedule is None:
+        raise _needs(run, "schedule", f"the function {named}")
+    if schedule is not None:
+        settings["schedule"] = schedule
     if settings["optimizer"] == GIVEN:
         if optimizer is None:
             raise _needs(run, "optimizer", "an optax transformation")

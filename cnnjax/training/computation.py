@@ -24,8 +24,9 @@ from cnnjax.training.devices import Devices
 from cnnjax.training.evaluation import evaluate_step
 from cnnjax.training.freezing import Tree
 from cnnjax.training.given import Given
+from cnnjax.training.given_optimizer import check_optimizer
 from cnnjax.training.identity import identify
-from cnnjax.training.optim import check_optimizer
+from cnnjax.training.schedule_free import check_schedule_free, is_schedule_free
 from cnnjax.training.selection import Selection
 from cnnjax.training.setting_checks import best_mode, check_data, check_settings
 from cnnjax.training.shared import Steps, make_steps
@@ -119,7 +120,9 @@ class Computation:
             opt_state=opt_state,
         )
         if self.given.optimizer is not None:
-            check_optimizer(self.given.optimizer, state, config.frozen)
+            check_optimizer(self.steps.optimizer, state, config.frozen)
+        if is_schedule_free(state.opt_state):
+            check_schedule_free(config.average, opt_state)
         return state
 
     def check_measures(self, state: TrainState) -> None:

@@ -25,7 +25,7 @@ from cnnjax.training.given import Given
 from cnnjax.training.shared import Steps
 from cnnjax.training.state import TrainState
 
-_PARTS = ("module", "loss", "optimizer", "augment", "objective", "metrics")
+_PARTS = ("module", "loss", "optimizer", "schedule", "augment", "objective", "metrics")
 # What is traced; "start" is the optimiser's first state, into which it may put what it was given.
 _PROGRAMS = {"step": "a step", "evaluation": "the evaluation", "start": "the optimizer's start"}
 
@@ -59,6 +59,7 @@ def identify(
         "module": _described_module(model),
         "loss": describe(given.loss),
         "optimizer": describe(given.optimizer),
+        "schedule": describe(config.schedule) if callable(config.schedule) else None,
         "augment": None if known else describe(augment),
         "objective": describe(given.objective),
         "metrics": describe(dict(given.metrics)) if given.metrics else None,
