@@ -30,7 +30,9 @@ SCHEDULES = (
 PRECISIONS = ("float32", "bfloat16")
 MONITORS = ("loss", "accuracy")
 # What a resumed run may be told to go on without: see `TrainingConfig.allow_changed`.
-CHANGEABLE = ("module", "loss", "optimizer", "schedule", "augment", "code", "step")
+CHANGEABLE = (
+    "module", "loss", "optimizer", "schedule", "augment", "objective", "code", "step",
+)  # fmt: skip
 
 # What a setting belongs to. From these everybody else derives what they do with a setting.
 STEP = "step"  # an argument of `make_train_step`; another value compiles another step
@@ -201,9 +203,9 @@ class TrainingConfig:
         keep: number of best checkpoints kept beside the two latest.
         resume: go on from the latest checkpoint in the run directory; start there if there is none.
         allow_changed: what may differ from what the run was started with, which else is an error:
-            "module", "loss", "optimizer", "schedule" or "augment"; "code", functions and classes
-            whose code is another one while all that is given to them is the same; "step", a
-            computation that is another one while none of these differ. With resume only.
+            "module", "loss", "optimizer", "schedule", "augment" or "objective"; "code", functions
+            and classes whose code is another one while all that is given to them is the same;
+            "step", a computation that is another one while none of these differ. With resume only.
     """
 
     epochs: int = setting(5, whole(), LOOP)

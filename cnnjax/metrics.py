@@ -89,6 +89,72 @@ def absolute_error(predictions: Array, targets: Array) -> Array:
     return jnp.mean(jnp.abs(predictions - targets), axis=-1)
 
 
+def multilabel_cross_entropy(logits: Array, labels: Array) -> Array:
+    """Binary cross-entropy of many labels, `mean_k -y log s(z) - (1 - y) log(1 - s(z))`.
+
+    Args:
+        logits: [N, K], floating.
+        labels: [N, K], 0 or 1 (or probabilities).
+
+    Returns:
+        [N].
+    """
+    losses = optax.sigmoid_binary_cross_entropy(logits, labels.astype(logits.dtype))
+    return jnp.mean(losses, axis=-1)
+
+
+def labels_correct(logits: Array, labels: Array) -> Array:
+    """The fraction of an example's labels that are right, each by the sign of its logit.
+
+    Args:
+        logits, labels: as in `multilabel_cross_entropy`.
+
+    Returns:
+        float32 [N].
+    """
+    return jnp.mean((logits > 0) == (labels > 0.5), axis=-1, dtype=jnp.float32)
+
+
+def pixels_cross_entropy(logits: Array, labels: Array) -> Array:
+    """Cross-entropy of a class at each pixel, `mean_p -log softmax(z[p])[y[p]]`, per example.
+
+    Args:
+        logits: [N, H, W, K], floating; [N, H, W, 1] for two classes, by sigmoid.
+        labels: int [N, H, W] in [0, K); what is negative counts nowhere.
+
+    Returns:
+        [N]; 0 for an example without a label.
+    """
+    if logits.shape[-1] == 1:
+        losses = optax.sigmoid_binary_cross_entropy(
+            logits[..., 0], (labels > 0).astype(logits.dtype)
+        )
+    else:
+        losses = optax.softmax_cross_entropy(logits, jax.nn.one_hot(labels, logits.shape[-1]))
+    return _mean_of_labelled(losses, labels)
+
+
+def pixels_correct(logits: Array, labels: Array) -> Array:
+    """The fraction of an example's pixels whose class is right.
+
+    Args:
+        logits, labels: as in `pixels_cross_entropy`.
+
+    Returns:
+        float32 [N]; 0 for an example without a label.
+    """
+    one = logits.shape[-1] == 1
+    found = logits[..., 0] > 0 if one else jnp.argmax(logits, axis=-1)
+    return _mean_of_labelled((found == labels).astype(jnp.float32), labels)
+
+
+def _mean_of_labelled(values: Array, labels: Array) -> Array:
+    """Of each example the mean over the pixels that have a label."""
+    labelled = (labels >= 0).astype(values.dtype)
+    axes = tuple(range(1, values.ndim))
+    return jnp.sum(values * labelled, axes) / jnp.maximum(jnp.sum(labelled, axes), 1)
+
+
 def smooth_labels(labels: Array, num_classes: int, amount: float) -> Array:
     """Label smoothing: `(1 - a) onehot(y) + a / K` (Szegedy et al. 2016, sec. 7).
 

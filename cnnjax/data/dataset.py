@@ -12,7 +12,9 @@ import numpy as np
 
 from cnnjax.core import rng
 from cnnjax.core.checks import check_channels_last, is_number, whole_number
+from cnnjax.data.label_kinds import check_names, task_labels
 from cnnjax.data.pixels.file_images import FileImages
+from cnnjax.task import Task
 
 if TYPE_CHECKING:
     from cnnjax.data.vocabulary import Vocabulary
@@ -29,7 +31,8 @@ class Dataset:
         inputs: images, uint8 or float32 [N, H, W, C]; may be memory-mapped, or images in files that
             are decoded where they are indexed. Or token ids, int32 [N, T], or series, float32
             [N, T, C].
-        labels: int32 [N]; or [N, P], a class at each of P positions; or float32 [N, K], values.
+        labels: int32 [N]; or [N, P], a class at each of P positions, or [N, H, W], at each pixel;
+            or float32 [N, K], values; in general what the task of a model says.
         label_names: one name per class, or () where unknown.
         name: what it is, e.g. "mnist 3.0.1 train".
         vocabulary: which word has which number, of texts; None for all else.
@@ -238,7 +241,8 @@ class Splits:
     def _checked(self, parts: tuple[Dataset, Dataset], what: str) -> tuple[Dataset, Dataset]:
         """The training data in two parts, if every class that has a name is left in the first."""
         names, labels = self.train.label_names, self.train.labels
-        lost = np.setdiff1d(labels, parts[0].labels) if names and labels.ndim == 1 else ()
+        classes = labels.ndim == 1 and np.issubdtype(labels.dtype, np.integer)
+        lost = np.setdiff1d(labels, parts[0].labels) if names and classes else ()
         if len(lost):
             shown = [f"{names[k]!r} (it has {(labels == k).sum()})" for k in lost[:_SHOWN]]
             more = " and more" if len(lost) > _SHOWN else ""
@@ -276,8 +280,14 @@ def _part(count: int, fraction: float, size: Callable[[float], int]) -> int:
     return part
 
 
-def as_splits(data: Splits | Dataset | tuple[np.ndarray, np.ndarray]) -> Splits:
+def as_splits(
+    data: Splits | Dataset | tuple[np.ndarray, np.ndarray], task: str | Task | None = None
+) -> Splits:
     """What `fit` takes as data, as Splits.
+
+    Args:
+        data: Splits, a Dataset, or (images, labels).
+        task: of the model, which says what its labels are, as in `from_arrays`.
 
     Raises:
         ValueError: for anything else.
@@ -287,7 +297,7 @@ def as_splits(data: Splits | Dataset | tuple[np.ndarray, np.ndarray]) -> Splits:
     if isinstance(data, Dataset):
         return Splits(data)
     if isinstance(data, tuple) and len(data) == 2:
-        return Splits(from_arrays(*data))
+        return Splits(from_arrays(*data, task=task))
     raise ValueError(
         f"data must be Splits, a Dataset or (images, labels), got {type(data).__name__}"
     )
@@ -321,14 +331,21 @@ def from_arrays(
     labels: np.ndarray,
     label_names: Sequence[str] = (),
     name: str = "arrays",
+    task: str | Task | None = None,
 ) -> Dataset:
     """A data set of one's own arrays, checked.
 
     Args:
         images: [N, H, W, C] or [N, H, W] (grey), uint8, or floating in [0, 255].
-        labels: [N] whole numbers >= 0, or one-hot [N, K].
+        labels: as `task` has them: of "classes" [N] whole numbers >= 0, or one-hot [N, K]; of
+            "binary" [N], 0 and 1 or probabilities; of "multilabel" such rows [N, K]; of "values"
+            numbers [N, K], or a vector [N], which becomes [N, 1]; of "positions" whole numbers
+            [N, P]; of "dense" [N, H, W], -1 where a pixel counts nowhere.
         label_names: one name per class.
         name: what to call it in records and messages.
+        task: of the model, or its name; None goes by the labels: numbers [N] that are not whole are
+            values, whole numbers of the images' own height and width classes of their pixels, and
+            all else has to be classes.
 
     Returns:
         The data set; floating images become float32.
@@ -350,14 +367,11 @@ def from_arrays(
     check_channels_last(f"{name}: images", images.shape)
     if images.dtype != np.uint8:
         images = _checked_floats(images, name)
-    labels = checked_labels(labels, name)
+    labels = task_labels(labels, task, name, images.shape[:3])
     if len(images) != len(labels):
         raise ValueError(f"{name}: {len(images)} images but {len(labels)} labels")
     label_names = tuple(str(n) for n in label_names)
-    if label_names and labels.max() >= len(label_names):
-        raise ValueError(
-            f"{name}: label {labels.max()} has no name, there are {len(label_names)} label_names"
-        )
+    check_names(label_names, labels, name)
     return Dataset(images, labels, label_names, name)
 
 
@@ -368,27 +382,6 @@ def _checked_floats(images: np.ndarray, name: str) -> np.ndarray:
     if not finite.all():
         raise ValueError(f"{name}: images[{int(np.argmin(finite))}] holds NaN or infinity")
     return images.astype(np.float32, copy=False)
-
-
-def checked_labels(labels: np.ndarray, name: str) -> np.ndarray:
-    """Labels of classes, int32 [N]; errors as in `from_arrays`."""
-    if labels.ndim == 2 and labels.shape[1] > 1:
-        if not (np.isin(labels, (0, 1)).all() and (labels.sum(axis=1) == 1).all()):
-            raise ValueError(f"{name}: two-dimensional labels must be one-hot rows of 0 and 1")
-        labels = labels.argmax(axis=1)
-    labels = labels.reshape(-1) if labels.ndim == 2 else labels
-    if labels.ndim != 1:
-        raise ValueError(f"{name}: labels must be [N] or one-hot [N, K], got {list(labels.shape)}")
-    whole = np.issubdtype(labels.dtype, np.integer) or labels.dtype == np.bool_
-    if np.issubdtype(labels.dtype, np.floating):
-        whole = bool((np.isfinite(labels) & (labels == np.floor(labels))).all())
-    if not whole:
-        raise ValueError(f"{name}: labels must be whole numbers, got {labels.dtype}")
-    if labels.size and labels.min() < 0:
-        raise ValueError(f"{name}: labels must be >= 0, got {labels.min()}")
-    if labels.size and labels.max() >= 2**31:
-        raise ValueError(f"{name}: labels must be below 2^31, got {labels.max()}")
-    return labels.astype(np.int32)
 
 
 def set_aside(splits: Splits, validation: float, train_examples: int | None, seed: int) -> Splits:

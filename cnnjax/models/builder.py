@@ -14,8 +14,12 @@ from cnnjax.core.text import suggest
 from cnnjax.data import Vocabulary
 from cnnjax.models.backbone import POOLINGS, classifier_layers
 from cnnjax.models.registry import BUILDERS, Builder
-from cnnjax.models.spec import ModelSpec
-from cnnjax.task import Inputs, as_inputs, as_task
+from cnnjax.models.spec import ModelSpec, output_facts
+from cnnjax.models.validation import output_shape
+from cnnjax.task import Inputs, Task, as_inputs, as_task
+
+# Of which the arguments of a module tell all sizes.
+_USUAL = (("N", "K"), ("N", "P", "K"))
 
 
 def plain(value: Any) -> Any:
@@ -125,6 +129,7 @@ def build(
     label_names: tuple[str, ...] = (),
     preprocessing: str | Inputs | None = None,
     vocabulary: Vocabulary | None = None,
+    task: str | Task | None = None,
     **arguments: Any,
 ) -> tuple[linen.Module, ModelSpec]:
     """The module and spec of a model, without variables; arguments as in `create_model`."""
@@ -163,10 +168,13 @@ def build(
         min_size=builder.min_size,
         cam_layer=getattr(module, "cam_layer", builder.cam_layer),
         head=head,
-        task=as_task(builder.task),
+        task=as_task(task or builder.task),
         positions=getattr(module, "positions", 0),
         vocabulary=vocabulary,
     )
+    if head and (spec.task.outputs not in _USUAL or spec.task != as_task(builder.task)):
+        facts = output_facts(spec.task, output_shape(module, spec))
+        spec = dataclasses.replace(spec, **facts)
     return module, spec
 
 

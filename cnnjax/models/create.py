@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from cnnjax.core.checks import check_input_shape
-from cnnjax.core.download import DownloadError
+from cnnjax.core.download_job import DownloadError
 from cnnjax.data import Vocabulary
 from cnnjax.models import imagenet, zoo
 from cnnjax.models.builder import build
 from cnnjax.models.model import Model
 from cnnjax.models.pretrained.fill import with_weights
 from cnnjax.models.registry import BUILDERS
+from cnnjax.task import Task
 
 for _family in pkgutil.iter_modules(zoo.__path__):  # whose modules register themselves
     importlib.import_module(f"{zoo.__name__}.{_family.name}")
@@ -29,6 +30,7 @@ def create_model(
     label_names: tuple[str, ...] = (),
     preprocessing: str | None = None,
     vocabulary: Vocabulary | None = None,
+    task: str | Task | None = None,
     weights: str | Path | None = None,
     allow_partial: bool = False,
     allow_other_activations: bool = False,
@@ -48,6 +50,8 @@ def create_model(
             None takes the model's own.
         vocabulary: of a model of texts: which word has which number, as its data have it; kept with
             the model, which then takes texts in `predict`.
+        task: what the outputs mean, as in `Model.from_module`, e.g. "multilabel" for logits of
+            labels of which any may hold; None takes the model's own, mostly "classes".
         weights: None for random parameters from the seed; "imagenet" for the published ones, which
             are downloaded once; or the path of a Keras file (.weights.h5, .h5, .keras), .npz or
             .safetensors. The layers of the head that do not fit, because num_classes or
@@ -84,6 +88,7 @@ def create_model(
         label_names=label_names,
         preprocessing=preprocessing,
         vocabulary=vocabulary,
+        task=task,
         **arguments,
     )
     if weights is None:

@@ -19,8 +19,15 @@ from cnnjax.core.checks import check_channels_last, check_input_shape
 from cnnjax.core.runtime import quick_compilation
 from cnnjax.data import Vocabulary
 from cnnjax.models.graph import layer_names
-from cnnjax.models.modules import Static, Variables, abstract_variables, forward, training_keys
-from cnnjax.models.spec import ModelSpec
+from cnnjax.models.modules import (
+    LOSSES,
+    Static,
+    Variables,
+    abstract_variables,
+    forward,
+    training_keys,
+)
+from cnnjax.models.spec import ModelSpec, output_facts
 from cnnjax.models.validation import checked_names, checked_switches, output_shape
 from cnnjax.nn import BatchNormalization
 from cnnjax.task import Inputs, Task, as_task
@@ -30,12 +37,15 @@ class Functions(NamedTuple):
     """A model as pure functions of its variables: all that training needs to know of it.
 
     Args:
-        apply: (params, state, inputs) -> logits, in evaluation.
-        apply_train: (params, state, inputs, key) -> (logits, new state), in training.
+        apply: (params, state, inputs) -> outputs, in evaluation.
+        apply_train: (params, state, inputs, key) -> (outputs, new state), in training. What the
+            module sows into the collection "losses" stands in the new state under that name.
+        preprocess: examples, as a data set has them, to inputs.
     """
 
     apply: Callable[[Variables, Variables, Array], Array]
     apply_train: Callable[[Variables, Variables, Array, Array], tuple[Array, Variables]]
+    preprocess: Callable[[Array], Array]
 
 
 @functools.partial(
@@ -91,9 +101,11 @@ class Model:
             preprocessing: from pixels in [0, 255] to inputs: "unit" (x / 255) or "none"; "tokens"
                 where the inputs are token ids, int32 [N, T]; or `cj.Inputs` of your own.
             label_names: one name per class.
-            task: "classes"; "values" where the outputs [N, K] are real numbers; "positions" where
-                they are logits [N, P, K] of a class at each of P positions; or a `cj.Task` of your
-                own.
+            task: "classes"; "binary" where the outputs are one logit [N, 1] of yes or no;
+                "multilabel" where any of K labels may hold; "values" where the outputs [N, K] are
+                real numbers; "positions" where they are logits [N, P, K] of a class at each of P
+                positions; "dense" where they are logits [N, H, W, K] of a class at each pixel; or a
+                `cj.Task` of your own.
             vocabulary: of "tokens": which word has which number; `predict` then takes texts.
 
         Returns:
@@ -114,12 +126,10 @@ class Model:
             positions=int(task.has_positions),  # how many is known below
             train_arguments=checked_names(module, train_argument),
         )
-        *positions, classes = output_shape(module, spec)
         spec = dataclasses.replace(
             spec,
-            num_classes=classes,
+            **output_facts(task, output_shape(module, spec)),
             label_names=tuple(label_names),
-            positions=positions[0] if positions else 0,
             train_arguments=checked_switches(module, spec.sample(2), train_argument, unswitched),
             vocabulary=vocabulary,
         )
@@ -236,10 +246,10 @@ class Model:
         ) -> tuple[Array, Variables]:
             with linen.intercept_methods(functools.partial(_frozen_norm, tuple(frozen))):
                 return static.train(
-                    {"params": params, **state}, inputs, training_keys(key), list(state)
+                    {"params": params, **state}, inputs, training_keys(key), [*state, LOSSES]
                 )
 
-        return Functions(apply, apply_train)
+        return Functions(apply, apply_train, self.spec.preprocess)
 
 
 # One for all models, so that a second one of a kind compiles nothing; made late, since the options

@@ -23,6 +23,12 @@ TRAIN_ARGUMENTS = {"train": True, "training": True, "is_training": True, "determ
 # Before a switch whose meaning is the opposite: True in evaluation.
 NOT = "not "
 
+# The collection of what a module sows to be added to the loss, as Flax's own examples call it.
+LOSSES = "losses"
+
+# Collections that belong to one call, and not to the model.
+_OF_ONE_CALL = ("perturbations", LOSSES)
+
 # What may combine statistics over the devices of a `pmap`.
 _OVER_DEVICES = (
     linen.BatchNorm,
@@ -129,7 +135,7 @@ class Static:
         return {
             name: tree
             for name, tree in made.items()
-            if name != "perturbations" and not any(map(sown, trees.flatten(tree).values()))
+            if name not in _OF_ONE_CALL and not any(map(sown, trees.flatten(tree).values()))
         }
 
     def evaluate(self, variables: dict[str, Any], inputs: Array) -> Any:

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from flax import linen
 
 from cnnjax.core.text import suggest
+from cnnjax.task import Task
 
 _NOT_ARGUMENTS = ("num_classes", "parent", "name")
 
@@ -50,7 +51,7 @@ class Builder:
     head: tuple[str, ...] = ()
     release: Release | None = None
     choices: tuple[tuple[str, tuple[Any, ...]], ...] = ()
-    task: str = "classes"
+    task: str | Task = "classes"
     resize: str = "crop"
 
     @property

@@ -27,6 +27,7 @@ from cnnjax.data import INTERPOLATIONS, RESIZE_POLICIES, Vocabulary
 from cnnjax.models.builder import build
 from cnnjax.models.manifest import UnreadableModel, check_tied, read_manifest, write_tied
 from cnnjax.models.model import Model
+from cnnjax.models.registry import BUILDERS
 from cnnjax.models.signature import FORM as SIGNATURE_FORM
 from cnnjax.models.signature import AnotherModule, check_described, check_signature, signature
 from cnnjax.models.spec import ModelSpec
@@ -45,6 +46,7 @@ _FORMS = {
     "str": str,
     "int": int,
     "tuple[int, ...]": [int],
+    "tuple[int, ...] | None": [int],
     "tuple[str, ...]": [str],
     "dict[str, Any] | None": (dict, type(None)),
     "Vocabulary | None": (str, type(None)),
@@ -218,11 +220,15 @@ def _with_own(
         )
     if given is not None:
         values[argument] = given
-    elif name is not None and name not in ours and values.get("arguments") is None:
-        raise UnreadableModel(
-            f"the model in {directory} has {argument}={plain(name)!r}, whose code is not stored "
-            f"with it: give it as cj.load(directory, module, {argument}=...)"
-        )
+    elif name is not None and name not in ours:
+        builder = BUILDERS.get(str(values.get("name")))
+        registered = getattr(builder, argument, None)
+        if getattr(registered, "name", None) != name:
+            raise UnreadableModel(
+                f"the model in {directory} has {argument}={plain(name)!r}, whose code is not "
+                f"stored with it: give it as cj.load(directory, module, {argument}=...)"
+            )
+        values[argument] = registered
 
 
 def _spec_form() -> dict[str, Any]:
@@ -325,6 +331,7 @@ def _built(spec: ModelSpec) -> tuple[linen.Module, ModelSpec]:
         label_names=spec.label_names,
         preprocessing=spec.preprocessing,
         vocabulary=spec.vocabulary,
+        task=spec.task,
         **arguments,
     )
 

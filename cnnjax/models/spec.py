@@ -26,8 +26,10 @@ class ModelSpec:
             or "none"; "tokens" for token ids, which stay as they are; or Inputs of one's own.
         task: what the outputs are, a Task or its name: "classes", logits [N, num_classes];
             "positions", logits [N, positions, num_classes] of a class at each position; "values",
-            [N, num_classes] real numbers.
+            [N, num_classes] real numbers; "binary", "multilabel" and "dense" as `cj.Task` has them.
         positions: of a task that has them; 0 otherwise.
+        output_sizes: shape of one example's outputs, where it is another one than (num_classes,) or
+            (positions, num_classes); None otherwise.
         train_arguments: which arguments switch a user's module to training, where they have no
             usual name; "not " stands before one that is True in evaluation.
         vocabulary: which word has which number, of a model of texts; None where unknown.
@@ -58,6 +60,7 @@ class ModelSpec:
     positions: int = 0
     train_arguments: tuple[str, ...] = ()
     vocabulary: Vocabulary | None = field(default=None, hash=False, repr=False)
+    output_sizes: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "task", as_task(self.task))
@@ -75,7 +78,7 @@ class ModelSpec:
             raise ValueError(
                 "label_names are for a model with a head (include_top=True, or a classifier)"
             )
-        if self.label_names and len(self.label_names) != max(self.num_classes, 2):
+        if self.label_names and len(self.label_names) != self.task.names(self.num_classes):
             raise ValueError(
                 f"label_names has {len(self.label_names)} names, the model has "
                 f"{self.num_classes} classes"
@@ -117,7 +120,9 @@ class ModelSpec:
 
     @property
     def output_shape(self) -> tuple[int, ...]:
-        """Of one example's outputs: (K,), or (P, K) of positions."""
+        """Of one example's outputs: (K,), (P, K) of positions, (H, W, K) of pixels."""
+        if self.output_sizes is not None:
+            return self.output_sizes
         return (self.positions, self.num_classes) if self.positions else (self.num_classes,)
 
     @property
@@ -176,3 +181,23 @@ class ModelSpec:
     def label_name(self, label: int) -> str:
         """The name of a class, or its number."""
         return self.label_names[label] if self.label_names else str(label)
+
+
+def output_facts(task: Task, outputs: tuple[int, ...]) -> dict[str, Any]:
+    """What a spec says of a model's outputs.
+
+    Args:
+        task: of the model.
+        outputs: shape of those of one example.
+
+    Returns:
+        num_classes, positions and output_sizes.
+
+    >>> output_facts(as_task("positions"), (5, 26))
+    {'num_classes': 26, 'positions': 5, 'output_sizes': None}
+    """
+    count = task.count(outputs)
+    positions = outputs[task.outputs.index("P") - 1] if task.has_positions else 0
+    usual = (positions, count) if positions else (count,)
+    sizes = None if outputs == usual else outputs
+    return {"num_classes": count, "positions": positions, "output_sizes": sizes}

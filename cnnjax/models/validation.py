@@ -41,7 +41,7 @@ class _Unfit(ValueError):
 
 
 def output_shape(module: linen.Module, spec: ModelSpec) -> tuple[int, ...]:
-    """(K,) of the logits [N, K] that a module makes of inputs; (P, K) for positions.
+    """(K,) of the logits [N, K] that a module makes of inputs; in general all axes but the first.
 
     Raises:
         ValueError: if it does not take such inputs or return such logits.
@@ -60,9 +60,15 @@ def output_shape(module: linen.Module, spec: ModelSpec) -> tuple[int, ...]:
             f"{_missing(module, kwargs)}"
         ) from error
     axes, count = spec.task.outputs, sample.shape[0]
-    if not hasattr(output, "shape") or output.ndim != len(axes) or output.shape[0] != count:
-        found = getattr(output, "shape", type(output).__name__)
-        wanted = f"[{', '.join(axes)}]"
+    fixed = (count, *(axis if isinstance(axis, int) else None for axis in axes[1:]))
+    found = getattr(output, "shape", None)
+    if (
+        found is None
+        or len(found) != len(axes)
+        or any(size not in (None, n) for size, n in zip(fixed, found, strict=True))
+    ):
+        found = type(output).__name__ if found is None else found
+        wanted = f"[{', '.join(map(str, axes))}]"
         raise ValueError(f"{net} must return logits {wanted}; for N = {count} it returns {found}")
     return tuple(int(n) for n in output.shape[1:])
 

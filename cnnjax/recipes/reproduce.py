@@ -14,8 +14,9 @@ from cnnjax import data as data_sources
 from cnnjax import metrics
 from cnnjax.config import FILES, OPTIMIZER, SCHEDULES, TrainingConfig, changeable
 from cnnjax.core import trees
+from cnnjax.core.importing import imported
 from cnnjax.core.settings import from_dict, values
-from cnnjax.core.text import plain
+from cnnjax.core.text import first_sentence, plain
 from cnnjax.data import DataNotFound
 from cnnjax.models import Model
 from cnnjax.models.saved import MODEL_FILE, from_spec, read_spec
@@ -31,9 +32,11 @@ from cnnjax.training import Run, fit
 from cnnjax.training.callbacks import StopAt
 from cnnjax.training.computation import identity_of
 from cnnjax.training.facts import loss_name, recorded_settings
+from cnnjax.training.given import Given
 from cnnjax.training.given_optimizer import Optimizer
 from cnnjax.training.identity import changes, recorded, refusal
 from cnnjax.training.named_trees import opt_state_hash
+from cnnjax.training.objective import Objective
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,7 @@ def reproduce(
     loss: metrics.Loss | None = None,
     optimizer: Optimizer | None = None,
     *,
+    objective: Objective | None = None,
     augment: Callable | None = None,
     schedule: Callable | None = None,
     opt_state: optax.OptState | None = None,
@@ -93,8 +97,9 @@ def reproduce(
 
     Args:
         directory: of a finished run, of an experiment or of `fit`.
-        data, model, loss, optimizer, augment, schedule, opt_state: what the run was given in
-            Python, where the record cannot tell: arrays, a module of one's own, functions.
+        data, model, loss, optimizer, objective, augment, schedule, opt_state: what the run was
+            given in Python, where the record cannot tell: arrays, a module of one's own, functions.
+            An objective is imported from where it was, if it can be.
         data_dir: where TFDS keeps its data, as in `data.load`.
         out: a directory for the new run; None keeps nothing on disk.
         allow_changed: what may differ from what the run was started with, which else is an error;
@@ -122,6 +127,8 @@ def reproduce(
         tasks = [*TASKS.values(), *([model.spec.task] if model else [])]
         if config["loss"] not in [loss_name(None, task) for task in tasks] and loss is None:
             raise _needs(run, "loss", f"the function {config['loss']}")
+        if "objective" in config and objective is None:
+            objective = _imported(run, "objective", config["objective"])
         if "opt_state" in config and opt_state is None:
             raise _needs(run, "opt_state", "the Run.opt_state of another run")
         splits = _data(run, record, data, data_dir, print if verbose else None)
@@ -132,9 +139,10 @@ def reproduce(
             "conv_engine": current_conv_engine(),
             "opt_state": None if opt_state is None else opt_state_hash(opt_state),
         }
+        given = Given(loss, optimizer, objective)
         differing = circumstances(run, record, config, splits, model, now)
         try:
-            identity = identity_of(model, splits, training, loss, optimizer)
+            identity = identity_of(model, splits, training, given)
         except ValueError as error:
             raise RunError(
                 f"{run.path} cannot be trained again as it was ({plain(error)})"
@@ -151,7 +159,7 @@ def reproduce(
     stops = [StopAt(record["stopped"]["step"])] if "stopped" in record else []
     again = fit(
         model, splits, training, loss, optimizer, out,
-        opt_state=opt_state, verbose=verbose, record=facts, callbacks=stops,
+        objective=objective, opt_state=opt_state, verbose=verbose, record=facts, callbacks=stops,
     )  # fmt: skip
     result = {"parameters": again.parameter_hash, **again.metrics}
     return Reproduction(again, result_changes(record, epochs, result, again.history), differing)
@@ -248,6 +256,20 @@ def _compared(
     if refused := [change for change in found if not change.allowed_by(allowed)]:
         raise RunError(f"this is not the run of {run.path}: {refusal(refused)}")
     return [*lines, *(change.text for change in found), *remarks]
+
+
+def _imported(run: RunDirectory, argument: str, path: Any) -> Any:
+    """A function from where the run had it."""
+    try:
+        function = imported(path)
+    except Exception as error:  # the module's code is another's, and may raise anything
+        raise RunError(
+            f"the {argument} of {run.path} cannot be imported from {plain(path)}: "
+            f"{first_sentence(error)}"
+        ) from error
+    if function is None:
+        raise _needs(run, argument, f"the function {plain(path)}")
+    return function
 
 
 def _needs(run: RunDirectory, argument: str, what: str) -> RunError:

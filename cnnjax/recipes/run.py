@@ -20,6 +20,7 @@ from cnnjax.plot.results import draw_augmentation, draw_test
 from cnnjax.recipes.experiment import Experiment
 from cnnjax.recipes.lines import result_line
 from cnnjax.runs import RunDirectory, holds_run, write_report
+from cnnjax.task import Task
 from cnnjax.training import Run, fit
 
 RUNS = Path("checkpoints")
@@ -81,13 +82,19 @@ def run_experiment(
     if training.augment is not None:
         draw_augmentation(splits.train, training, RunDirectory(directory).figures)
     spec = run.model.spec
-    if splits.test and spec.takes_images and spec.task.of_classes and not spec.positions:
+    if splits.test and spec.takes_images and _has_one_class(spec.task, splits.test):
         draw_test(run.model, splits.test, RunDirectory(directory).figures, test_images)
     page = write_report(directory, experiment.smoothing)
     say(f"\n{plain(result_line(experiment, [run]), _LONGEST)}")
     say(plain(f"report: {page}", _LONGEST))
     say(plain(f"model:  {directory} (cj.load, cnnjax predict)", _LONGEST))
     return run
+
+
+def _has_one_class(task: Task, data: data_sources.Dataset) -> bool:
+    """Whether every example has one class of several."""
+    whole = np.issubdtype(data.labels.dtype, np.integer)
+    return task.of_classes and task.labels == ("N",) and whole
 
 
 def load_data(experiment: Experiment, say: Callable[[str], None] = print) -> data_sources.Splits:

@@ -6,6 +6,7 @@ from cnnjax.training.evaluation import evaluate
 from cnnjax.training.freezing import freeze, refreeze
 from cnnjax.training.frozen_hash import FrozenLayersMoved
 from cnnjax.training.loop import fit
+from cnnjax.training.objective import Aux, Objective, supervised
 from cnnjax.training.optim import learning_rate_factors, make_optimizer
 from cnnjax.training.result import Run
 from cnnjax.training.schedules import make_schedule
@@ -15,11 +16,13 @@ from cnnjax.training.stopping import Interrupted, NonFiniteLoss
 from cnnjax.training.sweep import Sweep, sweep
 
 __all__ = [
+    "Aux",
     "Callback",
     "FrozenLayersMoved",
     "Interrupted",
     "Moment",
     "NonFiniteLoss",
+    "Objective",
     "Run",
     "Sweep",
     "TrainState",
@@ -33,5 +36,6 @@ __all__ = [
     "make_schedule",
     "make_train_step",
     "refreeze",
+    "supervised",
     "sweep",
 ]

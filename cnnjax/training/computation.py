@@ -12,7 +12,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from cnnjax import metrics
 from cnnjax.config import FILES, TrainingConfig
 from cnnjax.core.runtime import compiler_options
 from cnnjax.core.settings import values
@@ -21,7 +20,8 @@ from cnnjax.models import Model
 from cnnjax.training.devices import Devices
 from cnnjax.training.evaluation import evaluate_step
 from cnnjax.training.freezing import Tree
-from cnnjax.training.given_optimizer import Optimizer, check_optimizer
+from cnnjax.training.given import Given
+from cnnjax.training.given_optimizer import check_optimizer
 from cnnjax.training.identity import identify
 from cnnjax.training.schedule_free import check_schedule_free, is_schedule_free
 from cnnjax.training.setting_checks import check_data, check_settings
@@ -35,7 +35,8 @@ class Computation:
     """What a training computes.
 
     Args:
-        model, splits, config, loss, optimizer: as in `fit`.
+        model, splits, config: as in `fit`.
+        given: to `fit` in place of the usual.
         loader: of the training data.
         steps: of training and evaluation, with the optimiser that they use.
         eval_step: compiled when it is first called.
@@ -46,8 +47,7 @@ class Computation:
     model: Model
     splits: Splits
     config: TrainingConfig
-    loss: metrics.Loss | None
-    optimizer: Optimizer | None
+    given: Given
     loader: Loader
     steps: Steps
     eval_step: Callable[..., dict[str, jax.Array]]
@@ -60,8 +60,7 @@ class Computation:
         model: Model,
         splits: Splits,
         config: TrainingConfig,
-        loss: metrics.Loss | None,
-        optimizer: Optimizer | None,
+        given: Given,
         directory: str | Path | None = None,
         record: Mapping[str, Any] | None = None,
     ) -> Computation:
@@ -72,15 +71,14 @@ class Computation:
         """
         for data in splits.parts.values():
             check_data(model, data)
-        check_settings(config, model, splits, optimizer, directory, record)
+        check_settings(config, model, splits, given, directory, record)
         loader = Loader(splits.train, config.batch_size, shuffle=True, seed=config.seed)
-        steps = make_steps(model, loss, optimizer, config, config.epochs * loader.steps)
+        steps = make_steps(model, given, config, config.epochs * loader.steps)
         return cls(
             model,
             splits,
             config,
-            loss,
-            optimizer,
+            given,
             loader,
             steps,
             jax.jit(steps.evaluate, compiler_options=compiler_options(config.deterministic)),
@@ -106,7 +104,7 @@ class Computation:
             average=config.average > 0,
             opt_state=opt_state,
         )
-        if self.optimizer is not None:
+        if self.given.optimizer is not None:
             check_optimizer(self.steps.optimizer, state, config.frozen)
         if is_schedule_free(state.opt_state):
             check_schedule_free(config.average, opt_state)
@@ -114,9 +112,7 @@ class Computation:
 
     def identity(self, state: TrainState) -> dict[str, Any]:
         """What determines the training beside settings and data."""
-        return identify(
-            self.model, self.loss, self.optimizer, self.config, self.steps, state, self.probe
-        )
+        return identify(self.model, self.given, self.config, self.steps, state, self.probe)
 
     def evaluate(
         self, variables: Tree, data: Dataset, place: Callable[[Batch], dict] = jax.device_put
@@ -146,13 +142,12 @@ def identity_of(
     model: Model,
     data: Splits,
     config: TrainingConfig,
-    loss: metrics.Loss | None,
-    optimizer: Optimizer | None,
+    given: Given,
 ) -> dict[str, Any]:
     """What would determine a training by `fit`, without training."""
     # What belongs to files determines nothing, and is refused where there are none.
     config = replace(config, **values(type(config), FILES))
-    computation = Computation.of(model, data, config, loss, optimizer)
+    computation = Computation.of(model, data, config, given)
     return computation.identity(computation.first_state())
 
 

@@ -39,7 +39,7 @@ def evaluate(
         ValueError: if data and model do not fit together.
     """
     if isinstance(data, tuple):
-        data = from_arrays(*data)
+        data = from_arrays(*data, task=model.spec.task)
     if not isinstance(data, Dataset):
         raise ValueError(
             f"data must be a Dataset or (images, labels), got {type(data).__name__}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -11,6 +11,7 @@ import optax
 from cnnjax import metrics
 from cnnjax.config import OPTIMIZER, TrainingConfig, to_dict
 from cnnjax.core import trees
+from cnnjax.core.importing import import_path
 from cnnjax.core.settings import names
 from cnnjax.core.text import qualified_name
 from cnnjax.models.saved import description
@@ -31,14 +32,16 @@ def recorded_config(
         computation: of the training.
         record, opt_state: as in `fit`.
     """
-    model = computation.model
+    model, given = computation.model, computation.given
     config = {
-        "training": recorded_settings(computation.config, computation.optimizer),
-        "loss": loss_name(computation.loss, model.spec.task),
+        "training": recorded_settings(computation.config, given.optimizer),
+        "loss": loss_name(given.loss, model.spec.task),
         "conv_engine": current_conv_engine(),
         "model": description(model),
         "experiment": record.get("experiment"),
     }
+    if given.objective is not None:
+        config["objective"] = recorded_function(given.objective)
     if opt_state is not None:
         config["opt_state"] = opt_state_hash(opt_state)
     return config
@@ -64,6 +67,11 @@ def loss_name(loss: metrics.Loss | None, task: Task) -> str:
     """A loss as records name it; None is the usual one of the task."""
     usual = USUAL_LOSSES.get(task.loss) or qualified_name(task.loss)
     return usual if loss is None else qualified_name(loss)
+
+
+def recorded_function(function: Callable) -> str:
+    """A function of the caller's as records have it: whence to import it, else its name."""
+    return import_path(function) or qualified_name(function)
 
 
 def recorded_settings(config: TrainingConfig, optimizer: Optimizer | None) -> dict[str, Any]:

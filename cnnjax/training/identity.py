@@ -10,7 +10,6 @@ from typing import Any
 import jax
 import optax
 
-from cnnjax import metrics
 from cnnjax.augment.config import AugmentConfig
 from cnnjax.config import TrainingConfig
 from cnnjax.core.changes import Difference, differences, kind_of
@@ -22,11 +21,11 @@ from cnnjax.models import Model
 from cnnjax.nn import current_conv_engine
 from cnnjax.runs import RunError
 from cnnjax.runs.record import IDENTITY
-from cnnjax.training.given_optimizer import Optimizer
+from cnnjax.training.given import Given
 from cnnjax.training.shared import Steps
 from cnnjax.training.state import TrainState
 
-_PARTS = ("module", "loss", "optimizer", "schedule", "augment")
+_PARTS = ("module", "loss", "optimizer", "schedule", "augment", "objective")
 # What is traced; "start" is the optimiser's first state, into which it may put what it was given.
 _PROGRAMS = {"step": "a step", "evaluation": "the evaluation", "start": "the optimizer's start"}
 
@@ -38,8 +37,7 @@ _MOST_SHOWN = 3
 
 def identify(
     model: Model,
-    loss: metrics.Loss | None,
-    optimizer: Optimizer | None,
+    given: Given,
     config: TrainingConfig,
     steps: Steps,
     state: TrainState,
@@ -51,17 +49,19 @@ def identify(
     is the computation: training and evaluation as JAX has traced them, which training does anyway.
 
     Args:
-        model, loss, optimizer, config: as in `fit`.
+        model, config: as in `fit`.
+        given: to `fit` in place of the usual.
         steps, state, batch: that it trains with.
     """
     augment = config.augment
     known = isinstance(augment, AugmentConfig) and type(augment).__module__.startswith("cnnjax.")
     return {
         "module": _described_module(model),
-        "loss": describe(loss),
-        "optimizer": describe(optimizer),
+        "loss": describe(given.loss),
+        "optimizer": describe(given.optimizer),
         "schedule": describe(config.schedule) if callable(config.schedule) else None,
         "augment": None if known else describe(augment),
+        "objective": describe(given.objective),
         "step": program(jax.jit(steps.train).trace(state, batch)),
         "evaluation": program(jax.jit(steps.evaluate).trace(state.variables(), batch)),
         "start": _start(steps.optimizer, state.trained),

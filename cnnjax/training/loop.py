@@ -26,9 +26,11 @@ from cnnjax.training.dispatch import Dispatcher
 from cnnjax.training.epoch_bar import Progress, epoch_line
 from cnnjax.training.facts import recorded_settings
 from cnnjax.training.frozen_hash import FrozenLayers
+from cnnjax.training.given import Given
 from cnnjax.training.given_optimizer import Optimizer
 from cnnjax.training.hooks import Hooks
 from cnnjax.training.loggers import Logger, check_loggers
+from cnnjax.training.objective import Objective
 from cnnjax.training.position import Position
 from cnnjax.training.recorder import Recorder
 from cnnjax.training.result import Run, result_of
@@ -48,6 +50,7 @@ def fit(
     optimizer: Optimizer | None = None,
     directory: str | Path | None = None,
     *,
+    objective: Objective | None = None,
     opt_state: optax.OptState | None = None,
     verbose: bool = True,
     record: Mapping[str, Any] | None = None,
@@ -62,7 +65,7 @@ def fit(
             in [0, 255]; the model's preprocessing is applied on the device.
         config: how; None takes the defaults of `TrainingConfig`.
         loss: (logits [N, K], labels [N]) -> [N]; None takes cross-entropy, softmax or, for one
-            logit, sigmoid; for a model of values the mean squared error.
+            logit, sigmoid; in general that of the model's task, of values the mean squared error.
         optimizer: any optax transformation, or a function of total_steps that makes one, instead of
             the configured one; settings of that one (learning_rate, schedule, weight_decay,
             clip_norm, ...) are then errors. It gets the parameters, {layer: {weight: array}}, with
@@ -70,6 +73,14 @@ def fit(
             value_fn(params) and grad_fn(params). Of a schedule-free one the averaged parameters,
             of `optax.contrib.schedule_free_eval_params`, are evaluated and returned.
         directory: a run directory for record, metrics and checkpoints; None keeps nothing on disk.
+        objective: what to minimise instead of the loss, which then is that of evaluation only: a
+            pure function (functions, params, state, batch, key) -> (losses [N], Aux). Functions
+            are `apply(params, state, inputs) -> outputs` of evaluation,
+            `apply_train(params, state, inputs, key) -> (outputs, new state)` and
+            `preprocess(examples) -> inputs`; params all parameters, of which gradients reach those
+            that are trained; batch["inputs"] what the model takes, batch["examples"] what the data
+            have; the key is one of the seed and the step. `cj.training.supervised` is the usual
+            one, `cj.training.Aux` says what is measured.
         opt_state: `Run.opt_state` of a training before, by the same kind of optimiser, maybe with
             other layers frozen: what is trained in both keeps its moments, as `training.refreeze`
             says. None begins anew.
@@ -101,7 +112,9 @@ def fit(
     check_single_process("fit")
     callbacks, loggers = check_callbacks(callbacks), check_loggers(loggers)
     config = config or TrainingConfig()
-    computation = Computation.of(model, as_splits(data), config, loss, optimizer, directory, record)
+    given = Given(loss, optimizer, objective)
+    splits = as_splits(data, model.spec.task)
+    computation = Computation.of(model, splits, config, given, directory, record)
     training = _Training(
         computation,
         computation.first_state(opt_state),
@@ -254,7 +267,7 @@ class _Training:
 
     def _diverged(self, error: NotFinite) -> NonFiniteLoss:
         computation = self.computation
-        rate = recorded_settings(computation.config, computation.optimizer)["learning_rate"]
+        rate = recorded_settings(computation.config, computation.given.optimizer)["learning_rate"]
         was = f" (it was {rate:g})" if rate is not None else ""
         return NonFiniteLoss(
             f"{error} in epoch {self.position.epoch + 1}, step {error.step} of "

@@ -16,7 +16,7 @@ from cnnjax.core.checks import check_channels_last
 from cnnjax.core.settings import changed, names
 from cnnjax.data import Dataset, Splits
 from cnnjax.models import Model, ModelSpec
-from cnnjax.training.given_optimizer import Optimizer
+from cnnjax.training.given import Given
 
 _ROWS_AT_ONCE = 4096
 
@@ -25,7 +25,7 @@ def check_settings(
     config: TrainingConfig,
     model: Model,
     splits: Splits,
-    optimizer: Optimizer | None,
+    given: Given,
     directory: str | Path | None,
     record: Mapping[str, Any] | None,
 ) -> None:
@@ -34,16 +34,16 @@ def check_settings(
     Raises:
         ValueError: for the first setting that another one leaves without effect.
     """
-    given = changed(config)
-    if optimizer is not None:
+    settings = changed(config)
+    if given.optimizer is not None:
         for name in names(config, OPTIMIZER):
-            if name in given:
+            if name in settings:
                 raise ValueError(
-                    f"{name}={given[name]!r} changes the configured optimiser, but another one was "
-                    "given: make it a part of that, e.g. with optax.chain, or leave it out"
+                    f"{name}={settings[name]!r} changes the configured optimiser, but another one "
+                    "was given: make it a part of that, e.g. with optax.chain, or leave it out"
                 )
     if directory is None:
-        files = {k: given[k] for k in names(config, FILES) if k in given}
+        files = {k: settings[k] for k in names(config, FILES) if k in settings}
         for name, value in (files | ({"record": record} if record else {})).items():
             raise ValueError(f"{name}={value!r} needs a run directory: give directory=")
     _check_fill(config.augment)
@@ -55,12 +55,12 @@ def check_settings(
         )
     if splits.validation is None:
         for name in ("early_stopping", "monitor"):
-            if given.get(name) is not None:
+            if settings.get(name) is not None:
                 raise ValueError(
-                    f"{name}={given[name]!r} needs validation data: give Splits with a validation "
-                    "part, e.g. splits.with_validation(0.2)"
+                    f"{name}={settings[name]!r} needs validation data: give Splits with a "
+                    "validation part, e.g. splits.with_validation(0.2)"
                 )
-    if "keep" in given and (config.monitor is None or splits.validation is None):
+    if "keep" in settings and (config.monitor is None or splits.validation is None):
         raise ValueError(
             f"keep={config.keep} counts the best checkpoints, and none is best without a monitor "
             "and validation data"

@@ -10,11 +10,11 @@ from typing import Any
 import jax
 import optax
 
-from cnnjax import metrics
 from cnnjax.config import OPTIMIZER, STEP, TrainingConfig, has_end
 from cnnjax.core.settings import only, values
 from cnnjax.models import Model
-from cnnjax.training.given_optimizer import Optimizer, made, takes_total_steps
+from cnnjax.training.given import Given
+from cnnjax.training.given_optimizer import made, takes_total_steps
 from cnnjax.training.optim import make_optimizer
 from cnnjax.training.schedules import make_schedule
 from cnnjax.training.step import EvalStep, TrainStep, make_eval_step, make_train_step
@@ -42,8 +42,7 @@ class Steps:
 
 def make_steps(
     model: Model,
-    loss: metrics.Loss | None,
-    optimizer: Optimizer | None,
+    given: Given,
     config: TrainingConfig,
     total: int,
 ) -> Steps:
@@ -53,7 +52,7 @@ def make_steps(
 
     Args:
         model: its architecture and spec; not its weights.
-        loss, optimizer: as in `fit`.
+        given: to `fit` in place of the usual.
         config: how; what belongs neither to the step nor to the optimiser makes no difference.
         total: number of steps that the schedule lasts.
     """
@@ -61,12 +60,12 @@ def make_steps(
     own = only(config, STEP, OPTIMIZER)
     if config.schedule == "plateau":  # of all steps those of an epoch alone matter
         own, total = replace(own, epochs=1), total // config.epochs
-    elif not has_end(config.schedule) and not takes_total_steps(optimizer):
+    elif not has_end(config.schedule) and not takes_total_steps(given.optimizer):
         total = 1
-    kind = _Kind(shapes, loss, optimizer, own, total)
+    kind = _Kind(shapes, given, own, total)
     try:
         hash(kind)
-    except TypeError:  # a loss or augmentation that cannot be a key
+    except TypeError:  # a loss, objective or augmentation that cannot be a key
         return _steps.__wrapped__(kind)
     return _steps(kind)
 
@@ -82,14 +81,12 @@ class _Kind:
     def __init__(
         self,
         model: Model,
-        loss: metrics.Loss | None,
-        optimizer: Optimizer | None,
+        given: Given,
         config: TrainingConfig,
         total: int,
     ):
-        self.model, self.loss, self.optimizer = model, loss, optimizer
-        self.config, self.total = config, total
-        self._key = (model.static, model.spec, loss, optimizer, config, total)
+        self.model, self.given, self.config, self.total = model, given, config, total
+        self._key = (model.static, model.spec, given, config, total)
         # A model may have got variables that its module's own `init` does not make.
         self._shapes = jax.tree.structure(model.variables), tuple(jax.tree.leaves(model.variables))
 
@@ -104,14 +101,15 @@ class _Kind:
 
 @functools.lru_cache(maxsize=_KEPT)
 def _steps(kind: _Kind) -> Steps:
-    config, model = kind.config, kind.model
-    if kind.optimizer is None:
+    config, model, given = kind.config, kind.model, kind.given
+    if given.optimizer is None:
         optimizer = make_optimizer(config, kind.total, model)
     else:
-        optimizer = made(kind.optimizer, kind.total)
+        optimizer = made(given.optimizer, kind.total)
+    arguments = {**values(config, STEP), "objective": given.objective}
     return Steps(
         optimizer,
-        None if kind.optimizer is not None else make_schedule(config, kind.total),
-        make_train_step(model, kind.loss, optimizer, **values(config, STEP)),
-        make_eval_step(model, kind.loss, precision=config.precision),
+        None if given.optimizer is not None else make_schedule(config, kind.total),
+        make_train_step(model, given.loss, optimizer, **arguments),
+        make_eval_step(model, given.loss, precision=config.precision),
     )

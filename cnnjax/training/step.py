@@ -11,14 +11,14 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from cnnjax import augment as augmentation
 from cnnjax import metrics
 from cnnjax.augment.config import AugmentConfig
 from cnnjax.config import PRECISIONS, TrainingConfig
 from cnnjax.core import rng, trees
-from cnnjax.core.checks import check_channels_last
-from cnnjax.models import Model, ModelSpec
+from cnnjax.models import Functions, Model
 from cnnjax.task import Task
+from cnnjax.training.accumulation import over_parts
+from cnnjax.training.batches import check_augment, check_batch, masked, mixes, prepared
 from cnnjax.training.freezing import (
     Tree,
     check_transformation,
@@ -27,10 +27,21 @@ from cnnjax.training.freezing import (
     partition,
     whole,
 )
+from cnnjax.training.objective import (
+    Aux,
+    Objective,
+    check_measures,
+    check_own,
+    check_state,
+    in_precision,
+    of_batch,
+    per_example,
+    supervised,
+)
 from cnnjax.training.optim import make_optimizer, updated
 from cnnjax.training.state import TrainState
 
-Batch = Mapping[str, Array]
+Batch = Mapping[str, Any]
 TrainStep = Callable[[TrainState, Batch], tuple[TrainState, dict[str, Array]]]
 EvalStep = Callable[[Tree, Batch], dict[str, Array]]
 
@@ -46,6 +57,8 @@ def make_train_step(
     average: float = 0.0,
     label_smoothing: float = 0.0,
     log_gradients: bool = False,
+    accumulate: int = 1,
+    objective: Objective | None = None,
 ) -> TrainStep:
     """A pure training step; wrap it in `jax.jit`, `lax.scan` or a loop of one's own.
 
@@ -57,7 +70,9 @@ def make_train_step(
             value_fn(params) and grad_fn(params), as L-BFGS and SAM in opaque mode need them; in all
             trees `optax.MaskedNode()` stands for what is frozen.
         frozen: the patterns the state was created with.
-        augment, precision, average, label_smoothing, log_gradients: as in `TrainingConfig`.
+        augment, precision, average, label_smoothing, log_gradients, accumulate: as in
+            `TrainingConfig`.
+        objective: what to minimise, in place of the loss, as `fit` documents it.
 
     Returns:
         (state, batch) -> (state, sums). The batch holds "inputs" (pixels [N, H, W, C], or what
@@ -85,73 +100,34 @@ def make_train_step(
     if optimizer is None:
         optimizer = make_optimizer(TrainingConfig(), total_steps=1)
     check_transformation(optimizer)
-    num_classes, task = model.spec.num_classes, model.spec.task
-    usual = loss is None and task.loss is metrics.cross_entropy
-    if label_smoothing and (num_classes == 1 or not usual):
-        raise ValueError("label_smoothing works with the default softmax loss only")
-    _check_augment(augment, model)
-    loss_function = loss or task.loss
+    if objective is None:
+        objective = _usual(model, loss, label_smoothing)
+    else:
+        check_own(objective, label_smoothing, mixes(augment))
+    check_augment(augment, model)
     held = frozen_parameters(model.params, model.state, frozen)
     optimizer = partition(optimizer, held, model.params)
-    functions = model.functions(frozen)
-    frozen = tuple(frozen)
-
-    def objective(
-        trained: Tree,
-        state: TrainState,
-        inputs: Array,
-        labels: Array,
-        mask: Array,
-        mixed: tuple[Array, Array] | None,
-    ) -> tuple[Array, tuple[Array, Array, Tree]]:
-        variables = _cast(whole(trained, jax.lax.stop_gradient(state.params)), precision)
-        key = rng.at(rng.named(_key(state), "dropout"), state.step)
-        logits, new_state = functions.apply_train(
-            variables, state.state, _cast(inputs, precision), key
-        )
-        logits = logits.astype(jnp.float32)
-
-        def losses_for(labels: Array) -> Array:
-            targets = labels
-            if label_smoothing:
-                targets = metrics.smooth_labels(labels, num_classes, label_smoothing)
-            return _per_example(loss_function(logits, targets), mask)
-
-        losses = losses_for(labels)
-        if mixed is not None:
-            partner_labels, share = mixed
-            losses = share * losses + (1.0 - share) * losses_for(partner_labels)
-        mean = jnp.sum(losses * mask) / jnp.maximum(jnp.sum(mask), 1.0)
-        return mean, (losses, logits, _keep_frozen(state.state, new_state, frozen))
+    functions, frozen = in_precision(model.functions(frozen), precision), tuple(frozen)
+    minimised = _Minimised(objective, functions, frozen, model.spec.task, accumulate)
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Array]]:
-        _check_batch(batch, model.spec)
+        check_batch(batch, model.spec)
         _check_state(state, model, held, frozen, average, optimizer)
         trained = state.trained
-        labels, mask = batch["labels"], _mask(batch)
-        images, mixed = _augmented(augment, state, batch, task)
-        inputs = model.spec.preprocess(images.astype(model.spec.input_dtype))
+        batch = prepared(augment, model, state.key, batch)
         # On accelerators matrix products would otherwise run in TF32 or bfloat16 unasked.
         with jax.default_matmul_precision("float32" if precision == "float32" else "default"):
-            gradient = jax.value_and_grad(objective, has_aux=True)
-            batch_arguments = (state, inputs, labels, mask, mixed)
-            (loss_value, (losses, logits, new_state)), gradients = gradient(
-                trained, *batch_arguments
-            )
-
-            def value_fn(trained: Tree, grad_fn: Any = None) -> Array:
-                del grad_fn  # optax's line searches hand it on
-                return objective(trained, *batch_arguments)[0]
-
+            value, gradients, sums, new_state = minimised.gradient(trained, state, batch)
             updates, opt_state = updated(
                 optimizer,
                 gradients,
                 state,
                 frozen,
-                value=loss_value,
+                value=value,
                 grad=gradients,
-                value_fn=value_fn,
-                grad_fn=lambda trained, *_: gradient(trained, *batch_arguments)[1],
+                # optax's line searches hand grad_fn and more on.
+                value_fn=lambda trained, grad_fn=None: minimised.value(trained, state, batch),
+                grad_fn=lambda trained, *_: minimised.gradient(trained, state, batch)[1],
             )
         trained = optax.apply_updates(trained, updates)
         next_state = dataclasses.replace(
@@ -162,12 +138,90 @@ def make_train_step(
             opt_state=opt_state,
             average=_averaged(state, trained, average),
         )
-        sums = metrics.batch_sums(losses, logits, labels, mask, task.metrics)
         if log_gradients:
             sums["gradient_norm"] = optax.tree.norm(gradients) * sums["count"]
         return next_state, sums
 
     return train_step
+
+
+@dataclasses.dataclass(frozen=True)
+class _Minimised:
+    """The mean of an objective's losses over a batch, as a function of what is trained.
+
+    Args:
+        objective: of one batch, or one part of it.
+        functions: of the model.
+        frozen: patterns of layers whose collections stay as they are.
+        task: of the model.
+        parts: of a batch, whose gradients are added up.
+    """
+
+    objective: Objective
+    functions: Functions
+    frozen: tuple[str, ...]
+    task: Task
+    parts: int
+
+    def value(self, trained: Tree, state: TrainState, batch: Batch) -> Array:
+        """The mean alone."""
+        count = _count(batch)
+
+        def visit(collections: Tree, part: Batch, number: Any) -> tuple[Tree, Array]:
+            value, (_, aux) = self._mean(trained, state, collections, part, number, count)
+            return aux.state, value
+
+        return over_parts(visit, state.state, batch, self.parts)[1]
+
+    def gradient(
+        self, trained: Tree, state: TrainState, batch: Batch
+    ) -> tuple[Array, Tree, dict[str, Array], Tree]:
+        """(mean, its gradient, the batch's sums, the model's collections after it)."""
+        count, gradient = _count(batch), jax.value_and_grad(self._mean, has_aux=True)
+
+        def visit(collections: Tree, part: Batch, number: Any) -> tuple[Tree, Any]:
+            (value, (losses, aux)), gradients = gradient(
+                trained, state, collections, part, number, count
+            )
+            return aux.state, (value, gradients, self._sums(losses, aux, part))
+
+        new_state, found = over_parts(visit, state.state, batch, self.parts)
+        return (*found, new_state)
+
+    def _mean(
+        self,
+        trained: Tree,
+        state: TrainState,
+        collections: Tree,
+        batch: Batch,
+        number: Any,
+        count: Array,
+    ) -> tuple[Array, tuple[Array, Aux]]:
+        """A part's share in the mean over `count` examples, its losses and the rest."""
+        params = whole(trained, jax.lax.stop_gradient(state.params))
+        key = rng.at(rng.named(random_key(state), "dropout"), state.step)
+        if number is not None:
+            key = rng.at(key, number)
+        losses, aux = of_batch(self.objective, self.functions, params, collections, batch, key)
+        check_measures(aux.metrics, self.task.metrics)
+        check_state(aux.state, collections)
+        kept = _keep_frozen(collections, aux.state, self.frozen)
+        aux = dataclasses.replace(aux, state=kept)
+        return jnp.sum(losses * batch["mask"]) / count, (losses, aux)
+
+    def _sums(self, losses: Array, aux: Aux, batch: Batch) -> dict[str, Array]:
+        mask, measured = batch["mask"], {} if aux.outputs is None else self.task.metrics
+        sums = metrics.batch_sums(losses, aux.outputs, batch["labels"], mask, measured)
+        return {**sums, **{name: jnp.sum(each * mask) for name, each in aux.metrics.items()}}
+
+
+def _usual(model: Model, loss: metrics.Loss | None, label_smoothing: float) -> Objective:
+    """The usual objective of a model."""
+    num_classes, task = model.spec.num_classes, model.spec.task
+    usual = loss is None and task.loss is metrics.cross_entropy
+    if label_smoothing and (num_classes == 1 or not usual):
+        raise ValueError("label_smoothing works with the default softmax loss only")
+    return supervised(loss or task.loss, label_smoothing, num_classes)
 
 
 def make_eval_step(
@@ -184,61 +238,18 @@ def make_eval_step(
     _check_precision(precision)
     task = model.spec.task
     loss_function = loss or task.loss
-    functions = model.functions()
+    functions = in_precision(model.functions(), precision)
 
     def eval_step(variables: Tree, batch: Batch) -> dict[str, Array]:
         inputs = model.spec.preprocess(batch["inputs"])
         state = {k: v for k, v in variables.items() if k != "params"}
         with jax.default_matmul_precision("float32" if precision == "float32" else "default"):
-            params = _cast(variables["params"], precision)
-            logits = functions.apply(params, state, _cast(inputs, precision)).astype(jnp.float32)
-        mask = _mask(batch)
-        losses = _per_example(loss_function(logits, batch["labels"]), mask)
+            logits = functions.apply(variables["params"], state, inputs)
+        mask = masked(batch)
+        losses = per_example(loss_function(logits, batch["labels"]), mask, "loss must return")
         return metrics.batch_sums(losses, logits, batch["labels"], mask, task.metrics)
 
     return eval_step
-
-
-def _augmented(
-    augment: AugmentConfig | Callable | None, state: TrainState, batch: Batch, task: Task
-) -> tuple[Array, tuple[Array, Array] | None]:
-    """A batch's images as they are trained on; where they are mixed, partners' labels and share."""
-    images = batch["inputs"]
-    if augment is None:
-        return images, None
-    _check_augmented(augment, batch, task)
-    which = (rng.named(_key(state), "augment"), batch["epoch"], batch["index"])
-    images = augmentation.for_batch(augment, *which, images)
-    if not (isinstance(augment, AugmentConfig) and augment.mixes):
-        return images, None
-    images, partners, share = augmentation.mix(augment, *which, images, batch["labels"])
-    return images, (partners, share)
-
-
-def _per_example(losses: Array, mask: Array) -> Array:
-    if losses.shape != mask.shape:
-        raise ValueError(
-            f"loss must return {list(mask.shape)}, got {list(losses.shape)}: one value per example"
-        )
-    return losses
-
-
-def _check_batch(batch: Batch, spec: ModelSpec) -> None:
-    """Whether a batch holds images with the channels of the model; any size may do."""
-    if missing := {"inputs", "labels"} - set(batch):
-        raise ValueError(
-            f"batch must hold 'inputs' and 'labels', and has no {sorted(missing)[0]!r}, but "
-            f"{', '.join(map(repr, sorted(batch))) or 'nothing'}"
-        )
-    if not spec.takes_images:
-        return
-    shape, channels = jnp.shape(batch["inputs"]), spec.input_shape[2]
-    check_channels_last("batch['inputs']", shape, channels, "image")
-    if len(shape) != 4 or shape[3] != channels:
-        raise ValueError(
-            f"batch['inputs'] must be [N, H, W, {channels}], as the model takes it, got "
-            f"{list(shape)}"
-        )
 
 
 def _check_state(
@@ -278,50 +289,18 @@ def _check_state(
         )
 
 
-def _check_augment(augment: AugmentConfig | Callable | None, model: Model) -> None:
-    if isinstance(augment, AugmentConfig) and not model.spec.takes_images:
-        shape = list(model.spec.input_shape)
-        raise ValueError(
-            f"an Augment changes images [H, W, C], and {model.spec.name} takes {shape}: give a "
-            "function (key, example) -> example, e.g. cj.augment.WordDropout(0.2) for texts or "
-            "cj.augment.Jitter(0.1) for series"
-        )
-    spec = model.spec
-    label = spec.task.label_shape(spec.output_shape)
-    augmentation.check_labels_stay_true(augment, spec.task, label, spec.input_shape)
-
-
-def _check_augmented(augment: AugmentConfig | Callable, batch: Batch, task: Task) -> None:
-    if "index" not in batch or "epoch" not in batch:
-        raise ValueError(
-            "augment needs 'index' int32 [N] and 'epoch' in the batch, from which every "
-            f"example's key is made; got {', '.join(sorted(batch))}"
-        )
-    # A loss of the caller's may want labels of any shape.
-    shapes = batch["labels"].shape[1:], batch["inputs"].shape[1:]
-    augmentation.check_labels_stay_true(augment, task, *shapes)
-
-
 def _check_precision(precision: str) -> None:
     if precision not in PRECISIONS:
         raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
 
 
-def _key(state: TrainState) -> Array:
+def random_key(state: TrainState) -> Array:
+    """The key from which every stream of a run is drawn."""
     return jax.random.wrap_key_data(state.key)
 
 
-def _mask(batch: Batch) -> Array:
-    mask = batch.get("mask")
-    return jnp.ones(batch["labels"].shape[0]) if mask is None else mask.astype(jnp.float32)
-
-
-def _cast(tree: Any, precision: str) -> Any:
-    if precision == "float32":
-        return tree
-    return jax.tree.map(
-        lambda x: x.astype(jnp.bfloat16) if jnp.issubdtype(x.dtype, jnp.floating) else x, tree
-    )
+def _count(batch: Batch) -> Array:
+    return jnp.maximum(jnp.sum(batch["mask"]), 1.0)
 
 
 def _keep_frozen(old: Tree, new: Tree, frozen: tuple[str, ...]) -> Tree:

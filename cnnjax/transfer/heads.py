@@ -14,6 +14,7 @@ from cnnjax.models import Model, ModelSpec
 from cnnjax.models.backbone import Backbone
 from cnnjax.models.builder import build
 from cnnjax.models.graph import trace
+from cnnjax.task import Task
 
 # What decides about the head of a backbone.
 _HEAD_ARGUMENTS = ("include_top", "pooling", "classifier", "classifier_dropout")
@@ -30,6 +31,8 @@ class Head:
         pooling: what is made of the last map: "flatten", "avg" (its mean), "max"; None: what the
             model makes of it, with a published head what that does (VGG flattens, others average).
         label_names: one name per class.
+        task: what the logits mean, as in `create_model`, e.g. "multilabel"; None: what those of the
+            model mean.
     """
 
     num_classes: int
@@ -37,6 +40,7 @@ class Head:
     dropout: float = 0.0
     pooling: str | None = None
     label_names: tuple[str, ...] = ()
+    task: str | Task | None = None
 
     def __post_init__(self) -> None:
         if self.pooling not in (None, "flatten", "avg", "max"):
@@ -88,7 +92,7 @@ def replace_head(model: Model, head: Head | int, seed: int = 0) -> Model:
     head = head if isinstance(head, Head) else Head(head)
     if not same_form:
         arguments = _arguments(model, head)
-    module, spec = _built(model, arguments, head.num_classes, head.label_names)
+    module, spec = _built(model, arguments, head)
     if not spec.head:
         raise ValueError(f"{spec.name} made with {arguments} has no place for a head")
     shapes = trees.flatten(Model.abstract(module, spec).variables)
@@ -132,25 +136,25 @@ def attach(base: Model, classifier: Model) -> Model:
         dropout=mlp.dropout,
         pooling=_pooling_between(base, classifier.spec.input_shape),
         label_names=classifier.spec.label_names,
+        task=classifier.spec.task,
     )
-    module, spec = _built(base, _arguments(base, head), head.num_classes, head.label_names)
+    module, spec = _built(base, _arguments(base, head), head)
     shapes = trees.flatten(Model.abstract(module, spec).variables)
     theirs = trees.flatten(classifier.variables)
     return Model(module, _joined(shapes, trees.flatten(base.variables), theirs), spec)
 
 
-def _built(
-    model: Model, arguments: dict[str, Any], num_classes: int, label_names: tuple[str, ...]
-) -> tuple[Any, ModelSpec]:
+def _built(model: Model, arguments: dict[str, Any], head: Head) -> tuple[Any, ModelSpec]:
     """Module and spec of a registered model with another head."""
     old = model.spec
     module, spec = build(
         old.name,
         input_shape=old.input_shape,
-        num_classes=num_classes,
-        label_names=label_names,
+        num_classes=head.num_classes,
+        label_names=head.label_names,
         preprocessing=old.preprocessing,
         vocabulary=old.vocabulary,
+        task=head.task or old.task,
         **arguments,
     )
     kept = {k: getattr(old, k) for k in ("resize", "interpolation", "weights")}
@@ -185,7 +189,7 @@ def _own_pooling(module: Backbone) -> str:
 def _pooling_between(base: Model, shape: tuple[int, ...]) -> str:
     """What leads from the last map of a base to a classifier's inputs."""
     kept = {k: v for k, v in (base.spec.arguments or {}).items() if k not in _HEAD_ARGUMENTS}
-    module, spec = _built(base, {**kept, "include_top": False}, 1, ())
+    module, spec = _built(base, {**kept, "include_top": False}, Head(1))
     last = trace(Model.abstract(module, spec))[-1].output_shape[1:]
     own = _own_pooling(base.module)  # type: ignore[arg-type]
     if shape == (1, 1, last[-1]) and own != "flatten":

@@ -19,8 +19,9 @@ import time
 import pytest
 from servers import DATA, ETAG, SIZE, Handler
 
-from cnnjax.core import storage
-from cnnjax.core.download import DownloadError, download
+from cnnjax.core import storage, web
+from cnnjax.core.download import download
+from cnnjax.core.download_job import DownloadError, Job
 
 module = sys.modules[download.__module__]
 OTHER = DATA[::-1]
@@ -480,7 +481,7 @@ def test_a_connection_that_comes_too_late_is_closed():
         return Answer()
 
     with pytest.raises(TimeoutError):
-        module._within(0.05, answer)
+        web._within(0.05, answer)
     assert not closed.is_set()
     late.set()
     assert closed.wait(2)
@@ -520,7 +521,7 @@ def test_what_is_put_there_at_the_last_moment_is_not_opened(server, tmp_path, mo
         else:
             os.mkfifo(job.part)
 
-    monkeypatch.setattr(module._Job, "check_places", plant)
+    monkeypatch.setattr(Job, "check_places", plant)
     with pytest.raises(OSError, match=r"the download stopped"):
         download(server.url, tmp_path)
     assert not (tmp_path / "other").exists()

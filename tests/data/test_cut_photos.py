@@ -15,7 +15,7 @@ import raw_files
 
 import cnnjax as cj
 from cnnjax.cli import main
-from cnnjax.core.download import DownloadError
+from cnnjax.core.download_job import DownloadError
 from cnnjax.data.prepare import RECIPES, RawFile, building, photos, prepare, raw
 from cnnjax.recipes import load_data
 from experiments import cats_vs_dogs

@@ -26,6 +26,7 @@ from cnnjax.data import Splits, from_arrays
 from cnnjax.runs import RunError
 from cnnjax.runs.seal import sealed
 from cnnjax.training.computation import identity_of
+from cnnjax.training.given import Given
 from cnnjax.training.identity import changes
 
 CONFIG = cj.TrainingConfig(epochs=1, batch_size=8, monitor=None)
@@ -148,7 +149,7 @@ def identity(
         if module
         else cj.create_model("mlp", input_shape=(4, 4, 1), num_classes=CLASSES, units=(4,))
     )
-    return identity_of(model, few(), replace(CONFIG, **settings), loss, optimizer)
+    return identity_of(model, few(), replace(CONFIG, **settings), Given(loss, optimizer))
 
 
 def said(then: dict[str, Any], now: dict[str, Any]) -> str:

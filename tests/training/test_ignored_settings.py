@@ -20,6 +20,7 @@ from cnnjax.augment.config import AugmentConfig
 from cnnjax.config import OPTIMIZER, TrainingConfig
 from cnnjax.core.settings import names
 from cnnjax.training import TrainState, make_train_step
+from cnnjax.training.given import Given
 from cnnjax.training.setting_checks import check_settings
 
 Arrays = tuple[np.ndarray, np.ndarray]
@@ -381,7 +382,7 @@ def test_a_token_that_the_model_does_not_know_cannot_be_put_in(squares: Arrays) 
     dropout = cj.augment.WordDropout(0.5, replacement=50)
     for augment in (dropout, cj.augment.Chain((cj.augment.WordDropout(0.1), dropout))):
         with pytest.raises(ValueError, match=r"^augment: WordDropout\(replacement=50\): .*50\)"):
-            check_settings(TrainingConfig(augment=augment), model, splits, None, None, None)
+            check_settings(TrainingConfig(augment=augment), model, splits, Given(), None, None)
 
 
 def changing_state() -> optax.GradientTransformation:

@@ -20,6 +20,7 @@ from cnnjax.core.settings import from_dict, setting
 from cnnjax.runs import resuming
 from cnnjax.runs.seal import RunError
 from cnnjax.training.facts import recorded_settings
+from cnnjax.training.given import Given
 from cnnjax.training.setting_checks import check_settings
 from cnnjax.training.shared import make_steps
 
@@ -47,7 +48,7 @@ def net() -> cj.Model:
 
 
 def steps(**settings: Any) -> Any:
-    return make_steps(net(), None, None, More(**settings), 10)
+    return make_steps(net(), Given(), More(**settings), 10)
 
 
 def test_it_is_checked_and_goes_to_json_and_back() -> None:
@@ -64,7 +65,7 @@ def test_only_what_steps_depend_on_makes_others() -> None:
 
 def test_the_step_gets_its_argument() -> None:
     with pytest.raises(TypeError, match=r"make_train_step.*'haze'"):
-        make_steps(net(), None, None, InStep(), 10)
+        make_steps(net(), Given(), InStep(), 10)
 
 
 @pytest.mark.parametrize(
@@ -79,7 +80,7 @@ def test_it_is_refused_where_it_would_be_ignored(
 ) -> None:
     config = More(monitor=None, **settings)
     with pytest.raises(ValueError, match=message):
-        check_settings(config, net(), cj.data.as_splits(DATA), optimizer, None, None)
+        check_settings(config, net(), cj.data.as_splits(DATA), Given(None, optimizer), None, None)
 
 
 def test_a_record_leaves_out_what_an_optimiser_replaces() -> None:

@@ -18,6 +18,7 @@ from cnnjax.runs import RunError
 from cnnjax.training import FrozenLayersMoved, TrainState
 from cnnjax.training.computation import Computation
 from cnnjax.training.frozen_hash import FrozenLayers
+from cnnjax.training.given import Given
 from cnnjax.training.position import Position
 from cnnjax.training.recorder import Recorder
 from cnnjax.training.selection import Selection
@@ -38,7 +39,7 @@ def computation(
     monkeypatch.setattr(Computation, "identity", lambda self, state: IDENTITY)
     model = cj.create_model("mlp", input_shape=(12, 12, 1), num_classes=3, units=(4,))
     config = cj.TrainingConfig(epochs=3, batch_size=8, monitor=None, frozen=("dense1",))
-    return Computation.of(model, as_splits(squares), config, None, None)
+    return Computation.of(model, as_splits(squares), config, Given())
 
 
 def with_settings(computation: Computation, **changes: Any) -> Computation:

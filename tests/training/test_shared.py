@@ -15,6 +15,7 @@ from jax import Array
 
 import cnnjax as cj
 from cnnjax import metrics
+from cnnjax.training.given import Given
 from cnnjax.training.shared import make_steps
 
 CONFIG = cj.TrainingConfig(epochs=2, batch_size=32, optimizer="adam", augment=None)
@@ -25,7 +26,7 @@ def net(seed: int = 0, units: tuple[int, ...] = (8,)) -> cj.Model:
 
 
 def steps_of(model: cj.Model | None = None, **changes: Any) -> Any:
-    return make_steps(model or net(), None, None, replace(CONFIG, **changes), 10)
+    return make_steps(model or net(), Given(), replace(CONFIG, **changes), 10)
 
 
 def shout(key: Array, image: Array) -> Array:
@@ -66,7 +67,7 @@ def test_what_steps_do_not_depend_on_makes_no_difference() -> None:
     for changes in ({"seed": 3}, {"epochs": 9}, {"keep": 2}, {"checkpoint_every": 4}):
         assert steps_of(**changes) is steps
     assert steps_of(net(seed=5)) is steps
-    assert make_steps(net(), None, None, CONFIG, 99) is steps  # the rate is constant
+    assert make_steps(net(), Given(), CONFIG, 99) is steps  # the rate is constant
 
 
 @pytest.mark.parametrize(
@@ -89,9 +90,9 @@ def test_so_do_model_loss_and_length_of_a_schedule() -> None:
     assert steps_of(net(units=(9,))) is not steps
     spec = replace(net().spec, preprocessing="none")
     assert steps_of(net().replace(spec=spec)) is not steps
-    assert make_steps(net(), metrics.softmax_cross_entropy, None, CONFIG, 10) is not steps
+    assert make_steps(net(), Given(metrics.softmax_cross_entropy), CONFIG, 10) is not steps
     cosine = replace(CONFIG, schedule="cosine")
-    assert make_steps(net(), None, None, cosine, 9) is not make_steps(net(), None, None, cosine, 8)
+    assert make_steps(net(), Given(), cosine, 9) is not make_steps(net(), Given(), cosine, 8)
 
 
 def test_no_weights_are_kept() -> None:

@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from cnnjax.core.download import DownloadError, download
+from cnnjax.core.download import download
+from cnnjax.core.download_job import DownloadError
 from cnnjax.core.progress import Move, progress_bar
 from cnnjax.core.storage import alone
 from cnnjax.data.errors import DataNotFound

@@ -13,8 +13,9 @@ from cnnjax.core.checks import whole_number
 from cnnjax.core.reading import check_regular, read_json
 from cnnjax.core.runtime import cache_directory
 from cnnjax.core.storage import write_directory
-from cnnjax.data.dataset import Dataset, Splits, checked_labels, set_aside
+from cnnjax.data.dataset import Dataset, Splits, set_aside
 from cnnjax.data.errors import DataNotFound
+from cnnjax.data.label_kinds import class_labels
 from cnnjax.data.names import is_folder, is_prepared, not_found, place_of
 from cnnjax.data.readers.tfds import tfds_directory
 from cnnjax.data.texts import text_files
@@ -128,7 +129,7 @@ def from_texts(
     >>> from_texts(texts, [1, 0], Vocabulary.of(texts), length=4).inputs.tolist()
     [[1, 4, 7, 5], [1, 4, 6, 5]]
     """
-    checked = checked_labels(np.asanyarray(labels), name)
+    checked = class_labels(np.asanyarray(labels), name)
     if len(texts) != len(checked):
         raise ValueError(f"{name}: {len(texts)} texts but {len(checked)} labels")
     if len(texts) == 0:

@@ -22,7 +22,7 @@ from commands import start
 from PIL import Image
 
 import cnnjax as cj
-from cnnjax.core.download import DownloadError
+from cnnjax.core.download_job import DownloadError
 from cnnjax.core.storage import alone
 from cnnjax.data.prepare import RECIPES, RawFile, building, prepare, raw
 from cnnjax.data.prepare import raw_files as official_files

@@ -121,11 +121,13 @@ def test_what_a_task_or_inputs_of_ones_own_refuse_is_one_sentence() -> None:
 
 def test_a_task_that_cannot_be_is_refused() -> None:
     ours = {"accuracy": cj.metrics.correct}
-    with pytest.raises(ValueError, match=r"outputs of a task must be .*, got \('N',\)"):
-        cj.Task("mine", poisson, ours, outputs=("N",))
+    with pytest.raises(ValueError, match=r"outputs of a task must be .*, got \('K',\)"):
+        cj.Task("mine", poisson, ours, outputs=("K",))
     with pytest.raises(ValueError, match="labels of a task must be 'N' and others of"):
         cj.Task("mine", poisson, ours, labels=("N", "P"))
-    with pytest.raises(ValueError, match="label_kind must be 'integer' or 'floating', got 'real'"):
+    with pytest.raises(
+        ValueError, match="label_kind must be 'integer', 'floating', 'number', got 'real'"
+    ):
         cj.Task("mine", poisson, ours, label_kind="real")
     with pytest.raises(ValueError, match="the task 'mine' needs a metric at least"):
         cj.Task("mine", poisson, {})

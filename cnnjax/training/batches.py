@@ -1,0 +1,112 @@
+"""What becomes of a batch before the model sees it: checked, augmented, preprocessed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from cnnjax import augment as augmentation
+from cnnjax.augment.config import AugmentConfig
+from cnnjax.core import rng
+from cnnjax.core.checks import check_channels_last
+from cnnjax.models import Model, ModelSpec
+from cnnjax.task import Task
+
+Batch = Mapping[str, Any]
+
+
+def prepared(
+    augment: AugmentConfig | Callable | None, model: Model, key: Array, batch: Batch
+) -> dict[str, Any]:
+    """A batch as an objective, or a step of the caller's, gets it.
+
+    Args:
+        augment: of the training.
+        model: that is trained.
+        key: uint32 data of the run's random key.
+        batch: as the loader makes it.
+
+    Returns:
+        The batch with the augmented and preprocessed "inputs", the "examples" as they were, and
+        the "mask" as float32 [N]; where examples are mixed, "partner_labels" and "share" [N].
+    """
+    spec, examples = model.spec, batch["inputs"]
+    ready = {**batch, "examples": examples, "mask": masked(batch)}
+    images = examples
+    if augment is not None:
+        _check_augmented(augment, batch, spec.task)
+        seed_key = rng.named(jax.random.wrap_key_data(key), "augment")
+        which = (seed_key, batch["epoch"], batch["index"])
+        images = augmentation.for_batch(augment, *which, images)
+        if isinstance(augment, AugmentConfig) and augment.mixes:
+            mixed = augmentation.mix(augment, *which, images, batch["labels"])
+            images, ready["partner_labels"], ready["share"] = mixed
+    ready["inputs"] = spec.preprocess(images.astype(spec.input_dtype))
+    return ready
+
+
+def mixes(augment: AugmentConfig | Callable | None) -> bool:
+    """Whether examples of a batch are mixed with each other, labels and all."""
+    return isinstance(augment, AugmentConfig) and augment.mixes
+
+
+def masked(batch: Batch) -> Array:
+    """A batch's mask as float32 [N]; ones where it has none."""
+    mask = batch.get("mask")
+    if mask is None:
+        return jnp.ones(jax.tree.leaves(batch["labels"])[0].shape[0])
+    return mask.astype(jnp.float32)
+
+
+def check_batch(batch: Batch, spec: ModelSpec) -> None:
+    """Whether a batch holds images with the channels of the model; any size may do.
+
+    Raises:
+        ValueError: if it does not, or has no inputs or labels.
+    """
+    if missing := {"inputs", "labels"} - set(batch):
+        raise ValueError(
+            f"batch must hold 'inputs' and 'labels', and has no {sorted(missing)[0]!r}, but "
+            f"{', '.join(map(repr, sorted(batch))) or 'nothing'}"
+        )
+    if not spec.takes_images:
+        return
+    shape, channels = jnp.shape(batch["inputs"]), spec.input_shape[2]
+    check_channels_last("batch['inputs']", shape, channels, "image")
+    if len(shape) != 4 or shape[3] != channels:
+        raise ValueError(
+            f"batch['inputs'] must be [N, H, W, {channels}], as the model takes it, got "
+            f"{list(shape)}"
+        )
+
+
+def check_augment(augment: AugmentConfig | Callable | None, model: Model) -> None:
+    """Whether an augmentation fits what a model takes and predicts.
+
+    Raises:
+        ValueError: if it does not.
+    """
+    spec = model.spec
+    if isinstance(augment, AugmentConfig) and not spec.takes_images:
+        raise ValueError(
+            f"an Augment changes images [H, W, C], and {spec.name} takes {list(spec.input_shape)}: "
+            "give a function (key, example) -> example, e.g. cj.augment.WordDropout(0.2) for texts "
+            "or cj.augment.Jitter(0.1) for series"
+        )
+    label = spec.task.label_shape(spec.output_shape)
+    augmentation.check_labels_stay_true(augment, spec.task, label, spec.input_shape)
+
+
+def _check_augmented(augment: AugmentConfig | Callable, batch: Batch, task: Task) -> None:
+    if "index" not in batch or "epoch" not in batch:
+        raise ValueError(
+            "augment needs 'index' int32 [N] and 'epoch' in the batch, from which every "
+            f"example's key is made; got {', '.join(sorted(batch))}"
+        )
+    # A loss of the caller's may want labels of any shape.
+    shapes = batch["labels"].shape[1:], batch["inputs"].shape[1:]
+    augmentation.check_labels_stay_true(augment, task, *shapes)
