@@ -108,11 +108,14 @@ def find_learning_rate(
         ramp,
     )
     losses: list[float] = []
+    average = least = math.inf
     for value in _losses(computation, ramp.steps):
+        average = _SMOOTHING * average + (1 - _SMOOTHING) * value if losses else value
+        least = min(least, average)
         losses.append(value)
-        if not math.isfinite(value) or value > _DIVERGED * min(losses):
+        if not average <= _DIVERGED * least:  # nor is NaN
             break
-    count = len(losses) if math.isfinite(losses[-1]) else len(losses) - 1
+    count = len(losses) - (not math.isfinite(losses[-1]))
     rates = np.array([ramp.exactly(step) for step in range(count)])
     smoothed = _smoothed(np.array(losses[:count]))
     return LearningRates(rates, np.array(losses[:count]), smoothed, _steepest(rates, smoothed))

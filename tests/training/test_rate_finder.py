@@ -23,7 +23,7 @@ def net() -> cj.Model:
 
 
 class Linear(linen.Module):
-    """One value a series."""
+    """One value an image."""
 
     @linen.compact
     def __call__(self, x: Any) -> Any:
@@ -32,13 +32,13 @@ class Linear(linen.Module):
 
 def test_losses_and_suggestion_are_those_of_gradient_descent_by_hand() -> None:
     rng = np.random.default_rng(0)
-    inputs = rng.normal(size=(32, 5, 1)).astype(np.float32)
-    targets = (inputs[:, :, 0] @ rng.normal(size=5)).astype(np.float32)[:, None]
-    model = cj.Model.from_module(Linear(), (5, 1), preprocessing="none", task="values")
+    images = rng.integers(0, 256, (32, 1, 5, 1), dtype=np.uint8)
+    x = images.reshape(32, 5).astype(np.float64) / 255
+    y = (x @ rng.normal(size=(5, 1))).astype(np.float32)
+    model = cj.Model.from_module(Linear(), (1, 5, 1), preprocessing="unit", task="values")
     config = cj.TrainingConfig(batch_size=32, optimizer="sgd")
-    found = find_learning_rate(model, (inputs, targets), config, lowest=1e-3, highest=10, steps=60)
+    found = find_learning_rate(model, (images, y), config, lowest=1e-3, highest=10, steps=60)
 
-    x, y = inputs[:, :, 0].astype(np.float64), targets.astype(np.float64)
     weights = np.asarray(model.params["line"]["kernel"], np.float64)
     losses = []
     for rate in found.rates:
@@ -46,7 +46,8 @@ def test_losses_and_suggestion_are_those_of_gradient_descent_by_hand() -> None:
         losses.append((rest**2).mean())
         weights -= rate * 2 / len(x) * x.T @ rest
     np.testing.assert_allclose(found.rates[:2], [1e-3, 1e-3 * 1e4 ** (1 / 59)])
-    np.testing.assert_allclose(found.losses, losses, rtol=1e-3)
+    # Where it diverges, it enlarges how float32 rounds.
+    np.testing.assert_allclose(found.losses[:50], losses[:50], rtol=1e-3)
     # Beyond two by the largest curvature gradient descent diverges, and soon it was stopped.
     limit = 2 / np.linalg.eigvalsh(2 / len(x) * x.T @ x).max()
     assert 1e-2 < found.suggestion < limit < found.rates[-1] < 10
