@@ -42,6 +42,8 @@ def recorded_config(
     }
     if given.objective is not None:
         config["objective"] = recorded_function(given.objective)
+    if given.metrics:
+        config["metrics"] = [name for name, _ in given.metrics]
     if opt_state is not None:
         config["opt_state"] = opt_state_hash(opt_state)
     return config

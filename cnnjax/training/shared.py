@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,6 +12,7 @@ import optax
 
 from cnnjax.config import OPTIMIZER, STEP, TrainingConfig, has_end
 from cnnjax.core.settings import only, values
+from cnnjax.metrics import Measure
 from cnnjax.models import Model
 from cnnjax.training.given import Given
 from cnnjax.training.given_optimizer import made, takes_total_steps
@@ -32,12 +33,14 @@ class Steps:
         schedule: step -> learning rate; None for an optimiser of the caller's own.
         train: the training step.
         evaluate: the evaluation step.
+        measures: what both sum up beside the loss: the metrics of the task, then the caller's.
     """
 
     optimizer: optax.GradientTransformation
     schedule: Callable[[int], Any] | None
     train: TrainStep
     evaluate: EvalStep
+    measures: Mapping[str, Measure]
 
 
 def make_steps(
@@ -106,10 +109,12 @@ def _steps(kind: _Kind) -> Steps:
         optimizer = make_optimizer(config, kind.total, model)
     else:
         optimizer = made(given.optimizer, kind.total)
-    arguments = {**values(config, STEP), "objective": given.objective}
+    metrics = dict(given.metrics)
+    arguments = {**values(config, STEP), "objective": given.objective, "metrics": metrics}
     return Steps(
         optimizer,
         None if given.optimizer is not None else make_schedule(config, kind.total),
         make_train_step(model, given.loss, optimizer, **arguments),
-        make_eval_step(model, given.loss, precision=config.precision),
+        make_eval_step(model, given.loss, metrics=metrics, precision=config.precision),
+        given.measures(model),
     )

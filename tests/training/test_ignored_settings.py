@@ -93,6 +93,7 @@ IN_CONFIG = [
     ({"rate_patience": 2, "schedule": "step"}, "rate_patience=2 belongs to 'plateau', got sched"),
     ({"learning_rate": 0.1, "schedule": abs}, "learning_rate=0.1 would be ignored: the schedule"),
     ({"early_stopping": 2, "monitor": None}, "early_stopping needs a monitor"),
+    ({"accumulate": 7}, "accumulate=7 must divide batch_size=64 into equal parts"),
     ({"allow_changed": ("module",)}, "allow_changed=('module',) is for a run that is resumed"),
 ]
 
@@ -129,6 +130,7 @@ def test_augmentation_settings_without_effect(
 IN_FIT = [
     ({"early_stopping": 2}, {}, "early_stopping=2 needs validation data"),
     ({"monitor": "accuracy"}, {}, "monitor='accuracy' needs validation data"),
+    ({"mode": "max"}, {}, "mode='max' needs validation data"),
     ({"resume": True, "monitor": None}, {}, "resume=True needs a run directory"),
     ({"checkpoint_every": 2, "monitor": None}, {}, "checkpoint_every=2 needs a run directory"),
     ({"keep": 3}, {}, "keep=3 needs a run directory"),
@@ -183,9 +185,10 @@ def test_every_field_is_used_or_refused_somewhere() -> None:
     """A new field has to be thought of here."""
     refused = {name for settings, *_ in (*IN_CONFIG, *IN_FIT) for name in settings}
     always_used = {"epochs", "batch_size", "seed", "average", "log_gradients", "precision"}
+    always_used |= {"sampler"}
     # Refused where it cannot be honoured by tests of their own rooms, or of no effect on what is
     # computed: a CPU is always deterministic.
-    elsewhere = {"augment", "steps_per_dispatch", "deterministic"}
+    elsewhere = {"augment", "class_weights", "steps_per_dispatch", "deterministic"}
     names = {field.name for field in fields(TrainingConfig)}
     assert names == refused | set(OTHER) | always_used | elsewhere | {"frozen"}
 
@@ -382,7 +385,7 @@ def test_a_token_that_the_model_does_not_know_cannot_be_put_in(squares: Arrays) 
     dropout = cj.augment.WordDropout(0.5, replacement=50)
     for augment in (dropout, cj.augment.Chain((cj.augment.WordDropout(0.1), dropout))):
         with pytest.raises(ValueError, match=r"^augment: WordDropout\(replacement=50\): .*50\)"):
-            check_settings(TrainingConfig(augment=augment), model, splits, Given(), None, None)
+            check_settings(TrainingConfig(augment=augment), model, splits, Given(), None, None, {})
 
 
 def changing_state() -> optax.GradientTransformation:
