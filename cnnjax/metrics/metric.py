@@ -103,6 +103,15 @@ class With:
         return self.function(*arguments, **dict(self.settings))
 
 
+def zeros(*names: str) -> Callable[[], dict[str, float]]:
+    """An `init` of sums by name.
+
+    >>> zeros("right", "all")()
+    {'right': 0.0, 'all': 0.0}
+    """
+    return With(_zeros, (("names", names),))
+
+
 def checked(given: Mapping[str, Measure] | None, taken: Iterable[str] = ()) -> dict[str, Measure]:
     """The metrics that a caller gave, by name.
 
@@ -176,6 +185,10 @@ def mode_by_name(name: str) -> str | None:
     if name.endswith(("loss", "error")):
         return "min"
     return "max" if name.endswith("accuracy") else None
+
+
+def _zeros(names: Iterable[str]) -> dict[str, float]:
+    return dict.fromkeys(names, 0.0)
 
 
 def _is_of(name: str, metric: str, measure: Measure) -> bool:

@@ -141,13 +141,15 @@ def unpacked(stored: Mapping[str, Any]) -> dict[str, Any]:
 def quality(record: Mapping[str, Any]) -> str:
     """The metric beside the loss that a record has, e.g. "accuracy"; the first number of several.
 
+    Where an objective measures none of its outputs, it is the loss.
+
     >>> quality({"loss": 0.2, "absolute_error": 0.3})
     'absolute_error'
     """
     if "accuracy" in record:
         return "accuracy"
     # A task's metrics come before what a caller gave, and before what the loop adds.
-    return next(iter(scalars(record)))
+    return next(iter(scalars(record)), "loss")
 
 
 def scalars(record: Mapping[str, Any]) -> list[str]:

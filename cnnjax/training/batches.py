@@ -36,6 +36,11 @@ def prepared(
     """
     spec, examples = model.spec, batch["inputs"]
     ready = {**batch, "examples": examples, "mask": masked(batch)}
+    if "weights" in batch and mixes(augment):
+        raise ValueError(
+            "augment with mixup or cutmix mixes examples whose weights would differ: leave it out, "
+            "or the weights of examples and classes"
+        )
     images = examples
     if augment is not None:
         _check_augmented(augment, batch, spec.task)

@@ -19,6 +19,7 @@ from cnnjax.metrics import Loss, Measure, batch_sums, checked, cross_entropy
 from cnnjax.models import Functions, Model
 from cnnjax.training.accumulation import over_parts
 from cnnjax.training.batches import check_augment, check_batch, masked, mixes, prepared
+from cnnjax.training.class_weights import checked_class_weights, weighted
 from cnnjax.training.freezing import (
     Tree,
     check_transformation,
@@ -59,6 +60,7 @@ def make_train_step(
     average: float = 0.0,
     label_smoothing: float = 0.0,
     log_gradients: bool = False,
+    class_weights: Sequence[float] | str | None = None,
     accumulate: int = 1,
     objective: Objective | None = None,
 ) -> TrainStep:
@@ -73,14 +75,15 @@ def make_train_step(
             trees `optax.MaskedNode()` stands for what is frozen.
         frozen: the patterns the state was created with.
         metrics: what is measured beside the task's, by name, as in `fit`.
-        augment, precision, average, label_smoothing, log_gradients, accumulate: as in
-            `TrainingConfig`.
+        augment, precision, average, label_smoothing, log_gradients, class_weights, accumulate: as
+            in `TrainingConfig`.
         objective: what to minimise, in place of the loss, as `fit` documents it.
 
     Returns:
         (state, batch) -> (state, sums). The batch holds "inputs" (pixels [N, H, W, C], or what
         else the model takes), "labels" (int32 [N], or what else its task asks for), and
-        optionally "mask" [N]; with augmentation also "index" int32 [N] and "epoch".
+        optionally "mask" [N] and "weights" [N], by which the losses are multiplied; with
+        augmentation also "index" int32 [N] and "epoch".
         The loss that is minimised is the mean over the unmasked examples (with mixup and cutmix,
         of the losses for both labels by their shares; the accuracy is that of the example's own
         label, and a masked example may be the partner of the last one); sums are those of
@@ -108,6 +111,7 @@ def make_train_step(
     else:
         check_own(objective, label_smoothing, mixes(augment))
     check_augment(augment, model)
+    weights = checked_class_weights(class_weights, model.spec)
     task = model.spec.task
     measures = {**task.metrics, **checked(metrics, task.metrics)}
     held = frozen_parameters(model.params, model.state, frozen)
@@ -119,7 +123,7 @@ def make_train_step(
         check_batch(batch, model.spec)
         _check_state(state, model, held, frozen, average, optimizer)
         trained = state.trained
-        batch = prepared(augment, model, state.key, batch)
+        batch = prepared(augment, model, state.key, weighted(batch, weights))
         # On accelerators matrix products would otherwise run in TF32 or bfloat16 unasked.
         with jax.default_matmul_precision("float32" if precision == "float32" else "default"):
             value, gradients, sums, new_state = minimised.gradient(trained, state, batch)
