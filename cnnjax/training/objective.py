@@ -20,9 +20,6 @@ from cnnjax.training.freezing import Tree
 
 Batch = Mapping[str, Any]
 
-# What a record of an epoch holds anyway, and no measure of the caller's may be called.
-_TAKEN = ("epoch", "step", "loss", "count", "gradient_norm", "learning_rate", "seconds", "waiting")
-
 
 @functools.partial(
     jax.tree_util.register_dataclass,
@@ -150,18 +147,18 @@ def of_batch(
     return losses, Aux(aux.outputs, rest, aux.metrics)
 
 
-def check_measures(names: Mapping[str, Any], task_metrics: Mapping[str, Any]) -> None:
+def check_measures(names: Mapping[str, Any], others: Mapping[str, Any]) -> None:
     """Refuse measures with the name of something else in the record of an epoch.
 
     Args:
         names: of the measures.
-        task_metrics: of the model's task, by name.
+        others: metrics of the task and of the caller's, by name.
 
     Raises:
         ValueError: for the first such name.
     """
     for name in names:
-        if name in (*_TAKEN, *task_metrics) or name.startswith("val_"):
+        if name in (*metrics.LOOP_NAMES, *others) or name.startswith("val_"):
             raise ValueError(
                 f"a measure of your own cannot be called {name!r}, which the record of an epoch "
                 "has already: choose another name"
