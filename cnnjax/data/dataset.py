@@ -12,8 +12,11 @@ import numpy as np
 
 from cnnjax.core import rng
 from cnnjax.core.checks import check_channels_last, is_number, whole_number
+from cnnjax.core.html import html_table, paragraphs
+from cnnjax.core.text import plain
 from cnnjax.data.label_kinds import check_names, task_labels
 from cnnjax.data.pixels.file_images import FileImages
+from cnnjax.data.strip import kind_line, strip
 from cnnjax.task import Task
 
 if TYPE_CHECKING:
@@ -46,6 +49,12 @@ class Dataset:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def __repr__(self) -> str:
+        return f"Dataset({plain(self.name)!r}, {len(self):,} {kind_line(self)})"
+
+    def _repr_html_(self) -> str:
+        return paragraphs(repr(self)) + strip(self)
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -149,6 +158,15 @@ class Splits:
         """Those that there are, by name."""
         named = {"train": self.train, "validation": self.validation, "test": self.test}
         return {name: part for name, part in named.items() if part is not None}
+
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{name} {len(part):,}" for name, part in self.parts.items())
+        return f"Splits({counts}; {kind_line(self.train)})"
+
+    def _repr_html_(self) -> str:
+        rows = [(name, part.name, f"{len(part):,}") for name, part in self.parts.items()]
+        table = html_table([("part", "data set", "examples"), *rows], "<<>")
+        return paragraphs(kind_line(self.train)) + table + strip(self.train)
 
     def with_validation(self, fraction: float, seed: int = 0) -> Splits:
         """Set a part of the training data aside for validation.
