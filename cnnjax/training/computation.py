@@ -24,8 +24,9 @@ from cnnjax.training.devices import Devices
 from cnnjax.training.evaluation import evaluate_step
 from cnnjax.training.freezing import Tree
 from cnnjax.training.given import Given
+from cnnjax.training.given_optimizer import check_optimizer
 from cnnjax.training.identity import identify
-from cnnjax.training.optim import check_optimizer
+from cnnjax.training.schedule_free import check_schedule_free, is_schedule_free
 from cnnjax.training.selection import Selection
 from cnnjax.training.setting_checks import best_mode, check_data, check_settings
 from cnnjax.training.shared import Steps, make_steps
@@ -76,7 +77,14 @@ class Computation:
             check_data(model, data)
         measures = given.measures(model)
         check_settings(config, model, splits, given, directory, record, measures)
-        loader = Loader(splits.train, config.batch_size, shuffle=True, seed=config.seed)
+        sampler = config.sampler
+        loader = Loader(
+            splits.train,
+            config.batch_size,
+            shuffle=sampler is None,
+            seed=config.seed,
+            sampler=sampler,
+        )
         weights = resolved(config.class_weights, model.spec, splits.train.labels)
         resolved_config = replace(config, class_weights=weights)
         steps = make_steps(model, given, resolved_config, config.epochs * loader.steps)
@@ -119,7 +127,9 @@ class Computation:
             opt_state=opt_state,
         )
         if self.given.optimizer is not None:
-            check_optimizer(self.given.optimizer, state, config.frozen)
+            check_optimizer(self.steps.optimizer, state, config.frozen)
+        if is_schedule_free(state.opt_state):
+            check_schedule_free(config.average, opt_state)
         return state
 
     def check_measures(self, state: TrainState) -> None:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import optax
-
 from cnnjax.metrics import Loss, Measure, checked
 from cnnjax.models import Model
 from cnnjax.task import Task
+from cnnjax.training.given_optimizer import Optimizer
 from cnnjax.training.objective import Objective
 
 
@@ -23,7 +22,7 @@ class Given:
     """
 
     loss: Loss | None = None
-    optimizer: optax.GradientTransformation | None = None
+    optimizer: Optimizer | None = None
     objective: Objective | None = None
     metrics: tuple[tuple[str, Measure], ...] = ()
 
@@ -32,7 +31,7 @@ class Given:
         cls,
         task: Task,
         loss: Loss | None = None,
-        optimizer: optax.GradientTransformation | None = None,
+        optimizer: Optimizer | None = None,
         objective: Objective | None = None,
         metrics: Mapping[str, Measure] | None = None,
     ) -> Given:

@@ -27,12 +27,14 @@ from cnnjax.training.epoch_bar import Progress, epoch_line
 from cnnjax.training.facts import recorded_settings
 from cnnjax.training.frozen_hash import FrozenLayers
 from cnnjax.training.given import Given
+from cnnjax.training.given_optimizer import Optimizer
 from cnnjax.training.hooks import Hooks
 from cnnjax.training.loggers import Logger, check_loggers
 from cnnjax.training.objective import Objective
 from cnnjax.training.position import Position
 from cnnjax.training.recorder import Recorder
 from cnnjax.training.result import Run, result_of
+from cnnjax.training.schedules import rate_of_last_step
 from cnnjax.training.setting_checks import check_single_process
 from cnnjax.training.state import TrainState
 from cnnjax.training.stopping import Interrupted, NonFiniteLoss, NotFinite, StopSignals
@@ -44,7 +46,7 @@ def fit(
     data: Splits | Dataset | tuple[np.ndarray, np.ndarray],
     config: TrainingConfig | None = None,
     loss: Loss | None = None,
-    optimizer: optax.GradientTransformation | None = None,
+    optimizer: Optimizer | None = None,
     directory: str | Path | None = None,
     *,
     objective: Objective | None = None,
@@ -64,10 +66,12 @@ def fit(
         config: how; None takes the defaults of `TrainingConfig`.
         loss: (logits [N, K], labels [N]) -> [N]; None takes cross-entropy, softmax or, for one
             logit, sigmoid; in general that of the model's task, of values the mean squared error.
-        optimizer: any optax transformation, instead of the configured one; settings of that one
-            (learning_rate, schedule, weight_decay, clip_norm, ...) are then errors. It gets the
-            parameters, {layer: {weight: array}}, with `optax.MaskedNode()` for frozen ones, and
-            where its `update` takes them value, grad, value_fn(params) and grad_fn(params).
+        optimizer: any optax transformation, or a function of total_steps that makes one, instead of
+            the configured one; settings of that one (learning_rate, schedule, weight_decay,
+            clip_norm, ...) are then errors. It gets the parameters, {layer: {weight: array}}, with
+            `optax.MaskedNode()` for frozen ones, and where its `update` takes them value, grad,
+            value_fn(params) and grad_fn(params). Of a schedule-free one the averaged parameters,
+            of `optax.contrib.schedule_free_eval_params`, are evaluated and returned.
         directory: a run directory for record, metrics and checkpoints; None keeps nothing on disk.
         objective: what to minimise instead of the loss, which then is that of evaluation only: a
             pure function (functions, params, state, batch, key) -> (losses [N], Aux). Functions
@@ -241,7 +245,7 @@ class _Training:
         means = divide(at.totals, self.computation.steps.measures)
         record = {"epoch": at.epoch + 1, "step": step, **{k: recorded(v) for k, v in means.items()}}
         if schedule:
-            record["learning_rate"] = float(schedule(step - 1))
+            record["learning_rate"] = rate_of_last_step(schedule, self.state)
         return record
 
     def _epoch_record(self, step: int) -> dict[str, Any]:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
 import optax
 
-from cnnjax.config import OPTIMIZER, STEP, TrainingConfig
+from cnnjax.config import OPTIMIZER, STEP, TrainingConfig, has_end
 from cnnjax.core.settings import only, values
 from cnnjax.metrics import Measure
 from cnnjax.models import Model
 from cnnjax.training.given import Given
-from cnnjax.training.optim import make_optimizer, make_schedule
+from cnnjax.training.given_optimizer import made, takes_total_steps
+from cnnjax.training.optim import make_optimizer
+from cnnjax.training.schedules import make_schedule
 from cnnjax.training.step import EvalStep, TrainStep, make_eval_step, make_train_step
 
 # Of the last few kinds: a sweep alternates between few, and a compiled net takes its memory.
@@ -58,8 +60,12 @@ def make_steps(
         total: number of steps that the schedule lasts.
     """
     shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), model)
-    total = 1 if config.schedule == "constant" else total
-    kind = _Kind(shapes, given, only(config, STEP, OPTIMIZER), total)
+    own = only(config, STEP, OPTIMIZER)
+    if config.schedule == "plateau":  # of all steps those of an epoch alone matter
+        own, total = replace(own, epochs=1), total // config.epochs
+    elif not has_end(config.schedule) and not takes_total_steps(given.optimizer):
+        total = 1
+    kind = _Kind(shapes, given, own, total)
     try:
         hash(kind)
     except TypeError:  # a loss, objective or augmentation that cannot be a key
@@ -99,12 +105,15 @@ class _Kind:
 @functools.lru_cache(maxsize=_KEPT)
 def _steps(kind: _Kind) -> Steps:
     config, model, given = kind.config, kind.model, kind.given
-    optimizer = given.optimizer or make_optimizer(config, kind.total, model)
+    if given.optimizer is None:
+        optimizer = make_optimizer(config, kind.total, model)
+    else:
+        optimizer = made(given.optimizer, kind.total)
     metrics = dict(given.metrics)
     arguments = {**values(config, STEP), "objective": given.objective, "metrics": metrics}
     return Steps(
         optimizer,
-        None if given.optimizer else make_schedule(config, kind.total),
+        None if given.optimizer is not None else make_schedule(config, kind.total),
         make_train_step(model, given.loss, optimizer, **arguments),
         make_eval_step(model, given.loss, metrics=metrics, precision=config.precision),
         given.measures(model),
