@@ -1,6 +1,6 @@
 """cnnjax: research with convolutional networks in JAX."""
 
-from cnnjax import augment, data, explain, metrics, nn, runs, training, transfer
+from cnnjax import augment, data, explain, metrics, nn, research, runs, training, transfer
 from cnnjax.config import TrainingConfig
 from cnnjax.core.runtime import configure_runtime
 from cnnjax.core.tracebacks import load_ipython_extension, unload_ipython_extension
@@ -43,6 +43,7 @@ __all__ = [
     "nn",
     "predict",
     "reproduce",
+    "research",
     "runs",
     "save",
     "summary",

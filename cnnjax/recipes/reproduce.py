@@ -12,7 +12,7 @@ import optax
 
 from cnnjax import data as data_sources
 from cnnjax import metrics
-from cnnjax.config import FILES, OPTIMIZER, TrainingConfig, changeable
+from cnnjax.config import FILES, OPTIMIZER, SAMPLERS, SCHEDULES, TrainingConfig, changeable
 from cnnjax.core import trees
 from cnnjax.core.importing import imported
 from cnnjax.core.settings import from_dict, values
@@ -33,9 +33,13 @@ from cnnjax.training.callbacks import StopAt
 from cnnjax.training.computation import identity_of
 from cnnjax.training.facts import loss_name, recorded_settings
 from cnnjax.training.given import Given
+from cnnjax.training.given_optimizer import Optimizer
 from cnnjax.training.identity import changes, recorded, refusal
 from cnnjax.training.named_trees import opt_state_hash
 from cnnjax.training.objective import Objective
+
+# Names of functions that are cnnjax's own, by setting.
+_KNOWN = {"schedule": SCHEDULES, "sampler": SAMPLERS}
 
 
 @dataclass(frozen=True)
@@ -79,10 +83,12 @@ def reproduce(
     data: data_sources.Splits | data_sources.Dataset | tuple[np.ndarray, np.ndarray] | None = None,
     model: Model | None = None,
     loss: metrics.Loss | None = None,
-    optimizer: optax.GradientTransformation | None = None,
+    optimizer: Optimizer | None = None,
     *,
     objective: Objective | None = None,
     augment: Callable | None = None,
+    schedule: Callable | None = None,
+    sampler: Callable | None = None,
     opt_state: optax.OptState | None = None,
     data_dir: str | Path | None = None,
     out: str | Path | None = None,
@@ -95,9 +101,9 @@ def reproduce(
 
     Args:
         directory: of a finished run, of an experiment or of `fit`.
-        data, model, loss, optimizer, objective, augment, opt_state: what the run was given in
-            Python, where the record cannot tell: arrays, a module of one's own, functions. An
-            objective is imported from where it was, if it can be.
+        data, model, loss, optimizer, objective, augment, schedule, sampler, opt_state: what the run
+            was given in Python, where the record cannot tell: arrays, a module of one's own,
+            functions. An objective is imported from where it was, if it can be.
         data_dir: where TFDS keeps its data, as in `data.load`.
         out: a directory for the new run; None keeps nothing on disk.
         allow_changed: what may differ from what the run was started with, which else is an error;
@@ -109,8 +115,8 @@ def reproduce(
 
     Raises:
         RunError: if the directory is no finished run or damaged, or something is needed that was
-            not recorded, or module, loss, optimiser, augmentation or the computation of a step is
-            another one and not in allow_changed.
+            not recorded, or module, loss, optimiser, augmentation, sampler or the computation of a
+            step is another one and not in allow_changed.
     """
     allowed = changeable(allow_changed)
     run = RunDirectory(directory)
@@ -121,7 +127,8 @@ def reproduce(
             "compare with; go on with it first (resume=True, on the command line --resume)"
         )
     try:
-        training = _training(run, config, optimizer, augment)
+        functions = {"augment": augment, "schedule": schedule, "sampler": sampler}
+        training = _training(run, config, optimizer, functions)
         tasks = [*TASKS.values(), *([model.spec.task] if model else [])]
         if config["loss"] not in [loss_name(None, task) for task in tasks] and loss is None:
             raise _needs(run, "loss", f"the function {config['loss']}")
@@ -190,14 +197,16 @@ def _data(
 def _training(
     run: RunDirectory,
     config: Mapping[str, Any],
-    optimizer: optax.GradientTransformation | None,
-    augment: Callable | None,
+    optimizer: Optimizer | None,
+    functions: Mapping[str, Callable | None],
 ) -> TrainingConfig:
     settings = {**config["training"], "resume": False, "allow_changed": ()}
-    if isinstance(settings["augment"], str) and augment is None:
-        raise _needs(run, "augment", f"the function {settings['augment']}")
-    if augment is not None:
-        settings["augment"] = augment
+    for name, function in functions.items():
+        recorded_name = settings.get(name)
+        if function is not None:
+            settings[name] = function
+        elif isinstance(recorded_name, str) and recorded_name not in _KNOWN.get(name, ()):
+            raise _needs(run, name, f"the function {recorded_name}")
     if settings["optimizer"] == GIVEN:
         if optimizer is None:
             raise _needs(run, "optimizer", "an optax transformation")

@@ -7,8 +7,9 @@ from cnnjax.training.freezing import freeze, refreeze
 from cnnjax.training.frozen_hash import FrozenLayersMoved
 from cnnjax.training.loop import fit
 from cnnjax.training.objective import Aux, Objective, supervised
-from cnnjax.training.optim import learning_rate_factors, make_optimizer, make_schedule
+from cnnjax.training.optim import learning_rate_factors, make_optimizer
 from cnnjax.training.result import Run
+from cnnjax.training.schedules import make_schedule
 from cnnjax.training.state import TrainState
 from cnnjax.training.step import make_eval_step, make_train_step
 from cnnjax.training.stopping import Interrupted, NonFiniteLoss

@@ -122,4 +122,8 @@ def epoch_line(epochs: int, record: Mapping[str, Any]) -> str:
 def _means(record: Mapping[str, Any], prefix: str = "") -> str:
     metric = metrics.quality(record)
     short = {"accuracy": "acc", "absolute_error": "error"}.get(metric, metric)
-    return f"loss {record[prefix + 'loss']:.4f}  {short} {record[prefix + metric]:.4f}"
+    loss = f"loss {record[prefix + 'loss']:.4f}"
+    # An objective may measure what validation does not.
+    if metric == "loss" or prefix + metric not in record:
+        return loss
+    return f"{loss}  {short} {record[prefix + metric]:.4f}"

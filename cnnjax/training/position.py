@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from cnnjax.metrics import packed, unpacked
 from cnnjax.training.selection import Selection
 
 
@@ -28,7 +29,7 @@ class Position:
     selection: Selection
     epoch: int = 0
     step: int = 0
-    totals: dict[str, float] = field(default_factory=dict)
+    totals: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
     data_seconds: float = 0.0
     stopped: dict[str, Any] | None = None
@@ -67,7 +68,7 @@ class Position:
         return {
             "epoch": self.epoch,
             "step": self.step,
-            "totals": self.totals,
+            "totals": packed(self.totals),
             "seconds": self.seconds,
             "waiting": self.data_seconds,
             "best": self.selection.score,
@@ -80,7 +81,7 @@ class Position:
     def restore(self, progress: Mapping[str, Any]) -> None:
         """Go to where `as_json` was taken; the state of the best epoch is left as it is."""
         self.epoch, self.step = progress["epoch"], progress["step"]
-        self.totals = progress["totals"]
+        self.totals = unpacked(progress["totals"])
         self.seconds, self.data_seconds = progress["seconds"], progress["waiting"]
         self.selection.score = progress["best"]
         self.selection.best_epoch = progress["best_epoch"]
