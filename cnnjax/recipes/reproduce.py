@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ from cnnjax.training.given_optimizer import Optimizer
 from cnnjax.training.identity import changes, recorded, refusal
 from cnnjax.training.named_trees import opt_state_hash
 from cnnjax.training.objective import Objective
+from cnnjax.training.own_step import Step
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,7 @@ def reproduce(
     optimizer: Optimizer | None = None,
     *,
     objective: Objective | None = None,
+    step: Step | None = None,
     augment: Callable | None = None,
     schedule: Callable | None = None,
     opt_state: optax.OptState | None = None,
@@ -97,9 +99,9 @@ def reproduce(
 
     Args:
         directory: of a finished run, of an experiment or of `fit`.
-        data, model, loss, optimizer, objective, augment, schedule, opt_state: what the run was
-            given in Python, where the record cannot tell: arrays, a module of one's own, functions.
-            An objective is imported from where it was, if it can be.
+        data, model, loss, optimizer, objective, step, augment, schedule, opt_state: what the run
+            was given in Python, where the record cannot tell: arrays, a module of one's own,
+            functions. An objective and a step are imported from where they were, if they can be.
         data_dir: where TFDS keeps its data, as in `data.load`.
         out: a directory for the new run; None keeps nothing on disk.
         allow_changed: what may differ from what the run was started with, which else is an error;
@@ -129,6 +131,9 @@ def reproduce(
             raise _needs(run, "loss", f"the function {config['loss']}")
         if "objective" in config and objective is None:
             objective = _imported(run, "objective", config["objective"])
+        if "step" in config and step is None:
+            parts = (_imported(run, "step", config["step"][f.name]) for f in fields(Step))
+            step = Step(*parts)
         if "opt_state" in config and opt_state is None:
             raise _needs(run, "opt_state", "the Run.opt_state of another run")
         splits = _data(run, record, data, data_dir, print if verbose else None)
@@ -139,7 +144,7 @@ def reproduce(
             "conv_engine": current_conv_engine(),
             "opt_state": None if opt_state is None else opt_state_hash(opt_state),
         }
-        given = Given(loss, optimizer, objective)
+        given = Given(loss, optimizer, objective, step=step)
         differing = circumstances(run, record, config, splits, model, now)
         try:
             identity = identity_of(model, splits, training, given)
@@ -159,7 +164,8 @@ def reproduce(
     stops = [StopAt(record["stopped"]["step"])] if "stopped" in record else []
     again = fit(
         model, splits, training, loss, optimizer, out,
-        objective=objective, opt_state=opt_state, verbose=verbose, record=facts, callbacks=stops,
+        objective=objective, step=step, opt_state=opt_state, verbose=verbose, record=facts,
+        callbacks=stops,
     )  # fmt: skip
     result = {"parameters": again.parameter_hash, **again.metrics}
     return Reproduction(again, result_changes(record, epochs, result, again.history), differing)

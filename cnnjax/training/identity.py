@@ -22,10 +22,12 @@ from cnnjax.nn import current_conv_engine
 from cnnjax.runs import RunError
 from cnnjax.runs.record import IDENTITY
 from cnnjax.training.given import Given
+from cnnjax.training.own_step import State
 from cnnjax.training.shared import Steps
-from cnnjax.training.state import TrainState
 
-_PARTS = ("module", "loss", "optimizer", "schedule", "augment", "objective", "metrics")
+_PARTS = ("module", "loss", "optimizer", "schedule", "augment", "objective", "own_step", "metrics")
+# How a part is called where that is not its name, under which a program stands.
+_NAMES = {"own_step": "step"}
 # What is traced; "start" is the optimiser's first state, into which it may put what it was given.
 _PROGRAMS = {"step": "a step", "evaluation": "the evaluation", "start": "the optimizer's start"}
 
@@ -40,7 +42,7 @@ def identify(
     given: Given,
     config: TrainingConfig,
     steps: Steps,
-    state: TrainState,
+    state: State,
     batch: Batch,
 ) -> dict[str, Any]:
     """What determines a training beside its settings and data, as JSON.
@@ -62,6 +64,7 @@ def identify(
         "schedule": describe(config.schedule) if callable(config.schedule) else None,
         "augment": None if known else describe(augment),
         "objective": describe(given.objective),
+        "own_step": describe(given.step),
         "metrics": describe(dict(given.metrics)) if given.metrics else None,
         "step": program(jax.jit(steps.train).trace(state, batch)),
         "evaluation": program(jax.jit(steps.evaluate).trace(state.variables(), batch)),
@@ -70,7 +73,9 @@ def identify(
     }
 
 
-def _start(optimizer: optax.GradientTransformation, parameters: Any) -> dict[str, Any]:
+def _start(optimizer: optax.GradientTransformation | None, parameters: Any) -> dict[str, Any]:
+    if optimizer is None:
+        return {"hash": "", "counts": {}}
     try:
         return program(jax.jit(optimizer.init).trace(parameters))
     except jax.errors.JAXTypeError:  # it looks at the values, as none of optax does
@@ -120,12 +125,12 @@ def changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[list[Chang
     for part in _PARTS:
         differing = differences(then.get(part), now.get(part), same_versions=same_versions)
         given, code = any(d.given for d in differing), all(d.code for d in differing)
-        title = _title(part, now.get(part))
+        name, title = _NAMES.get(part, part), _title(part, now.get(part))
         if differing and (then.get(part) is None or now.get(part) is None):
             missing = "none was given then" if then.get(part) is None else "none is given now"
-            found.append(Change(part, f"{title} differs: {missing}"))
+            found.append(Change(name, f"{title} differs: {missing}"))
         elif given or (differing and not same):
-            found.append(Change(part, f"{title} differs: {_said(differing)}", code=code))
+            found.append(Change(name, f"{title} differs: {_said(differing)}", code=code))
         elif differing:
             remarks.append(
                 f"{title} differs ({_said(differing)}), the computation of a step does not"
@@ -208,10 +213,11 @@ def _moved(then: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[A
 
 
 def _title(part: str, description: Any) -> str:
-    """Its name; of an optimiser, which is a tuple of functions, none."""
-    if part == "optimizer" and "library" in (description or ()):
-        return "the optimizer"
-    return f"the {part} {kind_of(description)}".rstrip()
+    """Its name; of an optimiser or a step, which are tuples of functions, none."""
+    name = _NAMES.get(part, part)
+    if name in ("optimizer", "step") and "library" in (description or ()):
+        return f"the {name}"
+    return f"the {name} {kind_of(description)}".rstrip()
 
 
 def _said(found: list[Difference]) -> str:
