@@ -1,8 +1,9 @@
 """cnnjax: research with convolutional networks in JAX."""
 
-from cnnjax import augment, data, explain, metrics, nn, runs, training, transfer
+from cnnjax import augment, data, explain, metrics, nn, research, runs, training, transfer
 from cnnjax.config import TrainingConfig
 from cnnjax.core.runtime import configure_runtime
+from cnnjax.core.tracebacks import load_ipython_extension, unload_ipython_extension
 from cnnjax.models import (
     Model,
     ModelSpec,
@@ -37,14 +38,17 @@ __all__ = [
     "export_weights",
     "fit",
     "load",
+    "load_ipython_extension",
     "metrics",
     "nn",
     "predict",
     "reproduce",
+    "research",
     "runs",
     "save",
     "summary",
     "sweep",
     "training",
     "transfer",
+    "unload_ipython_extension",
 ]

@@ -31,8 +31,11 @@ BALANCED = "balanced"
 PRECISIONS = ("float32", "bfloat16")
 # What a resumed run may be told to go on without: see `TrainingConfig.allow_changed`.
 CHANGEABLE = (
-    "module", "loss", "optimizer", "schedule", "augment", "objective", "metrics", "code", "step",
+    "module", "loss", "optimizer", "schedule", "augment", "sampler", "objective", "metrics", "code",
+    "step",
 )  # fmt: skip
+# Samplers that are known by name, to `cj.data.samplers`.
+SAMPLERS = ("balanced",)
 
 # What a setting belongs to. From these everybody else derives what they do with a setting.
 STEP = "step"  # an argument of `make_train_step`; another value compiles another step
@@ -136,6 +139,19 @@ def _drops(name: str, value: Any) -> tuple[float, ...]:
     return plain
 
 
+def _sampler(name: str, value: Any) -> str | Callable:
+    """A name, also of one of ours that is given as a function, or a function of the caller's."""
+    known = getattr(value, "__module__", "") == "cnnjax.data.samplers"
+    if callable(value) and not (known and getattr(value, "__name__", "") in SAMPLERS):
+        return value
+    if not isinstance(value := getattr(value, "__name__", value), str):
+        raise ValueError(
+            f"{name} must be a function (seed, epoch, data set) -> indices, or one of "
+            f"{', '.join(SAMPLERS)}, got {value!r}"
+        )
+    return one_of(*SAMPLERS)(name, value)
+
+
 def _allow_changed(_: str, value: Any) -> tuple[str, ...]:
     return changeable(value)
 
@@ -221,6 +237,9 @@ class TrainingConfig:
             What it returns has the shape of what it got.
             The labels stay as they are: an `Augment` that moves what they name is refused, a
             function has to leave them true.
+        sampler: which of the training examples an epoch visits: "balanced", `cj.data.weighted`, or
+            a function (seed, epoch, data set) -> indices int [M], as many in every epoch; None: all
+            of them, in random order.
         seed: of everything random, in [0, 2^32).
         steps_per_dispatch: steps in one program on the device; None for 1 on CPUs and where the
             images stay on the host, else an epoch, or checkpoint_every if that is less.
@@ -236,10 +255,11 @@ class TrainingConfig:
         keep: number of best checkpoints kept beside the two latest.
         resume: go on from the latest checkpoint in the run directory; start there if there is none.
         allow_changed: what may differ from what the run was started with, which else is an error:
-            "module", "loss", "optimizer", "schedule", "augment", "objective" or "metrics" (what
-            computes them: their names stay); "code", functions and classes whose code is another
-            one while all that is given to them is the same; "step", a step of one's own, or a
-            computation that is another one while none of these differ. With resume only.
+            "module", "loss", "optimizer", "schedule", "augment", "sampler", "objective" or
+            "metrics" (what computes them: their names stay); "code", functions and classes whose
+            code is another one while all that is given to them is the same; "step", a step of
+            one's own, or a computation that is another one while none of these differ. With resume
+            only.
     """
 
     epochs: int = setting(5, whole(), LOOP)
@@ -263,6 +283,7 @@ class TrainingConfig:
     clip_norm: float | None = setting(None, optional(positive), OPTIMIZER)
     log_gradients: bool = setting(False, flag, STEP)
     augment: AugmentConfig | Callable | None = setting(None, optional(_augment), STEP)
+    sampler: str | Callable | None = setting(None, optional(_sampler), LOOP)
     seed: int = setting(0, whole(0), SEED)
     steps_per_dispatch: int | None = setting(None, optional(whole()), LOOP)
     precision: str = setting("float32", one_of(*PRECISIONS), STEP)

@@ -69,9 +69,21 @@ def permutation(length: int, seed: int, name: str, *indices: int) -> np.ndarray:
     >>> permutation(4, 0, "order", 1).tolist() == permutation(4, 0, "order", 1).tolist()
     True
     """
+    return np.argsort(_bits(length, seed, name, *indices), kind="stable")
+
+
+def uniform(length: int, seed: int, name: str, *indices: int) -> np.ndarray:
+    """Random numbers on the host, a pure function of the arguments, those of `permutation`.
+
+    Returns:
+        float64 [length], multiples of 2^-53 in [0, 1).
+    """
+    return (_bits(length, seed, name, *indices) >> np.uint64(11)) * 2.0**-53
+
+
+def _bits(length: int, seed: int, name: str, *indices: int) -> np.ndarray:
     entropy = [seed, _name_to_int(name), *indices]
-    bits = np.random.Philox(np.random.SeedSequence(entropy)).random_raw(length)
-    return np.argsort(bits, kind="stable")
+    return np.random.Philox(np.random.SeedSequence(entropy)).random_raw(length)
 
 
 def _name_to_int(name: str) -> int:

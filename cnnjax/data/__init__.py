@@ -1,11 +1,14 @@
 """Data: sources, splits, batches, image files."""
 
 from cnnjax.data.captcha.captchas import CaptchaRendering, load_captchas
-from cnnjax.data.dataset import Dataset, Splits, as_splits, from_arrays
+from cnnjax.data.concatenate import concatenate
+from cnnjax.data.dataset import Dataset, from_arrays
 from cnnjax.data.errors import DataNotFound
 from cnnjax.data.folder_export import export_folders
+from cnnjax.data.foreign.from_source import from_source
 from cnnjax.data.info import Description, describe
 from cnnjax.data.label_rows import one_hot
+from cnnjax.data.lazy import Lazy
 from cnnjax.data.loader import Batch, Loader, prefetch
 from cnnjax.data.names import EMBEDDED, KNOWN, how_to_get, prepared_names
 from cnnjax.data.pixels.decode import INTERPOLATIONS, RESIZE_POLICIES, read_image, resize_image
@@ -19,8 +22,10 @@ from cnnjax.data.readers.idx import read_idx
 from cnnjax.data.readers.reader import Reading
 from cnnjax.data.readers.scan import Scan
 from cnnjax.data.readers.tfds import tfds_directory
+from cnnjax.data.samplers import Sampler, balanced, weighted
 from cnnjax.data.series.windows import Series, load_series
 from cnnjax.data.sources import images_read, load, reload
+from cnnjax.data.splits import Splits, as_splits
 from cnnjax.data.texts import (
     TEXTS,
     Vocabulary,
@@ -44,18 +49,23 @@ __all__ = [
     "Decoding",
     "Description",
     "FileImages",
+    "Lazy",
     "Loader",
     "Reading",
+    "Sampler",
     "Scan",
     "Series",
     "Splits",
     "UnreadableImage",
     "Vocabulary",
     "as_splits",
+    "balanced",
+    "concatenate",
     "describe",
     "describe_texts",
     "export_folders",
     "from_arrays",
+    "from_source",
     "from_texts",
     "holds_texts",
     "how_to_get",
@@ -76,4 +86,5 @@ __all__ = [
     "scan_folder",
     "scan_table",
     "tfds_directory",
+    "weighted",
 ]

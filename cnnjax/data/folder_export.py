@@ -11,10 +11,10 @@ import numpy as np
 from cnnjax.core.places import expanded
 from cnnjax.core.storage import staged
 from cnnjax.core.text import plain
-from cnnjax.data.dataset import Splits
 from cnnjax.data.examples import choose_examples, class_names_of
 from cnnjax.data.pixels.image_files import png_bytes
 from cnnjax.data.readers.folder_names import folder_names
+from cnnjax.data.splits import Splits
 
 _CHANNELS = (1, 3)  # as `load` reads them
 

@@ -15,11 +15,13 @@ import numpy as np
 
 from cnnjax.core.table import table
 from cnnjax.core.text import plain
-from cnnjax.data.dataset import Dataset, Splits
+from cnnjax.data.dataset import Dataset
 from cnnjax.data.examples import class_names_of
+from cnnjax.data.lazy import Lazy
 from cnnjax.data.pixels.file_images import FileImages
 from cnnjax.data.pixels.image_files import upright_size
 from cnnjax.data.readers.scan import Scan
+from cnnjax.data.splits import Splits
 
 _VALUES_AT_ONCE = 2**21
 _MOST_CLASSES = 20  # in a table with a line for each
@@ -243,7 +245,7 @@ def _counts(labels: np.ndarray, classes: int) -> np.ndarray | None:
     return np.bincount(labels, minlength=classes) if classes else None
 
 
-def _cache_of(images: np.ndarray | FileImages) -> tuple[Path | None, int]:
+def _cache_of(images: np.ndarray | Lazy) -> tuple[Path | None, int]:
     """Where decoded pixels are or will be, and the size of the file."""
     if isinstance(images, FileImages) and images.pixels is None:
         file = images.cache_folder / "images.npy"
@@ -256,7 +258,7 @@ def _cache_of(images: np.ndarray | FileImages) -> tuple[Path | None, int]:
     return file.parent, file.stat().st_size if file.is_file() else 0
 
 
-def _of_files(images: np.ndarray | FileImages) -> dict[str, Any]:
+def _of_files(images: np.ndarray | Lazy) -> dict[str, Any]:
     """Formats and sizes of images in files."""
     if not isinstance(images, FileImages):
         return {"formats": {}, "heights": None, "widths": None}

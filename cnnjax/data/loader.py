@@ -6,13 +6,15 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 
 import jax
 import numpy as np
 
 from cnnjax.core import rng
 from cnnjax.data.dataset import Dataset
-from cnnjax.data.pixels.file_images import FileImages
+from cnnjax.data.lazy import Lazy
+from cnnjax.data.samplers import Sampler, as_sampler, sampled
 
 Batch = dict[str, np.ndarray]
 
@@ -26,12 +28,15 @@ class Loader:
         batch_size: examples per step over all processes, >= 1.
         shuffle: a new order each epoch (training) or the data's own order (evaluation).
         seed: of the order.
+        sampler: decides in place of shuffle which examples an epoch visits, in which order: a
+            function (seed, epoch, data set) -> indices int [M], of one M in all epochs, or
+            "balanced".
         process_index, process_count: this process's part of every batch; the parts of all
             processes joined are the batch that one process alone would see.
 
     Raises:
         ValueError: if batch_size does not divide among the processes, or, when shuffling, exceeds
-            the data.
+            the data; for a sampler that returns no indices.
     """
 
     data: Dataset
@@ -40,6 +45,7 @@ class Loader:
     seed: int = 0
     process_index: int = 0
     process_count: int = 1
+    sampler: str | Sampler | None = None
 
     def __post_init__(self) -> None:
         if len(self.data) == 0:
@@ -54,22 +60,29 @@ class Loader:
             raise ValueError(
                 f"process_index={self.process_index} must lie in [0, {self.process_count})"
             )
+        if self.shuffle and self.sampler is not None:
+            raise ValueError("a sampler takes the place of shuffle=True: leave one of them out")
         if self.shuffle and self.batch_size > len(self.data):
             raise ValueError(
                 f"batch_size={self.batch_size} is larger than the {len(self.data)} training "
                 f"examples of {self.data.name}: choose at most {len(self.data)}"
             )
+        if self.batch_size > self._count and self.sampler is not None:
+            raise ValueError(
+                f"batch_size={self.batch_size} is larger than the {self._count} examples of an "
+                f"epoch that the sampler returns: choose at most {self._count}"
+            )
 
     @property
     def steps(self) -> int:
         """Steps per epoch; the last batch may be partly padding."""
-        return -(-len(self.data) // self.batch_size)
+        return -(-self._count // self.batch_size)
 
     @property
     def decodes(self) -> bool:
-        """Whether every batch is decoded from files, which takes its time."""
+        """Whether every batch is read anew, as from files, which takes its time."""
         inputs = self.data.inputs
-        return isinstance(inputs, FileImages) and inputs.pixels is None
+        return isinstance(inputs, Lazy) and not inputs.is_read
 
     def order(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         """Which example stands where in an epoch.
@@ -78,8 +91,8 @@ class Loader:
             (indices int32 [steps, local batch], mask bool of that shape). Where the last batch has
             too few examples, those of the epoch's beginning fill it up, masked out.
         """
-        n, total = len(self.data), self.steps * self.batch_size
-        order = rng.permutation(n, self.seed, "order", epoch) if self.shuffle else np.arange(n)
+        n, total = self._count, self.steps * self.batch_size
+        order = self._order(epoch)
         indices = np.resize(order, total).astype(np.int32).reshape(self.steps, self.batch_size)
         mask = (np.arange(total) < n).reshape(indices.shape)
         size = self.batch_size // self.process_count
@@ -95,16 +108,36 @@ class Loader:
         """The batches of an epoch from step `start` on.
 
         Each is {"inputs": [B, ...], "labels": int32 [B, ...], "mask": bool [B], "index": int32 [B]
-        (position in the data set), "epoch": int32 scalar}.
+        (position in the data set), "epoch": int32 scalar}, and "weights", float32 [B], where the
+        data set has them.
         """
         indices, mask = self.order(epoch)
         for step in range(start, self.steps):
             yield self._gather(epoch, indices[step], mask[step])
 
+    @cached_property
+    def _count(self) -> int:
+        """Examples that an epoch visits."""
+        sampler = as_sampler(self.sampler)
+        return len(self.data) if sampler is None else len(sampled(sampler, self.seed, 0, self.data))
+
+    def _order(self, epoch: int) -> np.ndarray:
+        """The examples that an epoch visits, one after the other."""
+        if (sampler := as_sampler(self.sampler)) is not None:
+            order = sampled(sampler, self.seed, epoch, self.data)
+            if len(order) != self._count:
+                raise ValueError(
+                    "a sampler must return as many indices in every epoch, got "
+                    f"{self._count} in epoch 0 and {len(order)} in epoch {epoch}"
+                )
+            return order
+        if self.shuffle:
+            return rng.permutation(len(self.data), self.seed, "order", epoch)
+        return np.arange(len(self.data))
+
     def _gather(self, epoch: int, indices: np.ndarray, mask: np.ndarray) -> Batch:
         return {
-            "inputs": self.data.inputs[indices],
-            "labels": self.data.labels[indices],
+            **jax.tree.map(lambda array: array[indices], self.data.arrays),
             "mask": mask.copy(),
             "index": indices.copy(),
             "epoch": np.asarray(epoch, np.int32),

@@ -9,7 +9,6 @@ from typing import Any
 
 from cnnjax.core.text import plain
 from cnnjax.data.captcha.captchas import load_captchas
-from cnnjax.data.dataset import Splits, set_aside
 from cnnjax.data.errors import DataNotFound
 from cnnjax.data.names import EMBEDDED, format_of, is_prepared, nowhere, path_of, place_of
 from cnnjax.data.pixels.file_images import MEMORY_BUDGET, Decoding
@@ -17,6 +16,7 @@ from cnnjax.data.readers.reader import Reading
 from cnnjax.data.readers.tfds import tfds_directory
 from cnnjax.data.readers.tfds_images import load_tfds
 from cnnjax.data.series.windows import load_series
+from cnnjax.data.splits import Splits, set_aside
 from cnnjax.data.texts.load_texts import load_texts
 
 # What a record says of how images were read, for `load`.
@@ -132,6 +132,7 @@ def reload(
         "with_last_for_validation": Splits.with_last_for_validation,
         "with_test": Splits.with_test,
         "with_train_examples": Splits.with_train_examples,
+        "fold": Splits.fold,
     }
     strange = ValueError(
         f"the record of the data is not one that cj.data.load leaves: {plain(source)}"

@@ -12,7 +12,7 @@ from jax import Array
 
 from cnnjax.core.checks import whole_number
 from cnnjax.metrics.answers import answers
-from cnnjax.metrics.metric import Metric, With
+from cnnjax.metrics.metric import Metric, With, zeros
 from cnnjax.metrics.shipped import check_average, shipped
 
 
@@ -40,7 +40,7 @@ def auroc(average: str | None = "macro", bins: int = 1000) -> Metric:
     check_average(average, "macro", None)
     bins = whole_number("bins", bins, least=2)
     return Metric(
-        lambda: {"positive": 0.0, "negative": 0.0},
+        zeros("positive", "negative"),
         With(_scores, (("bins", bins),)),
         With(_areas, (("average", average),)),
     )
@@ -65,7 +65,7 @@ def calibration_error(bins: int = 15) -> Metric:
     """
     bins = whole_number("bins", bins)
     return Metric(
-        lambda: {"right": 0.0, "confidence": 0.0, "count": 0.0},
+        zeros("right", "confidence", "count"),
         With(_confidences, (("bins", bins),)),
         _expected_error,
         mode="min",

@@ -16,7 +16,7 @@ from jax import Array
 
 from cnnjax.core.checks import whole_number, within
 from cnnjax.metrics.answers import answers
-from cnnjax.metrics.metric import Metric, With
+from cnnjax.metrics.metric import Metric, With, zeros
 from cnnjax.metrics.shipped import check_average, shipped
 
 _AVERAGES = ("macro", "micro", None)
@@ -33,7 +33,7 @@ def accuracy() -> Metric:
     >>> accuracy().mode
     'max'
     """
-    return Metric(lambda: {"right": 0.0, "all": 0.0}, _right, _share)
+    return Metric(zeros("right", "all"), _right, _share)
 
 
 @shipped
@@ -52,7 +52,7 @@ def top_k(k: int = 5) -> Metric:
     1.0
     """
     k = whole_number("k", k)
-    return Metric(lambda: {"right": 0.0, "all": 0.0}, With(_among, (("k", k),)), _share)
+    return Metric(zeros("right", "all"), With(_among, (("k", k),)), _share)
 
 
 @shipped
@@ -144,14 +144,10 @@ def _score(
     check_average(average, *_AVERAGES)
     threshold = within("(0, 1)")("threshold", threshold)
     return Metric(
-        _no_counts,
+        zeros("hits", "answered", "true"),
         With(_counts, (("threshold", threshold),)),
         With(_averaged, (("of_counts", of_counts), ("average", average))),
     )
-
-
-def _no_counts() -> dict[str, float]:
-    return {"hits": 0.0, "answered": 0.0, "true": 0.0}
 
 
 def _counts(outputs: Array, batch: Mapping[str, Any], threshold: float) -> dict[str, Array]:

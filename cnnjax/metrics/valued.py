@@ -10,7 +10,7 @@ import numpy as np
 from jax import Array
 
 from cnnjax.core.checks import number
-from cnnjax.metrics.metric import Metric, With
+from cnnjax.metrics.metric import Metric, With, zeros
 from cnnjax.metrics.shipped import check_average, shipped
 
 
@@ -25,7 +25,7 @@ def mae() -> Metric:
     >>> mae().compute(mae().update(jnp.array([[2.0], [2.0]]), batch))
     2.0
     """
-    return Metric(_no_errors, With(_errors, (("of", jnp.abs),)), _mean, mode="min")
+    return Metric(zeros("error", "count"), With(_errors, (("of", jnp.abs),)), _mean, mode="min")
 
 
 @shipped
@@ -35,7 +35,7 @@ def mse() -> Metric:
     >>> mse().mode
     'min'
     """
-    return Metric(_no_errors, With(_errors, (("of", jnp.square),)), _mean, mode="min")
+    return Metric(zeros("error", "count"), With(_errors, (("of", jnp.square),)), _mean, mode="min")
 
 
 @shipped
@@ -58,14 +58,10 @@ def r2(average: str | None = "macro", center: float = 0.0) -> Metric:
     check_average(average, "macro", None)
     center = float(number("center", center))
     return Metric(
-        lambda: dict.fromkeys(("residual", "labels", "squares", "count"), 0.0),
+        zeros("residual", "labels", "squares", "count"),
         With(_moments, (("center", center),)),
         With(_determination, (("average", average),)),
     )
-
-
-def _no_errors() -> dict[str, float]:
-    return {"error": 0.0, "count": 0.0}
 
 
 def _pair(outputs: Array, batch: Mapping[str, Any]) -> tuple[Array, Array, Array]:

@@ -50,10 +50,15 @@ class Pass:
 
     def watch(self, visit: taps.Visit) -> Any:
         """Note the mode of a layer."""
+        kind = type(visit.module).__name__
+        path = visit.path or kind
+        if type(visit.module).__module__.startswith("flax.nnx"):
+            raise ValueError(
+                f"{path} is an NNX module in nnx.bridge.ToLinen, whose mode nothing sets: give "
+                "cj.Model.from_nnx a net that is NNX's throughout"
+            )
         mode = _training_mode(visit.module, visit.args, visit.kwargs)
         if mode is not None:
-            kind = type(visit.module).__name__
-            path = visit.path or kind
             self.layers[path] = self.layers.get(path, False) or mode
             self.kinds[path] = kind
         return visit.proceed()

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cnnjax.core.checks import channels_first, whole_number
-from cnnjax.data import Dataset, FileImages, Splits, resize_image
+from cnnjax.data import Dataset, Lazy, Splits, resize_image
 from cnnjax.data.vocabulary import UNKNOWN
 from cnnjax.models.imagenet import IMAGENET_CLASSES, class_names
 from cnnjax.models.model import Model
@@ -25,7 +25,7 @@ class UnknownWords(UserWarning):
 
 
 def predict(
-    model: Model, images: np.ndarray | FileImages | Sequence[np.ndarray] | Sequence[str]
+    model: Model, images: np.ndarray | Lazy | Sequence[np.ndarray] | Sequence[str]
 ) -> np.ndarray:
     """Class probabilities of images, or of what else the model takes.
 
@@ -162,7 +162,7 @@ def _check_images(images: Any, spec: ModelSpec) -> None:
             f"images of shape {list(shape)} are one image with its channels first, as PyTorch "
             "has it: give np.moveaxis(images, 0, -1)[None]"
         )
-    if hasattr(images, "dtype"):
+    if hasattr(images, "dtype") and not isinstance(images, Lazy):
         arrays = [images]
     elif isinstance(images, list | tuple):
         arrays = [np.asarray(image) for image in images]

@@ -48,6 +48,10 @@ def output_shape(module: linen.Module, spec: ModelSpec) -> tuple[int, ...]:
         ValueError: if it does not take such inputs or return such logits.
     """
     sample, net = spec.sample(2), type(module).__name__
+    if not isinstance(module, linen.Module):
+        raise ValueError(
+            f"module must be a Linen module, got {net}: an NNX one is for cj.Model.from_nnx"
+        )
     kwargs = train_kwargs(module, spec.train_arguments, train=False)
     try:
         with linen.intercept_methods(without_axis_names):
@@ -232,6 +236,8 @@ def _check_losses(net: str, sample: jax.ShapeDtypeStruct, trained: Pass) -> None
 def _advice(static: Static, sample: jax.ShapeDtypeStruct) -> str:
     """How the layers in the wrong mode are reached."""
     known, call = switches(static.module, static.names), f"{type(static.module).__name__}.__call__"
+    if usual := getattr(static.module, "switched_by", None):
+        return f", whatever {usual} say: leave its mode to them"
     if hidden := _hidden(static, sample):
         return (
             f": {hidden!r} of {call} switches this, so give train_argument={_with(known, hidden)}"

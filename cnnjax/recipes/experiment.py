@@ -47,7 +47,7 @@ class Options:
     where nothing was saved yet, start from the beginning."""
     allow_changed: tuple[str, ...] = ()
     """With --resume: what may differ from what the run was started with, of module, loss,
-    optimizer, augment, code, step."""
+    optimizer, augment, sampler, code, step."""
     checkpoint_every: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
     """Steps between checkpoints within an epoch; default: at the end of each epoch only."""
 

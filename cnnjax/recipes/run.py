@@ -14,7 +14,7 @@ import optax
 from cnnjax import data as data_sources
 from cnnjax.core.places import expanded
 from cnnjax.core.text import plain
-from cnnjax.data.dataset import with_class_names
+from cnnjax.data.splits import with_class_names
 from cnnjax.models import BUILDERS, Model, create_model, summary
 from cnnjax.plot.results import draw_augmentation, draw_test
 from cnnjax.recipes.experiment import Experiment

@@ -29,7 +29,7 @@ from cnnjax.runs.seal import RunError, json_text
 # the identity of the run does not know them.
 _FUNCTIONS = (
     *("loss", "objective", "step/init", "step/update", "step/variables"),
-    *("training/augment", "training/schedule"),
+    *("training/augment", "training/schedule", "training/sampler"),
 )
 
 # What stands as the optimizer in the settings of a run that was given one.
@@ -115,6 +115,7 @@ def _freed() -> dict[str, tuple[str, ...]]:
         "optimizer": tuple(f"training/{name}" for name in names(TrainingConfig, OPTIMIZER)),
         "schedule": ("training/schedule",),
         "augment": ("training/augment",),
+        "sampler": ("training/sampler",),
     }
 
 

@@ -78,7 +78,14 @@ class Computation:
             check_data(model, data)
         measures = given.measures(model)
         check_settings(config, model, splits, given, directory, record, measures)
-        loader = Loader(splits.train, config.batch_size, shuffle=True, seed=config.seed)
+        sampler = config.sampler
+        loader = Loader(
+            splits.train,
+            config.batch_size,
+            shuffle=sampler is None,
+            seed=config.seed,
+            sampler=sampler,
+        )
         weights = resolved(config.class_weights, model.spec, splits.train.labels)
         resolved_config = replace(config, class_weights=weights)
         steps = make_steps(model, given, resolved_config, config.epochs * loader.steps)

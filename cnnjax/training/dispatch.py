@@ -68,8 +68,7 @@ class Dispatcher:
         if self.chunk == 1:
             self._step = jax.jit(step, donate_argnums=0, compiler_options=options)
         else:
-            self._images = devices.replicate(np.asarray(loader.data.inputs))
-            self._labels = devices.replicate(np.asarray(loader.data.labels))
+            self._examples = devices.replicate(jax.tree.map(np.asarray, loader.data.arrays))
             self._scan = jax.jit(_scan_of(step), donate_argnums=0, compiler_options=options)
 
     def run(self, state: State, epoch: int, start: int) -> Iterator[Dispatched]:
@@ -101,8 +100,7 @@ class Dispatcher:
             end = min(begin + min([self.chunk, *due]), self.loader.steps)
             state, sums = self._scan(
                 state,
-                self._images,
-                self._labels,
+                self._examples,
                 self.devices.place_steps(indices[begin:end]),
                 self.devices.place_steps(mask[begin:end]),
                 np.asarray(epoch, np.int32),
@@ -137,13 +135,12 @@ def _chunk_size(config: TrainingConfig, loader: Loader) -> int:
 
 def _scan_of(step: Callable[[Any, Any], tuple[Any, Sums]]) -> Any:
     def scan(
-        state: State, images: Array, labels: Array, indices: Array, mask: Array, epoch: Array
+        state: State, examples: Any, indices: Array, mask: Array, epoch: Array
     ) -> tuple[State, Sums]:
         def body(state: State, rows: tuple[Array, Array]) -> tuple[State, Sums]:
             index, valid = rows
             batch = {
-                "inputs": jnp.take(images, index, axis=0),
-                "labels": jnp.take(labels, index, axis=0),
+                **jax.tree.map(lambda array: jnp.take(array, index, axis=0), examples),
                 "mask": valid,
                 "index": index,
                 "epoch": epoch,

@@ -25,9 +25,13 @@ from cnnjax.training.given import Given
 from cnnjax.training.own_step import State
 from cnnjax.training.shared import Steps
 
-_PARTS = ("module", "loss", "optimizer", "schedule", "augment", "objective", "own_step", "metrics")
+_PARTS = (
+    *("module", "loss", "optimizer", "schedule", "augment", "sampler", "objective", "own_step"),
+    "metrics",
+)
 # How a part is called where that is not its name, under which a program stands.
 _NAMES = {"own_step": "step"}
+_OUTSIDE = ("sampler",)  # of the step, whose trace does not know them
 # What is traced; "start" is the optimiser's first state, into which it may put what it was given.
 _PROGRAMS = {"step": "a step", "evaluation": "the evaluation", "start": "the optimizer's start"}
 
@@ -63,6 +67,7 @@ def identify(
         "optimizer": describe(given.optimizer),
         "schedule": describe(config.schedule) if callable(config.schedule) else None,
         "augment": None if known else describe(augment),
+        "sampler": describe(config.sampler),
         "objective": describe(given.objective),
         "own_step": describe(given.step),
         "metrics": describe(dict(given.metrics)) if given.metrics else None,
@@ -129,7 +134,7 @@ def changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[list[Chang
         if differing and (then.get(part) is None or now.get(part) is None):
             missing = "none was given then" if then.get(part) is None else "none is given now"
             found.append(Change(name, f"{title} differs: {missing}"))
-        elif given or (differing and not same):
+        elif given or (differing and (part in _OUTSIDE or not same)):
             found.append(Change(name, f"{title} differs: {_said(differing)}", code=code))
         elif differing:
             remarks.append(

@@ -20,8 +20,9 @@ from cnnjax.data.captcha.drawing import (
     draw_with_captcha,
     draw_with_pillow,
 )
-from cnnjax.data.dataset import Dataset, Splits
+from cnnjax.data.dataset import Dataset
 from cnnjax.data.pixels.cache import kept_pixels, open_pixels
+from cnnjax.data.splits import Splits
 
 SYMBOLS = string.digits + string.ascii_uppercase
 RENDERERS = ("pillow", "captcha")

@@ -14,6 +14,7 @@ import numpy as np
 
 from cnnjax.core.checks import whole_number
 from cnnjax.core.runtime import cache_directory, visible_cores
+from cnnjax.data.lazy import Lazy
 from cnnjax.data.pixels.cache import kept_pixels, open_pixels
 from cnnjax.data.pixels.decode import INTERPOLATIONS, RESIZE_POLICIES, resize_image
 from cnnjax.data.pixels.image_files import image_bytes, opened_image, orientation_of
@@ -107,7 +108,7 @@ class Decoding:
 
 
 @dataclass(frozen=True, eq=False)
-class FileImages:
+class FileImages(Lazy):
     """Images in files as an array uint8 [N, H, W, C] that is decoded where it is indexed.
 
     Args:
@@ -128,20 +129,11 @@ class FileImages:
     rows: np.ndarray | None = None
 
     dtype = np.dtype(np.uint8)
-    ndim = 4
-
-    def __len__(self) -> int:
-        return len(self.files)
 
     @property
     def shape(self) -> tuple[int, ...]:
         """(N, H, W, C)."""
         return (len(self.files), *self.decoding.size, self.decoding.channels)
-
-    @property
-    def nbytes(self) -> int:
-        """Of all images once decoded."""
-        return int(np.prod(self.shape, dtype=np.int64))
 
     @functools.cached_property
     def content_hash(self) -> str:
@@ -149,6 +141,11 @@ class FileImages:
         digest = hashlib.sha256(repr((_CACHE_FORMAT, asdict(self.decoding))).encode())
         digest.update("\n".join(self.hashes).encode())
         return digest.hexdigest()
+
+    @property
+    def is_read(self) -> bool:
+        """Whether they are decoded."""
+        return self.pixels is not None
 
     @property
     def cache_folder(self) -> Path:
@@ -163,10 +160,6 @@ class FileImages:
         if np.ndim(chosen) == 0:
             return self._decode([int(chosen)])[0]
         return self._decode(chosen.tolist())
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        """All images, decoded."""
-        return np.asarray(self[:], dtype)
 
     def subset(self, rows: np.ndarray | slice) -> FileImages:
         """The files at some indices; nothing is decoded."""

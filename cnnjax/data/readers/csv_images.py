@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from cnnjax.core.text import plain
-from cnnjax.data.dataset import Splits
 from cnnjax.data.errors import DataNotFound
 from cnnjax.data.readers.class_labels import labelled_rows
 from cnnjax.data.readers.csv_rows import (
@@ -23,6 +22,7 @@ from cnnjax.data.readers.file_names import existing, found_below, listed
 from cnnjax.data.readers.reader import Reader, Reading
 from cnnjax.data.readers.scan import Candidate, Scan, checked_names, examine
 from cnnjax.data.readers.split_names import SPLITS
+from cnnjax.data.splits import Splits
 
 
 def scan_table(

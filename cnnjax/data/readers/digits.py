@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from cnnjax.core import rng
-from cnnjax.data.dataset import Dataset, Splits
+from cnnjax.data.dataset import Dataset
+from cnnjax.data.splits import Splits
 
 
 def load_digits() -> Splits:

@@ -9,13 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from cnnjax.core.places import expanded
-from cnnjax.data.dataset import Splits
 from cnnjax.data.errors import DataNotFound
 from cnnjax.data.readers.file_names import is_clutter, listed
 from cnnjax.data.readers.layout import Layout, find_layout, folders_in, leads_up, places_of
 from cnnjax.data.readers.reader import Reader, Reading
 from cnnjax.data.readers.scan import SUFFIXES, Candidate, Scan, checked_names, examine
 from cnnjax.data.readers.split_names import split_in
+from cnnjax.data.splits import Splits
 
 
 def scan_folder(

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from cnnjax.data.dataset import Splits
 from cnnjax.data.readers.csv_images import CSV_IMAGES
 from cnnjax.data.readers.folders import FOLDERS, scan_folder
 from cnnjax.data.readers.idx import IDX
 from cnnjax.data.readers.npz import NPZ
 from cnnjax.data.readers.reader import Reader, Reading
 from cnnjax.data.readers.scan import Scan
+from cnnjax.data.splits import Splits
 
 # Of several that match a path the last one reads it: one of the caller's before ours, and a folder
 # of idx files as such.

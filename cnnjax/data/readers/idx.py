@@ -15,11 +15,12 @@ import numpy as np
 
 from cnnjax.core.places import expanded
 from cnnjax.core.reading import check_regular
-from cnnjax.data.dataset import Dataset, Splits, from_arrays, with_class_names
+from cnnjax.data.dataset import Dataset, from_arrays
 from cnnjax.data.errors import DataNotFound
 from cnnjax.data.readers.file_names import existing
 from cnnjax.data.readers.npz import check_unpacking
 from cnnjax.data.readers.reader import Reader, Reading
+from cnnjax.data.splits import Splits, with_class_names
 
 # As MNIST's own files are called, or with the name of a data set before that, as EMNIST's are.
 _NAME = re.compile(

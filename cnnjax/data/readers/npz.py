@@ -12,9 +12,10 @@ import numpy as np
 
 from cnnjax.core.npy import read_npy
 from cnnjax.core.text import plain
-from cnnjax.data.dataset import Splits, from_arrays, with_class_names
+from cnnjax.data.dataset import from_arrays
 from cnnjax.data.readers.file_names import existing, normal
 from cnnjax.data.readers.reader import Reader, Reading
+from cnnjax.data.splits import Splits, with_class_names
 
 # Names of images and labels: those of Keras' files, plain ones, those of MedMNIST's files.
 _NAMES = {

@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cnnjax.data.dataset import Splits
 from cnnjax.data.pixels.file_images import MEMORY_BUDGET, Decoding
 from cnnjax.data.readers.scan import Scan
+from cnnjax.data.splits import Splits
 
 
 @dataclass(frozen=True)

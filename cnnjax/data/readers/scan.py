@@ -24,11 +24,12 @@ from cnnjax.core.runtime import cache_directory
 from cnnjax.core.storage import write_text
 from cnnjax.core.table import table
 from cnnjax.core.text import plain
-from cnnjax.data.dataset import Dataset, Splits
+from cnnjax.data.dataset import Dataset
 from cnnjax.data.errors import DataNotFound
 from cnnjax.data.pixels.decode import decode_image
 from cnnjax.data.pixels.file_images import Decoding, FileImages, decoders
 from cnnjax.data.pixels.image_files import UnreadableImage
+from cnnjax.data.splits import Splits
 
 SUFFIXES = (
     ".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp",

@@ -12,7 +12,7 @@ import numpy as np
 
 from cnnjax.core.runtime import cache_directory
 from cnnjax.core.storage import text_hash, write_directory
-from cnnjax.data.dataset import Dataset, Splits
+from cnnjax.data.dataset import Dataset
 from cnnjax.data.errors import DataNotFound
 from cnnjax.data.pixels.cache import is_writable, open_pixels, write_pixels
 from cnnjax.data.pixels.file_images import Decoding, decoders
@@ -28,6 +28,7 @@ from cnnjax.data.readers.tfds import (
     readable,
     source_key,
 )
+from cnnjax.data.splits import Splits
 
 _LABELS, _ENCODING = "labels.npy", "encoding.txt"
 

@@ -14,10 +14,11 @@ import numpy as np
 
 from cnnjax.core.checks import is_number, whole_number
 from cnnjax.core.places import expanded
-from cnnjax.data.dataset import Dataset, Splits
+from cnnjax.data.dataset import Dataset
 from cnnjax.data.readers.csv_rows import check_commas, column_of, header_of, read_rows
 from cnnjax.data.readers.file_names import existing, nearest
 from cnnjax.data.series.time_order import time_order
+from cnnjax.data.splits import Splits
 
 DAY, WEEK = 24, 168  # the seasons of a generated series, in steps
 

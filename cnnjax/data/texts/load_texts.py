@@ -13,11 +13,12 @@ from cnnjax.core.checks import whole_number
 from cnnjax.core.reading import check_regular, read_json
 from cnnjax.core.runtime import cache_directory
 from cnnjax.core.storage import write_directory
-from cnnjax.data.dataset import Dataset, Splits, set_aside
+from cnnjax.data.dataset import Dataset
 from cnnjax.data.errors import DataNotFound
 from cnnjax.data.label_kinds import class_labels
 from cnnjax.data.names import is_folder, is_prepared, not_found, place_of
 from cnnjax.data.readers.tfds import tfds_directory
+from cnnjax.data.splits import Splits, set_aside
 from cnnjax.data.texts import text_files
 from cnnjax.data.vocabulary import RESERVED, Vocabulary
 
