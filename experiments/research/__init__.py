@@ -1,0 +1,1 @@
+"""Ideas in a few lines each, with all that `fit` does beside them."""
