@@ -14,6 +14,7 @@ from jax import Array
 from cnnjax import metrics
 from cnnjax.core import trees
 from cnnjax.core.text import suggest
+from cnnjax.metrics.metric import LOOP_NAMES, PARTS
 from cnnjax.models import Functions
 from cnnjax.models.modules import LOSSES
 from cnnjax.training.freezing import Tree
@@ -147,18 +148,18 @@ def of_batch(
     return losses, Aux(aux.outputs, rest, aux.metrics)
 
 
-def check_measures(names: Mapping[str, Any], others: Mapping[str, Any]) -> None:
+def check_measures(names: Mapping[str, Any], measured: Mapping[str, Any]) -> None:
     """Refuse measures with the name of something else in the record of an epoch.
 
     Args:
         names: of the measures.
-        others: metrics of the task and of the caller's, by name.
+        measured: metrics of the training, by name.
 
     Raises:
         ValueError: for the first such name.
     """
     for name in names:
-        if name in (*metrics.LOOP_NAMES, *others) or name.startswith("val_"):
+        if name in (*LOOP_NAMES, *measured) or name.startswith(PARTS):
             raise ValueError(
                 f"a measure of your own cannot be called {name!r}, which the record of an epoch "
                 "has already: choose another name"

@@ -14,12 +14,13 @@ from cnnjax.augment.config import AugmentConfig
 from cnnjax.config import FILES, OPTIMIZER, TrainingConfig
 from cnnjax.core.checks import check_channels_last
 from cnnjax.core.settings import changed, names
-from cnnjax.data import Dataset, Splits
+from cnnjax.data import Dataset, Lazy, Splits
 from cnnjax.metrics import Measure, mode_of
 from cnnjax.models import Model, ModelSpec
 from cnnjax.training.given import Given
 
 _ROWS_AT_ONCE = 4096
+_SAMPLED = 256
 
 
 def check_settings(
@@ -209,9 +210,11 @@ def _check_values(data: Dataset, spec: ModelSpec) -> None:
         _check_words(data, spec)
     if not np.issubdtype(data.inputs.dtype, np.floating):
         return
-    low, high = np.inf, -np.inf
-    for start in range(0, len(data), _ROWS_AT_ONCE):
-        rows = data.inputs[start : start + _ROWS_AT_ONCE]
+    low, high, count = np.inf, -np.inf, len(data)
+    if isinstance(data.inputs, Lazy) and not data.inputs.is_read:
+        count = min(count, _SAMPLED)  # the others are looked at when they are read
+    for start in range(0, count, _ROWS_AT_ONCE):
+        rows = data.inputs[start : min(start + _ROWS_AT_ONCE, count)]
         low, high = min(low, float(rows.min())), max(high, float(rows.max()))
         if not np.isfinite(rows).all():
             bad = ~np.isfinite(rows).reshape(len(rows), -1).all(axis=1)
