@@ -103,7 +103,7 @@ def draw(study: optuna.Study) -> Figure:
         axes.plot(
             list(trial.intermediate_values),
             list(trial.intermediate_values.values()),
-            ":" if pruned else "-",
+            "x:" if pruned else "-",
             color="#d95f02" if best else "#1f77b4",
             alpha=1.0 if best else 0.5,
             label=f"best: {_text(trial)}" if best else None,
