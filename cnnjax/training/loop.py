@@ -24,7 +24,6 @@ from cnnjax.training.callbacks import Callback, Observer, check_callbacks
 from cnnjax.training.computation import Computation
 from cnnjax.training.dispatch import Dispatcher
 from cnnjax.training.epoch_bar import Progress, epoch_line
-from cnnjax.training.facts import recorded_settings
 from cnnjax.training.frozen_hash import FrozenLayers
 from cnnjax.training.given import Given
 from cnnjax.training.given_optimizer import Optimizer
@@ -37,7 +36,13 @@ from cnnjax.training.recorder import Recorder
 from cnnjax.training.result import Run, result_of
 from cnnjax.training.schedules import rate_of_last_step
 from cnnjax.training.setting_checks import check_single_process
-from cnnjax.training.stopping import Interrupted, NonFiniteLoss, NotFinite, StopSignals
+from cnnjax.training.stopping import (
+    Interrupted,
+    NonFiniteLoss,
+    NotFinite,
+    StopSignals,
+    interrupted,
+)
 from cnnjax.training.tally import AHEAD, Tally
 
 
@@ -270,28 +275,19 @@ class _Training:
             self.bar.update(at.step - len(self.tally), means)
 
     def _diverged(self, error: NotFinite) -> NonFiniteLoss:
-        computation = self.computation
-        rate = recorded_settings(computation.config, computation.given.optimizer)["learning_rate"]
-        known = rate is not None and computation.given.step is None
-        was = f" (it was {rate:g})" if known else ""
+        config, given = self.computation.config, self.computation.given
+        own = given.optimizer is not None or given.step is not None or callable(config.schedule)
+        was = "" if own else f" (it was {config.learning_rate:g})"
         return NonFiniteLoss(
             f"{error} in epoch {self.position.epoch + 1}, step {error.step} of "
-            f"{computation.loader.steps}; {self.recorder.last_saved()}. Try a smaller "
+            f"{self.computation.loader.steps}; {self.recorder.last_saved()}. Try a smaller "
             f"learning_rate{was}"
         )
 
     def _interrupted(self) -> Interrupted:
         at, steps = self.position, self.computation.loader.steps
-        where = f"epoch {at.epoch + 1}, step {at.step} of {steps}"
-        if self.recorder.path is None:
-            return Interrupted(
-                f"stopped in {where}; nothing was saved, since no directory was given"
-            )
         self.recorder.wait()
-        return Interrupted(
-            f"stopped in {where} and saved in {self.recorder.path}: the same call with "
-            "resume=True (on the command line: --resume) goes on from there"
-        )
+        return interrupted(f"epoch {at.epoch + 1}, step {at.step} of {steps}", self.recorder.path)
 
     def _finish(self, result: Run) -> None:
         """Once all is on disk, and what is frozen proven to be what it was, the run is finished."""
