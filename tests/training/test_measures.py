@@ -203,6 +203,7 @@ WRONG: list[tuple[Any, dict[str, Any], str]] = [
     ({"all": lambda z, y: z}, {}, "metric 'all' must return [8], got [8, 3]"),
     (TABLES, {"monitor": "f2"}, "monitor='f2': there is no metric 'f2'"),
     (TABLES, {"monitor": "areal"}, "Did you mean 'area'?"),
+    (TABLES, {"monitor": "val_f1"}, "there is no metric 'val_f1'. Did you mean 'f1'?"),
     (TABLES, {"monitor": "each"}, "monitor='each' must be a number, got an array [3]"),
     (TABLES, {"monitor": "pairs"}, "monitor='pairs' does not say which of its values is best"),
     ({"by": NAMED}, {"monitor": "by_cow"}, "monitor='by_cow': there is no metric 'by_cow'"),
