@@ -1,6 +1,6 @@
 """cnnjax: research with convolutional networks in JAX."""
 
-from cnnjax import augment, data, explain, metrics, nn, runs, training, transfer
+from cnnjax import augment, data, explain, metrics, nn, research, runs, training, transfer
 from cnnjax.config import TrainingConfig
 from cnnjax.core.runtime import configure_runtime
 from cnnjax.models import (
@@ -41,6 +41,7 @@ __all__ = [
     "nn",
     "predict",
     "reproduce",
+    "research",
     "runs",
     "save",
     "summary",

@@ -24,12 +24,15 @@ from cnnjax.core.settings import check_fields, from_dict, setting
 from cnnjax.core.text import qualified_name
 
 OPTIMIZERS = ("rmsprop", "rmsprop_keras3", "adam", "adamw", "sgd")
-SCHEDULES = ("constant", "cosine", "one_cycle")
+SCHEDULES = (
+    "constant", "cosine", "one_cycle", "warmup_cosine", "step", "exponential", "plateau",
+)  # fmt: skip
+BALANCED = "balanced"
 PRECISIONS = ("float32", "bfloat16")
-MONITORS = ("loss", "accuracy")
 # What a resumed run may be told to go on without: see `TrainingConfig.allow_changed`.
 CHANGEABLE = (
-    "module", "loss", "optimizer", "augment", "sampler", "objective", "code", "step",
+    "module", "loss", "optimizer", "schedule", "augment", "sampler", "objective", "metrics", "code",
+    "step",
 )  # fmt: skip
 # Samplers that are known by name, to `cj.data.samplers`.
 SAMPLERS = ("balanced",)
@@ -89,6 +92,23 @@ def _rate_factors(name: str, pairs: Any) -> tuple[tuple[str, float], ...]:
     return tuple(plain)
 
 
+def _class_weights(name: str, value: Any) -> tuple[float, ...] | str:
+    """A weight for each class; {class: weight}, as Keras takes it, becomes a tuple."""
+    wanted = f"{name} must be {BALANCED!r} or numbers >= 0, one for each class"
+    if isinstance(value, str):
+        if value != BALANCED:
+            raise ValueError(f"{wanted}, got {value!r}")
+        return value
+    if isinstance(value, Mapping):
+        if set(value) != set(range(len(value))):
+            raise ValueError(f"{wanted}: a mapping must name classes 0 to K - 1, got {value!r}")
+        value = [value[label] for label in range(len(value))]
+    items = np.asarray(value).tolist() if isinstance(value, list | tuple | np.ndarray) else []
+    if not items or not all(is_number(item) and item >= 0 for item in items) or not any(items):
+        raise ValueError(f"{wanted}, not all of them 0, got {value!r}")
+    return tuple(float(item) for item in items)
+
+
 def _augment(name: str, value: Any) -> AugmentConfig | Callable:
     if isinstance(value, Mapping):
         return from_dict(AugmentConfig, value)
@@ -97,6 +117,26 @@ def _augment(name: str, value: Any) -> AugmentConfig | Callable:
             f"{name} must be an Augment or a function (key, example) -> example, got {value!r}"
         )
     return value
+
+
+def _name(name: str, value: Any) -> str:
+    if not isinstance(value, str) or not value:
+        raise ValueError(f"{name} must be a name, e.g. 'loss', got {value!r}")
+    return value
+
+
+def _schedule(name: str, value: Any) -> str | Callable:
+    return value if callable(value) else one_of(*SCHEDULES)(name, value)
+
+
+def _drops(name: str, value: Any) -> tuple[float, ...]:
+    items = value if isinstance(value, list | tuple) else ()
+    plain = tuple(v.item() if isinstance(v, np.generic) else v for v in items)
+    if not plain or not all(is_number(v) and 0 < v < 1 for v in plain):
+        raise ValueError(f"{name} must be fractions of all steps in (0, 1), got {value!r}")
+    if list(plain) != sorted(set(plain)):
+        raise ValueError(f"{name} must rise, got {value!r}")
+    return plain
 
 
 def _sampler(name: str, value: Any) -> str | Callable:
@@ -116,6 +156,25 @@ def _allow_changed(_: str, value: Any) -> tuple[str, ...]:
     return changeable(value)
 
 
+# The settings that some schedules alone look at.
+_OF_SCHEDULES = {
+    "warmup": ("one_cycle", "warmup_cosine"),
+    "rate_decay": ("step", "exponential", "plateau"),
+    "rate_drops": ("step",),
+    "rate_patience": ("plateau",),
+}
+
+
+def has_end(schedule: str | Callable | None) -> bool:
+    """Whether the rates of a schedule depend on how many steps there are.
+
+    Args:
+        schedule: of the settings, as a record has it too: a function by its name; None for that of
+            an optimiser of the caller's, which may be any.
+    """
+    return schedule is None or (schedule in SCHEDULES and schedule not in ("constant", "plateau"))
+
+
 @dataclass(frozen=True)
 class TrainingConfig:
     """How to train.
@@ -128,9 +187,18 @@ class TrainingConfig:
             damps gradients below 3e-4.
         learning_rate: the highest one, > 0.
         momentum: of "sgd", in [0, 1).
-        schedule: "constant"; "cosine" falls to zero along half a cosine; "one_cycle" rises linearly
-            during the first `warmup` of all steps and then falls likewise.
-        warmup: fraction of all steps in which "one_cycle" rises, in (0, 1).
+        schedule: of the learning rate over all steps. "constant"; "cosine" falls to zero along half
+            a cosine; "one_cycle" rises linearly during the first `warmup` of all steps and then
+            falls likewise; "warmup_cosine" rises so and falls along half a cosine; "step" is
+            multiplied by rate_decay at each of rate_drops; "exponential" falls exponentially, to
+            rate_decay times what it was; "plateau" is multiplied by rate_decay after rate_patience
+            epochs whose training loss, the mean over their steps, was not lower by at least 1e-4 of
+            it than the lowest before. Or a function of the step, int32, counted from 0, to the
+            rate, which JAX can trace; learning_rate is left out then.
+        warmup: fraction of all steps in which "one_cycle" and "warmup_cosine" rise, in (0, 1).
+        rate_decay: what "step", "exponential" and "plateau" multiply the rate by, in (0, 1).
+        rate_drops: fractions of all steps at which "step" falls, rising, in (0, 1).
+        rate_patience: epochs that "plateau" waits for, >= 1.
         weight_decay: "adamw" decays kernels decoupled from the gradient (Loshchilov & Hutter 2019);
             the others add weight_decay * w to the gradient of kernels, that is, the loss gets
             weight_decay / 2 * |w|^2. Biases and normalisation are never decayed. >= 0.
@@ -140,6 +208,14 @@ class TrainingConfig:
             averaged a second time. 0 for none. In [0, 1).
         label_smoothing: share of the target spread evenly over all classes (Szegedy et al. 2016),
             in [0, 1); for the default softmax loss only.
+        class_weights: how much the examples of each class count in training, a number for each,
+            >= 0, by which their losses are multiplied; the mean is still over the number of
+            examples, as Keras' class_weight has it. "balanced" takes `N / (K n_k)` of the N
+            training labels, of which n_k are of class k. Metrics and evaluation stay as they are.
+        accumulate: parts into which every batch is divided, whose gradients are added up, so that a
+            part alone needs to fit into memory; it must divide batch_size. Equal to the undivided
+            batch to rounding, but for what a layer takes from the batch or draws: BatchNorm has the
+            statistics of a part and updates its averages for each, dropout draws anew for each.
         frozen: patterns of layers that stay as they are, e.g. ("block[1-4]_*",).
         rate_factors: (pattern of layers, factor on the learning rate) pairs, e.g.
             (("block5_*", 0.1),); of several that match a layer the first counts, others keep the
@@ -169,18 +245,20 @@ class TrainingConfig:
             images stay on the host, else an epoch, or checkpoint_every if that is less.
         precision: "float32", or "bfloat16" for the computation (parameters stay float32).
         deterministic: same bits on a GPU too, at some cost; CPUs always are.
-        monitor: which validation metric makes a model the best one, "loss" (smallest) or
-            "accuracy" (largest); None: the last model is the result.
+        monitor: which validation metric makes a model the best one, "loss", "accuracy" or any
+            other of the training that is a number; None: the last model is the result.
+        mode: whether "min" or "max" of it is best; None as the metric says: the least loss or
+            error, the most accuracy.
         early_stopping: stop after so many epochs without a better monitored metric; None: never.
         checkpoint_every: steps between checkpoints within an epoch; None: at its end only. This and
             the next two are for a training with a run directory.
         keep: number of best checkpoints kept beside the two latest.
         resume: go on from the latest checkpoint in the run directory; start there if there is none.
         allow_changed: what may differ from what the run was started with, which else is an error:
-            "module", "loss", "optimizer", "augment", "sampler" or "objective"; "code", functions
-            and classes
-            whose code is another one while all that is given to them is the same; "step", a
-            computation that is another one while none of these differ. With resume only.
+            "module", "loss", "optimizer", "schedule", "augment", "sampler", "objective" or
+            "metrics" (what computes them: their names stay); "code", functions and classes whose
+            code is another one while all that is given to them is the same; "step", a computation
+            that is another one while none of these differ. With resume only.
     """
 
     epochs: int = setting(5, whole(), LOOP)
@@ -188,11 +266,16 @@ class TrainingConfig:
     optimizer: str = setting("rmsprop", one_of(*OPTIMIZERS), OPTIMIZER)
     learning_rate: float = setting(1e-3, positive, OPTIMIZER)
     momentum: float = setting(0.0, within("[0, 1)"), OPTIMIZER)
-    schedule: str = setting("constant", one_of(*SCHEDULES), OPTIMIZER)
+    schedule: str | Callable = setting("constant", _schedule, OPTIMIZER)
     warmup: float = setting(0.25, within("(0, 1)"), OPTIMIZER)
+    rate_decay: float = setting(0.1, within("(0, 1)"), OPTIMIZER)
+    rate_drops: tuple[float, ...] = setting((0.5, 0.75), _drops, OPTIMIZER)
+    rate_patience: int = setting(5, whole(), OPTIMIZER)
     weight_decay: float = setting(0.0, at_least_zero, OPTIMIZER)
     average: float = setting(0.0, within("[0, 1)"), STEP)
     label_smoothing: float = setting(0.0, within("[0, 1)"), STEP)
+    class_weights: tuple[float, ...] | str | None = setting(None, optional(_class_weights), STEP)
+    accumulate: int = setting(1, whole(), STEP)
     frozen: tuple[str, ...] = setting((), _patterns, STEP)
     rate_factors: tuple[tuple[str, float], ...] = setting((), _rate_factors, OPTIMIZER)
     layer_decay: float = setting(1.0, within("(0, 1]"), OPTIMIZER)
@@ -204,7 +287,8 @@ class TrainingConfig:
     steps_per_dispatch: int | None = setting(None, optional(whole()), LOOP)
     precision: str = setting("float32", one_of(*PRECISIONS), STEP)
     deterministic: bool = setting(False, flag, LOOP)
-    monitor: str | None = setting("loss", optional(one_of(*MONITORS)), LOOP)
+    monitor: str | None = setting("loss", optional(_name), LOOP)
+    mode: str | None = setting(None, optional(one_of("min", "max")), LOOP)
     early_stopping: int | None = setting(None, optional(whole()), LOOP)
     checkpoint_every: int | None = setting(None, optional(whole()), FILES)
     keep: int = setting(1, whole(), FILES)
@@ -215,17 +299,36 @@ class TrainingConfig:
         check_fields(self)
         if self.momentum and self.optimizer != "sgd":
             raise ValueError(f"momentum belongs to 'sgd', got optimizer={self.optimizer!r}")
-        if self.warmup != type(self).warmup and self.schedule != "one_cycle":
-            raise ValueError(
-                f"warmup={self.warmup!r} belongs to 'one_cycle', got schedule={self.schedule!r}"
-            )
+        self._check_schedule()
         if self.monitor is None and self.early_stopping is not None:
-            raise ValueError("early_stopping needs a monitor: 'loss' or 'accuracy', got None")
+            raise ValueError("early_stopping needs a monitor, e.g. 'loss', got None")
+        if self.monitor is None and self.mode is not None:
+            raise ValueError(f"mode={self.mode!r} needs a monitor, e.g. 'accuracy', got None")
+        if self.batch_size % self.accumulate:
+            raise ValueError(
+                f"accumulate={self.accumulate} must divide batch_size={self.batch_size} into equal "
+                "parts"
+            )
         if self.allow_changed and not self.resume:
             raise ValueError(
                 f"allow_changed={self.allow_changed!r} is for a run that is resumed: give "
                 "resume=True with it, or leave it out"
             )
+
+    def _check_schedule(self) -> None:
+        """Refuse what the schedule would ignore."""
+        if callable(self.schedule) and self.learning_rate != type(self).learning_rate:
+            raise ValueError(
+                f"learning_rate={self.learning_rate!r} would be ignored: the schedule is a "
+                "function, whose values are the rates"
+            )
+        for name, schedules in _OF_SCHEDULES.items():
+            value = getattr(self, name)
+            if value != getattr(type(self), name) and self.schedule not in schedules:
+                raise ValueError(
+                    f"{name}={value!r} belongs to {' and '.join(map(repr, schedules))}, got "
+                    f"schedule={self.schedule!r}"
+                )
 
 
 def to_dict(config: Any) -> dict[str, Any]:

@@ -40,8 +40,7 @@ from cnnjax.plot import save_image
 from cnnjax.plot.figures import smooth
 from cnnjax.recipes import RUNS, Experiment, ImageData, build_model, load_data, run_experiment
 from cnnjax.runs.results import spread
-from cnnjax.training import NonFiniteLoss
-from cnnjax.training.optim import make_schedule
+from cnnjax.training import NonFiniteLoss, make_schedule
 from cnnjax.weights import save_npz
 from cnnjax.weights.arrays import load_npz
 from experiments import _studies

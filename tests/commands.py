@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import itertools
 import json
 import os
 import subprocess
@@ -10,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +84,29 @@ def after_every_dispatch(hook: Callable[[int], None]) -> Callable[[], None]:
 
     Dispatcher.run = run  # type: ignore[method-assign]
     return undo
+
+
+class Killed(BaseException):
+    """As good as a kill: a training saves nothing on its way out."""
+
+
+@contextmanager
+def killed_after(dispatches: int) -> Iterator[None]:
+    """The training in the block comes to a sudden end after so many dispatches."""
+    count = itertools.count(1)
+
+    def hook(done: int) -> None:
+        if next(count) == dispatches:
+            raise Killed
+
+    undo = after_every_dispatch(hook)
+    try:
+        yield
+    except Killed:
+        return
+    finally:
+        undo()
+    raise AssertionError(f"it ended before {dispatches} dispatches")
 
 
 def reseal(run: Path) -> None:

@@ -1,11 +1,11 @@
 """Augmentation: pure functions (key, example) -> example, and of two images of a batch."""
 
 from cnnjax.augment.augment import Augment, apply, for_batch
-from cnnjax.augment.labels import check_labels_stay_true
+from cnnjax.augment.labels import check_labels_stay_true, move_labels
 from cnnjax.augment.mixing import mix
 from cnnjax.augment.parameters import Parameters, draw
 from cnnjax.augment.sequences import Chain, Jitter, WindowWarp, WordDropout, warp
-from cnnjax.augment.transforms import transform
+from cnnjax.augment.transforms import transform, transform_labels
 
 __all__ = [
     "Augment",
@@ -19,6 +19,8 @@ __all__ = [
     "draw",
     "for_batch",
     "mix",
+    "move_labels",
     "transform",
+    "transform_labels",
     "warp",
 ]

@@ -48,6 +48,7 @@ def resample(
     flip_vertical: ArrayLike = False,
     fill_mode: str = "nearest",
     fill_value: float = 0.0,
+    nearest: bool = False,
 ) -> Array:
     """Rotation, shift, shear, zoom about the centre and flips, as one bilinear resampling.
 
@@ -66,6 +67,7 @@ def resample(
         zx, zy: factors of the width and the height.
         flip_horizontal, flip_vertical: whether the result is mirrored.
         fill_mode, fill_value: what lies beyond the borders, as in `Augment`.
+        nearest: take the nearest pixel instead, as labels need it, in the image's own dtype.
 
     Returns:
         float32 [H, W, C]; the image itself if nothing is moved.
@@ -83,7 +85,12 @@ def resample(
     right = (_places(width, flip_horizontal) - middle_x)[None, :]
     x = cos * zx * right - jnp.sin(tilted) * zy * down + (cos * tx - sin * ty) + middle_x
     y = sin * zx * right + jnp.cos(tilted) * zy * down + (sin * tx + cos * ty) + middle_y
-    result = _bilinear(image, fold(y, height, fill_mode), fold(x, width, fill_mode))
+    rows, columns = fold(y, height, fill_mode), fold(x, width, fill_mode)
+    if nearest:
+        inside = (_within(y, height) & _within(x, width))[:, :, None]
+        result = _nearest(image, rows, columns)
+        return jnp.where(inside, result, fill_value) if fill_mode == "constant" else result
+    result = _bilinear(image, rows, columns)
     if fill_mode == "constant":
         # A product, exact with 0 and 1: for a `where` the CPU branches at every pixel, three times
         # as slow.
@@ -144,6 +151,13 @@ def _turns(i: Array, period: int) -> Array:
 
 def _within(i: Array, size: int) -> Array:
     return (i >= 0) & (i <= size - 1)
+
+
+def _nearest(image: Array, y: Array, x: Array) -> Array:
+    """The pixels of the image that are nearest to coordinates [H, W] within it."""
+    height, width, channels = image.shape
+    rows, columns = (jnp.round(i).astype(jnp.int32) for i in (y, x))
+    return _pick(image.reshape(height * width, channels), rows * width + columns)
 
 
 def _bilinear(image: Array, y: Array, x: Array) -> Array:

@@ -29,11 +29,13 @@ class Augment(AugmentConfig):
     The crop goes in front of all. Shifts by whole pixels, flips and crops alone interpolate
     nothing. mixup and cutmix need a batch and its labels: `mix` and the training step apply them.
 
-    Labels do not move with the image: where they name places in it (a class at each position, a
-    value of each pixel), training refuses all that moves it, which is the shifts, flips, crop,
-    rotation, shear, zoom and cutmix. A function of your own, (key, image) -> image, may do
-    anything, and has to leave the labels true: a text of symbols from left to right bears a shift
-    by a few pixels, and no mirror.
+    Of a task with a label at each pixel, as "dense", the labels move with the image, each pixel
+    taking that of the nearest one; what comes in from beyond the borders has no label where
+    fill_mode is "constant", and that of the pixel it repeats otherwise. Other labels do not move:
+    where they name places in the image (a class at each position), training refuses all that moves
+    it, which is the shifts, flips, crop, rotation, shear, zoom and cutmix. A function of your own,
+    (key, image) -> image, may do anything, and has to leave the labels true: a text of symbols from
+    left to right bears a shift by a few pixels, and no mirror.
 
     Unlike `ImageDataGenerator`'s, `width_shift` moves along the width and `height_shift` along the
     height (Keras swaps the two), images that are not square turn about their centre (Keras swaps
@@ -137,8 +139,19 @@ def for_batch(
         _check_changed(changed, image)
         return changed
 
-    def everyone(index: Array, images: Array) -> Array:
-        return jax.vmap(one)(index, images)
+    return apart(augment, epoch, jax.vmap(one), index, images)
+
+
+def apart(
+    augment: AugmentConfig | Callable, epoch: Array, change: Callable, index: Array, images: Array
+) -> Array:
+    """What is made of a batch, finished before anything reads it.
+
+    Args:
+        augment, epoch, index: as in `for_batch`.
+        change: (index, images) -> images.
+        images: or their labels, [N, ...].
+    """
 
     def nobody(_: Array, images: Array) -> Array:
         return images
@@ -147,8 +160,8 @@ def for_batch(
         # XLA's CPU would fuse the resampling with whatever reads the images, such as the patches
         # of a convolution, and repeat it there, 20 times as slow. `optimization_barrier` is gone
         # by then; into a branch, of a condition that it cannot foresee, XLA does not look.
-        return jax.lax.cond(epoch >= 0, everyone, nobody, index, images)
-    return everyone(index, images)
+        return jax.lax.cond(epoch >= 0, change, nobody, index, images)
+    return change(index, images)
 
 
 def _check_changed(changed: Any, example: Array) -> None:

@@ -1,11 +1,20 @@
-"""Are the labels of an image that was changed still true?"""
+"""The labels of an image that was changed: those of pixels move with it, are others still true?"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from cnnjax.augment.augment import apart
 from cnnjax.augment.config import AugmentConfig
+from cnnjax.augment.parameters import draw
+from cnnjax.augment.sequences import Chain
+from cnnjax.augment.transforms import transform_labels
+from cnnjax.core import rng
 from cnnjax.task import Task
 
 # What stands elsewhere in an image after them; mixup leaves every pixel in its place.
@@ -22,19 +31,59 @@ _MOVING = (
 )
 
 
+def move_labels(
+    augment: AugmentConfig | Callable,
+    seed_key: Array,
+    epoch: Array,
+    index: Array,
+    labels: Array,
+    ignored: int | None,
+) -> Array:
+    """Move the labels of pixels as `for_batch` moves the images; other arguments as there.
+
+    Args:
+        labels: [N, H, W] or [N, H, W, K], of any dtype.
+        ignored: label of what comes in from beyond the borders where fill_mode is "constant".
+
+    Returns:
+        The same shape; int32 of whole numbers, which hold -1.
+    """
+    if jnp.issubdtype(labels.dtype, jnp.integer):
+        labels = labels.astype(jnp.int32)
+
+    def one(example: Array, label: Array) -> Array:
+        return _moved(augment, rng.at(seed_key, epoch, example), label, ignored)
+
+    return apart(augment, epoch, jax.vmap(one), index, labels)
+
+
+def _moved(
+    augment: AugmentConfig | Callable, key: Array, labels: Array, ignored: int | None
+) -> Array:
+    """The labels of one image; what a function of the caller's own does is the caller's matter."""
+    if isinstance(augment, Chain):
+        for number, part in enumerate(augment.parts):
+            labels = _moved(part, rng.at(key, number), labels, ignored)
+    elif isinstance(augment, AugmentConfig):
+        parameters = draw(augment, key, (*labels.shape[:2], 1))
+        labels = transform_labels(augment, labels, parameters, ignored)
+    return labels
+
+
 def check_labels_stay_true(
     augment: AugmentConfig | Callable | None,
     task: Task,
     label_shape: Sequence[int],
     image_shape: Sequence[int],
 ) -> None:
-    """Refuse what moves an image whose labels name places in it, since they do not move with it.
+    """Refuse what moves an image whose labels name places in it, where they do not move with it.
 
-    Labels name places where there is one at each of several positions, or one a pixel. What a
-    function of the caller's own does is not known: that it fits the labels is up to the caller.
+    Labels name places where there is one at each of several positions, or one a pixel; of a task
+    with a label a pixel they move, but for cutmix. What a function of the caller's own does is not
+    known: that it fits the labels is up to the caller.
 
     Args:
-        augment: settings; None and functions pass.
+        augment: settings, or a chain of them; None and functions pass.
         task: of the model.
         label_shape: of one example's label.
         image_shape: (H, W, C).
@@ -42,20 +91,46 @@ def check_labels_stay_true(
     Raises:
         ValueError: naming the settings that move the image.
     """
+    if isinstance(augment, Chain):
+        for part in augment.parts:
+            check_labels_stay_true(part, task, label_shape, image_shape)
     if not isinstance(augment, AugmentConfig):
         return
-    still = AugmentConfig()
-    moving = [
-        f"{name}={value!r}"
-        for name in _MOVING
-        if (value := getattr(augment, name)) not in (getattr(still, name), (1, 1))
-    ]
+    moving = _moving(augment)
+    if task.has_pixels and tuple(label_shape[:2]) == tuple(image_shape[:2]):
+        _check_moved(augment, moving, task)
+        return
     places = _places(task, label_shape, image_shape)
     if moving and places:
         raise ValueError(
-            f"augment with {', '.join(moving)} moves the image, but its label is {places}, which "
-            "does not move with it: leave out what moves, or give a function of your own, "
-            "(key, image) -> image, under which the labels stay true"
+            f"augment with {', '.join(moving.values())} moves the image, but its label is "
+            f"{places}, which does not move with it: leave out what moves, or give a function of "
+            "your own, (key, image) -> image, under which the labels stay true"
+        )
+
+
+def _moving(augment: AugmentConfig) -> dict[str, str]:
+    """The settings that move an image, in words by name."""
+    still = AugmentConfig()
+    return {
+        name: f"{name}={value!r}"
+        for name in _MOVING
+        if (value := getattr(augment, name)) not in (getattr(still, name), (1, 1))
+    }
+
+
+def _check_moved(augment: AugmentConfig, moving: Mapping[str, str], task: Task) -> None:
+    """Refuse what the labels of pixels cannot follow."""
+    if "cutmix" in moving:
+        raise ValueError(
+            f"augment with {moving['cutmix']} pastes boxes, and the labels of the task "
+            f"{task.name!r} are of pixels: leave it out, or take mixup"
+        )
+    if moving and augment.fill_mode == "constant" and task.ignored is None:
+        raise ValueError(
+            "augment with fill_mode='constant' uncovers pixels, which have no label, and the task "
+            f"{task.name!r} has none that counts nowhere (Task.ignored): take "
+            "fill_mode='nearest', 'reflect' or 'wrap'"
         )
 
 

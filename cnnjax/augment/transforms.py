@@ -42,7 +42,7 @@ def transform(config: AugmentConfig, image: Array, parameters: Parameters) -> Ar
             f"rescale={config.rescale} needs floating images, got {image.dtype}: convert them "
             "first, or leave it to the preprocessing of the model"
         )
-    result = _move(config, image, parameters)
+    result = _move(image, parameters, config.fill_mode, config.fill_value)
     if parameters.channel_shift_intensity is not None:
         result = _shift_channels(result, parameters.channel_shift_intensity)
     if parameters.brightness is not None:
@@ -52,9 +52,39 @@ def transform(config: AugmentConfig, image: Array, parameters: Parameters) -> Ar
     return as_dtype(result, image.dtype)
 
 
-def _move(config: AugmentConfig, image: Array, parameters: Parameters) -> Array:
+def transform_labels(
+    config: AugmentConfig, labels: Array, parameters: Parameters, ignored: int | None = None
+) -> Array:
+    """Move the labels of an image's pixels as `transform` moves the image.
+
+    Each pixel takes the label of the one that is nearest to where it comes from. What changes no
+    place, brightness and channel shift, changes no label.
+
+    Args:
+        config: of which only fill_mode matters here.
+        labels: [H, W], or [H, W, K] of several at each pixel, of any dtype.
+        parameters: what happens to the image.
+        ignored: what comes in from beyond the borders where fill_mode is "constant".
+
+    Returns:
+        The same shape and dtype.
+
+    >>> import jax.numpy as jnp
+    >>> row = jnp.array([[1, 2, 3]])
+    >>> parameters = Parameters(tx=0.6, flip_horizontal=True)
+    >>> transform_labels(AugmentConfig(fill_mode="constant"), row, parameters, -1).tolist()
+    [[-1, 3, 2]]
+    """
+    planes = labels if labels.ndim == 3 else labels[..., None]
+    value = 0 if ignored is None else ignored
+    moved = _move(planes, parameters, config.fill_mode, value, nearest=True)
+    return moved.reshape(labels.shape)
+
+
+def _move(
+    image: Array, parameters: Parameters, mode: str, value: float, *, nearest: bool = False
+) -> Array:
     """Crop, then rotation, shift, shear, zoom and flips (which channel shifts do not notice)."""
-    mode, value = config.fill_mode, config.fill_value
     if parameters.crop is not None:
         down, right = jnp.asarray(parameters.crop)
         image = translate(image, down, right, mode, value)
@@ -69,7 +99,7 @@ def _move(config: AugmentConfig, image: Array, parameters: Parameters) -> Array:
         if "flip_vertical" in flips:
             image = jnp.where(flips["flip_vertical"], image[::-1], image)
         return image
-    return resample(image, **moves, **flips, fill_mode=mode, fill_value=value)
+    return resample(image, **moves, **flips, fill_mode=mode, fill_value=value, nearest=nearest)
 
 
 def _given(parameters: Parameters, *names: str) -> dict[str, Any]:

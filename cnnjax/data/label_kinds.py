@@ -103,7 +103,8 @@ def _of_kind(labels: np.ndarray, task: Task, name: str) -> np.ndarray:
     if not floating and not np.issubdtype(labels.dtype, np.integer) and labels.dtype != np.bool_:
         raise ValueError(f"{name}: labels must be numbers, got {labels.dtype}")
     if task.label_kind == "integer" or (task.label_kind == "number" and not floating):
-        return _whole(labels, name, least=-1 if task.name == "dense" else -(2**31))
+        least = 0 if task.of_classes else -(2**31)
+        return _whole(labels, name, least if task.ignored is None else task.ignored)
     if not np.isfinite(labels).all():
         raise ValueError(f"{name}: labels hold NaN or infinity")
     return labels.astype(np.float32, copy=False)

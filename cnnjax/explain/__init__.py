@@ -7,7 +7,15 @@ from cnnjax.explain.activations import (
     normalise_maps,
     sparsity,
 )
-from cnnjax.explain.cam import EmptyMap, grad_cam, grad_cam_plus_plus, hires_cam
+from cnnjax.explain.attention import attention_maps, attention_rollout
+from cnnjax.explain.cam import (
+    EmptyMap,
+    eigen_cam,
+    grad_cam,
+    grad_cam_plus_plus,
+    hires_cam,
+    layer_cam,
+)
 from cnnjax.explain.classes import class_patterns
 from cnnjax.explain.equivariance import Change, Move, equivariance
 from cnnjax.explain.faithfulness import Curve, Pointing, deletion, insertion, pointing_game
@@ -23,7 +31,9 @@ from cnnjax.explain.gradients import (
 from cnnjax.explain.methods import METHODS, Method, method, methods_at
 from cnnjax.explain.occlusion import occlusion
 from cnnjax.explain.receptive_field import Box, receptive_box, receptive_field
+from cnnjax.explain.rise import rise
 from cnnjax.explain.sanity import Randomisation, randomisation
+from cnnjax.explain.score_cam import score_cam
 from cnnjax.explain.similarity import rank_correlation, structural_similarity
 from cnnjax.explain.words import Ngram, top_ngrams, word_cam, word_occlusion
 
@@ -43,9 +53,12 @@ __all__ = [
     "activation_shapes",
     "activations",
     "as_heatmaps",
+    "attention_maps",
+    "attention_rollout",
     "class_patterns",
     "dead_filters",
     "deletion",
+    "eigen_cam",
     "equivariance",
     "filter_patterns",
     "grad_cam",
@@ -55,6 +68,7 @@ __all__ = [
     "input_gradient",
     "insertion",
     "integrated_gradients",
+    "layer_cam",
     "method",
     "methods_at",
     "normalise_maps",
@@ -64,7 +78,9 @@ __all__ = [
     "rank_correlation",
     "receptive_box",
     "receptive_field",
+    "rise",
     "saliency",
+    "score_cam",
     "smooth_grad",
     "sparsity",
     "structural_similarity",

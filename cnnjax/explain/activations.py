@@ -12,7 +12,7 @@ import numpy as np
 from jax import Array
 
 from cnnjax.core import trees
-from cnnjax.explain.targets import check_preprocessed
+from cnnjax.explain.inputs import checked_inputs
 from cnnjax.models import Model, taps
 from cnnjax.models.modules import Static, Variables
 
@@ -28,11 +28,12 @@ def activations(
         model: any; nothing in it is changed. What follows the last of the layers is not computed.
         images: preprocessed inputs, [N, H, W, C] float32, as `model(images)` takes them.
         layers: names or shell-style patterns ("block[1-3]_conv*") of `model.layer_names`; None
-            takes all.
+            takes all. Of a layer that is called several times, as in `nn.scan`, one call by number:
+            "blocks/conv@0" is the first.
 
     Returns:
         {layer: [N, ...]}, in the order of `model.layer_names`; of a layer that is called several
-        times what the last call returned.
+        times what the last call returned, unless one is named.
 
     Raises:
         ValueError: for a name that is no layer (offers the nearest), inputs of another shape, or
@@ -45,8 +46,7 @@ def activations(
     >>> {name: values.shape for name, values in maps.items()}
     {'pool1': (2, 13, 13, 32), 'pool2': (2, 5, 5, 64)}
     """
-    inputs = model.checked_inputs(images)
-    check_preprocessed(model.spec, inputs)
+    inputs = checked_inputs(model, images)
     wanted = _selected(model, layers)
     outputs: dict[str, Array] = layer_outputs(
         model.static, model.spec.name, wanted, model.variables, inputs
@@ -150,8 +150,7 @@ def sparsity(
     wanted, static = _selected(model, layers), model.static
     parts = []
     for start in range(0, len(images), _BATCH):
-        inputs = model.checked_inputs(images[start : start + _BATCH])
-        check_preprocessed(model.spec, inputs)
+        inputs = checked_inputs(model, images[start : start + _BATCH])
         found = _silence(static, model.spec.name, wanted, model.variables, inputs)
         parts.append(jax.tree.map(np.asarray, found))
     table = {}
@@ -181,8 +180,17 @@ def _selected(model: Model, layers: Sequence[str] | None) -> tuple[str, ...]:
     if layers is None:
         return known
     patterns = [layers] if isinstance(layers, str) else layers
-    chosen = trees.select(known, patterns, "layers", what="layer")
-    return tuple(name for name in known if name in chosen)
+    paths = [path for path, call in map(taps.place, patterns) if call is not None]
+    others = [pattern for pattern in patterns if taps.place(pattern)[1] is None]
+    trees.select(known, paths, "layers", what="layer")
+    chosen = trees.select(known, others, "layers", what="layer")
+    calls = [pattern for pattern in patterns if pattern not in others]
+    named = [[call for call in calls if taps.place(call)[0] == name] for name in known]
+    return tuple(
+        each
+        for name, calls_of in zip(known, named, strict=True)
+        for each in [*([name] if name in chosen else []), *calls_of]
+    )
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
@@ -196,10 +204,15 @@ def layer_outputs(
         root: what the module itself is called, `model.spec.name`.
         wanted: names of layers.
         variables: of the model.
-        inputs: preprocessed, [N, H, W, C].
+        inputs: preprocessed, [N, ...].
 
     Returns:
         {layer: [N, ...]}; what no layer wanted needs is not computed.
     """
-    layers = taps.run(static, variables, inputs, root=root, read=wanted).layers
-    return {name: calls[-1] for name, calls in layers.items()}
+    places = {name: taps.place(name) for name in wanted}
+    paths = [path for path, _ in places.values()]
+    layers = taps.run(static, variables, inputs, root=root, read=paths).layers
+    return {
+        name: layers[path][-1 if call is None else taps.which_call(name, len(layers[path]))]
+        for name, (path, call) in places.items()
+    }

@@ -12,15 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from cnnjax.explain.activations import layer_outputs
-from cnnjax.explain.maps import check_map, layers_with_maps
+from cnnjax.explain.inputs import checked_images
+from cnnjax.explain.maps import layers_with_maps, maps_of
 from cnnjax.explain.methods import method
-from cnnjax.explain.targets import (
-    Target,
-    checked_images,
-    class_numbers,
-    class_scores,
-)
+from cnnjax.explain.scores import Question, gradients_of
+from cnnjax.explain.targets import Target, asked
+from cnnjax.explain.tokens import Rearrange, ToMap
 from cnnjax.models import Model, taps
 from cnnjax.models.modules import Static, Variables
 
@@ -34,7 +31,11 @@ class EmptyMap(UserWarning):
 
 @method(at_layer=True, randomised=True)
 def grad_cam(
-    model: Model, images: Array | np.ndarray, layer: str | None = None, target: Target = None
+    model: Model,
+    images: Array | np.ndarray,
+    layer: str | None = None,
+    target: Target = None,
+    to_map: ToMap = None,
 ) -> Array:
     """Grad-CAM (Selvaraju et al. 2017, arXiv:1610.02391).
 
@@ -42,25 +43,35 @@ def grad_cam(
     divided by its maximum and resized (bilinear) to the input.
 
     Args:
-        model: any with a head; nothing in it is changed.
+        model: any; nothing in it is changed.
         images: preprocessed inputs, [N, H, W, C] floating, as `model(images)` takes them.
         layer: a name of `model.layer_names`, also nested ("base/conv"), whose output is
-            [N, h, w, C]; None takes `model.spec.cam_layer`.
+            [N, h, w, C], or tokens [N, T, C]; None takes `model.spec.cam_layer`. Of a layer that is
+            called several times, as in `nn.scan`, one call by number: "blocks/conv@0" is the first.
         target: None for the class predicted for each image; a class number or a name of
             `model.spec.label_names` for all images; or a sequence of them, one per image. With one
-            logit, 1 (or the second name) is the logit and 0 (or the first name) its negative. May
-            be a traced int32 array; another value compiles nothing. For a model of positions
-            (position, class) or such a pair per image, where None is the class predicted there.
+            logit, 1 (or the second name) is the logit and 0 (or the first name) its negative. Of
+            several labels or values the number or name of an output. For a model of positions
+            (position, class) or such a pair per image, where None is the class predicted there;
+            for one of a class at each pixel the class, whose mean logit is taken.
+            [N, K] of numbers or names asks K classes of each image at once; floating [N, ...], of
+            the outputs' shape, are weights of a sum of outputs; a function of the outputs returns
+            what is to be explained, floating [N], or [N, K]. May be a traced array; other values
+            compile nothing, another function does.
+        to_map: how tokens lie in the image: (rows, columns, first tokens skipped), or a function
+            that makes [N, h, w, C] of the layer's output by moving its values; None for maps, and
+            for tokens that fill a grid of the image's proportions, with or without a class token.
 
     Returns:
-        float32 [N, H, W] in [0, 1]; zero where the weighted sum is nowhere positive, which an
-        `EmptyMap` warning reports (not inside a compiled function).
+        float32 [N, H, W] in [0, 1], of several at once [N, K, H, W] in one forward pass; zero where
+        the weighted sum is nowhere positive, which an `EmptyMap` warning reports (not inside a
+        compiled function).
 
     Raises:
         ValueError: for a layer that does not exist (offers the nearest), or whose output is no map
             (without height and width, or with the channels second); a target out of range or
-            unknown; images of another shape, dtype or range; a model without a head, or whose
-            logits are not finite.
+            unknown; images of another shape, dtype or range; a model without a head, unless asked
+            by a function, or whose outputs are not finite.
 
     >>> import cnnjax as cj, numpy as np
     >>> model = cj.create_model("mnist_convnet")
@@ -68,31 +79,72 @@ def grad_cam(
     >>> cj.explain.grad_cam(model, image, layer="conv2", target=[3, 4]).shape
     (2, 28, 28)
     """
-    return _cam(model, images, layer, target, _mean_gradients, "grad_cam")
+    return _cam(model, images, layer, target, to_map, _mean_gradients, "grad_cam")
 
 
 @method(at_layer=True)
 def hires_cam(
-    model: Model, images: Array | np.ndarray, layer: str | None = None, target: Target = None
+    model: Model,
+    images: Array | np.ndarray,
+    layer: str | None = None,
+    target: Target = None,
+    to_map: ToMap = None,
 ) -> Array:
     """HiResCAM (Draelos & Carin 2020, arXiv:2011.08891): `relu(sum_c (d logit / d A_c) A_c)`.
 
     The gradients are not averaged, so that the map shows only what the model used. Arguments,
     result and errors as in `grad_cam`.
     """
-    return _cam(model, images, layer, target, _gradients_by_place, "hires_cam")
+    return _cam(model, images, layer, target, to_map, _gradients_by_place, "hires_cam")
 
 
 @method(at_layer=True, randomised=True)
 def grad_cam_plus_plus(
-    model: Model, images: Array | np.ndarray, layer: str | None = None, target: Target = None
+    model: Model,
+    images: Array | np.ndarray,
+    layer: str | None = None,
+    target: Target = None,
+    to_map: ToMap = None,
 ) -> Array:
     """Grad-CAM++ (Chattopadhay et al. 2018, arXiv:1710.11063), for several objects of a class.
 
     `w_c = sum_ij a_cij relu(g_cij)` with `a = g^2 / (2 g^2 + sum_ij A_cij g^3)` and
     `g = d logit / d A`. Arguments, result and errors as in `grad_cam`.
     """
-    return _cam(model, images, layer, target, _weighted_gradients, "grad_cam_plus_plus")
+    return _cam(model, images, layer, target, to_map, _weighted_gradients, "grad_cam_plus_plus")
+
+
+@method(at_layer=True)
+def layer_cam(
+    model: Model,
+    images: Array | np.ndarray,
+    layer: str | None = None,
+    target: Target = None,
+    to_map: ToMap = None,
+) -> Array:
+    """LayerCAM (Jiang et al. 2021, IEEE TIP 30): `relu(sum_c relu(d logit / d A_c) A_c)`.
+
+    Weights of their own at each place, so that maps of early layers are fine and sharp. Arguments,
+    result and errors as in `grad_cam`.
+    """
+    return _cam(model, images, layer, target, to_map, _positive_by_place, "layer_cam")
+
+
+@method(at_layer=True)
+def eigen_cam(
+    model: Model,
+    images: Array | np.ndarray,
+    layer: str | None = None,
+    target: Target = None,
+    to_map: ToMap = None,
+) -> Array:
+    """Eigen-CAM (Muhammad & Yeasin 2020, arXiv:2008.00299): the maps' first principal component.
+
+    `relu(A v)` with the maps A [h w, C] of an image and v the first of their right singular
+    vectors, of the sign whose sum over the places is positive. It shows what is salient in the
+    layer whatever the class, and takes no gradient. Arguments, result and errors as in `grad_cam`.
+    """
+    return _cam(model, images, layer, target, to_map, _first_component, "eigen_cam")
 
 
 def _mean_gradients(maps: Array, gradients: Array) -> Array:
@@ -113,50 +165,73 @@ def _weighted_gradients(maps: Array, gradients: Array) -> Array:
     return jnp.einsum("nhwc,nc->nhw", maps, weights)
 
 
+def _positive_by_place(maps: Array, gradients: Array) -> Array:
+    return jnp.sum(maps * jax.nn.relu(gradients), axis=-1)
+
+
+def _first_component(maps: Array, gradients: Array) -> Array:
+    flat = maps.reshape(len(maps), -1, maps.shape[-1])
+    _, _, vectors = jnp.linalg.svd(flat, full_matrices=False)
+    heat = jnp.einsum("npc,nc->np", flat, vectors[:, 0])
+    sign = jnp.where(jnp.sum(heat, axis=1, keepdims=True) < 0, -1, 1)
+    return (sign * heat).reshape(maps.shape[:-1])
+
+
 def _cam(
     model: Model,
     images: Array | np.ndarray,
     layer: str | None,
     target: Target,
+    to_map: ToMap,
     combine: Combine,
     name: str,
 ) -> Array:
-    inputs = checked_images(model, images, positions=True)
-    labels = class_numbers(model, target, len(inputs))
-    layer = _spatial_layer(model, layer)
+    inputs = checked_images(model, images)
+    question = asked(model, target, len(inputs))
+    layer = named_layer(model, layer)
+    rearrange = maps_of(model, layer, to_map)
     heatmaps, empty, finite = class_maps(
-        model.static, model.spec.name, layer, combine, model.variables, inputs, labels
+        model.static, model.spec.name, layer, combine, model.variables, inputs, question, rearrange
     )
     if not isinstance(empty, jax.core.Tracer):
-        _report(np.asarray(empty), np.asarray(finite), model, layer, name)
+        report(empty, finite, model, layer, name, depth=2)
     return heatmaps
 
 
-def _spatial_layer(model: Model, layer: str | None) -> str:
-    """The layer to take; it is one and has maps."""
+def named_layer(model: Model, layer: str | None) -> str:
+    """The layer to take; None takes the model's own."""
     name = model.spec.cam_layer if layer is None else layer
     if not name:
         fitting = list(layers_with_maps(model))
         example = f"layer={fitting[-1]!r}" if fitting else "but it has none with height and width"
         raise ValueError(f"{model.spec.name} has no default layer: give one, e.g. {example}")
-    check_map(model, name)
     return name
 
 
-def _report(empty: np.ndarray, finite: np.ndarray, model: Model, layer: str, name: str) -> None:
+def report(empty: Any, finite: Any, model: Model, layer: str, name: str, depth: int) -> None:
+    """Refuse outputs that are not finite, [N]; warn of maps that are zero, [N] or [N, K].
+
+    Args:
+        empty, finite: whether they are.
+        model, layer: that were asked.
+        name: of the method.
+        depth: of calls between the user's and this one.
+    """
+    empty, finite = np.asarray(empty), np.asarray(finite)
     if not finite.all():
         numbers = np.flatnonzero(~finite).tolist()
         raise ValueError(f"the logits of {model.spec.name} for images {numbers} are not finite")
     if empty.any():
+        images = np.flatnonzero(empty.reshape(len(empty), -1).any(axis=1)).tolist()
         warnings.warn(
-            f"{name}: the maps of images {np.flatnonzero(empty).tolist()} are zero, since at "
-            f"{layer!r} nothing speaks for their class",
+            f"{name}: the maps of images {images} are zero, since at {layer!r} nothing speaks for "
+            "their class",
             EmptyMap,
-            stacklevel=4,
+            stacklevel=depth + 2,
         )
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 7))
 def class_maps(
     static: Static,
     root: str,
@@ -164,60 +239,79 @@ def class_maps(
     combine: Combine,
     variables: Variables,
     inputs: Array,
-    labels: Array,
+    question: Question,
+    rearrange: Rearrange | None = None,
 ) -> tuple[Array, Array, Array]:
     """A method of this file for a program of one's own: nothing is checked, it may be traced.
 
     Args:
         static: the model's module.
         root: what the module itself is called, `model.spec.name`.
-        layer: whose output is [N, h, w, C].
+        layer: whose output is [N, h, w, C], or is made so.
         combine: of the method.
         variables: of the model.
         inputs: preprocessed, [N, H, W, C].
-        labels: int32 [N], of `class_numbers`.
+        question: of `asked`.
+        rearrange: makes maps of the layer's output; None where it is maps.
 
     Returns:
-        Heatmaps [N, H, W] in [0, 1]; bool [N], whether they are zero; bool [N], whether the logits
-        are finite.
+        Heatmaps [N, H, W] in [0, 1]; bool [N], whether they are zero; bool [N], whether the outputs
+        are finite. Of several questions heatmaps [N, K, H, W], whether zero [N, K].
     """
-    maps, gradients, logits = maps_and_gradients(static, root, layer, variables, inputs, labels)
-    heat = jax.nn.relu(combine(maps, gradients))
-    top = jnp.max(heat, axis=(1, 2))
-    heat = heat / jnp.where(top > 0, top, 1)[:, None, None]
-    heatmaps = jax.image.resize(heat, (*inputs.shape[:3],), "bilinear").astype(jnp.float32)
-    return heatmaps, top <= 0, jnp.isfinite(logits).all(axis=tuple(range(1, logits.ndim)))
+    values, gradients, outputs = maps_and_gradients(
+        static, root, layer, variables, inputs, question
+    )
+    several = gradients.ndim > values.ndim
+    if rearrange is not None:
+        values = rearrange(values)
+        gradients = (jax.vmap(rearrange, 1, 1) if several else rearrange)(gradients)
+    heat = (jax.vmap(combine, (None, 1), 1) if several else combine)(values, gradients)
+    heatmaps, empty = as_heat(heat, (inputs.shape[1], inputs.shape[2]))
+    return heatmaps, empty, finite_examples(outputs)
+
+
+def as_heat(heat: Array, size: tuple[int, int]) -> tuple[Array, Array]:
+    """Weighted sums [..., h, w] as heatmaps [..., H, W] in [0, 1]; whether they are zero [...]."""
+    heat = jax.nn.relu(heat)
+    top = jnp.max(heat, axis=(-2, -1))
+    heat = heat / jnp.where(top > 0, top, 1)[..., None, None]
+    heatmaps = jax.image.resize(heat, (*heat.shape[:-2], *size), "bilinear")
+    return heatmaps.astype(jnp.float32), top <= 0
+
+
+def finite_examples(outputs: Any) -> Array:
+    """bool [N], whether all outputs of an example are finite."""
+    each = [
+        jnp.isfinite(leaf).all(axis=tuple(range(1, leaf.ndim))) for leaf in jax.tree.leaves(outputs)
+    ]
+    return functools.reduce(jnp.logical_and, each)
 
 
 def maps_and_gradients(
-    static: Static, root: str, layer: str, variables: Variables, inputs: Array, labels: Array
-) -> tuple[Array, Array, Array]:
-    """A layer's output, the gradient of each image's class logit with respect to it, the logits.
+    static: Static, root: str, layer: str, variables: Variables, inputs: Any, question: Question
+) -> tuple[Array, Array, Any]:
+    """A layer's output, the gradient of each example's score with respect to it, the outputs.
 
     A zero that is added to the layer's output is what is differentiated by: the layers before it
-    only run forward, and skips around it are no special case. Images do not see each other, so
-    that the sum of their scores has the gradient of each. Arguments as in `class_maps`.
+    only run forward, and skips around it are no special case. Arguments as in `class_maps`.
 
     Raises:
-        ValueError: if the layer is called more than once.
+        ValueError: if the layer is called more than once, and none of the calls is named.
     """
+    path, call = taps.place(layer)
 
-    def score(delta: Array) -> tuple[Array, tuple[Array, Any]]:
-        def added(visit: taps.Visit) -> Any:
-            output = visit.proceed()
-            return output + delta if visit.path == layer else output
+    def read(variables: Variables, inputs: Any) -> list[Any]:
+        return taps.run(static, variables, inputs, root=root, read=(path,)).layers[path]
 
-        logits, layers = taps.run(static, variables, inputs, root=root, read=(layer,), edit=added)
-        if (count := len(layers[layer])) > 1:
-            raise ValueError(
-                f"layer={layer!r} is called {count} times, so it has no single map: take one that "
-                "is called once"
-            )
-        return jnp.sum(class_scores(logits, labels)), (layers[layer][0], logits)
+    calls = jax.eval_shape(read, variables, inputs)
+    call = taps.which_call(layer, len(calls))
 
-    found = jax.eval_shape(
-        functools.partial(layer_outputs, static, root, (layer,)), variables, inputs
-    )
-    delta = jnp.zeros(found[layer].shape, found[layer].dtype)
-    gradients, (maps, logits) = jax.grad(score, has_aux=True)(delta)
-    return maps, gradients, logits
+    def scores(delta: Array) -> tuple[Array, tuple[Array, Any]]:
+        outputs, layers = taps.run(
+            static, variables, inputs, root=root, read=(path,), add={(path, call): delta}
+        )
+        return question.scores(outputs), (layers[path][call], outputs)
+
+    delta = jnp.zeros(calls[call].shape, calls[call].dtype)
+    gradients, (maps, outputs) = gradients_of(scores, delta)
+    return maps, gradients, outputs

@@ -11,8 +11,11 @@ from jax import Array
 
 from cnnjax.core import rng
 from cnnjax.explain.ascent import Patterns, check_ascent, climb
+from cnnjax.explain.class_numbers import class_numbers
 from cnnjax.explain.filters import DeadFilters, describe_dead
-from cnnjax.explain.targets import check_classifier, class_numbers, class_scores
+from cnnjax.explain.inputs import check_images
+from cnnjax.explain.scores import class_scores
+from cnnjax.explain.targets import check_classifier
 from cnnjax.models import Model
 from cnnjax.models.modules import Static, Variables, forward
 
@@ -70,6 +73,7 @@ def find_class_patterns(
     recipe: str = "fourier",
 ) -> Patterns:
     """`class_patterns` with the numbers of the classes, and the dead ones instead of a warning."""
+    check_images(model.spec)
     check_classifier(model.spec)
     check_ascent(recipe, steps)
     height, width, _ = model.spec.input_shape

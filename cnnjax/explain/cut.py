@@ -12,8 +12,8 @@ from flax.errors import FlaxError
 from jax import Array
 
 from cnnjax import nn
+from cnnjax.explain.inputs import check_images, check_layer
 from cnnjax.explain.maps import check_map
-from cnnjax.explain.targets import check_images, check_layer
 from cnnjax.models import Model, taps
 from cnnjax.models.modules import Static, Variables
 from cnnjax.nn.conv import as_pair, resolve_padding

@@ -13,7 +13,7 @@ from jax import Array
 from jax.scipy.ndimage import map_coordinates
 
 from cnnjax.explain.activations import activations
-from cnnjax.explain.targets import check_images
+from cnnjax.explain.inputs import check_images
 from cnnjax.models import Model
 from cnnjax.models.layers.receptive_fields import ReceptiveField, receptive_fields
 

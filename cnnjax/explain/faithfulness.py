@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
 from cnnjax.core.checks import is_number
 from cnnjax.explain.fills import SIDE, Fill, blurred, covers_of
-from cnnjax.explain.occlusion import masked_logits
-from cnnjax.explain.targets import Target, checked_images, chosen_classes
+from cnnjax.explain.inputs import checked_images
+from cnnjax.explain.masked import masked_scores
+from cnnjax.explain.targets import Target, asked
 from cnnjax.models import Model
-from cnnjax.task import both_classes, probabilities
 
 
 @dataclass(frozen=True)
@@ -23,7 +22,7 @@ class Curve:
 
     Args:
         fractions: float [S + 1], share of the pixels that are changed, 0 to 1.
-        probabilities: float [N, S + 1], of each image's class.
+        probabilities: float [N, S + 1], of each image's class; of a target that is none the scores.
         fill: what stood in the place of pixels: "mean", "blur", a number, or "array [H, W, C]".
     """
 
@@ -54,7 +53,7 @@ def deletion(
         model: with a head.
         images: preprocessed inputs, [N, H, W, C] floating.
         heatmaps: [N, H, W]; places of equal heat come in a random order, always the same.
-        target: as in `grad_cam`.
+        target: as in `grad_cam`, one per image.
         steps: into which the pixels are divided, >= 1.
         fill: what covers them, as in `occlusion`: the image's mean colour by default.
 
@@ -113,16 +112,17 @@ def _curve(
         )
     if steps < 1:
         raise ValueError(f"steps must be at least 1, got {steps}")
-    labels = chosen_classes(model, model(inputs), target)
+    outputs = model(inputs)
+    question = asked(model, target, len(inputs)).settled(outputs)
+    if question.scores(outputs).ndim > 1:
+        raise ValueError("target asks several things of each image: a curve is of one")
     fractions = np.linspace(0, 1, steps + 1)
     counts = np.round(fractions * heatmaps[0].size if len(heatmaps) else fractions)
-    curves = np.zeros((len(inputs), steps + 1))
-    for i, label in enumerate(labels):
-        changed = order(heatmaps[i])[None] < counts[:, None, None]
-        logits = masked_logits(model, inputs[i], covers[i], changed != reveal)
-        probs = np.asarray(probabilities(jnp.asarray(logits)))
-        curves[i] = both_classes(probs)[:, label]
-    return Curve(fractions, curves, fill)
+    places = np.array([order(heatmap) for heatmap in heatmaps]).reshape(heatmaps.shape)
+    changed = places[None] < counts[:, None, None, None]
+    activation = model.spec.task.activation
+    scores = masked_scores(model, question, inputs, covers, changed != reveal, activation)
+    return Curve(fractions, scores.T.astype(np.float64), fill)
 
 
 def order(heatmap: np.ndarray) -> np.ndarray:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import functools
 import math
+from collections import Counter
 from typing import Any
 
 import jax
 from flax.errors import FlaxError
 
-from cnnjax.explain.targets import check_layer
+from cnnjax.explain.inputs import check_layer
+from cnnjax.explain.tokens import Rearrange, ToMap, rearrangement
 from cnnjax.models import Model, ModelSpec, taps
 from cnnjax.models.modules import Static
 
@@ -30,11 +32,12 @@ def check_map(model: Model, layer: str) -> None:
         ValueError: for a name that is no layer; for an output without height and width, or with
             these on other axes than the second and the third.
     """
-    if layer in model.layer_names and _is_map_layer(model, layer, _by_size(model, layer)):
+    path, _ = taps.place(layer)
+    if path in model.layer_names and _is_map_layer(model, layer, _by_size(model, _until(layer))):
         return
     known = layers_with_maps(model)
     check_layer(model, layer, list(known))
-    shape = _by_size(model)[0].get(layer, ())
+    shape = _of(_by_size(model)[0], layer) or ()
     count = "N" if shape[0] == _IMAGES else f"{shape[0]} for N = {_IMAGES}"
     output = ", ".join([count, *map(str, shape[1:])])
     example = f", e.g. {list(known)[-1]!r}" if known else ", of which there is none"
@@ -44,6 +47,39 @@ def check_map(model: Model, layer: str) -> None:
     raise ValueError(
         f"layer={layer!r} {fault}, its output is [{output}]: take one of maps{example}"
     )
+
+
+def maps_of(model: Model, layer: str, to_map: ToMap) -> Rearrange | None:
+    """What makes maps of a layer's output; None where it is one already.
+
+    Args:
+        model: of images.
+        layer: a name.
+        to_map: as in `rearrangement`.
+
+    Raises:
+        ValueError: as `check_map` and `rearrangement` do.
+    """
+    path, _ = taps.place(layer)
+    if path in model.layer_names:
+        own, *others = (_of(known, layer) for known in _by_size(model, _until(layer)))
+        tokens = own is not None and len(own) == 3 and own[0] == _IMAGES
+        if own is not None and (to_map is not None or (tokens and _along_second(own, others))):
+            height, width, _ = model.spec.input_shape
+            return rearrangement(to_map, layer, (1, *own[1:]), (height, width))
+    check_map(model, layer)
+    return None
+
+
+def _until(layer: str) -> str | None:
+    """The layer at whose first call its shape is known; None where another call is meant."""
+    path, call = taps.place(layer)
+    return None if call else path
+
+
+def _along_second(own: Shape, others: list[Shape | None]) -> bool:
+    """Whether an output's second axis is the one that grows with the image, if any does."""
+    return all(_changed(own, other) <= {1} for other in others)
 
 
 def layers_with_maps(model: Model) -> dict[str, Shape]:
@@ -73,11 +109,16 @@ def _by_size(model: Model, stop_at: str | None = None) -> list[dict[str, Shape]]
 
 
 def _is_map_layer(model: Model, layer: str, shapes: list[dict[str, Shape]]) -> bool:
-    own, taller, wider = (known.get(layer) for known in shapes)
+    own, taller, wider = (_of(known, layer) for known in shapes)
     if own is None or own[:1] != (_IMAGES,):  # windows of images lie along that axis too
         return False
     height, width, _ = model.spec.input_shape
     return is_map(own, taller, wider, height / width)
+
+
+def _of(shapes: dict[str, Shape], layer: str) -> Shape | None:
+    """The shape of a layer's output; of a round of a loop that of all its rounds."""
+    return shapes.get(layer, shapes.get(taps.place(layer)[0]))
 
 
 def is_map(own: Shape, taller: Shape | None, wider: Shape | None, proportions: float) -> bool:
@@ -114,10 +155,13 @@ def _shapes(
 ) -> dict[str, Shape]:
     """Output shapes of the layers for images of a size, as far as the model takes that size."""
     shapes: dict[str, Shape] = {}
+    calls: Counter[str] = Counter()
 
     def noted(visit: taps.Visit) -> Any:
         output = visit.proceed()
         if hasattr(output, "shape"):
+            calls[visit.path] += 1
+            shapes[f"{visit.path}@{calls[visit.path] - 1}"] = tuple(output.shape)
             shapes[visit.path] = tuple(output.shape)
         return output
 

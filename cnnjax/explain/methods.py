@@ -12,7 +12,7 @@ from cnnjax.core.text import suggest
 from cnnjax.explain.targets import Target
 from cnnjax.models import Model
 
-# (model, images [N, H, W, C], target) -> heatmaps [N, H, W] in [0, 1].
+# (model, images [N, H, W, C], target) -> heatmaps [N, H, W], or [N, K, H, W], in [0, 1].
 Heatmaps: TypeAlias = Callable[[Model, Array, Target], Array]
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -28,13 +28,17 @@ class Method:
         at_layer: whether it looks at one layer of the model.
         lines: whether its maps are made of lines and not of areas, so that they are drawn in grey.
         randomised: whether the sanity check of `plot.draw_sanity` takes it of several.
-        maps: makes heatmaps [N, H, W] in [0, 1] of what the function returns; None where it does.
+        on_request: whether it is taken only by name, since it takes a forward pass for each of
+            hundreds of masks.
+        maps: makes heatmaps [N, H, W] in [0, 1], or [N, K, H, W], of what the function returns;
+            None where it does.
     """
 
     function: Callable[..., Any]
     at_layer: bool = False
     lines: bool = False
     randomised: bool = False
+    on_request: bool = False
     maps: Callable[[Array], Array] | None = None
 
     @property
@@ -92,7 +96,7 @@ def methods_at(layer: str | None, names: Sequence[str] | None = None) -> dict[st
 
     Args:
         layer: of the model; None takes its default.
-        names: of `METHODS`; None takes all.
+        names: of `METHODS`; None takes all but those that are for request.
 
     Raises:
         ValueError: for an unknown name; offers the nearest.
@@ -100,7 +104,8 @@ def methods_at(layer: str | None, names: Sequence[str] | None = None) -> dict[st
     >>> list(methods_at("conv2", ["grad_cam", "saliency"]))
     ['grad_cam', 'saliency']
     """
-    names = list(METHODS) if names is None else names
+    if names is None:
+        names = [name for name, one in METHODS.items() if not one.on_request]
     for name in names:
         if name not in METHODS:
             raise ValueError(f"{name!r} is no method. {suggest(name, METHODS, 'methods')}")

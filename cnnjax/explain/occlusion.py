@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import functools
-from typing import Any
-
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
 from cnnjax.explain.fills import Fill, covers_of
+from cnnjax.explain.inputs import checked_images
+from cnnjax.explain.masked import masked_scores
 from cnnjax.explain.methods import method
-from cnnjax.explain.targets import Target, checked_images, class_numbers, class_weights
+from cnnjax.explain.targets import Target, asked
 from cnnjax.models import Model
-from cnnjax.models.modules import Static, Variables, forward
-
-_BATCH = 32
 
 
 @method()
@@ -44,7 +39,7 @@ def occlusion(
             of these images and zero. An image of a single colour shows nothing under "mean".
 
     Returns:
-        float32 [N, H, W] in [0, 1].
+        float32 [N, H, W] in [0, 1], of several targets at once [N, K, H, W].
 
     Raises:
         ValueError: for images or targets that `grad_cam` refuses, a patch larger than the image,
@@ -60,17 +55,19 @@ def occlusion(
             f"and stride={stride}"
         )
     masks = patches((height, width), size, stride)
-    whole = model(inputs)
-    weights = np.asarray(class_weights(whole, class_numbers(model, target, len(inputs))))
+    outputs = model(inputs)
+    question = asked(model, target, len(inputs)).settled(outputs)
     covers, _ = covers_of(model.spec, inputs, fill)
-    heatmaps = []
-    for image, cover, logits, weight in zip(
-        inputs, covers, np.asarray(whole), weights, strict=True
-    ):
-        falls = (logits - masked_logits(model, image, cover, masks)) @ weight
-        heat = np.maximum(np.einsum("mhw,m->hw", masks, falls), 0) / masks.sum(0)
-        heatmaps.append(heat / max(heat.max(), np.finfo(np.float32).tiny))
-    return jnp.asarray(np.array(heatmaps, np.float32).reshape(-1, height, width))
+    whole = np.asarray(question.scores(outputs), np.float32)
+    falls = whole - masked_scores(model, question, inputs, covers, masks)
+    heat = np.einsum("mhw,mn...->n...hw", masks, falls)
+    return jnp.asarray(shares_of_top(np.maximum(heat, 0) / masks.sum(0)))
+
+
+def shares_of_top(heat: np.ndarray) -> np.ndarray:
+    """Heat [..., H, W], >= 0, divided by its maximum; float32."""
+    top = np.max(heat, axis=(-2, -1), keepdims=True, initial=np.finfo(np.float32).tiny)
+    return (heat / top).astype(np.float32)
 
 
 def patches(shape: tuple[int, int], size: int, stride: int) -> np.ndarray:
@@ -85,32 +82,3 @@ def patches(shape: tuple[int, int], size: int, stride: int) -> np.ndarray:
     for mask, (top, left) in zip(masks, corners, strict=True):
         mask[top : top + size, left : left + size] = True
     return masks
-
-
-def masked_logits(model: Model, image: Array, other: Array, masks: np.ndarray) -> np.ndarray:
-    """Logits of an image in which parts are replaced by those of another one.
-
-    Args:
-        model: any.
-        image, other: preprocessed, [H, W, C].
-        masks: bool [M, H, W], true where the other one is shown.
-
-    Returns:
-        float32 [M, K].
-    """
-    rows = []
-    # Parts of one size, so of one compiled shape, with little padding.
-    size = -(-len(masks) // -(-len(masks) // _BATCH))
-    for start in range(0, len(masks), size):
-        chunk = masks[start : start + size]
-        padded = np.zeros((size, *chunk.shape[1:]), bool)
-        padded[: len(chunk)] = chunk
-        logits = _masked(model.static, model.variables, image, other, padded)
-        rows.append(np.asarray(logits, np.float32)[: len(chunk)])
-    return np.concatenate(rows)
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _masked(static: Static, variables: Variables, image: Array, other: Array, masks: Array) -> Any:
-    mixed = jnp.where(masks[..., None], other[None], image[None])
-    return forward(static, variables, mixed)

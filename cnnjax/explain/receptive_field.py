@@ -13,7 +13,7 @@ from flax import linen
 from jax import Array
 
 from cnnjax.core import trees
-from cnnjax.explain.targets import check_images, check_layer
+from cnnjax.explain.inputs import check_images, check_layer
 from cnnjax.models import Model, taps
 from cnnjax.models.graph import trace
 from cnnjax.models.modules import Static, Variables

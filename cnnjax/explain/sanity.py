@@ -17,9 +17,10 @@ from jax import Array
 from cnnjax.core import trees
 from cnnjax.core.table import table
 from cnnjax.explain.cam import EmptyMap
+from cnnjax.explain.inputs import checked_images
 from cnnjax.explain.methods import Heatmaps, methods_at
 from cnnjax.explain.similarity import rank_correlation, structural_similarity
-from cnnjax.explain.targets import Target, checked_images, chosen_classes
+from cnnjax.explain.targets import Target, settled
 from cnnjax.models import Model
 from cnnjax.models.graph import weighted_layers
 
@@ -93,7 +94,7 @@ def randomisation(
     if not len(inputs):
         raise ValueError("images must hold at least one image")
     # Fixed, since a randomised model predicts something else.
-    labels = chosen_classes(model, model(inputs), target)
+    fixed = settled(model, model(inputs), target)
     layers = layer_groups(model, groups) if isinstance(groups, int) else groups
     random = Model.initialise(model.module, model.spec, seed)
     models, changed = [model], model
@@ -104,7 +105,7 @@ def randomisation(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", EmptyMap)  # that an image is lost is what is looked for
         heatmaps = np.array(
-            [[np.asarray(m(each, inputs, labels)) for each in models] for m in methods.values()]
+            [[np.asarray(m(each, inputs, fixed)) for each in models] for m in methods.values()]
         )
     return Randomisation(
         kind,

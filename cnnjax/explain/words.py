@@ -14,8 +14,10 @@ from jax import Array
 
 from cnnjax.data.vocabulary import START, UNKNOWN
 from cnnjax.explain.activations import activation_shapes
-from cnnjax.explain.cam import EmptyMap, maps_and_gradients
-from cnnjax.explain.targets import Target, check_layer, class_numbers, class_weights
+from cnnjax.explain.cam import EmptyMap, finite_examples, maps_and_gradients
+from cnnjax.explain.inputs import check_layer
+from cnnjax.explain.scores import Question
+from cnnjax.explain.targets import Target, asked
 from cnnjax.models import Model, ReceptiveField, receptive_fields
 from cnnjax.models.modules import Static, Variables
 from cnnjax.models.predict import encode_texts
@@ -54,7 +56,7 @@ def word_cam(
         texts: N texts, where the model has a vocabulary, or int32 [N, T], as `model(...)` takes.
         layer: a name of `model.layer_names`, whose output is [N, T', C]; None takes
             `model.spec.cam_layer`.
-        target: as in `grad_cam`.
+        target: as in `grad_cam`, one per text.
 
     Returns:
         float32 [N, T] in [0, 1], 1 at the hottest word of each text; zero at padding, and all over
@@ -89,7 +91,8 @@ def word_occlusion(
     Needs no gradient and no layer, but one forward pass per word.
 
     Args:
-        model, texts, target: as in `word_cam`.
+        model, texts, target: as in `word_cam`; a function is given the outputs of each text's
+            covered copies.
         size: words covered at once, >= 1.
         fill: the number that stands in their place; by default that of an unknown word.
 
@@ -105,10 +108,10 @@ def word_occlusion(
         raise ValueError(f"size must lie in [1, {length}], got {size}")
     model.spec.check_words(fill, fill, "fill")
     whole = np.asarray(model(tokens))
-    numbers = class_numbers(model, target, len(tokens))
-    weights = np.asarray(class_weights(jnp.asarray(whole), numbers))
+    question = _one_question(model, target, len(tokens)).settled(jnp.asarray(whole))
     heat = np.zeros(tokens.shape, np.float32)
-    for row, text, logits, weight in zip(heat, tokens, whole, weights, strict=True):
+    scores = np.asarray(question.scores(jnp.asarray(whole)), np.float32)
+    for i, (row, text) in enumerate(zip(heat, tokens, strict=True)):
         words = np.flatnonzero(text > START)
         if not len(words):
             continue
@@ -117,7 +120,7 @@ def word_occlusion(
         for mask, first in zip(masks, firsts, strict=True):
             mask[first : first + size] = True
         covered = _logits(model, np.where(masks, np.int32(fill), text))
-        falls = (logits - covered) @ weight
+        falls = scores[i] - np.asarray(question.of(i, len(covered)).scores(jnp.asarray(covered)))
         row[:] = np.maximum(falls @ masks, 0) / np.maximum(masks.sum(axis=0), 1)
     return _normalised(heat, tokens, "word_occlusion: whatever word is covered,")
 
@@ -211,10 +214,18 @@ def _words_of_step(field: ReceptiveField, step: int, length: int) -> tuple[int, 
     return max(first, 0), max(min(last, length), 0)
 
 
+def _one_question(model: Model, target: Target, count: int) -> Question:
+    """What is asked of each text, which must be one thing: words have one row of heat."""
+    question = asked(model, target, count)
+    if question.several:
+        raise ValueError("target asks several classes of each text: ask one after the other")
+    return question
+
+
 def _heat_of_steps(model: Model, tokens: np.ndarray, layer: str, target: Target) -> np.ndarray:
     """The heat of every step of a layer, [N, T']."""
-    labels = class_numbers(model, target, len(tokens))
-    heat, finite = _cam(model.static, model.spec.name, layer, model.variables, tokens, labels)
+    question = _one_question(model, target, len(tokens))
+    heat, finite = _cam(model.static, model.spec.name, layer, model.variables, tokens, question)
     if not np.all(finite):
         numbers = np.flatnonzero(~np.asarray(finite)).tolist()
         raise ValueError(f"the logits of {model.spec.name} for texts {numbers} are not finite")
@@ -223,12 +234,12 @@ def _heat_of_steps(model: Model, tokens: np.ndarray, layer: str, target: Target)
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def _cam(
-    static: Static, root: str, layer: str, variables: Variables, tokens: Array, labels: Array
+    static: Static, root: str, layer: str, variables: Variables, tokens: Array, question: Question
 ) -> tuple[Array, Array]:
-    maps, gradients, logits = maps_and_gradients(static, root, layer, variables, tokens, labels)
+    maps, gradients, outputs = maps_and_gradients(static, root, layer, variables, tokens, question)
     weights = jnp.mean(gradients, axis=1)
     heat = jax.nn.relu(jnp.einsum("ntc,nc->nt", maps, weights))
-    return heat, jnp.all(jnp.isfinite(logits), axis=1)
+    return heat, finite_examples(outputs)
 
 
 def _normalised(heat: np.ndarray, tokens: np.ndarray, where: str) -> np.ndarray:

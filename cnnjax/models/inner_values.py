@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 from jax import Array
@@ -19,6 +19,37 @@ def marked(value: Array, name: str) -> Array:
     """The value itself, to be had by this name of `with_marked`."""
     named: Array = checkpoint_name(value, _MARK + name)
     return named
+
+
+class Traced(NamedTuple):
+    """A function of trees of arrays as a program.
+
+    Args:
+        program: of the leaves.
+        form: structure of what the function returns.
+        rounds: of each mark, how often the program runs through it.
+    """
+
+    program: ClosedJaxpr
+    form: Any
+    rounds: dict[str, int]
+
+    def evaluate(self, args: Any, added: Mapping[str, Array] | None = None) -> tuple[Any, Marked]:
+        """What `with_marked` returns.
+
+        Args:
+            args: of the function.
+            added: name of a mark -> [rounds, ...], what is added to its values.
+        """
+        values: Marked = {}
+        results = _evaluate(self.program, jax.tree.leaves(args), values, dict(added or {}))
+        return jax.tree.unflatten(self.form, results), values
+
+
+def traced(function: Callable[..., Any], *args: Any) -> Traced:
+    """A function as a program, whose marks can be read and added to; may itself be traced."""
+    program, shapes = jax.make_jaxpr(function, return_shape=True)(*args)
+    return Traced(program, jax.tree.structure(shapes), _rounds(program))
 
 
 def with_marked(function: Callable[..., Any], *args: Any) -> tuple[Any, Marked]:
@@ -40,10 +71,7 @@ def with_marked(function: Callable[..., Any], *args: Any) -> tuple[Any, Marked]:
     >>> float(result), [float(value) for value in values["c"]]
     (8.0, [1.0, 2.0, 4.0])
     """
-    program, form = jax.make_jaxpr(function, return_shape=True)(*args)
-    values: Marked = {}
-    results = _evaluate(program, jax.tree.leaves(args), values)
-    return jax.tree.unflatten(jax.tree.structure(form), results), values
+    return traced(function, *args).evaluate(args)
 
 
 def programs_of(equation: Any) -> list[ClosedJaxpr]:
@@ -60,7 +88,9 @@ def programs_of(equation: Any) -> list[ClosedJaxpr]:
     ]
 
 
-def _evaluate(program: ClosedJaxpr, inputs: Sequence[Any], values: Marked) -> list[Any]:
+def _evaluate(
+    program: ClosedJaxpr, inputs: Sequence[Any], values: Marked, added: dict[str, Array]
+) -> list[Any]:
     """Run a program operation by operation; what is marked goes into `values`."""
     jaxpr = program.jaxpr
     known = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*program.consts, *inputs], strict=True))
@@ -70,26 +100,30 @@ def _evaluate(program: ClosedJaxpr, inputs: Sequence[Any], values: Marked) -> li
 
     for equation in jaxpr.eqns:
         given = [value_of(atom) for atom in equation.invars]
-        known.update(zip(equation.outvars, _results(jaxpr, equation, given, values), strict=True))
+        results = _results(jaxpr, equation, given, values, added)
+        known.update(zip(equation.outvars, results, strict=True))
     return [value_of(atom) for atom in jaxpr.outvars]
 
 
-def _results(jaxpr: Jaxpr, equation: Any, given: list[Any], values: Marked) -> list[Any]:
+def _results(
+    jaxpr: Jaxpr, equation: Any, given: list[Any], values: Marked, added: dict[str, Array]
+) -> list[Any]:
     name, params = equation.primitive.name, equation.params
     if _is_mark(equation):
-        values[params["name"].removeprefix(_MARK)] = given
-        return given
+        mark = params["name"].removeprefix(_MARK)
+        values[mark] = [given[0] + added[mark][0]] if mark in added else given
+        return values[mark]
     programs = programs_of(equation)
-    if not any(map(_holds_marks, programs)):
+    if not any(map(_rounds, programs)):
         return _unchanged(jaxpr, equation, given)
     if name == "scan":
-        return _scanned(params, given, values)
+        return _scanned(params, given, values, added)
     if name in ("cond", "while") or len(programs[0].jaxpr.invars) != len(given):
         raise ValueError(
             f"a layer whose output is wanted lies within a {name!r}, which runs an unknown number "
             "of times: take a layer outside of it"
         )
-    return _evaluate(programs[0], given, values)
+    return _evaluate(programs[0], given, values, added)
 
 
 def _unchanged(jaxpr: Jaxpr, equation: Any, given: list[Any]) -> list[Any]:
@@ -103,21 +137,29 @@ def _unchanged(jaxpr: Jaxpr, equation: Any, given: list[Any]) -> list[Any]:
     return results
 
 
-def _scanned(params: dict[str, Any], given: list[Any], values: Marked) -> list[Any]:
+def _scanned(
+    params: dict[str, Any], given: list[Any], values: Marked, added: dict[str, Array]
+) -> list[Any]:
     """A loop that hands out what is marked in it, unstacked into its rounds."""
     first, count, length = params["num_consts"], params["num_carry"], params["length"]
     constants, start, stacked = given[:first], given[first : first + count], given[first + count :]
+    order = -1 if params["reverse"] else 1
+    # Of each mark's values those of a round, in the order in which the loop takes its slices.
+    by_round = {
+        name: added[name].reshape(length, inner, *added[name].shape[1:])[::order]
+        for name, inner in _rounds(params["jaxpr"]).items()
+        if name in added
+    }
 
-    def body(carry: list[Any], sliced: list[Any]) -> tuple[list[Any], tuple[list[Any], Marked]]:
+    def body(carry: list[Any], sliced: Any) -> tuple[list[Any], tuple[list[Any], Marked]]:
         inner: Marked = {}
-        results = _evaluate(params["jaxpr"], [*constants, *carry, *sliced], inner)
+        results = _evaluate(params["jaxpr"], [*constants, *carry, *sliced[0]], inner, sliced[1])
         return results[:count], (results[count:], inner)
 
     loop = {"length": length, "reverse": params["reverse"], "unroll": params["unroll"]}
-    carry, (outputs, inner) = jax.lax.scan(body, start, stacked, **loop)
-    rounds = range(length)[::-1] if params["reverse"] else range(length)
+    carry, (outputs, inner) = jax.lax.scan(body, start, (stacked, by_round), **loop)
     for name, stacks in inner.items():
-        values[name] = [stack[i] for i in rounds for stack in stacks]
+        values[name] = [stack[i] for i in range(length)[::order] for stack in stacks]
     return [*carry, *outputs]
 
 
@@ -125,8 +167,13 @@ def _is_mark(equation: Any) -> bool:
     return equation.primitive.name == "name" and equation.params["name"].startswith(_MARK)
 
 
-def _holds_marks(program: ClosedJaxpr) -> bool:
-    return any(
-        _is_mark(equation) or any(map(_holds_marks, programs_of(equation)))
-        for equation in program.jaxpr.eqns
-    )
+def _rounds(program: ClosedJaxpr) -> dict[str, int]:
+    """Of each mark in a program, how often it is run through."""
+    rounds: dict[str, int] = {}
+    for equation in program.jaxpr.eqns:
+        if _is_mark(equation):
+            rounds[equation.params["name"].removeprefix(_MARK)] = 1
+        length = equation.params["length"] if equation.primitive.name == "scan" else 1
+        for inner in programs_of(equation):
+            rounds |= {name: length * count for name, count in _rounds(inner).items()}
+    return rounds

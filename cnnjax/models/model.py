@@ -136,6 +136,59 @@ class Model:
         return cls.initialise(module, spec, seed)
 
     @classmethod
+    def from_nnx(cls, module: Any, input_shape: Sequence[int], **options: Any) -> Model:
+        """Make a model of any NNX module (`flax.nnx`) that maps [N, H, W, C] to logits [N, K].
+
+        Layers and variables have the module's own path names, as `nnx.state` has them, joined with
+        "/": "layers/0/kernel". What is shared is there once, under the first of its names.
+
+        Args:
+            module: with the values of its variables, which become the model's, as they are; or a
+                function of `nnx.Rngs` that makes one, whose values are drawn from the seed.
+                `module.train()` and `module.eval()` switch its mode, and switches that its
+                `__call__` may have, as in `from_module`. Each random stream gets a key in each
+                step of a training, and an argument `rngs` of `__call__` gets `nnx.Rngs`.
+            input_shape: as in `from_module`.
+            options: seed, train_argument (beside `module.train()`), unswitched, preprocessing,
+                label_names, task, vocabulary: as in `from_module`.
+
+        Returns:
+            A Model, in every respect like those of `create_model`; the module stays as it was.
+
+        Raises:
+            ValueError: as `from_module`; for a module with a Linen one in it (`nnx.bridge.ToNNX`),
+                or one that changes its parameters itself.
+
+        >>> from flax import nnx
+        >>> net = nnx.Sequential(nnx.Linear(4, 8, rngs=nnx.Rngs(0)), nnx.relu)
+        >>> Model.from_nnx(net, (4,), preprocessing="none").layer_names
+        ('layers/0',)
+        """
+        from cnnjax.models.nnx import as_linen, starting_as
+        from cnnjax.models.nnx_changes import check_changes
+
+        net = as_linen(module)
+        if (names := options.get("train_argument")) is not None and names is not False:
+            names = (names,) if isinstance(names, str) else tuple(names)
+            options["train_argument"] = ("train", *(name for name in names if name != "train"))
+        model = cls.from_module(starting_as(net, module), input_shape, **options)
+        check_changes(net, model.spec)
+        return dataclasses.replace(model, module=net)
+
+    def to_nnx(self) -> Any:
+        """The NNX module of a model of `from_nnx`, with the model's variables, to change it.
+
+        Returns:
+            A new module of the same class, in evaluation mode.
+
+        Raises:
+            ValueError: for a model of another module.
+        """
+        from cnnjax.models.nnx import to_nnx
+
+        return to_nnx(self.module, self.variables)
+
+    @classmethod
     def initialise(
         cls,
         module: linen.Module,
@@ -151,6 +204,8 @@ class Model:
             only: paths ("params/conv1/kernel", ...) of the variables to compute; None computes all.
         """
 
+        if hasattr(module, "drawn"):  # it draws them with code of its own
+            return cls(module, module.drawn(seed), spec)
         key = rng.stream(seed, "parameters")
         traced = isinstance(key, jax.core.Tracer)
         initialised = _initialiser(traced)(

@@ -15,7 +15,7 @@ from flax.core import DenyList
 
 from cnnjax.core import trees
 from cnnjax.models import taps
-from cnnjax.models.modules import TRAIN_ARGUMENTS, Static, sown, training_keys
+from cnnjax.models.modules import LOSSES, TRAIN_ARGUMENTS, Static, sown, training_keys
 from cnnjax.nn import BatchNormalization
 
 # What layers call their switch, and its value in training.
@@ -36,6 +36,7 @@ class Pass:
         acts: whether random numbers were drawn or variables changed.
         made: path of every variable after a training pass -> whether it was sown; None for one
             that initialisation does not make.
+        losses: path of all that is sown into "losses" -> its shapes, one for each time.
         error: what stopped the pass.
     """
 
@@ -44,14 +45,20 @@ class Pass:
     kinds: dict[str, str] = field(default_factory=dict)
     acts: bool = False
     made: dict[str, bool | None] = field(default_factory=dict)
+    losses: dict[str, list[tuple[int, ...]]] = field(default_factory=dict)
     error: Exception | None = None
 
     def watch(self, visit: taps.Visit) -> Any:
         """Note the mode of a layer."""
+        kind = type(visit.module).__name__
+        path = visit.path or kind
+        if type(visit.module).__module__.startswith("flax.nnx"):
+            raise ValueError(
+                f"{path} is an NNX module in nnx.bridge.ToLinen, whose mode nothing sets: give "
+                "cj.Model.from_nnx a net that is NNX's throughout"
+            )
         mode = _training_mode(visit.module, visit.args, visit.kwargs)
         if mode is not None:
-            kind = type(visit.module).__name__
-            path = visit.path or kind
             self.layers[path] = self.layers.get(path, False) or mode
             self.kinds[path] = kind
         return visit.proceed()
@@ -104,6 +111,8 @@ def training_pass(
         for path, leaf in trees.flatten(after).items():
             if path.startswith("perturbations/"):
                 continue
+            if path.startswith(f"{LOSSES}/"):
+                seen.losses[path] = [np.shape(one) for one in jax.tree.leaves(leaf)]
             seen.made[path] = sown(leaf) if sown(leaf) or path in before else None
             seen.acts |= path in before and leaf is not before[path]
         return outputs

@@ -270,7 +270,7 @@ def rebuild(
             module is not the one of then and not in allow_changed.
     """
     allowed = changeable(allow_changed, ALLOWED)
-    spec = saved.spec
+    spec, module = saved.spec, _as_linen(module)
     fresh = abstract(spec, module, origin)
     wanted = {k: tuple(v.shape) for k, v in trees.leaves(fresh.variables).items()}
     found = {k: np.shape(v) for k, v in trees.leaves(variables).items()}
@@ -288,6 +288,15 @@ def rebuild(
         fresh.spec, resize=spec.resize, interpolation=spec.interpolation, weights=spec.weights
     )
     return Model(fresh.module, arrays, kept)
+
+
+def _as_linen(module: Any) -> Any:
+    """A module of NNX as `Model.from_nnx` makes it one of Linen; another one as it is."""
+    if module is None or isinstance(module, linen.Module):
+        return module
+    from cnnjax.models.nnx import as_linen
+
+    return as_linen(module)
 
 
 def _check_module(

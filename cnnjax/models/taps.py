@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 from flax import linen
 from jax import Array
 from jax.extend.core import get_opaque_trace_state
 
 from cnnjax.core import trees
 from cnnjax.core.text import suggest
-from cnnjax.models.inner_values import marked, with_marked
+from cnnjax.models.inner_values import Traced, marked, traced
 from cnnjax.models.modules import Static, Variables, forward
 
 
@@ -55,15 +56,34 @@ def watched(watch: Callable[[Visit], Any], root: str = "") -> Iterator[None]:
         root: path of the module itself.
     """
 
+    inside: list[linen.Module] = []  # whose calls are going on
+
     def interceptor(next_function: Any, args: Any, kwargs: Any, context: Any) -> Any:
-        if context.method_name != "__call__":
-            return next_function(*args, **kwargs)
         module = context.module
+        # A `__call__` that calls that of its base class is one call.
+        if context.method_name != "__call__" or (inside and inside[-1] is module):
+            return next_function(*args, **kwargs)
         path = trees.join(module.path) or root
-        return watch(Visit(path, module, args, kwargs, lambda: next_function(*args, **kwargs)))
+        inside.append(module)
+        try:
+            return watch(Visit(path, module, args, kwargs, lambda: next_function(*args, **kwargs)))
+        finally:
+            inside.pop()
 
     with linen.intercept_methods(interceptor):
         yield
+
+
+class Kept(NamedTuple):
+    """What an edit returns that wants something else to be read than the layer's output.
+
+    Args:
+        output: what the layer's caller gets.
+        value: what is read of this call, a tree of arrays.
+    """
+
+    output: Any
+    value: Any
 
 
 class Reading(NamedTuple):
@@ -78,15 +98,49 @@ class Reading(NamedTuple):
     layers: dict[str, list[Any]]
 
 
+Edit = Callable[[Visit], Any]
+
+
+def place(layer: str) -> tuple[str, int | None]:
+    """A layer's path, and which of its calls is meant; None where none is named.
+
+    >>> place("blocks/conv@2"), place("conv1")
+    (('blocks/conv', 2), ('conv1', None))
+    """
+    path, _, call = layer.rpartition("@")
+    return (path, int(call)) if path and call.isdecimal() else (layer, None)
+
+
+def which_call(layer: str, count: int) -> int:
+    """The number of the call that a name like "blocks/conv@2" means, of so many.
+
+    Raises:
+        ValueError: where none is named of several, or one that there is not.
+    """
+    path, call = place(layer)
+    if call is None and count > 1:
+        raise ValueError(
+            f"layer={layer!r} is called {count} times, so it has no single map: take one that is "
+            f"called once, or one call by number, e.g. layer='{path}@{count - 1}' for the last"
+        )
+    if call is not None and call >= count:
+        raise ValueError(
+            f"layer={layer!r}, but {path!r} is called {count} times: its calls are @0 to "
+            f"@{count - 1}"
+        )
+    return call or 0
+
+
 def run(
     static: Static,
     variables: Variables,
-    inputs: Array,
+    inputs: Any,
     *,
     root: str = "",
     read: Sequence[str] = (),
-    edit: Callable[[Visit], Any] | None = None,
+    edit: Edit | None = None,
     stop_at: str | None = None,
+    add: Mapping[tuple[str, int], Array] | None = None,
 ) -> Reading:
     """Apply a module in evaluation, and read, edit or leave it at layers; may be traced.
 
@@ -101,8 +155,11 @@ def run(
         root: what the module itself is called, `model.spec.name`.
         read: paths of layers whose outputs are wanted, as their callers get them.
         edit: makes the calls of all layers, or something else in their place: takes a `Visit`,
-            returns the output that the layer's caller gets.
+            returns the output that the layer's caller gets, or a `Kept`. In `nn.scan` one visit
+            stands for all rounds.
         stop_at: path of a layer, which is read, and at whose first call the run ends.
+        add: (path, number of the call) -> what is added to that call's output, an array; the path
+            must be one of `read`.
 
     Raises:
         ValueError: for a path of which no layer was called; offers the nearest.
@@ -115,16 +172,20 @@ def run(
     ((1, 10), [(1, 26, 26, 32)])
     """
     wanted = {*read, *([] if stop_at is None else [stop_at])}
+    added = dict(add or {})
     layers: dict[str, list[Any]] = {}
     visited: dict[str, bool] = {}  # path -> whether a call lay within another trace
     outside = get_opaque_trace_state(convention="flax")
 
     def watch(visit: Visit) -> Any:
-        output = visit.proceed() if edit is None else edit(visit)
+        output, value = _edited(visit, edit)
         within = get_opaque_trace_state(convention="flax") != outside
         visited[visit.path] = visited.get(visit.path, False) or within
         if visit.path in wanted:
-            layers.setdefault(visit.path, []).append(output)
+            calls = layers.setdefault(visit.path, [])
+            if (delta := added.get((visit.path, len(calls)))) is not None:
+                output = value = output + delta
+            calls.append(value)
             if visit.path == stop_at and not within:
                 raise Stop
         return output
@@ -138,38 +199,64 @@ def run(
             f"{suggest(path, visited, 'layers')}"
         )
     if any(visited[path] for path in wanted):
-        return _run_marked(static, variables, inputs, root, wanted, edit)
+        return _run_marked(static, variables, inputs, root, wanted, edit, added)
     return Reading(outputs, layers)
+
+
+def _edited(visit: Visit, edit: Edit | None) -> Kept:
+    """What a layer's caller gets of a call, and what is read of it."""
+    output = visit.proceed() if edit is None else edit(visit)
+    return output if isinstance(output, Kept) else Kept(output, output)
 
 
 def _run_marked(
     static: Static,
     variables: Variables,
-    inputs: Array,
+    inputs: Any,
     root: str,
     wanted: set[str],
-    edit: Callable[[Visit], Any] | None,
+    edit: Edit | None,
+    added: Mapping[tuple[str, int], Array],
 ) -> Reading:
     """`run` where a value cannot simply be kept, since it is one of a loop's, or of a remat's."""
-    found: list[tuple[str, Any]] = []  # of each call the path, and the form of its output
+    visits: list[tuple[str, Any]] = []  # of each the path, and the form of what is read
 
     def watch(visit: Visit) -> Any:
-        output = visit.proceed() if edit is None else edit(visit)
+        output, value = _edited(visit, edit)
         if visit.path not in wanted:
             return output
-        leaves, form = jax.tree.flatten(output)
-        found.append((visit.path, form))
-        return jax.tree.unflatten(
-            form, [marked(leaf, f"{len(found) - 1}/{i}") for i, leaf in enumerate(leaves)]
-        )
+        leaves, form = jax.tree.flatten(value)
+        visits.append((visit.path, form))
+        names = [f"{len(visits) - 1}/{i}" for i in range(len(leaves))]
+        kept = jax.tree.unflatten(form, list(map(marked, leaves, names)))
+        return kept if value is output else output
 
-    def program(variables: Variables, inputs: Array) -> Any:
+    def program(variables: Variables, inputs: Any) -> Any:
         with watched(watch, root):
             return forward(static, variables, inputs)
 
-    outputs, values = with_marked(program, variables, inputs)
+    whole = traced(program, variables, inputs)
+    paths = [path for path, _ in visits]
+    outputs, values = whole.evaluate((variables, inputs), _by_mark(whole, paths, added))
     layers: dict[str, list[Any]] = {path: [] for path in wanted}
-    for number, (path, form) in enumerate(found):
+    for number, (path, form) in enumerate(visits):
         leaves = [values.get(f"{number}/{i}", []) for i in range(form.num_leaves)]
         layers[path] += [jax.tree.unflatten(form, call) for call in zip(*leaves, strict=True)]
     return Reading(outputs, layers)
+
+
+def _by_mark(
+    whole: Traced, paths: list[str], added: Mapping[tuple[str, int], Array]
+) -> dict[str, Array]:
+    """What is added to calls of layers as what is added to the rounds of marks."""
+    by_mark: dict[str, Array] = {}
+    calls = dict.fromkeys(paths, 0)
+    for number, path in enumerate(paths):
+        mark = f"{number}/0"
+        rounds = whole.rounds.get(mark, 0)  # none where Flax traced a loop only for its shapes
+        for i in range(rounds):
+            if (delta := added.get((path, calls[path] + i))) is not None:
+                before = by_mark.get(mark, jnp.zeros((rounds, *delta.shape), delta.dtype))
+                by_mark[mark] = before.at[i].set(delta)
+        calls[path] += rounds
+    return by_mark

@@ -15,6 +15,7 @@ from flax.errors import InvalidRngError, ModifyScopeVariableError
 from cnnjax.core import trees
 from cnnjax.core.text import first_sentence, suggest
 from cnnjax.models.modules import (
+    LOSSES,
     NOT,
     TRAIN_ARGUMENTS,
     Static,
@@ -47,6 +48,10 @@ def output_shape(module: linen.Module, spec: ModelSpec) -> tuple[int, ...]:
         ValueError: if it does not take such inputs or return such logits.
     """
     sample, net = spec.sample(2), type(module).__name__
+    if not isinstance(module, linen.Module):
+        raise ValueError(
+            f"module must be a Linen module, got {net}: an NNX one is for cj.Model.from_nnx"
+        )
     kwargs = train_kwargs(module, spec.train_arguments, train=False)
     try:
         with linen.intercept_methods(without_axis_names):
@@ -195,15 +200,17 @@ def _check_evaluation(static: Static, sample: jax.ShapeDtypeStruct, seen: Pass) 
 def _check_collections(static: Static, sample: jax.ShapeDtypeStruct, trained: Pass) -> None:
     """That nothing which a training pass leaves behind is forgotten by a training."""
     net = type(static.module).__name__
-    for path, noted in trained.made.items():
+    _check_losses(net, sample, trained)
+    made = {path: noted for path, noted in trained.made.items() if path not in trained.losses}
+    for path, noted in made.items():
         names = path.split("/")  # those between are of modules, as an "aux_head" that sows maps
         if any(map(_LOSS.search, (names[0], names[-1]) if noted else names[:1])):
             raise _Unfit(
-                f"{net} sows {path}, which a training would not add to its loss: leave it out, or "
-                "call it something that is no loss"
+                f"{net} sows {path}, which a training would not add to its loss: sow it into the "
+                f"collection {LOSSES!r}, or call it something that is no loss"
             )
-    kept = {path.partition("/")[0] for path, noted in trained.made.items() if noted is False}
-    new = [path for path, noted in trained.made.items() if noted is None]
+    kept = {path.partition("/")[0] for path, noted in made.items() if noted is False}
+    new = [path for path, noted in made.items() if noted is None]
     if not new:
         return
     # What is sown with a function of its own looks like a variable, and is left out as well.
@@ -215,9 +222,22 @@ def _check_collections(static: Static, sample: jax.ShapeDtypeStruct, trained: Pa
         ) from alone.error
 
 
+def _check_losses(net: str, sample: jax.ShapeDtypeStruct, trained: Pass) -> None:
+    """That what is sown to be added to the loss can be added."""
+    for path, shapes in trained.losses.items():
+        for shape in shapes:
+            if shape not in ((), sample.shape[:1]):
+                raise _Unfit(
+                    f"{net} sows {path} of shape {list(shape)} for {sample.shape[0]} examples, and "
+                    "a loss is a scalar or one value per example: sow its sum or mean"
+                )
+
+
 def _advice(static: Static, sample: jax.ShapeDtypeStruct) -> str:
     """How the layers in the wrong mode are reached."""
     known, call = switches(static.module, static.names), f"{type(static.module).__name__}.__call__"
+    if usual := getattr(static.module, "switched_by", None):
+        return f", whatever {usual} say: leave its mode to them"
     if hidden := _hidden(static, sample):
         return (
             f": {hidden!r} of {call} switches this, so give train_argument={_with(known, hidden)}"

@@ -19,6 +19,7 @@ from cnnjax.nn.layers import (
     Flatten,
     InputLayer,
     Reshape,
+    UpSampling2D,
     ZeroPadding2D,
 )
 from cnnjax.nn.matrix import conv_as_matrix
@@ -73,6 +74,7 @@ __all__ = [
     "Reshape",
     "SeparableConv2D",
     "Slice1D",
+    "UpSampling2D",
     "ZeroPadding1D",
     "ZeroPadding2D",
     "apply_kernel",

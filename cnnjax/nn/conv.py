@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import jax
 from flax import linen
 from jax import Array, lax
+from jax.custom_derivatives import SymbolicZero
 
 from cnnjax.nn import winograd
 from cnnjax.nn.im2col import Pairs, im2col_conv
@@ -34,10 +35,9 @@ def conv_engine(engine: str) -> Iterator[None]:
     Args:
         engine: "auto" (the default everywhere: on accelerators `lax`; on the CPU `winograd` for
             3x3 kernels of stride 1 where it pays, else `lax` for values and `im2col` under
-            differentiation), "lax", "im2col" or "winograd". Forward-mode differentiation
-            (`jax.jvp`, `jax.linearize`, `jax.hessian`) on the CPU needs "lax" or "im2col", because
-            the others are custom reverse-mode rules. Under "lax" depthwise convolution and pooling,
-            too, are those of accelerators.
+            differentiation), "lax", "im2col" or "winograd". All of them have derivatives of every
+            order, forward and backward. Under "lax" depthwise convolution and pooling, too, are
+            those of accelerators.
 
     Raises:
         ValueError: if the engine is unknown.
@@ -45,10 +45,9 @@ def conv_engine(engine: str) -> Iterator[None]:
     >>> import jax, jax.numpy as jnp
     >>> from cnnjax.nn import conv2d, conv_engine
     >>> with conv_engine("lax"):
-    ...     y, dy = jax.jvp(lambda x: conv2d(x, jnp.ones((3, 3, 1, 1))),
-    ...                     (jnp.ones((1, 3, 3, 1)),), (jnp.ones((1, 3, 3, 1)),))
-    >>> float(dy[0, 0, 0, 0])
-    9.0
+    ...     program = jax.make_jaxpr(conv2d)(jnp.ones((1, 3, 3, 1)), jnp.ones((3, 3, 1, 1)))
+    >>> [equation.primitive.name for equation in program.eqns]
+    ['conv_general_dilated']
     """
     _check_engine(engine)
     with _engine_context(engine):
@@ -204,32 +203,32 @@ def _lax_conv(x: Array, kernel: Array, strides: tuple, pads: Pairs, dilation: tu
     )
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
+@functools.partial(jax.custom_jvp, nondiff_argnums=(2, 3, 4))
 def _conv_by_differentiation(
     x: Array, kernel: Array, strides: tuple, pads: Pairs, dilation: tuple
 ) -> Array:
     return _lax_conv(x, kernel, strides, pads, dilation)
 
 
-def _forward_for_gradient(
-    x: Array, kernel: Array, strides: tuple, pads: Pairs, dilation: tuple
-) -> tuple[Array, Callable]:
-    # The pullback is itself a pytree of arrays, hence a valid residual. Where nobody asks for the
-    # input's gradient (the first layer), XLA drops that half as dead code.
-    outputs, pullback = jax.vjp(lambda a, k: im2col_conv(a, k, strides, pads, dilation), x, kernel)
+@functools.partial(_conv_by_differentiation.defjvp, symbolic_zeros=True)
+def _differentiated(
+    strides: tuple, pads: Pairs, dilation: tuple, primals: tuple, tangents: tuple
+) -> tuple[Array, Array]:
+    # Only of what is differentiated: of the first layer's inputs nobody asks for a gradient.
+    moving = [i for i, tangent in enumerate(tangents) if not isinstance(tangent, SymbolicZero)]
+
+    def convolve(*moved: Array) -> Array:
+        x, kernel = (dict(zip(moving, moved, strict=True)).get(i, primals[i]) for i in range(2))
+        return im2col_conv(x, kernel, strides, pads, dilation)
+
+    outputs, tangent = jax.jvp(
+        convolve, [primals[i] for i in moving], [tangents[i] for i in moving]
+    )
+    x, kernel = primals
     if kernel.shape[0] * kernel.shape[1] * kernel.shape[2] < _FEW_TAPS:
         # The product itself is then not used, and XLA leaves it out.
         outputs = _lax_conv(x, kernel, strides, pads, dilation)
-    return outputs, pullback
-
-
-def _backward(
-    strides: tuple, pads: Pairs, dilation: tuple, pullback: Callable, cotangent: Array
-) -> tuple[Array, Array]:
-    return pullback(cotangent)
-
-
-_conv_by_differentiation.defvjp(_forward_for_gradient, _backward)
+    return outputs, tangent
 
 
 def _check_engine(engine: str) -> str:

@@ -91,7 +91,7 @@ def shifted_slices(
         )
     n, height, width, channels = x.shape
     (kh, kw), (sh, sw), (dh, dw) = kernel_size, strides, dilation
-    out_h, out_w = (height - dh * (kh - 1) - 1) // sh + 1, (width - dw * (kw - 1) - 1) // sw + 1
+    out_h, out_w = output_size((height, width), kernel_size, strides, ((0, 0), (0, 0)), dilation)
     return [
         lax.slice(
             x,
@@ -102,3 +102,22 @@ def shifted_slices(
         for a in range(kh)
         for b in range(kw)
     ]
+
+
+def output_size(
+    size: Sequence[int],
+    kernel_size: Sequence[int],
+    strides: Sequence[int],
+    pads: Pairs,
+    dilation: Sequence[int],
+) -> tuple[int, int]:
+    """How many places of a kernel there are: `floor((n + pad - d (k - 1) - 1) / s) + 1`.
+
+    >>> output_size((7, 8), (3, 3), (2, 2), ((0, 0), (1, 1)), (1, 1))
+    (3, 4)
+    """
+    rows, columns = (
+        (n + sum(pad) - d * (k - 1) - 1) // s + 1
+        for n, k, s, pad, d in zip(size, kernel_size, strides, pads, dilation, strict=True)
+    )
+    return rows, columns

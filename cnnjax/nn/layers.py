@@ -111,6 +111,24 @@ class Cropping2D(linen.Module):
         return inputs[:, top : height - bottom, left : width - right]
 
 
+class UpSampling2D(linen.Module):
+    """Each pixel of [N, H, W, C] repeated, as Keras' layer does by "nearest".
+
+    Args:
+        size: how many rows and columns are made of one, >= 1.
+    """
+
+    size: tuple[int, int] = (2, 2)
+
+    @linen.compact
+    def __call__(self, inputs: Array) -> Array:
+        """[N, H, W, C] -> [N, rows H, columns W, C]."""
+        (rows, columns), (count, height, width, channels) = self.size, inputs.shape
+        each = inputs[:, :, None, :, None, :]
+        repeated = jnp.broadcast_to(each, (count, height, rows, width, columns, channels))
+        return repeated.reshape(count, height * rows, width * columns, channels)
+
+
 class Add(linen.Module):
     """Sum of arrays of one shape."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
@@ -11,9 +12,10 @@ from flax import linen
 from jax import Array, lax
 
 from cnnjax.nn.conv import Padding, as_on_accelerators, as_pair, conv2d, resolve_padding
-from cnnjax.nn.im2col import Pairs, shifted_slices
+from cnnjax.nn.im2col import Pairs, output_size, shifted_slices
 from cnnjax.nn.initializers import Initializer, glorot_uniform
 from cnnjax.nn.layers import finished
+from cnnjax.nn.trilinear import Trilinear
 
 # Images whose products are added up before they join the sums of those before: more of them is
 # faster, and takes longer to compile.
@@ -61,7 +63,10 @@ def depthwise_conv2d(
     pads = resolve_padding(padding, inputs.shape[1:3], kernel.shape[:2], strides, dilation)
     if as_on_accelerators():
         return _grouped(inputs, kernel, strides, pads, dilation)
-    return _by_taps(inputs, kernel, strides, pads, dilation)
+    size = output_size(inputs.shape[1:3], kernel.shape[:2], strides, pads, dilation)
+    outputs = (inputs.shape[0], *size, kernel.shape[2] * kernel.shape[3])
+    shapes = (inputs.shape, kernel.shape, outputs)
+    return Taps(shapes, strides, pads, dilation)(inputs, kernel)
 
 
 def _grouped(x: Array, kernel: Array, strides: tuple, pads: Pairs, dilation: tuple) -> Array:
@@ -77,10 +82,51 @@ def _grouped(x: Array, kernel: Array, strides: tuple, pads: Pairs, dilation: tup
     )
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
-def _by_taps(x: Array, kernel: Array, strides: tuple, pads: Pairs, dilation: tuple) -> Array:
-    slices = shifted_slices(x, kernel.shape[:2], strides, pads, dilation)
-    return _weighted_sum(slices, kernel)
+@dataclass(frozen=True)
+class Taps(Trilinear):
+    """Depthwise convolution as a sum over the kernel's taps, and its two gradients.
+
+    Args:
+        strides, pads, dilation: as in `im2col_conv`.
+    """
+
+    strides: tuple[int, int]
+    pads: Pairs
+    dilation: tuple[int, int]
+
+    def outputs(self, inputs: Array, kernel: Array) -> Array:
+        """The shifted inputs times weights, added up."""
+        window = kernel.shape[:2]
+        slices = shifted_slices(inputs, window, self.strides, self.pads, self.dilation)
+        return _weighted_sum(slices, kernel)
+
+    def inputs(self, kernel: Array, outputs: Array) -> Array:
+        """The same sum over the cotangent, spread by the strides, with flipped weights."""
+        kh, kw, channels, multiplier = kernel.shape
+        split = outputs.reshape(*outputs.shape[:3], channels, multiplier)
+        spread = []
+        for axis, (low, high) in enumerate(self.pads):
+            reach, step = self.dilation[axis] * (kernel.shape[axis] - 1), self.strides[axis]
+            before = self.shapes[0][1 + axis] + low + high
+            rest = before - reach - 1 - (outputs.shape[1 + axis] - 1) * step
+            spread.append((reach - low, reach - high + rest, step - 1))
+        zero = jnp.zeros((), outputs.dtype)
+        flipped = kernel[::-1, ::-1]
+        gradient = jnp.zeros((), outputs.dtype)
+        for m in range(multiplier):
+            padded = lax.pad(split[..., m], zero, ((0, 0, 0), *spread, (0, 0, 0)))
+            shifted = shifted_slices(padded, (kh, kw), (1, 1), ((0, 0), (0, 0)), self.dilation)
+            gradient = gradient + _weighted_sum(shifted, flipped[..., m : m + 1])
+        return gradient
+
+    def kernel(self, inputs: Array, outputs: Array) -> Array:
+        """The shifted inputs times the cotangent, summed over images and pixels."""
+        kh, kw, *split = self.shapes[1]
+        cotangent = outputs.reshape(*outputs.shape[:3], *split)
+        gradient = _kernel_gradient(
+            inputs, cotangent, (kh, kw), self.strides, self.pads, self.dilation
+        )
+        return gradient.astype(inputs.dtype)
 
 
 def _weighted_sum(slices: list[Array], kernel: Array) -> Array:
@@ -90,43 +136,6 @@ def _weighted_sum(slices: list[Array], kernel: Array) -> Array:
     products = (s[..., None] * k for s, k in zip(slices, taps, strict=True))
     total = functools.reduce(jnp.add, products)
     return total.reshape(*total.shape[:3], channels * multiplier)
-
-
-def _forward(
-    x: Array, kernel: Array, strides: tuple, pads: Pairs, dilation: tuple
-) -> tuple[Array, tuple[Array, Array]]:
-    return _by_taps(x, kernel, strides, pads, dilation), (x, kernel)
-
-
-def _backward(
-    strides: tuple, pads: Pairs, dilation: tuple, residuals: tuple, cotangent: Array
-) -> tuple[Array, Array]:
-    x, kernel = residuals
-    kh, kw, channels, multiplier = kernel.shape
-    split = cotangent.reshape(*cotangent.shape[:3], channels, multiplier)
-    kernel_gradient = _kernel_gradient(x, split, (kh, kw), strides, pads, dilation)
-    kernel_gradient = kernel_gradient.astype(kernel.dtype)
-    # The transpose: the same sum over the cotangent, spread by the strides, with flipped weights.
-    spread = []
-    for axis, (low, high) in enumerate(pads):
-        reach = dilation[axis] * (kernel.shape[axis] - 1)
-        rest = (
-            x.shape[1 + axis]
-            + low
-            + high
-            - reach
-            - 1
-            - (cotangent.shape[1 + axis] - 1) * (strides[axis])
-        )
-        spread.append((reach - low, reach - high + rest, strides[axis] - 1))
-    zero = jnp.zeros((), cotangent.dtype)
-    flipped = kernel[::-1, ::-1]
-    gradient = jnp.zeros((), x.dtype)
-    for m in range(multiplier):
-        padded = lax.pad(split[..., m], zero, ((0, 0, 0), *spread, (0, 0, 0)))
-        shifted = shifted_slices(padded, (kh, kw), (1, 1), ((0, 0), (0, 0)), dilation)
-        gradient = gradient + _weighted_sum(shifted, flipped[..., m : m + 1])
-    return gradient, kernel_gradient
 
 
 def _kernel_gradient(
@@ -164,9 +173,6 @@ def _kernel_gradient(
     sums, _ = lax.scan(add, sums, groups)
     taps = jnp.stack([jnp.sum(t, (0, 1)) for t in sums])
     return taps.reshape(*window, *taps.shape[1:])
-
-
-_by_taps.defvjp(_forward, _backward)
 
 
 class DepthwiseConv2D(linen.Module):

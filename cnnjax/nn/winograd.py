@@ -14,13 +14,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
 from cnnjax.nn.im2col import Pairs
+from cnnjax.nn.trilinear import Trilinear
 
 _OUT, _IN = 2, 4  # sizes of a tile
 _B = np.array([[1, 0, 0, 0], [0, 1, -1, 1], [-1, 1, 1, 0], [0, 0, 0, -1]], np.float32)
@@ -40,8 +41,6 @@ def worthwhile(x: Array, kernel: Array, pads: Pairs) -> bool:
     """Whether it is faster on CPUs than the direct ways (measured: benchmarks/conv_engines.py)."""
     if not all(isinstance(n, int) for n in x.shape):
         return False  # exported for any batch size: no size to judge by
-    if _varying(x) != _varying(kernel):
-        return False  # within shard_map the rule would owe a sum over devices
     channels, filters = kernel.shape[2:]
     rows, columns = _tiles(x.shape, pads)
     tiles = x.shape[0] * rows * columns
@@ -53,13 +52,6 @@ def worthwhile(x: Array, kernel: Array, pads: Pairs) -> bool:
     )
 
 
-def _varying(array: Array) -> object:
-    """Along which axes of the mesh an array differs, inside `shard_map`; versions name it anew."""
-    kind = jax.typeof(array)
-    return getattr(kind, "manual_axis_type", getattr(kind, "vma", None))
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def winograd_conv(x: Array, kernel: Array, pads: Pairs) -> Array:
     """Convolution of stride 1 with a 3x3 kernel.
 
@@ -71,35 +63,44 @@ def winograd_conv(x: Array, kernel: Array, pads: Pairs) -> Array:
     Returns:
         [N, H', W', F].
     """
-    return _forward(x, kernel, pads)[0]
+    height, width = _output_size(x.shape, pads)
+    shapes = (x.shape, kernel.shape, (x.shape[0], height, width, kernel.shape[3]))
+    return Winograd(shapes, pads)(x, kernel)
 
 
-def _forward(x: Array, kernel: Array, pads: Pairs) -> tuple[Array, tuple]:
-    inputs = _transformed_inputs(x, pads)
-    return _products(inputs, kernel, x.shape, pads), (inputs, kernel)
+@dataclass(frozen=True)
+class Winograd(Trilinear):
+    """The convolution and its two gradients, each by Winograd's products.
 
+    Args:
+        pads: ((top, bottom), (left, right)).
+    """
 
-def _backward(pads: Pairs, residuals: tuple, cotangent: Array) -> tuple[Array, Array]:
-    inputs, kernel = residuals
-    # The gradient of the input is itself a convolution, with the kernel turned round.
-    turned = kernel[::-1, ::-1].swapaxes(2, 3)
-    (top, bottom), (left, right) = pads
-    dx = winograd_conv(cotangent, turned, ((2 - top, 2 - bottom), (2 - left, 2 - right)))
-    # That of the kernel: dk = G' [sum over tiles of (B' d B) (A dY A')] G.
-    n, height, width, filters = cotangent.shape
-    rows, columns = -(-height // _OUT), -(-width // _OUT)
-    edges = ((0, 0), (0, rows * _OUT - height), (0, columns * _OUT - width), (0, 0))
-    tiles = jnp.pad(cotangent, edges).reshape(n, rows, _OUT, columns, _OUT, filters)
-    outputs = _transform(_A, [[tiles[:, :, i, :, j] for j in range(_OUT)] for i in range(_OUT)])
-    products = [
-        [_matrix(u).T @ _matrix(g) for u, g in zip(*pair, strict=True)]
-        for pair in zip(inputs, outputs, strict=True)
-    ]
-    dk = _transform(_G.T, products)
-    return dx, jnp.stack([jnp.stack(row) for row in dk])
+    pads: Pairs
 
+    def outputs(self, inputs: Array, kernel: Array) -> Array:
+        """`A' [(G k G') * (B' d B)] A`."""
+        return _products(_transformed_inputs(inputs, self.pads), kernel, inputs.shape, self.pads)
 
-winograd_conv.defvjp(_forward, _backward)
+    def inputs(self, kernel: Array, outputs: Array) -> Array:
+        """A convolution as well, with the kernel turned round."""
+        (top, bottom), (left, right) = self.pads
+        pads = ((2 - top, 2 - bottom), (2 - left, 2 - right))
+        turned = kernel[::-1, ::-1].swapaxes(2, 3)
+        return _products(_transformed_inputs(outputs, pads), turned, outputs.shape, pads)
+
+    def kernel(self, inputs: Array, outputs: Array) -> Array:
+        """`G' [sum over tiles of (B' d B) (A dY A')] G`; of `outputs`, XLA has B' d B already."""
+        n, height, width, filters = outputs.shape
+        rows, columns = -(-height // _OUT), -(-width // _OUT)
+        edges = ((0, 0), (0, rows * _OUT - height), (0, columns * _OUT - width), (0, 0))
+        tiles = jnp.pad(outputs, edges).reshape(n, rows, _OUT, columns, _OUT, filters)
+        parts = [[tiles[:, :, i, :, j] for j in range(_OUT)] for i in range(_OUT)]
+        pairs = zip(_transformed_inputs(inputs, self.pads), _transform(_A, parts), strict=True)
+        products = [
+            [_matrix(u).T @ _matrix(g) for u, g in zip(*pair, strict=True)] for pair in pairs
+        ]
+        return jnp.stack([jnp.stack(row) for row in _transform(_G.T, products)])
 
 
 def _output_size(shape: Sequence[int], pads: Pairs) -> tuple[int, int]:

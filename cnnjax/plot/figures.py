@@ -75,7 +75,8 @@ def curves(history: Mapping[str, Sequence[float] | np.ndarray], smoothing: float
         A figure of two axes.
     """
     figure = new_figure(10, 3.8)
-    epochs = np.asarray(history["epoch"])
+    history = {name: np.asarray(values) for name, values in history.items()}
+    epochs = history["epoch"]
     for position, metric in enumerate(("loss", quality(history)), start=1):
         axes = figure.add_subplot(1, 2, position)
         for key, label, color in (
@@ -83,7 +84,7 @@ def curves(history: Mapping[str, Sequence[float] | np.ndarray], smoothing: float
             (f"val_{metric}", "validation", _VALIDATION),
         ):
             if key in history:
-                values = np.asarray(history[key])
+                values = history[key]
                 axes.plot(epochs, values, ".", color=color, alpha=0.5 if smoothing else 1.0)
                 axes.plot(epochs, smooth(values, smoothing), color=color, label=label)
         axes.set(xlabel="epoch", ylabel=metric.replace("_", " "))

@@ -15,7 +15,7 @@ from cnnjax.core.places import expanded
 from cnnjax.core.storage import write_bytes, write_file
 from cnnjax.data import read_image, resize_image
 from cnnjax.data.pixels.image_files import png_bytes
-from cnnjax.explain.targets import check_images
+from cnnjax.explain.inputs import check_images
 from cnnjax.models import Model
 from cnnjax.plot import figures
 

@@ -33,7 +33,7 @@ def draw_methods(
         colormap: of `plot.overlay`.
         folder: where methods.png and methods.npz ({method: heatmaps [N, H, W]}) are written.
         target: as in `explain.grad_cam`.
-        methods: names of `explain.METHODS`; None takes all.
+        methods: names of `explain.METHODS`; None takes all but those of hundreds of passes.
 
     Returns:
         Paths of the images; {method: heatmaps [N, H, W]}.

@@ -11,13 +11,14 @@ import numpy as np
 import optax
 
 from cnnjax import data as data_sources
-from cnnjax import metrics
-from cnnjax.config import FILES, OPTIMIZER, SAMPLERS, TrainingConfig, changeable
+from cnnjax.config import FILES, OPTIMIZER, SAMPLERS, SCHEDULES, TrainingConfig, changeable
 from cnnjax.core import trees
 from cnnjax.core.importing import imported
 from cnnjax.core.settings import from_dict, values
 from cnnjax.core.text import first_sentence, plain
 from cnnjax.data import DataNotFound
+from cnnjax.metrics import Loss, Measure
+from cnnjax.metrics import recorded as recorded_value
 from cnnjax.models import Model
 from cnnjax.models.saved import MODEL_FILE, from_spec, read_spec
 from cnnjax.nn import current_conv_engine
@@ -33,9 +34,13 @@ from cnnjax.training.callbacks import StopAt
 from cnnjax.training.computation import identity_of
 from cnnjax.training.facts import loss_name, recorded_settings
 from cnnjax.training.given import Given
+from cnnjax.training.given_optimizer import Optimizer
 from cnnjax.training.identity import changes, recorded, refusal
 from cnnjax.training.named_trees import opt_state_hash
 from cnnjax.training.objective import Objective
+
+# Names of functions that are cnnjax's own, by setting.
+_KNOWN = {"schedule": SCHEDULES, "sampler": SAMPLERS}
 
 
 @dataclass(frozen=True)
@@ -78,17 +83,19 @@ def reproduce(
     directory: str | Path,
     data: data_sources.Splits | data_sources.Dataset | tuple[np.ndarray, np.ndarray] | None = None,
     model: Model | None = None,
-    loss: metrics.Loss | None = None,
-    optimizer: optax.GradientTransformation | None = None,
+    loss: Loss | None = None,
+    optimizer: Optimizer | None = None,
     *,
     objective: Objective | None = None,
     augment: Callable | None = None,
+    schedule: Callable | None = None,
     sampler: Callable | None = None,
     opt_state: optax.OptState | None = None,
     data_dir: str | Path | None = None,
     out: str | Path | None = None,
     allow_changed: Sequence[str] = (),
     verbose: bool = True,
+    metrics: Mapping[str, Measure] | None = None,
 ) -> Reproduction:
     """Train again as a run directory records it, and compare.
 
@@ -96,14 +103,15 @@ def reproduce(
 
     Args:
         directory: of a finished run, of an experiment or of `fit`.
-        data, model, loss, optimizer, objective, augment, sampler, opt_state: what the run was given
-            in Python, where the record cannot tell: arrays, a module of one's own, functions. An
-            objective is imported from where it was, if it can be.
+        data, model, loss, optimizer, objective, augment, schedule, sampler, opt_state: what the run
+            was given in Python, where the record cannot tell: arrays, a module of one's own,
+            functions. An objective is imported from where it was, if it can be.
         data_dir: where TFDS keeps its data, as in `data.load`.
         out: a directory for the new run; None keeps nothing on disk.
         allow_changed: what may differ from what the run was started with, which else is an error;
             names as in `TrainingConfig`.
         verbose: show progress.
+        metrics: those that the run was given.
 
     Returns:
         A Reproduction; print it.
@@ -122,12 +130,15 @@ def reproduce(
             "compare with; go on with it first (resume=True, on the command line --resume)"
         )
     try:
-        training = _training(run, config, optimizer, augment, sampler)
+        functions = {"augment": augment, "schedule": schedule, "sampler": sampler}
+        training = _training(run, config, optimizer, functions)
         tasks = [*TASKS.values(), *([model.spec.task] if model else [])]
         if config["loss"] not in [loss_name(None, task) for task in tasks] and loss is None:
             raise _needs(run, "loss", f"the function {config['loss']}")
         if "objective" in config and objective is None:
             objective = _imported(run, "objective", config["objective"])
+        if missing := [name for name in config.get("metrics", ()) if name not in (metrics or {})]:
+            raise _needs(run, "metrics", ", ".join(missing))
         if "opt_state" in config and opt_state is None:
             raise _needs(run, "opt_state", "the Run.opt_state of another run")
         splits = _data(run, record, data, data_dir, print if verbose else None)
@@ -138,7 +149,7 @@ def reproduce(
             "conv_engine": current_conv_engine(),
             "opt_state": None if opt_state is None else opt_state_hash(opt_state),
         }
-        given = Given(loss, optimizer, objective)
+        given = Given.checked(model.spec.task, loss, optimizer, objective, metrics)
         differing = circumstances(run, record, config, splits, model, now)
         try:
             identity = identity_of(model, splits, training, given)
@@ -159,8 +170,10 @@ def reproduce(
     again = fit(
         model, splits, training, loss, optimizer, out,
         objective=objective, opt_state=opt_state, verbose=verbose, record=facts, callbacks=stops,
+        metrics=metrics,
     )  # fmt: skip
-    result = {"parameters": again.parameter_hash, **again.metrics}
+    results = {name: recorded_value(value) for name, value in again.metrics.items()}
+    result = {"parameters": again.parameter_hash, **results}
     return Reproduction(again, result_changes(record, epochs, result, again.history), differing)
 
 
@@ -191,20 +204,16 @@ def _data(
 def _training(
     run: RunDirectory,
     config: Mapping[str, Any],
-    optimizer: optax.GradientTransformation | None,
-    augment: Callable | None,
-    sampler: Callable | None,
+    optimizer: Optimizer | None,
+    functions: Mapping[str, Callable | None],
 ) -> TrainingConfig:
     settings = {**config["training"], "resume": False, "allow_changed": ()}
-    if isinstance(settings["augment"], str) and augment is None:
-        raise _needs(run, "augment", f"the function {settings['augment']}")
-    if augment is not None:
-        settings["augment"] = augment
-    named = settings.get("sampler") in (None, *SAMPLERS)
-    if sampler is None and not named:
-        raise _needs(run, "sampler", f"the function {settings['sampler']}")
-    if sampler is not None:
-        settings["sampler"] = sampler
+    for name, function in functions.items():
+        recorded_name = settings.get(name)
+        if function is not None:
+            settings[name] = function
+        elif isinstance(recorded_name, str) and recorded_name not in _KNOWN.get(name, ()):
+            raise _needs(run, name, f"the function {recorded_name}")
     if settings["optimizer"] == GIVEN:
         if optimizer is None:
             raise _needs(run, "optimizer", "an optax transformation")

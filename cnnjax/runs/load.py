@@ -51,8 +51,8 @@ def load(
     Args:
         directory: that `save` wrote, or a run directory, whose best checkpoint is loaded (the
             latest where nothing was monitored).
-        module: for a model of `Model.from_module`: the Linen module, whose code is not stored; its
-            class, its settings and what it computes must be those of then.
+        module: for a model of `Model.from_module` or `Model.from_nnx`: the module, whose code is
+            not stored; its class, its settings and what it computes must be those of then.
         task, preprocessing: of your own, whose code is not stored either.
         step: of a run: that checkpoint instead of the best one.
         allow_changed: ("module",) takes another module, if the weights fit it.

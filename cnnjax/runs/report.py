@@ -9,13 +9,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from cnnjax.core import trees
 from cnnjax.core.reading import read_bytes
 from cnnjax.core.storage import write_text
 from cnnjax.core.text import plain
-from cnnjax.metrics import percent, quality
+from cnnjax.metrics import columns, percent, quality
 from cnnjax.models import summary
 from cnnjax.models.saved import abstract, read_description, read_spec
 from cnnjax.plot import figures
@@ -65,8 +63,7 @@ def write_report(directory: str | Path, smoothing: float = 0.0) -> Path:
     record, config, epochs = run.read_whole()
     if not epochs:
         raise RunError(f"the run {run.path} has finished no epoch yet: nothing to report")
-    # What a later version added, a resumed run's first epochs lack.
-    history = {k: [e.get(k, np.nan) for e in epochs] for k in epochs[-1]}
+    history = columns(epochs)  # what a later version added, a resumed run's first epochs lack
     target = run.path / REPORT_FILE
     try:
         curves = figures.curves(history, smoothing)

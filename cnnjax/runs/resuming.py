@@ -9,7 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from cnnjax.augment.config import AugmentConfig
-from cnnjax.config import FILES, OPTIMIZER, SEED, TrainingConfig, to_dict
+from cnnjax.config import (
+    FILES,
+    OPTIMIZER,
+    SCHEDULES,
+    SEED,
+    TrainingConfig,
+    has_end,
+    to_dict,
+)
 from cnnjax.core import trees
 from cnnjax.core.settings import names
 from cnnjax.core.text import plain
@@ -19,7 +27,7 @@ from cnnjax.runs.seal import RunError, json_text
 
 # Functions of the caller's stand there by a name, which depends on who imports them, and by which
 # the identity of the run does not know them.
-_FUNCTIONS = ("loss", "objective", "training/augment", "training/sampler")
+_FUNCTIONS = ("loss", "objective", "training/augment", "training/schedule", "training/sampler")
 
 # What stands as the optimizer in the settings of a run that was given one.
 GIVEN = "given by the caller"
@@ -71,15 +79,14 @@ def check_same_settings(
     before = trees.flatten(with_defaults(read_config(directory)))
     now = trees.flatten(with_defaults(config))
     free = {k for k in {*before, *now} if k.rpartition("/")[2] in names(TrainingConfig, FILES)}
-    # A constant rate does not depend on the end, so such a training may be prolonged.
-    if now.get("training/schedule") == "constant":
+    # Where the rate does not depend on the end, a training may be prolonged.
+    if not has_end(now.get("training/schedule")):
         free.add("training/epochs")
     # A module of the caller's is compared with the rest of what the run computes.
     freed = ["model/module", *(s for name in allowed for s in _freed().get(name, ()))]
     free |= {k for k in {*before, *now} if any(trees.matches(k, s) for s in freed)}
     if not named:
-        both = [k for k in _FUNCTIONS if isinstance(before.get(k), str)]
-        free |= {k for k in both if isinstance(now.get(k), str)}
+        free |= {k for k in _FUNCTIONS if _is_function(before.get(k)) and _is_function(now.get(k))}
     lines = trees.differences(
         {k: v for k, v in before.items() if k not in free},
         {k: v for k, v in now.items() if k not in free},
@@ -91,6 +98,10 @@ def check_same_settings(
         )
 
 
+def _is_function(value: Any) -> bool:
+    return isinstance(value, str) and value not in SCHEDULES
+
+
 def _freed() -> dict[str, tuple[str, ...]]:
     """The settings that a name in `TrainingConfig.allow_changed` frees as well."""
     return {
@@ -98,6 +109,7 @@ def _freed() -> dict[str, tuple[str, ...]]:
         "loss": ("loss",),
         "objective": ("objective",),
         "optimizer": tuple(f"training/{name}" for name in names(TrainingConfig, OPTIMIZER)),
+        "schedule": ("training/schedule",),
         "augment": ("training/augment",),
         "sampler": ("training/sampler",),
     }

@@ -28,7 +28,13 @@ from cnnjax.task.decoding import (
     probabilities,
     value_lines,
 )
-from cnnjax.task.label_checks import class_labels, finite_labels, pixel_labels, shares
+from cnnjax.task.label_checks import (
+    IGNORED,
+    class_labels,
+    finite_labels,
+    pixel_labels,
+    shares,
+)
 from cnnjax.task.names import known_or_own
 
 # What labels may be: a kind of NumPy's, and what to call it.
@@ -65,6 +71,8 @@ class Task:
         decode: (what `predict` returned, label_names) -> a line of text per example.
         of_classes: whether outputs are logits of K classes of which one is the answer, for the
             whole example or at each position, so that there is a class to explain.
+        ignored: label of what counts nowhere, neither in the loss nor in the metrics, which pixels
+            have that augmentation uncovers; None where there is none.
 
     >>> import jax.numpy as jnp
     >>> def poisson(outputs, labels):
@@ -85,6 +93,7 @@ class Task:
     activation: Callable[[Array], Array] = probabilities
     decode: Callable[[np.ndarray, Sequence[str]], list[str]] = class_lines
     of_classes: bool = True
+    ignored: int | None = None
 
     def __post_init__(self) -> None:
         names = [axis for axis in self.outputs if isinstance(axis, str)]
@@ -218,6 +227,7 @@ DENSE = Task(
     check=pixel_labels,
     decode=pixel_lines,
     of_classes=False,
+    ignored=IGNORED,
 )
 # As records have always called them.
 USUAL_LOSSES = {

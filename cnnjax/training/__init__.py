@@ -7,8 +7,10 @@ from cnnjax.training.freezing import freeze, refreeze
 from cnnjax.training.frozen_hash import FrozenLayersMoved
 from cnnjax.training.loop import fit
 from cnnjax.training.objective import Aux, Objective, supervised
-from cnnjax.training.optim import learning_rate_factors, make_optimizer, make_schedule
+from cnnjax.training.optim import learning_rate_factors, make_optimizer
+from cnnjax.training.rate_finder import LearningRates, find_learning_rate
 from cnnjax.training.result import Run
+from cnnjax.training.schedules import make_schedule
 from cnnjax.training.state import TrainState
 from cnnjax.training.step import make_eval_step, make_train_step
 from cnnjax.training.stopping import Interrupted, NonFiniteLoss
@@ -19,6 +21,7 @@ __all__ = [
     "Callback",
     "FrozenLayersMoved",
     "Interrupted",
+    "LearningRates",
     "Moment",
     "NonFiniteLoss",
     "Objective",
@@ -26,6 +29,7 @@ __all__ = [
     "Sweep",
     "TrainState",
     "evaluate",
+    "find_learning_rate",
     "fit",
     "freeze",
     "learning_rate_factors",

@@ -36,14 +36,22 @@ def prepared(
     """
     spec, examples = model.spec, batch["inputs"]
     ready = {**batch, "examples": examples, "mask": masked(batch)}
+    if "weights" in batch and mixes(augment):
+        raise ValueError(
+            "augment with mixup or cutmix mixes examples whose weights would differ: leave it out, "
+            "or the weights of examples and classes"
+        )
     images = examples
     if augment is not None:
         _check_augmented(augment, batch, spec.task)
         seed_key = rng.named(jax.random.wrap_key_data(key), "augment")
         which = (seed_key, batch["epoch"], batch["index"])
         images = augmentation.for_batch(augment, *which, images)
+        if spec.task.has_pixels:
+            labels = augmentation.move_labels(augment, *which, batch["labels"], spec.task.ignored)
+            ready["labels"] = labels
         if isinstance(augment, AugmentConfig) and augment.mixes:
-            mixed = augmentation.mix(augment, *which, images, batch["labels"])
+            mixed = augmentation.mix(augment, *which, images, ready["labels"])
             images, ready["partner_labels"], ready["share"] = mixed
     ready["inputs"] = spec.preprocess(images.astype(spec.input_dtype))
     return ready

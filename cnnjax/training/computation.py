@@ -15,18 +15,24 @@ import optax
 from cnnjax.config import FILES, TrainingConfig
 from cnnjax.core.runtime import compiler_options
 from cnnjax.core.settings import values
-from cnnjax.data import Batch, Dataset, Loader, Splits
+from cnnjax.core.text import suggest
+from cnnjax.data import Batch, Dataset, Loader, Splits, StreamLoader
+from cnnjax.metrics import Metric, add, divide, recorded
 from cnnjax.models import Model
+from cnnjax.training.class_weights import resolved
 from cnnjax.training.devices import Devices
 from cnnjax.training.evaluation import evaluate_step
 from cnnjax.training.freezing import Tree
 from cnnjax.training.given import Given
+from cnnjax.training.given_optimizer import check_optimizer
 from cnnjax.training.identity import identify
-from cnnjax.training.optim import check_optimizer
-from cnnjax.training.setting_checks import check_data, check_settings
+from cnnjax.training.schedule_free import check_schedule_free, is_schedule_free
+from cnnjax.training.selection import Selection
+from cnnjax.training.setting_checks import best_mode, check_data, check_settings
 from cnnjax.training.shared import Steps, make_steps
 from cnnjax.training.state import TrainState
 from cnnjax.training.stopping import NotFinite
+from cnnjax.training.streams import evaluation_loader, training_loader
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +53,7 @@ class Computation:
     splits: Splits
     config: TrainingConfig
     given: Given
-    loader: Loader
+    loader: Loader | StreamLoader
     steps: Steps
     eval_step: Callable[..., dict[str, jax.Array]]
     devices: Devices
@@ -70,16 +76,13 @@ class Computation:
         """
         for data in splits.parts.values():
             check_data(model, data)
-        check_settings(config, model, splits, given, directory, record)
-        sampler = config.sampler
-        loader = Loader(
-            splits.train,
-            config.batch_size,
-            shuffle=sampler is None,
-            seed=config.seed,
-            sampler=sampler,
-        )
-        steps = make_steps(model, given, config, config.epochs * loader.steps)
+        measures = given.measures(model)
+        check_settings(config, model, splits, given, directory, record, measures)
+        loader = training_loader(splits.train, config, model.spec)
+        labels = None if isinstance(loader, StreamLoader) else splits.train.labels
+        weights = resolved(config.class_weights, model.spec, labels)
+        resolved_config = replace(config, class_weights=weights)
+        steps = make_steps(model, given, resolved_config, config.epochs * loader.steps)
         return cls(
             model,
             splits,
@@ -88,9 +91,17 @@ class Computation:
             loader,
             steps,
             jax.jit(steps.evaluate, compiler_options=compiler_options(config.deterministic)),
-            Devices.for_batches_of(config.batch_size),
+            Devices.for_batches_of(config.batch_size // config.accumulate),
             loader.batch(0, 0),
         )
+
+    def selection(self) -> Selection:
+        """Of the best epoch, none of which is known yet."""
+        config = self.config
+        if config.monitor is None or not self.splits.validation:
+            return Selection(None)
+        mode = best_mode(config, self.steps.measures)
+        return Selection(config.monitor, config.early_stopping, mode)
 
     def first_state(self, opt_state: optax.OptState | None = None) -> TrainState:
         """The state before the first step.
@@ -111,8 +122,37 @@ class Computation:
             opt_state=opt_state,
         )
         if self.given.optimizer is not None:
-            check_optimizer(self.given.optimizer, state, config.frozen)
+            check_optimizer(self.steps.optimizer, state, config.frozen)
+        if is_schedule_free(state.opt_state):
+            check_schedule_free(config.average, opt_state)
         return state
+
+    def check_measures(self, state: TrainState) -> None:
+        """Try the metrics on the first batch, before an epoch is spent on them.
+
+        Args:
+            state: before the first step.
+
+        Raises:
+            ValueError: for one whose sums or results are not what they should be, or that is
+                monitored and is no number.
+        """
+        measures, name = self.steps.measures, self.config.monitor
+        if not any(isinstance(measure, Metric) for measure in measures.values()):
+            return
+        sums = jax.device_get(self.eval_step(state.variables(), self.probe))
+        with np.errstate(all="ignore"):  # a batch may lack what the whole data have
+            results = divide(add({}, sums), measures)
+        if name is None or not self.splits.validation:
+            return
+        if name not in results:
+            hint = suggest(name, results, "metrics")
+            raise ValueError(f"monitor={name!r}: there is no metric {name!r}. {hint}")
+        if np.ndim(results[name]):
+            raise ValueError(
+                f"monitor={name!r} must be a number, got an array {list(np.shape(results[name]))}: "
+                "an average of it may be, e.g. average='macro'"
+            )
 
     def identity(self, state: TrainState) -> dict[str, Any]:
         """What determines the training beside settings and data."""
@@ -120,10 +160,29 @@ class Computation:
 
     def evaluate(
         self, variables: Tree, data: Dataset, place: Callable[[Batch], dict] = jax.device_put
-    ) -> dict[str, float]:
-        """Means over a data set; arguments as in `evaluate_step`."""
-        loader = Loader(data, self.config.batch_size)
-        return evaluate_step(self.eval_step, variables, loader, place)
+    ) -> dict[str, Any]:
+        """Loss and metrics over a data set; arguments as in `evaluate_step`."""
+        loader = evaluation_loader(data, self.config.batch_size, self.model.spec)
+        return evaluate_step(self.eval_step, variables, loader, self.steps.measures, place)
+
+    def validate(self, variables: Tree, step: int) -> dict[str, Any]:
+        """What an epoch's record says of the validation data; empty where there are none.
+
+        Args:
+            variables: at its end.
+            step: its last one, for the message.
+
+        Raises:
+            NotFinite: if the loss, a metric of the task or the monitored one is not finite.
+        """
+        if not self.splits.validation:
+            return {}
+        results = self.evaluate(variables, self.splits.validation, self.devices.place)
+        needed = {"loss", *self.model.spec.task.metrics, self.config.monitor}
+        for name, value in results.items():
+            if name in needed and not np.isfinite(value).all():
+                raise NotFinite(f"val_{name}", value, step)
+        return {f"val_{name}": recorded(value) for name, value in results.items()}
 
     def check_finite(self, state: TrainState, step: int) -> None:
         """Before saving: a step's loss is that before its update, which may have ruined all.

@@ -1,72 +1,101 @@
-"""Loss and accuracy over a whole data set."""
+"""Loss and metrics over a whole data set."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import numpy as np
 
-from cnnjax import metrics
-from cnnjax.data import Batch, Dataset, Loader, Splits, from_arrays, prefetch
+from cnnjax.data import (
+    Batch,
+    Dataset,
+    Loader,
+    Splits,
+    Stream,
+    StreamLoader,
+    from_arrays,
+    prefetch,
+)
+from cnnjax.metrics import Loss, Measure, checked, divide
 from cnnjax.models import Model
 from cnnjax.training.freezing import Tree
 from cnnjax.training.setting_checks import check_data
 from cnnjax.training.step import EvalStep, make_eval_step
+from cnnjax.training.streams import evaluation_loader
+from cnnjax.training.tally import AHEAD, Tally
 
 
 def evaluate(
     model: Model,
-    data: Dataset | tuple[np.ndarray, np.ndarray],
+    data: Dataset | Stream | tuple[np.ndarray, np.ndarray],
     *,
     batch_size: int = 64,
-    loss: metrics.Loss | None = None,
+    loss: Loss | None = None,
+    metrics: Mapping[str, Measure] | None = None,
     precision: str = "float32",
-) -> dict[str, float]:
-    """Loss and accuracy over every example of a data set.
+) -> dict[str, Any]:
+    """Loss, accuracy and other metrics over every example of a data set.
 
     Args:
         model: to evaluate.
-        data: a Dataset, or (images, labels) as `from_arrays` takes them; pixels in [0, 255].
-        batch_size: >= 1; it does not change the result but for rounding.
-        loss: as in `fit`.
+        data: a Dataset, a Stream, of which epoch 0 is taken, or (images, labels) as `from_arrays`
+            takes them; pixels in [0, 255].
+        batch_size: >= 1; it does not change the result but for rounding. A stream has its own.
+        loss, metrics: as in `fit`.
         precision: "float32" or "bfloat16".
 
     Returns:
-        {"loss": mean, "accuracy": fraction}.
+        {"loss": mean, "accuracy": fraction}, and the metrics by their names: numbers, or arrays of
+        those that are tables.
 
     Raises:
-        ValueError: if data and model do not fit together.
+        ValueError: if data and model do not fit together, or for a metric that is none.
+
+    >>> import cnnjax as cj
+    >>> model, test = cj.create_model("mlp", units=(8,)), cj.data.load("digits").test
+    >>> error = lambda outputs, labels: 1 - cj.metrics.correct(outputs, labels)
+    >>> means = cj.evaluate(model, test, metrics={"error": error})
+    >>> round(means["accuracy"] + means["error"], 6)
+    1.0
     """
     if isinstance(data, tuple):
         data = from_arrays(*data, task=model.spec.task)
-    if not isinstance(data, Dataset):
+    if not isinstance(data, Dataset | Stream):
         raise ValueError(
             f"data must be a Dataset or (images, labels), got {type(data).__name__}"
             + ("; give one of its parts, e.g. splits.test" if isinstance(data, Splits) else "")
         )
     check_data(model, data)
-    step = jax.jit(make_eval_step(model, loss, precision=precision))
-    return evaluate_step(step, model.variables, Loader(data, batch_size))
+    given = checked(metrics, model.spec.task.metrics)
+    step = jax.jit(make_eval_step(model, loss, metrics=given, precision=precision))
+    measures = {**model.spec.task.metrics, **given}
+    loader = evaluation_loader(data, batch_size, model.spec)
+    return evaluate_step(step, model.variables, loader, measures)
 
 
 def evaluate_step(
     step: EvalStep,
     variables: Tree,
-    loader: Loader,
+    loader: Loader | StreamLoader,
+    measures: Mapping[str, Measure],
     place: Callable[[Batch], dict[str, jax.Array]] = jax.device_put,
-) -> dict[str, float]:
+) -> dict[str, Any]:
     """`evaluate` with a compiled step: means over every example that the loader has.
 
     Args:
         step: compiled.
         variables: of the model.
         loader: of the data.
+        measures: what the step sums up beside the loss.
         place: as in `prefetch`.
     """
     batches = prefetch(loader.epoch(0), place=place, threaded=loader.decodes)
-    sums = [step(variables, batch) for batch in batches]
-    totals: dict[str, float] = {}
-    for one in jax.device_get(sums):
-        totals = metrics.add(totals, one)
-    return metrics.divide(totals)
+    tally = Tally(finite=False)
+    totals: dict[str, Any] = {}
+    for number, batch in enumerate(batches, start=1):
+        tally.add(number, step(variables, batch))
+        if tally.full:
+            totals = tally.fetch(totals, leave=AHEAD)
+    return divide(tally.fetch(totals), measures)

@@ -19,6 +19,7 @@ from cnnjax.nn import current_conv_engine
 from cnnjax.runs.resuming import GIVEN
 from cnnjax.task import USUAL_LOSSES, Task
 from cnnjax.training.computation import Computation
+from cnnjax.training.given_optimizer import Optimizer
 from cnnjax.training.named_trees import opt_state_hash
 
 
@@ -41,6 +42,8 @@ def recorded_config(
     }
     if given.objective is not None:
         config["objective"] = recorded_function(given.objective)
+    if given.metrics:
+        config["metrics"] = [name for name, _ in given.metrics]
     if opt_state is not None:
         config["opt_state"] = opt_state_hash(opt_state)
     return config
@@ -73,9 +76,7 @@ def recorded_function(function: Callable) -> str:
     return import_path(function) or qualified_name(function)
 
 
-def recorded_settings(
-    config: TrainingConfig, optimizer: optax.GradientTransformation | None
-) -> dict[str, Any]:
+def recorded_settings(config: TrainingConfig, optimizer: Optimizer | None) -> dict[str, Any]:
     """The configuration as it takes effect: what the caller gave instead is named as such."""
     settings = to_dict(config)
     if optimizer is not None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-import optax
-
-from cnnjax import metrics
+from cnnjax.metrics import Loss, Measure, checked
+from cnnjax.models import Model
+from cnnjax.task import Task
+from cnnjax.training.given_optimizer import Optimizer
 from cnnjax.training.objective import Objective
 
 
@@ -16,8 +18,26 @@ class Given:
 
     Args:
         loss, optimizer, objective: as in `fit`.
+        metrics: (name, metric) pairs of what is measured beside the metrics of the task.
     """
 
-    loss: metrics.Loss | None = None
-    optimizer: optax.GradientTransformation | None = None
+    loss: Loss | None = None
+    optimizer: Optimizer | None = None
     objective: Objective | None = None
+    metrics: tuple[tuple[str, Measure], ...] = ()
+
+    @classmethod
+    def checked(
+        cls,
+        task: Task,
+        loss: Loss | None = None,
+        optimizer: Optimizer | None = None,
+        objective: Objective | None = None,
+        metrics: Mapping[str, Measure] | None = None,
+    ) -> Given:
+        """Of arguments of `fit`; errors as `metrics.checked` has them."""
+        return cls(loss, optimizer, objective, tuple(checked(metrics, task.metrics).items()))
+
+    def measures(self, model: Model) -> dict[str, Measure]:
+        """All that is measured beside the loss: the metrics of the task, then the caller's."""
+        return {**model.spec.task.metrics, **dict(self.metrics)}

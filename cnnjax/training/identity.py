@@ -25,7 +25,9 @@ from cnnjax.training.given import Given
 from cnnjax.training.shared import Steps
 from cnnjax.training.state import TrainState
 
-_PARTS = ("module", "loss", "optimizer", "augment", "sampler", "objective")
+_PARTS = (
+    "module", "loss", "optimizer", "schedule", "augment", "sampler", "objective", "metrics",
+)  # fmt: skip
 _OUTSIDE = ("sampler",)  # of the step, whose trace does not know them
 # What is traced; "start" is the optimiser's first state, into which it may put what it was given.
 _PROGRAMS = {"step": "a step", "evaluation": "the evaluation", "start": "the optimizer's start"}
@@ -60,9 +62,11 @@ def identify(
         "module": _described_module(model),
         "loss": describe(given.loss),
         "optimizer": describe(given.optimizer),
+        "schedule": describe(config.schedule) if callable(config.schedule) else None,
         "augment": None if known else describe(augment),
         "sampler": describe(config.sampler),
         "objective": describe(given.objective),
+        "metrics": describe(dict(given.metrics)) if given.metrics else None,
         "step": program(jax.jit(steps.train).trace(state, batch)),
         "evaluation": program(jax.jit(steps.evaluate).trace(state.variables(), batch)),
         "start": _start(steps.optimizer, state.trained),

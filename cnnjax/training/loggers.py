@@ -145,10 +145,13 @@ class TensorBoard(Logger):
         from tensorboardX import SummaryWriter
 
         folder = _place(self.folder, beginning, "TensorBoard", "tensorboard")
-        if next(folder.glob("*tfevents*"), None):
+        before = len(list(folder.glob("*tfevents*")))
+        if before:
             _check_resumes(folder, beginning)
         again = beginning.step + 1 if beginning.resumes else None
-        self._writer = SummaryWriter(str(folder), purge_step=again)
+        # By its name, which has the second of its beginning, a file is the later one.
+        suffix = f".{before:04d}"
+        self._writer = SummaryWriter(str(folder), purge_step=again, filename_suffix=suffix)
 
     def log(self, record: Mapping[str, Any]) -> None:
         """Write a scalar for every number."""

@@ -16,9 +16,9 @@ import jax
 import numpy as np
 import optax
 
-from cnnjax import metrics
 from cnnjax.config import TrainingConfig
-from cnnjax.data import Dataset, Splits, as_splits
+from cnnjax.data import Dataset, Splits, Stream, as_splits
+from cnnjax.metrics import Loss, Measure, divide, recorded
 from cnnjax.models import Model
 from cnnjax.training.callbacks import Callback, Observer, check_callbacks
 from cnnjax.training.computation import Computation
@@ -27,13 +27,14 @@ from cnnjax.training.epoch_bar import Progress, epoch_line
 from cnnjax.training.facts import recorded_settings
 from cnnjax.training.frozen_hash import FrozenLayers
 from cnnjax.training.given import Given
+from cnnjax.training.given_optimizer import Optimizer
 from cnnjax.training.hooks import Hooks
 from cnnjax.training.loggers import Logger, check_loggers
 from cnnjax.training.objective import Objective
 from cnnjax.training.position import Position
 from cnnjax.training.recorder import Recorder
 from cnnjax.training.result import Run, result_of
-from cnnjax.training.selection import Selection
+from cnnjax.training.schedules import rate_of_last_step
 from cnnjax.training.setting_checks import check_single_process
 from cnnjax.training.state import TrainState
 from cnnjax.training.stopping import Interrupted, NonFiniteLoss, NotFinite, StopSignals
@@ -42,10 +43,10 @@ from cnnjax.training.tally import AHEAD, Tally
 
 def fit(
     model: Model,
-    data: Splits | Dataset | tuple[np.ndarray, np.ndarray],
+    data: Splits | Dataset | Stream | tuple[np.ndarray, np.ndarray],
     config: TrainingConfig | None = None,
-    loss: metrics.Loss | None = None,
-    optimizer: optax.GradientTransformation | None = None,
+    loss: Loss | None = None,
+    optimizer: Optimizer | None = None,
     directory: str | Path | None = None,
     *,
     objective: Objective | None = None,
@@ -54,20 +55,23 @@ def fit(
     record: Mapping[str, Any] | None = None,
     callbacks: Sequence[Observer] = (),
     loggers: Sequence[Logger] = (),
+    metrics: Mapping[str, Measure] | None = None,
 ) -> Run:
     """Train a model.
 
     Args:
         model: where to start from.
-        data: Splits, a Dataset, or (images, labels) as `from_arrays` takes them. Images are pixels
-            in [0, 255]; the model's preprocessing is applied on the device.
+        data: Splits, a Dataset, a Stream, or (images, labels) as `from_arrays` takes them. Images
+            are pixels in [0, 255]; the model's preprocessing is applied on the device.
         config: how; None takes the defaults of `TrainingConfig`.
         loss: (logits [N, K], labels [N]) -> [N]; None takes cross-entropy, softmax or, for one
             logit, sigmoid; in general that of the model's task, of values the mean squared error.
-        optimizer: any optax transformation, instead of the configured one; settings of that one
-            (learning_rate, schedule, weight_decay, clip_norm, ...) are then errors. It gets the
-            parameters, {layer: {weight: array}}, with `optax.MaskedNode()` for frozen ones, and
-            where its `update` takes them value, grad, value_fn(params) and grad_fn(params).
+        optimizer: any optax transformation, or a function of total_steps that makes one, instead of
+            the configured one; settings of that one (learning_rate, schedule, weight_decay,
+            clip_norm, ...) are then errors. It gets the parameters, {layer: {weight: array}}, with
+            `optax.MaskedNode()` for frozen ones, and where its `update` takes them value, grad,
+            value_fn(params) and grad_fn(params). Of a schedule-free one the averaged parameters,
+            of `optax.contrib.schedule_free_eval_params`, are evaluated and returned.
         directory: a run directory for record, metrics and checkpoints; None keeps nothing on disk.
         objective: what to minimise instead of the loss, which then is that of evaluation only: a
             pure function (functions, params, state, batch, key) -> (losses [N], Aux). Functions
@@ -87,6 +91,10 @@ def fit(
             bits are the same with and without.
         loggers: of `cj.training.loggers`, which carry the numbers elsewhere: CSV, TensorBoard,
             WeightsAndBiases, or one's own.
+        metrics: what is measured beside the loss and the task's metrics, of training, validation
+            and test data, by name: a `cj.metrics.Metric`, e.g. {"f1": cj.metrics.f1()}, or a
+            function (outputs, labels) -> [N], of which it is the mean. Their names are then those
+            in records, in `Run.history` and for `TrainingConfig.monitor`.
 
     Returns:
         A Run.
@@ -108,12 +116,14 @@ def fit(
     check_single_process("fit")
     callbacks, loggers = check_callbacks(callbacks), check_loggers(loggers)
     config = config or TrainingConfig()
-    given = Given(loss, optimizer, objective)
+    given = Given.checked(model.spec.task, loss, optimizer, objective, metrics)
     splits = as_splits(data, model.spec.task)
     computation = Computation.of(model, splits, config, given, directory, record)
+    state = computation.first_state(opt_state)
+    computation.check_measures(state)
     training = _Training(
         computation,
-        computation.first_state(opt_state),
+        state,
         Recorder(computation, directory, record, opt_state, verbose),
         verbose,
         callbacks,
@@ -136,8 +146,7 @@ class _Training:
     ):
         config, loader = computation.config, computation.loader
         self.computation, self.state, self.recorder = computation, state, recorder
-        monitor = config.monitor if computation.splits.validation else None
-        self.position = Position(config.epochs, Selection(monitor, config.early_stopping))
+        self.position = Position(config.epochs, computation.selection())
         self.frozen = FrozenLayers(config.frozen, computation.model.variables)
         self.hooks = Hooks(callbacks, loggers, computation.model, self.position)
         self.dispatcher = Dispatcher(
@@ -152,6 +161,7 @@ class _Training:
         with self.recorder, self.hooks:
             self.state = self.recorder.open(self.state, at, self.frozen)
             if not at.is_over:
+                self.computation.loader.check_witness(at.stream)
                 self.hooks.start(self.recorder.beginning(int(self.state.step)))
             seconds_before = self.recorder.seconds + at.seconds
             self.state = devices.replicate(self.state)
@@ -187,7 +197,7 @@ class _Training:
             before, at.step = at.step, dispatched.step
             at.data_seconds += dispatched.data_seconds
             self.tally.add(at.step, dispatched.sums)
-            if self.bar.due():
+            if self.bar.due() or self.tally.full:
                 self._redraw()
             if self.hooks.due(done + before, done + at.step):
                 self._look(done + before)
@@ -214,7 +224,7 @@ class _Training:
         """Wait for the device, and check what it has computed."""
         at = self.position
         at.totals = self.tally.fetch(at.totals)
-        at.seconds = time.perf_counter() - began
+        at.seconds, at.stream = time.perf_counter() - began, self.computation.loader.witness
         self.computation.check_finite(self.state, at.step)
 
     def _end_epoch(self) -> None:
@@ -233,22 +243,16 @@ class _Training:
 
     def _record_so_far(self, step: int) -> dict[str, Any]:
         at, schedule = self.position, self.computation.steps.schedule
-        record: dict[str, Any] = {"epoch": at.epoch + 1, "step": step, **metrics.divide(at.totals)}
+        means = divide(at.totals, self.computation.steps.measures)
+        record = {"epoch": at.epoch + 1, "step": step, **{k: recorded(v) for k, v in means.items()}}
         if schedule:
-            record["learning_rate"] = float(schedule(step - 1))
+            record["learning_rate"] = rate_of_last_step(schedule, self.state)
         return record
 
     def _epoch_record(self, step: int) -> dict[str, Any]:
         at, computation = self.position, self.computation
         record = self._record_so_far(step)
-        if computation.splits.validation:
-            means = computation.evaluate(
-                self.state.variables(), computation.splits.validation, computation.devices.place
-            )
-            for name, value in means.items():
-                record[f"val_{name}"] = value
-                if not np.isfinite(value):
-                    raise NotFinite(f"val_{name}", value, at.step)
+        record |= computation.validate(self.state.variables(), at.step)
         seconds = max(at.seconds, 1e-9)
         record["seconds"] = round(at.seconds, 3)
         record["images_per_second"] = round(at.totals["count"] / seconds, 1)
@@ -259,7 +263,8 @@ class _Training:
         at = self.position
         at.totals = self.tally.fetch(at.totals, leave=AHEAD)
         if at.totals:
-            self.bar.update(at.step - len(self.tally), metrics.divide(at.totals))
+            means = divide(at.totals, self.computation.steps.measures)
+            self.bar.update(at.step - len(self.tally), means)
 
     def _diverged(self, error: NotFinite) -> NonFiniteLoss:
         computation = self.computation
@@ -288,7 +293,7 @@ class _Training:
         """Once all is on disk, and what is frozen proven to be what it was, the run is finished."""
         self.recorder.wait()
         outcome = {
-            "metrics": result.metrics,
+            "metrics": {name: recorded(value) for name, value in result.metrics.items()},
             "parameter_hash": result.parameter_hash,
             "best_epoch": result.best_epoch,
             "seconds": round(result.seconds, 2),

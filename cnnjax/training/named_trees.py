@@ -13,6 +13,7 @@ import optax
 from cnnjax.core import trees
 from cnnjax.runs import CheckpointError
 from cnnjax.training.freezing import Tree, frozen_by, trained_part
+from cnnjax.training.schedule_free import is_schedule_free
 from cnnjax.training.state import TrainState
 
 
@@ -59,7 +60,7 @@ def opt_state_hash(opt_state: Any) -> str:
 
 def _named(state: TrainState) -> dict[str, Tree]:
     training = {"step": state.step, "key": state.key, "opt_state": _indexed(state.opt_state)}
-    if state.average:
+    if state.average or is_schedule_free(state.opt_state):
         training["params"] = _present(state.trained)
     return {"model": state.variables(), "training": training}
 

@@ -14,14 +14,12 @@ from jax import Array
 from cnnjax import metrics
 from cnnjax.core import trees
 from cnnjax.core.text import suggest
+from cnnjax.metrics.metric import LOOP_NAMES, PARTS
 from cnnjax.models import Functions
 from cnnjax.models.modules import LOSSES
 from cnnjax.training.freezing import Tree
 
 Batch = Mapping[str, Any]
-
-# What a record of an epoch holds anyway, and no measure of the caller's may be called.
-_TAKEN = ("epoch", "step", "loss", "count", "gradient_norm", "learning_rate", "seconds", "waiting")
 
 
 @functools.partial(
@@ -150,18 +148,18 @@ def of_batch(
     return losses, Aux(aux.outputs, rest, aux.metrics)
 
 
-def check_measures(names: Mapping[str, Any], task_metrics: Mapping[str, Any]) -> None:
+def check_measures(names: Mapping[str, Any], measured: Mapping[str, Any]) -> None:
     """Refuse measures with the name of something else in the record of an epoch.
 
     Args:
         names: of the measures.
-        task_metrics: of the model's task, by name.
+        measured: metrics of the training, by name.
 
     Raises:
         ValueError: for the first such name.
     """
     for name in names:
-        if name in (*_TAKEN, *task_metrics) or name.startswith("val_"):
+        if name in (*LOOP_NAMES, *measured) or name.startswith(PARTS):
             raise ValueError(
                 f"a measure of your own cannot be called {name!r}, which the record of an epoch "
                 "has already: choose another name"

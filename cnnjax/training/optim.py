@@ -1,4 +1,4 @@
-"""Optimisers with Keras' constants, and schedules of the learning rate."""
+"""Optimisers with Keras' constants."""
 
 from __future__ import annotations
 
@@ -9,47 +9,17 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import Array
-from optax import contrib
 
 from cnnjax.config import TrainingConfig
 from cnnjax.core import trees
 from cnnjax.core.text import first_sentence
 from cnnjax.models import Model
 from cnnjax.models.layers.depth import depths
-from cnnjax.training.freezing import frozen_by, frozen_parameters, partition
+from cnnjax.training.freezing import frozen_parameters
+from cnnjax.training.schedules import make_schedule, plateau
 from cnnjax.training.state import TrainState, given_parameters
 
 _KERAS_EPSILON = 1e-7  # optax's default is 1e-8
-
-
-def make_schedule(config: TrainingConfig, total_steps: int) -> optax.Schedule:
-    """The learning rate as a function of the step.
-
-    Args:
-        config: its learning_rate, schedule and warmup.
-        total_steps: of the whole training, >= 1.
-
-    Returns:
-        step -> learning rate.
-
-    >>> schedule = make_schedule(TrainingConfig(schedule="cosine", learning_rate=1.0), 100)
-    >>> round(float(schedule(50)), 6)
-    0.5
-    """
-    rate = config.learning_rate
-    # The other schedules begin or end at 0, which of a single step would leave nothing.
-    if config.schedule == "constant" or total_steps == 1:
-        return optax.constant_schedule(rate)
-    if config.schedule == "cosine":
-        return optax.cosine_decay_schedule(rate, total_steps)
-    rise = max(round(config.warmup * total_steps), 1)
-    return optax.join_schedules(
-        [
-            optax.linear_schedule(0.0, rate, rise),
-            optax.linear_schedule(rate, 0.0, max(total_steps - rise, 1)),
-        ],
-        [rise],
-    )
 
 
 def updated(
@@ -80,79 +50,6 @@ def updated(
         ) from error
 
 
-def check_optimizer(
-    optimizer: optax.GradientTransformation, state: TrainState, frozen: Sequence[str] = ()
-) -> None:
-    """Whether `fit` can use an optimiser of the caller's; only shapes are computed.
-
-    Args:
-        optimizer: the one that the state was created with.
-        state: before the first step.
-        frozen: the patterns of frozen layers.
-
-    Raises:
-        ValueError: if its update fails, makes something else of parameters and state than it got,
-            or is one after whose steps the parameters are not those to evaluate.
-    """
-
-    def step(state: TrainState) -> Any:
-        def value_fn(params: Any, grad_fn: Any = None) -> Array:
-            del grad_fn
-            return optax.tree.sum(params)
-
-        stand_ins = {"value": jnp.zeros(()), "value_fn": value_fn}
-        stand_ins |= {"grad": state.trained, "grad_fn": lambda params, *_: params}
-        return updated(partitioned, state.trained, state, frozen, **stand_ins)
-
-    partitioned = partition(optimizer, frozen_by(state.opt_state), state.params)
-    _check_parameters_stay(state.opt_state)
-    program, after = jax.make_jaxpr(step, return_shape=True)(state)
-    if _form(after) != _form((state.trained, state.opt_state)):
-        raise ValueError(
-            "optimizer must return updates and a state of the form, shapes and dtypes that it "
-            f"got, and does not: it gets {given_parameters(state.params, frozen)}"
-        )
-    if not _depends_on_inputs(program.jaxpr, len(jax.tree.leaves(state.trained))):
-        raise ValueError(
-            f"optimizer trains nothing of {given_parameters(state.params, frozen)}: what it "
-            f"freezes itself and frozen={tuple(frozen)!r} are all parameters; freeze them at one "
-            "place"
-        )
-
-
-def _check_parameters_stay(opt_state: optax.OptState) -> None:
-    """Refuse optimisers whose parameters between two steps are not the ones to evaluate."""
-
-    def known(node: Any) -> bool:
-        return isinstance(node, contrib.SAMState | contrib.ScheduleFreeState)
-
-    for node in jax.tree.leaves(opt_state, is_leaf=known):
-        if isinstance(node, contrib.SAMState) and node.cache is not None:
-            raise ValueError(
-                "optimizer is optax.contrib.sam with opaque_mode=False, which leaves the "
-                "parameters away from their place after every other step: give opaque_mode=True"
-            )
-        if isinstance(node, contrib.ScheduleFreeState):
-            raise ValueError(
-                "optimizer is schedule-free: the parameters to evaluate are others than those it "
-                "trains, which fit does not know of: take another one, e.g. with average=0.999"
-            )
-
-
-def _depends_on_inputs(program: Any, outputs: int) -> bool:
-    """Whether any of the first outputs of a jaxpr is more than a constant."""
-    known = set(program.invars)
-    for equation in program.eqns:
-        if any(v in known for v in equation.invars if not hasattr(v, "val")):
-            known.update(equation.outvars)
-    return any(v in known for v in program.outvars[:outputs] if not hasattr(v, "val"))
-
-
-def _form(tree: Any) -> Any:
-    leaves, structure = jax.tree.flatten(tree)
-    return structure, [(jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves]
-
-
 def make_optimizer(
     config: TrainingConfig, total_steps: int, model: Model | None = None
 ) -> optax.GradientTransformation:
@@ -160,7 +57,8 @@ def make_optimizer(
 
     Args:
         config: its optimizer, learning_rate, schedule, momentum, weight_decay, clip_norm,
-            rate_factors and layer_decay; for the latter two also frozen.
+            rate_factors and layer_decay; for the latter two also frozen. For "plateau" also epochs,
+            into which it divides total_steps; its update then needs value=, the loss.
         total_steps: for the schedule.
         model: what is trained; only rate_factors and layer_decay need it.
 
@@ -173,7 +71,7 @@ def make_optimizer(
             that is trained.
     """
     # What is not asked for has its place too: a state fits an optimiser with other settings, but
-    # for optimizer and momentum, which keep something.
+    # for optimizer, momentum and a schedule "plateau", which keep something.
     clip, factors = optax.identity(), optax.identity()
     if config.clip_norm is not None:
         clip = optax.clip_by_global_norm(config.clip_norm)
@@ -236,6 +134,8 @@ def _optimizer(
     config: TrainingConfig, total_steps: int
 ) -> tuple[optax.GradientTransformation, ...]:
     rate = optax.scale_by_learning_rate(make_schedule(config, total_steps))
+    if config.schedule == "plateau":
+        rate = optax.chain(rate, plateau(config, total_steps))
     decay = config.weight_decay
     added = optax.add_decayed_weights(decay) if decay else optax.identity()
     decayed = optax.masked(added, _kernels)

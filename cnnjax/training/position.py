@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from cnnjax.metrics import packed, unpacked
 from cnnjax.training.selection import Selection
 
 
@@ -21,6 +22,7 @@ class Position:
         totals: sums over the examples of that epoch so far.
         seconds: that the epoch took so far.
         data_seconds: of these, those spent waiting for data.
+        stream: epoch begun last and hash of its first batch, where a stream is trained on.
         stopped: epoch and step in which a callback asked for the end, and by whom; None: none did.
     """
 
@@ -28,9 +30,10 @@ class Position:
     selection: Selection
     epoch: int = 0
     step: int = 0
-    totals: dict[str, float] = field(default_factory=dict)
+    totals: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
     data_seconds: float = 0.0
+    stream: dict[str, Any] | None = None
     stopped: dict[str, Any] | None = None
 
     @property
@@ -67,7 +70,7 @@ class Position:
         return {
             "epoch": self.epoch,
             "step": self.step,
-            "totals": self.totals,
+            "totals": packed(self.totals),
             "seconds": self.seconds,
             "waiting": self.data_seconds,
             "best": self.selection.score,
@@ -75,15 +78,17 @@ class Position:
             "best_step": self.selection.best_step,
             "waited": self.selection.stale_epochs,
             "stopped": self.stopped,
+            "stream": self.stream,
         }
 
     def restore(self, progress: Mapping[str, Any]) -> None:
         """Go to where `as_json` was taken; the state of the best epoch is left as it is."""
         self.epoch, self.step = progress["epoch"], progress["step"]
-        self.totals = progress["totals"]
+        self.totals = unpacked(progress["totals"])
         self.seconds, self.data_seconds = progress["seconds"], progress["waiting"]
         self.selection.score = progress["best"]
         self.selection.best_epoch = progress["best_epoch"]
         self.selection.best_step = progress["best_step"]
         self.selection.stale_epochs = progress["waited"]
-        self.stopped = progress.get("stopped")  # earlier versions could not be
+        # Earlier versions had neither.
+        self.stopped, self.stream = progress.get("stopped"), progress.get("stream")

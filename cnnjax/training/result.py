@@ -13,6 +13,7 @@ import numpy as np
 import optax
 
 from cnnjax.core import trees
+from cnnjax.metrics import columns, values
 from cnnjax.models import Model
 from cnnjax.training.computation import Computation
 from cnnjax.training.selection import copied
@@ -30,8 +31,10 @@ class Run:
             values absolute_error in its place, here and below), learning_rate,
             seconds, images_per_second, waiting (the share of the seconds spent waiting for data;
             these three count a broken epoch up to its checkpoint, and from there after resuming)
-            and, with validation data, val_loss and val_accuracy.
-        metrics: of the model: val_loss, val_accuracy, test_loss, test_accuracy where there is data.
+            and, with validation data, val_loss and val_accuracy; of metrics that are tables
+            [epochs, ...].
+        metrics: of the model: val_loss, val_accuracy, test_loss, test_accuracy where there is data,
+            and the other metrics likewise: floats, or float64 arrays of those that are tables.
         directory: where it was recorded, or None.
         parameter_hash: SHA-256 of the model's variables; equal if and only if bitwise equal.
         best_epoch: the epoch the model is from, counted from 1.
@@ -42,7 +45,7 @@ class Run:
 
     model: Model
     history: dict[str, np.ndarray]
-    metrics: dict[str, float]
+    metrics: dict[str, Any]
     directory: Path | None
     parameter_hash: str
     best_epoch: int
@@ -72,14 +75,13 @@ def result_of(
     variables = jax.tree.map(lambda v: jnp.array(np.asarray(v)), state.variables())
     # The validation data were evaluated on these very variables at the end of their epoch.
     best = epochs[best_epoch - 1]
-    results: dict[str, float] = {k: v for k, v in best.items() if k.startswith("val_")}
+    results: dict[str, Any] = {k: values(v) for k, v in best.items() if k.startswith("val_")}
     if computation.splits.test:
         means = computation.evaluate(variables, computation.splits.test)
         results.update({f"test_{k}": v for k, v in means.items()})
-    keys = list(epochs[-1])
     return Run(
         model=computation.model.replace(variables=variables),
-        history={k: np.array([r.get(k, np.nan) for r in epochs], float) for k in keys},
+        history=columns(epochs),
         metrics=results,
         directory=directory,
         parameter_hash=trees.tree_hash(variables),

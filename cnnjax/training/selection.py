@@ -14,9 +14,10 @@ class Selection:
     """The best epoch so far by a metric of the validation data.
 
     Args:
-        monitor: "loss", of which less is better, or another metric, of which more is; None takes
-            the latest epoch for the best one.
+        monitor: "loss", or another metric, which is a number; None takes the latest epoch for the
+            best one.
         patience: number of epochs without a better one after which it is over; None: never.
+        mode: whether "min" or "max" is best; None for the least loss, and the most of all else.
 
     Attributes:
         score: of the best epoch, higher is better; None before there is one, or without a monitor.
@@ -32,8 +33,9 @@ class Selection:
     (2, True)
     """
 
-    def __init__(self, monitor: str | None, patience: int | None = None):
+    def __init__(self, monitor: str | None, patience: int | None = None, mode: str | None = None):
         self.monitor, self.patience = monitor, patience
+        self.mode = mode or ("min" if monitor == "loss" else "max")
         self.score: float | None = None
         self.best_epoch = 0
         self.best_step: int | None = None
@@ -61,7 +63,7 @@ class Selection:
             self.best_epoch = epoch
             return False
         value = record[f"val_{self.monitor}"]
-        score = -value if self.monitor == "loss" else value
+        score = -value if self.mode == "min" else value
         if self.score is not None and not score > self.score:
             self.stale_epochs += 1
             return False

@@ -14,7 +14,8 @@ from cnnjax.augment.config import AugmentConfig
 from cnnjax.config import FILES, OPTIMIZER, TrainingConfig
 from cnnjax.core.checks import check_channels_last
 from cnnjax.core.settings import changed, names
-from cnnjax.data import Dataset, Lazy, Splits
+from cnnjax.data import Dataset, Lazy, Splits, Stream
+from cnnjax.metrics import Measure, mode_of
 from cnnjax.models import Model, ModelSpec
 from cnnjax.training.given import Given
 
@@ -29,8 +30,13 @@ def check_settings(
     given: Given,
     directory: str | Path | None,
     record: Mapping[str, Any] | None,
+    measures: Mapping[str, Measure],
 ) -> None:
     """Refuse settings that a training would ignore; arguments as in `fit`.
+
+    Args:
+        config, model, splits, optimizer, directory, record: as in `fit`.
+        measures: all metrics by name, those of the task and the caller's.
 
     Raises:
         ValueError: for the first setting that another one leaves without effect.
@@ -49,13 +55,10 @@ def check_settings(
             raise ValueError(f"{name}={value!r} needs a run directory: give directory=")
     _check_fill(config.augment)
     _check_replacement(config.augment, model.spec)
-    if config.monitor not in (None, "loss", *model.spec.task.metrics):
-        raise ValueError(
-            f"monitor={config.monitor!r} is for classes, and {model.spec.name} predicts "
-            f"{model.spec.task.name}: take monitor='loss'"
-        )
+    if config.monitor is not None:
+        best_mode(config, measures)
     if splits.validation is None:
-        for name in ("early_stopping", "monitor"):
+        for name in ("early_stopping", "monitor", "mode"):
             if settings.get(name) is not None:
                 raise ValueError(
                     f"{name}={settings[name]!r} needs validation data: give Splits with a "
@@ -66,6 +69,30 @@ def check_settings(
             f"keep={config.keep} counts the best checkpoints, and none is best without a monitor "
             "and validation data"
         )
+
+
+def best_mode(config: TrainingConfig, measures: Mapping[str, Measure]) -> str:
+    """Whether "min" or "max" of the monitored metric is best.
+
+    Args:
+        config: with a monitor.
+        measures: all metrics by name.
+
+    Raises:
+        ValueError: for a metric that there is not, or of which nothing is known to be best.
+    """
+    name = str(config.monitor)
+    try:
+        mode = config.mode or mode_of(name, measures)
+        mode_of(name, measures)
+    except ValueError as error:
+        raise ValueError(f"monitor={name!r}: {error}") from None
+    if mode is None:
+        raise ValueError(
+            f"monitor={name!r} does not say which of its values is best: give mode='max' or "
+            "mode='min'"
+        )
+    return mode
 
 
 def _check_fill(augment: Any) -> None:
@@ -110,13 +137,16 @@ def check_single_process(what: str) -> None:
         )
 
 
-def check_data(model: Model, data: Dataset) -> None:
+def check_data(model: Model, data: Dataset | Stream) -> None:
     """Check a data set against a model that is to be trained or evaluated on it.
+
+    Of a stream the first batch is looked at here, and the labels of all others when they come.
 
     Raises:
         ValueError: as `check_images`, and for labels out of range, or a model without a head.
     """
     spec = model.spec
+    data = data.sample if isinstance(data, Stream) else data
     _check_shape(data, spec)
     if spec.num_classes == 0:
         raise ValueError(

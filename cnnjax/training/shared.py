@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
 import optax
 
-from cnnjax.config import OPTIMIZER, STEP, TrainingConfig
+from cnnjax.config import OPTIMIZER, STEP, TrainingConfig, has_end
 from cnnjax.core.settings import only, values
+from cnnjax.metrics import Measure
 from cnnjax.models import Model
 from cnnjax.training.given import Given
-from cnnjax.training.optim import make_optimizer, make_schedule
+from cnnjax.training.given_optimizer import made, takes_total_steps
+from cnnjax.training.optim import make_optimizer
+from cnnjax.training.schedules import make_schedule
 from cnnjax.training.step import EvalStep, TrainStep, make_eval_step, make_train_step
 
 # Of the last few kinds: a sweep alternates between few, and a compiled net takes its memory.
@@ -30,12 +33,14 @@ class Steps:
         schedule: step -> learning rate; None for an optimiser of the caller's own.
         train: the training step.
         evaluate: the evaluation step.
+        measures: what both sum up beside the loss: the metrics of the task, then the caller's.
     """
 
     optimizer: optax.GradientTransformation
     schedule: Callable[[int], Any] | None
     train: TrainStep
     evaluate: EvalStep
+    measures: Mapping[str, Measure]
 
 
 def make_steps(
@@ -55,8 +60,12 @@ def make_steps(
         total: number of steps that the schedule lasts.
     """
     shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), model)
-    total = 1 if config.schedule == "constant" else total
-    kind = _Kind(shapes, given, only(config, STEP, OPTIMIZER), total)
+    own = only(config, STEP, OPTIMIZER)
+    if config.schedule == "plateau":  # of all steps those of an epoch alone matter
+        own, total = replace(own, epochs=1), total // config.epochs
+    elif not has_end(config.schedule) and not takes_total_steps(given.optimizer):
+        total = 1
+    kind = _Kind(shapes, given, own, total)
     try:
         hash(kind)
     except TypeError:  # a loss, objective or augmentation that cannot be a key
@@ -96,11 +105,16 @@ class _Kind:
 @functools.lru_cache(maxsize=_KEPT)
 def _steps(kind: _Kind) -> Steps:
     config, model, given = kind.config, kind.model, kind.given
-    optimizer = given.optimizer or make_optimizer(config, kind.total, model)
-    arguments = {**values(config, STEP), "objective": given.objective}
+    if given.optimizer is None:
+        optimizer = make_optimizer(config, kind.total, model)
+    else:
+        optimizer = made(given.optimizer, kind.total)
+    metrics = dict(given.metrics)
+    arguments = {**values(config, STEP), "objective": given.objective, "metrics": metrics}
     return Steps(
         optimizer,
-        None if given.optimizer else make_schedule(config, kind.total),
+        None if given.optimizer is not None else make_schedule(config, kind.total),
         make_train_step(model, given.loss, optimizer, **arguments),
-        make_eval_step(model, given.loss, precision=config.precision),
+        make_eval_step(model, given.loss, metrics=metrics, precision=config.precision),
+        given.measures(model),
     )

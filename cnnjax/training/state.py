@@ -25,6 +25,7 @@ from cnnjax.training.freezing import (
     trained_part,
     whole,
 )
+from cnnjax.training.schedule_free import evaluated
 
 
 @functools.partial(
@@ -99,7 +100,10 @@ class TrainState:
 
     def variables(self) -> Tree:
         """The variables to evaluate: the averaged parameters if there are any."""
-        params = whole(self.average, self.params) if self.average else self.params
+        if self.average:
+            params = whole(self.average, self.params)
+        else:
+            params = evaluated(self.params, self.opt_state)
         return {"params": params, **self.state}
 
 

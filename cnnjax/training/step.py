@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -11,14 +12,14 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from cnnjax import metrics
 from cnnjax.augment.config import AugmentConfig
 from cnnjax.config import PRECISIONS, TrainingConfig
 from cnnjax.core import rng, trees
+from cnnjax.metrics import Loss, Measure, batch_sums, checked, cross_entropy
 from cnnjax.models import Functions, Model
-from cnnjax.task import Task
 from cnnjax.training.accumulation import over_parts
 from cnnjax.training.batches import check_augment, check_batch, masked, mixes, prepared
+from cnnjax.training.class_weights import checked_class_weights, weighted
 from cnnjax.training.freezing import (
     Tree,
     check_transformation,
@@ -42,21 +43,24 @@ from cnnjax.training.optim import make_optimizer, updated
 from cnnjax.training.state import TrainState
 
 Batch = Mapping[str, Any]
-TrainStep = Callable[[TrainState, Batch], tuple[TrainState, dict[str, Array]]]
-EvalStep = Callable[[Tree, Batch], dict[str, Array]]
+_NONE: Mapping[str, Measure] = MappingProxyType({})
+TrainStep = Callable[[TrainState, Batch], tuple[TrainState, dict[str, Any]]]
+EvalStep = Callable[[Tree, Batch], dict[str, Any]]
 
 
 def make_train_step(
     model: Model,
-    loss: metrics.Loss | None = None,
+    loss: Loss | None = None,
     optimizer: optax.GradientTransformation | None = None,
     frozen: Sequence[str] = (),
     *,
+    metrics: Mapping[str, Measure] = _NONE,
     augment: AugmentConfig | Callable | None = None,
     precision: str = "float32",
     average: float = 0.0,
     label_smoothing: float = 0.0,
     log_gradients: bool = False,
+    class_weights: Sequence[float] | str | None = None,
     accumulate: int = 1,
     objective: Objective | None = None,
 ) -> TrainStep:
@@ -70,14 +74,16 @@ def make_train_step(
             value_fn(params) and grad_fn(params), as L-BFGS and SAM in opaque mode need them; in all
             trees `optax.MaskedNode()` stands for what is frozen.
         frozen: the patterns the state was created with.
-        augment, precision, average, label_smoothing, log_gradients, accumulate: as in
-            `TrainingConfig`.
+        metrics: what is measured beside the task's, by name, as in `fit`.
+        augment, precision, average, label_smoothing, log_gradients, class_weights, accumulate: as
+            in `TrainingConfig`.
         objective: what to minimise, in place of the loss, as `fit` documents it.
 
     Returns:
         (state, batch) -> (state, sums). The batch holds "inputs" (pixels [N, H, W, C], or what
         else the model takes), "labels" (int32 [N], or what else its task asks for), and
-        optionally "mask" [N]; with augmentation also "index" int32 [N] and "epoch".
+        optionally "mask" [N] and "weights" [N], by which the losses are multiplied; with
+        augmentation also "index" int32 [N] and "epoch".
         The loss that is minimised is the mean over the unmasked examples (with mixup and cutmix,
         of the losses for both labels by their shares; the accuracy is that of the example's own
         label, and a masked example may be the partner of the last one); sums are those of
@@ -105,16 +111,19 @@ def make_train_step(
     else:
         check_own(objective, label_smoothing, mixes(augment))
     check_augment(augment, model)
+    weights = checked_class_weights(class_weights, model.spec)
+    task = model.spec.task
+    measures = {**task.metrics, **checked(metrics, task.metrics)}
     held = frozen_parameters(model.params, model.state, frozen)
     optimizer = partition(optimizer, held, model.params)
     functions, frozen = in_precision(model.functions(frozen), precision), tuple(frozen)
-    minimised = _Minimised(objective, functions, frozen, model.spec.task, accumulate)
+    minimised = _Minimised(objective, functions, frozen, measures, accumulate)
 
-    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Array]]:
+    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Any]]:
         check_batch(batch, model.spec)
         _check_state(state, model, held, frozen, average, optimizer)
         trained = state.trained
-        batch = prepared(augment, model, state.key, batch)
+        batch = prepared(augment, model, state.key, weighted(batch, weights))
         # On accelerators matrix products would otherwise run in TF32 or bfloat16 unasked.
         with jax.default_matmul_precision("float32" if precision == "float32" else "default"):
             value, gradients, sums, new_state = minimised.gradient(trained, state, batch)
@@ -153,14 +162,14 @@ class _Minimised:
         objective: of one batch, or one part of it.
         functions: of the model.
         frozen: patterns of layers whose collections stay as they are.
-        task: of the model.
+        measures: all metrics by name.
         parts: of a batch, whose gradients are added up.
     """
 
     objective: Objective
     functions: Functions
     frozen: tuple[str, ...]
-    task: Task
+    measures: Mapping[str, Measure]
     parts: int
 
     def value(self, trained: Tree, state: TrainState, batch: Batch) -> Array:
@@ -175,7 +184,7 @@ class _Minimised:
 
     def gradient(
         self, trained: Tree, state: TrainState, batch: Batch
-    ) -> tuple[Array, Tree, dict[str, Array], Tree]:
+    ) -> tuple[Array, Tree, dict[str, Any], Tree]:
         """(mean, its gradient, the batch's sums, the model's collections after it)."""
         count, gradient = _count(batch), jax.value_and_grad(self._mean, has_aux=True)
 
@@ -203,34 +212,38 @@ class _Minimised:
         if number is not None:
             key = rng.at(key, number)
         losses, aux = of_batch(self.objective, self.functions, params, collections, batch, key)
-        check_measures(aux.metrics, self.task.metrics)
+        check_measures(aux.metrics, self.measures)
         check_state(aux.state, collections)
         kept = _keep_frozen(collections, aux.state, self.frozen)
         aux = dataclasses.replace(aux, state=kept)
         return jnp.sum(losses * batch["mask"]) / count, (losses, aux)
 
-    def _sums(self, losses: Array, aux: Aux, batch: Batch) -> dict[str, Array]:
-        mask, measured = batch["mask"], {} if aux.outputs is None else self.task.metrics
-        sums = metrics.batch_sums(losses, aux.outputs, batch["labels"], mask, measured)
+    def _sums(self, losses: Array, aux: Aux, batch: Batch) -> dict[str, Any]:
+        mask, measured = batch["mask"], {} if aux.outputs is None else self.measures
+        sums = batch_sums(losses, aux.outputs, batch, measured)
         return {**sums, **{name: jnp.sum(each * mask) for name, each in aux.metrics.items()}}
 
 
-def _usual(model: Model, loss: metrics.Loss | None, label_smoothing: float) -> Objective:
+def _usual(model: Model, loss: Loss | None, label_smoothing: float) -> Objective:
     """The usual objective of a model."""
     num_classes, task = model.spec.num_classes, model.spec.task
-    usual = loss is None and task.loss is metrics.cross_entropy
+    usual = loss is None and task.loss is cross_entropy
     if label_smoothing and (num_classes == 1 or not usual):
         raise ValueError("label_smoothing works with the default softmax loss only")
     return supervised(loss or task.loss, label_smoothing, num_classes)
 
 
 def make_eval_step(
-    model: Model, loss: metrics.Loss | None = None, *, precision: str = "float32"
+    model: Model,
+    loss: Loss | None = None,
+    *,
+    metrics: Mapping[str, Measure] = _NONE,
+    precision: str = "float32",
 ) -> EvalStep:
     """A pure evaluation step.
 
     Args:
-        model, loss, precision: as in `make_train_step`.
+        model, loss, metrics, precision: as in `make_train_step`.
 
     Returns:
         (variables, batch) -> sums over the unmasked examples.
@@ -239,15 +252,16 @@ def make_eval_step(
     task = model.spec.task
     loss_function = loss or task.loss
     functions = in_precision(model.functions(), precision)
+    measures = {**task.metrics, **checked(metrics, task.metrics)}
 
-    def eval_step(variables: Tree, batch: Batch) -> dict[str, Array]:
+    def eval_step(variables: Tree, batch: Batch) -> dict[str, Any]:
         inputs = model.spec.preprocess(batch["inputs"])
         state = {k: v for k, v in variables.items() if k != "params"}
         with jax.default_matmul_precision("float32" if precision == "float32" else "default"):
             logits = functions.apply(variables["params"], state, inputs)
         mask = masked(batch)
         losses = per_example(loss_function(logits, batch["labels"]), mask, "loss must return")
-        return metrics.batch_sums(losses, logits, batch["labels"], mask, task.metrics)
+        return batch_sums(losses, logits, {**batch, "mask": mask}, measures)
 
     return eval_step
 

@@ -376,10 +376,10 @@ DEEP = ("resnet50", "inception_v3", "xception")  # whose tracing takes its time
     ],
 )
 def test_the_default_layer_of_every_model_has_a_map(name):
-    from cnnjax.explain.cam import _spatial_layer
+    from cnnjax.explain.cam import named_layer
 
     model = cj.Model.abstract(*build(name))
-    assert _spatial_layer(model, None) == model.spec.cam_layer
+    assert named_layer(model, None) == model.spec.cam_layer
 
 
 def mobilenet():

@@ -17,7 +17,9 @@ from cnnjax.explain import (
     saliency,
     smooth_grad,
 )
-from cnnjax.explain.occlusion import masked_logits, patches
+from cnnjax.explain.masked import masked_scores
+from cnnjax.explain.occlusion import patches
+from cnnjax.explain.targets import asked
 
 RNG = np.random.default_rng(0)
 
@@ -160,11 +162,19 @@ def test_patches_cover_everything_and_end_at_the_edge():
     assert masks.any(0).all()
 
 
-def test_masked_logits_in_chunks():
-    model, (image, other) = model_of(Rectified()), inputs()
+def test_masked_scores_in_chunks():
+    model, images = model_of(Rectified()), inputs()
+    others, question = images[::-1], asked(model, [2, 0], 2)
     masks = RNG.random((45, 6, 5)) < 0.5
-    mixed = np.where(masks[..., None], other, image)
-    np.testing.assert_allclose(masked_logits(model, image, other, masks), model(mixed), atol=1e-5)
+    shares = masks[:, None] * RNG.random((45, 2, 6, 5)).astype(np.float32)
+    of_shares = masked_scores(model, question, images, others, shares)
+    of_masks = masked_scores(model, question, images, others, masks)
+    for n, label in enumerate((2, 0)):
+        mixed = np.where(masks[..., None], others[n], images[n])
+        np.testing.assert_allclose(of_masks[:, n], model(mixed)[:, label], atol=1e-5)
+        part = shares[:, n, ..., None]
+        mixed = part * others[n] + (1 - part) * images[n]
+        np.testing.assert_allclose(of_shares[:, n], model(mixed)[:, label], atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -43,10 +43,15 @@ def photo(tmp_path):
 
 def test_the_methods_are_those_at_a_layer_then_those_of_lines_then_the_others():
     assert list(explain.METHODS) == [
-        "grad_cam", "hires_cam", "grad_cam_plus_plus",
+        "grad_cam", "hires_cam", "grad_cam_plus_plus", "layer_cam", "eigen_cam", "score_cam",
         "saliency", "smooth_grad", "integrated_gradients", "guided_backpropagation",
-        "occlusion",
+        "occlusion", "rise",
     ]  # fmt: skip
+
+
+def test_what_takes_hundreds_of_passes_is_taken_by_name_only():
+    assert {"score_cam", "rise"} == set(explain.METHODS) - set(explain.methods_at(None))
+    assert list(explain.methods_at(None, ["rise"])) == ["rise"]
 
 
 def test_a_method_of_ones_own_is_in_the_grid_the_sanity_check_and_the_command(

@@ -8,7 +8,7 @@ from flax import linen
 
 import cnnjax as cj
 from cnnjax import explain
-from cnnjax.explain.targets import PREDICTED, class_scores
+from cnnjax.explain.scores import PREDICTED, class_scores
 
 
 class Series(linen.Module):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -93,6 +95,8 @@ def test_what_is_read_and_explained_under_remat_is_the_same_as_without():
     np.testing.assert_allclose(*maps, atol=1e-6)
     with pytest.raises(ValueError, match="layer='block/both' is called 2 times"):
         cj.explain.grad_cam(again, X, "block/both", 0)
+    maps = [cj.explain.grad_cam(m, X, "block/both@0", [0, 1]) for m in (plain, again)]
+    np.testing.assert_allclose(*maps, atol=1e-6)
 
 
 def test_of_a_layer_in_a_scan_the_last_round_is_shown_but_there_is_no_single_map():
@@ -100,8 +104,59 @@ def test_of_a_layer_in_a_scan_the_last_round_is_shown_but_there_is_no_single_map
     found = cj.explain.activations(model, X, ["blocks/inner"])
     _, layers = run(model, read=["blocks/inner"])
     np.testing.assert_array_equal(found["blocks/inner"], layers["blocks/inner"][-1])
-    with pytest.raises(ValueError, match="layer='blocks/inner' is called 3 times"):
+    with pytest.raises(ValueError, match=r"is called 3 times.*e.g. layer='blocks/inner@2'"):
         cj.explain.grad_cam(model, X, "blocks/inner", 0)
+
+
+def unrolled(params, x, reverse, deltas):
+    """`Looped` by a loop in Python, to whose rounds something is added."""
+    x = x @ params["stem"]["kernel"] + params["stem"]["bias"]
+    inner, rounds = params["blocks"]["inner"], (2, 1, 0) if reverse else (0, 1, 2)
+    for number, i in enumerate(rounds):
+        x = jnp.tanh(x @ inner["kernel"][i] + inner["bias"][i].reshape(1, 1, 1, 2) + deltas[number])
+    return x.mean((1, 2)) @ params["head"]["kernel"] + params["head"]["bias"][None]
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_a_round_of_a_scan_is_explained_by_its_number(reverse):
+    model = model_of(Looped(reverse))
+    _, layers = run(model, read=["blocks/inner"])
+    zeros = jnp.zeros((3, *X.shape))
+    params = jax.tree.map(lambda leaf: leaf, model.params)
+    params["stem"]["bias"] = params["stem"]["bias"].reshape(1, 1, 1, 2)
+    gradients = jax.grad(lambda d: unrolled(params, X, reverse, d)[:, 1].sum())(zeros)
+    for number in range(3):
+        maps = np.asarray(layers["blocks/inner"][number])
+        heat = np.maximum(np.einsum("nhwc,nc->nhw", maps, gradients[number].mean((1, 2))), 0)
+        top = heat.max((1, 2), keepdims=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", cj.explain.EmptyMap)
+            found = cj.explain.grad_cam(model, X, f"blocks/inner@{number}", 1)
+        np.testing.assert_allclose(found, heat / np.where(top > 0, top, 1), atol=1e-5)
+    read = cj.explain.activations(model, X, ["blocks/inner@0", "stem", "blocks/inner@2"])
+    assert list(read) == ["stem", "blocks/inner@0", "blocks/inner@2"]
+    np.testing.assert_array_equal(read["blocks/inner@0"], layers["blocks/inner"][0])
+    with pytest.raises(ValueError, match="is called 3 times: its calls are @0 to @2"):
+        cj.explain.grad_cam(model, X, "blocks/inner@3", 1)
+
+
+def test_what_is_added_to_a_call_reaches_the_outputs_wherever_the_call_lies():
+    for remat in (False, True):
+        model = model_of(Nested(remat))
+        params = model.params["block"]
+        deltas = [jnp.full(X.shape, value) for value in (0.5, -0.25)]
+        once, both = (
+            lambda x, p=params[n]: x @ p["kernel"] + p["bias"].reshape(1, 1, 1, 2)
+            for n in ("once", "both")
+        )
+        first = both(once(jnp.asarray(X))) + deltas[0]
+        second = both(jnp.tanh(first)) + deltas[1]
+        head = model.params["head"]
+        expected = second.mean((1, 2)) @ head["kernel"] + head["bias"][None]
+        add = {("block/both", i): delta for i, delta in enumerate(deltas)}
+        outputs, layers = run(model, read=["block/both"], add=add)
+        np.testing.assert_allclose(outputs, expected, atol=1e-6)
+        np.testing.assert_allclose(layers["block/both"], [first, second], atol=1e-6)
 
 
 @pytest.mark.parametrize("remat", [False, True])

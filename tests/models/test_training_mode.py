@@ -493,8 +493,6 @@ class Sowing(linen.Module):
 @pytest.mark.parametrize(
     ("collection", "name", "summed"),
     [
-        ("losses", "l2", False),
-        ("losses", "l2", True),
         ("intermediates", "aux_loss", False),
         ("aux_losses", "moe", True),
         ("penalties", "tv", False),

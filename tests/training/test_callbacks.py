@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import re
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from commands import after_every_dispatch
+from commands import Killed, killed_after
 
 import cnnjax as cj
 from cnnjax.core import trees
@@ -152,34 +151,14 @@ def test_a_stopped_run_stays_stopped(
     assert said in capsys.readouterr().out
 
 
-class Killed(BaseException):
-    """As good as a kill: nothing is saved on the way out."""
-
-
-def killed_after(dispatches: int, squares: Arrays, directory: Path, **more: Any) -> None:
-    count = itertools.count(1)
-
-    def hook(done: int) -> None:
-        if next(count) == dispatches:
-            raise Killed
-
-    undo = after_every_dispatch(hook)
-    try:
-        with pytest.raises(Killed):
-            fit(squares, directory, **more)
-    finally:
-        undo()
-
-
 @pytest.mark.parametrize("chunk", [1, 5])
 def test_killed_and_resumed_with_callbacks_and_a_stop_has_the_same_bits(
     squares: Arrays, tmp_path: Path, chunk: int
 ) -> None:
     settings = {"steps_per_dispatch": chunk, "checkpoint_every": 4}
     wanted = fit(squares, tmp_path / "through", callbacks=[Watch(4, stop_at=20)], **settings)
-    killed_after(
-        13 if chunk == 1 else 5, squares, tmp_path / "run", **settings, callbacks=[Watch()]
-    )
+    with killed_after(13 if chunk == 1 else 5):
+        fit(squares, tmp_path / "run", callbacks=[Watch()], **settings)
     watch = Watch(4, stop_at=20)
     resumed = fit(squares, tmp_path / "run", resume=True, callbacks=[watch], **settings)
     assert resumed.parameter_hash == wanted.parameter_hash

@@ -31,6 +31,9 @@ OTHER: dict[str, Any] = {
     "learning_rate": 0.5,
     "schedule": "cosine",
     "warmup": 0.5,
+    "rate_decay": 0.5,
+    "rate_drops": (0.9,),
+    "rate_patience": 2,
     "momentum": 0.9,
     "weight_decay": 0.1,
     "rate_factors": (("logits", 0.1),),
@@ -40,6 +43,9 @@ OTHER: dict[str, Any] = {
 # What else a setting needs to be one that could be meant.
 WITH: dict[str, dict[str, Any]] = {
     "warmup": {"schedule": "one_cycle"},
+    "rate_decay": {"schedule": "exponential"},
+    "rate_drops": {"schedule": "step"},
+    "rate_patience": {"schedule": "plateau"},
     "momentum": {"optimizer": "sgd"},
 }
 
@@ -77,9 +83,17 @@ def test_every_setting_that_a_given_optimiser_replaces_is_an_error(
 IN_CONFIG = [
     ({"momentum": 0.5}, "momentum belongs to 'sgd', got optimizer='rmsprop'"),
     ({"momentum": 0.5, "optimizer": "adamw"}, "momentum belongs to 'sgd', got optimizer='adamw'"),
-    ({"warmup": 0.1}, "warmup=0.1 belongs to 'one_cycle', got schedule='constant'"),
-    ({"warmup": 0.1, "schedule": "cosine"}, "warmup=0.1 belongs to 'one_cycle', got schedule='c"),
+    ({"warmup": 0.1}, "warmup=0.1 belongs to 'one_cycle' and 'warmup_cosine', got schedule='const"),
+    ({"warmup": 0.1, "schedule": "cosine"}, "warmup=0.1 belongs to 'one_cycle' and 'warmup_cosin"),
+    (
+        {"rate_decay": 0.5, "schedule": "cosine"},
+        "rate_decay=0.5 belongs to 'step' and 'exponential' and 'plateau', got schedule='cosine'",
+    ),
+    ({"rate_drops": (0.5,), "schedule": "plateau"}, "rate_drops=(0.5,) belongs to 'step', got"),
+    ({"rate_patience": 2, "schedule": "step"}, "rate_patience=2 belongs to 'plateau', got sched"),
+    ({"learning_rate": 0.1, "schedule": abs}, "learning_rate=0.1 would be ignored: the schedule"),
     ({"early_stopping": 2, "monitor": None}, "early_stopping needs a monitor"),
+    ({"accumulate": 7}, "accumulate=7 must divide batch_size=64 into equal parts"),
     ({"allow_changed": ("module",)}, "allow_changed=('module',) is for a run that is resumed"),
 ]
 
@@ -116,6 +130,7 @@ def test_augmentation_settings_without_effect(
 IN_FIT = [
     ({"early_stopping": 2}, {}, "early_stopping=2 needs validation data"),
     ({"monitor": "accuracy"}, {}, "monitor='accuracy' needs validation data"),
+    ({"mode": "max"}, {}, "mode='max' needs validation data"),
     ({"resume": True, "monitor": None}, {}, "resume=True needs a run directory"),
     ({"checkpoint_every": 2, "monitor": None}, {}, "checkpoint_every=2 needs a run directory"),
     ({"keep": 3}, {}, "keep=3 needs a run directory"),
@@ -173,7 +188,7 @@ def test_every_field_is_used_or_refused_somewhere() -> None:
     always_used |= {"sampler"}
     # Refused where it cannot be honoured by tests of their own rooms, or of no effect on what is
     # computed: a CPU is always deterministic.
-    elsewhere = {"augment", "steps_per_dispatch", "deterministic"}
+    elsewhere = {"augment", "class_weights", "steps_per_dispatch", "deterministic"}
     names = {field.name for field in fields(TrainingConfig)}
     assert names == refused | set(OTHER) | always_used | elsewhere | {"frozen"}
 
@@ -370,7 +385,7 @@ def test_a_token_that_the_model_does_not_know_cannot_be_put_in(squares: Arrays) 
     dropout = cj.augment.WordDropout(0.5, replacement=50)
     for augment in (dropout, cj.augment.Chain((cj.augment.WordDropout(0.1), dropout))):
         with pytest.raises(ValueError, match=r"^augment: WordDropout\(replacement=50\): .*50\)"):
-            check_settings(TrainingConfig(augment=augment), model, splits, Given(), None, None)
+            check_settings(TrainingConfig(augment=augment), model, splits, Given(), None, None, {})
 
 
 def changing_state() -> optax.GradientTransformation:
@@ -395,8 +410,6 @@ def needs_more() -> optax.GradientTransformationExtraArgs:
     ("optimizer", "message"),
     [
         (contrib.sam(optax.adam(0.1), SHARP), "sam with opaque_mode=False.*give opaque_mode=True"),
-        (contrib.schedule_free_sgd(0.1), "optimizer is schedule-free: the parameters to evaluate"),
-        (optax.chain(contrib.schedule_free_adamw(0.1)), "optimizer is schedule-free"),
         (optax.lookahead(optax.sgd(0.1), 5, 0.5), "optimizer cannot update .*no attribute 'fast'"),
         (needs_more(), "optimizer cannot update .*'hessian'"),
         (changing_state(), "optimizer must return updates and a state of the form"),

@@ -78,9 +78,9 @@ def test_the_step_gets_its_argument() -> None:
 def test_it_is_refused_where_it_would_be_ignored(
     settings: dict[str, Any], optimizer: Any, message: str
 ) -> None:
-    config = More(monitor=None, **settings)
+    config, given = More(monitor=None, **settings), Given(None, optimizer)
     with pytest.raises(ValueError, match=message):
-        check_settings(config, net(), cj.data.as_splits(DATA), Given(None, optimizer), None, None)
+        check_settings(config, net(), cj.data.as_splits(DATA), given, None, None, {})
 
 
 def test_a_record_leaves_out_what_an_optimiser_replaces() -> None:

@@ -22,7 +22,8 @@ import numpy as np
 import optax
 import pytest
 from commands import after_every_dispatch, python, start, wait_for
-from modules import Convnet
+from flax import nnx
+from modules import Convnet, NnxConvnet
 
 import cnnjax as cj
 from cnnjax.augment import Augment
@@ -40,7 +41,8 @@ import json, sys, time
 import numpy as np
 import cnnjax as cj
 from commands import after_every_dispatch
-from modules import Convnet
+from flax import nnx
+from modules import Convnet, NnxConvnet
 
 data_file, directory, model, config, pace = sys.argv[1:]
 after_every_dispatch(lambda done: time.sleep(float(pace)))
@@ -49,6 +51,8 @@ with np.load(data_file) as file:
     data = cj.data.Splits(cj.data.from_arrays(file["x"], file["y"])).with_validation(0.25)
 if model == "convnet":
     model = cj.Model.from_module(Convnet(), (12, 12, 1))
+elif model == "nnx":
+    model = cj.Model.from_nnx(NnxConvnet(rngs=nnx.Rngs(0)), (12, 12, 1))
 else:
     model = cj.create_model("mlp", input_shape=(12, 12, 1), num_classes=3, units=(16,))
 config = cj.config.from_dict(cj.TrainingConfig, json.loads(config))
@@ -70,6 +74,8 @@ SCAN = {**LOOP, "steps_per_dispatch": 4, "checkpoint_every": 1}
 def model_of(name: str) -> cj.Model:
     if name == "convnet":
         return cj.Model.from_module(Convnet(), (12, 12, 1))
+    if name == "nnx":
+        return cj.Model.from_nnx(NnxConvnet(rngs=nnx.Rngs(0)), (12, 12, 1))
     return cj.create_model("mlp", input_shape=(12, 12, 1), num_classes=3, units=(16,))
 
 
@@ -171,6 +177,7 @@ def interrupted(data: Arrays, directory: Path | None, after: int, **more: Any) -
     [
         pytest.param("mlp", LOOP, id="loop"),
         pytest.param("convnet", RICH, id="average-augment-dropout", marks=pytest.mark.thorough),
+        pytest.param("nnx", RICH, id="nnx", marks=pytest.mark.thorough),
         pytest.param("mlp", SCAN, id="scan", marks=pytest.mark.slow),
     ],
 )

@@ -135,7 +135,8 @@ def test_losses_are_those_written_out() -> None:
 
 def test_a_mask_takes_examples_out_of_the_absolute_error() -> None:
     sums = metrics.batch_sums(
-        jnp.ones(2), jnp.array([[1.0, 3.0], [9.0, 9.0]]), jnp.zeros((2, 2)), jnp.array([1, 0]),
+        jnp.ones(2), jnp.array([[1.0, 3.0], [9.0, 9.0]]),
+        {"labels": jnp.zeros((2, 2)), "mask": jnp.array([1, 0])},
         {"absolute_error": metrics.absolute_error},
     )  # fmt: skip
     assert metrics.divide({k: float(v) for k, v in sums.items()}) == {
@@ -170,7 +171,7 @@ def test_what_does_not_fit_is_named() -> None:
         cj.Model.from_module(ValueNet(), (5, 1), task="regression")
     model, data = model_of("values")
     config = cj.TrainingConfig(**TINY, monitor="accuracy")
-    with pytest.raises(ValueError, match="monitor='accuracy' is for classes"):
+    with pytest.raises(ValueError, match="monitor='accuracy': there is no metric 'accuracy'"):
         cj.fit(model, data, config, verbose=False)
     config = cj.TrainingConfig(**TINY, augment=cj.augment.Augment(rotation=3))
     with pytest.raises(ValueError, match=r"an Augment changes images \[H, W, C\]"):

@@ -177,7 +177,8 @@ class Explain(_Maps, Verb):
     target: Annotated[str | None, arg(metavar="CLASS")] = None
     """Default: the class predicted."""
     methods: Annotated[tuple[str, ...] | None, arg(metavar="METHOD")] = None
-    """Functions of cnnjax.explain, e.g. grad_cam saliency occlusion; default: all."""
+    """Functions of cnnjax.explain, e.g. grad_cam saliency occlusion; default: all but those that
+    need hundreds of passes, score_cam and rise."""
     sanity: bool = False
     """Randomise the weights from the top; delete and insert what is hot; print the tables."""
     box: Annotated[

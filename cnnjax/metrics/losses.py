@@ -1,13 +1,11 @@
-"""Losses per example, and metrics as masked sums and counts that are divided once."""
+"""Losses per example: pure functions of outputs and labels."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jax import Array
 
@@ -185,80 +183,3 @@ def correct(logits: Array, labels: Array) -> Array:
         target = labels if labels.ndim == 1 else jnp.argmax(labels, axis=-1)
         right = jnp.argmax(logits, axis=-1) == target
     return right.astype(jnp.float32)
-
-
-def batch_sums(
-    losses: Array, outputs: Array, labels: Array, mask: Array, measures: Mapping[str, Loss]
-) -> dict[str, Array]:
-    """Sums over the unmasked examples of a batch.
-
-    Args:
-        losses: [N]. outputs, labels: of the task. mask: [N], 1 for real examples.
-        measures: the metrics of the task, (outputs, labels) -> [N] by name.
-
-    Returns:
-        {"loss": sum of losses, "count": number of examples}, float32, and the sum of each measure.
-    """
-    mask = mask.astype(jnp.float32)
-    return {
-        "loss": jnp.sum(losses.astype(jnp.float32) * mask),
-        **{name: jnp.sum(measure(outputs, labels) * mask) for name, measure in measures.items()},
-        "count": jnp.sum(mask),
-    }
-
-
-def quality(record: Mapping[str, object]) -> str:
-    """The metric beside the loss that a record has, e.g. "accuracy"; the first of several.
-
-    >>> quality({"loss": 0.2, "absolute_error": 0.3})
-    'absolute_error'
-    """
-    if "accuracy" in record:
-        return "accuracy"
-    # A task's metrics come before what the loop adds.
-    return next(name for name in record if name not in ("epoch", "step", "loss", "gradient_norm"))
-
-
-def add(totals: Mapping[str, float], sums: Mapping[str, Array | np.ndarray]) -> dict[str, float]:
-    """Add one batch's sums to running totals, in float64 on the host."""
-    return {key: totals.get(key, 0.0) + float(value) for key, value in sums.items()}
-
-
-def divide(totals: Mapping[str, float]) -> dict[str, float]:
-    """Means from totals: every sum over the count.
-
-    >>> divide({"loss": 6.0, "accuracy": 3.0, "count": 4.0})
-    {'loss': 1.5, 'accuracy': 0.75}
-    """
-    count = totals["count"]
-    return {key: value / count for key, value in totals.items() if key != "count"}
-
-
-def deviation(values: Sequence[float] | Sequence[np.ndarray] | np.ndarray) -> Any:
-    """Standard deviation of a sample (divided by N - 1) over the first axis; of a single value 0.
-
-    >>> deviation([1.0, 3.0]).round(2), deviation([1.0])
-    (np.float64(1.41), np.float64(0.0))
-    """
-    return np.std(values, axis=0, ddof=1 if len(values) > 1 else 0)
-
-
-def mean_and_deviation(values: Sequence[float] | np.ndarray, digits: int = 4) -> str:
-    """Mean and, of several values, standard deviation; nothing of none.
-
-    >>> mean_and_deviation([1.0, 3.0], 2), mean_and_deviation([1.0], 1), mean_and_deviation([])
-    ('2.00 ± 1.41', '1.0', '')
-    """
-    if not len(values):
-        return ""
-    mean = f"{np.mean(values):.{digits}f}"
-    return mean if len(values) == 1 else f"{mean} ± {deviation(values):.{digits}f}"
-
-
-def percent(value: float) -> str:
-    """A fraction as a percentage with two decimals.
-
-    >>> percent(0.9918)
-    '99.18 %'
-    """
-    return f"{100 * value:.2f} %"
