@@ -131,6 +131,17 @@ def chosen_classes(model: Model, outputs: Any, target: Target) -> np.ndarray:
     return np.asarray(question.settled(outputs).values)
 
 
+def names_of(model: Model, outputs: Any, target: Target) -> list[str]:
+    """What is asked of each input, in a word: a class, or a function's name."""
+    if is_of_classes(target):
+        count = model.spec.task.names(model.spec.num_classes)  # of positions row by row
+        numbers = chosen_classes(model, outputs, target) % max(count, 1)
+        rows = numbers.reshape(len(numbers), -1).tolist()
+        return [", ".join(map(model.spec.label_name, row)) for row in rows]
+    name = getattr(target, "__name__", "function") if callable(target) else "weights"
+    return [name] * len(jax.tree.leaves(outputs)[0])
+
+
 def settled(model: Model, outputs: Any, target: Target) -> Target:
     """A target that asks the same of another model: what these outputs predict is named."""
     if not is_of_classes(target):
