@@ -90,10 +90,10 @@ def check_head(spec: ModelSpec) -> None:
         )
 
 
-def check_classifier(spec: ModelSpec) -> None:
-    """Refuse a model whose outputs are not the logits of a single class."""
+def check_whole(spec: ModelSpec) -> None:
+    """Refuse a model whose outputs are not one per class for the whole input."""
     check_head(spec)
-    if not spec.task.of_classes or spec.positions:
+    if spec.positions:
         raise ValueError(
             f"{spec.name} has no single class to explain: its task is {spec.task.name!r}"
         )
