@@ -77,14 +77,14 @@ class ViT(linen.Module):
 def main(config: Config) -> tuple[cj.Run, Figure]:
     """Train, explain, draw."""
     data = cj.data.load("digits")
-    held_out = data.test or data.train
     model = cj.Model.from_module(ViT(), (28, 28, 1), seed=config.seed)
     training = cj.TrainingConfig(
         epochs=config.epochs, batch_size=64, optimizer="adamw", learning_rate=2e-3,
         schedule="cosine", seed=config.seed,
     )  # fmt: skip
     run = cj.fit(model, data, training)
-    pixels = np.asarray(held_out.inputs[: config.images])
+    test = data.parts["test"]
+    pixels = np.asarray(test.inputs[: config.images])
     inputs = run.model.spec.preprocess(jnp.asarray(pixels))
     two = np.argsort(-np.asarray(run.model(inputs)))[:, :2]  # the two classes that are likeliest
     maps = np.asarray(cj.explain.grad_cam(run.model, inputs, "block2/norm1", two))
@@ -95,7 +95,7 @@ def main(config: Config) -> tuple[cj.Run, Figure]:
         titles += ["", f"for {first}", f"for {second}", "rollout"]
     figure = image_grid(images, titles, 4, width=1.5)
     figure.savefig(Path(config.out))
-    print(f"{cj.evaluate(run.model, held_out)['accuracy']:.2%} of the test digits are right")
+    print(f"{cj.evaluate(run.model, test)['accuracy']:.2%} of the test digits are right")
     return run, figure
 
 
