@@ -65,7 +65,7 @@ def maps_of(model: Model, layer: str, to_map: ToMap) -> Rearrange | None:
         own, *others = (_of(known, layer) for known in _by_size(model, layer))
         tokens = own is not None and len(own) == 3 and own[0] == _IMAGES
         if own is not None and (to_map is not None or (tokens and _along_second(own, others))):
-            height, width, _ = model.spec.input_shape
+            height, width, _ = model.spec.sample_shape
             return rearrangement(to_map, layer, (1, *own[1:]), (height, width))
     check_map(model, layer)
     return None
@@ -97,7 +97,7 @@ def layers_with_maps(model: Model) -> dict[str, Shape]:
 
 def _by_size(model: Model, stop_at: str | None = None) -> list[dict[str, Shape]]:
     """Shapes for images of the model's own size, of twice its height, and of twice its width."""
-    height, width, channels = model.spec.input_shape
+    height, width, channels = model.spec.sample_shape
     sizes = ((height, width), (2 * height, width), (height, 2 * width))
     return [_shapes(model.static, model.spec, (*size, channels), stop_at) for size in sizes]
 
@@ -106,7 +106,7 @@ def _is_map_layer(model: Model, layer: str, shapes: list[dict[str, Shape]]) -> b
     own, taller, wider = (_of(known, layer) for known in shapes)
     if own is None or own[:1] != (_IMAGES,):  # windows of images lie along that axis too
         return False
-    height, width, _ = model.spec.input_shape
+    height, width, _ = model.spec.sample_shape
     return is_map(own, taller, wider, height / width)
 
 
@@ -169,7 +169,7 @@ def _shapes(
     try:
         jax.eval_shape(run, variables, sample)
     except (TypeError, ValueError, AssertionError, IndexError, FlaxError):
-        if input_shape == spec.input_shape:
+        if input_shape == spec.sample_shape:
             raise
         # A dense layer takes one size alone; the shapes of all before it are there.
     return shapes
