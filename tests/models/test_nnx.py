@@ -259,6 +259,36 @@ def test_switches_and_rngs_of_call_are_set():
         model_of(module, (3,))
 
 
+def test_losses_that_a_module_sows_are_added():
+    class Penalised(nnx.Module):
+        def __init__(self, rngs):
+            self.dense = nnx.Linear(3, 2, rngs=rngs)
+
+        def __call__(self, x):
+            self.sow("losses", "size", (self.dense.kernel[...] ** 2).sum())
+            return self.dense(x)
+
+    module = Penalised(nnx.Rngs(0))
+    with pytest.warns(DeprecationWarning, match="capture"):
+        module(ROWS)  # what it sowed before is no variable
+    model = model_of(module, (3,), task="values")
+    assert set(model.variables) == {"params"}
+    targets = np.ones((4, 2), np.float32)
+
+    def loss(params):
+        outputs = ROWS @ params["kernel"] + params["bias"][None]
+        return ((outputs - targets) ** 2).mean() + (params["kernel"] ** 2).sum()
+
+    step = cj.training.make_train_step(model, optimizer=optax.sgd(0.1))
+    state = cj.training.TrainState.create(model, optax.sgd(0.1), seed=0)
+    batch = {"inputs": ROWS, "labels": targets, "mask": np.ones(4, np.float32)}
+    batch |= {"index": np.arange(4), "epoch": np.int32(0)}
+    after, _ = step(state, batch)
+    before = model.params["dense"]
+    wanted = jax.tree.map(lambda p, g: p - 0.1 * g, before, jax.grad(loss)(before))
+    assert_trees_close(after.variables()["params"]["dense"], wanted, rtol=1e-5, atol=1e-6)
+
+
 def test_what_a_module_notes_is_left_out():
     class Noting(Dense):
         def __call__(self, x):
