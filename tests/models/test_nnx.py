@@ -240,6 +240,25 @@ def test_layers_are_read_and_edited_within_nnxs_transformations(kind):
     assert train(model.params, model.state, ROWS, KEY)[0].tolist() != model(ROWS).tolist()
 
 
+def test_attention_is_nnxs_own():
+    class Attending(nnx.Module):
+        def __init__(self, rngs):
+            self.attend = nnx.MultiHeadAttention(2, 4, dropout_rate=0.5, decode=False, rngs=rngs)
+            self.logits = nnx.Linear(4, 2, rngs=rngs)
+
+        def __call__(self, x):
+            return self.logits(self.attend(x.reshape(len(x), 9, 4)).mean(axis=1))
+
+    module, images = Attending(nnx.Rngs(0)), IMAGES[:, :6, :6]
+    maps = cj.explain.attention_maps(model_of(module, (6, 6, 1)), images)
+    module.eval()
+    look = nnx.capture(module.attend, nnx.Intermediate)
+    _, seen = look(images.reshape(len(images), 9, 4), sow_weights=True)
+    (wanted,) = seen["attention_weights"].get_value()
+    assert maps.keys() == {"attend"}
+    np.testing.assert_allclose(maps["attend"], wanted, rtol=1e-5, atol=1e-6)
+
+
 def test_switches_and_rngs_of_call_are_set():
     class Switched(nnx.Module):
         def __init__(self, rngs):
