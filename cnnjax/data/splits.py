@@ -48,7 +48,7 @@ class Splits:
 
     def _repr_html_(self) -> str:
         rows = [(name, part.name, f"{len(part):,}") for name, part in self.parts.items()]
-        table = html_table([("part", "data set", "examples"), *rows], "<<>")
+        table = html_table([("split", "data set", "examples"), *rows], "<<>")
         return paragraphs(kind_line(self.train)) + table + strip(self.train)
 
     def with_validation(self, fraction: float, seed: int = 0, stratify: bool = False) -> Splits:

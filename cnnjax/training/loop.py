@@ -31,12 +31,12 @@ from cnnjax.training.given_optimizer import Optimizer
 from cnnjax.training.hooks import Hooks
 from cnnjax.training.loggers import Logger, check_loggers
 from cnnjax.training.objective import Objective
+from cnnjax.training.own_step import State, Step
 from cnnjax.training.position import Position
 from cnnjax.training.recorder import Recorder
 from cnnjax.training.result import Run, result_of
 from cnnjax.training.schedules import rate_of_last_step
 from cnnjax.training.setting_checks import check_single_process
-from cnnjax.training.state import TrainState
 from cnnjax.training.stopping import Interrupted, NonFiniteLoss, NotFinite, StopSignals
 from cnnjax.training.tally import AHEAD, Tally
 
@@ -50,6 +50,7 @@ def fit(
     directory: str | Path | None = None,
     *,
     objective: Objective | None = None,
+    step: Step | None = None,
     opt_state: optax.OptState | None = None,
     verbose: bool = True,
     record: Mapping[str, Any] | None = None,
@@ -81,6 +82,9 @@ def fit(
             that are trained; batch["inputs"] what the model takes, batch["examples"] what the data
             have; the key is one of the seed and the step. `cj.training.supervised` is the usual
             one, `cj.training.Aux` says what is measured.
+        step: a `cj.training.Step` of your own over any pytree, which takes the place of objective
+            and optimiser, e.g. for a GAN; their settings are then errors. Checkpoints, records,
+            early stopping and the rest stay as they are.
         opt_state: `Run.opt_state` of a training before, by the same kind of optimiser, maybe with
             other layers frozen: what is trained in both keeps its moments, as `training.refreeze`
             says. None begins anew.
@@ -116,7 +120,7 @@ def fit(
     check_single_process("fit")
     callbacks, loggers = check_callbacks(callbacks), check_loggers(loggers)
     config = config or TrainingConfig()
-    given = Given.checked(model.spec.task, loss, optimizer, objective, metrics)
+    given = Given.checked(model.spec.task, loss, optimizer, objective, metrics, step)
     splits = as_splits(data, model.spec.task)
     computation = Computation.of(model, splits, config, given, directory, record)
     state = computation.first_state(opt_state)
@@ -138,7 +142,7 @@ class _Training:
     def __init__(
         self,
         computation: Computation,
-        state: TrainState,
+        state: State,
         recorder: Recorder,
         verbose: bool,
         callbacks: Sequence[Callback],
@@ -268,7 +272,8 @@ class _Training:
     def _diverged(self, error: NotFinite) -> NonFiniteLoss:
         computation = self.computation
         rate = recorded_settings(computation.config, computation.given.optimizer)["learning_rate"]
-        was = f" (it was {rate:g})" if rate is not None else ""
+        known = rate is not None and computation.given.step is None
+        was = f" (it was {rate:g})" if known else ""
         return NonFiniteLoss(
             f"{error} in epoch {self.position.epoch + 1}, step {error.step} of "
             f"{computation.loader.steps}; {self.recorder.last_saved()}. Try a smaller "

@@ -17,8 +17,8 @@ from cnnjax.core.html import html_table, inline_image, paragraphs
 from cnnjax.metrics import columns, values
 from cnnjax.models import Model
 from cnnjax.training.computation import Computation
+from cnnjax.training.own_step import OwnState, State
 from cnnjax.training.selection import copied
-from cnnjax.training.state import TrainState
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,8 @@ class Run:
         best_epoch: the epoch the model is from, counted from 1.
         seconds: of this call and, if it resumed a run, of the training before it.
         opt_state: of the optimiser when it had made the model, with NumPy arrays, from which
-            another `fit` may go on.
+            another `fit` may go on; None of a step of one's own.
+        value: of a step of one's own, when it had made the model, in NumPy arrays; None else.
     """
 
     model: Model
@@ -52,6 +53,7 @@ class Run:
     best_epoch: int
     seconds: float
     opt_state: optax.OptState = None
+    value: Any = None
 
     def __repr__(self) -> str:
         figures = [f"{k} {v:.4g}" for k, v in self.metrics.items() if np.ndim(v) == 0]
@@ -81,7 +83,7 @@ def _by_class(name: str, values: np.ndarray, label_names: Sequence[str]) -> str:
 
 def result_of(
     computation: Computation,
-    state: TrainState,
+    state: State,
     epochs: Sequence[Mapping[str, Any]],
     best_epoch: int,
     *,
@@ -114,4 +116,5 @@ def result_of(
         best_epoch=best_epoch,
         seconds=seconds,
         opt_state=copied(state.opt_state),
+        value=copied(state.value) if isinstance(state, OwnState) else None,
     )
