@@ -273,7 +273,8 @@ class _Training:
         at.totals = self.tally.fetch(at.totals, leave=AHEAD)
         if at.totals:
             means = divide(at.totals, self.computation.steps.measures)
-            self.bar.update(at.step - len(self.tally), means)
+            numbers = {name: value for name, value in means.items() if not np.ndim(value)}
+            self.bar.update(at.step - len(self.tally), numbers)
 
     def _diverged(self, error: NotFinite) -> NonFiniteLoss:
         config, given = self.computation.config, self.computation.given
