@@ -15,6 +15,8 @@ from cnnjax.metrics import quality
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from cnnjax.plot.shown_figure import ShownFigure
+
 _TRAIN, _VALIDATION = "#1f77b4", "#d95f02"
 
 
@@ -37,9 +39,9 @@ def save(figure: Figure, path: Path, about: Mapping[str, str] | None = None) -> 
 
 def new_figure(width: float, height: float) -> Any:
     """An empty figure; sizes in inches."""
-    from matplotlib.figure import Figure
+    from cnnjax.plot.shown_figure import ShownFigure
 
-    return Figure(figsize=(width, height), dpi=120, layout="constrained")
+    return ShownFigure(figsize=(width, height), dpi=120, layout="constrained")
 
 
 def smooth(values: Sequence[float] | np.ndarray, factor: float = 0.8) -> np.ndarray:
@@ -63,7 +65,9 @@ def smooth(values: Sequence[float] | np.ndarray, factor: float = 0.8) -> np.ndar
     return result
 
 
-def curves(history: Mapping[str, Sequence[float] | np.ndarray], smoothing: float = 0.0) -> Figure:
+def curves(
+    history: Mapping[str, Sequence[float] | np.ndarray], smoothing: float = 0.0
+) -> ShownFigure:
     """Loss and accuracy over the epochs: training and, if there is any, validation.
 
     Args:

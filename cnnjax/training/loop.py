@@ -165,7 +165,7 @@ class _Training:
         at, devices = self.position, self.computation.devices
         with self.recorder, self.hooks:
             self.state = self.recorder.open(self.state, at, self.frozen)
-            if not at.is_over:
+            if self.hooks.loggers and not at.is_over:
                 self.hooks.start(self.recorder.beginning(int(self.state.step)))
             seconds_before = self.recorder.seconds + at.seconds
             self.state = devices.replicate(self.state)

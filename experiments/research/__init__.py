@@ -1,1 +1,1 @@
-"""Ideas in a few lines each, with all that `fit` does beside them."""
+"""Ideas in a few lines, a runnable file each: python -m experiments.research.NAME --help."""
