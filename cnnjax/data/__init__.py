@@ -5,6 +5,7 @@ from cnnjax.data.concatenate import concatenate
 from cnnjax.data.dataset import Dataset, from_arrays
 from cnnjax.data.errors import DataNotFound
 from cnnjax.data.folder_export import export_folders
+from cnnjax.data.foreign.from_source import from_source
 from cnnjax.data.info import Description, describe
 from cnnjax.data.label_rows import one_hot
 from cnnjax.data.lazy import Lazy
@@ -64,6 +65,7 @@ __all__ = [
     "describe_texts",
     "export_folders",
     "from_arrays",
+    "from_source",
     "from_texts",
     "holds_texts",
     "how_to_get",

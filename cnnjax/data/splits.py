@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 
 from cnnjax.core.checks import flag, is_number, whole_number
+from cnnjax.core.html import html_table, paragraphs
 from cnnjax.data.dataset import Dataset, from_arrays
 from cnnjax.data.stratify import check_classes, dealt
+from cnnjax.data.strip import kind_line, strip
 from cnnjax.task import Task
 
 _MOST_CLASSES = 1_000_000
@@ -39,6 +41,15 @@ class Splits:
         """Those that there are, by name."""
         named = {"train": self.train, "validation": self.validation, "test": self.test}
         return {name: part for name, part in named.items() if part is not None}
+
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{name} {len(part):,}" for name, part in self.parts.items())
+        return f"Splits({counts}; {kind_line(self.train)})"
+
+    def _repr_html_(self) -> str:
+        rows = [(name, part.name, f"{len(part):,}") for name, part in self.parts.items()]
+        table = html_table([("split", "data set", "examples"), *rows], "<<>")
+        return paragraphs(kind_line(self.train)) + table + strip(self.train)
 
     def with_validation(self, fraction: float, seed: int = 0, stratify: bool = False) -> Splits:
         """Set a part of the training data aside for validation.

@@ -29,10 +29,10 @@ from cnnjax.metrics.metric import (
     LOOP_NAMES,
     Measure,
     Metric,
-    checked,
     mode_by_name,
     mode_of,
 )
+from cnnjax.metrics.naming import checked
 from cnnjax.metrics.shipped import SHIPPED, by_name
 from cnnjax.metrics.spread import deviation, mean_and_deviation, percent
 from cnnjax.metrics.sums import (

@@ -139,7 +139,7 @@ def unpacked(stored: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def quality(record: Mapping[str, Any]) -> str:
-    """The metric beside the loss that a record has, e.g. "accuracy"; the first number of several.
+    """The metric beside the loss that a record has: accuracy, or else its first number.
 
     Where an objective measures none of its outputs, it is the loss.
 
@@ -148,7 +148,6 @@ def quality(record: Mapping[str, Any]) -> str:
     """
     if "accuracy" in record:
         return "accuracy"
-    # A task's metrics come before what a caller gave, and before what the loop adds.
     return next(iter(scalars(record)), "loss")
 
 

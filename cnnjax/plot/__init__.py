@@ -11,6 +11,7 @@ from cnnjax.plot.method_grid import draw_methods
 from cnnjax.plot.overlays import overlay
 from cnnjax.plot.patterns import draw_classes, draw_filters
 from cnnjax.plot.randomisation import draw_sanity, pointing_table
+from cnnjax.plot.rates import learning_rates
 from cnnjax.plot.word_colours import coloured_words, draw_words
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "export_examples",
     "feature_maps",
     "image_grid",
+    "learning_rates",
     "mean_curves",
     "overlay",
     "pattern_grid",

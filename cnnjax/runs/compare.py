@@ -11,6 +11,7 @@ import numpy as np
 from cnnjax.core import trees
 from cnnjax.core.runtime import code_version, machine, versions
 from cnnjax.data import Splits
+from cnnjax.metrics import recorded
 from cnnjax.models import Model
 from cnnjax.runs.caller import state_of
 from cnnjax.runs.directory import RunDirectory
@@ -41,7 +42,7 @@ def result_changes(
         lines.append(f"epochs: {len(epochs)} then, {count} now")
     for i, epoch in enumerate(epochs[:count]):
         then = {k: v for k, v in epoch.items() if k not in _TIMES}
-        now = {k: float(v[i]) for k, v in history.items() if k not in _TIMES}
+        now = {k: recorded(v[i]) for k, v in history.items() if k not in _TIMES}
         if changes := _changes(then, now):
             lines.append(f"history from epoch {i + 1} on: {'; '.join(changes)}")
             break

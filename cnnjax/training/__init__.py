@@ -8,6 +8,8 @@ from cnnjax.training.frozen_hash import FrozenLayersMoved
 from cnnjax.training.loop import fit
 from cnnjax.training.objective import Aux, Objective, supervised
 from cnnjax.training.optim import learning_rate_factors, make_optimizer
+from cnnjax.training.own_step import Step
+from cnnjax.training.rate_finder import LearningRates, find_learning_rate
 from cnnjax.training.result import Run
 from cnnjax.training.schedules import make_schedule
 from cnnjax.training.state import TrainState
@@ -20,13 +22,16 @@ __all__ = [
     "Callback",
     "FrozenLayersMoved",
     "Interrupted",
+    "LearningRates",
     "Moment",
     "NonFiniteLoss",
     "Objective",
     "Run",
+    "Step",
     "Sweep",
     "TrainState",
     "evaluate",
+    "find_learning_rate",
     "fit",
     "freeze",
     "learning_rate_factors",

@@ -11,7 +11,7 @@ import numpy as np
 
 from cnnjax.augment import Augment, Chain, WordDropout
 from cnnjax.augment.config import AugmentConfig
-from cnnjax.config import FILES, OPTIMIZER, TrainingConfig
+from cnnjax.config import FILES, OPTIMIZER, STEP, TrainingConfig
 from cnnjax.core.checks import (
     PIXELS,
     check_channels_last,
@@ -20,12 +20,17 @@ from cnnjax.core.checks import (
     shape_text,
 )
 from cnnjax.core.settings import changed, names
-from cnnjax.data import Dataset, Splits
+from cnnjax.data import Dataset, Lazy, Splits
 from cnnjax.metrics import Measure, mode_of
 from cnnjax.models import Model, ModelSpec
 from cnnjax.training.given import Given
+from cnnjax.training.own_step import Step
 
 _ROWS_AT_ONCE = 4096
+_SAMPLED = 256
+
+# Of the settings of a step, those that act on one of the caller's own too.
+_OF_ANY_STEP = ("augment",)
 
 
 def check_settings(
@@ -54,6 +59,8 @@ def check_settings(
                     f"{name}={settings[name]!r} changes the configured optimiser, but another one "
                     "was given: make it a part of that, e.g. with optax.chain, or leave it out"
                 )
+    if given.step is not None:
+        _check_step(config, given)
     if directory is None:
         files = {k: settings[k] for k in names(config, FILES) if k in settings}
         for name, value in (files | ({"record": record} if record else {})).items():
@@ -73,6 +80,27 @@ def check_settings(
         raise ValueError(
             f"keep={config.keep} counts the best checkpoints, and none is best without a monitor "
             "and validation data"
+        )
+
+
+def _check_step(config: TrainingConfig, given: Given) -> None:
+    """Refuse what a step of the caller's own would ignore."""
+    if not isinstance(given.step, Step):
+        raise ValueError(
+            f"step must be a cj.training.Step(init, update, variables), got {given.step!r}"
+        )
+    others = {"optimizer": given.optimizer, "objective": given.objective}
+    ignored = [f"{name}=" for name, value in others.items() if value is not None]
+    own = changed(config)
+    ignored += [
+        f"{name}={own[name]!r}"
+        for name in names(config, STEP, OPTIMIZER)
+        if name in own and name not in _OF_ANY_STEP
+    ]
+    if ignored:
+        raise ValueError(
+            f"{ignored[0]} would be ignored, since step= takes the place of objective and "
+            "optimizer: make it a part of the step, or leave it out"
         )
 
 
@@ -219,9 +247,11 @@ def _check_values(data: Dataset, spec: ModelSpec) -> None:
     dtype = data.inputs.dtype
     if spec.inputs.tokens or dtype == np.uint8:
         return
-    low, high = np.inf, -np.inf
-    for start in range(0, len(data), _ROWS_AT_ONCE):
-        rows = data.inputs[start : start + _ROWS_AT_ONCE]
+    low, high, count = np.inf, -np.inf, len(data)
+    if isinstance(data.inputs, Lazy) and not data.inputs.is_read:
+        count = min(count, _SAMPLED)  # the others are looked at when they are read
+    for start in range(0, count, _ROWS_AT_ONCE):
+        rows = data.inputs[start : min(start + _ROWS_AT_ONCE, count)]
         low, high = min(low, float(rows.min())), max(high, float(rows.max()))
         if not np.isfinite(rows).all():
             bad = ~np.isfinite(rows).reshape(len(rows), -1).all(axis=1)

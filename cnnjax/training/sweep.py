@@ -8,7 +8,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,16 +16,16 @@ from typing import Any
 import jax
 import numpy as np
 
-from cnnjax import metrics
 from cnnjax.config import FILES, SEED, TrainingConfig
 from cnnjax.core.checks import whole_number
+from cnnjax.core.html import html_table, paragraphs
 from cnnjax.core.places import expanded
 from cnnjax.core.settings import names
 from cnnjax.core.storage import text_hash
 from cnnjax.core.table import table
 from cnnjax.core.text import qualified_name, suggest, without_address
 from cnnjax.data import Dataset, Splits, as_splits
-from cnnjax.metrics import mean_and_deviation
+from cnnjax.metrics import Measure, mean_and_deviation, mode_by_name, mode_of, quality
 from cnnjax.models import Model
 from cnnjax.training.loop import fit
 from cnnjax.training.result import Run
@@ -47,11 +47,13 @@ class Sweep:
             empty one where there is no list.
         runs: for every combination the runs, one a seed; None for one whose loss became NaN or
             infinite.
+        metrics: those that were given to `sweep`.
     """
 
     seeds: tuple[int, ...]
     settings: tuple[Settings, ...]
     runs: tuple[tuple[Run | None, ...], ...]
+    metrics: Mapping[str, Measure] = field(default_factory=dict)
 
     @property
     def finished(self) -> list[Run]:
@@ -69,7 +71,7 @@ class Sweep:
             float64 [settings, seeds]; NaN for a run that diverged.
 
         Raises:
-            ValueError: for a metric that there is not.
+            ValueError: for a metric that there is not, or that is a table.
         """
         rows = [[_value(run, metric) if run else np.nan for run in runs] for runs in self.runs]
         return np.array(rows, np.float64)
@@ -88,34 +90,63 @@ class Sweep:
         for i, j in np.ndindex(*result.shape[:2]):
             if run := self.runs[i][j]:
                 values = _known(run.history, metric)
+                _check_number(metric, values[0])
                 result[i, j, : len(values)] = values
         return result
 
-    def best(self, metric: str = "val_loss") -> Settings:
+    def best(self, metric: str = "val_loss", mode: str | None = None) -> Settings:
         """The combination with the best mean of a metric.
 
         Args:
-            metric: a loss or error is best where smallest, an accuracy where largest.
+            metric: as in `values`.
+            mode: whether "min" or "max" is best; None as the metric says, or its name: a loss or
+                error is best where smallest, an accuracy where largest.
 
         Raises:
-            ValueError: for a metric that there is not, or if a run of every combination diverged.
+            ValueError: for a metric that there is not, or of which nothing is known to be best, or
+                if a run of every combination diverged.
         """
+        if mode not in (None, "min", "max"):
+            raise ValueError(f"mode must be 'min' or 'max', got {mode!r}")
         means = self.values(metric).mean(axis=1)
         if np.isnan(means).all():
             raise ValueError("no combination is best: of each a run diverged")
-        smallest = metric.endswith(("loss", "error"))
-        return self.settings[int(np.nanargmin(means) if smallest else np.nanargmax(means))]
+        mode = mode or self._mode_of(metric)
+        return self.settings[int(np.nanargmin(means) if mode == "min" else np.nanargmax(means))]
+
+    def _mode_of(self, metric: str) -> str:
+        measures = {**self.finished[0].model.spec.task.metrics, **self.metrics}
+        name = metric.removeprefix("val_").removeprefix("test_")
+        try:
+            mode = mode_of(name, measures)
+        except ValueError:  # the seconds, say
+            mode = mode_by_name(name)
+        if mode is None:
+            raise ValueError(f"{metric} does not say what of it is best: give mode='min' or 'max'")
+        return mode
 
     def __str__(self) -> str:
+        return f"{table(self._cells(), '>')}\n{self._note()}"
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def _repr_html_(self) -> str:
+        return html_table(self._cells(), "<>") + paragraphs(self._note())
+
+    def _note(self) -> str:
+        return f"mean ± standard deviation over {len(self.seeds)} seeds"
+
+    def _cells(self) -> list[tuple[str, ...]]:
+        """The rows of the table, its head first."""
         first = self.finished[0]
-        metric = metrics.quality(first.history)
+        metric = quality(first.history)
         names = ["loss", metric]
         names += [k for k in (f"val_{metric}", f"test_{metric}") if k in first.metrics]
         rows = [[_text(settings) for settings in self.settings]]
         rows += [[_cell(row) for row in self.values(name)] for name in names]
-        heads = ["", *(name.replace("_", " ") for name in names)]
-        lines = table([heads, *zip(*rows, strict=True)], ">")
-        return f"{lines}\nmean ± standard deviation over {len(self.seeds)} seeds"
+        heads = ("", *(name.replace("_", " ") for name in names))
+        return [heads, *zip(*rows, strict=True)]
 
 
 def sweep(
@@ -127,6 +158,7 @@ def sweep(
     directory: str | Path | None = None,
     resume: bool = False,
     verbose: bool = True,
+    metrics: Mapping[str, Measure] | None = None,
     **lists: Sequence[Any] | np.ndarray | jax.Array,
 ) -> Sweep:
     """Train a model for several seeds and every combination of listed settings.
@@ -145,6 +177,7 @@ def sweep(
             Folders that would have the same name have a hash of their settings behind it.
         resume: take finished runs in the directory as they are and go on with the others.
         verbose: print a line for every run.
+        metrics: as in `fit`, of every run.
         lists: name -> values to try, a sequence or an array [values]. Fields of `TrainingConfig`
             (learning_rate=(1e-3, 1e-4)) are set there, all others are arguments of make_model
             (dropout=(0.0, 0.5)).
@@ -182,7 +215,7 @@ def sweep(
     folders: Sequence[Path | None] = [None] * len(combinations)
     if directory is not None:
         folders = [expanded(directory) / name for name in _folders(combinations)]
-    fields = {field.name for field in dataclasses.fields(config)}
+    fields = {one.name for one in dataclasses.fields(config)}
     diverged: NonFiniteLoss | None = None
     rows: list[tuple[Run | None, ...]] = []
     for settings, folder in zip(combinations, folders, strict=True):
@@ -194,7 +227,7 @@ def sweep(
             one = replace(config, **trained, seed=seed, resume=resume)
             model = make_model(seed=seed, **arguments)
             try:
-                run = fit(model, splits, one, directory=place, verbose=False)
+                run = fit(model, splits, one, directory=place, verbose=False, metrics=metrics)
                 line = _line(settings, seed, run)
             except NonFiniteLoss as error:
                 run, line, diverged = None, _begin(settings, seed) + f"  {error}", error
@@ -204,7 +237,7 @@ def sweep(
         rows.append(tuple(row))
     if diverged and not any(run for row in rows for run in row):
         raise diverged
-    return Sweep(chosen, tuple(combinations), tuple(rows))
+    return Sweep(chosen, tuple(combinations), tuple(rows), dict(metrics or {}))
 
 
 def _seeds(seeds: int | Iterable[int], first: int) -> tuple[int, ...]:
@@ -232,9 +265,19 @@ def _combinations(lists: Mapping[str, Sequence[Any] | np.ndarray | jax.Array]) -
 
 
 def _value(run: Run, metric: str) -> float:
-    if metric in run.metrics:
-        return run.metrics[metric]
-    return float(_known({**run.history, **run.metrics}, metric)[run.best_epoch - 1])
+    value = run.metrics.get(metric)
+    if value is None:
+        value = _known({**run.history, **run.metrics}, metric)[run.best_epoch - 1]
+    _check_number(metric, value)
+    return float(value)
+
+
+def _check_number(metric: str, value: Any) -> None:
+    if np.ndim(value):
+        raise ValueError(
+            f"{metric} of a run is an array {list(np.shape(value))}, and a number is needed: take "
+            "it from Sweep.runs, or measure an average"
+        )
 
 
 def _known(values: Mapping[str, Any], metric: str) -> Any:
@@ -307,7 +350,8 @@ def _cell(values: np.ndarray) -> str:
 
 
 def _line(settings: Settings, seed: int, run: Run) -> str:
-    figures = "  ".join(f"{k.replace('_', ' ')} {v:.4f}" for k, v in run.metrics.items())
+    numbers = {k.replace("_", " "): v for k, v in run.metrics.items() if not np.ndim(v)}
+    figures = "  ".join(f"{k} {v:.4f}" for k, v in numbers.items())
     figures = figures or f"loss {run.history['loss'][-1]:.4f}"
     return f"{_begin(settings, seed)}  {figures}  ({run.seconds:.0f} s)"
 

@@ -1,0 +1,1 @@
+"""Data that other libraries hold: by random access, and as streams of batches."""
