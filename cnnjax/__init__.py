@@ -3,6 +3,7 @@
 from cnnjax import augment, data, explain, metrics, nn, research, runs, training, transfer
 from cnnjax.config import TrainingConfig
 from cnnjax.core.runtime import configure_runtime
+from cnnjax.core.tracebacks import load_ipython_extension, unload_ipython_extension
 from cnnjax.models import (
     Model,
     ModelSpec,
@@ -37,6 +38,7 @@ __all__ = [
     "export_weights",
     "fit",
     "load",
+    "load_ipython_extension",
     "metrics",
     "nn",
     "predict",
@@ -48,4 +50,5 @@ __all__ = [
     "sweep",
     "training",
     "transfer",
+    "unload_ipython_extension",
 ]

@@ -186,6 +186,29 @@ def test_a_callback(added: Any, squares: Arrays, tmp_path: Path) -> None:
     assert run.parameter_hash == fit(squares, model).parameter_hash
 
 
+def test_a_logger(added: Any, squares: Arrays, tmp_path: Path) -> None:
+    module = added(
+        "added_logger",
+        """
+        import cnnjax as cj
+
+        class Lines(cj.training.loggers.Logger):
+            '''Writes a line of text for each epoch.'''
+
+            def start(self, beginning):
+                self.file = beginning.directory / "lines.txt"
+
+            def log(self, record):
+                with self.file.open("a") as file:
+                    print(record["epoch"], record["loss"], file=file)
+        """,
+    )
+    model = cj.create_model("mlp", units=(8,), input_shape=(12, 12, 1), num_classes=3)
+    run = fit(squares, model, tmp_path / "run", loggers=[module.Lines()])
+    lines = (tmp_path / "run" / "lines.txt").read_text().splitlines()
+    assert lines == [f"{i} {loss}" for i, loss in enumerate(run.history["loss"].tolist(), 1)]
+
+
 @pytest.mark.parametrize("callbacks", [print, "abc", [print, None]], ids=["one", "text", "None"])
 def test_callbacks_that_are_none_are_refused_before_the_training(
     squares: Arrays, callbacks: Any

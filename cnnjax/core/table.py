@@ -29,7 +29,7 @@ def table(rows: Iterable[Iterable[object]], align: str = "<>", rules: Collection
     conv1         320
     dense      93,322
     """
-    cells = [[_text(cell) for cell in row] for row in rows]
+    cells = [[cell_text(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     sides = align.ljust(len(widths), align[-1])
     lines = []
@@ -41,7 +41,8 @@ def table(rows: Iterable[Iterable[object]], align: str = "<>", rules: Collection
     return "\n".join(lines)
 
 
-def _text(cell: object) -> str:
+def cell_text(cell: object) -> str:
+    """What a cell shows: of a float three digits, and nothing that a terminal obeys."""
     if isinstance(cell, float):
         return "-" if math.isnan(cell) else f"{cell:.3g}"
     return plain(cell, _LONGEST)

@@ -12,9 +12,12 @@ import numpy as np
 
 from cnnjax.core import rng
 from cnnjax.core.checks import check_channels_last, flag, is_number
+from cnnjax.core.html import paragraphs
+from cnnjax.core.text import plain
 from cnnjax.data.label_kinds import check_names, task_labels
 from cnnjax.data.lazy import Lazy, hash_array
 from cnnjax.data.stratify import check_classes, stratified_order
+from cnnjax.data.strip import kind_line, strip
 from cnnjax.task import Task
 
 if TYPE_CHECKING:
@@ -47,6 +50,12 @@ class Dataset:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def __repr__(self) -> str:
+        return f"Dataset({plain(self.name)!r}, {len(self):,} {kind_line(self)})"
+
+    def _repr_html_(self) -> str:
+        return paragraphs(repr(self)) + strip(self)
 
     @property
     def input_shape(self) -> tuple[int, ...]:

@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 
 from cnnjax.core.checks import flag, is_number, whole_number
+from cnnjax.core.html import html_table, paragraphs
 from cnnjax.data.dataset import Dataset, from_arrays
 from cnnjax.data.foreign.stream import Stream
 from cnnjax.data.stratify import check_classes, dealt
+from cnnjax.data.strip import kind_line, strip
 from cnnjax.task import Task
 
 _MOST_CLASSES = 1_000_000
@@ -55,6 +57,16 @@ class Splits:
                 "its own as cj.data.Splits(train, validation, test)"
             )
         return self.train
+
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{name} {_size(part)}" for name, part in self.parts.items())
+        return f"Splits({counts}; {_kind(self.train)})"
+
+    def _repr_html_(self) -> str:
+        rows = [(name, part.name, _size(part)) for name, part in self.parts.items()]
+        table = html_table([("split", "data set", "examples"), *rows], "<<>")
+        images = "" if isinstance(self.train, Stream) else strip(self.train)
+        return paragraphs(_kind(self.train)) + table + images
 
     def with_validation(self, fraction: float, seed: int = 0, stratify: bool = False) -> Splits:
         """Set a part of the training data aside for validation.
@@ -225,6 +237,17 @@ class Splits:
         if self.source is None:
             return None
         return {**self.source, "steps": [*self.source.get("steps", []), [step, *arguments]]}
+
+
+def _size(part: Dataset | Stream) -> str:
+    """How many examples; of a stream batches, so that none is drawn for it."""
+    if isinstance(part, Stream):
+        return f"{part.steps_per_epoch:,} batches an epoch"
+    return f"{len(part):,}"
+
+
+def _kind(part: Dataset | Stream) -> str:
+    return "a stream" if isinstance(part, Stream) else kind_line(part)
 
 
 def _if_so(stratify: bool) -> tuple[bool, ...]:

@@ -30,7 +30,7 @@ class Cut:
     Args:
         static: the model's module.
         root: what the module itself is called, `model.spec.name`.
-        layer: where to cut; of several calls the first one counts.
+        layer: where to cut; of several calls the first one counts, unless one is named.
         before_activation: the value that the layer's activation was applied to, where the last
             that happens in the layer is one of our `Activation`s, or the layer is one itself.
     """
@@ -53,21 +53,28 @@ class Cut:
         """
         # Output of an activation, known by identity, to its input.
         activated: list[tuple[Array, Array]] = []
+        path, call = taps.place(self.layer)
 
         def reduced(visit: taps.Visit) -> Any:
-            here = visit.path == self.layer
-            if here and filters is not None and type(visit.module) is nn.Conv2D:
-                return _single(visit.module, visit.args[0], filters, self.before_activation)
             output = visit.proceed()
             if isinstance(visit.module, nn.Activation):
                 activated.append((output, visit.args[0]))
-            if here and self.before_activation:
-                return next((before for after, before in activated if after is output), output)
+            if visit.path != path:
+                return output
+            # In a loop the output goes on as it is; else nothing needs it, and it is not computed.
+            if filters is not None and type(visit.module) is nn.Conv2D:
+                single = _single(visit.module, visit.args[0], filters, self.before_activation)
+                return taps.Kept(output, single)
+            if self.before_activation:
+                before = (before for after, before in activated if after is output)
+                return taps.Kept(output, next(before, output))
             return output
 
-        output = taps.run(
-            self.static, variables, inputs, root=self.root, edit=reduced, stop_at=self.layer
-        ).layers[self.layer][0]
+        run = functools.partial(taps.run, self.static, variables, inputs, root=self.root)
+        calls = run(edit=reduced, stop_at=self.layer).layers[path]
+        if call is not None:
+            taps.which_call(self.layer, len(calls))
+        output = calls[call or 0]
         if filters is not None and output.shape[-1] > 1:
             output = jnp.take_along_axis(output, filters.reshape(-1, 1, 1, 1), axis=-1)
         return output

@@ -33,7 +33,7 @@ def check_map(model: Model, layer: str) -> None:
             these on other axes than the second and the third.
     """
     path, _ = taps.place(layer)
-    if path in model.layer_names and _is_map_layer(model, layer, _by_size(model, _until(layer))):
+    if path in model.layer_names and _is_map_layer(model, layer, _by_size(model, layer)):
         return
     known = layers_with_maps(model)
     check_layer(model, layer, list(known))
@@ -62,19 +62,13 @@ def maps_of(model: Model, layer: str, to_map: ToMap) -> Rearrange | None:
     """
     path, _ = taps.place(layer)
     if path in model.layer_names:
-        own, *others = (_of(known, layer) for known in _by_size(model, _until(layer)))
+        own, *others = (_of(known, layer) for known in _by_size(model, layer))
         tokens = own is not None and len(own) == 3 and own[0] == _IMAGES
         if own is not None and (to_map is not None or (tokens and _along_second(own, others))):
             height, width, _ = model.spec.input_shape
             return rearrangement(to_map, layer, (1, *own[1:]), (height, width))
     check_map(model, layer)
     return None
-
-
-def _until(layer: str) -> str | None:
-    """The layer at whose first call its shape is known; None where another call is meant."""
-    path, call = taps.place(layer)
-    return None if call else path
 
 
 def _along_second(own: Shape, others: list[Shape | None]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -75,6 +76,12 @@ class Metric:
             if isinstance(result, Mapping)
             else {name: result}
         )
+        for key in named:
+            if not re.fullmatch(r"\w+", key):
+                raise ValueError(
+                    f"metric {name!r}: names of results must be of letters, digits and '_', got "
+                    f"{key.removeprefix(name + '_')!r}"
+                )
         arrays = {key: np.asarray(value, np.float64) for key, value in named.items()}
         return {key: array if array.ndim else float(array) for key, array in arrays.items()}
 

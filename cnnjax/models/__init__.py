@@ -3,7 +3,6 @@
 from cnnjax.models.create import create_model
 from cnnjax.models.layers.receptive_fields import ReceptiveField, receptive_fields
 from cnnjax.models.layers.summary import LayerRow, Summary, summary
-from cnnjax.models.layers.surgery import convolutionalize
 from cnnjax.models.manifest import UnreadableModel
 from cnnjax.models.model import Functions, Model
 from cnnjax.models.predict import UnknownWords, decode_predictions, predict
@@ -12,6 +11,7 @@ from cnnjax.models.pretrained.order import WeightsDoNotFit
 from cnnjax.models.registry import BUILDERS, Builder, Release, register
 from cnnjax.models.saved import load_model, save_model
 from cnnjax.models.spec import ModelSpec
+from cnnjax.models.surgery import convolutionalize
 
 __all__ = [
     "BUILDERS",

@@ -16,6 +16,7 @@ from jax import Array
 
 from cnnjax.core import rng, trees
 from cnnjax.core.checks import check_channels_last, check_input_shape
+from cnnjax.core.html import html_table, paragraphs
 from cnnjax.core.runtime import quick_compilation
 from cnnjax.data import Vocabulary
 from cnnjax.models.graph import layer_names
@@ -240,6 +241,17 @@ class Model:
     def static(self) -> Static:
         """The module and its switches, as a static argument of jit."""
         return Static(self.module, self.spec.train_arguments)
+
+    def __repr__(self) -> str:
+        shape = "x".join(map(str, self.spec.input_shape))
+        count = sum(np.size(leaf) for leaf in jax.tree.leaves(self.variables))
+        outputs = "x".join(map(str, self.spec.output_shape))
+        return f"Model({self.spec.name}, {shape} -> {outputs}, {count:,} parameters)"
+
+    def _repr_html_(self) -> str:
+        from cnnjax.models.layers.summary import summary
+
+        return paragraphs(repr(self)) + html_table(summary(self).cells(), "><<>")
 
     def replace(self, **changes: Any) -> Model:
         """A copy with other `variables` or another `spec`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -145,8 +146,8 @@ def run(
     """Apply a module in evaluation, and read, edit or leave it at layers; may be traced.
 
     A layer within `nn.scan` is called once in each round of the loop, from the first to the last.
-    Within `nn.scan` and `nn.remat` a net is not left at a layer, but read, which compiled comes to
-    the same: what nothing needs is not computed.
+    Within `nn.scan` and `nn.remat` a net is not left at a layer, but where the loop ends: compiled
+    that comes to the same, since what nothing needs is not computed.
 
     Args:
         static: the module.
@@ -157,7 +158,8 @@ def run(
         edit: makes the calls of all layers, or something else in their place: takes a `Visit`,
             returns the output that the layer's caller gets, or a `Kept`. In `nn.scan` one visit
             stands for all rounds.
-        stop_at: path of a layer, which is read, and at whose first call the run ends.
+        stop_at: a layer, which is read, and at whose first call, or the one that is named as in
+            `place`, the run ends.
         add: (path, number of the call) -> what is added to that call's output, an array; the path
             must be one of `read`.
 
@@ -171,22 +173,25 @@ def run(
     >>> outputs.shape, [output.shape for output in layers["conv1"]]
     ((1, 10), [(1, 26, 26, 32)])
     """
-    wanted = {*read, *([] if stop_at is None else [stop_at])}
+    last, last_call = (None, 0) if stop_at is None else place(stop_at)
+    wanted = {*read, *([] if last is None else [last])}
     added = dict(add or {})
     layers: dict[str, list[Any]] = {}
     visited: dict[str, bool] = {}  # path -> whether a call lay within another trace
-    outside = get_opaque_trace_state(convention="flax")
+    is_outside = _here()
 
     def watch(visit: Visit) -> Any:
+        if visited.get(last or "") and is_outside():
+            raise Stop
         output, value = _edited(visit, edit)
-        within = get_opaque_trace_state(convention="flax") != outside
+        within = not is_outside()
         visited[visit.path] = visited.get(visit.path, False) or within
         if visit.path in wanted:
             calls = layers.setdefault(visit.path, [])
             if (delta := added.get((visit.path, len(calls)))) is not None:
                 output = value = output + delta
             calls.append(value)
-            if visit.path == stop_at and not within:
+            if visit.path == last and len(calls) > (last_call or 0) and not within:
                 raise Stop
         return output
 
@@ -199,8 +204,14 @@ def run(
             f"{suggest(path, visited, 'layers')}"
         )
     if any(visited[path] for path in wanted):
-        return _run_marked(static, variables, inputs, root, wanted, edit, added)
+        return _run_marked(static, variables, inputs, root, wanted, edit, added, last)
     return Reading(outputs, layers)
+
+
+def _here() -> Callable[[], bool]:
+    """A function that tells whether it is called in this trace, and not within a loop's or such."""
+    state = get_opaque_trace_state(convention="flax")
+    return lambda: bool(get_opaque_trace_state(convention="flax") == state)
 
 
 def _edited(visit: Visit, edit: Edit | None) -> Kept:
@@ -217,11 +228,14 @@ def _run_marked(
     wanted: set[str],
     edit: Edit | None,
     added: Mapping[tuple[str, int], Array],
+    last: str | None,
 ) -> Reading:
     """`run` where a value cannot simply be kept, since it is one of a loop's, or of a remat's."""
     visits: list[tuple[str, Any]] = []  # of each the path, and the form of what is read
 
-    def watch(visit: Visit) -> Any:
+    def watch(visit: Visit, is_outside: Callable[[], bool]) -> Any:
+        if any(path == last for path, _ in visits) and is_outside():
+            raise Stop
         output, value = _edited(visit, edit)
         if visit.path not in wanted:
             return output
@@ -232,7 +246,7 @@ def _run_marked(
         return kept if value is output else output
 
     def program(variables: Variables, inputs: Any) -> Any:
-        with watched(watch, root):
+        with contextlib.suppress(Stop), watched(functools.partial(watch, is_outside=_here()), root):
             return forward(static, variables, inputs)
 
     whole = traced(program, variables, inputs)

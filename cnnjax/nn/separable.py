@@ -15,7 +15,7 @@ from cnnjax.nn.conv import Padding, as_on_accelerators, as_pair, conv2d, resolve
 from cnnjax.nn.im2col import Pairs, output_size, shifted_slices
 from cnnjax.nn.initializers import Initializer, glorot_uniform
 from cnnjax.nn.layers import finished
-from cnnjax.nn.trilinear import Trilinear
+from cnnjax.nn.trilinear import Trilinear, varying_alike
 
 # Images whose products are added up before they join the sums of those before: more of them is
 # faster, and takes longer to compile.
@@ -168,7 +168,8 @@ def _kernel_gradient(
             for t, s in zip(sums, slices, strict=True)
         ], None
 
-    sums = [jnp.zeros(cotangent.shape[1:], dtype)] * (window[0] * window[1])
+    zeros, _ = varying_alike(jnp.zeros(cotangent.shape[1:], dtype), cotangent)
+    sums = [zeros] * (window[0] * window[1])
     groups = tuple(a.reshape(-1, together, *a.shape[1:]) for a in (x, cotangent))
     sums, _ = lax.scan(add, sums, groups)
     taps = jnp.stack([jnp.sum(t, (0, 1)) for t in sums])

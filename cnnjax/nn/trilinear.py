@@ -75,13 +75,16 @@ class Trilinear(ABC):
 
     def __call__(self, inputs: Array, kernel: Array) -> Array:
         """The outputs, differentiable as often as wanted."""
-        arrays = _on_the_same_devices(inputs, kernel)
+        arrays = varying_alike(inputs, kernel)
         result: Array = _derivative.bind(*arrays, form=self, by="outputs", maps=())
         return result
 
 
-def _on_the_same_devices(*arrays: Array) -> list[Array]:
-    """Within `shard_map`: arrays that vary alike; what is cast here is summed up in gradients."""
+def varying_alike(*arrays: Array) -> list[Array]:
+    """The same arrays; within `shard_map` all varying over the same devices.
+
+    The gradient of one that is the same on several devices is then the sum of theirs.
+    """
     own = [_varying(array) for array in arrays]
     everywhere = frozenset().union(*own)
     return [

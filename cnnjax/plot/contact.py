@@ -94,14 +94,14 @@ def _shown(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def _sheet(canvas: np.ndarray, labels: Sequence[str], title: str) -> Figure:
-    from matplotlib.figure import Figure
+    from cnnjax.plot.shown_figure import ShownFigure
 
     # In inches, and laid out by hand: a pixel of the canvas is to be one of the file.
     rows, columns = (pixels / _DPI for pixels in canvas.shape[:2])
     left = _LETTER * max(map(len, labels)) + 2 * _EDGE
     width = max(left + columns, _LETTER * len(title)) + _EDGE
     height = rows + _TITLE + _EDGE
-    figure = Figure(figsize=(width, height), dpi=_DPI)
+    figure = ShownFigure(figsize=(width, height), dpi=_DPI)
     axes = figure.add_axes((left / width, _EDGE / height, columns / width, rows / height))
     axes.imshow(in_colours_or_grey(canvas), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
     row = canvas.shape[0] / len(labels)

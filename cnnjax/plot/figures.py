@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cnnjax.core.storage import write_bytes
-from cnnjax.metrics import quality
+from cnnjax.metrics import quality, scalars
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from cnnjax.plot.shown_figure import ShownFigure
 
 _TRAIN, _VALIDATION = "#1f77b4", "#d95f02"
 
@@ -37,9 +39,9 @@ def save(figure: Figure, path: Path, about: Mapping[str, str] | None = None) -> 
 
 def new_figure(width: float, height: float) -> Any:
     """An empty figure; sizes in inches."""
-    from matplotlib.figure import Figure
+    from cnnjax.plot.shown_figure import ShownFigure
 
-    return Figure(figsize=(width, height), dpi=120, layout="constrained")
+    return ShownFigure(figsize=(width, height), dpi=120, layout="constrained")
 
 
 def smooth(values: Sequence[float] | np.ndarray, factor: float = 0.8) -> np.ndarray:
@@ -63,22 +65,26 @@ def smooth(values: Sequence[float] | np.ndarray, factor: float = 0.8) -> np.ndar
     return result
 
 
-def curves(history: Mapping[str, Sequence[float] | np.ndarray], smoothing: float = 0.0) -> Figure:
-    """Loss and accuracy over the epochs: training and, if there is any, validation.
+def curves(
+    history: Mapping[str, Sequence[float] | np.ndarray], smoothing: float = 0.0
+) -> ShownFigure:
+    """Loss and metrics over the epochs: training and, if there is any, validation.
 
     Args:
-        history: of a run: "epoch", "loss", "accuracy" and perhaps "val_loss", "val_accuracy"; of a
-            model of values "absolute_error" instead of "accuracy".
+        history: of a run: "epoch", "loss", "accuracy" or other metrics, and perhaps the same after
+            "val_"; of tables nothing is drawn.
         smoothing: factor of `smooth` for the lines, e.g. 0.8; the dots are always the raw values.
 
     Returns:
-        A figure of two axes.
+        A figure of two axes in each row, the first ones of loss and accuracy.
     """
-    figure = new_figure(10, 3.8)
     history = {name: np.asarray(values) for name, values in history.items()}
     epochs = history["epoch"]
-    for position, metric in enumerate(("loss", quality(history)), start=1):
-        axes = figure.add_subplot(1, 2, position)
+    drawn = list(dict.fromkeys(("loss", quality(history), *scalars(history))))
+    rows = (len(drawn) + 1) // 2
+    figure = new_figure(10, 3.8 * rows)
+    for position, metric in enumerate(drawn, start=1):
+        axes = figure.add_subplot(rows, 2, position)
         for key, label, color in (
             (metric, "training", _TRAIN),
             (f"val_{metric}", "validation", _VALIDATION),

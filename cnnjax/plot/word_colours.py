@@ -88,7 +88,8 @@ def coloured_words(
         titles: a line above each.
     """
     import matplotlib
-    from matplotlib.figure import Figure
+
+    from cnnjax.plot.shown_figure import ShownFigure
 
     placed: list[tuple[float, float, str, float | None]] = []
     y = _MARGIN
@@ -98,7 +99,7 @@ def coloured_words(
         for x, line, word, warmth in _lines(*_hottest(words, heat)):
             placed.append((x, y + _LINE * (line + 1.2), word, warmth))
         y = placed[-1][1] + _LINE
-    figure = Figure(figsize=(_WIDTH / 72, (y + _MARGIN) / 72), dpi=120)
+    figure = ShownFigure(figsize=(_WIDTH / 72, (y + _MARGIN) / 72), dpi=120)
     axes = figure.add_axes((0, 0, 1, 1), xlim=(0, _WIDTH), ylim=(y + _MARGIN, 0))
     axes.set_axis_off()
     colours = matplotlib.colormaps["Reds"]

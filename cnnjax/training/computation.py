@@ -26,6 +26,7 @@ from cnnjax.training.freezing import Tree
 from cnnjax.training.given import Given
 from cnnjax.training.given_optimizer import check_optimizer
 from cnnjax.training.identity import identify
+from cnnjax.training.own_step import OwnState, State
 from cnnjax.training.schedule_free import check_schedule_free, is_schedule_free
 from cnnjax.training.selection import Selection
 from cnnjax.training.setting_checks import best_mode, check_data, check_settings
@@ -103,7 +104,7 @@ class Computation:
         mode = best_mode(config, self.steps.measures)
         return Selection(config.monitor, config.early_stopping, mode)
 
-    def first_state(self, opt_state: optax.OptState | None = None) -> TrainState:
+    def first_state(self, opt_state: optax.OptState | None = None) -> State:
         """The state before the first step.
 
         Args:
@@ -112,22 +113,29 @@ class Computation:
         Raises:
             ValueError: if the optimiser cannot train the model.
         """
-        config = self.config
+        config, optimizer = self.config, self.steps.optimizer
+        if self.given.step is not None:
+            if opt_state is not None:
+                raise ValueError(
+                    "opt_state= would be ignored, since step= takes the place of the optimizer: "
+                    "begin from it in the init of the step, or leave it out"
+                )
+            return OwnState.create(self.given.step, self.model, config.seed)
         state = TrainState.create(
             self.model,
-            self.steps.optimizer,
+            optimizer,
             frozen=config.frozen,
             seed=config.seed,
             average=config.average > 0,
             opt_state=opt_state,
         )
         if self.given.optimizer is not None:
-            check_optimizer(self.steps.optimizer, state, config.frozen)
+            check_optimizer(optimizer, state, config.frozen)
         if is_schedule_free(state.opt_state):
             check_schedule_free(config.average, opt_state)
         return state
 
-    def check_measures(self, state: TrainState) -> None:
+    def check_measures(self, state: State) -> None:
         """Try the metrics on the first batch, before an epoch is spent on them.
 
         Args:
@@ -154,7 +162,7 @@ class Computation:
                 "an average of it may be, e.g. average='macro'"
             )
 
-    def identity(self, state: TrainState) -> dict[str, Any]:
+    def identity(self, state: State) -> dict[str, Any]:
         """What determines the training beside settings and data."""
         return identify(self.model, self.given, self.config, self.steps, state, self.probe)
 
@@ -184,7 +192,7 @@ class Computation:
                 raise NotFinite(f"val_{name}", value, step)
         return {f"val_{name}": recorded(value) for name, value in results.items()}
 
-    def check_finite(self, state: TrainState, step: int) -> None:
+    def check_finite(self, state: State, step: int) -> None:
         """Before saving: a step's loss is that before its update, which may have ruined all.
 
         Args:

@@ -24,20 +24,25 @@ from cnnjax.training.callbacks import Callback, Observer, check_callbacks
 from cnnjax.training.computation import Computation
 from cnnjax.training.dispatch import Dispatcher
 from cnnjax.training.epoch_bar import Progress, epoch_line
-from cnnjax.training.facts import recorded_settings
 from cnnjax.training.frozen_hash import FrozenLayers
 from cnnjax.training.given import Given
 from cnnjax.training.given_optimizer import Optimizer
 from cnnjax.training.hooks import Hooks
 from cnnjax.training.loggers import Logger, check_loggers
 from cnnjax.training.objective import Objective
+from cnnjax.training.own_step import State, Step
 from cnnjax.training.position import Position
 from cnnjax.training.recorder import Recorder
 from cnnjax.training.result import Run, result_of
 from cnnjax.training.schedules import rate_of_last_step
 from cnnjax.training.setting_checks import check_single_process
-from cnnjax.training.state import TrainState
-from cnnjax.training.stopping import Interrupted, NonFiniteLoss, NotFinite, StopSignals
+from cnnjax.training.stopping import (
+    Interrupted,
+    NonFiniteLoss,
+    NotFinite,
+    StopSignals,
+    interrupted,
+)
 from cnnjax.training.tally import AHEAD, Tally
 
 
@@ -50,6 +55,7 @@ def fit(
     directory: str | Path | None = None,
     *,
     objective: Objective | None = None,
+    step: Step | None = None,
     opt_state: optax.OptState | None = None,
     verbose: bool = True,
     record: Mapping[str, Any] | None = None,
@@ -81,6 +87,9 @@ def fit(
             that are trained; batch["inputs"] what the model takes, batch["examples"] what the data
             have; the key is one of the seed and the step. `cj.training.supervised` is the usual
             one, `cj.training.Aux` says what is measured.
+        step: a `cj.training.Step` of your own over any pytree, which takes the place of objective
+            and optimiser, e.g. for a GAN; their settings are then errors. Checkpoints, records,
+            early stopping and the rest stay as they are.
         opt_state: `Run.opt_state` of a training before, by the same kind of optimiser, maybe with
             other layers frozen: what is trained in both keeps its moments, as `training.refreeze`
             says. None begins anew.
@@ -116,7 +125,7 @@ def fit(
     check_single_process("fit")
     callbacks, loggers = check_callbacks(callbacks), check_loggers(loggers)
     config = config or TrainingConfig()
-    given = Given.checked(model.spec.task, loss, optimizer, objective, metrics)
+    given = Given.checked(model.spec.task, loss, optimizer, objective, metrics, step)
     splits = as_splits(data, model.spec.task)
     computation = Computation.of(model, splits, config, given, directory, record)
     state = computation.first_state(opt_state)
@@ -138,7 +147,7 @@ class _Training:
     def __init__(
         self,
         computation: Computation,
-        state: TrainState,
+        state: State,
         recorder: Recorder,
         verbose: bool,
         callbacks: Sequence[Callback],
@@ -267,27 +276,19 @@ class _Training:
             self.bar.update(at.step - len(self.tally), means)
 
     def _diverged(self, error: NotFinite) -> NonFiniteLoss:
-        computation = self.computation
-        rate = recorded_settings(computation.config, computation.given.optimizer)["learning_rate"]
-        was = f" (it was {rate:g})" if rate is not None else ""
+        config, given = self.computation.config, self.computation.given
+        own = given.optimizer is not None or given.step is not None or callable(config.schedule)
+        was = "" if own else f" (it was {config.learning_rate:g})"
         return NonFiniteLoss(
             f"{error} in epoch {self.position.epoch + 1}, step {error.step} of "
-            f"{computation.loader.steps}; {self.recorder.last_saved()}. Try a smaller "
+            f"{self.computation.loader.steps}; {self.recorder.last_saved()}. Try a smaller "
             f"learning_rate{was}"
         )
 
     def _interrupted(self) -> Interrupted:
         at, steps = self.position, self.computation.loader.steps
-        where = f"epoch {at.epoch + 1}, step {at.step} of {steps}"
-        if self.recorder.path is None:
-            return Interrupted(
-                f"stopped in {where}; nothing was saved, since no directory was given"
-            )
         self.recorder.wait()
-        return Interrupted(
-            f"stopped in {where} and saved in {self.recorder.path}: the same call with "
-            "resume=True (on the command line: --resume) goes on from there"
-        )
+        return interrupted(f"epoch {at.epoch + 1}, step {at.step} of {steps}", self.recorder.path)
 
     def _finish(self, result: Run) -> None:
         """Once all is on disk, and what is frozen proven to be what it was, the run is finished."""

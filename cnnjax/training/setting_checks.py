@@ -11,16 +11,20 @@ import numpy as np
 
 from cnnjax.augment import Augment, Chain, WordDropout
 from cnnjax.augment.config import AugmentConfig
-from cnnjax.config import FILES, OPTIMIZER, TrainingConfig
+from cnnjax.config import FILES, OPTIMIZER, STEP, TrainingConfig
 from cnnjax.core.checks import check_channels_last
 from cnnjax.core.settings import changed, names
 from cnnjax.data import Dataset, Lazy, Splits, Stream
 from cnnjax.metrics import Measure, mode_of
 from cnnjax.models import Model, ModelSpec
 from cnnjax.training.given import Given
+from cnnjax.training.own_step import Step
 
 _ROWS_AT_ONCE = 4096
 _SAMPLED = 256
+
+# Of the settings of a step, those that act on one of the caller's own too.
+_OF_ANY_STEP = ("augment",)
 
 
 def check_settings(
@@ -49,6 +53,8 @@ def check_settings(
                     f"{name}={settings[name]!r} changes the configured optimiser, but another one "
                     "was given: make it a part of that, e.g. with optax.chain, or leave it out"
                 )
+    if given.step is not None:
+        _check_step(config, given)
     if directory is None:
         files = {k: settings[k] for k in names(config, FILES) if k in settings}
         for name, value in (files | ({"record": record} if record else {})).items():
@@ -68,6 +74,27 @@ def check_settings(
         raise ValueError(
             f"keep={config.keep} counts the best checkpoints, and none is best without a monitor "
             "and validation data"
+        )
+
+
+def _check_step(config: TrainingConfig, given: Given) -> None:
+    """Refuse what a step of the caller's own would ignore."""
+    if not isinstance(given.step, Step):
+        raise ValueError(
+            f"step must be a cj.training.Step(init, update, variables), got {given.step!r}"
+        )
+    others = {"optimizer": given.optimizer, "objective": given.objective}
+    ignored = [f"{name}=" for name, value in others.items() if value is not None]
+    own = changed(config)
+    ignored += [
+        f"{name}={own[name]!r}"
+        for name in names(config, STEP, OPTIMIZER)
+        if name in own and name not in _OF_ANY_STEP
+    ]
+    if ignored:
+        raise ValueError(
+            f"{ignored[0]} would be ignored, since step= takes the place of objective and "
+            "optimizer: make it a part of the step, or leave it out"
         )
 
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from cnnjax.config import FILES, SEED, TrainingConfig
 from cnnjax.core.checks import whole_number
+from cnnjax.core.html import html_table, paragraphs
 from cnnjax.core.places import expanded
 from cnnjax.core.settings import names
 from cnnjax.core.storage import text_hash
@@ -125,15 +126,27 @@ class Sweep:
         return mode
 
     def __str__(self) -> str:
+        return f"{table(self._cells(), '>')}\n{self._note()}"
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def _repr_html_(self) -> str:
+        return html_table(self._cells(), "<>") + paragraphs(self._note())
+
+    def _note(self) -> str:
+        return f"mean ± standard deviation over {len(self.seeds)} seeds"
+
+    def _cells(self) -> list[tuple[str, ...]]:
+        """The rows of the table, its head first."""
         first = self.finished[0]
         metric = quality(first.history)
         names = ["loss", metric]
         names += [k for k in (f"val_{metric}", f"test_{metric}") if k in first.metrics]
         rows = [[_text(settings) for settings in self.settings]]
         rows += [[_cell(row) for row in self.values(name)] for name in names]
-        heads = ["", *(name.replace("_", " ") for name in names)]
-        lines = table([heads, *zip(*rows, strict=True)], ">")
-        return f"{lines}\nmean ± standard deviation over {len(self.seeds)} seeds"
+        heads = ("", *(name.replace("_", " ") for name in names))
+        return [heads, *zip(*rows, strict=True)]
 
 
 def sweep(

@@ -15,7 +15,8 @@ from commands import ROOT, python
 FOLDER = ROOT / "experiments"
 SCRIPTS = sorted(
     file.relative_to(FOLDER).as_posix()
-    for file in (*FOLDER.glob("*.py"), *FOLDER.glob("benchmarks/*.py"))
+    for folder in ("", "benchmarks/", "research/")
+    for file in FOLDER.glob(f"{folder}*.py")
     if '__name__ == "__main__"' in file.read_text()
 )
 

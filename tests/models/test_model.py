@@ -319,3 +319,12 @@ def test_preprocessing_brings_pixels_to_inputs():
     assert unit.preprocess(pixels).dtype == jnp.float32
     np.testing.assert_allclose(unit.preprocess(pixels), [[0, 0.2, 1]], rtol=1e-6)
     assert none.preprocess(pixels).tolist() == [[0, 51, 255]]
+
+
+def test_a_model_is_one_line_and_in_a_notebook_its_table():
+    model = nested()
+    assert repr(model) == "Model(Nested, 8x8x2 -> 3, 315 parameters)"
+    shown = model._repr_html_()
+    assert shown.count("<tr>") == 1 + len(model.layer_names) + 1
+    assert all(name in shown for name in model.layer_names)
+    assert repr(jax.tree.map(lambda leaf: None, model)).startswith("Model(Nested")

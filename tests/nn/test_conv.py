@@ -14,7 +14,7 @@ from jax import lax
 from scipy import signal
 
 from cnnjax.models import create_model
-from cnnjax.nn import Conv2D, conv2d, conv_engine, winograd
+from cnnjax.nn import Conv2D, conv2d, conv_engine, depthwise_conv2d, winograd
 from cnnjax.nn.conv import resolve_padding
 
 # A failing example is not made smaller, since every try would compile a program.
@@ -380,20 +380,32 @@ def test_a_model_can_be_exported_for_any_batch_size(name):
 
 
 @pytest.mark.thorough
-def test_shard_map_takes_every_layer():
+@pytest.mark.parametrize("kind", ["winograd", "by differentiation", "depthwise"])
+def test_shard_map_takes_every_layer(kind):
     mesh = jax.make_mesh((1,), ("d",), axis_types=(jax.sharding.AxisType.Auto,))
-    x, kernel = normal(128, 18, 18, 32), normal(3, 3, 32, 32)
+    channels = {"winograd": 32, "by differentiation": 3, "depthwise": 32}[kind]
+    x, kernel = normal(128, 18, 18, channels), normal(3, 3, channels, channels)
+    if kind != "depthwise":
+        assert winograd.worthwhile(x, kernel, ((0, 0), (0, 0))) is (kind == "winograd")
+    convolve = conv2d
+    if kind == "depthwise":
+        kernel, convolve = kernel[..., :1], depthwise_conv2d
 
     def loss(x, kernel):
-        return jax.lax.psum(jnp.sum(conv2d(x, kernel) ** 2), "d")
+        return jnp.sum(convolve(x, kernel) ** 2)
+
+    def mapped_loss(x, kernel):
+        return jax.lax.psum(loss(x, kernel), "d")
 
     spec = jax.sharding.PartitionSpec
+    specs = (spec("d"), spec())
     mapped = jax.shard_map(
-        jax.grad(loss, argnums=1), mesh=mesh, in_specs=(spec("d"), spec()), out_specs=spec()
+        jax.grad(mapped_loss, argnums=(0, 1)), mesh=mesh, in_specs=specs, out_specs=specs
     )
-    expected = jax.grad(lambda k: jnp.sum(xla(x, k, (1, 1), "valid", (1, 1)) ** 2))(kernel)
-    assert winograd.worthwhile(x, kernel, ((0, 0), (0, 0)))
-    np.testing.assert_allclose(jax.jit(mapped)(x, kernel), expected, rtol=1e-3, atol=1)
+    with conv_engine("lax"):
+        expected = jax.grad(loss, argnums=(0, 1))(x, kernel)
+    for ours, theirs in zip(jax.jit(mapped)(x, kernel), expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1)
 
 
 def test_an_unknown_engine_is_named_at_once():

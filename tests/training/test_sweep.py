@@ -67,6 +67,9 @@ def test_the_best_setting_and_the_table(splits: cj.data.Splits) -> None:
     assert "learning_rate=0.01" in lines[2]
     assert lines[2].endswith(wanted)
     assert lines[-1] == "mean ± standard deviation over 2 seeds"
+    assert repr(found) == str(found)
+    assert found._repr_html_().count("<tr>") == 3
+    assert wanted in found._repr_html_()
 
 
 @pytest.mark.thorough

@@ -10,9 +10,9 @@ import jax
 from jax.extend.core import Jaxpr, Literal
 
 from cnnjax.core import trees
+from cnnjax.models.graph import Net
 from cnnjax.models.inner_values import programs_of
-from cnnjax.models.model import Model
-from cnnjax.models.modules import Variables, forward
+from cnnjax.models.modules import Variables, forward, training_keys
 
 # What is added to the data, or put beside or in the place of a part of it, is of the layer that
 # made these, as a bias is.
@@ -21,7 +21,7 @@ _JOINING = frozenset(
 )
 
 
-def depths(model: Model) -> dict[str, int]:
+def depths(model: Net) -> dict[str, int]:
     """In the how manieth layer with weights each variable stands, along the longest way to it.
 
     Branches beside each other begin at one depth, and the layer behind them follows the deepest of
@@ -56,7 +56,8 @@ def depths(model: Model) -> dict[str, int]:
     def train(leaves: Sequence[Any], x: Any) -> Any:
         variables = rebuilt(leaves)
         params = variables.pop("params", {})
-        return model.functions().apply_train(params, variables, x, jax.random.key(0))[0]
+        keys = training_keys(jax.random.key(0))
+        return model.static.train({"params": params, **variables}, x, keys, list(variables))[0]
 
     found: dict[str, int] = {}
     for function in (evaluate, train):  # auxiliary layers take part in training alone

@@ -9,8 +9,7 @@ from typing import Any
 from flax import linen
 from jax import lax
 
-from cnnjax.models.graph import INPUT, Call, trace
-from cnnjax.models.model import Model
+from cnnjax.models.graph import INPUT, Call, Net, trace
 from cnnjax.nn import (
     GRU,
     LSTM,
@@ -93,7 +92,7 @@ class ReceptiveField:
         return top, left, top + self.extent[0], left + self.extent[1]
 
 
-def receptive_fields(model: Model) -> dict[str, ReceptiveField | None]:
+def receptive_fields(model: Net) -> dict[str, ReceptiveField | None]:
     """The receptive field of every layer; nothing is computed but shapes.
 
     Args:

@@ -10,11 +10,11 @@ import numpy as np
 from flax import linen
 
 from cnnjax.core import trees
+from cnnjax.core.html import html_table, paragraphs
 from cnnjax.core.table import table
 from cnnjax.core.text import plain
-from cnnjax.models.graph import Call, in_keras_order, trace
+from cnnjax.models.graph import Call, Net, in_keras_order, trace
 from cnnjax.models.layers.receptive_fields import fields_of
-from cnnjax.models.model import Model
 from cnnjax.nn import GRU, LSTM
 
 
@@ -60,6 +60,21 @@ class Summary:
         return sum(row.flops for row in self.rows)
 
     def __str__(self) -> str:
+        rows = self.cells()
+        lines = [plain(self.title), table(rows, "><<>", rules=(1, len(rows) - 1))]
+        if self.trainable != self.parameters:
+            lines.append(f"trainable: {self.trainable:,}")
+        return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def _repr_html_(self) -> str:
+        trainable = f"trainable: {self.trainable:,}" if self.trainable != self.parameters else ""
+        return paragraphs(self.title) + html_table(self.cells(), "><<>") + paragraphs(trainable)
+
+    def cells(self) -> list[tuple[object, ...]]:
+        """The rows of the table, its head first and the total last."""
         head = ("", "layer", "kind", "output", "parameters", "FLOPs", "receptive field")
         body = [
             (
@@ -74,11 +89,7 @@ class Summary:
             for row in self.rows
         ]
         total = ("", "total", "", "", f"{self.parameters:,}", f"{self.flops:,}", "")
-        rows = [head, *body, total]
-        lines = [plain(self.title), table(rows, "><<>", rules=(1, len(rows) - 1))]
-        if self.trainable != self.parameters:
-            lines.append(f"trainable: {self.trainable:,}")
-        return "\n".join(lines)
+        return [head, *body, total]
 
 
 def field_text(field: tuple[int, ...] | str | None) -> str:
@@ -88,7 +99,7 @@ def field_text(field: tuple[int, ...] | str | None) -> str:
     return field if isinstance(field, str) else "x".join(map(str, field))
 
 
-def summary(model: Model) -> Summary:
+def summary(model: Net) -> Summary:
     """The layer table of any model; nothing is computed but shapes.
 
     Args:
@@ -103,13 +114,13 @@ def summary(model: Model) -> Summary:
     """
     rows = _rows(model)
     total = sum(np.size(leaf) for leaf in jax.tree.leaves(model.variables))
-    trainable = sum(np.size(leaf) for leaf in jax.tree.leaves(model.params))
+    trainable = sum(np.size(leaf) for leaf in jax.tree.leaves(model.variables.get("params", {})))
     shape = "x".join(map(str, model.spec.input_shape))
     title = f"{model.spec.name}, input {shape}, {model.spec.num_classes} classes"
     return Summary(title, tuple(rows), total, trainable)
 
 
-def _rows(model: Model) -> list[LayerRow]:
+def _rows(model: Net) -> list[LayerRow]:
     """One row a layer, in Keras' order; a layer called twice has one, with the work of both."""
     sizes: dict[str, dict[str, int]] = {}
     for collection in model.variables.values():

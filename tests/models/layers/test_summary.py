@@ -175,6 +175,9 @@ def test_layers_used_twice_statistics_and_plain_functions():
     assert rows["logits"].receptive_field is None  # the sine and the mean are no modules
     assert (table.parameters, table.trainable) == (148 + 16 + 80 + 15, 148 + 8 + 80 + 15)
     assert str(table).splitlines()[-1] == f"trainable: {table.trainable}"
+    assert repr(table) == str(table)
+    assert table._repr_html_().count("<tr>") == len(table.rows) + 2
+    assert table._repr_html_().endswith(f"<p>trainable: {table.trainable}</p>")
     assert str(table).splitlines()[-4].split()[1] == "logits"
     assert str(table).splitlines()[-4].endswith("-")
 
