@@ -17,20 +17,24 @@ from cnnjax.models import Model, ModelSpec, taps
 _SLACK = 64.0
 
 
-def checked_images(model: Model, images: Array | np.ndarray) -> Array:
+def checked_images(model: Model, images: Any) -> Any:
     """Preprocessed images as a model takes them, or one clear sentence.
 
     Args:
         model: to be explained.
-        images: preprocessed inputs, [N, H, W, C] floating.
+        images: preprocessed inputs, [N, H, W, C] floating; a dictionary of several inputs, images
+            of one size among them.
 
     Raises:
         ValueError: for a model of something else than images, another shape or dtype, NaN, or
             pixels in [0, 255] where the model wants them preprocessed (not checked inside a
             compiled function).
     """
-    check_images(model.spec)
-    inputs: Array = checked_inputs(model, images)
+    if not isinstance(images, dict):
+        check_images(model.spec)
+        return checked_inputs(model, images)
+    inputs = checked_inputs(model, images)
+    image_size(inputs)
     return inputs
 
 
@@ -58,6 +62,44 @@ def image_size(inputs: Any) -> tuple[int, int]:
         )
     ((height, width),) = sizes
     return height, width
+
+
+def image_of(inputs: Any) -> Array:
+    """The images that inputs hold, [N, H, W, C], where there is one such input.
+
+    Raises:
+        ValueError: where there are several.
+    """
+    image: Array = inputs if not isinstance(inputs, dict) else inputs[_image_name(inputs)]
+    return image
+
+
+def with_image(inputs: Any, images: Array) -> Any:
+    """The inputs with other images, of another number: the others are repeated to fit.
+
+    Args:
+        inputs: of N examples, of which `image_of` gives the images.
+        images: [M N, H, W, C], M times those of N examples.
+    """
+    if not isinstance(inputs, dict):
+        return images
+    name, times = _image_name(inputs), len(images) // max(count_of(inputs), 1)
+    repeated = {
+        key: jnp.tile(each, (times, *[1] * (each.ndim - 1)))
+        for key, each in inputs.items()
+        if key != name
+    }
+    return {**repeated, name: images}
+
+
+def _image_name(inputs: dict[str, Any]) -> str:
+    names = [name for name, each in inputs.items() if len(each.shape) == 4]
+    if len(names) != 1:
+        raise ValueError(
+            f"the inputs hold {len(names)} images, {', '.join(names)}: parts of one of them "
+            "cannot be covered alone; take a gradient, e.g. saliency"
+        )
+    return names[0]
 
 
 def count_of(inputs: Any) -> int:
