@@ -77,7 +77,7 @@ def find_class_patterns(
     check_images(model.spec)
     check_whole(model.spec)
     check_ascent(recipe, steps)
-    height, width, _ = model.spec.input_shape
+    height, width, _ = model.spec.sample_shape
     if height != width:
         raise ValueError(
             f"{model.spec.name} takes images of {height}x{width}: patterns of classes are square"

@@ -164,7 +164,7 @@ def _checked_maker(function: Any) -> Maker:
 def _in_evaluation(module: nnx.Module) -> nnx.Module:
     """A copy that shares the arrays, in evaluation mode, without what calls have sown."""
     net = nnx.merge(*nnx.split(module))
-    nnx.pop(net, nnx.Intermediate)
+    nnx.pop(net, lambda _, variable: isinstance(value_of(variable), tuple))
     net.eval()
     return net
 
