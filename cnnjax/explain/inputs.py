@@ -128,12 +128,13 @@ def check_preprocessed(spec: ModelSpec, inputs: Array, what: str = "images") -> 
     if isinstance(inputs, jax.core.Tracer) or not inputs.size or spec.inputs.tokens:
         return
     with jax.ensure_compile_time_eval():  # inside a compiled function too, where it is a constant
-        high = float(jnp.max(inputs))
-        light = spec.preprocess(jnp.full((1, spec.input_shape[-1]), 255.0))
-        highest = float(jnp.max(light)) + _SLACK
+        high, highest = float(jnp.max(inputs)), np.inf
+        if spec.inputs.pixels:
+            light = spec.preprocess(jnp.full((1, spec.input_shape[-1]), 255.0))
+            highest = float(jnp.max(light)) + _SLACK
     if np.isnan(high):
         raise ValueError(f"{what} hold NaN")
-    if spec.inputs.pixels and high > highest:
+    if high > highest:
         raise ValueError(
             f"{what} reach {high:g}, so they are pixels; {spec.name} takes preprocessed inputs: "
             f"give model.spec.preprocess({what})"
