@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from cnnjax.explain.inputs import checked_images
+from cnnjax.explain.inputs import checked_images, count_of, image_size
 from cnnjax.explain.maps import layers_with_maps, maps_of
 from cnnjax.explain.methods import method
 from cnnjax.explain.scores import Question, gradients_of
@@ -187,9 +187,9 @@ def _cam(
     name: str,
 ) -> Array:
     inputs = checked_images(model, images)
-    question = asked(model, target, len(inputs))
+    question = asked(model, target, count_of(inputs))
     layer = named_layer(model, layer)
-    rearrange = maps_of(model, layer, to_map)
+    rearrange = maps_of(model, layer, to_map, inputs)
     heatmaps, empty, finite = class_maps(
         model.static, model.spec.name, layer, combine, model.variables, inputs, question, rearrange
     )
@@ -266,7 +266,7 @@ def class_maps(
         values = rearrange(values)
         gradients = (jax.vmap(rearrange, 1, 1) if several else rearrange)(gradients)
     heat = (jax.vmap(combine, (None, 1), 1) if several else combine)(values, gradients)
-    heatmaps, empty = as_heat(heat, (inputs.shape[1], inputs.shape[2]))
+    heatmaps, empty = as_heat(heat, image_size(inputs))
     return heatmaps, empty, finite_examples(outputs)
 
 

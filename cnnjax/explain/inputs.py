@@ -42,6 +42,24 @@ def checked_inputs(model: Model, inputs: Any) -> Any:
     return checked
 
 
+def image_size(inputs: Any) -> tuple[int, int]:
+    """Height and width of the images that inputs hold, [N, H, W, C].
+
+    Raises:
+        ValueError: where there are none, or of several sizes.
+    """
+    sizes = {leaf.shape[1:3] for leaf in jax.tree.leaves(inputs) if len(leaf.shape) == 4}
+    if len(sizes) != 1:
+        found = " and ".join(f"{height}x{width}" for height, width in sorted(sizes))
+        raise ValueError(
+            f"the inputs hold images of {found}, so a map has no single size"
+            if sizes
+            else "the inputs hold no images [N, H, W, C]"
+        )
+    ((height, width),) = sizes
+    return height, width
+
+
 def count_of(inputs: Any) -> int:
     """How many examples inputs hold."""
     return len(jax.tree.leaves(inputs)[0])

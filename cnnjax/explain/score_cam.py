@@ -41,7 +41,7 @@ def score_cam(
     outputs = model(inputs)
     question = asked(model, target, len(inputs)).settled(outputs)
     layer = named_layer(model, layer)
-    rearrange = maps_of(model, layer, to_map)
+    rearrange = maps_of(model, layer, to_map, inputs)
     maps = _maps(model.static, model.spec.name, layer, rearrange, model.variables, inputs)
     size = (inputs.shape[1], inputs.shape[2])
     nothing = jnp.zeros_like(inputs)

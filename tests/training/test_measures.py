@@ -16,6 +16,8 @@ from commands import after_every_dispatch
 import cnnjax as cj
 from cnnjax.metrics import Metric
 from cnnjax.runs import RunError
+from cnnjax.training import tally
+from cnnjax.training.epoch_bar import epoch_line
 
 Arrays = tuple[np.ndarray, np.ndarray]
 TABLES = {
@@ -283,3 +285,25 @@ def test_masked_examples_are_not_seen_by_a_metric_of_ones_own(squares: Arrays) -
     )
     means = cj.evaluate(net(), squares, batch_size=7, metrics={"shares": ones})
     np.testing.assert_allclose(means["shares"], np.bincount(squares[1]) / 96)
+
+
+def test_a_line_shows_the_first_numbers_and_no_table() -> None:
+    record = {
+        "epoch": 1, "step": 9, "accuracy": 0.5, "each": [0.1, 0.2], "f1": 0.25, "loss": 1.0,
+        "margin": None, "zeal": 1.0, "val_loss": 2.0, "val_accuracy": 0.75, "val_f1": 0.125,
+        "learning_rate": 0.1, "seconds": 1.0, "images_per_second": 7.0, "waiting": 0.0,
+    }  # fmt: skip
+    line = "epoch 1/2  loss 1.0000  acc 0.5000  f1 0.2500  margin -"
+    assert epoch_line(2, record) == f"{line}  val loss 2.0000  acc 0.7500  f1 0.1250  7 img/s"
+
+
+def test_large_tables_are_fetched_before_they_fill_the_device(
+    squares: Arrays, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = fit(squares)
+    monkeypatch.setattr(tally, "_MOST_BYTES", 0)
+    early = fit(squares)
+    assert early.parameter_hash == whole.parameter_hash
+    np.testing.assert_equal(early.metrics, whole.metrics)
+    for name in ("f1", "pairs", "loss"):
+        np.testing.assert_array_equal(early.history[name], whole.history[name])
