@@ -32,7 +32,7 @@ class EmptyMap(UserWarning):
 @method(at_layer=True, randomised=True)
 def grad_cam(
     model: Model,
-    images: Array | np.ndarray,
+    images: Any,
     layer: str | None = None,
     target: Target = None,
     to_map: ToMap = None,
@@ -85,7 +85,7 @@ def grad_cam(
 @method(at_layer=True)
 def hires_cam(
     model: Model,
-    images: Array | np.ndarray,
+    images: Any,
     layer: str | None = None,
     target: Target = None,
     to_map: ToMap = None,
@@ -101,7 +101,7 @@ def hires_cam(
 @method(at_layer=True, randomised=True)
 def grad_cam_plus_plus(
     model: Model,
-    images: Array | np.ndarray,
+    images: Any,
     layer: str | None = None,
     target: Target = None,
     to_map: ToMap = None,
@@ -117,7 +117,7 @@ def grad_cam_plus_plus(
 @method(at_layer=True)
 def layer_cam(
     model: Model,
-    images: Array | np.ndarray,
+    images: Any,
     layer: str | None = None,
     target: Target = None,
     to_map: ToMap = None,
@@ -133,7 +133,7 @@ def layer_cam(
 @method(at_layer=True)
 def eigen_cam(
     model: Model,
-    images: Array | np.ndarray,
+    images: Any,
     layer: str | None = None,
     target: Target = None,
     to_map: ToMap = None,
@@ -179,7 +179,7 @@ def _first_component(maps: Array, gradients: Array) -> Array:
 
 def _cam(
     model: Model,
-    images: Array | np.ndarray,
+    images: Any,
     layer: str | None,
     target: Target,
     to_map: ToMap,
