@@ -65,11 +65,11 @@ def strip(examples: Examples) -> str:
 
 def _label(examples: Examples, place: int) -> str:
     """The label of an example as a text; "" of what is no class."""
-    label = examples.labels[place]
-    if np.ndim(label) or not np.issubdtype(np.asarray(label).dtype, np.integer):
+    labels, names = examples.labels, examples.label_names
+    if np.ndim(labels) != 1 or not np.issubdtype(np.asarray(labels).dtype, np.integer):
         return ""
-    names = examples.label_names
-    return plain(names[label] if names and 0 <= label < len(names) else label, 32)
+    label = int(labels[place])
+    return plain(names[label] if 0 <= label < len(names) else label, 32)
 
 
 def _pixels(image: np.ndarray, all_images: np.ndarray) -> np.ndarray:

@@ -219,7 +219,7 @@ class WeightsAndBiases(Logger):
     def finish(self, status: str, results: Mapping[str, float]) -> None:
         """Send results and status."""
         if self._run is not None:
-            self._run.summary.update({"status": status, **results})
+            self._run.summary.update({"status": status, **scalars(results)})
             self._run.finish(exit_code=0 if status in ("finished", "stopped") else 1)
 
 

@@ -17,14 +17,13 @@ import numpy as np
 import optax
 
 from cnnjax.config import TrainingConfig
-from cnnjax.data import Dataset, Splits, as_splits
+from cnnjax.data import Dataset, Splits, Stream, as_splits
 from cnnjax.metrics import Loss, Measure, divide, recorded
 from cnnjax.models import Model
 from cnnjax.training.callbacks import Callback, Observer, check_callbacks
 from cnnjax.training.computation import Computation
 from cnnjax.training.dispatch import Dispatcher
 from cnnjax.training.epoch_bar import Progress, epoch_line
-from cnnjax.training.facts import recorded_settings
 from cnnjax.training.frozen_hash import FrozenLayers
 from cnnjax.training.given import Given
 from cnnjax.training.given_optimizer import Optimizer
@@ -37,13 +36,19 @@ from cnnjax.training.recorder import Recorder
 from cnnjax.training.result import Run, result_of
 from cnnjax.training.schedules import rate_of_last_step
 from cnnjax.training.setting_checks import check_single_process
-from cnnjax.training.stopping import Interrupted, NonFiniteLoss, NotFinite, StopSignals
+from cnnjax.training.stopping import (
+    Interrupted,
+    NonFiniteLoss,
+    NotFinite,
+    StopSignals,
+    interrupted,
+)
 from cnnjax.training.tally import AHEAD, Tally
 
 
 def fit(
     model: Model,
-    data: Splits | Dataset | tuple[np.ndarray, np.ndarray],
+    data: Splits | Dataset | Stream | tuple[np.ndarray, np.ndarray],
     config: TrainingConfig | None = None,
     loss: Loss | None = None,
     optimizer: Optimizer | None = None,
@@ -62,8 +67,8 @@ def fit(
 
     Args:
         model: where to start from.
-        data: Splits, a Dataset, or (images, labels) as `from_arrays` takes them. Images are pixels
-            in [0, 255]; the model's preprocessing is applied on the device.
+        data: Splits, a Dataset, a Stream, or (images, labels) as `from_arrays` takes them. Images
+            are pixels in [0, 255]; the model's preprocessing is applied on the device.
         config: how; None takes the defaults of `TrainingConfig`.
         loss: (logits [N, K], labels [N]) -> [N]; None takes cross-entropy, softmax or, for one
             logit, sigmoid; in general that of the model's task, of values the mean squared error.
@@ -165,6 +170,8 @@ class _Training:
         with self.recorder, self.hooks:
             self.state = self.recorder.open(self.state, at, self.frozen)
             if not at.is_over:
+                self.computation.loader.check_witness(at.stream)
+            if self.hooks.loggers and not at.is_over:
                 self.hooks.start(self.recorder.beginning(int(self.state.step)))
             seconds_before = self.recorder.seconds + at.seconds
             self.state = devices.replicate(self.state)
@@ -227,7 +234,7 @@ class _Training:
         """Wait for the device, and check what it has computed."""
         at = self.position
         at.totals = self.tally.fetch(at.totals)
-        at.seconds = time.perf_counter() - began
+        at.seconds, at.stream = time.perf_counter() - began, self.computation.loader.witness
         self.computation.check_finite(self.state, at.step)
 
     def _end_epoch(self) -> None:
@@ -267,31 +274,23 @@ class _Training:
         at.totals = self.tally.fetch(at.totals, leave=AHEAD)
         if at.totals:
             means = divide(at.totals, self.computation.steps.measures)
-            self.bar.update(at.step - len(self.tally), means)
+            numbers = {name: value for name, value in means.items() if not np.ndim(value)}
+            self.bar.update(at.step - len(self.tally), numbers)
 
     def _diverged(self, error: NotFinite) -> NonFiniteLoss:
-        computation = self.computation
-        rate = recorded_settings(computation.config, computation.given.optimizer)["learning_rate"]
-        known = rate is not None and computation.given.step is None
-        was = f" (it was {rate:g})" if known else ""
+        config, given = self.computation.config, self.computation.given
+        own = given.optimizer is not None or given.step is not None or callable(config.schedule)
+        was = "" if own else f" (it was {config.learning_rate:g})"
         return NonFiniteLoss(
             f"{error} in epoch {self.position.epoch + 1}, step {error.step} of "
-            f"{computation.loader.steps}; {self.recorder.last_saved()}. Try a smaller "
+            f"{self.computation.loader.steps}; {self.recorder.last_saved()}. Try a smaller "
             f"learning_rate{was}"
         )
 
     def _interrupted(self) -> Interrupted:
         at, steps = self.position, self.computation.loader.steps
-        where = f"epoch {at.epoch + 1}, step {at.step} of {steps}"
-        if self.recorder.path is None:
-            return Interrupted(
-                f"stopped in {where}; nothing was saved, since no directory was given"
-            )
         self.recorder.wait()
-        return Interrupted(
-            f"stopped in {where} and saved in {self.recorder.path}: the same call with "
-            "resume=True (on the command line: --resume) goes on from there"
-        )
+        return interrupted(f"epoch {at.epoch + 1}, step {at.step} of {steps}", self.recorder.path)
 
     def _finish(self, result: Run) -> None:
         """Once all is on disk, and what is frozen proven to be what it was, the run is finished."""

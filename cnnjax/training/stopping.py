@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -28,6 +29,21 @@ class NotFinite(ArithmeticError):
 
 class Interrupted(KeyboardInterrupt):
     """A training that was stopped from outside, after saving what was done."""
+
+
+def interrupted(where: str, directory: Path | None) -> Interrupted:
+    """A training that was stopped, which says how it goes on.
+
+    Args:
+        where: it stood then.
+        directory: of the run, where all is saved; None where it has none.
+    """
+    if directory is None:
+        return Interrupted(f"stopped in {where}; nothing was saved, since no directory was given")
+    return Interrupted(
+        f"stopped in {where} and saved in {directory}: the same call with resume=True (on the "
+        "command line: --resume) goes on from there"
+    )
 
 
 class StopSignals:

@@ -236,3 +236,8 @@ def test_the_optimiser_of_a_plateau_steps_by_the_losses_it_gets() -> None:
         updates, state = optimizer.update({"w": jnp.ones(())}, state, params, value=loss)
         taken.append(-float(updates["w"]))
     np.testing.assert_allclose(taken, [1, 1, 1, 0.1, 0.1, 0.1], rtol=1e-6)
+
+
+def test_where_the_loss_diverges_no_rate_is_named_that_was_none(squares: Arrays) -> None:
+    with pytest.raises(cj.training.NonFiniteLoss, match=r"Try a smaller learning_rate$"):
+        fit(squares, schedule=lambda step: 1e30 + 0.0 * step)
