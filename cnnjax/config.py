@@ -257,8 +257,9 @@ class TrainingConfig:
         allow_changed: what may differ from what the run was started with, which else is an error:
             "module", "loss", "optimizer", "schedule", "augment", "sampler", "objective" or
             "metrics" (what computes them: their names stay); "code", functions and classes whose
-            code is another one while all that is given to them is the same; "step", a computation
-            that is another one while none of these differ. With resume only.
+            code is another one while all that is given to them is the same; "step", a step of
+            one's own, or a computation that is another one while none of these differ. With resume
+            only.
     """
 
     epochs: int = setting(5, whole(), LOOP)

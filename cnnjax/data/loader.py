@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import jax
 import numpy as np
@@ -83,6 +84,13 @@ class Loader:
         """Whether every batch is read anew, as from files, which takes its time."""
         inputs = self.data.inputs
         return isinstance(inputs, Lazy) and not inputs.is_read
+
+    @property
+    def witness(self) -> None:
+        """Nothing: every batch can be asked for again, as those of a `StreamLoader` cannot."""
+
+    def check_witness(self, witness: Mapping[str, Any] | None) -> None:
+        """Nothing has to be found again; as of a `StreamLoader`."""
 
     def order(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         """Which example stands where in an epoch.

@@ -10,12 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cnnjax.core.storage import write_bytes
-from cnnjax.metrics import quality
+from cnnjax.metrics import quality, scalars
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-    from cnnjax.plot.shown_figure import ShownFigure
 
 _TRAIN, _VALIDATION = "#1f77b4", "#d95f02"
 
@@ -65,24 +63,24 @@ def smooth(values: Sequence[float] | np.ndarray, factor: float = 0.8) -> np.ndar
     return result
 
 
-def curves(
-    history: Mapping[str, Sequence[float] | np.ndarray], smoothing: float = 0.0
-) -> ShownFigure:
-    """Loss and accuracy over the epochs: training and, if there is any, validation.
+def curves(history: Mapping[str, Sequence[float] | np.ndarray], smoothing: float = 0.0) -> Figure:
+    """Loss and metrics over the epochs: training and, if there is any, validation.
 
     Args:
-        history: of a run: "epoch", "loss", "accuracy" and perhaps "val_loss", "val_accuracy"; of a
-            model of values "absolute_error" instead of "accuracy".
+        history: of a run: "epoch", "loss", "accuracy" or other metrics, and perhaps the same after
+            "val_"; of tables nothing is drawn.
         smoothing: factor of `smooth` for the lines, e.g. 0.8; the dots are always the raw values.
 
     Returns:
-        A figure of two axes.
+        A figure of two axes in each row, the first ones of loss and accuracy.
     """
-    figure = new_figure(10, 3.8)
     history = {name: np.asarray(values) for name, values in history.items()}
     epochs = history["epoch"]
-    for position, metric in enumerate(("loss", quality(history)), start=1):
-        axes = figure.add_subplot(1, 2, position)
+    drawn = list(dict.fromkeys(("loss", quality(history), *scalars(history))))
+    rows = (len(drawn) + 1) // 2
+    figure = new_figure(10, 3.8 * rows)
+    for position, metric in enumerate(drawn, start=1):
+        axes = figure.add_subplot(rows, 2, position)
         for key, label, color in (
             (metric, "training", _TRAIN),
             (f"val_{metric}", "validation", _VALIDATION),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ from cnnjax.training.given_optimizer import Optimizer
 from cnnjax.training.identity import changes, recorded, refusal
 from cnnjax.training.named_trees import opt_state_hash
 from cnnjax.training.objective import Objective
+from cnnjax.training.own_step import Step
 
 # Names of functions that are cnnjax's own, by setting.
 _KNOWN = {"schedule": SCHEDULES, "sampler": SAMPLERS}
@@ -87,6 +88,7 @@ def reproduce(
     optimizer: Optimizer | None = None,
     *,
     objective: Objective | None = None,
+    step: Step | None = None,
     augment: Callable | None = None,
     schedule: Callable | None = None,
     sampler: Callable | None = None,
@@ -103,9 +105,10 @@ def reproduce(
 
     Args:
         directory: of a finished run, of an experiment or of `fit`.
-        data, model, loss, optimizer, objective, augment, schedule, sampler, opt_state: what the run
-            was given in Python, where the record cannot tell: arrays, a module of one's own,
-            functions. An objective is imported from where it was, if it can be.
+        data, model, loss, optimizer, objective, step, augment, schedule, sampler, opt_state: what
+            the run was given in Python, where the record cannot tell: arrays, a module of one's
+            own, functions. An objective and a step are imported from where they were, if they can
+            be.
         data_dir: where TFDS keeps its data, as in `data.load`.
         out: a directory for the new run; None keeps nothing on disk.
         allow_changed: what may differ from what the run was started with, which else is an error;
@@ -137,6 +140,9 @@ def reproduce(
             raise _needs(run, "loss", f"the function {config['loss']}")
         if "objective" in config and objective is None:
             objective = _imported(run, "objective", config["objective"])
+        if "step" in config and step is None:
+            parts = (_imported(run, "step", config["step"][f.name]) for f in fields(Step))
+            step = Step(*parts)
         if missing := [name for name in config.get("metrics", ()) if name not in (metrics or {})]:
             raise _needs(run, "metrics", ", ".join(missing))
         if "opt_state" in config and opt_state is None:
@@ -149,7 +155,7 @@ def reproduce(
             "conv_engine": current_conv_engine(),
             "opt_state": None if opt_state is None else opt_state_hash(opt_state),
         }
-        given = Given.checked(model.spec.task, loss, optimizer, objective, metrics)
+        given = Given.checked(model.spec.task, loss, optimizer, objective, metrics, step)
         differing = circumstances(run, record, config, splits, model, now)
         try:
             identity = identity_of(model, splits, training, given)
@@ -169,8 +175,8 @@ def reproduce(
     stops = [StopAt(record["stopped"]["step"])] if "stopped" in record else []
     again = fit(
         model, splits, training, loss, optimizer, out,
-        objective=objective, opt_state=opt_state, verbose=verbose, record=facts, callbacks=stops,
-        metrics=metrics,
+        objective=objective, step=step, opt_state=opt_state, verbose=verbose, record=facts,
+        callbacks=stops, metrics=metrics,
     )  # fmt: skip
     results = {name: recorded_value(value) for name, value in again.metrics.items()}
     result = {"parameters": again.parameter_hash, **results}

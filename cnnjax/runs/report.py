@@ -14,17 +14,19 @@ from cnnjax.core.reading import read_bytes
 from cnnjax.core.storage import write_text
 from cnnjax.core.text import plain
 from cnnjax.metrics import columns, percent, quality
+from cnnjax.metrics.showing import names_for
 from cnnjax.models import summary
 from cnnjax.models.saved import abstract, read_description, read_spec
 from cnnjax.plot import figures
 from cnnjax.plot.figures import BARE
+from cnnjax.runs.by_class import arrays, by_class, counts
 from cnnjax.runs.contents import REPORT_FILE
 from cnnjax.runs.directory import RunDirectory
 from cnnjax.runs.record import commit_of, is_finished, unwritable
 from cnnjax.runs.seal import RunError, not_understood
 
 _CAPTIONS = {
-    "curves": "Loss and accuracy (or absolute error) over the epochs",
+    "curves": "Loss and metrics over the epochs",
     "augmentation": "Training images, the original at the left, as augmentation changes them",
     "confusion_matrix": "Confusion matrix on the test data: rows are true, columns predicted",
     "mistakes": "The worst mistakes: wrong answers given with the highest probability",
@@ -63,12 +65,20 @@ def write_report(directory: str | Path, smoothing: float = 0.0) -> Path:
     record, config, epochs = run.read_whole()
     if not epochs:
         raise RunError(f"the run {run.path} has finished no epoch yet: nothing to report")
-    history = columns(epochs)  # what a later version added, a resumed run's first epochs lack
+    try:
+        history = columns(epochs)  # what a later version added, a resumed run's first epochs lack
+        tables = arrays(record, epochs)
+    except (ValueError, TypeError) as error:
+        raise not_understood(run.path, error) from error
     target = run.path / REPORT_FILE
     try:
-        curves = figures.curves(history, smoothing)
-        figures.save(curves, run.figures / "curves.png")
-        write_text(target, _page(run, record, config, epochs))
+        figures.save(figures.curves(history, smoothing), run.figures / "curves.png")
+        names = read_description(run.path).get("label_names") or ()
+        for name, matrix in counts(tables).items():
+            drawn = figures.confusion_matrix(matrix, names_for(len(matrix), names))
+            figures.save(drawn, run.figures / f"{name}.png")
+        by_label = by_class(tables, names)
+        write_text(target, _page(run, record, config, epochs, by_label))
     except (KeyError, TypeError, AttributeError) as error:
         raise not_understood(run.path, error) from error
     except OSError as error:
@@ -81,12 +91,14 @@ def _page(
     record: Mapping[str, Any],
     config: Mapping[str, Any],
     epochs: Sequence[Mapping[str, Any]],
+    by_label: Sequence[tuple[Sequence[str], Sequence[Sequence[str]]]],
 ) -> str:
     title = str(record.get("experiment", record.get("model", "run")))
     body = [
         f"<h1>{html.escape(title)}</h1>",
         f'<p class="quiet">{html.escape(_what(record))}</p>',
         _headline(record, epochs),
+        *(_table(head, rows, range(1, len(head))) for head, rows in by_label),
         *_figures(run.figures),
         "<h2>Model</h2>",
         f"<pre>{html.escape(_model_table(run.path))}</pre>",
@@ -124,8 +136,9 @@ def _headline(record: Mapping[str, Any], epochs: Sequence[Mapping[str, Any]]) ->
     metrics = record.get("metrics") or {}
     rows = []
     metric = quality(epochs[-1])
-    for key in (f"test_{metric}", "test_loss", f"val_{metric}", "val_loss"):
-        if key in metrics:
+    first = (f"test_{metric}", "test_loss", f"val_{metric}", "val_loss")
+    for key in dict.fromkeys((*first, *metrics)):
+        if isinstance(metrics.get(key), int | float):
             rows.append((key, _shown(key, metrics[key])))
     if not rows:
         shown = _shown(metric, epochs[-1][metric])
@@ -212,7 +225,7 @@ def _data_table(record: Mapping[str, Any]) -> str:
 
 
 def _epoch_table(epochs: Sequence[Mapping[str, Any]]) -> str:
-    keys = list(epochs[-1])
+    keys = [name for name, value in epochs[-1].items() if not isinstance(value, list)]
     rows = [tuple(_text(e.get(k, "")) for k in keys) for e in epochs]
     return _table(tuple(k.replace("_", " ") for k in keys), rows, numeric=range(len(keys)))
 

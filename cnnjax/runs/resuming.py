@@ -27,7 +27,10 @@ from cnnjax.runs.seal import RunError, json_text
 
 # Functions of the caller's stand there by a name, which depends on who imports them, and by which
 # the identity of the run does not know them.
-_FUNCTIONS = ("loss", "objective", "training/augment", "training/schedule", "training/sampler")
+_FUNCTIONS = (
+    *("loss", "objective", "step/init", "step/update", "step/variables"),
+    *("training/augment", "training/schedule", "training/sampler"),
+)
 
 # What stands as the optimizer in the settings of a run that was given one.
 GIVEN = "given by the caller"
@@ -108,6 +111,7 @@ def _freed() -> dict[str, tuple[str, ...]]:
         "module": ("model/name", "model/arguments"),
         "loss": ("loss",),
         "objective": ("objective",),
+        "step": ("step",),
         "optimizer": tuple(f"training/{name}" for name in names(TrainingConfig, OPTIMIZER)),
         "schedule": ("training/schedule",),
         "augment": ("training/augment",),

@@ -8,13 +8,15 @@ from cnnjax.training.frozen_hash import FrozenLayersMoved
 from cnnjax.training.loop import fit
 from cnnjax.training.objective import Aux, Objective, supervised
 from cnnjax.training.optim import learning_rate_factors, make_optimizer
+from cnnjax.training.own_step import Step
 from cnnjax.training.rate_finder import LearningRates, find_learning_rate
 from cnnjax.training.result import Run
 from cnnjax.training.schedules import make_schedule
 from cnnjax.training.state import TrainState
 from cnnjax.training.step import make_eval_step, make_train_step
 from cnnjax.training.stopping import Interrupted, NonFiniteLoss
-from cnnjax.training.sweep import Sweep, sweep
+from cnnjax.training.sweep import sweep
+from cnnjax.training.swept import Sweep
 
 __all__ = [
     "Aux",
@@ -26,6 +28,7 @@ __all__ = [
     "NonFiniteLoss",
     "Objective",
     "Run",
+    "Step",
     "Sweep",
     "TrainState",
     "evaluate",

@@ -14,8 +14,8 @@ import numpy as np
 from cnnjax.core.checks import whole_number
 from cnnjax.core.text import plain, qualified_name, without_address
 from cnnjax.models import Model
+from cnnjax.training.own_step import State
 from cnnjax.training.selection import copied
-from cnnjax.training.state import TrainState
 
 
 class Moment:
@@ -32,17 +32,17 @@ class Moment:
     def __init__(
         self,
         record: Mapping[str, Any],
-        state: TrainState,
+        state: State,
         model: Model,
         stop: Callable[[], None],
     ):
         self.record: dict[str, Any] = copy.deepcopy(dict(record))
         self.epoch, self.step = int(record["epoch"]), int(record["step"])
-        self._state: TrainState | None = state
+        self._state: State | None = state
         self._model, self._stop = model, stop
 
     @cached_property
-    def state(self) -> TrainState:
+    def state(self) -> State:
         """The state of the training, in NumPy arrays.
 
         Raises:
@@ -74,7 +74,7 @@ class Moment:
         """From here on the training goes on, and its arrays are no longer this moment's."""
         self._state = None
 
-    def _present(self, what: str) -> TrainState:
+    def _present(self, what: str) -> State:
         if self._state is None:
             raise ValueError(
                 f"{what} was asked of the moment of epoch {self.epoch}, step {self.step}, which "

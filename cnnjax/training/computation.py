@@ -16,7 +16,7 @@ from cnnjax.config import FILES, TrainingConfig
 from cnnjax.core.runtime import compiler_options
 from cnnjax.core.settings import values
 from cnnjax.core.text import suggest
-from cnnjax.data import Batch, Dataset, Loader, Splits
+from cnnjax.data import Batch, Dataset, Loader, Splits, StreamLoader
 from cnnjax.metrics import Metric, add, divide, recorded
 from cnnjax.models import Model
 from cnnjax.training.class_weights import resolved
@@ -26,12 +26,14 @@ from cnnjax.training.freezing import Tree
 from cnnjax.training.given import Given
 from cnnjax.training.given_optimizer import check_optimizer
 from cnnjax.training.identity import identify
+from cnnjax.training.own_step import OwnState, State
 from cnnjax.training.schedule_free import check_schedule_free, is_schedule_free
 from cnnjax.training.selection import Selection
 from cnnjax.training.setting_checks import best_mode, check_data, check_settings
 from cnnjax.training.shared import Steps, make_steps
 from cnnjax.training.state import TrainState
 from cnnjax.training.stopping import NotFinite
+from cnnjax.training.streams import evaluation_loader, training_loader
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +54,7 @@ class Computation:
     splits: Splits
     config: TrainingConfig
     given: Given
-    loader: Loader
+    loader: Loader | StreamLoader
     steps: Steps
     eval_step: Callable[..., dict[str, jax.Array]]
     devices: Devices
@@ -77,15 +79,9 @@ class Computation:
             check_data(model, data)
         measures = given.measures(model)
         check_settings(config, model, splits, given, directory, record, measures)
-        sampler = config.sampler
-        loader = Loader(
-            splits.train,
-            config.batch_size,
-            shuffle=sampler is None,
-            seed=config.seed,
-            sampler=sampler,
-        )
-        weights = resolved(config.class_weights, model.spec, splits.train.labels)
+        loader = training_loader(splits.train, config, model.spec)
+        labels = None if isinstance(loader, StreamLoader) else splits.train.labels
+        weights = resolved(config.class_weights, model.spec, labels)
         resolved_config = replace(config, class_weights=weights)
         steps = make_steps(model, given, resolved_config, config.epochs * loader.steps)
         return cls(
@@ -108,7 +104,7 @@ class Computation:
         mode = best_mode(config, self.steps.measures)
         return Selection(config.monitor, config.early_stopping, mode)
 
-    def first_state(self, opt_state: optax.OptState | None = None) -> TrainState:
+    def first_state(self, opt_state: optax.OptState | None = None) -> State:
         """The state before the first step.
 
         Args:
@@ -117,22 +113,29 @@ class Computation:
         Raises:
             ValueError: if the optimiser cannot train the model.
         """
-        config = self.config
+        config, optimizer = self.config, self.steps.optimizer
+        if self.given.step is not None:
+            if opt_state is not None:
+                raise ValueError(
+                    "opt_state= would be ignored, since step= takes the place of the optimizer: "
+                    "begin from it in the init of the step, or leave it out"
+                )
+            return OwnState.create(self.given.step, self.model, config.seed)
         state = TrainState.create(
             self.model,
-            self.steps.optimizer,
+            optimizer,
             frozen=config.frozen,
             seed=config.seed,
             average=config.average > 0,
             opt_state=opt_state,
         )
         if self.given.optimizer is not None:
-            check_optimizer(self.steps.optimizer, state, config.frozen)
+            check_optimizer(optimizer, state, config.frozen)
         if is_schedule_free(state.opt_state):
             check_schedule_free(config.average, opt_state)
         return state
 
-    def check_measures(self, state: TrainState) -> None:
+    def check_measures(self, state: State) -> None:
         """Try the metrics on the first batch, before an epoch is spent on them.
 
         Args:
@@ -159,7 +162,7 @@ class Computation:
                 "an average of it may be, e.g. average='macro'"
             )
 
-    def identity(self, state: TrainState) -> dict[str, Any]:
+    def identity(self, state: State) -> dict[str, Any]:
         """What determines the training beside settings and data."""
         return identify(self.model, self.given, self.config, self.steps, state, self.probe)
 
@@ -167,7 +170,7 @@ class Computation:
         self, variables: Tree, data: Dataset, place: Callable[[Batch], dict] = jax.device_put
     ) -> dict[str, Any]:
         """Loss and metrics over a data set; arguments as in `evaluate_step`."""
-        loader = Loader(data, self.config.batch_size)
+        loader = evaluation_loader(data, self.config.batch_size, self.model.spec)
         return evaluate_step(self.eval_step, variables, loader, self.steps.measures, place)
 
     def validate(self, variables: Tree, step: int) -> dict[str, Any]:
@@ -189,7 +192,7 @@ class Computation:
                 raise NotFinite(f"val_{name}", value, step)
         return {f"val_{name}": recorded(value) for name, value in results.items()}
 
-    def check_finite(self, state: TrainState, step: int) -> None:
+    def check_finite(self, state: State, step: int) -> None:
         """Before saving: a step's loss is that before its update, which may have ruined all.
 
         Args:

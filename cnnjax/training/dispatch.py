@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -13,10 +13,9 @@ from jax import Array
 
 from cnnjax.config import TrainingConfig
 from cnnjax.core.runtime import compiler_options
-from cnnjax.data import Loader, prefetch
+from cnnjax.data import Loader, StreamLoader, prefetch
 from cnnjax.training.devices import Devices
-from cnnjax.training.state import TrainState
-from cnnjax.training.step import TrainStep
+from cnnjax.training.own_step import State
 
 # Larger data sets stay on the host and are fed batch by batch.
 _DEVICE_DATA_BYTES = 8 * 2**30
@@ -34,7 +33,7 @@ class Dispatched(NamedTuple):
         data_seconds: for which the loop waited for its data, not for the device.
     """
 
-    state: TrainState
+    state: State
     step: int
     sums: Sums
     data_seconds: float
@@ -57,22 +56,22 @@ class Dispatcher:
 
     def __init__(
         self,
-        step: TrainStep,
-        loader: Loader,
+        step: Callable[[Any, Any], tuple[Any, Sums]],
+        loader: Loader | StreamLoader,
         config: TrainingConfig,
         devices: Devices,
         every: Sequence[int] = (),
     ):
         self.loader, self.devices, self.every = loader, devices, every
-        self.chunk = _chunk_size(config, loader)
+        self.chunk = 1 if isinstance(loader, StreamLoader) else _chunk_size(config, loader)
         options = compiler_options(config.deterministic)
-        if self.chunk == 1:
+        if isinstance(loader, StreamLoader) or self.chunk == 1:
             self._step = jax.jit(step, donate_argnums=0, compiler_options=options)
         else:
             self._examples = devices.replicate(jax.tree.map(np.asarray, loader.data.arrays))
             self._scan = jax.jit(_scan_of(step), donate_argnums=0, compiler_options=options)
 
-    def run(self, state: TrainState, epoch: int, start: int) -> Iterator[Dispatched]:
+    def run(self, state: State, epoch: int, start: int) -> Iterator[Dispatched]:
         """Run an epoch from step `start` on.
 
         Args:
@@ -83,7 +82,7 @@ class Dispatcher:
         form = self._steps_one_by_one if self.chunk == 1 else self._steps_in_chunks
         return form(state, epoch, start)
 
-    def _steps_one_by_one(self, state: TrainState, epoch: int, start: int) -> Iterator[Dispatched]:
+    def _steps_one_by_one(self, state: State, epoch: int, start: int) -> Iterator[Dispatched]:
         batches = prefetch(
             self.loader.epoch(epoch, start),
             place=self.devices.place,
@@ -93,7 +92,8 @@ class Dispatcher:
             state, sums = self._step(state, batch)
             yield Dispatched(state, step, sums, seconds)
 
-    def _steps_in_chunks(self, state: TrainState, epoch: int, start: int) -> Iterator[Dispatched]:
+    def _steps_in_chunks(self, state: State, epoch: int, start: int) -> Iterator[Dispatched]:
+        assert isinstance(self.loader, Loader)
         indices, mask = self.loader.order(epoch)
         end, before = start, epoch * self.loader.steps
         while (begin := end) < self.loader.steps:
@@ -134,11 +134,11 @@ def _chunk_size(config: TrainingConfig, loader: Loader) -> int:
     return min(asked, loader.steps)
 
 
-def _scan_of(step: TrainStep) -> Any:
+def _scan_of(step: Callable[[Any, Any], tuple[Any, Sums]]) -> Any:
     def scan(
-        state: TrainState, examples: Any, indices: Array, mask: Array, epoch: Array
-    ) -> tuple[TrainState, Sums]:
-        def body(state: TrainState, rows: tuple[Array, Array]) -> tuple[TrainState, Sums]:
+        state: State, examples: Any, indices: Array, mask: Array, epoch: Array
+    ) -> tuple[State, Sums]:
+        def body(state: State, rows: tuple[Array, Array]) -> tuple[State, Sums]:
             index, valid = rows
             batch = {
                 **jax.tree.map(lambda array: jnp.take(array, index, axis=0), examples),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -44,6 +45,9 @@ def recorded_config(
         config["objective"] = recorded_function(given.objective)
     if given.metrics:
         config["metrics"] = [name for name, _ in given.metrics]
+    if given.step is not None:
+        parts = {f.name: getattr(given.step, f.name) for f in dataclasses.fields(given.step)}
+        config["step"] = {name: recorded_function(part) for name, part in parts.items()}
     if opt_state is not None:
         config["opt_state"] = opt_state_hash(opt_state)
     return config

@@ -11,8 +11,8 @@ from typing import Any
 from cnnjax.models import Model
 from cnnjax.training.callbacks import Callback, Moment, name_of
 from cnnjax.training.loggers import Beginning, Logger
+from cnnjax.training.own_step import State
 from cnnjax.training.position import Position
-from cnnjax.training.state import TrainState
 
 
 class Hooks:
@@ -64,7 +64,7 @@ class Hooks:
         return any(_due(n, before, after) for n in self.every)
 
     def on_step(
-        self, before: int, record: Mapping[str, Any], state: TrainState, *, at_end: bool
+        self, before: int, record: Mapping[str, Any], state: State, *, at_end: bool
     ) -> None:
         """Call whoever is due after a dispatch.
 
@@ -84,7 +84,7 @@ class Hooks:
             if _due(logger.every, before, step):
                 logger.log(dict(record))
 
-    def on_epoch(self, record: Mapping[str, Any], state: TrainState) -> None:
+    def on_epoch(self, record: Mapping[str, Any], state: State) -> None:
         """Call all at the end of an epoch."""
         for callback in self.callbacks:
             self._call(callback, "on_epoch", record, state)
@@ -92,7 +92,7 @@ class Hooks:
             logger.log(dict(record))
 
     def _call(
-        self, callback: Callback, method: str, record: Mapping[str, Any], state: TrainState
+        self, callback: Callback, method: str, record: Mapping[str, Any], state: State
     ) -> None:
         stop = partial(self.position.stop, name_of(callback), record)
         moment = Moment(record, state, self.model, stop)

@@ -22,12 +22,15 @@ from cnnjax.nn import current_conv_engine
 from cnnjax.runs import RunError
 from cnnjax.runs.record import IDENTITY
 from cnnjax.training.given import Given
+from cnnjax.training.own_step import State
 from cnnjax.training.shared import Steps
-from cnnjax.training.state import TrainState
 
 _PARTS = (
-    "module", "loss", "optimizer", "schedule", "augment", "sampler", "objective", "metrics",
-)  # fmt: skip
+    *("module", "loss", "optimizer", "schedule", "augment", "sampler", "objective", "own_step"),
+    "metrics",
+)
+# How a part is called where that is not its name, under which a program stands.
+_NAMES = {"own_step": "step"}
 _OUTSIDE = ("sampler",)  # of the step, whose trace does not know them
 # What is traced; "start" is the optimiser's first state, into which it may put what it was given.
 _PROGRAMS = {"step": "a step", "evaluation": "the evaluation", "start": "the optimizer's start"}
@@ -43,7 +46,7 @@ def identify(
     given: Given,
     config: TrainingConfig,
     steps: Steps,
-    state: TrainState,
+    state: State,
     batch: Batch,
 ) -> dict[str, Any]:
     """What determines a training beside its settings and data, as JSON.
@@ -66,6 +69,7 @@ def identify(
         "augment": None if known else describe(augment),
         "sampler": describe(config.sampler),
         "objective": describe(given.objective),
+        "own_step": describe(given.step),
         "metrics": describe(dict(given.metrics)) if given.metrics else None,
         "step": program(jax.jit(steps.train).trace(state, batch)),
         "evaluation": program(jax.jit(steps.evaluate).trace(state.variables(), batch)),
@@ -74,7 +78,9 @@ def identify(
     }
 
 
-def _start(optimizer: optax.GradientTransformation, parameters: Any) -> dict[str, Any]:
+def _start(optimizer: optax.GradientTransformation | None, parameters: Any) -> dict[str, Any]:
+    if optimizer is None:
+        return {"hash": "", "counts": {}}
     try:
         return program(jax.jit(optimizer.init).trace(parameters))
     except jax.errors.JAXTypeError:  # it looks at the values, as none of optax does
@@ -124,12 +130,12 @@ def changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[list[Chang
     for part in _PARTS:
         differing = differences(then.get(part), now.get(part), same_versions=same_versions)
         given, code = any(d.given for d in differing), all(d.code for d in differing)
-        title = _title(part, now.get(part))
+        name, title = _NAMES.get(part, part), _title(part, now.get(part))
         if differing and (then.get(part) is None or now.get(part) is None):
             missing = "none was given then" if then.get(part) is None else "none is given now"
-            found.append(Change(part, f"{title} differs: {missing}"))
+            found.append(Change(name, f"{title} differs: {missing}"))
         elif given or (differing and (part in _OUTSIDE or not same)):
-            found.append(Change(part, f"{title} differs: {_said(differing)}", code=code))
+            found.append(Change(name, f"{title} differs: {_said(differing)}", code=code))
         elif differing:
             remarks.append(
                 f"{title} differs ({_said(differing)}), the computation of a step does not"
@@ -212,10 +218,11 @@ def _moved(then: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[A
 
 
 def _title(part: str, description: Any) -> str:
-    """Its name; of an optimiser, which is a tuple of functions, none."""
-    if part == "optimizer" and "library" in (description or ()):
-        return "the optimizer"
-    return f"the {part} {kind_of(description)}".rstrip()
+    """Its name; of an optimiser or a step, which are tuples of functions, none."""
+    name = _NAMES.get(part, part)
+    if name in ("optimizer", "step") and "library" in (description or ()):
+        return f"the {name}"
+    return f"the {name} {kind_of(description)}".rstrip()
 
 
 def _said(found: list[Difference]) -> str:

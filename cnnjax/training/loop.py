@@ -17,7 +17,7 @@ import numpy as np
 import optax
 
 from cnnjax.config import TrainingConfig
-from cnnjax.data import Dataset, Splits, as_splits
+from cnnjax.data import Dataset, Splits, Stream, as_splits
 from cnnjax.metrics import Loss, Measure, divide, recorded
 from cnnjax.models import Model
 from cnnjax.training.callbacks import Callback, Observer, check_callbacks
@@ -30,12 +30,12 @@ from cnnjax.training.given_optimizer import Optimizer
 from cnnjax.training.hooks import Hooks
 from cnnjax.training.loggers import Logger, check_loggers
 from cnnjax.training.objective import Objective
+from cnnjax.training.own_step import State, Step
 from cnnjax.training.position import Position
 from cnnjax.training.recorder import Recorder
 from cnnjax.training.result import Run, result_of
 from cnnjax.training.schedules import rate_of_last_step
 from cnnjax.training.setting_checks import check_single_process
-from cnnjax.training.state import TrainState
 from cnnjax.training.stopping import (
     Interrupted,
     NonFiniteLoss,
@@ -48,13 +48,14 @@ from cnnjax.training.tally import AHEAD, Tally
 
 def fit(
     model: Model,
-    data: Splits | Dataset | tuple[np.ndarray, np.ndarray],
+    data: Splits | Dataset | Stream | tuple[np.ndarray, np.ndarray],
     config: TrainingConfig | None = None,
     loss: Loss | None = None,
     optimizer: Optimizer | None = None,
     directory: str | Path | None = None,
     *,
     objective: Objective | None = None,
+    step: Step | None = None,
     opt_state: optax.OptState | None = None,
     verbose: bool = True,
     record: Mapping[str, Any] | None = None,
@@ -66,8 +67,8 @@ def fit(
 
     Args:
         model: where to start from.
-        data: Splits, a Dataset, or (images, labels) as `from_arrays` takes them. Images are pixels
-            in [0, 255]; the model's preprocessing is applied on the device.
+        data: Splits, a Dataset, a Stream, or (images, labels) as `from_arrays` takes them. Images
+            are pixels in [0, 255]; the model's preprocessing is applied on the device.
         config: how; None takes the defaults of `TrainingConfig`.
         loss: (logits [N, K], labels [N]) -> [N]; None takes cross-entropy, softmax or, for one
             logit, sigmoid; in general that of the model's task, of values the mean squared error.
@@ -86,6 +87,9 @@ def fit(
             that are trained; batch["inputs"] what the model takes, batch["examples"] what the data
             have; the key is one of the seed and the step. `cj.training.supervised` is the usual
             one, `cj.training.Aux` says what is measured.
+        step: a `cj.training.Step` of your own over any pytree, which takes the place of objective
+            and optimiser, e.g. for a GAN; their settings are then errors. Checkpoints, records,
+            early stopping and the rest stay as they are.
         opt_state: `Run.opt_state` of a training before, by the same kind of optimiser, maybe with
             other layers frozen: what is trained in both keeps its moments, as `training.refreeze`
             says. None begins anew.
@@ -121,7 +125,7 @@ def fit(
     check_single_process("fit")
     callbacks, loggers = check_callbacks(callbacks), check_loggers(loggers)
     config = config or TrainingConfig()
-    given = Given.checked(model.spec.task, loss, optimizer, objective, metrics)
+    given = Given.checked(model.spec.task, loss, optimizer, objective, metrics, step)
     splits = as_splits(data, model.spec.task)
     computation = Computation.of(model, splits, config, given, directory, record)
     state = computation.first_state(opt_state)
@@ -143,7 +147,7 @@ class _Training:
     def __init__(
         self,
         computation: Computation,
-        state: TrainState,
+        state: State,
         recorder: Recorder,
         verbose: bool,
         callbacks: Sequence[Callback],
@@ -165,6 +169,8 @@ class _Training:
         at, devices = self.position, self.computation.devices
         with self.recorder, self.hooks:
             self.state = self.recorder.open(self.state, at, self.frozen)
+            if not at.is_over:
+                self.computation.loader.check_witness(at.stream)
             if self.hooks.loggers and not at.is_over:
                 self.hooks.start(self.recorder.beginning(int(self.state.step)))
             seconds_before = self.recorder.seconds + at.seconds
@@ -228,7 +234,7 @@ class _Training:
         """Wait for the device, and check what it has computed."""
         at = self.position
         at.totals = self.tally.fetch(at.totals)
-        at.seconds = time.perf_counter() - began
+        at.seconds, at.stream = time.perf_counter() - began, self.computation.loader.witness
         self.computation.check_finite(self.state, at.step)
 
     def _end_epoch(self) -> None:
@@ -268,12 +274,13 @@ class _Training:
         at.totals = self.tally.fetch(at.totals, leave=AHEAD)
         if at.totals:
             means = divide(at.totals, self.computation.steps.measures)
-            self.bar.update(at.step - len(self.tally), means)
+            numbers = {name: value for name, value in means.items() if not np.ndim(value)}
+            self.bar.update(at.step - len(self.tally), numbers)
 
     def _diverged(self, error: NotFinite) -> NonFiniteLoss:
         config, given = self.computation.config, self.computation.given
-        named = given.optimizer is None and not callable(config.schedule)
-        was = f" (it was {config.learning_rate:g})" if named else ""
+        own = given.optimizer is not None or given.step is not None or callable(config.schedule)
+        was = "" if own else f" (it was {config.learning_rate:g})"
         return NonFiniteLoss(
             f"{error} in epoch {self.position.epoch + 1}, step {error.step} of "
             f"{self.computation.loader.steps}; {self.recorder.last_saved()}. Try a smaller "

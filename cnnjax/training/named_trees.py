@@ -13,11 +13,12 @@ import optax
 from cnnjax.core import trees
 from cnnjax.runs import CheckpointError
 from cnnjax.training.freezing import Tree, frozen_by, trained_part
+from cnnjax.training.own_step import OwnState, State
 from cnnjax.training.schedule_free import is_schedule_free
 from cnnjax.training.state import TrainState
 
 
-def named_trees(state: TrainState) -> dict[str, Tree]:
+def named_trees(state: State) -> dict[str, Tree]:
     """The variables to evaluate as "model", and as "training" the rest that a training needs.
 
     The arrays are copies: the next step donates the state's buffers.
@@ -25,12 +26,12 @@ def named_trees(state: TrainState) -> dict[str, Tree]:
     return {name: jax.tree.map(_on_host, tree) for name, tree in _named(state).items()}
 
 
-def state_of(items: dict[str, Tree], template: TrainState, directory: Path) -> TrainState:
+def state_of(items: dict[str, Tree], template: State, directory: Path) -> State:
     """The state of which `named_trees` made these trees.
 
     Args:
         items: the trees.
-        template: a state of the same model and optimiser.
+        template: a state of the same model and optimiser, or step of the caller's own.
         directory: of the checkpoints that they were read from, for the error.
 
     Raises:
@@ -38,16 +39,18 @@ def state_of(items: dict[str, Tree], template: TrainState, directory: Path) -> T
     """
     _check_like(template, items, directory / str(items["training"]["step"]))
     model, training = items["model"], items["training"]
+    if isinstance(template, OwnState):
+        value = _restored(template.value, training.get("value", {}))
+        step, key = jnp.array(training["step"]), jnp.array(training["key"])
+        return OwnState(step, value, key, template.own)
     evaluated, raw = trees.leaves(model["params"]), trees.leaves(training.get("params", {}))
     params = trees.map_flat(lambda path, _: evaluated[path], template.params)
     average = trained_part(params, frozen_by(template.opt_state)) if template.average else {}
-    leaves = [training["opt_state"][k] for k in sorted(training.get("opt_state", {}))]
-    opt_state = map(_like, jax.tree.leaves(template.opt_state), leaves)
     return TrainState(
         step=jnp.array(training["step"]),
         params=_on_device(trees.map_flat(raw.get, params)),
         state=_on_device({name: tree for name, tree in model.items() if name != "params"}),
-        opt_state=jax.tree.unflatten(jax.tree.structure(template.opt_state), opt_state),
+        opt_state=_restored(template.opt_state, training.get("opt_state", {})),
         average=_on_device(average),
         key=jnp.array(training["key"]),
     )
@@ -58,20 +61,25 @@ def opt_state_hash(opt_state: Any) -> str:
     return trees.tree_hash(_indexed(jax.tree.map(_on_host, opt_state)))
 
 
-def _named(state: TrainState) -> dict[str, Tree]:
-    training = {"step": state.step, "key": state.key, "opt_state": _indexed(state.opt_state)}
+def _named(state: State) -> dict[str, Tree]:
+    training: Tree = {"step": state.step, "key": state.key}
+    if isinstance(state, OwnState):
+        training["value"] = _indexed(state.value)
+        return {"model": state.variables(), "training": training}
+    training["opt_state"] = _indexed(state.opt_state)
     if state.average or is_schedule_free(state.opt_state):
         training["params"] = _present(state.trained)
     return {"model": state.variables(), "training": training}
 
 
-def _check_like(template: TrainState, items: dict[str, Tree], where: Path) -> None:
+def _check_like(template: State, items: dict[str, Tree], where: Path) -> None:
     wanted, found = _shapes(named_trees(template)), _shapes(items)
     if wanted != found:
         lines = trees.differences(wanted, found)
         more = f" and {len(lines) - 5} more" if len(lines) > 5 else ""
         raise CheckpointError(
-            f"checkpoint {where} is of another model or optimiser: {'; '.join(lines[:5])}{more}"
+            f"checkpoint {where} is of another model, optimiser or step: "
+            f"{'; '.join(lines[:5])}{more}"
         )
 
 
@@ -94,6 +102,12 @@ def _present(trained: Tree) -> Tree:
 def _indexed(tree: Any) -> dict[str, Any]:
     """Leaves of any pytree by their number: optimiser states are named tuples of all kinds."""
     return {f"{i:04d}": leaf for i, leaf in enumerate(jax.tree.leaves(tree))}
+
+
+def _restored(template: Any, indexed: Tree) -> Any:
+    """The inverse of `_indexed`, with the structure of a template."""
+    leaves = map(_like, jax.tree.leaves(template), (indexed[k] for k in sorted(indexed)))
+    return jax.tree.unflatten(jax.tree.structure(template), leaves)
 
 
 def _on_host(leaf: Any) -> np.ndarray:

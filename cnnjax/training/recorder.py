@@ -23,8 +23,8 @@ from cnnjax.training.frozen_hash import FrozenLayers, FrozenLayersMoved
 from cnnjax.training.identity import changes, recorded, refusal
 from cnnjax.training.loggers import Beginning
 from cnnjax.training.named_trees import named_trees, state_of
+from cnnjax.training.own_step import State
 from cnnjax.training.position import Position
-from cnnjax.training.state import TrainState
 
 
 class Recorder:
@@ -87,10 +87,10 @@ class Recorder:
 
     def open(
         self,
-        state: TrainState,
+        state: State,
         position: Position,
         frozen: FrozenLayers,
-    ) -> TrainState:
+    ) -> State:
         """Claim the run directory; where it holds a checkpoint to resume, restore it.
 
         Args:
@@ -153,7 +153,7 @@ class Recorder:
         if self.directory:
             self.directory.append(record)
 
-    def save(self, state: TrainState, position: Position, *, best: bool = False) -> None:
+    def save(self, state: State, position: Position, *, best: bool = False) -> None:
         """Save a checkpoint in the background, of the best epoch so far or another moment."""
         if self._checkpoints:
             self._checkpoints.save(
@@ -250,10 +250,10 @@ class Recorder:
         self,
         directory: RunDirectory,
         checkpoints: Checkpoints,
-        state: TrainState,
+        state: State,
         position: Position,
         frozen: FrozenLayers,
-    ) -> TrainState:
+    ) -> State:
         """Go to the last checkpoint; a state of the same model and optimiser is its template."""
         items, progress = checkpoints.load()
         restored = state_of(items, state, checkpoints.directory)

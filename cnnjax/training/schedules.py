@@ -12,7 +12,7 @@ from optax import contrib
 
 from cnnjax.config import TrainingConfig
 from cnnjax.core.text import first_sentence
-from cnnjax.training.state import TrainState
+from cnnjax.training.own_step import State
 
 
 def make_schedule(config: TrainingConfig, total_steps: int) -> optax.Schedule:
@@ -77,7 +77,7 @@ def _traceable(schedule: Callable) -> optax.Schedule:
     return schedule
 
 
-def rate_of_last_step(schedule: optax.Schedule, state: TrainState) -> float:
+def rate_of_last_step(schedule: optax.Schedule, state: State) -> float:
     """The learning rate with which the last step of a state was done.
 
     Args:

@@ -11,16 +11,26 @@ import numpy as np
 
 from cnnjax.augment import Augment, Chain, WordDropout
 from cnnjax.augment.config import AugmentConfig
-from cnnjax.config import FILES, OPTIMIZER, TrainingConfig
-from cnnjax.core.checks import check_channels_last
+from cnnjax.config import FILES, OPTIMIZER, STEP, TrainingConfig
+from cnnjax.core.checks import (
+    PIXELS,
+    check_channels_last,
+    holds_pixels,
+    holds_tokens,
+    shape_text,
+)
 from cnnjax.core.settings import changed, names
-from cnnjax.data import Dataset, Lazy, Splits
+from cnnjax.data import Dataset, Lazy, Splits, Stream
 from cnnjax.metrics import Measure, mode_of
 from cnnjax.models import Model, ModelSpec
 from cnnjax.training.given import Given
+from cnnjax.training.own_step import Step
 
 _ROWS_AT_ONCE = 4096
 _SAMPLED = 256
+
+# Of the settings of a step, those that act on one of the caller's own too.
+_OF_ANY_STEP = ("augment",)
 
 
 def check_settings(
@@ -49,6 +59,8 @@ def check_settings(
                     f"{name}={settings[name]!r} changes the configured optimiser, but another one "
                     "was given: make it a part of that, e.g. with optax.chain, or leave it out"
                 )
+    if given.step is not None:
+        _check_step(config, given)
     if directory is None:
         files = {k: settings[k] for k in names(config, FILES) if k in settings}
         for name, value in (files | ({"record": record} if record else {})).items():
@@ -68,6 +80,27 @@ def check_settings(
         raise ValueError(
             f"keep={config.keep} counts the best checkpoints, and none is best without a monitor "
             "and validation data"
+        )
+
+
+def _check_step(config: TrainingConfig, given: Given) -> None:
+    """Refuse what a step of the caller's own would ignore."""
+    if not isinstance(given.step, Step):
+        raise ValueError(
+            f"step must be a cj.training.Step(init, update, variables), got {given.step!r}"
+        )
+    others = {"optimizer": given.optimizer, "objective": given.objective}
+    ignored = [f"{name}=" for name, value in others.items() if value is not None]
+    own = changed(config)
+    ignored += [
+        f"{name}={own[name]!r}"
+        for name in names(config, STEP, OPTIMIZER)
+        if name in own and name not in _OF_ANY_STEP
+    ]
+    if ignored:
+        raise ValueError(
+            f"{ignored[0]} would be ignored, since step= takes the place of objective and "
+            "optimizer: make it a part of the step, or leave it out"
         )
 
 
@@ -137,13 +170,16 @@ def check_single_process(what: str) -> None:
         )
 
 
-def check_data(model: Model, data: Dataset) -> None:
+def check_data(model: Model, data: Dataset | Stream) -> None:
     """Check a data set against a model that is to be trained or evaluated on it.
+
+    Of a stream the first batch is looked at here, and the labels of all others when they come.
 
     Raises:
         ValueError: as `check_images`, and for labels out of range, or a model without a head.
     """
     spec = model.spec
+    data = data.sample if isinstance(data, Stream) else data
     _check_shape(data, spec)
     if spec.num_classes == 0:
         raise ValueError(
@@ -151,7 +187,7 @@ def check_data(model: Model, data: Dataset) -> None:
             "create it with num_classes and include_top=True, or a classifier, or give it a head "
             "by cj.transfer.replace_head"
         )
-    _check_labels(data, spec)
+    _check_labels(data, model)
     _check_values(data, spec)
 
 
@@ -166,10 +202,11 @@ def check_images(model: Model, data: Dataset) -> None:
     _check_values(data, model.spec)
 
 
-def _check_labels(data: Dataset, spec: ModelSpec) -> None:
+def _check_labels(data: Dataset, model: Model) -> None:
     """Whether the labels are what the model's task asks for."""
+    spec = model.spec
     try:
-        spec.task.check_labels(data.labels, spec.output_shape, spec.name)
+        spec.task.check_labels(data.labels, model.output_shape(data.input_shape), spec.name)
     except ValueError as error:
         raise ValueError(f"{data.name}: {error}") from None
 
@@ -188,27 +225,30 @@ def _check_words(data: Dataset, spec: ModelSpec) -> None:
 def _check_shape(data: Dataset, spec: ModelSpec) -> None:
     if len(data) == 0:
         raise ValueError(f"{data.name}: the data set is empty")
-    if tuple(data.input_shape) != spec.input_shape:
+    if not spec.takes(data.input_shape):
         if spec.takes_images:
             shape, channels = (len(data), *data.input_shape), spec.input_shape[2]
             check_channels_last(f"{data.name}: images", shape, channels)
         what = "images" if spec.takes_images else "inputs"
         raise ValueError(
             f"{data.name} has {what} of shape {list(data.input_shape)}, the model {spec.name} "
-            f"takes {list(spec.input_shape)}: create it with input_shape={tuple(data.input_shape)}"
+            f"takes [{shape_text(spec.input_shape)}]: create it with "
+            f"input_shape={tuple(data.input_shape)}"
         )
 
 
 def _check_values(data: Dataset, spec: ModelSpec) -> None:
-    if spec.inputs.tokens != np.issubdtype(data.inputs.dtype, np.signedinteger):
-        wanted = "token ids, int32" if spec.inputs.tokens else "uint8 or floating"
+    takes = holds_tokens if spec.inputs.tokens else holds_pixels
+    if not takes(data.inputs.dtype):
+        wanted = "token ids, int32" if spec.inputs.tokens else PIXELS
         raise ValueError(
             f"{data.name} has inputs of dtype {data.inputs.dtype}, the model {spec.name} takes "
             f"{wanted}"
         )
     if spec.inputs.tokens:
         _check_words(data, spec)
-    if not np.issubdtype(data.inputs.dtype, np.floating):
+    dtype = data.inputs.dtype
+    if spec.inputs.tokens or dtype == np.uint8:
         return
     low, high, count = np.inf, -np.inf, len(data)
     if isinstance(data.inputs, Lazy) and not data.inputs.is_read:
@@ -221,4 +261,5 @@ def _check_values(data: Dataset, spec: ModelSpec) -> None:
             raise ValueError(
                 f"{data.name}: images[{start + int(np.argmax(bad))}] holds NaN or infinity"
             )
-    spec.inputs.check_range(low, high, data.name)
+    kind = "floating" if np.issubdtype(dtype, np.floating) else str(dtype)
+    spec.inputs.check_range(low, high, data.name, kind=kind)

@@ -17,8 +17,9 @@ from cnnjax.models import Model
 from cnnjax.training.given import Given
 from cnnjax.training.given_optimizer import made, takes_total_steps
 from cnnjax.training.optim import make_optimizer
+from cnnjax.training.own_step import make_own_step
 from cnnjax.training.schedules import make_schedule
-from cnnjax.training.step import EvalStep, TrainStep, make_eval_step, make_train_step
+from cnnjax.training.step import Batch, EvalStep, make_eval_step, make_train_step
 
 # Of the last few kinds: a sweep alternates between few, and a compiled net takes its memory.
 _KEPT = 4
@@ -29,16 +30,16 @@ class Steps:
     """What one training shares with another.
 
     Args:
-        optimizer: of the state.
-        schedule: step -> learning rate; None for an optimiser of the caller's own.
+        optimizer: of the state; None beside a step of the caller's own.
+        schedule: step -> learning rate; None for an optimiser or a step of the caller's own.
         train: the training step.
         evaluate: the evaluation step.
         measures: what both sum up beside the loss: the metrics of the task, then the caller's.
     """
 
-    optimizer: optax.GradientTransformation
+    optimizer: optax.GradientTransformation | None
     schedule: Callable[[int], Any] | None
-    train: TrainStep
+    train: Callable[[Any, Batch], tuple[Any, dict[str, Any]]]
     evaluate: EvalStep
     measures: Mapping[str, Measure]
 
@@ -105,16 +106,20 @@ class _Kind:
 @functools.lru_cache(maxsize=_KEPT)
 def _steps(kind: _Kind) -> Steps:
     config, model, given = kind.config, kind.model, kind.given
+    metrics, measures = dict(given.metrics), given.measures(model)
+    evaluate = make_eval_step(model, given.loss, metrics=metrics, precision=config.precision)
+    if given.step is not None:
+        own = make_own_step(given.step, model, measures, config.augment)
+        return Steps(None, None, own, evaluate, measures)
     if given.optimizer is None:
         optimizer = make_optimizer(config, kind.total, model)
     else:
         optimizer = made(given.optimizer, kind.total)
-    metrics = dict(given.metrics)
     arguments = {**values(config, STEP), "objective": given.objective, "metrics": metrics}
     return Steps(
         optimizer,
         None if given.optimizer is not None else make_schedule(config, kind.total),
         make_train_step(model, given.loss, optimizer, **arguments),
-        make_eval_step(model, given.loss, metrics=metrics, precision=config.precision),
-        given.measures(model),
+        evaluate,
+        measures,
     )

@@ -10,14 +10,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from jax import Array
 
 from cnnjax.augment.config import AugmentConfig
 from cnnjax.config import PRECISIONS, TrainingConfig
-from cnnjax.core import rng, trees
+from cnnjax.core import trees
 from cnnjax.metrics import Loss, Measure, batch_sums, checked, cross_entropy
-from cnnjax.models import Functions, Model
-from cnnjax.training.accumulation import over_parts
+from cnnjax.models import Model
 from cnnjax.training.batches import check_augment, check_batch, masked, mixes, prepared
 from cnnjax.training.class_weights import checked_class_weights, weighted
 from cnnjax.training.freezing import (
@@ -28,14 +26,11 @@ from cnnjax.training.freezing import (
     partition,
     whole,
 )
+from cnnjax.training.minimised import Minimised
 from cnnjax.training.objective import (
-    Aux,
     Objective,
-    check_measures,
     check_own,
-    check_state,
     in_precision,
-    of_batch,
     per_example,
     supervised,
 )
@@ -117,7 +112,7 @@ def make_train_step(
     held = frozen_parameters(model.params, model.state, frozen)
     optimizer = partition(optimizer, held, model.params)
     functions, frozen = in_precision(model.functions(frozen), precision), tuple(frozen)
-    minimised = _Minimised(objective, functions, frozen, measures, accumulate)
+    minimised = Minimised(objective, functions, frozen, measures, accumulate)
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Any]]:
         check_batch(batch, model.spec)
@@ -152,76 +147,6 @@ def make_train_step(
         return next_state, sums
 
     return train_step
-
-
-@dataclasses.dataclass(frozen=True)
-class _Minimised:
-    """The mean of an objective's losses over a batch, as a function of what is trained.
-
-    Args:
-        objective: of one batch, or one part of it.
-        functions: of the model.
-        frozen: patterns of layers whose collections stay as they are.
-        measures: all metrics by name.
-        parts: of a batch, whose gradients are added up.
-    """
-
-    objective: Objective
-    functions: Functions
-    frozen: tuple[str, ...]
-    measures: Mapping[str, Measure]
-    parts: int
-
-    def value(self, trained: Tree, state: TrainState, batch: Batch) -> Array:
-        """The mean alone."""
-        count = _count(batch)
-
-        def visit(collections: Tree, part: Batch, number: Any) -> tuple[Tree, Array]:
-            value, (_, aux) = self._mean(trained, state, collections, part, number, count)
-            return aux.state, value
-
-        return over_parts(visit, state.state, batch, self.parts)[1]
-
-    def gradient(
-        self, trained: Tree, state: TrainState, batch: Batch
-    ) -> tuple[Array, Tree, dict[str, Any], Tree]:
-        """(mean, its gradient, the batch's sums, the model's collections after it)."""
-        count, gradient = _count(batch), jax.value_and_grad(self._mean, has_aux=True)
-
-        def visit(collections: Tree, part: Batch, number: Any) -> tuple[Tree, Any]:
-            (value, (losses, aux)), gradients = gradient(
-                trained, state, collections, part, number, count
-            )
-            return aux.state, (value, gradients, self._sums(losses, aux, part))
-
-        new_state, found = over_parts(visit, state.state, batch, self.parts)
-        return (*found, new_state)
-
-    def _mean(
-        self,
-        trained: Tree,
-        state: TrainState,
-        collections: Tree,
-        batch: Batch,
-        number: Any,
-        count: Array,
-    ) -> tuple[Array, tuple[Array, Aux]]:
-        """A part's share in the mean over `count` examples, its losses and the rest."""
-        params = whole(trained, jax.lax.stop_gradient(state.params))
-        key = rng.at(rng.named(random_key(state), "dropout"), state.step)
-        if number is not None:
-            key = rng.at(key, number)
-        losses, aux = of_batch(self.objective, self.functions, params, collections, batch, key)
-        check_measures(aux.metrics, self.measures)
-        check_state(aux.state, collections)
-        kept = _keep_frozen(collections, aux.state, self.frozen)
-        aux = dataclasses.replace(aux, state=kept)
-        return jnp.sum(losses * batch["mask"]) / count, (losses, aux)
-
-    def _sums(self, losses: Array, aux: Aux, batch: Batch) -> dict[str, Any]:
-        mask, measured = batch["mask"], {} if aux.outputs is None else self.measures
-        sums = batch_sums(losses, aux.outputs, batch, measured)
-        return {**sums, **{name: jnp.sum(each * mask) for name, each in aux.metrics.items()}}
 
 
 def _usual(model: Model, loss: Loss | None, label_smoothing: float) -> Objective:
@@ -306,29 +231,6 @@ def _check_state(
 def _check_precision(precision: str) -> None:
     if precision not in PRECISIONS:
         raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
-
-
-def random_key(state: TrainState) -> Array:
-    """The key from which every stream of a run is drawn."""
-    return jax.random.wrap_key_data(state.key)
-
-
-def _count(batch: Batch) -> Array:
-    return jnp.maximum(jnp.sum(batch["mask"]), 1.0)
-
-
-def _keep_frozen(old: Tree, new: Tree, frozen: tuple[str, ...]) -> Tree:
-    """New collections, but a frozen layer's statistics as they were; dtypes as they were."""
-    result = {}
-    for collection, tree in old.items():
-        fresh = trees.leaves(new[collection])
-
-        def pick(path: str, leaf: Array, fresh: Mapping[str, Array] = fresh) -> Array:
-            held = any(trees.matches(path, pattern) for pattern in frozen)
-            return leaf if held else fresh[path].astype(leaf.dtype)
-
-        result[collection] = trees.map_flat(pick, tree)
-    return result
 
 
 def _averaged(state: TrainState, trained: Tree, decay: float) -> Tree:

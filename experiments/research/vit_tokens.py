@@ -83,8 +83,9 @@ def main(config: Config) -> tuple[cj.Run, Figure]:
         schedule="cosine", seed=config.seed,
     )  # fmt: skip
     run = cj.fit(model, data, training)
-    pixels = data.test.inputs[: config.images]
-    inputs = run.model.spec.preprocess(pixels)
+    test = data.parts["test"]
+    pixels = np.asarray(test.inputs[: config.images])
+    inputs = run.model.spec.preprocess(jnp.asarray(pixels))
     two = np.argsort(-np.asarray(run.model(inputs)))[:, :2]  # the two classes that are likeliest
     maps = np.asarray(cj.explain.grad_cam(run.model, inputs, "block2/norm1", two))
     rollout = np.asarray(cj.explain.attention_rollout(run.model, inputs))
@@ -94,7 +95,7 @@ def main(config: Config) -> tuple[cj.Run, Figure]:
         titles += ["", f"for {first}", f"for {second}", "rollout"]
     figure = image_grid(images, titles, 4, width=1.5)
     figure.savefig(Path(config.out))
-    print(f"{cj.evaluate(run.model, data.test)['accuracy']:.2%} of the test digits are right")
+    print(f"{cj.evaluate(run.model, test)['accuracy']:.2%} of the test digits are right")
     return run, figure
 
 

@@ -123,3 +123,10 @@ assert settings() == before
 print("pyplot" if "matplotlib.pyplot" in sys.modules else "clean")
 """
     assert python("-c", script).stdout.strip() == "clean"
+
+
+def test_every_metric_that_is_a_number_has_its_curves() -> None:
+    more = {"f1": [0.1, 0.2, 0.3], "val_f1": [0.1, 0.1, 0.2], "recall": np.ones((3, 4))}
+    figure = figures.curves({**HISTORY, **more})
+    assert [axes.get_ylabel() for axes in figure.axes] == ["loss", "accuracy", "f1"]
+    assert len(figure.axes[2].lines) == 4

@@ -7,6 +7,7 @@ import html
 import io
 import json
 import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -230,3 +231,30 @@ def test_the_images_of_an_augmentation_show_what_is_mixed_at_their_own_scale(
     (copies,) = drawn
     assert np.isin(np.round(copies), grey).all()  # of one image or of its partner
     assert max(len(np.unique(np.round(copy))) for row in copies for copy in row) == 2
+
+
+def test_metrics_that_are_tables_stand_by_class_and_as_a_map(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 255, (60, 6, 6, 1), dtype=np.uint8)
+    names = ("ant", "bee", "<i>cow")
+    data = cj.data.from_arrays(images, np.arange(60) % 3, label_names=names)
+    model = cj.create_model("mlp", input_shape=(6, 6, 1), num_classes=3, units=(4,))
+    model = model.replace(spec=replace(model.spec, label_names=names))
+    metrics = {
+        "f1": cj.metrics.f1(),
+        "recall": cj.metrics.recall(average=None),
+        "pairs": cj.metrics.confusion_matrix(),
+    }
+    splits = cj.data.Splits(data, None, data).with_validation(0.2)
+    config = cj.TrainingConfig(epochs=2, batch_size=16)
+    run = cj.fit(model, splits, config, directory=tmp_path / "run", verbose=False, metrics=metrics)
+    page = Page(write_report(tmp_path / "run").read_text(encoding="utf-8"))
+    assert "i" not in page.tags
+    assert f"test f1 {run.metrics['test_f1']:.4f}" in page.text
+    assert "val recall" in page.text
+    for name in names[:2]:
+        assert name in page.text
+    for value in run.metrics["test_recall"]:
+        assert f"{value:.4f}" in page.text
+    assert (tmp_path / "run" / "figures" / "test_pairs.png").is_file()
+    assert page.text.count("pairs") == len(["val pairs", "test pairs"]) + len(["in the settings"])
