@@ -171,6 +171,7 @@ class _Training:
             self.state = self.recorder.open(self.state, at, self.frozen)
             if not at.is_over:
                 self.computation.loader.check_witness(at.stream)
+            if self.hooks.loggers and not at.is_over:
                 self.hooks.start(self.recorder.beginning(int(self.state.step)))
             seconds_before = self.recorder.seconds + at.seconds
             self.state = devices.replicate(self.state)
