@@ -6,6 +6,8 @@ from cnnjax.data.dataset import Dataset, from_arrays
 from cnnjax.data.errors import DataNotFound
 from cnnjax.data.folder_export import export_folders
 from cnnjax.data.foreign.from_source import from_source
+from cnnjax.data.foreign.stream import Stream, stream
+from cnnjax.data.foreign.stream_loader import StreamLoader
 from cnnjax.data.info import Description, describe
 from cnnjax.data.label_rows import one_hot
 from cnnjax.data.lazy import Lazy
@@ -56,6 +58,8 @@ __all__ = [
     "Scan",
     "Series",
     "Splits",
+    "Stream",
+    "StreamLoader",
     "UnreadableImage",
     "Vocabulary",
     "as_splits",
@@ -85,6 +89,7 @@ __all__ = [
     "resize_image",
     "scan_folder",
     "scan_table",
+    "stream",
     "tfds_directory",
     "weighted",
 ]

@@ -83,7 +83,7 @@ class Dataset:
             for name, one in self.inputs.items()
         }
 
-    @property
+    @cached_property
     def arrays(self) -> dict[str, Any]:
         """What there is of every example, by the names that a batch has for it."""
         arrays = {"inputs": self.inputs, "labels": self.labels}
@@ -308,7 +308,19 @@ def _checked_floats(images: np.ndarray, name: str) -> np.ndarray:
 
 
 def checked_weights(weights: Any, count: int, name: str) -> np.ndarray:
-    """Weights of so many examples, float32 [N].
+    """Weights of so many examples, float32 [N]; arguments and errors as in `finite_weights`.
+
+    Raises:
+        ValueError: for weights that are all zero, too.
+    """
+    kept = finite_weights(weights, count, name)
+    if not kept.any():
+        raise ValueError(f"{name}: weights are all zero, so that nothing would be trained")
+    return kept
+
+
+def finite_weights(weights: Any, count: int, name: str) -> np.ndarray:
+    """Weights of so many examples, of a data set or a part of it, float32 [N].
 
     Args:
         weights: [N].
@@ -316,7 +328,7 @@ def checked_weights(weights: Any, count: int, name: str) -> np.ndarray:
         name: of what they weigh, for the message.
 
     Raises:
-        ValueError: for another shape, and for weights that are no finite numbers >= 0 or all zero.
+        ValueError: for another shape, and for weights that are no finite numbers >= 0.
     """
     array = np.asarray(weights)
     if array.shape != (count,) or array.dtype.kind not in "biuf":
@@ -329,6 +341,4 @@ def checked_weights(weights: Any, count: int, name: str) -> np.ndarray:
     if wrong.any():
         at = int(np.argmax(wrong))
         raise ValueError(f"{name}: weights must be finite and >= 0, weights[{at}] is {array[at]}")
-    if not kept.any():
-        raise ValueError(f"{name}: weights are all zero, so that nothing would be trained")
     return kept

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import jax
 import numpy as np
@@ -85,6 +86,13 @@ class Loader:
         inputs = named(self.data.inputs, "inputs").values()
         return any(isinstance(one, Lazy) and not one.is_read for one in inputs)
 
+    @property
+    def witness(self) -> None:
+        """Nothing: every batch can be asked for again, as those of a `StreamLoader` cannot."""
+
+    def check_witness(self, witness: Mapping[str, Any] | None) -> None:
+        """Nothing has to be found again; as of a `StreamLoader`."""
+
     def order(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         """Which example stands where in an epoch.
 
@@ -137,12 +145,17 @@ class Loader:
         return np.arange(len(self.data))
 
     def _gather(self, epoch: int, indices: np.ndarray, mask: np.ndarray) -> Batch:
-        return {
-            **jax.tree.map(lambda array: array[indices], self.data.arrays),
-            "mask": mask.copy(),
-            "index": indices.copy(),
-            "epoch": np.asarray(epoch, np.int32),
-        }
+        batch = {name: _rows(array, indices) for name, array in self.data.arrays.items()}
+        batch["mask"], batch["index"] = mask.copy(), indices.copy()
+        batch["epoch"] = np.asarray(epoch, np.int32)
+        return batch
+
+
+def _rows(array: Any, indices: np.ndarray) -> Any:
+    """Some examples of an array, or of each of several by name."""
+    if isinstance(array, dict):
+        return {name: _rows(one, indices) for name, one in array.items()}
+    return array[indices]
 
 
 def prefetch(

@@ -11,6 +11,7 @@ import numpy as np
 from cnnjax.core.checks import flag, is_number, whole_number
 from cnnjax.core.html import html_table, paragraphs
 from cnnjax.data.dataset import Dataset, from_arrays
+from cnnjax.data.foreign.stream import Stream
 from cnnjax.data.stratify import check_classes, dealt
 from cnnjax.data.strip import kind_line, strip
 from cnnjax.task import Task
@@ -24,7 +25,8 @@ class Splits:
     """What a model is trained, selected and tested on.
 
     Args:
-        train: to train on.
+        train: to train on; this and the others may be a `Stream`, too, of which nothing can be set
+            aside.
         validation: to select on, or None.
         test: to test on, or None.
         source: how `load` found the parts and what was done to them since, for records; None for
@@ -42,14 +44,29 @@ class Splits:
         named = {"train": self.train, "validation": self.validation, "test": self.test}
         return {name: part for name, part in named.items() if part is not None}
 
+    @property
+    def _examples(self) -> Dataset:
+        """The training data, of which a part is to be set aside.
+
+        Raises:
+            ValueError: for a stream.
+        """
+        if isinstance(self.train, Stream):
+            raise ValueError(
+                f"{self.train.name} is a stream, of which nothing can be set aside: give parts of "
+                "its own as cj.data.Splits(train, validation, test)"
+            )
+        return self.train
+
     def __repr__(self) -> str:
-        counts = ", ".join(f"{name} {len(part):,}" for name, part in self.parts.items())
-        return f"Splits({counts}; {kind_line(self.train)})"
+        counts = ", ".join(f"{name} {_size(part)}" for name, part in self.parts.items())
+        return f"Splits({counts}; {_kind(self.train)})"
 
     def _repr_html_(self) -> str:
-        rows = [(name, part.name, f"{len(part):,}") for name, part in self.parts.items()]
+        rows = [(name, part.name, _size(part)) for name, part in self.parts.items()]
         table = html_table([("split", "data set", "examples"), *rows], "<<>")
-        return paragraphs(kind_line(self.train)) + table + strip(self.train)
+        images = "" if isinstance(self.train, Stream) else strip(self.train)
+        return paragraphs(_kind(self.train)) + table + images
 
     def with_validation(self, fraction: float, seed: int = 0, stratify: bool = False) -> Splits:
         """Set a part of the training data aside for validation.
@@ -65,7 +82,7 @@ class Splits:
                 that are no classes.
         """
         self._refuse_second_validation()
-        parts = self.train.split(fraction, seed, stratify)
+        parts = self._examples.split(fraction, seed, stratify)
         train, validation = self._checked(parts, f"a random part of {fraction}")
         source = self._then("with_validation", fraction, seed, *_if_so(stratify))
         return replace(self, train=train, validation=validation, source=source)
@@ -83,7 +100,7 @@ class Splits:
             ValueError: as in `with_validation`.
         """
         self._refuse_second_validation()
-        parts = self.train.split_last(fraction)
+        parts = self._examples.split_last(fraction)
         train, validation = self._checked(parts, f"the last part of {fraction}")
         source = self._then("with_last_for_validation", fraction)
         return replace(self, train=train, validation=validation, source=source)
@@ -107,7 +124,7 @@ class Splits:
         """
         if self.test is not None:
             raise ValueError(f"there is a test part already, of {len(self.test)} examples")
-        parts = self.train.split(fraction, seed, stratify)
+        parts = self._examples.split(fraction, seed, stratify)
         train, test = self._checked(parts, f"a random part of {fraction}")
         source = self._then("with_test", fraction, seed, *_if_so(stratify))
         return replace(self, train=train, test=test, source=source)
@@ -127,13 +144,15 @@ class Splits:
             number = whole_number("train_examples", count)
         except ValueError:
             number = 0  # refused below, where the largest is named too
-        if not 1 <= number <= len(self.train):
+        if not 1 <= number <= len(self._examples):
             raise ValueError(
                 f"train_examples must be a whole number between 1 and {len(self.train)}, as many "
                 f"as {self.train.name} has, got {count!r}"
             )
-        chosen = np.sort(self.train.order(seed, "train_examples", stratify)[:number])
-        train = self.train.subset(chosen, f"{self.train.name}, {number:,} of {len(self.train):,}")
+        chosen = np.sort(self._examples.order(seed, "train_examples", stratify)[:number])
+        train = self._examples.subset(
+            chosen, f"{self.train.name}, {number:,} of {len(self.train):,}"
+        )
         source = self._then("with_train_examples", number, seed, *_if_so(stratify))
         return replace(self, train=train, source=source)
 
@@ -149,20 +168,20 @@ class Splits:
         """
         self._refuse_second_validation()
         folds = whole_number("folds", folds, least=2)
-        if folds > len(self.train):
+        if folds > len(self._examples):
             raise ValueError(
                 f"folds={folds} of {len(self.train)} examples of {self.train.name} leaves one "
                 f"empty: choose at most {len(self.train)}"
             )
         number = whole_number("number", number, 0, folds - 1)
         if flag("stratify", stratify):
-            check_classes(self.train.labels, self.train.name)
-        labels = self.train.labels if stratify else None
-        aside = dealt(labels, len(self.train), folds, seed) == number
+            check_classes(self._examples.labels, self.train.name)
+        labels = self._examples.labels if stratify else None
+        aside = dealt(labels, len(self._examples), folds, seed) == number
         title = f"{self.train.name}, fold {number + 1} of {folds}"
         parts = (
-            self.train.subset(np.flatnonzero(~aside), f"{title}, the others"),
-            self.train.subset(np.flatnonzero(aside), title),
+            self._examples.subset(np.flatnonzero(~aside), f"{title}, the others"),
+            self._examples.subset(np.flatnonzero(aside), title),
         )
         train, validation = self._checked(parts, f"fold {number} of {folds}")
         source = self._then("fold", number, folds, seed, *_if_so(stratify))
@@ -220,18 +239,29 @@ class Splits:
         return {**self.source, "steps": [*self.source.get("steps", []), [step, *arguments]]}
 
 
+def _size(part: Dataset | Stream) -> str:
+    """How many examples; of a stream batches, so that none is drawn for it."""
+    if isinstance(part, Stream):
+        return f"{part.steps_per_epoch:,} batches an epoch"
+    return f"{len(part):,}"
+
+
+def _kind(part: Dataset | Stream) -> str:
+    return "a stream" if isinstance(part, Stream) else kind_line(part)
+
+
 def _if_so(stratify: bool) -> tuple[bool, ...]:
     """What a record says of it: nothing, as ever, where it is not asked for."""
     return (True,) if stratify else ()
 
 
 def as_splits(
-    data: Splits | Dataset | tuple[np.ndarray, np.ndarray], task: str | Task | None = None
+    data: Splits | Dataset | Stream | tuple[np.ndarray, np.ndarray], task: str | Task | None = None
 ) -> Splits:
     """What `fit` takes as data, as Splits.
 
     Args:
-        data: Splits, a Dataset, or (images, labels).
+        data: Splits, a Dataset, a Stream, or (images, labels).
         task: of the model, which says what its labels are, as in `from_arrays`.
 
     Raises:
@@ -239,8 +269,8 @@ def as_splits(
     """
     if isinstance(data, Splits):
         return data
-    if isinstance(data, Dataset):
-        return Splits(data)
+    if isinstance(data, Dataset | Stream):
+        return Splits(data)  # type: ignore[arg-type]
     if isinstance(data, tuple) and len(data) == 2:
         return Splits(from_arrays(*data, task=task))
     raise ValueError(

@@ -14,8 +14,9 @@ from jax import Array
 
 from cnnjax.data.vocabulary import START, UNKNOWN
 from cnnjax.explain.activations import activation_shapes
-from cnnjax.explain.cam import EmptyMap, finite_examples, maps_and_gradients
+from cnnjax.explain.cam import EmptyMap
 from cnnjax.explain.inputs import check_layer
+from cnnjax.explain.layer_gradients import finite_examples, maps_and_gradients
 from cnnjax.explain.scores import Question
 from cnnjax.explain.targets import Target, asked
 from cnnjax.models import Model, ReceptiveField, receptive_fields
@@ -176,7 +177,7 @@ def checked_tokens(model: Model, texts: Texts) -> np.ndarray:
         ValueError: for a model that is no classifier of texts, or what `predict` refuses.
     """
     spec = model.spec
-    if not (spec.inputs.tokens and spec.task.of_classes) or spec.positions or not spec.num_classes:
+    if not spec.inputs.tokens or spec.positions or not spec.num_classes:
         raise ValueError(f"{spec.name} is no classifier of texts")
     if not isinstance(texts, np.ndarray | Array):
         return encode_texts(spec, texts)

@@ -16,7 +16,7 @@ from cnnjax.config import FILES, TrainingConfig
 from cnnjax.core.runtime import compiler_options
 from cnnjax.core.settings import values
 from cnnjax.core.text import suggest
-from cnnjax.data import Batch, Dataset, Loader, Splits
+from cnnjax.data import Batch, Dataset, Loader, Splits, StreamLoader
 from cnnjax.metrics import Metric, add, divide, recorded
 from cnnjax.models import Model
 from cnnjax.training.class_weights import resolved
@@ -33,6 +33,7 @@ from cnnjax.training.setting_checks import best_mode, check_data, check_settings
 from cnnjax.training.shared import Steps, make_steps
 from cnnjax.training.state import TrainState
 from cnnjax.training.stopping import NotFinite
+from cnnjax.training.streams import evaluation_loader, training_loader
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +54,7 @@ class Computation:
     splits: Splits
     config: TrainingConfig
     given: Given
-    loader: Loader
+    loader: Loader | StreamLoader
     steps: Steps
     eval_step: Callable[..., dict[str, jax.Array]]
     devices: Devices
@@ -78,15 +79,9 @@ class Computation:
             check_data(model, data)
         measures = given.measures(model)
         check_settings(config, model, splits, given, directory, record, measures)
-        sampler = config.sampler
-        loader = Loader(
-            splits.train,
-            config.batch_size,
-            shuffle=sampler is None,
-            seed=config.seed,
-            sampler=sampler,
-        )
-        weights = resolved(config.class_weights, model.spec, splits.train.labels)
+        loader = training_loader(splits.train, config, model.spec)
+        labels = None if isinstance(loader, StreamLoader) else splits.train.labels
+        weights = resolved(config.class_weights, model.spec, labels)
         resolved_config = replace(config, class_weights=weights)
         steps = make_steps(model, given, resolved_config, config.epochs * loader.steps)
         return cls(
@@ -175,7 +170,7 @@ class Computation:
         self, variables: Tree, data: Dataset, place: Callable[[Batch], dict] = jax.device_put
     ) -> dict[str, Any]:
         """Loss and metrics over a data set; arguments as in `evaluate_step`."""
-        loader = Loader(data, self.config.batch_size)
+        loader = evaluation_loader(data, self.config.batch_size, self.model.spec)
         return evaluate_step(self.eval_step, variables, loader, self.steps.measures, place)
 
     def validate(self, variables: Tree, step: int) -> dict[str, Any]:

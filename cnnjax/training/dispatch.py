@@ -13,7 +13,7 @@ from jax import Array
 
 from cnnjax.config import TrainingConfig
 from cnnjax.core.runtime import compiler_options
-from cnnjax.data import Loader, prefetch
+from cnnjax.data import Loader, StreamLoader, prefetch
 from cnnjax.training.devices import Devices
 from cnnjax.training.own_step import State
 
@@ -57,15 +57,15 @@ class Dispatcher:
     def __init__(
         self,
         step: Callable[[Any, Any], tuple[Any, Sums]],
-        loader: Loader,
+        loader: Loader | StreamLoader,
         config: TrainingConfig,
         devices: Devices,
         every: Sequence[int] = (),
     ):
         self.loader, self.devices, self.every = loader, devices, every
-        self.chunk = _chunk_size(config, loader)
+        self.chunk = 1 if isinstance(loader, StreamLoader) else _chunk_size(config, loader)
         options = compiler_options(config.deterministic)
-        if self.chunk == 1:
+        if isinstance(loader, StreamLoader) or self.chunk == 1:
             self._step = jax.jit(step, donate_argnums=0, compiler_options=options)
         else:
             self._examples = devices.replicate(jax.tree.map(np.asarray, loader.data.arrays))
@@ -93,6 +93,7 @@ class Dispatcher:
             yield Dispatched(state, step, sums, seconds)
 
     def _steps_in_chunks(self, state: State, epoch: int, start: int) -> Iterator[Dispatched]:
+        assert isinstance(self.loader, Loader)
         indices, mask = self.loader.order(epoch)
         end, before = start, epoch * self.loader.steps
         while (begin := end) < self.loader.steps:

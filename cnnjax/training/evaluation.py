@@ -8,18 +8,28 @@ from typing import Any
 import jax
 import numpy as np
 
-from cnnjax.data import Batch, Dataset, Loader, Splits, from_arrays, prefetch
+from cnnjax.data import (
+    Batch,
+    Dataset,
+    Loader,
+    Splits,
+    Stream,
+    StreamLoader,
+    from_arrays,
+    prefetch,
+)
 from cnnjax.metrics import Loss, Measure, checked, divide
 from cnnjax.models import Model
 from cnnjax.training.freezing import Tree
 from cnnjax.training.setting_checks import check_data
 from cnnjax.training.step import EvalStep, make_eval_step
+from cnnjax.training.streams import evaluation_loader
 from cnnjax.training.tally import AHEAD, Tally
 
 
 def evaluate(
     model: Model,
-    data: Dataset | tuple[np.ndarray, np.ndarray],
+    data: Dataset | Stream | tuple[np.ndarray, np.ndarray],
     *,
     batch_size: int = 64,
     loss: Loss | None = None,
@@ -30,8 +40,9 @@ def evaluate(
 
     Args:
         model: to evaluate.
-        data: a Dataset, or (images, labels) as `from_arrays` takes them; pixels in [0, 255].
-        batch_size: >= 1; it does not change the result but for rounding.
+        data: a Dataset, a Stream, of which epoch 0 is taken, or (images, labels) as `from_arrays`
+            takes them; pixels in [0, 255].
+        batch_size: >= 1; it does not change the result but for rounding. A stream has its own.
         loss, metrics: as in `fit`.
         precision: "float32" or "bfloat16".
 
@@ -51,7 +62,7 @@ def evaluate(
     """
     if isinstance(data, tuple):
         data = from_arrays(*data, task=model.spec.task)
-    if not isinstance(data, Dataset):
+    if not isinstance(data, Dataset | Stream):
         raise ValueError(
             f"data must be a Dataset or (images, labels), got {type(data).__name__}"
             + ("; give one of its parts, e.g. splits.test" if isinstance(data, Splits) else "")
@@ -60,13 +71,14 @@ def evaluate(
     given = checked(metrics, model.spec.task.metrics)
     step = jax.jit(make_eval_step(model, loss, metrics=given, precision=precision))
     measures = {**model.spec.task.metrics, **given}
-    return evaluate_step(step, model.variables, Loader(data, batch_size), measures)
+    loader = evaluation_loader(data, batch_size, model.spec)
+    return evaluate_step(step, model.variables, loader, measures)
 
 
 def evaluate_step(
     step: EvalStep,
     variables: Tree,
-    loader: Loader,
+    loader: Loader | StreamLoader,
     measures: Mapping[str, Measure],
     place: Callable[[Batch], dict[str, jax.Array]] = jax.device_put,
 ) -> dict[str, Any]:

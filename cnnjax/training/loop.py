@@ -17,7 +17,7 @@ import numpy as np
 import optax
 
 from cnnjax.config import TrainingConfig
-from cnnjax.data import Dataset, Splits, as_splits
+from cnnjax.data import Dataset, Splits, Stream, as_splits
 from cnnjax.metrics import Loss, Measure, divide, recorded
 from cnnjax.models import Model
 from cnnjax.training.callbacks import Callback, Observer, check_callbacks
@@ -48,7 +48,7 @@ from cnnjax.training.tally import AHEAD, Tally
 
 def fit(
     model: Model,
-    data: Splits | Dataset | tuple[np.ndarray, np.ndarray],
+    data: Splits | Dataset | Stream | tuple[np.ndarray, np.ndarray],
     config: TrainingConfig | None = None,
     loss: Loss | None = None,
     optimizer: Optimizer | None = None,
@@ -67,8 +67,8 @@ def fit(
 
     Args:
         model: where to start from.
-        data: Splits, a Dataset, or (images, labels) as `from_arrays` takes them. Images are pixels
-            in [0, 255]; the model's preprocessing is applied on the device.
+        data: Splits, a Dataset, a Stream, or (images, labels) as `from_arrays` takes them. Images
+            are pixels in [0, 255]; the model's preprocessing is applied on the device.
         config: how; None takes the defaults of `TrainingConfig`.
         loss: (logits [N, K], labels [N]) -> [N]; None takes cross-entropy, softmax or, for one
             logit, sigmoid; in general that of the model's task, of values the mean squared error.
@@ -170,6 +170,8 @@ class _Training:
         with self.recorder, self.hooks:
             self.state = self.recorder.open(self.state, at, self.frozen)
             if not at.is_over:
+                self.computation.loader.check_witness(at.stream)
+            if self.hooks.loggers and not at.is_over:
                 self.hooks.start(self.recorder.beginning(int(self.state.step)))
             seconds_before = self.recorder.seconds + at.seconds
             self.state = devices.replicate(self.state)
@@ -232,7 +234,7 @@ class _Training:
         """Wait for the device, and check what it has computed."""
         at = self.position
         at.totals = self.tally.fetch(at.totals)
-        at.seconds = time.perf_counter() - began
+        at.seconds, at.stream = time.perf_counter() - began, self.computation.loader.witness
         self.computation.check_finite(self.state, at.step)
 
     def _end_epoch(self) -> None:
@@ -272,7 +274,8 @@ class _Training:
         at.totals = self.tally.fetch(at.totals, leave=AHEAD)
         if at.totals:
             means = divide(at.totals, self.computation.steps.measures)
-            self.bar.update(at.step - len(self.tally), means)
+            numbers = {name: value for name, value in means.items() if not np.ndim(value)}
+            self.bar.update(at.step - len(self.tally), numbers)
 
     def _diverged(self, error: NotFinite) -> NonFiniteLoss:
         config, given = self.computation.config, self.computation.given

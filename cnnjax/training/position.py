@@ -22,6 +22,7 @@ class Position:
         totals: sums over the examples of that epoch so far.
         seconds: that the epoch took so far.
         data_seconds: of these, those spent waiting for data.
+        stream: epoch begun last and hash of its first batch, where a stream is trained on.
         stopped: epoch and step in which a callback asked for the end, and by whom; None: none did.
     """
 
@@ -32,6 +33,7 @@ class Position:
     totals: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
     data_seconds: float = 0.0
+    stream: dict[str, Any] | None = None
     stopped: dict[str, Any] | None = None
 
     @property
@@ -76,6 +78,7 @@ class Position:
             "best_step": self.selection.best_step,
             "waited": self.selection.stale_epochs,
             "stopped": self.stopped,
+            "stream": self.stream,
         }
 
     def restore(self, progress: Mapping[str, Any]) -> None:
@@ -87,4 +90,5 @@ class Position:
         self.selection.best_epoch = progress["best_epoch"]
         self.selection.best_step = progress["best_step"]
         self.selection.stale_epochs = progress["waited"]
-        self.stopped = progress.get("stopped")  # earlier versions could not be
+        # Earlier versions had neither.
+        self.stopped, self.stream = progress.get("stopped"), progress.get("stream")

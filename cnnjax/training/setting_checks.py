@@ -20,7 +20,7 @@ from cnnjax.core.checks import (
     shape_text,
 )
 from cnnjax.core.settings import changed, names
-from cnnjax.data import Dataset, Lazy, Splits
+from cnnjax.data import Dataset, Lazy, Splits, Stream
 from cnnjax.metrics import Measure, mode_of
 from cnnjax.models import Model, ModelSpec
 from cnnjax.training.given import Given
@@ -170,13 +170,16 @@ def check_single_process(what: str) -> None:
         )
 
 
-def check_data(model: Model, data: Dataset) -> None:
+def check_data(model: Model, data: Dataset | Stream) -> None:
     """Check a data set against a model that is to be trained or evaluated on it.
+
+    Of a stream the first batch is looked at here, and the labels of all others when they come.
 
     Raises:
         ValueError: as `check_images`, and for labels out of range, or a model without a head.
     """
     spec = model.spec
+    data = data.sample if isinstance(data, Stream) else data
     _check_shape(data, spec)
     if spec.num_classes == 0:
         raise ValueError(

@@ -59,10 +59,18 @@ def as_inputs(value: Any, channels: bool | None) -> np.ndarray:
             f"its inputs of shape {list(array.shape)} have their channels first, as PyTorch has "
             "them: give channels_first=True, which puts them last"
         )
-    return _in_a_known_dtype(array)
+    return in_a_known_dtype(array, array.ndim)
 
 
-def _in_a_known_dtype(array: np.ndarray) -> np.ndarray:
+def in_a_known_dtype(array: np.ndarray, axes: int) -> np.ndarray:
+    """Inputs in a dtype that a data set has.
+
+    Args:
+        array: of one example, or of several.
+        axes: of one example; of one only it holds token ids, where they are whole numbers.
+
+    Returns, raises: as `as_inputs`.
+    """
     if array.dtype in (np.uint8, np.uint16, np.int16):
         return array
     if np.issubdtype(array.dtype, np.floating):
@@ -70,7 +78,7 @@ def _in_a_known_dtype(array: np.ndarray) -> np.ndarray:
             raise ValueError("its inputs hold NaN or infinity")
         return array.astype(np.float32)
     low, high = int(array.min(initial=0)), int(array.max(initial=0))
-    if array.ndim == 1:
+    if axes == 1:
         if not -(2**31) <= low <= high < 2**31:
             raise ValueError(f"its token ids lie in [{low}, {high}], which int32 does not hold")
         return array.astype(np.int32)

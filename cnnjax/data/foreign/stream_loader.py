@@ -1,0 +1,80 @@
+"""The batches of a stream as training and evaluation take them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from cnnjax.data.foreign.stream import Stream
+from cnnjax.data.loader import Batch
+
+
+class StreamLoader:
+    """The batches of a stream as training and evaluation take them, like those of a `Loader`.
+
+    Args:
+        data: the stream.
+        check: of the labels of every batch; raises a ValueError for those that cannot be.
+    """
+
+    decodes = True  # every batch is made anew, which takes its time
+
+    def __init__(self, data: Stream, check: Callable[[np.ndarray], None]):
+        self.data, self.check = data, check
+        self.batch_size, self.steps = data.batch_size, data.steps_per_epoch
+        # The epoch begun last, and a hash of its first batch: what a resumed run must find again.
+        self.witness: dict[str, Any] | None = None
+
+    def batch(self, epoch: int, step: int) -> Batch:
+        """The batch at (epoch, step), for which those before it are drawn."""
+        return next(self._batches(epoch, step))[0]
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """The batches of an epoch from step `start` on, as of a `Loader`.
+
+        "index" counts through the epoch; a batch of fewer examples than the first is filled up, and
+        masked out, by those at its beginning.
+        """
+        for batch, witness in self._batches(epoch, start):
+            self.witness = {"epoch": epoch, "first_batch": witness}
+            yield batch
+
+    def check_witness(self, witness: Mapping[str, Any] | None) -> None:
+        """Whether the factory gives what it gave before a run was interrupted.
+
+        Args:
+            witness: of then.
+
+        Raises:
+            ValueError: if it does not, so that the position cannot be found again.
+        """
+        if witness and self.data.first_hash(witness["epoch"]) != witness["first_batch"]:
+            raise ValueError(
+                f"epoch {witness['epoch']} of {self.data.name} begins with another batch than "
+                "before the run was interrupted, so that it cannot be resumed: its factory must be "
+                "a function of the epoch"
+            )
+        self.witness = dict(witness) if witness else None
+
+    def _batches(self, epoch: int, start: int) -> Iterator[tuple[Batch, str]]:
+        size = self.batch_size
+        for step, (arrays, witness) in enumerate(self.data.batches(epoch, start), start):
+            count = len(arrays["labels"])
+            try:
+                self.check(arrays["labels"])
+            except ValueError as error:
+                raise ValueError(
+                    f"batch {step} of epoch {epoch} of {self.data.name}: {error}"
+                ) from error
+            full = {k: v[np.resize(np.arange(count), size)] for k, v in arrays.items()}
+            yield (
+                {
+                    **full,
+                    "mask": np.arange(size) < count,
+                    "index": np.arange(step * size, (step + 1) * size, dtype=np.int32),
+                    "epoch": np.asarray(epoch, np.int32),
+                },
+                witness,
+            )

@@ -1,0 +1,61 @@
+"""The loaders of data sets and of streams, and what cannot be asked of a stream."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from cnnjax.config import TrainingConfig
+from cnnjax.data import Dataset, Loader, Stream, StreamLoader
+from cnnjax.models import ModelSpec
+
+
+def training_loader(
+    data: Dataset | Stream, config: TrainingConfig, spec: ModelSpec
+) -> Loader | StreamLoader:
+    """The batches to train on.
+
+    Args:
+        data: the training data.
+        config: its batch_size, sampler and seed.
+        spec: of the model.
+
+    Raises:
+        ValueError: for a setting that a stream cannot honour.
+    """
+    if isinstance(data, Stream):
+        _check_stream(data, config)
+        return evaluation_loader(data, config.batch_size, spec)
+    sampler = config.sampler
+    return Loader(
+        data, config.batch_size, shuffle=sampler is None, seed=config.seed, sampler=sampler
+    )
+
+
+def evaluation_loader(
+    data: Dataset | Stream, batch_size: int, spec: ModelSpec
+) -> Loader | StreamLoader:
+    """The batches to evaluate on, in their order; those of a stream have a size of their own."""
+    if not isinstance(data, Stream):
+        return Loader(data, batch_size)
+    outputs = spec.output_shape
+    return StreamLoader(data, partial(spec.task.check_labels, outputs=outputs, model=spec.name))
+
+
+def _check_stream(data: Stream, config: TrainingConfig) -> None:
+    if config.batch_size != data.batch_size:
+        raise ValueError(
+            f"batch_size={config.batch_size} is not that of {data.name}, whose batches have "
+            f"{data.batch_size} examples: give batch_size={data.batch_size}"
+        )
+    refused: tuple[tuple[str, Any, bool], ...] = (
+        ("sampler", config.sampler, config.sampler is not None),
+        ("class_weights", config.class_weights, config.class_weights == "balanced"),
+        ("steps_per_dispatch", config.steps_per_dispatch, (config.steps_per_dispatch or 1) > 1),
+    )
+    for name, value, given in refused:
+        if given:
+            raise ValueError(
+                f"{name}={value!r} needs all training data at hand, and {data.name} is a stream: "
+                "leave it out"
+            )
