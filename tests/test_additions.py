@@ -112,6 +112,51 @@ def test_a_task_with_its_loss_and_metric(added: Any, squares: Arrays, tmp_path: 
     assert run.history["margin"].shape == (2,)
 
 
+METRIC = """
+import jax.numpy as jnp
+import optax
+import cnnjax as cj
+
+def focal(outputs, labels):
+    losses = cj.metrics.softmax_cross_entropy(outputs, labels)
+    return (1 - jnp.exp(-losses)) ** 2 * losses
+
+def update(outputs, batch):
+    margin = outputs.max(axis=1) - jnp.sort(outputs, axis=1)[:, -2]
+    return {"narrow": ((margin < 1) * batch["mask"]).sum(), "all": batch["mask"].sum()}
+
+NARROW = cj.metrics.Metric(
+    lambda: {"narrow": 0.0, "all": 0.0}, update, lambda s: s["narrow"] / s["all"], mode="min"
+)
+OWN = {"loss": focal, "optimizer": optax.lion(1e-3), "metrics": {"narrow": NARROW}}
+"""
+
+
+def test_a_metric_with_ones_own_loss_and_optimiser(
+    added: Any, squares: Arrays, tmp_path: Path
+) -> None:
+    own = added("added_metric", METRIC).OWN
+    model = cj.create_model("mlp", units=(8,), input_shape=(12, 12, 1), num_classes=3)
+    data = cj.data.Splits(cj.data.from_arrays(*squares)).with_validation(0.25)
+
+    def train(directory: Path, resume: bool = False, **more: Any) -> cj.Run:
+        config = cj.TrainingConfig(epochs=3, batch_size=24, monitor="narrow", resume=resume)
+        return cj.fit(model, data, config, directory=directory, verbose=False, **own, **more)
+
+    def broken(moment: cj.training.Moment) -> None:
+        raise OSError("gone")
+
+    run = train(tmp_path / "run")
+    values = run.history["val_narrow"]
+    assert run.metrics["val_narrow"] == values.min()
+    assert run.best_epoch == 1 + values.argmin()
+    with pytest.raises(OSError, match="gone"):
+        train(tmp_path / "again", callbacks=[broken])
+    resumed = train(tmp_path / "again", resume=True)
+    assert resumed.parameter_hash == run.parameter_hash
+    assert cj.reproduce(tmp_path / "run", data, model, **own, verbose=False).same
+
+
 def test_a_method_of_explanation(added: Any) -> None:
     added(
         "added_method",

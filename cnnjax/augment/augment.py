@@ -18,7 +18,7 @@ from cnnjax.augment.config import AugmentConfig
 from cnnjax.augment.parameters import draw
 from cnnjax.augment.transforms import transform
 from cnnjax.core import rng
-from cnnjax.core.checks import channels_first, check_channels_last
+from cnnjax.core.checks import channels_first, check_channels_last, holds_tokens
 
 
 class Augment(AugmentConfig):
@@ -120,8 +120,8 @@ def for_batch(
         seed_key: the stream "augment" of the run.
         epoch: int32 scalar.
         index: int32 [N], the examples' indices in the data set.
-        images: [N, ...], floating or uint8, which the function gets as float32; or numbers of
-            words, int32 [N, T], which it gets as they are.
+        images: [N, ...], floating or of 8 or 16 bits, which the function gets as float32; or
+            numbers of words, int32 [N, T], which it gets as they are.
 
     Returns:
         The examples; nothing is mixed yet, which is what `mix` does.
@@ -129,7 +129,7 @@ def for_batch(
     Raises:
         ValueError: if the function makes something of another shape, or no numbers of words.
     """
-    if not jnp.issubdtype(images.dtype, jnp.signedinteger):
+    if not holds_tokens(images.dtype):
         images = images.astype(jnp.float32)
 
     def one(example: Array, image: Array) -> Array:

@@ -136,7 +136,7 @@ def _check_moved(augment: AugmentConfig, moving: Mapping[str, str], task: Task) 
 
 def _places(task: Task, label_shape: Sequence[int], image_shape: Sequence[int]) -> str:
     """What in an image the labels name; "" where they are of the whole image."""
-    pixels = math.prod(image_shape[:2])
+    pixels = math.prod(size or 0 for size in image_shape[:2])  # None: which may be any
     if task.has_positions:
         return "a class at each of several positions"
     if len(label_shape) > 1:

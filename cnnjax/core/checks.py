@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -104,7 +104,50 @@ def check_channels_last(
         )
 
 
-def check_input_shape(shape: Sequence[int]) -> None:
+def holds_tokens(dtype: Any) -> bool:
+    """Whether inputs of a dtype are token ids, and not pixels of 8 or 16 bits or real numbers.
+
+    >>> holds_tokens(np.int32), holds_tokens(np.int16), holds_tokens(np.float32)
+    (True, False, False)
+    """
+    return bool(np.issubdtype(dtype, np.signedinteger)) and np.dtype(dtype).itemsize >= 4
+
+
+# What pixels may come as, beside floating numbers.
+PIXEL_DTYPES = (np.uint8, np.uint16, np.int16)
+PIXELS = "uint8, uint16, int16 or floating"
+
+
+def holds_pixels(dtype: Any) -> bool:
+    """Whether inputs of a dtype may be pixels: of 8 or 16 bits, or floating.
+
+    >>> holds_pixels(np.uint16), holds_pixels(np.float16), holds_pixels(np.int32)
+    (True, True, False)
+    """
+    return dtype in PIXEL_DTYPES or bool(np.issubdtype(dtype, np.floating))
+
+
+def sizes_text(shape: Any) -> str:
+    """A shape in a title; several by name.
+
+    >>> sizes_text((None, 8, 3)), sizes_text({"photo": (8, 8, 3), "age": (1,)})
+    ('?x8x3', 'photo 8x8x3, age 1')
+    """
+    if isinstance(shape, Mapping):
+        return ", ".join(f"{name} {sizes_text(one)}" for name, one in shape.items())
+    return "x".join("?" if size is None else str(size) for size in shape)
+
+
+def shape_text(shape: Sequence[int | None]) -> str:
+    """A shape in a message, with a question mark where any size will do.
+
+    >>> shape_text((None, 8, 3))
+    '?, 8, 3'
+    """
+    return ", ".join("?" if size is None else str(size) for size in shape)
+
+
+def check_input_shape(shape: Any) -> None:
     """Refuse the size of a model's images with the channels first; other faults are not its own.
 
     Recordings of a few rows and many channels, as a net for time series takes them, are let through

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cnnjax.core import rng
-from cnnjax.core.checks import check_channels_last, flag, is_number
+from cnnjax.core.checks import PIXEL_DTYPES, PIXELS, check_channels_last, flag, is_number
 from cnnjax.core.html import paragraphs
 from cnnjax.core.text import plain
 from cnnjax.data.label_kinds import check_names, task_labels
@@ -29,9 +29,9 @@ class Dataset:
     """Labelled examples; make one with `from_arrays` or `load`.
 
     Args:
-        inputs: images, uint8 or float32 [N, H, W, C]; may be memory-mapped, or images in files that
-            are read where they are indexed (`Lazy`). Or token ids, int32 [N, T], or series, float32
-            [N, T, C].
+        inputs: images, uint8, uint16, int16 or float32 [N, H, W, C]; may be memory-mapped, or
+            images in files that are read where they are indexed (`Lazy`). Or token ids, int32
+            [N, T], or series, float32 [N, T, C].
         labels: int32 [N]; or [N, P], a class at each of P positions, or [N, H, W], at each pixel;
             or float32 [N, K], values; in general what the task of a model says.
         label_names: one name per class, or () where unknown.
@@ -199,7 +199,9 @@ def from_arrays(
     """A data set of one's own arrays, checked.
 
     Args:
-        images: [N, H, W, C] or [N, H, W] (grey), uint8, or floating in [0, 255].
+        images: [N, H, W, C] or [N, H, W] (grey), of any number of channels; uint8, or floating in
+            [0, 255]; or of other ranges, uint16, int16 or floating, for a model whose preprocessing
+            is "none" or a function of your own.
         labels: as `task` has them: of "classes" [N] whole numbers >= 0, or one-hot [N, K]; of
             "binary" [N], 0 and 1 or probabilities; of "multilabel" such rows [N, K]; of "values"
             numbers [N, K], or a vector [N], which becomes [N, 1]; of "positions" whole numbers
@@ -229,7 +231,7 @@ def from_arrays(
     if images.ndim != 4:
         raise ValueError(f"{name}: images must be [N, H, W, C], got shape {list(images.shape)}")
     check_channels_last(f"{name}: images", images.shape)
-    if images.dtype != np.uint8:
+    if images.dtype not in PIXEL_DTYPES:
         images = _checked_floats(images, name)
     labels = task_labels(labels, task, name, images.shape[:3])
     if len(images) != len(labels):
@@ -242,7 +244,7 @@ def from_arrays(
 
 def _checked_floats(images: np.ndarray, name: str) -> np.ndarray:
     if not np.issubdtype(images.dtype, np.floating):
-        raise ValueError(f"{name}: images must be uint8 or floating, got {images.dtype}")
+        raise ValueError(f"{name}: images must be {PIXELS}, got {images.dtype}")
     finite = np.isfinite(images).reshape(len(images), -1).all(axis=1)
     if not finite.all():
         raise ValueError(f"{name}: images[{int(np.argmin(finite))}] holds NaN or infinity")

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from cnnjax.explain.inputs import checked_images
+from cnnjax.explain.inputs import checked_images, count_of, image_size
 from cnnjax.explain.maps import layers_with_maps, maps_of
 from cnnjax.explain.methods import method
 from cnnjax.explain.scores import Question, gradients_of
@@ -32,7 +32,7 @@ class EmptyMap(UserWarning):
 @method(at_layer=True, randomised=True)
 def grad_cam(
     model: Model,
-    images: Array | np.ndarray,
+    images: Any,
     layer: str | None = None,
     target: Target = None,
     to_map: ToMap = None,
@@ -85,7 +85,7 @@ def grad_cam(
 @method(at_layer=True)
 def hires_cam(
     model: Model,
-    images: Array | np.ndarray,
+    images: Any,
     layer: str | None = None,
     target: Target = None,
     to_map: ToMap = None,
@@ -101,7 +101,7 @@ def hires_cam(
 @method(at_layer=True, randomised=True)
 def grad_cam_plus_plus(
     model: Model,
-    images: Array | np.ndarray,
+    images: Any,
     layer: str | None = None,
     target: Target = None,
     to_map: ToMap = None,
@@ -117,7 +117,7 @@ def grad_cam_plus_plus(
 @method(at_layer=True)
 def layer_cam(
     model: Model,
-    images: Array | np.ndarray,
+    images: Any,
     layer: str | None = None,
     target: Target = None,
     to_map: ToMap = None,
@@ -133,7 +133,7 @@ def layer_cam(
 @method(at_layer=True)
 def eigen_cam(
     model: Model,
-    images: Array | np.ndarray,
+    images: Any,
     layer: str | None = None,
     target: Target = None,
     to_map: ToMap = None,
@@ -179,7 +179,7 @@ def _first_component(maps: Array, gradients: Array) -> Array:
 
 def _cam(
     model: Model,
-    images: Array | np.ndarray,
+    images: Any,
     layer: str | None,
     target: Target,
     to_map: ToMap,
@@ -187,9 +187,9 @@ def _cam(
     name: str,
 ) -> Array:
     inputs = checked_images(model, images)
-    question = asked(model, target, len(inputs))
+    question = asked(model, target, count_of(inputs))
     layer = named_layer(model, layer)
-    rearrange = maps_of(model, layer, to_map)
+    rearrange = maps_of(model, layer, to_map, inputs)
     heatmaps, empty, finite = class_maps(
         model.static, model.spec.name, layer, combine, model.variables, inputs, question, rearrange
     )
@@ -266,7 +266,7 @@ def class_maps(
         values = rearrange(values)
         gradients = (jax.vmap(rearrange, 1, 1) if several else rearrange)(gradients)
     heat = (jax.vmap(combine, (None, 1), 1) if several else combine)(values, gradients)
-    heatmaps, empty = as_heat(heat, (inputs.shape[1], inputs.shape[2]))
+    heatmaps, empty = as_heat(heat, image_size(inputs))
     return heatmaps, empty, finite_examples(outputs)
 
 

@@ -11,11 +11,11 @@ from jax import Array
 
 from cnnjax.core import rng
 from cnnjax.explain.ascent import Patterns, check_ascent, climb
-from cnnjax.explain.class_numbers import class_numbers
+from cnnjax.explain.class_numbers import any_hold, class_numbers
 from cnnjax.explain.filters import DeadFilters, describe_dead
 from cnnjax.explain.inputs import check_images
-from cnnjax.explain.scores import class_scores
-from cnnjax.explain.targets import check_classifier
+from cnnjax.explain.scores import Score, class_scores, output_scores
+from cnnjax.explain.targets import check_whole
 from cnnjax.models import Model
 from cnnjax.models.modules import Static, Variables, forward
 
@@ -37,7 +37,8 @@ def class_patterns(
     Args:
         model: with a head, for square images.
         classes: numbers, or names of `model.spec.label_names`, at least one. With one logit, 1 (or
-            the second name) is the logit and 0 (or the first name) its negative.
+            the second name) is the logit and 0 (or the first name) its negative. Of several labels
+            or values they are outputs.
         steps: of the ascent, >= 1.
         seed: of the noise at the beginning, in [0, 2^32).
         recipe: of `filter_patterns`. "classic" begins at grey pixels without preprocessing, so it
@@ -74,9 +75,9 @@ def find_class_patterns(
 ) -> Patterns:
     """`class_patterns` with the numbers of the classes, and the dead ones instead of a warning."""
     check_images(model.spec)
-    check_classifier(model.spec)
+    check_whole(model.spec)
     check_ascent(recipe, steps)
-    height, width, _ = model.spec.input_shape
+    height, width, _ = model.spec.sample_shape
     if height != width:
         raise ValueError(
             f"{model.spec.name} takes images of {height}x{width}: patterns of classes are square"
@@ -85,7 +86,8 @@ def find_class_patterns(
         raise ValueError(f"classes must be a list of at least one class, got {classes!r}")
     numbers = np.asarray(class_numbers(model, classes, len(classes), "classes")).tolist()
     key = rng.stream(seed, "class_patterns")
-    return climb(model, _Logit(model.static), numbers, height, steps, key, recipe)
+    score = output_scores if any_hold(model.spec) else class_scores
+    return climb(model, _Logit(model.static, score), numbers, height, steps, key, recipe)
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,8 @@ class _Logit:
     """Of each input the logit of its class, [N, 1, 1, 1]."""
 
     static: Static
+    score: Score
 
     def __call__(self, variables: Variables, inputs: Array, labels: Array) -> Array:
-        logits = forward(self.static, variables, inputs)
-        return class_scores(logits, labels).reshape(-1, 1, 1, 1)
+        outputs = forward(self.static, variables, inputs)
+        return self.score(outputs, labels).reshape(-1, 1, 1, 1)

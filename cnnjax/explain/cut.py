@@ -130,7 +130,7 @@ def map_shape(model: Model, layer: str, size: int | None = None) -> tuple[int, i
     """
     check_images(model.spec)
     cut = cut_at(model, layer)
-    shape = _shape(model, cut, model.spec.input_shape)
+    shape = _shape(model, cut, model.spec.sample_shape)
     if len(shape) != 4 or shape[1] * shape[2] > 1:  # a single pixel has filters as well
         check_map(model, layer)
     if size is not None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import functools
 import math
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
 from flax.errors import FlaxError
 
-from cnnjax.explain.inputs import check_layer
+from cnnjax.explain.inputs import check_layer, image_size
 from cnnjax.explain.tokens import Rearrange, ToMap, rearrangement
 from cnnjax.models import Model, ModelSpec, taps
 from cnnjax.models.modules import Static
@@ -49,12 +50,13 @@ def check_map(model: Model, layer: str) -> None:
     )
 
 
-def maps_of(model: Model, layer: str, to_map: ToMap) -> Rearrange | None:
+def maps_of(model: Model, layer: str, to_map: ToMap, inputs: Any) -> Rearrange | None:
     """What makes maps of a layer's output; None where it is one already.
 
     Args:
         model: of images.
         layer: a name.
+        inputs: that are explained, of which the shapes count.
         to_map: as in `rearrangement`.
 
     Raises:
@@ -62,11 +64,10 @@ def maps_of(model: Model, layer: str, to_map: ToMap) -> Rearrange | None:
     """
     path, _ = taps.place(layer)
     if path in model.layer_names:
-        own, *others = (_of(known, layer) for known in _by_size(model, layer))
+        own, *others = (_of(known, layer) for known in _by_size(model, layer, inputs))
         tokens = own is not None and len(own) == 3 and own[0] == _IMAGES
         if own is not None and (to_map is not None or (tokens and _along_second(own, others))):
-            height, width, _ = model.spec.input_shape
-            return rearrangement(to_map, layer, (1, *own[1:]), (height, width))
+            return rearrangement(to_map, layer, (1, *own[1:]), image_size(inputs))
     check_map(model, layer)
     return None
 
@@ -95,18 +96,36 @@ def layers_with_maps(model: Model) -> dict[str, Shape]:
     }
 
 
-def _by_size(model: Model, stop_at: str | None = None) -> list[dict[str, Shape]]:
-    """Shapes for images of the model's own size, of twice its height, and of twice its width."""
-    height, width, channels = model.spec.input_shape
-    sizes = ((height, width), (2 * height, width), (height, 2 * width))
-    return [_shapes(model.static, model.spec, (*size, channels), stop_at) for size in sizes]
+def _by_size(
+    model: Model, stop_at: str | None = None, inputs: Any = None
+) -> list[dict[str, Shape]]:
+    """Shapes for images of the model's own size, of twice its height, and of twice its width.
+
+    Args:
+        model: of images.
+        stop_at: the layer up to which they are wanted; None for all.
+        inputs: whose size to take; None takes the model's own.
+    """
+    own = model.spec.sample(_IMAGES) if inputs is None else inputs
+    leaves, form = jax.tree.flatten(own)
+    static, spec, times = model.static, model.spec, ((1, 1), (2, 1), (1, 2))
+    return [_shapes(static, spec, form, tuple(_sizes(leaves, *n)), n, stop_at) for n in times]
+
+
+def _sizes(leaves: Sequence[Any], rows: int, columns: int) -> Iterator[jax.ShapeDtypeStruct]:
+    """Two examples of such inputs, with images of so many times the height and width."""
+    for leaf in leaves:
+        _, *shape = leaf.shape
+        if len(shape) == 3:
+            shape = [rows * shape[0], columns * shape[1], shape[2]]
+        yield jax.ShapeDtypeStruct((_IMAGES, *shape), leaf.dtype)
 
 
 def _is_map_layer(model: Model, layer: str, shapes: list[dict[str, Shape]]) -> bool:
     own, taller, wider = (_of(known, layer) for known in shapes)
     if own is None or own[:1] != (_IMAGES,):  # windows of images lie along that axis too
         return False
-    height, width, _ = model.spec.input_shape
+    height, width = image_size(model.spec.sample())
     return is_map(own, taller, wider, height / width)
 
 
@@ -145,9 +164,22 @@ def _changed(own: Shape, other: Shape | None) -> set[int]:
 
 @functools.lru_cache(maxsize=64)
 def _shapes(
-    static: Static, spec: ModelSpec, input_shape: Shape, stop_at: str | None
+    static: Static,
+    spec: ModelSpec,
+    form: Any,
+    leaves: tuple[jax.ShapeDtypeStruct, ...],
+    times: tuple[int, int],
+    stop_at: str | None,
 ) -> dict[str, Shape]:
-    """Output shapes of the layers for images of a size, as far as the model takes that size."""
+    """Output shapes of the layers for inputs, as far as the model takes their size.
+
+    Args:
+        static, spec: of the model.
+        form: structure of the inputs.
+        leaves: of the inputs.
+        times: by which the images are larger than what the model does take.
+        stop_at: as in `_by_size`.
+    """
     shapes: dict[str, Shape] = {}
     calls: Counter[str] = Counter()
 
@@ -165,11 +197,10 @@ def _shapes(
         ).outputs
 
     variables = Model.abstract(static.module, spec).variables
-    sample = jax.ShapeDtypeStruct((_IMAGES, *input_shape), spec.input_dtype)
     try:
-        jax.eval_shape(run, variables, sample)
+        jax.eval_shape(run, variables, jax.tree.unflatten(form, leaves))
     except (TypeError, ValueError, AssertionError, IndexError, FlaxError):
-        if input_shape == spec.input_shape:
+        if times == (1, 1):
             raise
         # A dense layer takes one size alone; the shapes of all before it are there.
     return shapes

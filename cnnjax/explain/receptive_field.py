@@ -94,7 +94,7 @@ def receptive_box(model: Model, layer: str, pixel: Sequence[int] | None = None) 
             place,
             _positive(model.variables, depthwise),
             jax.random.uniform(
-                jax.random.key(0), (_SAMPLES, *model.spec.input_shape), minval=0.5, maxval=1.5
+                jax.random.key(0), (_SAMPLES, *model.spec.sample_shape), minval=0.5, maxval=1.5
             ),
         )
     )

@@ -90,10 +90,10 @@ def check_head(spec: ModelSpec) -> None:
         )
 
 
-def check_classifier(spec: ModelSpec) -> None:
-    """Refuse a model whose outputs are not the logits of a single class."""
+def check_whole(spec: ModelSpec) -> None:
+    """Refuse a model whose outputs are not one per class for the whole input."""
     check_head(spec)
-    if not spec.task.of_classes or spec.positions:
+    if spec.positions:
         raise ValueError(
             f"{spec.name} has no single class to explain: its task is {spec.task.name!r}"
         )
@@ -129,6 +129,17 @@ def chosen_classes(model: Model, outputs: Any, target: Target) -> np.ndarray:
         raise ValueError(f"target must be a class here, by number or name, got {target!r}")
     question = asked(model, target, len(jax.tree.leaves(outputs)[0]))
     return np.asarray(question.settled(outputs).values)
+
+
+def names_of(model: Model, outputs: Any, target: Target) -> list[str]:
+    """What is asked of each input, in a word: a class, or a function's name."""
+    if is_of_classes(target):
+        count = model.spec.task.names(model.spec.num_classes)  # of positions row by row
+        numbers = chosen_classes(model, outputs, target) % max(count, 1)
+        rows = numbers.reshape(len(numbers), -1).tolist()
+        return [", ".join(map(model.spec.label_name, row)) for row in rows]
+    name = getattr(target, "__name__", "function") if callable(target) else "weights"
+    return [name] * len(jax.tree.leaves(outputs)[0])
 
 
 def settled(model: Model, outputs: Any, target: Target) -> Target:

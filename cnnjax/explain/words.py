@@ -176,7 +176,7 @@ def checked_tokens(model: Model, texts: Texts) -> np.ndarray:
         ValueError: for a model that is no classifier of texts, or what `predict` refuses.
     """
     spec = model.spec
-    if not (spec.inputs.tokens and spec.task.of_classes) or spec.positions or not spec.num_classes:
+    if not spec.inputs.tokens or spec.positions or not spec.num_classes:
         raise ValueError(f"{spec.name} is no classifier of texts")
     if not isinstance(texts, np.ndarray | Array):
         return encode_texts(spec, texts)

@@ -86,7 +86,8 @@ def recorded(value: Any) -> Any:
     ([[0.5, None]], 1.0)
     """
     if isinstance(value, np.ndarray | list):
-        return [recorded(item) for item in np.asarray(value).tolist()]
+        items = np.asarray(value).tolist()
+        return items if np.isfinite(value).all() else [recorded(item) for item in items]
     return value if value is None or math.isfinite(value) else None
 
 

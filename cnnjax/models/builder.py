@@ -12,11 +12,12 @@ from flax import linen
 from cnnjax.core.checks import LARGEST, whole_number
 from cnnjax.core.text import suggest
 from cnnjax.data import Vocabulary
+from cnnjax.models.any_size import check_any_size, check_preprocessing
 from cnnjax.models.backbone import POOLINGS, classifier_layers
 from cnnjax.models.registry import BUILDERS, Builder
 from cnnjax.models.spec import ModelSpec, output_facts
 from cnnjax.models.validation import output_shape
-from cnnjax.task import Inputs, Task, as_inputs, as_task
+from cnnjax.task import Preprocessing, Task, as_inputs, as_task
 
 # Of which the arguments of a module tell all sizes.
 _USUAL = (("N", "K"), ("N", "P", "K"))
@@ -94,7 +95,9 @@ def _is_count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
-def checked_shape(name: str, builder: Builder, shape: tuple[int, ...] | None) -> tuple[int, ...]:
+def checked_shape(
+    name: str, builder: Builder, shape: tuple[int | None, ...] | None
+) -> tuple[int | None, ...]:
     """The shape of the inputs that is asked for, or the builder's own.
 
     Raises:
@@ -107,13 +110,14 @@ def checked_shape(name: str, builder: Builder, shape: tuple[int, ...] | None) ->
     if not isinstance(shape, Sequence):
         raise ValueError(f"{wanted}, got {shape!r}")
     shape = tuple(int(n) if isinstance(n, np.integer) else n for n in shape)
-    whole = all(isinstance(n, int) and n >= 1 for n in shape)
+    sizes = [n for n in shape if n is not None]
+    whole = all(isinstance(n, int) and n >= 1 for n in sizes)
     if len(shape) != len(builder.input_shape) or not whole:
         raise ValueError(f"{wanted}, got {shape!r}")
     space = shape if len(shape) == 1 else shape[:-1]
-    if max(shape) > LARGEST:
+    if max(sizes, default=0) > LARGEST:
         raise ValueError(f"input_shape must be of numbers up to {LARGEST}, got {shape!r}")
-    if min(space) < builder.min_size:
+    if any(n is not None and n < builder.min_size for n in space):
         least = "x".join([str(builder.min_size)] * len(space))
         raise ValueError(
             f"input_shape={shape} is too small for {name!r}: at least {least} is needed"
@@ -124,10 +128,10 @@ def checked_shape(name: str, builder: Builder, shape: tuple[int, ...] | None) ->
 def build(
     name: str,
     *,
-    input_shape: tuple[int, ...] | None = None,
+    input_shape: tuple[int | None, ...] | None = None,
     num_classes: int | None = None,
     label_names: tuple[str, ...] = (),
-    preprocessing: str | Inputs | None = None,
+    preprocessing: Preprocessing | None = None,
     vocabulary: Vocabulary | None = None,
     task: str | Task | None = None,
     **arguments: Any,
@@ -172,6 +176,9 @@ def build(
         positions=getattr(module, "positions", 0),
         vocabulary=vocabulary,
     )
+    check_preprocessing(spec)
+    if spec.takes_any_size:
+        check_any_size(module, spec)
     if head and (spec.task.outputs not in _USUAL or spec.task != as_task(builder.task)):
         facts = output_facts(spec.task, output_shape(module, spec))
         spec = dataclasses.replace(spec, **facts)

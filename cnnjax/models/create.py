@@ -16,7 +16,7 @@ from cnnjax.models.builder import build
 from cnnjax.models.model import Model
 from cnnjax.models.pretrained.fill import with_weights
 from cnnjax.models.registry import BUILDERS
-from cnnjax.task import Task
+from cnnjax.task import Preprocessing, Task
 
 for _family in pkgutil.iter_modules(zoo.__path__):  # whose modules register themselves
     importlib.import_module(f"{zoo.__name__}.{_family.name}")
@@ -25,10 +25,10 @@ for _family in pkgutil.iter_modules(zoo.__path__):  # whose modules register the
 def create_model(
     name: str,
     *,
-    input_shape: tuple[int, ...] | None = None,
+    input_shape: tuple[int | None, ...] | None = None,
     num_classes: int | None = None,
     label_names: tuple[str, ...] = (),
-    preprocessing: str | None = None,
+    preprocessing: Preprocessing | None = None,
     vocabulary: Vocabulary | None = None,
     task: str | Task | None = None,
     weights: str | Path | None = None,
@@ -42,12 +42,13 @@ def create_model(
     Args:
         name: one of `cnnjax list`, or one that `register` was given.
         input_shape: (H, W, C), of series (T, C), of tokens (T,); None takes the model's default.
+            None as a height, width or length is any, as in `Model.from_module`.
         num_classes: size of the output, >= 1; 1 is a single logit of two classes; None takes the
             model's default (the last shape of `cnnjax summary NAME`).
         label_names: one name per class, kept with the model.
         preprocessing: from pixels in [0, 255] to inputs: "unit" (x / 255), "tf" (to [-1, 1]),
-            "caffe" (BGR less the mean), "torch", or "none" for data that is normalised already;
-            None takes the model's own.
+            "caffe" (BGR less the mean), "torch", or "none" for data that is normalised already; or
+            a function or `cj.Inputs` of your own; None takes the model's own.
         vocabulary: of a model of texts: which word has which number, as its data have it; kept with
             the model, which then takes texts in `predict`.
         task: what the outputs mean, as in `Model.from_module`, e.g. "multilabel" for logits of

@@ -15,7 +15,7 @@ from flax import linen
 from jax import Array
 
 from cnnjax.core import rng, trees
-from cnnjax.core.checks import check_channels_last, check_input_shape
+from cnnjax.core.checks import check_channels_last, check_input_shape, shape_text, sizes_text
 from cnnjax.core.html import html_table, paragraphs
 from cnnjax.core.runtime import quick_compilation
 from cnnjax.data import Vocabulary
@@ -31,7 +31,7 @@ from cnnjax.models.modules import (
 from cnnjax.models.spec import ModelSpec, output_facts
 from cnnjax.models.validation import checked_names, checked_switches, output_shape
 from cnnjax.nn import BatchNormalization
-from cnnjax.task import Inputs, Task, as_task
+from cnnjax.task import Preprocessing, Task, as_task
 
 
 class Functions(NamedTuple):
@@ -72,12 +72,12 @@ class Model:
     def from_module(
         cls,
         module: linen.Module,
-        input_shape: Sequence[int],
+        input_shape: Sequence[int | None],
         *,
         seed: int = 0,
         train_argument: str | Sequence[str] | Literal[False] | None = None,
         unswitched: Sequence[str] = (),
-        preprocessing: str | Inputs = "unit",
+        preprocessing: Preprocessing = "unit",
         label_names: Sequence[str] = (),
         task: str | Task = "classes",
         vocabulary: Vocabulary | None = None,
@@ -90,7 +90,9 @@ class Model:
                 Dropout draws from the stream "dropout", other random streams get keys too;
                 collections beside "params" (BatchNorm's statistics) are kept up to date. The
                 `axis_name` of a normalisation is not needed: statistics are the whole batch's.
-            input_shape: (H, W, C); (T, C) or (T,) for a module of series or tokens.
+            input_shape: (H, W, C); (T, C) or (T,) for a module of series or tokens. None stands for
+                a height, width or length that may be any, where the module bears it: without
+                resizing then, `predict` takes images as they are.
             seed: of the parameters.
             train_argument: name of the argument of `__call__` that switches training on, where it
                 is another one, or a tuple of several. Which of True and False is training shows
@@ -100,7 +102,9 @@ class Model:
             unswitched: patterns of layers that are to stay in evaluation mode in training, though
                 others are switched.
             preprocessing: from pixels in [0, 255] to inputs: "unit" (x / 255) or "none"; "tokens"
-                where the inputs are token ids, int32 [N, T]; or `cj.Inputs` of your own.
+                where the inputs are token ids, int32 [N, T]; or a function of your own, float32
+                [N, ...] as the data have it to what the module takes, of the same shape; or
+                `cj.Inputs`, which can check more.
             label_names: one name per class.
             task: "classes"; "binary" where the outputs are one logit [N, 1] of yes or no;
                 "multilabel" where any of K labels may hold; "values" where the outputs [N, K] are
@@ -120,7 +124,7 @@ class Model:
         task = as_task(task)
         spec = ModelSpec(
             name=type(module).__name__,
-            input_shape=tuple(int(n) for n in input_shape),
+            input_shape=tuple(None if n is None else int(n) for n in input_shape),
             num_classes=0,
             preprocessing=preprocessing,
             task=task,
@@ -144,8 +148,8 @@ class Model:
         "/": "layers/0/kernel". What is shared is there once, under the first of its names.
 
         Args:
-            module: with the values of its variables, which become the model's, as they are; or a
-                function of `nnx.Rngs` that makes one, whose values are drawn from the seed.
+            module: with the values of its variables, which become the model's, as they are; or its
+                class or a function, which makes one of `nnx.Rngs` drawn from the seed.
                 `module.train()` and `module.eval()` switch its mode, and switches that its
                 `__call__` may have, as in `from_module`. Each random stream gets a key in each
                 step of a training, and an argument `rngs` of `__call__` gets `nnx.Rngs`.
@@ -242,10 +246,18 @@ class Model:
         """The module and its switches, as a static argument of jit."""
         return Static(self.module, self.spec.train_arguments)
 
+    def output_shape(self, input_shape: Sequence[int]) -> tuple[int, ...]:
+        """The shape of one example's outputs, for inputs of that shape."""
+        spec = self.spec
+        if None not in spec.output_shape:
+            return spec.output_shape
+        of_size: Any = dataclasses.replace(spec, input_shape=tuple(input_shape))
+        return tuple(n or 0 for n in output_shape(self.module, of_size))
+
     def __repr__(self) -> str:
-        shape = "x".join(map(str, self.spec.input_shape))
+        shape = sizes_text(self.spec.input_shape)
         count = sum(np.size(leaf) for leaf in jax.tree.leaves(self.variables))
-        outputs = "x".join(map(str, self.spec.output_shape))
+        outputs = sizes_text(self.spec.output_shape)
         return f"Model({self.spec.name}, {shape} -> {outputs}, {count:,} parameters)"
 
     def _repr_html_(self) -> str:
@@ -264,7 +276,7 @@ class Model:
             inputs: [N, H, W, C] float32, as `spec.preprocess` makes them.
 
         Returns:
-            [N, num_classes].
+            [N, num_classes], or what else its task has.
 
         Raises:
             ValueError: for another shape or dtype.
@@ -275,14 +287,14 @@ class Model:
     def checked_inputs(self, inputs: Array | np.ndarray) -> Array:
         """Preprocessed inputs as a JAX array, or the error that `__call__` documents."""
         shape = tuple(np.shape(inputs))
-        if shape[1:] != self.spec.input_shape:
+        if not self.spec.takes(shape[1:]):
             if self.spec.takes_images:
                 check_channels_last("inputs", shape, self.spec.input_shape[2], "inputs")
-            wanted = ", ".join(map(str, self.spec.input_shape))
+            wanted = shape_text(self.spec.input_shape)
             one = "image" if self.spec.takes_images else "input"
             raise ValueError(
                 f"{self.spec.name} takes inputs [N, {wanted}], got {list(shape)}"
-                + (f"; a single {one} needs a batch axis" if shape == self.spec.input_shape else "")
+                + (f"; a single {one} needs a batch axis" if self.spec.takes(shape) else "")
             )
         array = jnp.asarray(inputs)
         tokens = self.spec.inputs.tokens

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from flax import linen, nnx
@@ -34,6 +35,16 @@ _TWINS: tuple[tuple[type[nnx.Module], type[linen.Module], dict[str, str]], ...] 
     (nnx.LinearGeneral, linen.DenseGeneral, {"features": "out_features", "axis": "axis"}),
     (nnx.BatchNorm, linen.BatchNorm, {"use_running_average": "use_running_average"}),
     (nnx.Dropout, linen.Dropout, {"rate": "rate", "deterministic": "deterministic"}),
+    (
+        nnx.MultiHeadAttention,
+        linen.MultiHeadDotProductAttention,
+        {
+            "num_heads": "num_heads",
+            "dropout_rate": "dropout_rate",
+            "deterministic": "deterministic",
+            "attention_fn": "attention_fn",
+        },
+    ),
 )
 
 # The attribute of a layer in which its place stands.
@@ -90,8 +101,14 @@ def _watched(kind: type[nnx.Module]) -> type[nnx.Module]:
     """The class of layers of a kind that say when they are called."""
 
     def __call__(self: Any, *args: Any, **kwargs: Any) -> Any:
-        twin = _twin(kind, self)
-        object.__setattr__(twin, "nnx_call", functools.partial(kind.__call__, self))
+        twin, fields = _twin(kind, self)
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            """With what was set on the twin meanwhile, e.g. a function that watches attention."""
+            with _set(self, {name: getattr(twin, field) for field, name in fields.items()}):
+                return kind.__call__(self, *args, **kwargs)
+
+        object.__setattr__(twin, "nnx_call", call)
         return twin(*args, **kwargs)
 
     functools.update_wrapper(__call__, kind.__call__)
@@ -100,14 +117,28 @@ def _watched(kind: type[nnx.Module]) -> type[nnx.Module]:
     return make(kind.__name__, (kind,), members, pytree=kind._pytree__is_pytree)
 
 
-def _twin(kind: type[nnx.Module], layer: nnx.Module) -> linen.Module:
+@contextlib.contextmanager
+def _set(layer: nnx.Module, settings: Mapping[str, Any]) -> Iterator[None]:
+    """Settings of a layer that are other ones than its own, for the time of a call."""
+    own = vars(layer)
+    before = {name: own[name] for name, value in settings.items() if own[name] is not value}
+    for name in before:
+        setattr(layer, name, settings[name])
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(layer, name, value)
+
+
+def _twin(kind: type[nnx.Module], layer: nnx.Module) -> tuple[linen.Module, dict[str, str]]:
     names = getattr(layer, _PLACE).names
     twin, fields = _twin_class(kind)
     settings = {field: getattr(layer, name) for field, name in fields.items()}
     made = twin(parent=Scope({}, name=names[-1], path=names), **settings)
     own = {k: v for k, v in vars(layer).items() if not k.startswith("_") and k != _PLACE}
     object.__setattr__(made, "nnx_settings", own)
-    return made
+    return made, fields
 
 
 @functools.cache

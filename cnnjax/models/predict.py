@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
-from cnnjax.core.checks import channels_first, whole_number
+from cnnjax.core.checks import PIXELS, channels_first, holds_pixels, shape_text, whole_number
 from cnnjax.data import Dataset, Lazy, Splits, resize_image
 from cnnjax.data.vocabulary import UNKNOWN
 from cnnjax.models.imagenet import IMAGENET_CLASSES, class_names
@@ -31,15 +31,17 @@ def predict(
 
     Args:
         model: what to ask.
-        images: [N, H, W, C], or a list of [H, W, C] of any sizes; uint8, or floating in [0, 255].
-            Grey ones may leave out the channel. Other sizes than the model's are resized by
-            `model.spec.resize`. For a model of texts a list of texts, or int [N, T], numbers of
-            words; of series floating [N, T, C].
+        images: [N, H, W, C], or a list of [H, W, C] of any sizes; uint8, or floating in [0, 255],
+            or what else the model's preprocessing takes, also of 16 bits. Grey ones may leave out
+            the channel. Other sizes than the model's are resized by `model.spec.resize`; a model
+            of any size gets them as they are. For a model of texts a list of texts, or int [N, T],
+            numbers of words; of series floating [N, T, C].
 
     Returns:
         float32 [N, num_classes], rows that sum to 1; for a model of one logit [N, 1], the
-        probability of the second class; for one of positions [N, P, num_classes]; for one of
-        values the values, [N, num_classes]; of a Task of one's own what its activation makes.
+        probability of the second class; for one of positions [N, P, num_classes]; for a dense one
+        [N, H, W, num_classes]; for one of values the values, [N, num_classes]; of many labels the
+        probability of each; of a Task of one's own what its activation makes.
 
     Raises:
         ValueError: for another number of channels, no pixels, or values that are none; for an empty
@@ -59,10 +61,8 @@ def predict(
     shape = spec.output_shape
     if spec.takes_images:
         _check_images(images, spec)
-    rows = [np.zeros((0, *shape), np.float32)]
-    for start in range(0, len(images), _BATCH):
-        some = images[start : start + _BATCH]
-        batch = _images(some, start, spec) if spec.takes_images else _arrays(some, spec)
+    rows, places = [np.zeros((0, *(n or 0 for n in shape)), np.float32)], [np.zeros(0, int)]
+    for place, batch in _batches(images, spec):
         # One compiled shape whatever the number of images.
         padded = np.zeros((min(_BATCH, _power_of_two(len(batch))), *batch.shape[1:]), batch.dtype)
         padded[: len(batch)] = batch
@@ -73,7 +73,8 @@ def predict(
                 "jax.nn.softmax(model(model.spec.preprocess(images)))"
             )
         rows.append(np.asarray(spec.task.activation(logits), np.float32)[: len(batch)])
-    return np.concatenate(rows)
+        places.append(place)
+    return _in_order(rows, places)
 
 
 def encode_texts(spec: ModelSpec, texts: Any) -> np.ndarray:
@@ -97,7 +98,7 @@ def encode_texts(spec: ModelSpec, texts: Any) -> np.ndarray:
             f"{spec.name} has no vocabulary, so it takes numbers of words only: create it with "
             "vocabulary=..., that of its data"
         )
-    tokens = spec.vocabulary.encode_all(texts, spec.input_shape[0])
+    tokens = spec.vocabulary.encode_all(texts, spec.sample_shape[0])
     strange = np.flatnonzero((tokens <= UNKNOWN).all(axis=1)).tolist()
     if strange:
         warnings.warn(
@@ -151,7 +152,7 @@ def decode_predictions(
 def _check_images(images: Any, spec: ModelSpec) -> None:
     """What is seen in all images together only."""
     shape: tuple[int, ...] = getattr(images, "shape", ())
-    if len(shape) == 3 and shape[2] == spec.input_shape[2] == 1 and spec.input_shape[1] > 1:
+    if len(shape) == 3 and shape[2] == spec.input_shape[2] == 1 and spec.sample_shape[1] > 1:
         raise ValueError(
             f"images of shape {list(shape)} are one grey image [H, W, 1], which needs a batch "
             "axis: images[None]"
@@ -168,26 +169,58 @@ def _check_images(images: Any, spec: ModelSpec) -> None:
         arrays = [np.asarray(image) for image in images]
     else:  # which may read its images one by one
         arrays = []
-    floating = [a for a in arrays if np.issubdtype(a.dtype, np.floating) and a.size]
+    floating = [a for a in arrays if a.dtype != np.uint8 and holds_pixels(a.dtype) and a.size]
     if floating and len(floating) == len(arrays):
         low, high = min(float(a.min()) for a in floating), max(float(a.max()) for a in floating)
         if low >= 0 and high <= 1:  # what else is wrong, is so of one of them
-            spec.inputs.check_range(low, high, "images")
+            reals = all(np.issubdtype(a.dtype, np.floating) for a in arrays)
+            kind = "floating" if reals else "16-bit"
+            spec.inputs.check_range(low, high, "images", kind=kind)
 
 
 def _images(images: Any, start: int, spec: ModelSpec) -> np.ndarray:
     """Images of any sizes as one batch of the model's."""
-    size = (spec.input_shape[0], spec.input_shape[1])
+    size = (spec.sample_shape[0], spec.sample_shape[1])
     checked = (_checked(np.asarray(p), i, spec) for i, p in enumerate(images, start))
     return np.stack([resize_image(p, size, spec.resize, spec.interpolation) for p in checked])
+
+
+def _batches(images: Any, spec: ModelSpec) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Where the examples stand, and examples of one size each."""
+    for start in range(0, len(images), _BATCH):
+        some = images[start : start + _BATCH]
+        if not (spec.takes_images and spec.takes_any_size):
+            batch = _images(some, start, spec) if spec.takes_images else _arrays(some, spec)
+            yield np.arange(start, start + len(batch)), batch
+            continue
+        by_size: dict[tuple[int, ...], list[int]] = {}
+        checked = [_checked(np.asarray(image), i, spec) for i, image in enumerate(some, start)]
+        for i, image in enumerate(checked):
+            by_size.setdefault(image.shape, []).append(i)
+        for group in by_size.values():
+            yield start + np.array(group), np.stack([checked[i] for i in group])
+
+
+def _in_order(rows: list[np.ndarray], places: list[np.ndarray]) -> np.ndarray:
+    """The outputs of all examples, in the examples' order."""
+    sizes = {row.shape[1:] for row in rows[1:]}
+    if len(sizes) > 1:
+        one, other = (list(size) for size in sorted(sizes)[:2])
+        raise ValueError(
+            f"images of several sizes have outputs of several, {one} and {other}, which are no "
+            "single array: call predict with the images of one size at a time"
+        )
+    outputs = np.concatenate(rows[1:] or rows)
+    order = np.concatenate(places)
+    return outputs if (np.diff(order) == 1).all() else outputs[np.argsort(order)]
 
 
 def _arrays(inputs: Any, spec: ModelSpec) -> np.ndarray:
     """Tokens or series, which have the model's shape already."""
     array = np.asarray(inputs)
-    if array.shape[1:] != spec.input_shape:
-        wanted = ", ".join(["N", *map(str, spec.input_shape)])
-        raise ValueError(f"{spec.name} takes [{wanted}], got shape {list(array.shape)}")
+    if not spec.takes(array.shape[1:]):
+        wanted = shape_text(spec.input_shape)
+        raise ValueError(f"{spec.name} takes [N, {wanted}], got shape {list(array.shape)}")
     if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
         raise ValueError("the inputs hold NaN or infinity")
     if spec.inputs.tokens and array.size:
@@ -211,13 +244,21 @@ def _checked(image: np.ndarray, index: int, spec: ModelSpec) -> np.ndarray:
         )
     if image.size == 0:
         raise ValueError(f"images[{index}] of shape {list(image.shape)} has no pixels")
+    fits = spec.takes(image.shape) or not spec.takes_any_size
+    if not fits or min(image.shape[:2]) < (spec.min_size if spec.takes_any_size else 1):
+        raise ValueError(
+            f"{spec.name} takes images [{shape_text(spec.input_shape)}] of {spec.min_size} pixels "
+            f"a side and more, images[{index}] is {list(image.shape)}"
+        )
     if image.dtype == np.uint8:
         return image
-    if not np.issubdtype(image.dtype, np.floating):
-        raise ValueError(f"images[{index}] must be uint8 or floating, got {image.dtype}")
+    if not holds_pixels(image.dtype):
+        raise ValueError(f"images[{index}] must be {PIXELS}, got {image.dtype}")
     if not np.isfinite(image).all():
         raise ValueError(f"images[{index}] holds NaN or infinity")
-    spec.inputs.check_range(float(image.min()), float(image.max()), f"images[{index}]", one=True)
+    kind = "floating" if np.issubdtype(image.dtype, np.floating) else str(image.dtype)
+    low, high = float(image.min()), float(image.max())
+    spec.inputs.check_range(low, high, f"images[{index}]", one=True, kind=kind)
     return image.astype(np.float32)
 
 

@@ -32,7 +32,7 @@ from cnnjax.models.signature import FORM as SIGNATURE_FORM
 from cnnjax.models.signature import AnotherModule, check_described, check_signature, signature
 from cnnjax.models.spec import ModelSpec
 from cnnjax.models.validation import output_shape
-from cnnjax.task import INPUTS, TASKS, Inputs, Task
+from cnnjax.task import INPUTS, TASKS, Inputs, Preprocessing, Task, as_inputs
 from cnnjax.weights import load_safetensors, save_safetensors
 
 MODEL_FILE, WEIGHTS_FILE = "model.json", "weights.safetensors"
@@ -45,12 +45,12 @@ ALLOWED = ("module",)
 _FORMS = {
     "str": str,
     "int": int,
-    "tuple[int, ...]": [int],
-    "tuple[int, ...] | None": [int],
+    "Size": [(int, type(None))],
+    "Size | None": [(int, type(None))],
     "tuple[str, ...]": [str],
     "dict[str, Any] | None": (dict, type(None)),
     "Vocabulary | None": (str, type(None)),
-    "str | Inputs": str,
+    "Preprocessing": str,
     "Task": str,
 }
 
@@ -85,7 +85,7 @@ def load_model(
     module: linen.Module | None = None,
     *,
     task: Task | None = None,
-    preprocessing: Inputs | None = None,
+    preprocessing: Preprocessing | None = None,
     allow_changed: Sequence[str] = (),
 ) -> Model:
     """Load what `save_model` wrote.
@@ -173,14 +173,15 @@ def read_description(directory: Path) -> dict[str, Any]:
 
 
 def read_saved(
-    directory: Path, task: Task | None = None, preprocessing: Inputs | None = None
+    directory: Path, task: Task | None = None, preprocessing: Preprocessing | None = None
 ) -> Saved:
     """`read_spec` with what else model.json says; arguments as in `load_model`."""
     values = read_description(directory)
     try:
         known = values.pop("module", None)
         _with_own(values, "task", task, TASKS, directory)
-        _with_own(values, "preprocessing", preprocessing, INPUTS, directory)
+        inputs = None if preprocessing is None else as_inputs(preprocessing)
+        _with_own(values, "preprocessing", inputs, INPUTS, directory)
         for field in dataclasses.fields(ModelSpec):
             if isinstance(values.get(field.name), list):
                 values[field.name] = tuple(values[field.name])

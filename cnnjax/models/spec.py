@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -9,8 +10,15 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from cnnjax.core.checks import PIXELS, holds_pixels
 from cnnjax.data import Vocabulary
-from cnnjax.task import Inputs, Task, as_inputs, as_task
+from cnnjax.task import Inputs, Preprocessing, Task, as_inputs, as_task
+
+# Sizes of one example, whole numbers; None stands for what may be any.
+Size = tuple[Any, ...]
+
+# A height, width or length where any will do, as in a table of layers.
+_USUAL_SIZE = 64
 
 
 @dataclass(frozen=True)
@@ -19,17 +27,20 @@ class ModelSpec:
 
     Args:
         name: as in `create_model`, or the class of a user's module.
-        input_shape: without the batch: (H, W, C) of images, (T, C) of series, (T,) of tokens.
+        input_shape: without the batch: (H, W, C) of images, (T, C) of series, (T,) of tokens; None
+            for a height, width or length that may be any.
         arguments: what `create_model` built the module from; None for a user's own module.
         num_classes: size of the output; 1 for a single logit of two classes; 0 for features.
         preprocessing: name of what becomes of pixels in [0, 255]: "unit", "tf", "caffe", "torch"
-            or "none"; "tokens" for token ids, which stay as they are; or Inputs of one's own.
+            or "none"; "tokens" for token ids, which stay as they are; or a function or Inputs of
+            one's own.
         task: what the outputs are, a Task or its name: "classes", logits [N, num_classes];
             "positions", logits [N, positions, num_classes] of a class at each position; "values",
             [N, num_classes] real numbers; "binary", "multilabel" and "dense" as `cj.Task` has them.
         positions: of a task that has them; 0 otherwise.
         output_sizes: shape of one example's outputs, where it is another one than (num_classes,) or
-            (positions, num_classes); None otherwise.
+            (positions, num_classes), None in it for a size that follows that of the inputs; None
+            otherwise.
         train_arguments: which arguments switch a user's module to training, where they have no
             usual name; "not " stands before one that is True in evaluation.
         vocabulary: which word has which number, of a model of texts; None where unknown.
@@ -44,10 +55,10 @@ class ModelSpec:
     """
 
     name: str
-    input_shape: tuple[int, ...]
+    input_shape: Size
     num_classes: int
     arguments: dict[str, Any] | None = field(default=None, hash=False)
-    preprocessing: str | Inputs = "unit"
+    preprocessing: Preprocessing = "unit"
     resize: str = "crop"
     interpolation: str = "bilinear"
     label_names: tuple[str, ...] = ()
@@ -60,10 +71,17 @@ class ModelSpec:
     positions: int = 0
     train_arguments: tuple[str, ...] = ()
     vocabulary: Vocabulary | None = field(default=None, hash=False, repr=False)
-    output_sizes: tuple[int, ...] | None = None
+    output_sizes: Size | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "task", as_task(self.task))
+        if callable(self.preprocessing):
+            object.__setattr__(self, "preprocessing", as_inputs(self.preprocessing))
+        if self.input_shape[1:] and self.input_shape[-1] is None:
+            raise ValueError(
+                f"input_shape={self.input_shape} must end in the number of channels: None is for "
+                "heights, widths and lengths"
+            )
         if (self.positions > 0) != self.task.has_positions:
             raise ValueError(
                 f"positions={self.positions} does not fit task={self.task.name!r}: a number >= 1 "
@@ -119,7 +137,7 @@ class ModelSpec:
         return len(self.input_shape) == 3
 
     @property
-    def output_shape(self) -> tuple[int, ...]:
+    def output_shape(self) -> Size:
         """Of one example's outputs: (K,), (P, K) of positions, (H, W, K) of pixels."""
         if self.output_sizes is not None:
             return self.output_sizes
@@ -132,14 +150,32 @@ class ModelSpec:
 
     def sample(self, count: int = 1) -> jax.ShapeDtypeStruct:
         """Shape and dtype of so many preprocessed inputs."""
-        return jax.ShapeDtypeStruct((count, *self.input_shape), self.input_dtype)
+        return jax.ShapeDtypeStruct((count, *self.sample_shape), self.input_dtype)
+
+    @property
+    def takes_any_size(self) -> bool:
+        """Whether height, width or length may be any."""
+        return None in self.input_shape
+
+    @property
+    def sample_shape(self) -> tuple[int, ...]:
+        """The input shape, with a usual number where any will do."""
+        usual = max(_USUAL_SIZE, self.min_size)
+        return tuple(usual if size is None else size for size in self.input_shape)
+
+    def takes(self, shape: Sequence[int]) -> bool:
+        """Whether the shape of one example is one that the model takes."""
+        return len(shape) == len(self.input_shape) and all(
+            size in (None, n) for size, n in zip(self.input_shape, shape, strict=True)
+        )
 
     def preprocess(self, images: Array, check: bool = True) -> Array:
         """Pixels to the model's inputs; the pixels stay as they are.
 
         Args:
-            images: [..., C], uint8 or floating in [0, 255]; for tokens whole numbers [N, T].
-            check: refuse floating values that show that they are no pixels.
+            images: [..., C], uint8 or floating in [0, 255], or what else the preprocessing takes,
+                also of 16 bits; for tokens whole numbers [N, T].
+            check: refuse values, not of uint8, that show that they are no pixels.
 
         Returns:
             float32 of the same shape; of tokens int32.
@@ -154,10 +190,12 @@ class ModelSpec:
                 raise ValueError(f"tokens must be whole numbers, got {array.dtype}")
             return array.astype(jnp.int32)
         floating = jnp.issubdtype(array.dtype, jnp.floating)
-        if array.dtype != jnp.uint8 and not floating:
-            raise ValueError(f"images must be uint8 or floating, got {array.dtype}")
-        if check and floating and array.size and not isinstance(array, jax.core.Tracer):
-            self.inputs.check_range(float(array.min()), float(array.max()), "images")
+        if not holds_pixels(array.dtype):
+            raise ValueError(f"images must be {PIXELS}, got {array.dtype}")
+        ranged = array.dtype != jnp.uint8 and not isinstance(array, jax.core.Tracer)
+        if check and ranged and array.size:
+            kind = "floating" if floating else str(array.dtype)
+            self.inputs.check_range(float(array.min()), float(array.max()), "images", kind=kind)
         return self.inputs.preprocess(array.astype(jnp.float32))
 
     def check_words(self, low: int, high: int, what: str) -> None:
@@ -183,7 +221,7 @@ class ModelSpec:
         return self.label_names[label] if self.label_names else str(label)
 
 
-def output_facts(task: Task, outputs: tuple[int, ...]) -> dict[str, Any]:
+def output_facts(task: Task, outputs: Size) -> dict[str, Any]:
     """What a spec says of a model's outputs.
 
     Args:

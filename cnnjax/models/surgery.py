@@ -112,7 +112,7 @@ def convolutionalize(
 
 
 def _checked_shape(model: Model, input_shape: Sequence[int] | None) -> tuple[int, ...]:
-    own = model.spec.input_shape
+    own = model.spec.sample_shape
     if len(own) != 3:
         raise ValueError(f"{model.spec.name} takes no images [N, H, W, C]: inputs {list(own)}")
     if input_shape is None:

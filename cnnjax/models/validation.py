@@ -14,6 +14,7 @@ from flax.errors import InvalidRngError, ModifyScopeVariableError
 
 from cnnjax.core import trees
 from cnnjax.core.text import first_sentence, suggest
+from cnnjax.models.any_size import check_any_size, check_preprocessing, larger
 from cnnjax.models.modules import (
     LOSSES,
     NOT,
@@ -41,17 +42,32 @@ class _Unfit(ValueError):
     """Why a module cannot be trained as it is called."""
 
 
-def output_shape(module: linen.Module, spec: ModelSpec) -> tuple[int, ...]:
+def output_shape(module: linen.Module, spec: ModelSpec) -> tuple[int | None, ...]:
     """(K,) of the logits [N, K] that a module makes of inputs; in general all axes but the first.
 
+    None stands for a size that follows that of the inputs.
+
     Raises:
-        ValueError: if it does not take such inputs or return such logits.
+        ValueError: if it does not take such inputs or return such logits, or not of any size,
+            where the spec says so.
     """
-    sample, net = spec.sample(2), type(module).__name__
     if not isinstance(module, linen.Module):
         raise ValueError(
-            f"module must be a Linen module, got {net}: an NNX one is for cj.Model.from_nnx"
+            f"module must be a Linen module, got {type(module).__name__}: an NNX one is for "
+            "cj.Model.from_nnx"
         )
+    check_preprocessing(spec)
+    outputs = _outputs(module, spec)
+    if not spec.takes_any_size:
+        return outputs
+    check_any_size(module, spec)
+    others = _outputs(module, larger(spec))
+    return tuple(n if n == other else None for n, other in zip(outputs, others, strict=True))
+
+
+def _outputs(module: linen.Module, spec: ModelSpec) -> tuple[int, ...]:
+    """The shape of one example's outputs, for inputs of the sample's size."""
+    sample, net = spec.sample(2), type(module).__name__
     kwargs = train_kwargs(module, spec.train_arguments, train=False)
     try:
         with linen.intercept_methods(without_axis_names):

@@ -15,8 +15,6 @@ from cnnjax.metrics import quality, scalars
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from cnnjax.plot.shown_figure import ShownFigure
-
 _TRAIN, _VALIDATION = "#1f77b4", "#d95f02"
 
 
@@ -65,9 +63,7 @@ def smooth(values: Sequence[float] | np.ndarray, factor: float = 0.8) -> np.ndar
     return result
 
 
-def curves(
-    history: Mapping[str, Sequence[float] | np.ndarray], smoothing: float = 0.0
-) -> ShownFigure:
+def curves(history: Mapping[str, Sequence[float] | np.ndarray], smoothing: float = 0.0) -> Figure:
     """Loss and metrics over the epochs: training and, if there is any, validation.
 
     Args:

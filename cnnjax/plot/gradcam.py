@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from jax import Array
 
 from cnnjax import explain
-from cnnjax.explain.targets import Target, chosen_classes
+from cnnjax.explain.targets import Target, asked, is_of_classes, names_of, settled
 from cnnjax.models import Model
 from cnnjax.plot.figures import BARE
 from cnnjax.plot.grids import image_grid
 from cnnjax.plot.images import Photos, read_photos, save_image, save_pixels, unique
 from cnnjax.plot.overlays import coloured, overlay, placed
-from cnnjax.task import both_classes, probabilities
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -29,9 +29,10 @@ class ClassHeat:
 
     Args:
         photo: name of its file, without folder and ending; a number behind what comes again.
-        label: name of the class, or its number where it has none.
-        number: of the class; of a model of positions, of its logit [P, K], counted row by row.
-        probability: that the model gives it, in [0, 1].
+        label: name of the class, or its number where it has none; of a function its name.
+        number: of the class; of a model of positions, of its logit [P, K], counted row by row; -1
+            of a target that is no class.
+        probability: that the model gives it, in [0, 1]; of a target that is no class its score.
         layer: whose maps were asked.
         heatmap: float32 [h, w] in [0, 1], at the model's size.
     """
@@ -112,32 +113,30 @@ def _heats(
     model: Model, photos: Photos, layer: str | None, targets: Sequence[Target]
 ) -> Iterator[list[ClassHeat]]:
     """Of each photo the heat of its targets."""
-    logits = model(photos.inputs)
+    outputs = model(photos.inputs)
     targets = list(targets) or [None]
     if model.spec.positions and targets == [None]:
         targets = [(position, None) for position in range(model.spec.positions)]
-    classes = np.stack([chosen_classes(model, logits, t) for t in targets], axis=1)
-    probs = np.asarray(probabilities(logits)).reshape(len(logits), -1)
-    chosen = np.take_along_axis(both_classes(probs), classes, axis=1)
-    asked = [_asked(model, column) for column in classes.T]
-    maps = [np.asarray(explain.grad_cam(model, photos.inputs, layer, a)) for a in asked]
     layer = layer or model.spec.cam_layer
-    for i, name in enumerate(unique(photos.names)):
-        yield [
-            ClassHeat(name, _label(model, k), int(k), float(p), str(layer), heat[i])
-            for k, p, heat in zip(classes[i], chosen[i], maps, strict=True)
-        ]
+    columns = [_column(model, photos.inputs, outputs, layer, target) for target in targets]
+    for name, row in zip(unique(photos.names), zip(*columns, strict=True), strict=True):
+        yield [replace(heat, photo=name) for heat in row]
 
 
-def _asked(model: Model, classes: np.ndarray) -> np.ndarray:
-    """What `grad_cam` takes for numbers of `chosen_classes`: of positions pairs."""
-    if not model.spec.positions:
-        return classes
-    return np.stack(np.divmod(classes, model.spec.num_classes), axis=1)
-
-
-def _label(model: Model, number: int) -> str:
-    return model.spec.label_name(int(number) % max(model.spec.num_classes, 2))  # row by row
+def _column(
+    model: Model, inputs: Array, outputs: Any, layer: str | None, target: Target
+) -> list[ClassHeat]:
+    """Of each photo the heat of one target."""
+    question = asked(model, target, len(inputs)).settled(outputs)
+    chances = np.asarray(question.chances(outputs, model.spec.task.activation))
+    maps = np.asarray(explain.grad_cam(model, inputs, layer, settled(model, outputs, target)))
+    of_class = is_of_classes(target)
+    numbers = np.asarray(question.values) if of_class else np.full(len(inputs), -1)
+    labels = names_of(model, outputs, target)
+    return [
+        ClassHeat("", label, int(k), float(p), str(layer), heat)
+        for label, k, p, heat in zip(labels, numbers, chances, maps, strict=True)
+    ]
 
 
 def _save_figure(

@@ -55,7 +55,7 @@ def read_photos(model: Model, files: Sequence[str | Path]) -> Photos:
         raise ValueError("files must name at least one image")
     spec = model.spec
     check_images(spec)
-    size = (spec.input_shape[0], spec.input_shape[1])
+    size = (spec.sample_shape[0], spec.sample_shape[1])
     originals = tuple(read_image(file, spec.input_shape[2]) for file in files)
     pixels = np.stack(
         [resize_image(image, size, spec.resize, spec.interpolation) for image in originals]

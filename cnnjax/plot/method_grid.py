@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from cnnjax import explain
-from cnnjax.explain.targets import chosen_classes
+from cnnjax.explain.targets import Target, names_of, settled
 from cnnjax.models import Model
 from cnnjax.plot.grids import image_grid
 from cnnjax.plot.images import read_photos, save_image
@@ -20,7 +20,7 @@ def draw_methods(
     files: Sequence[str | Path],
     folder: str | Path,
     layer: str | None = None,
-    target: int | str | None = None,
+    target: Target = None,
     methods: Sequence[str] | None = None,
     colormap: str = "jet",
 ) -> tuple[list[Path], dict[str, np.ndarray]]:
@@ -32,7 +32,7 @@ def draw_methods(
         layer: of the class activation maps; None for the model's own.
         colormap: of `plot.overlay`.
         folder: where methods.png and methods.npz ({method: heatmaps [N, H, W]}) are written.
-        target: as in `explain.grad_cam`.
+        target: as in `explain.grad_cam`, one per image.
         methods: names of `explain.METHODS`; None takes all but those of hundreds of passes.
 
     Returns:
@@ -40,14 +40,15 @@ def draw_methods(
     """
     photos = read_photos(model, files)
     chosen = explain.methods_at(layer, methods)
-    classes = chosen_classes(model, model(photos.inputs), target)
-    maps = {name: np.asarray(m(model, photos.inputs, classes)) for name, m in chosen.items()}
+    outputs = model(photos.inputs)
+    fixed = settled(model, outputs, target)
+    maps = {name: np.asarray(m(model, photos.inputs, fixed)) for name, m in chosen.items()}
     images = []
     for i, pixels in enumerate(photos.pixels):
         images += [pixels, *(drawn(name, pixels, heat[i], colormap) for name, heat in maps.items())]
     labels = [
-        f"{name}\n{model.spec.label_name(int(k))}"
-        for name, k in zip(photos.names, classes, strict=True)
+        f"{name}\n{asked}"
+        for name, asked in zip(photos.names, names_of(model, outputs, target), strict=True)
     ]
     titles = ["", *(name.replace("_", " ") for name in maps)]
     figure = image_grid(images, titles, len(titles), labels=labels)

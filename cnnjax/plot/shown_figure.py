@@ -11,10 +11,11 @@ class ShownFigure(Figure):
     """A figure that is shown where a cell of a notebook ends with it, whatever the backend."""
 
     def _repr_png_(self) -> bytes:
-        return self.png()
+        return png(self)
 
-    def png(self) -> bytes:
-        """The content of a PNG file."""
-        buffer = io.BytesIO()
-        self.savefig(buffer, format="png")
-        return buffer.getvalue()
+
+def png(figure: Figure) -> bytes:
+    """The content of a PNG file with a figure."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return buffer.getvalue()

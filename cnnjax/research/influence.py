@@ -29,6 +29,7 @@ def influence(
     *,
     damping: float = 1e-3,
     iterations: int = 100,
+    average: bool = False,
     loss: metrics.Loss | None = None,
 ) -> Array:
     """By how much the loss of test examples would grow without each of the training examples.
@@ -37,7 +38,7 @@ def influence(
     loss with the penalty `damping / 2 |theta|^2` moves, to first order, such that the loss of the
     test example m grows by
 
-        I[m, n] = 1 / N  grad loss_m' (G + damping)^-1 grad loss_n
+        I[m, n] = 1 / N  (grad loss_m)' (G + damping)^-1 grad loss_n
 
     with G the Gauss-Newton matrix of the training loss, which unlike the Hessian has no negative
     eigenvalues. Positive: n helps with m. The equation is solved for each m by conjugate gradients,
@@ -50,10 +51,11 @@ def influence(
         train, test: batches of N and M examples, as in `per_example_gradients`.
         damping: the penalty of the training; where there was none a small number, > 0.
         iterations: of conjugate gradients, at most, >= 1.
+        average: of the mean loss of the test examples, which is one equation in place of M.
         loss: as there.
 
     Returns:
-        float32 [M, N].
+        float32 [M, N]; [N] of the average.
 
     Raises:
         ValueError: for damping or iterations out of range, and where the iterations do not suffice.
@@ -72,7 +74,7 @@ def influence(
     of_train, of_test = ready(model, train, loss), ready(model, test, loss)
     losses = Losses.of(model, loss)
     arrays = (model.params, model.state, of_train, of_test, damping)
-    scores, residuals = _influence(losses, iterations, *arrays)
+    scores, residuals = _influence(losses, iterations, average, *arrays)
     worst = float(np.max(residuals))
     if not worst <= _REFUSED:
         raise ValueError(
@@ -82,25 +84,26 @@ def influence(
     return scores
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def _influence(
     losses: Losses,
     iterations: int,
+    average: bool,
     params: Variables,
     state: Variables,
     train: Batch,
     test: Batch,
     damping: Array,
 ) -> tuple[Array, Array]:
-    """Scores [M, N], and of each of M equations the share that is left unsolved."""
+    """Scores, and of each of the equations the share that is left unsolved."""
     _, unravel = ravel_pytree(params)
 
     def damped(vector: Array) -> Array:
         product = gauss_newton_product(losses, params, state, train, unravel(vector))
         return ravel_pytree(product)[0] + damping * vector
 
-    def of_one(one: Batch) -> tuple[Array, Array]:
-        gradient = ravel_pytree(jax.grad(losses.mean)(params, state, example(one)))[0]
+    def of_batch(batch: Batch) -> tuple[Array, Array]:
+        gradient = ravel_pytree(jax.grad(losses.mean)(params, state, batch))[0]
         solution, _ = cg(damped, gradient, tol=_TOLERANCE, maxiter=iterations)
         left = jnp.linalg.norm(damped(solution) - gradient)
         moved = jax.jvp(
@@ -110,5 +113,7 @@ def _influence(
         return moved / train["count"], left / jnp.where(size > 0, size, 1)
 
     with jax.default_matmul_precision("float32"):
-        scores: tuple[Array, Array] = lax.map(of_one, examples(test))
+        if average:
+            return of_batch(test)
+        scores: tuple[Array, Array] = lax.map(lambda one: of_batch(example(one)), examples(test))
     return scores

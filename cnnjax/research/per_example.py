@@ -18,8 +18,8 @@ def per_example_gradients(
     """`g_n = d loss(f(x_n; theta), y_n) / d theta` for every example n, by `vmap` of `grad`.
 
     For noise scales, clipping (differential privacy), or finding examples that pull apart. The
-    model runs as in evaluation, in which examples do not see each other; the mean of the g_n is the
-    gradient of the mean loss.
+    model runs as in evaluation, in which examples do not see each other, and the loss is without
+    what modules sow in training; the mean of the g_n is the gradient of the mean loss.
 
     Args:
         model: any.

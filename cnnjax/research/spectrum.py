@@ -28,8 +28,8 @@ class TopEigenvalues(NamedTuple):
     Args:
         values: float64 [k], the largest first.
         vectors: a tree like `model.params`, each leaf with k in front; of length 1.
-        residuals: float64 [k], `|H v - lambda v|` by Lanczos' own estimate: an eigenvalue lies as
-            near to each of the values. Where one is too large, take more steps.
+        residuals: float64 [k], `|H v - lambda v|`, measured with the vectors: an eigenvalue lies
+            as near to each of the values. Where one is too large, take more steps.
     """
 
     values: np.ndarray
@@ -82,14 +82,13 @@ def top_hessian_eigenvalues(
             f"parameters, got k={k} and steps={steps}"
         )
     key = rng.stream(seed, "lanczos")
-    prepared = ready(model, batch, loss)
-    basis, diagonal, beside = _lanczos(
-        Losses.of(model, loss), steps, model.params, model.state, prepared, key
-    )
-    values, weights, residuals = _largest(np.asarray(diagonal), np.asarray(beside), k)
-    vectors = jnp.asarray(weights.T, basis.dtype) @ basis[: len(weights)]
-    _, unravel = ravel_pytree(model.params)
-    return TopEigenvalues(values, jax.vmap(unravel)(vectors), residuals)
+    losses = Losses.of(model, loss)
+    arrays = (model.params, model.state, ready(model, batch, loss))
+    basis, diagonal, beside = _lanczos(losses, steps, *arrays, key)
+    values, weights = _largest(np.asarray(diagonal), np.asarray(beside), k)
+    weights = np.pad(weights, ((0, steps - len(weights)), (0, 0)))
+    vectors, residuals = _measured(losses, *arrays, basis, weights, values)
+    return TopEigenvalues(values, vectors, np.asarray(residuals, np.float64))
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
@@ -121,10 +120,35 @@ def _lanczos(
     return built[:3]
 
 
-def _largest(
-    diagonal: np.ndarray, beside: np.ndarray, k: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The k largest eigenvalues of a tridiagonal matrix, their vectors [m, k] and residuals."""
+@functools.partial(jax.jit, static_argnums=0)
+def _measured(
+    losses: Losses,
+    params: Variables,
+    state: Variables,
+    batch: Batch,
+    basis: Array,
+    weights: Array,
+    values: Array,
+) -> tuple[Variables, Array]:
+    """Vectors that are sums of the basis, each a tree with k in front, and their residuals [k]."""
+    _, unravel = ravel_pytree(params)
+
+    def one(pair: tuple[Array, Array]) -> tuple[Variables, Array]:
+        of_basis, value = pair
+        vector = of_basis @ basis
+        product = hessian_product(losses, params, state, batch, unravel(vector))
+        residual = jnp.linalg.norm(ravel_pytree(product)[0] - value * vector)
+        return unravel(vector), residual
+
+    with jax.default_matmul_precision("float32"):
+        measured: tuple[Variables, Array] = lax.map(
+            one, (weights.T.astype(basis.dtype), values.astype(basis.dtype))
+        )
+    return measured
+
+
+def _largest(diagonal: np.ndarray, beside: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """The k largest eigenvalues of a tridiagonal matrix and their vectors [m, k]."""
     diagonal, beside = diagonal.astype(np.float64), beside.astype(np.float64)
     scale = max(np.abs(diagonal).max(), beside.max())
     ends = np.flatnonzero(beside <= _NOTHING_LEFT * scale)
@@ -138,5 +162,4 @@ def _largest(
         np.diag(beside[: size - 1], offset) for offset in (-1, 1)
     )
     values, vectors = np.linalg.eigh(matrix)
-    values, vectors = values[::-1][:k], vectors[:, ::-1][:, :k]
-    return values, vectors, np.abs(beside[size - 1] * vectors[-1])
+    return values[::-1][:k], vectors[:, ::-1][:, :k]

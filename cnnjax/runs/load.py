@@ -12,7 +12,7 @@ from cnnjax.models.saved import MODEL_FILE, WEIGHTS_FILE, read_saved, rebuild
 from cnnjax.runs.checkpoint import Checkpoints
 from cnnjax.runs.contents import CHECKPOINTS, RUN_FILE, holds_run
 from cnnjax.runs.ties import check_before_loading
-from cnnjax.task import Inputs, Task
+from cnnjax.task import Preprocessing, Task
 
 
 def save(model: Model, directory: str | Path) -> Path:
@@ -42,7 +42,7 @@ def load(
     module: Any = None,
     *,
     task: Task | None = None,
-    preprocessing: Inputs | None = None,
+    preprocessing: Preprocessing | None = None,
     step: int | None = None,
     allow_changed: Sequence[str] = (),
 ) -> Model:

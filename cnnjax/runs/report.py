@@ -127,6 +127,8 @@ def _what(record: Mapping[str, Any]) -> str:
         parts.append(f"recipe {record['recipe']}")
     if not is_finished(record):
         parts.append(f"status: {record.get('status')}")
+    if stopped := record.get("stopped"):
+        parts.append(f"stopped by {stopped['by']} in epoch {stopped['epoch']}")
     return " · ".join(str(p) for p in parts if p)
 
 

@@ -1,7 +1,7 @@
 """What the outputs and inputs of a model mean: the tasks, and the kinds of inputs."""
 
 from cnnjax.task.decoding import both_classes, decode_positions, probabilities
-from cnnjax.task.inputs import INPUTS, Inputs, as_inputs
+from cnnjax.task.inputs import INPUTS, Inputs, Preprocessing, as_inputs
 from cnnjax.task.kinds import TASKS, USUAL_LOSSES, Task, as_task
 from cnnjax.task.label_checks import IGNORED
 
@@ -11,6 +11,7 @@ __all__ = [
     "TASKS",
     "USUAL_LOSSES",
     "Inputs",
+    "Preprocessing",
     "Task",
     "as_inputs",
     "as_task",

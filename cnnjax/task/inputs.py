@@ -21,7 +21,7 @@ class Inputs:
         preprocess: what is given, in the dtype, to what the module takes; pure.
         dtype: of what the module takes: "float32", of uint8 or floating data, or "int32", of token
             ids, which are whole numbers to the module too.
-        pixels: whether floating data must be pixels in [0, 255].
+        pixels: whether floating data, and those of 16 bits, must be pixels in [0, 255].
         rgb: whether three channels are needed.
         check: (lowest, highest value) of floating data; raises a ValueError of one sentence for
             what cannot be.
@@ -47,13 +47,16 @@ class Inputs:
         """Whether they are token ids."""
         return self.dtype == "int32"
 
-    def check_range(self, low: float, high: float, what: str, *, one: bool = False) -> None:
-        """Refuse floating data whose range shows that they are not what is expected.
+    def check_range(
+        self, low: float, high: float, what: str, *, one: bool = False, kind: str = "floating"
+    ) -> None:
+        """Refuse data whose range shows that they are not what is expected.
 
         Args:
             low, high: smallest and largest value.
             what: the data's name in the message.
             one: whether this is one image of several, which may be as dark as it likes.
+            kind: of their numbers, in the message: "floating", or a dtype of 16 bits.
 
         Raises:
             ValueError: for pixels outside [0, 255], or all within [0, 1]; or as `check` says.
@@ -61,8 +64,9 @@ class Inputs:
         inside = low >= 0 and high <= 255  # NaN is not
         if self.pixels and (not inside or (not one and 0 < high <= 1)):
             raise ValueError(
-                f"{what}: floating images must be pixels in [0, 255], these lie in "
-                f"[{low:g}, {high:g}]: scale them back, or use a model with preprocessing='none'"
+                f"{what}: {kind} images must be pixels in [0, 255], these lie in "
+                f"[{low:g}, {high:g}]: scale them back, or use a model with preprocessing='none' "
+                "or a function of your own"
             )
         if self.check is not None:
             try:
@@ -110,10 +114,22 @@ INPUTS = {
 }
 
 
-def as_inputs(preprocessing: str | Inputs) -> Inputs:
-    """Inputs, or those of that name of preprocessing.
+# What may be given as a preprocessing: a name, a function, or inputs of one's own.
+Preprocessing = str | Inputs | Callable[[Array], Array]
+
+
+def as_inputs(preprocessing: Preprocessing) -> Inputs:
+    """Inputs, those of that name of preprocessing, or those of a function, under its own name.
 
     Raises:
         ValueError: for an unknown name, or inputs of one's own with a name of ours.
+
+    >>> def reflectance(counts):
+    ...     return counts / 10000
+    >>> as_inputs(reflectance).name, as_inputs(reflectance).pixels
+    ('reflectance', False)
     """
+    if callable(preprocessing) and not isinstance(preprocessing, Inputs | str):
+        name = getattr(preprocessing, "__name__", type(preprocessing).__name__)
+        preprocessing = Inputs(name, preprocessing)
     return known_or_own(preprocessing, Inputs, INPUTS, "preprocessing")

@@ -57,8 +57,8 @@ class Task:
     Args:
         name: in records and messages.
         loss: (outputs, labels) -> [N], which a model is trained with unless told otherwise.
-        metrics: what is measured beside the loss, each (outputs, labels) -> [N], by name. At least
-            one; progress and reports show the first by name.
+        metrics: what is measured beside the loss, by name, each (outputs, labels) -> [N] or a
+            `cj.metrics.Metric`. At least one; reports show the first by name, progress a few.
         outputs: names of the axes of a model's outputs, "N" first, e.g. ("N", "K"); or numbers for
             those of a fixed size, as ("N", 1). "K" is the axis of the classes or values, which have
             names; "P" is one of positions; "H" and "W" are rows and columns of the image.
@@ -85,7 +85,7 @@ class Task:
 
     name: str
     loss: metrics.Loss
-    metrics: Mapping[str, metrics.Loss] = field(hash=False)
+    metrics: Mapping[str, metrics.Measure] = field(hash=False)
     outputs: tuple[str | int, ...] = ("N", "K")
     labels: tuple[str, ...] = ("N",)
     label_kind: str = "integer"

@@ -15,7 +15,8 @@ from cnnjax.training.schedules import make_schedule
 from cnnjax.training.state import TrainState
 from cnnjax.training.step import make_eval_step, make_train_step
 from cnnjax.training.stopping import Interrupted, NonFiniteLoss
-from cnnjax.training.sweep import Sweep, sweep
+from cnnjax.training.sweep import sweep
+from cnnjax.training.swept import Sweep
 
 __all__ = [
     "Aux",

@@ -92,7 +92,8 @@ class Callback:
     Attributes:
         every: number of steps of the training, counted from its beginning, from one call of
             `on_step` to the next; None where there is no such method. Each call waits for the
-            device, and in the scanned form of an epoch ends the program that runs there.
+            device. In the scanned form of an epoch it ends a chunk of steps, and a chunk of each
+            length is compiled: a number that divides the steps of an epoch makes the fewest.
 
     >>> import cnnjax as cj
     >>> class Losses(cj.training.Callback):

@@ -12,6 +12,8 @@ from cnnjax import metrics
 from cnnjax.core.terminal import drawable
 
 _REDRAW_SECONDS = 0.3
+_SHORT = {"accuracy": "acc", "absolute_error": "error"}
+_MOST_METRICS = 3  # in a line
 _NOTEBOOK_SECONDS = 2.0  # of an epoch, after which a notebook shows a bar: short ones need none
 
 
@@ -188,10 +190,13 @@ def epoch_line(epochs: int, record: Mapping[str, Any]) -> str:
 
 
 def _means(record: Mapping[str, Any], prefix: str = "") -> str:
-    metric = metrics.quality(record)
-    short = {"accuracy": "acc", "absolute_error": "error"}.get(metric, metric)
-    loss = f"loss {record[prefix + 'loss']:.4f}"
+    """The loss and the first metrics that are numbers."""
     # An objective may measure what validation does not.
-    if metric == "loss" or prefix + metric not in record:
-        return loss
-    return f"{loss}  {short} {record[prefix + metric]:.4f}"
+    measured = dict.fromkeys((metrics.quality(record), *metrics.scalars(record)))
+    known = [name for name in measured if name != "loss" and prefix + name in record]
+    figures = [f"{_SHORT.get(name, name)} {_figure(record[prefix + name])}" for name in known]
+    return "  ".join([f"loss {record[prefix + 'loss']:.4f}", *figures[:_MOST_METRICS]])
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"

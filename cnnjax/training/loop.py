@@ -171,6 +171,7 @@ class _Training:
             self.state = self.recorder.open(self.state, at, self.frozen)
             if not at.is_over:
                 self.computation.loader.check_witness(at.stream)
+            if self.hooks.loggers and not at.is_over:
                 self.hooks.start(self.recorder.beginning(int(self.state.step)))
             seconds_before = self.recorder.seconds + at.seconds
             self.state = devices.replicate(self.state)
@@ -273,7 +274,8 @@ class _Training:
         at.totals = self.tally.fetch(at.totals, leave=AHEAD)
         if at.totals:
             means = divide(at.totals, self.computation.steps.measures)
-            self.bar.update(at.step - len(self.tally), means)
+            numbers = {name: value for name, value in means.items() if not np.ndim(value)}
+            self.bar.update(at.step - len(self.tally), numbers)
 
     def _diverged(self, error: NotFinite) -> NonFiniteLoss:
         config, given = self.computation.config, self.computation.given

@@ -15,7 +15,9 @@ import optax
 from cnnjax.core import trees
 from cnnjax.core.html import html_table, inline_image, paragraphs
 from cnnjax.metrics import columns, values
+from cnnjax.metrics.showing import names_for
 from cnnjax.models import Model
+from cnnjax.runs.by_class import by_class, counts
 from cnnjax.training.computation import Computation
 from cnnjax.training.own_step import OwnState, State
 from cnnjax.training.selection import copied
@@ -62,23 +64,19 @@ class Run:
         return f"Run({', '.join([self.model.spec.name, best, *figures, *where])})"
 
     def _repr_html_(self) -> str:
-        from cnnjax.plot.figures import curves
+        from cnnjax.plot.figures import confusion_matrix, curves
+        from cnnjax.plot.shown_figure import png
 
         names = self.model.spec.label_names
         numbers = [(k.replace("_", " "), v) for k, v in self.metrics.items() if np.ndim(v) == 0]
-        parts = [html_table([("metric", "value"), *numbers])] if numbers else []
-        parts += [_by_class(name, np.asarray(v), names) for name, v in self.metrics.items()]
-        return paragraphs(repr(self)) + "".join(parts) + inline_image(curves(self.history).png())
-
-
-def _by_class(name: str, values: np.ndarray, label_names: Sequence[str]) -> str:
-    """A result [K] of each class, or [K, K] of each pair of them, as a table; "" of others."""
-    if values.ndim not in (1, 2) or set(values.shape) != {len(label_names)}:
-        return ""
-    heads = [name.replace("_", " ")] if values.ndim == 1 else label_names
-    rows = zip(heads, values.reshape(-1, len(label_names)).tolist(), strict=True)
-    corner = "" if values.ndim == 1 else name.replace("_", " ")
-    return html_table([(corner, *label_names), *((head, *row) for head, row in rows)], "<>")
+        tables = {k: np.asarray(v) for k, v in self.metrics.items() if np.ndim(v)}
+        shown = [html_table([("metric", "value"), *numbers])] if numbers else []
+        shown += [html_table([head, *rows]) for head, rows in by_class(tables, names)]
+        shown += [
+            inline_image(png(confusion_matrix(table, names_for(len(table), names))), name)
+            for name, table in counts(tables).items()
+        ]
+        return paragraphs(repr(self)) + "".join([*shown, inline_image(png(curves(self.history)))])
 
 
 def result_of(

@@ -12,7 +12,13 @@ import numpy as np
 from cnnjax.augment import Augment, Chain, WordDropout
 from cnnjax.augment.config import AugmentConfig
 from cnnjax.config import FILES, OPTIMIZER, STEP, TrainingConfig
-from cnnjax.core.checks import check_channels_last
+from cnnjax.core.checks import (
+    PIXELS,
+    check_channels_last,
+    holds_pixels,
+    holds_tokens,
+    shape_text,
+)
 from cnnjax.core.settings import changed, names
 from cnnjax.data import Dataset, Lazy, Splits, Stream
 from cnnjax.metrics import Measure, mode_of
@@ -181,7 +187,7 @@ def check_data(model: Model, data: Dataset | Stream) -> None:
             "create it with num_classes and include_top=True, or a classifier, or give it a head "
             "by cj.transfer.replace_head"
         )
-    _check_labels(data, spec)
+    _check_labels(data, model)
     _check_values(data, spec)
 
 
@@ -196,10 +202,11 @@ def check_images(model: Model, data: Dataset) -> None:
     _check_values(data, model.spec)
 
 
-def _check_labels(data: Dataset, spec: ModelSpec) -> None:
+def _check_labels(data: Dataset, model: Model) -> None:
     """Whether the labels are what the model's task asks for."""
+    spec = model.spec
     try:
-        spec.task.check_labels(data.labels, spec.output_shape, spec.name)
+        spec.task.check_labels(data.labels, model.output_shape(data.input_shape), spec.name)
     except ValueError as error:
         raise ValueError(f"{data.name}: {error}") from None
 
@@ -218,27 +225,30 @@ def _check_words(data: Dataset, spec: ModelSpec) -> None:
 def _check_shape(data: Dataset, spec: ModelSpec) -> None:
     if len(data) == 0:
         raise ValueError(f"{data.name}: the data set is empty")
-    if tuple(data.input_shape) != spec.input_shape:
+    if not spec.takes(data.input_shape):
         if spec.takes_images:
             shape, channels = (len(data), *data.input_shape), spec.input_shape[2]
             check_channels_last(f"{data.name}: images", shape, channels)
         what = "images" if spec.takes_images else "inputs"
         raise ValueError(
             f"{data.name} has {what} of shape {list(data.input_shape)}, the model {spec.name} "
-            f"takes {list(spec.input_shape)}: create it with input_shape={tuple(data.input_shape)}"
+            f"takes [{shape_text(spec.input_shape)}]: create it with "
+            f"input_shape={tuple(data.input_shape)}"
         )
 
 
 def _check_values(data: Dataset, spec: ModelSpec) -> None:
-    if spec.inputs.tokens != np.issubdtype(data.inputs.dtype, np.signedinteger):
-        wanted = "token ids, int32" if spec.inputs.tokens else "uint8 or floating"
+    takes = holds_tokens if spec.inputs.tokens else holds_pixels
+    if not takes(data.inputs.dtype):
+        wanted = "token ids, int32" if spec.inputs.tokens else PIXELS
         raise ValueError(
             f"{data.name} has inputs of dtype {data.inputs.dtype}, the model {spec.name} takes "
             f"{wanted}"
         )
     if spec.inputs.tokens:
         _check_words(data, spec)
-    if not np.issubdtype(data.inputs.dtype, np.floating):
+    dtype = data.inputs.dtype
+    if spec.inputs.tokens or dtype == np.uint8:
         return
     low, high, count = np.inf, -np.inf, len(data)
     if isinstance(data.inputs, Lazy) and not data.inputs.is_read:
@@ -251,4 +261,5 @@ def _check_values(data: Dataset, spec: ModelSpec) -> None:
             raise ValueError(
                 f"{data.name}: images[{start + int(np.argmax(bad))}] holds NaN or infinity"
             )
-    spec.inputs.check_range(low, high, data.name)
+    kind = "floating" if np.issubdtype(dtype, np.floating) else str(dtype)
+    spec.inputs.check_range(low, high, data.name, kind=kind)

@@ -8,7 +8,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,135 +18,20 @@ import numpy as np
 
 from cnnjax.config import FILES, SEED, TrainingConfig
 from cnnjax.core.checks import whole_number
-from cnnjax.core.html import html_table, paragraphs
 from cnnjax.core.places import expanded
 from cnnjax.core.settings import names
 from cnnjax.core.storage import text_hash
-from cnnjax.core.table import table
-from cnnjax.core.text import qualified_name, suggest, without_address
+from cnnjax.core.text import qualified_name, without_address
 from cnnjax.data import Dataset, Splits, as_splits
-from cnnjax.metrics import Measure, mean_and_deviation, mode_by_name, mode_of, quality
+from cnnjax.metrics import Measure
 from cnnjax.models import Model
 from cnnjax.training.loop import fit
 from cnnjax.training.result import Run
 from cnnjax.training.setting_checks import check_single_process
 from cnnjax.training.stopping import NonFiniteLoss
-
-Settings = dict[str, Any]
+from cnnjax.training.swept import Settings, Sweep, text_of
 
 _LONGEST = 120  # characters of a folder's name; file systems take 255 bytes
-
-
-@dataclass(frozen=True)
-class Sweep:
-    """What `sweep` returns.
-
-    Args:
-        seeds: of the runs of every setting.
-        settings: the combinations, e.g. ({"learning_rate": 1e-3}, {"learning_rate": 1e-4}); one
-            empty one where there is no list.
-        runs: for every combination the runs, one a seed; None for one whose loss became NaN or
-            infinite.
-        metrics: those that were given to `sweep`.
-    """
-
-    seeds: tuple[int, ...]
-    settings: tuple[Settings, ...]
-    runs: tuple[tuple[Run | None, ...], ...]
-    metrics: Mapping[str, Measure] = field(default_factory=dict)
-
-    @property
-    def finished(self) -> list[Run]:
-        """All runs but those that diverged, of which there is at least one."""
-        return [run for runs in self.runs for run in runs if run]
-
-    def values(self, metric: str) -> np.ndarray:
-        """A metric of every run.
-
-        Args:
-            metric: of `Run.metrics`, e.g. "test_accuracy", or, of the chosen epoch, of
-                `Run.history`, e.g. "loss".
-
-        Returns:
-            float64 [settings, seeds]; NaN for a run that diverged.
-
-        Raises:
-            ValueError: for a metric that there is not, or that is a table.
-        """
-        rows = [[_value(run, metric) if run else np.nan for run in runs] for runs in self.runs]
-        return np.array(rows, np.float64)
-
-    def history(self, metric: str) -> np.ndarray:
-        """A metric over the epochs of every run; NaN where one stopped early or diverged.
-
-        Args:
-            metric: of `Run.history`, e.g. "val_loss".
-
-        Returns:
-            float64 [settings, seeds, epochs].
-        """
-        longest = max(len(run.history["epoch"]) for run in self.finished)
-        result = np.full((len(self.runs), len(self.seeds), longest), np.nan)
-        for i, j in np.ndindex(*result.shape[:2]):
-            if run := self.runs[i][j]:
-                values = _known(run.history, metric)
-                _check_number(metric, values[0])
-                result[i, j, : len(values)] = values
-        return result
-
-    def best(self, metric: str = "val_loss", mode: str | None = None) -> Settings:
-        """The combination with the best mean of a metric.
-
-        Args:
-            metric: as in `values`.
-            mode: whether "min" or "max" is best; None as the metric says, or its name: a loss or
-                error is best where smallest, an accuracy where largest.
-
-        Raises:
-            ValueError: for a metric that there is not, or of which nothing is known to be best, or
-                if a run of every combination diverged.
-        """
-        if mode not in (None, "min", "max"):
-            raise ValueError(f"mode must be 'min' or 'max', got {mode!r}")
-        means = self.values(metric).mean(axis=1)
-        if np.isnan(means).all():
-            raise ValueError("no combination is best: of each a run diverged")
-        mode = mode or self._mode_of(metric)
-        return self.settings[int(np.nanargmin(means) if mode == "min" else np.nanargmax(means))]
-
-    def _mode_of(self, metric: str) -> str:
-        measures = {**self.finished[0].model.spec.task.metrics, **self.metrics}
-        name = metric.removeprefix("val_").removeprefix("test_")
-        try:
-            mode = mode_of(name, measures)
-        except ValueError:  # the seconds, say
-            mode = mode_by_name(name)
-        if mode is None:
-            raise ValueError(f"{metric} does not say what of it is best: give mode='min' or 'max'")
-        return mode
-
-    def __str__(self) -> str:
-        return f"{table(self._cells(), '>')}\n{self._note()}"
-
-    def __repr__(self) -> str:
-        return str(self)
-
-    def _repr_html_(self) -> str:
-        return html_table(self._cells(), "<>") + paragraphs(self._note())
-
-    def _note(self) -> str:
-        return f"mean ± standard deviation over {len(self.seeds)} seeds"
-
-    def _cells(self) -> list[tuple[str, ...]]:
-        """The rows of the table, its head first."""
-        first = self.finished[0]
-        metric = quality(first.history)
-        names = ["loss", metric]
-        names += [k for k in (f"val_{metric}", f"test_{metric}") if k in first.metrics]
-        rows = [[_text(settings) for settings in self.settings]]
-        rows += [[_cell(row) for row in self.values(name)] for name in names]
-        heads = ("", *(name.replace("_", " ") for name in names))
-        return [heads, *zip(*rows, strict=True)]
 
 
 def sweep(
@@ -264,34 +149,6 @@ def _combinations(lists: Mapping[str, Sequence[Any] | np.ndarray | jax.Array]) -
     return [dict(zip(found, one, strict=True)) for one in itertools.product(*found.values())]
 
 
-def _value(run: Run, metric: str) -> float:
-    value = run.metrics.get(metric)
-    if value is None:
-        value = _known({**run.history, **run.metrics}, metric)[run.best_epoch - 1]
-    _check_number(metric, value)
-    return float(value)
-
-
-def _check_number(metric: str, value: Any) -> None:
-    if np.ndim(value):
-        raise ValueError(
-            f"{metric} of a run is an array {list(np.shape(value))}, and a number is needed: take "
-            "it from Sweep.runs, or measure an average"
-        )
-
-
-def _known(values: Mapping[str, Any], metric: str) -> Any:
-    if metric not in values:
-        raise ValueError(
-            f"there is no metric {metric!r}. {suggest(metric, list(values), 'metrics')}"
-        )
-    return values[metric]
-
-
-def _text(settings: Settings) -> str:
-    return ",".join(f"{name}={value}" for name, value in settings.items())
-
-
 def _folders(combinations: Sequence[Settings]) -> list[str]:
     """A folder's name for every combination, the same in every process.
 
@@ -322,7 +179,7 @@ def _folders(combinations: Sequence[Settings]) -> list[str]:
 
 def _folder(settings: Settings) -> str:
     # Where a function lies in memory is another place in the next process.
-    said = without_address(_text(settings))
+    said = without_address(text_of(settings))
     name = re.sub(r"[^\w.=,+-]+", "_", said)
     return name if len(name) <= _LONGEST else f"{name[:_LONGEST]}-{text_hash(said)[:12]}"
 
@@ -345,10 +202,6 @@ def _name(value: Any) -> str:
     return without_address(qualified_name(value) if callable(value) else str(value))
 
 
-def _cell(values: np.ndarray) -> str:
-    return "diverged" if np.isnan(values).any() else mean_and_deviation(values)
-
-
 def _line(settings: Settings, seed: int, run: Run) -> str:
     numbers = {k.replace("_", " "): v for k, v in run.metrics.items() if not np.ndim(v)}
     figures = "  ".join(f"{k} {v:.4f}" for k, v in numbers.items())
@@ -357,4 +210,4 @@ def _line(settings: Settings, seed: int, run: Run) -> str:
 
 
 def _begin(settings: Settings, seed: int) -> str:
-    return f"{_text(settings)} seed {seed}:".strip()
+    return f"{text_of(settings)} seed {seed}:".strip()

@@ -70,8 +70,18 @@ NAN[2, 0, 0, 0], INFINITE[3, 1, 1, 0] = np.nan, np.inf
     [
         (IMAGES[0, ..., 0], [0], (), r"mine: images must be \[N, H, W, C\], got shape \[5, 6\]"),
         (IMAGES[None], [0], (), r"images must be \[N, H, W, C\], got shape \[1, 4, 5, 6, 1\]"),
-        (IMAGES.astype(np.int64), [0] * 4, (), "images must be uint8 or floating, got int64"),
-        (IMAGES.astype("U3"), [0] * 4, (), "images must be uint8 or floating, got <U3"),
+        (
+            IMAGES.astype(np.int64),
+            [0] * 4,
+            (),
+            "images must be uint8, uint16, int16 or floating, got int64",
+        ),
+        (
+            IMAGES.astype("U3"),
+            [0] * 4,
+            (),
+            "images must be uint8, uint16, int16 or floating, got <U3",
+        ),
         (NAN, [0] * 4, (), r"mine: images\[2\] holds NaN or infinity"),
         (INFINITE, [0] * 4, (), r"mine: images\[3\] holds NaN or infinity"),
         (IMAGES, [0, 1, 2], (), "mine: 4 images but 3 labels"),

@@ -230,9 +230,22 @@ def test_a_target_that_cannot_be_is_named(run: cj.Run, target: Any, message: str
         cj.explain.grad_cam(run.model, inputs, target=target)
 
 
-def test_other_methods_still_want_one_class(run: cj.Run) -> None:
+def test_other_methods_ask_a_position_too(run: cj.Run) -> None:
+    inputs = np.random.default_rng(0).random((2, 32, 64, 1)).astype(np.float32)
+    logits = np.asarray(run.model(inputs))
+    best = logits[:, 1].argmax(1)
+    gradient = jax.grad(lambda x: sum(run.model(x)[n, 1, k] for n, k in enumerate(best)))(inputs)
+    expected = np.abs(gradient).max(-1)
+    expected /= expected.max((1, 2), keepdims=True)
+    for target in ((1, None), [(1, int(k)) for k in best]):
+        found = cj.explain.saliency(run.model, inputs, target)
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+    together = cj.explain.saliency(run.model, inputs, [[(0, 1), (1, int(k))] for k in best])
+    np.testing.assert_allclose(together[:, 1], expected, atol=1e-5)
+    with pytest.raises(ValueError, match=r"target must be \(position, class\)"):
+        cj.explain.saliency(run.model, inputs)
     with pytest.raises(ValueError, match="captcha has no single class to explain"):
-        cj.explain.saliency(run.model, np.zeros((2, 32, 64, 1), np.float32))
+        cj.explain.class_patterns(run.model, [0])
 
 
 def test_gradcam_draws_a_image_for_each_position(

@@ -115,6 +115,18 @@ def test_errors(arguments, message):
         class_patterns(model, **{"classes": [0], **arguments})
 
 
+def test_of_several_labels_or_values_the_outputs_are_climbed():
+    model = model_of(Linear())
+    for task in ("multilabel", "values"):
+        other = cj.Model.from_module(Linear(), (8, 8, 3), task=task).replace(
+            variables=model.variables
+        )
+        np.testing.assert_array_equal(
+            class_patterns(other, [2, 0], steps=2, recipe="classic"),
+            class_patterns(model, [2, 0], steps=2, recipe="classic"),
+        )
+
+
 def test_models_without_classes_of_square_images():
     headless = cj.Model.abstract(*build("mobilenet", alpha=0.25, include_top=False))
     with pytest.raises(ValueError, match=r"mobilenet has no head \(include_top=False\)"):

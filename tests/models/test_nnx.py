@@ -240,6 +240,25 @@ def test_layers_are_read_and_edited_within_nnxs_transformations(kind):
     assert train(model.params, model.state, ROWS, KEY)[0].tolist() != model(ROWS).tolist()
 
 
+def test_attention_is_nnxs_own():
+    class Attending(nnx.Module):
+        def __init__(self, rngs):
+            self.attend = nnx.MultiHeadAttention(2, 4, dropout_rate=0.5, decode=False, rngs=rngs)
+            self.logits = nnx.Linear(4, 2, rngs=rngs)
+
+        def __call__(self, x):
+            return self.logits(self.attend(x.reshape(len(x), 9, 4)).mean(axis=1))
+
+    module, images = Attending(nnx.Rngs(0)), IMAGES[:, :6, :6]
+    maps = cj.explain.attention_maps(model_of(module, (6, 6, 1)), images)
+    module.eval()
+    look = nnx.capture(module.attend, nnx.Intermediate)
+    _, seen = look(images.reshape(len(images), 9, 4), sow_weights=True)
+    (wanted,) = seen["attention_weights"].get_value()
+    assert maps.keys() == {"attend"}
+    np.testing.assert_allclose(maps["attend"], wanted, rtol=1e-5, atol=1e-6)
+
+
 def test_switches_and_rngs_of_call_are_set():
     class Switched(nnx.Module):
         def __init__(self, rngs):
@@ -257,6 +276,36 @@ def test_switches_and_rngs_of_call_are_set():
     assert train(model.params, model.state, ROWS, KEY)[0].tolist() != model(ROWS).tolist()
     with pytest.raises(ValueError, match=r"cannot be applied to inputs of shape \[N, 3\]"):
         model_of(module, (3,))
+
+
+def test_losses_that_a_module_sows_are_added():
+    class Penalised(nnx.Module):
+        def __init__(self, rngs):
+            self.dense = nnx.Linear(3, 2, rngs=rngs)
+
+        def __call__(self, x):
+            self.sow("losses", "size", (self.dense.kernel[...] ** 2).sum())
+            return self.dense(x)
+
+    module = Penalised(nnx.Rngs(0))
+    with pytest.warns(DeprecationWarning, match="capture"):
+        module(ROWS)  # what it sowed before is no variable
+    model = model_of(module, (3,), task="values")
+    assert set(model.variables) == {"params"}
+    targets = np.ones((4, 2), np.float32)
+
+    def loss(params):
+        outputs = ROWS @ params["kernel"] + params["bias"][None]
+        return ((outputs - targets) ** 2).mean() + (params["kernel"] ** 2).sum()
+
+    step = cj.training.make_train_step(model, optimizer=optax.sgd(0.1))
+    state = cj.training.TrainState.create(model, optax.sgd(0.1), seed=0)
+    batch = {"inputs": ROWS, "labels": targets, "mask": np.ones(4, np.float32)}
+    batch |= {"index": np.arange(4), "epoch": np.int32(0)}
+    after, _ = step(state, batch)
+    before = model.params["dense"]
+    wanted = jax.tree.map(lambda p, g: p - 0.1 * g, before, jax.grad(loss)(before))
+    assert_trees_close(after.variables()["params"]["dense"], wanted, rtol=1e-5, atol=1e-6)
 
 
 def test_what_a_module_notes_is_left_out():
@@ -281,6 +330,8 @@ def test_a_function_draws_the_values_from_the_seed():
     assert_trees_close(trees.flatten(model.params), wanted, rtol=0)
     assert trees.tree_hash(model.params) != trees.tree_hash(model_of(make, seed=4).params)
     assert model.static == model_of(net()).static
+    of_class = model_of(NnxConvnet, seed=3)  # whose argument has no place, but a name
+    assert trees.tree_hash(of_class.params) == trees.tree_hash(model.params)
     random = cj.explain.randomisation(
         model, IMAGES, cj.explain.methods_at("blocks/1/conv", ["grad_cam"]), groups=1
     )
@@ -410,10 +461,12 @@ def test_bridges_and_what_is_no_nnx_module_are_refused():
         model_of(linen.Dense(3), (3,))
     with pytest.raises(ValueError, match=r"got NnxConvnet: an NNX one is for cj.Model.from_nnx"):
         cj.Model.from_module(net(), (12, 12, 1))
-    with pytest.raises(ValueError, match=r"a function of nnx\.Rngs that makes one, got 'net'"):
+    with pytest.raises(ValueError, match=r"a function that makes one of nnx\.Rngs, got 'net'"):
         model_of("net", (3,))
     with pytest.raises(ValueError, match=r"must make an NNX module of nnx.Rngs, it returns int"):
         model_of(lambda rngs: 3, (3,))
+    with pytest.raises(ValueError, match=r"Linear cannot be called with nnx.Rngs alone \(missing"):
+        model_of(nnx.Linear, (3,))
     shapes = nnx.eval_shape(lambda: Dense(nnx.Rngs(0)))
     with pytest.raises(ValueError, match=r"params/dense/bias has a shape and no value"):
         model_of(shapes, (3,))

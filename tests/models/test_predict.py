@@ -155,7 +155,10 @@ def changed(value, dtype=np.float32):
         (changed(256.0), r"images\[3\]: floating .*\[0, 256\]: scale them back"),
         (PIXELS / 255, r"images: floating .* use a model with preprocessing='none'"),
         (from_arrays(PIXELS, range(5)), r"images must be arrays, got Dataset: give its \.inputs"),
-        (PIXELS.astype(np.int32), r"images\[0\] must be uint8 or floating, got int32"),
+        (
+            PIXELS.astype(np.int32),
+            r"images\[0\] must be uint8, uint16, int16 or floating, got int32",
+        ),
         (PIXELS[:, :0], r"images\[0\] of shape \[0, 8, 3\] has no pixels"),
         ([PIXELS[0], np.zeros((5, 0, 3))], r"images\[1\] of shape \[5, 0, 3\] has no pixels"),
     ],

@@ -135,6 +135,32 @@ def test_one_logit_is_drawn_for_both_classes(files, tmp_path):
 
 
 @pytest.mark.thorough
+@pytest.mark.parametrize("task", ["multilabel", "values"])
+def test_outputs_that_stand_each_for_itself_are_drawn_by_name(task, files, tmp_path):
+    model = cj.create_model("lenet", input_shape=(24, 24, 3), num_classes=3)
+    whole = cj.Model.from_module(
+        model.module, (24, 24, 3), task=task, label_names=NAMES, train_argument=False
+    )
+    outputs = np.asarray(whole(plot.read_photos(whole, files).inputs), np.float64)
+    expected = 1 / (1 + np.exp(-outputs)) if task == "multilabel" else outputs
+
+    def margin(outputs):
+        return outputs[:, 0] - outputs[:, 2]
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", cj.explain.EmptyMap)
+        _, asked = plot.draw_gradcam(whole, files, tmp_path, "conv2", ["line", margin])
+        images, maps = plot.draw_methods(
+            whole, files, tmp_path, "conv2", margin, ["layer_cam", "score_cam", "saliency"]
+        )
+    assert [heat.label for heat in asked] == ["line", "margin"] * 2
+    assert [heat.number for heat in asked] == [1, -1] * 2
+    chances = np.stack([expected[:, 1], outputs[:, 0] - outputs[:, 2]], axis=1).ravel()
+    np.testing.assert_allclose([heat.probability for heat in asked], chances, atol=1e-5)
+    assert images[0].is_file()
+    assert {name: heat.shape for name, heat in maps.items()} == dict.fromkeys(maps, (2, 24, 24))
+
+
 def test_the_panel_and_its_sanity(model, files, tmp_path):
     methods = ["grad_cam", "saliency"]
     images, maps = plot.draw_methods(model, files, tmp_path, methods=methods)

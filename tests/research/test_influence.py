@@ -69,6 +69,9 @@ def test_scores_equal_the_formula_and_predict_what_training_without_an_example_d
     solved = np.linalg.solve(matrix + DAMPING * np.eye(15), gradients(train).T)
     np.testing.assert_allclose(scores, gradients(test) @ solved / COUNT, rtol=1e-3, atol=1e-5)
 
+    average = cj.research.influence(model_of(weights), train, test, damping=DAMPING, average=True)
+    np.testing.assert_allclose(average, scores.mean(axis=0), rtol=1e-3, atol=1e-5)
+
     without = [trained(train, np.arange(COUNT) != n) for n in range(COUNT)]
     grown = np.stack([losses(w, test) for w in without], axis=1) - losses(weights, test)[:, None]
     scores, grown = scores.ravel(), grown.ravel()

@@ -149,6 +149,14 @@ def test_an_unfinished_run_says_so(run: Path) -> None:
     assert "accuracy on the training data" in page.text
 
 
+def test_a_run_that_a_callback_stopped_says_so(run: Path) -> None:
+    facts = json.loads((run / "run.json").read_text())
+    stopped = {"epoch": 2, "step": 12, "by": "mine.<Stop>"}
+    (run / "run.json").write_text(sealed({**facts, "status": "stopped", "stopped": stopped}))
+    page = Page(write_report(run).read_text(encoding="utf-8"))
+    assert "stopped by mine.<Stop> in epoch 2" in page.text
+
+
 def test_a_run_without_an_epoch_says_so(run: Path) -> None:
     facts = json.loads((run / "run.json").read_text())
     del facts["ended_with"]

@@ -115,7 +115,9 @@ def test_what_a_task_or_inputs_of_ones_own_refuse_is_one_sentence() -> None:
         cj.evaluate(model, wrong)
     with pytest.raises(ValueError, match=r"^powers: a power must be > 0, got -0\.\d+$"):
         cj.evaluate(model, cj.data.Dataset(data.inputs - 1, data.labels, (), "powers"))
-    with pytest.raises(ValueError, match=r"Counter takes no images \[N, H, W, C\]"):
+    with pytest.raises(
+        ValueError, match=r"of the 2 outputs of Counter, whose task is .counts., none is"
+    ):
         cj.explain.saliency(model, jnp.ones((1, 3, 1)))
 
 

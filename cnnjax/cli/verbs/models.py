@@ -84,7 +84,7 @@ class Predict(ModelSource, Verb):
         if images:
             print(table(zip(readable, _answers(model, images, self.top), strict=True), "<"))
             size = model.spec.input_shape[:2]
-            if any(image.shape[:2] != size for image in images):
+            if None not in size and any(image.shape[:2] != size for image in images):
                 how = cj.data.RESIZE_POLICIES[model.spec.resize]
                 show(f"# images were brought to {size[0]}x{size[1]} by {how}")
         if missing:

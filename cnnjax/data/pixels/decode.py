@@ -66,7 +66,7 @@ def resize_image(
     """Bring an image to a size with Pillow.
 
     Args:
-        image: uint8 or floating [H, W, C] in [0, 255], C = 1 or 3.
+        image: [H, W, C] of 8 or 16 bits, or floating, of any number of channels.
         size: (height, width) of the result.
         policy: "crop": the largest centred part of the target's proportions; "stretch": all of it,
             distorted; "pad": all of it, with black bars.
@@ -112,14 +112,17 @@ def _resample(image: np.ndarray, size: tuple[int, int], interpolation: str) -> n
     from PIL import Image
 
     method = Image.Resampling[interpolation.upper()]
-    if image.dtype == np.uint8:
+    if image.dtype == np.uint8 and image.shape[2] in (1, 3):
         pil_image = Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)
         return np.asarray(_filtered(pil_image, size, method)).reshape(*size, image.shape[2])
     planes = [
         _filtered(Image.fromarray(np.ascontiguousarray(plane, np.float32)), size, method)
         for plane in np.moveaxis(image, 2, 0)
     ]
-    return np.stack([np.asarray(plane) for plane in planes], axis=-1).astype(image.dtype)
+    resized = np.stack([np.asarray(plane) for plane in planes], axis=-1)
+    if np.issubdtype(image.dtype, np.integer):
+        resized = np.round(resized)
+    return resized.astype(image.dtype)
 
 
 def _filtered(pil_image: PILImage, size: tuple[int, int], method: Resampling) -> PILImage:
