@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -125,6 +125,17 @@ def holds_pixels(dtype: Any) -> bool:
     (True, True, False)
     """
     return dtype in PIXEL_DTYPES or bool(np.issubdtype(dtype, np.floating))
+
+
+def sizes_text(shape: Any) -> str:
+    """A shape in a title; several by name.
+
+    >>> sizes_text((None, 8, 3)), sizes_text({"photo": (8, 8, 3), "age": (1,)})
+    ('?x8x3', 'photo 8x8x3, age 1')
+    """
+    if isinstance(shape, Mapping):
+        return ", ".join(f"{name} {sizes_text(one)}" for name, one in shape.items())
+    return "x".join("?" if size is None else str(size) for size in shape)
 
 
 def shape_text(shape: Sequence[int | None]) -> str:

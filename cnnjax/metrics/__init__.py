@@ -31,6 +31,7 @@ from cnnjax.metrics.metric import (
     Metric,
     mode_by_name,
     mode_of,
+    of_output,
 )
 from cnnjax.metrics.naming import checked
 from cnnjax.metrics.shipped import SHIPPED, by_name
@@ -79,6 +80,7 @@ __all__ = [
     "mode_of",
     "mse",
     "multilabel_cross_entropy",
+    "of_output",
     "packed",
     "percent",
     "pixels_correct",

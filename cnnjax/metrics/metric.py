@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -109,6 +109,24 @@ class With:
         return self.function(*arguments, **dict(self.settings))
 
 
+def of_output(name: str, measure: Measure) -> Measure:
+    """A metric of one of several outputs, by its name.
+
+    Args:
+        name: of the output, and of its labels where these have names too.
+        measure: of that output alone.
+
+    >>> import jax.numpy as jnp, cnnjax as cj
+    >>> far = of_output("depth", cj.metrics.absolute_error)
+    >>> far({"depth": jnp.ones((2, 1)), "mask": jnp.ones(3)}, {"depth": jnp.zeros((2, 1))}).tolist()
+    [1.0, 1.0]
+    """
+    if isinstance(measure, Metric):
+        update = With(_updated_of, (("name", name), ("update", measure.update)))
+        return replace(measure, update=update)
+    return With(_measured_of, (("name", name), ("measure", measure)))
+
+
 def zeros(*names: str) -> Callable[[], dict[str, float]]:
     """An `init` of sums by name.
 
@@ -136,7 +154,8 @@ def mode_of(name: str, measures: Mapping[str, Measure]) -> str | None:
     owner = max((m for m in measures if _is_of(name, m, measures[m])), key=len, default=None)
     if owner is None:
         known = ["loss", *measures]
-        raise ValueError(f"there is no metric {name!r}. {suggest(name, known, 'metrics')}")
+        hint = suggest(name.removeprefix("val_"), known, "metrics")  # as Keras calls them
+        raise ValueError(f"there is no metric {name!r}. {hint}")
     measure = measures[owner]
     return measure.mode if isinstance(measure, Metric) else mode_by_name(name)
 
@@ -150,6 +169,25 @@ def mode_by_name(name: str) -> str | None:
     if name.endswith(("loss", "error")):
         return "min"
     return "max" if name.endswith("accuracy") else None
+
+
+def _updated_of(outputs: Any, batch: Mapping[str, Any], name: str, update: Any) -> Any:
+    labels = _at(batch["labels"], name, "labels")
+    return update(_at(outputs, name, "outputs"), {**batch, "labels": labels})
+
+
+def _measured_of(outputs: Any, labels: Any, name: str, measure: Any) -> Any:
+    return measure(_at(outputs, name, "outputs"), _at(labels, name, "labels"))
+
+
+def _at(values: Any, name: str, what: str) -> Any:
+    if what == "labels" and not isinstance(values, Mapping):
+        return values
+    if not isinstance(values, Mapping):
+        raise ValueError(f"of_output({name!r}, ...) is for several outputs, and there is one")
+    if name not in values:
+        raise ValueError(f"the {what} have no {name!r}. {suggest(name, values, what)}")
+    return values[name]
 
 
 def _zeros(names: Iterable[str]) -> dict[str, float]:

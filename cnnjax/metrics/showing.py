@@ -11,7 +11,9 @@ from cnnjax.core.table import table
 
 
 def result_table(results: Mapping[str, Any], label_names: Sequence[str] = ()) -> str:
-    """What was measured: a line for each number, then a table of what there is of each class.
+    """What was measured: a line for each number, then tables of what there is of each class.
+
+    Of pairs of classes, as a confusion matrix has them, the rows are true and the columns answered.
 
     Args:
         results: numbers and arrays by name.
@@ -24,18 +26,32 @@ def result_table(results: Mapping[str, Any], label_names: Sequence[str] = ()) ->
     cat  0.2500
     dog  1.0000
     """
+    return "\n\n".join(table(rows) for rows in result_rows(results, label_names))
+
+
+def result_rows(
+    results: Mapping[str, Any], label_names: Sequence[str] = ()
+) -> list[list[tuple[str, ...]]]:
+    """The tables of `result_table`, each as rows of cells; arguments as there.
+
+    >>> result_rows({"loss": 1.0, "pairs": np.eye(2)})
+    [[('loss', '1.0000')], [('pairs', '0', '1'), ('0', '1', '0'), ('1', '0', '1')]]
+    """
     arrays = {name: np.asarray(value) for name, value in results.items()}
-    blocks = [table([(name, f"{v:.4f}") for name, v in arrays.items() if v.ndim == 0])]
+    numbers: list[tuple[str, ...]] = [
+        (name, f"{value:.4f}") for name, value in arrays.items() if value.ndim == 0
+    ]
     columns: dict[int, dict[str, np.ndarray]] = {}
     for name, value in arrays.items():
         if value.ndim == 1:
             columns.setdefault(len(value), {})[name] = value
-    blocks += [_by_class(group, names_for(size, label_names)) for size, group in columns.items()]
-    blocks += [
-        _matrix(name, value, label_names) for name, value in arrays.items() if value.ndim == 2
-    ]
-    blocks += [f"{name}: {list(v.shape)}" for name, v in arrays.items() if v.ndim > 2]
-    return "\n\n".join(block for block in blocks if block)
+    tables = [_by_class(group, names_for(size, label_names)) for size, group in columns.items()]
+    for name, value in arrays.items():
+        if value.ndim == 2:
+            tables.append(_matrix(name, value, label_names))
+        elif value.ndim > 2:
+            tables.append([(name, f"an array {list(value.shape)}")])
+    return [rows for rows in (numbers, *tables) if rows]
 
 
 def names_for(size: int, label_names: Sequence[str]) -> list[str]:
@@ -58,14 +74,14 @@ def cell(value: float) -> str:
     return f"{value:.0f}" if value == round(value) and abs(value) > 1 else f"{value:.4f}"
 
 
-def _by_class(group: Mapping[str, np.ndarray], names: Sequence[str]) -> str:
-    rows = zip(names, *([cell(v) for v in column] for column in group.values()), strict=True)
-    return table([("", *group), *rows])
+def _by_class(group: Mapping[str, np.ndarray], names: Sequence[str]) -> list[tuple[str, ...]]:
+    cells = zip(names, *([cell(v) for v in column] for column in group.values()), strict=True)
+    return [("", *group), *cells]
 
 
-def _matrix(name: str, matrix: np.ndarray, label_names: Sequence[str]) -> str:
+def _matrix(name: str, matrix: np.ndarray, label_names: Sequence[str]) -> list[tuple[str, ...]]:
+    """Of pairs of classes: rows true, columns answered."""
     rows, columns = (names_for(size, label_names) for size in matrix.shape)
     counts = bool(np.all(matrix == np.round(matrix)))
     shown = [[f"{v:.0f}" if counts else cell(v) for v in row] for row in matrix]
-    lines = [(label, *row) for label, row in zip(rows, shown, strict=True)]
-    return f"{name}, rows true, columns answered:\n{table([('', *columns), *lines])}"
+    return [(name, *columns), *((label, *row) for label, row in zip(rows, shown, strict=True))]

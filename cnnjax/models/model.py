@@ -15,7 +15,7 @@ from flax import linen
 from jax import Array
 
 from cnnjax.core import rng, trees
-from cnnjax.core.checks import check_channels_last, check_input_shape, shape_text
+from cnnjax.core.checks import check_channels_last, check_input_shape, shape_text, sizes_text
 from cnnjax.core.html import html_table, paragraphs
 from cnnjax.core.runtime import quick_compilation
 from cnnjax.data import Vocabulary
@@ -246,19 +246,6 @@ class Model:
         """The module and its switches, as a static argument of jit."""
         return Static(self.module, self.spec.train_arguments)
 
-    def __repr__(self) -> str:
-        inputs, outputs = (
-            "x".join("?" if n is None else str(n) for n in shape)
-            for shape in (self.spec.input_shape, self.spec.output_shape)
-        )
-        count = sum(np.size(leaf) for leaf in jax.tree.leaves(self.variables))
-        return f"Model({self.spec.name}, {inputs} -> {outputs}, {count:,} parameters)"
-
-    def _repr_html_(self) -> str:
-        from cnnjax.models.layers.summary import summary
-
-        return paragraphs(repr(self)) + html_table(summary(self).cells(), "><<>")
-
     def output_shape(self, input_shape: Sequence[int]) -> tuple[int, ...]:
         """The shape of one example's outputs, for inputs of that shape."""
         spec = self.spec
@@ -266,6 +253,17 @@ class Model:
             return spec.output_shape
         of_size: Any = dataclasses.replace(spec, input_shape=tuple(input_shape))
         return tuple(n or 0 for n in output_shape(self.module, of_size))
+
+    def __repr__(self) -> str:
+        shape = sizes_text(self.spec.input_shape)
+        count = sum(np.size(leaf) for leaf in jax.tree.leaves(self.variables))
+        outputs = sizes_text(self.spec.output_shape)
+        return f"Model({self.spec.name}, {shape} -> {outputs}, {count:,} parameters)"
+
+    def _repr_html_(self) -> str:
+        from cnnjax.models.layers.summary import summary
+
+        return paragraphs(repr(self)) + html_table(summary(self).cells(), "><<>")
 
     def replace(self, **changes: Any) -> Model:
         """A copy with other `variables` or another `spec`."""

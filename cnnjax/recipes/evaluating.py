@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from cnnjax import data as data_sources
+from cnnjax.core.html import html_table, paragraphs
 from cnnjax.core.places import expanded
 from cnnjax.core.text import plain, suggest
 from cnnjax.data import Dataset, Splits
 from cnnjax.data.sources import images_read
 from cnnjax.metrics import Measure, recorded
-from cnnjax.metrics.showing import result_table
+from cnnjax.metrics.showing import result_rows, result_table
 from cnnjax.models import Model
 from cnnjax.runs import RunDirectory, RunError, load
 from cnnjax.runs.contents import holds_run
@@ -42,6 +43,10 @@ class Evaluation:
     def __str__(self) -> str:
         lines = [f"{plain(self.data)}, {self.examples:,} examples", *self.notes]
         return "\n".join([*lines, "", result_table(self.results, self.label_names)])
+
+    def _repr_html_(self) -> str:
+        head = paragraphs(f"{self.data}, {self.examples:,} examples", *self.notes)
+        return head + "".join(map(html_table, result_rows(self.results, self.label_names)))
 
     def as_json(self) -> dict[str, Any]:
         """All of it in numbers, texts and lists; None for what is not known."""

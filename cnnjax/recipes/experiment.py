@@ -11,6 +11,7 @@ import tyro
 
 from cnnjax.config import TrainingConfig
 from cnnjax.core.places import Place
+from cnnjax.metrics import Measure
 
 # --data of every experiment with images.
 ImageData = Annotated[
@@ -86,6 +87,7 @@ class Experiment:
         reported: the figures that were reported with Keras, e.g. {"test_accuracy": 0.9918}.
         changed: what the command line changed of the recipe, e.g. {"epochs": 1}.
         facts: further ones for the record.
+        metrics: what is measured beside those of the task, by name, as in `fit`.
     """
 
     name: str
@@ -107,6 +109,7 @@ class Experiment:
     reported: Mapping[str, float] = field(default_factory=dict)
     changed: Mapping[str, Any] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
+    metrics: Mapping[str, Measure] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.validation_last and not self.validation:

@@ -70,6 +70,7 @@ def run_experiment(
         directory=directory,
         opt_state=opt_state,
         verbose=verbose,
+        metrics=experiment.metrics,
         record={
             "experiment": experiment.name,
             "description": experiment.description,

@@ -158,3 +158,17 @@ def test_outputs_and_labels_that_do_not_fit_are_refused() -> None:
     batch = {"labels": jnp.zeros(4, int), "mask": jnp.ones(4)}
     with pytest.raises(ValueError, match="k of top_k must be at most the number of classes, 3, go"):
         metrics.top_k(5).update(jnp.zeros((4, 3)), batch)
+
+
+def test_a_metric_of_one_of_several_outputs_is_that_of_it_alone() -> None:
+    logits, labels = of_classes()
+    batch = {"mask": jnp.ones(len(labels)), "labels": {"kind": jnp.asarray(labels), "depth": 0}}
+    outputs = {"kind": jnp.asarray(logits), "depth": jnp.zeros(3)}
+    metric: Any = metrics.of_output("kind", metrics.f1())
+    alone = metrics.f1().update(outputs["kind"], {**batch, "labels": jnp.asarray(labels)})
+    assert metric.compute(metric.update(outputs, batch)) == metrics.f1().compute(alone)
+    assert metric == metrics.of_output("kind", metrics.f1())
+    with pytest.raises(ValueError, match=r"the outputs have no 'king'. Did you mean 'kind'"):
+        metrics.of_output("king", metrics.correct)(outputs, batch["labels"])
+    with pytest.raises(ValueError, match=r"'kind', ...\) is for several outputs, and there is one"):
+        metrics.of_output("kind", metrics.correct)(outputs["kind"], batch["labels"])

@@ -569,3 +569,14 @@ def test_the_convnet_reaches_the_reported_figure_on_mnist(tfds_dir: Path, tmp_pa
     python("-m", "experiments.mnist_convnet", *recipe)
     facts = json.loads((run / "run.json").read_text())
     assert facts["metrics"]["test_accuracy"] >= 0.9918
+
+
+def test_an_experiment_may_measure_more(npz: Path, tmp_path: Path) -> None:
+    experiment = Experiment(
+        name="measured", description="one layer", model="mlp", data=str(npz),
+        arguments={"units": (4,)}, training=cj.TrainingConfig(epochs=1, batch_size=32),
+        metrics={"f1": cj.metrics.f1()},
+    )  # fmt: skip
+    run = run_experiment(experiment, tmp_path / "run", verbose=False)
+    assert 0 <= run.metrics["test_f1"] <= 1
+    assert "test f1" in (tmp_path / "run" / "report.html").read_text()

@@ -8,10 +8,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from commands import after_every_dispatch
+from commands import after_every_dispatch, python
 
 import cnnjax as cj
 from cnnjax.metrics import Metric
@@ -203,6 +204,7 @@ WRONG: list[tuple[Any, dict[str, Any], str]] = [
     ({"all": lambda z, y: z}, {}, "metric 'all' must return [8], got [8, 3]"),
     (TABLES, {"monitor": "f2"}, "monitor='f2': there is no metric 'f2'"),
     (TABLES, {"monitor": "areal"}, "Did you mean 'area'?"),
+    (TABLES, {"monitor": "val_f1"}, "there is no metric 'val_f1'. Did you mean 'f1'?"),
     (TABLES, {"monitor": "each"}, "monitor='each' must be a number, got an array [3]"),
     (TABLES, {"monitor": "pairs"}, "monitor='pairs' does not say which of its values is best"),
     ({"by": NAMED}, {"monitor": "by_cow"}, "monitor='by_cow': there is no metric 'by_cow'"),
@@ -307,3 +309,55 @@ def test_large_tables_are_fetched_before_they_fill_the_device(
     np.testing.assert_equal(early.metrics, whole.metrics)
     for name in ("f1", "pairs", "loss"):
         np.testing.assert_array_equal(early.history[name], whole.history[name])
+
+
+DEVICES = """
+import json
+import numpy as np
+import cnnjax as cj
+with np.load("squares.npz") as file:
+    data = file["x"], file["y"]
+m = cj.metrics
+metrics = {"f1": m.f1(), "pairs": m.confusion_matrix(), "area": m.auroc()}
+model = cj.create_model("mlp", input_shape=(12, 12, 1), num_classes=3, units=(8,))
+splits = cj.data.Splits(cj.data.from_arrays(*data)).with_validation(0.25)
+config = cj.TrainingConfig(epochs=1, batch_size=24)
+run = cj.fit(model, splits, config, metrics=metrics, verbose=False)
+print(json.dumps([run.history[k].tolist() for k in ("pairs", "val_pairs", "val_area", "f1")]))
+"""
+
+
+@pytest.mark.thorough
+def test_four_devices_count_what_one_does(squares: Arrays, tmp_path: Path) -> None:
+    np.savez(tmp_path / "squares.npz", x=squares[0], y=squares[1])
+    flag = "--xla_force_host_platform_device_count="
+    one, four = (
+        json.loads(python("-c", DEVICES, cwd=tmp_path, XLA_FLAGS=f"{flag}{n}").stdout)
+        for n in (1, 4)
+    )
+    assert four == one
+
+
+def test_an_objective_and_a_step_of_ones_own_are_measured_by_them(squares: Arrays) -> None:
+    usual = cj.training.supervised(cj.metrics.cross_entropy)
+    run = fit(squares, objective=usual, config={"monitor": "area"})
+    assert run.history["pairs"].sum(axis=(1, 2)).tolist() == [72, 72]
+    assert run.metrics["val_area"] == run.history["val_area"].max()
+    functions = net().functions()
+
+    def update(variables: Any, batch: Any, key: Any) -> Any:
+        def mean(params: Any) -> Any:
+            outputs = functions.apply(params, {}, batch["inputs"])
+            losses = cj.metrics.cross_entropy(outputs, batch["labels"]) * batch["mask"]
+            return losses.sum() / batch["mask"].sum(), losses
+
+        gradients, losses = jax.grad(mean, has_aux=True)(variables["params"])
+        params = jax.tree.map(lambda p, g: p - 0.1 * g, variables["params"], gradients)
+        return {"params": params}, {"loss": losses}
+
+    step = cj.training.Step(lambda model, key: model.variables, update, lambda value: value)
+    splits = cj.data.Splits(cj.data.from_arrays(*squares)).with_validation(0.25)
+    config = cj.TrainingConfig(epochs=2, batch_size=8, monitor="area")
+    run = cj.fit(net(), splits, config, step=step, metrics=TABLES, verbose=False)
+    assert run.metrics["val_area"] == run.history["val_area"].max()
+    assert run.history["val_pairs"].sum(axis=(1, 2)).tolist() == [24, 24]

@@ -10,6 +10,7 @@ import numpy as np
 from flax import linen
 
 from cnnjax.core import trees
+from cnnjax.core.checks import sizes_text
 from cnnjax.core.html import html_table, paragraphs
 from cnnjax.core.table import table
 from cnnjax.core.text import plain
@@ -115,7 +116,7 @@ def summary(model: Net) -> Summary:
     rows = _rows(model)
     total = sum(np.size(leaf) for leaf in jax.tree.leaves(model.variables))
     trainable = sum(np.size(leaf) for leaf in jax.tree.leaves(model.variables.get("params", {})))
-    shape = "x".join(map(str, model.spec.sample_shape))
+    shape = sizes_text(model.spec.sample_shape)
     if model.spec.takes_any_size:
         shape = f"of any size, here {shape}"
     title = f"{model.spec.name}, input {shape}, {model.spec.num_classes} classes"

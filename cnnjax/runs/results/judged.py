@@ -180,7 +180,8 @@ def _on_runs(claim: Claim, command: str, first: Result, second: Result) -> Judge
 
 
 def _value(claim: Claim, run: Mapping[str, Any]) -> float:
-    known: dict[str, float] = {**run["epoch"], **run["metrics"]}
+    measured = {**run["epoch"], **run["metrics"]}
+    known: dict[str, float] = {k: v for k, v in measured.items() if not isinstance(v, list)}
     known["parameters"] = run["parameters"]
     if run["epoch_seconds"] is not None:
         known["seconds"] = run["epoch_seconds"]
