@@ -67,7 +67,7 @@ class Dataset:
         """Whether the inputs are (H, W, C)."""
         return len(self.input_shape) == 3
 
-    @property
+    @cached_property
     def arrays(self) -> dict[str, Any]:
         """What there is of every example, by the names that a batch has for it."""
         arrays = {"inputs": self.inputs, "labels": self.labels}

@@ -144,12 +144,17 @@ class Loader:
         return np.arange(len(self.data))
 
     def _gather(self, epoch: int, indices: np.ndarray, mask: np.ndarray) -> Batch:
-        return {
-            **jax.tree.map(lambda array: array[indices], self.data.arrays),
-            "mask": mask.copy(),
-            "index": indices.copy(),
-            "epoch": np.asarray(epoch, np.int32),
-        }
+        batch = {name: _rows(array, indices) for name, array in self.data.arrays.items()}
+        batch["mask"], batch["index"] = mask.copy(), indices.copy()
+        batch["epoch"] = np.asarray(epoch, np.int32)
+        return batch
+
+
+def _rows(array: Any, indices: np.ndarray) -> Any:
+    """Some examples of an array, or of each of several by name."""
+    if isinstance(array, dict):
+        return {name: _rows(one, indices) for name, one in array.items()}
+    return array[indices]
 
 
 def prefetch(

@@ -44,15 +44,6 @@ class Splits:
         named = {"train": self.train, "validation": self.validation, "test": self.test}
         return {name: part for name, part in named.items() if part is not None}
 
-    def __repr__(self) -> str:
-        counts = ", ".join(f"{name} {len(part):,}" for name, part in self.parts.items())
-        return f"Splits({counts}; {kind_line(self.train)})"
-
-    def _repr_html_(self) -> str:
-        rows = [(name, part.name, f"{len(part):,}") for name, part in self.parts.items()]
-        table = html_table([("split", "data set", "examples"), *rows], "<<>")
-        return paragraphs(kind_line(self.train)) + table + strip(self.train)
-
     @property
     def _examples(self) -> Dataset:
         """The training data, of which a part is to be set aside.
@@ -66,6 +57,16 @@ class Splits:
                 "its own as cj.data.Splits(train, validation, test)"
             )
         return self.train
+
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{name} {_size(part)}" for name, part in self.parts.items())
+        return f"Splits({counts}; {_kind(self.train)})"
+
+    def _repr_html_(self) -> str:
+        rows = [(name, part.name, _size(part)) for name, part in self.parts.items()]
+        table = html_table([("split", "data set", "examples"), *rows], "<<>")
+        images = "" if isinstance(self.train, Stream) else strip(self.train)
+        return paragraphs(_kind(self.train)) + table + images
 
     def with_validation(self, fraction: float, seed: int = 0, stratify: bool = False) -> Splits:
         """Set a part of the training data aside for validation.
@@ -236,6 +237,17 @@ class Splits:
         if self.source is None:
             return None
         return {**self.source, "steps": [*self.source.get("steps", []), [step, *arguments]]}
+
+
+def _size(part: Dataset | Stream) -> str:
+    """How many examples; of a stream batches, so that none is drawn for it."""
+    if isinstance(part, Stream):
+        return f"{part.steps_per_epoch:,} batches an epoch"
+    return f"{len(part):,}"
+
+
+def _kind(part: Dataset | Stream) -> str:
+    return "a stream" if isinstance(part, Stream) else kind_line(part)
 
 
 def _if_so(stratify: bool) -> tuple[bool, ...]:

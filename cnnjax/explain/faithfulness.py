@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jax import Array
 
 from cnnjax.core.checks import is_number
 from cnnjax.explain.fills import SIDE, Fill, blurred, covers_of
-from cnnjax.explain.inputs import checked_images
+from cnnjax.explain.inputs import checked_images, image_of
 from cnnjax.explain.masked import masked_scores
 from cnnjax.explain.targets import Target, asked
 from cnnjax.models import Model
@@ -39,7 +40,7 @@ class Curve:
 
 def deletion(
     model: Model,
-    images: Array | np.ndarray,
+    images: Any,
     heatmaps: Array | np.ndarray,
     target: Target = None,
     steps: int = 50,
@@ -65,13 +66,13 @@ def deletion(
             input of the model.
     """
     inputs = checked_images(model, images)
-    covers, name = covers_of(model.spec, inputs, fill)
+    covers, name = covers_of(model.spec, image_of(inputs), fill)
     return _curve(model, inputs, covers, np.asarray(heatmaps), target, steps, name, reveal=False)
 
 
 def insertion(
     model: Model,
-    images: Array | np.ndarray,
+    images: Any,
     heatmaps: Array | np.ndarray,
     target: Target = None,
     steps: int = 50,
@@ -91,14 +92,15 @@ def insertion(
     inputs = checked_images(model, images)
     if not (is_number(blur) and blur > 0):
         raise ValueError(f"blur must be > 0 pixels, got {blur!r}")
-    covers = blurred(inputs, blur * min(inputs.shape[1:3]) / SIDE)
+    image = image_of(inputs)
+    covers = blurred(image, blur * min(image.shape[1:3]) / SIDE)
     name = f"blur of {blur:g} pixels"
     return _curve(model, inputs, covers, np.asarray(heatmaps), target, steps, name, reveal=True)
 
 
 def _curve(
     model: Model,
-    inputs: Array,
+    inputs: Any,
     covers: Array,
     heatmaps: np.ndarray,
     target: Target,
@@ -106,14 +108,15 @@ def _curve(
     fill: str,
     reveal: bool,
 ) -> Curve:
-    if heatmaps.shape != inputs.shape[:3]:
+    shape = image_of(inputs).shape[:3]
+    if heatmaps.shape != shape:
         raise ValueError(
-            f"heatmaps must be {list(inputs.shape[:3])}, one per image, got {list(heatmaps.shape)}"
+            f"heatmaps must be {list(shape)}, one per image, got {list(heatmaps.shape)}"
         )
     if steps < 1:
         raise ValueError(f"steps must be at least 1, got {steps}")
     outputs = model(inputs)
-    question = asked(model, target, len(inputs)).settled(outputs)
+    question = asked(model, target, shape[0]).settled(outputs)
     if question.scores(outputs).ndim > 1:
         raise ValueError("target asks several things of each image: a curve is of one")
     fractions = np.linspace(0, 1, steps + 1)

@@ -17,20 +17,24 @@ from cnnjax.models import Model, ModelSpec, taps
 _SLACK = 64.0
 
 
-def checked_images(model: Model, images: Array | np.ndarray) -> Array:
+def checked_images(model: Model, images: Any) -> Any:
     """Preprocessed images as a model takes them, or one clear sentence.
 
     Args:
         model: to be explained.
-        images: preprocessed inputs, [N, H, W, C] floating.
+        images: preprocessed inputs, [N, H, W, C] floating; a dictionary of several inputs, images
+            of one size among them.
 
     Raises:
         ValueError: for a model of something else than images, another shape or dtype, NaN, or
             pixels in [0, 255] where the model wants them preprocessed (not checked inside a
             compiled function).
     """
-    check_images(model.spec)
-    inputs: Array = checked_inputs(model, images)
+    if not isinstance(images, dict):
+        check_images(model.spec)
+        return checked_inputs(model, images)
+    inputs = checked_inputs(model, images)
+    image_size(inputs)
     return inputs
 
 
@@ -60,6 +64,44 @@ def image_size(inputs: Any) -> tuple[int, int]:
     return height, width
 
 
+def image_of(inputs: Any) -> Array:
+    """The images that inputs hold, [N, H, W, C], where there is one such input.
+
+    Raises:
+        ValueError: where there are several.
+    """
+    image: Array = inputs if not isinstance(inputs, dict) else inputs[_image_name(inputs)]
+    return image
+
+
+def with_image(inputs: Any, images: Array) -> Any:
+    """The inputs with other images, of another number: the others are repeated to fit.
+
+    Args:
+        inputs: of N examples, of which `image_of` gives the images.
+        images: [M N, H, W, C], M times those of N examples.
+    """
+    if not isinstance(inputs, dict):
+        return images
+    name, times = _image_name(inputs), len(images) // max(count_of(inputs), 1)
+    repeated = {
+        key: jnp.tile(each, (times, *[1] * (each.ndim - 1)))
+        for key, each in inputs.items()
+        if key != name
+    }
+    return {**repeated, name: images}
+
+
+def _image_name(inputs: dict[str, Any]) -> str:
+    names = [name for name, each in inputs.items() if len(each.shape) == 4]
+    if len(names) != 1:
+        raise ValueError(
+            f"the inputs hold {len(names)} images, {', '.join(names)}: parts of one of them "
+            "cannot be covered alone; take a gradient, e.g. saliency"
+        )
+    return names[0]
+
+
 def count_of(inputs: Any) -> int:
     """How many examples inputs hold."""
     return len(jax.tree.leaves(inputs)[0])
@@ -86,12 +128,13 @@ def check_preprocessed(spec: ModelSpec, inputs: Array, what: str = "images") -> 
     if isinstance(inputs, jax.core.Tracer) or not inputs.size or spec.inputs.tokens:
         return
     with jax.ensure_compile_time_eval():  # inside a compiled function too, where it is a constant
-        high = float(jnp.max(inputs))
-        light = spec.preprocess(jnp.full((1, spec.input_shape[-1]), 255.0))
-        highest = float(jnp.max(light)) + _SLACK
+        high, highest = float(jnp.max(inputs)), np.inf
+        if spec.inputs.pixels:
+            light = spec.preprocess(jnp.full((1, spec.input_shape[-1]), 255.0))
+            highest = float(jnp.max(light)) + _SLACK
     if np.isnan(high):
         raise ValueError(f"{what} hold NaN")
-    if spec.inputs.pixels and high > highest:
+    if high > highest:
         raise ValueError(
             f"{what} reach {high:g}, so they are pixels; {spec.name} takes preprocessed inputs: "
             f"give model.spec.preprocess({what})"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
 from cnnjax.explain.fills import Fill, covers_of
-from cnnjax.explain.inputs import checked_images
+from cnnjax.explain.inputs import checked_images, image_of
 from cnnjax.explain.masked import masked_scores
 from cnnjax.explain.methods import method
 from cnnjax.explain.targets import Target, asked
@@ -17,7 +19,7 @@ from cnnjax.models import Model
 @method()
 def occlusion(
     model: Model,
-    images: Array | np.ndarray,
+    images: Any,
     target: Target = None,
     size: int | None = None,
     stride: int | None = None,
@@ -46,7 +48,8 @@ def occlusion(
             or a fill that is no input of the model.
     """
     inputs = checked_images(model, images)
-    height, width = inputs.shape[1:3]
+    image = image_of(inputs)
+    height, width = image.shape[1:3]
     size = max(min(height, width) // 7, 1) if size is None else size
     stride = max(size // 2, 1) if stride is None else stride
     if not 1 <= size <= min(height, width) or not 1 <= stride <= size:
@@ -56,8 +59,8 @@ def occlusion(
         )
     masks = patches((height, width), size, stride)
     outputs = model(inputs)
-    question = asked(model, target, len(inputs)).settled(outputs)
-    covers, _ = covers_of(model.spec, inputs, fill)
+    question = asked(model, target, len(image)).settled(outputs)
+    covers, _ = covers_of(model.spec, image, fill)
     whole = np.asarray(question.scores(outputs), np.float32)
     falls = whole - masked_scores(model, question, inputs, covers, masks)
     heat = np.einsum("mhw,mn...->n...hw", masks, falls)

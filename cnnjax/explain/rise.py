@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +12,7 @@ from jax import Array
 
 from cnnjax.core import rng
 from cnnjax.core.checks import is_number, whole_number
-from cnnjax.explain.inputs import checked_images
+from cnnjax.explain.inputs import checked_images, image_of
 from cnnjax.explain.masked import masked_scores
 from cnnjax.explain.methods import method
 from cnnjax.explain.targets import Target, asked
@@ -23,7 +24,7 @@ _BLOCK = 128  # masks in memory at once
 @method(on_request=True)
 def rise(
     model: Model,
-    images: Array | np.ndarray,
+    images: Any,
     target: Target = None,
     samples: int = 1000,
     grid: int = 7,
@@ -51,13 +52,14 @@ def rise(
         ValueError: for images or targets that `grad_cam` refuses, or settings out of range.
     """
     inputs = checked_images(model, images)
-    size = (inputs.shape[1], inputs.shape[2])
+    image = image_of(inputs)
+    size = (image.shape[1], image.shape[2])
     samples = whole_number("samples", samples)
     grid = whole_number("grid", grid, most=min(size))
     if not (is_number(shown) and 0 < shown < 1):
         raise ValueError(f"shown must lie in (0, 1), got {shown!r}")
-    question = asked(model, target, len(inputs)).settled(model(inputs))
-    key, nothing = rng.stream(seed, "rise"), jnp.zeros_like(inputs)
+    question = asked(model, target, len(image)).settled(model(inputs))
+    key, nothing = rng.stream(seed, "rise"), jnp.zeros_like(image)
     activation, heat = model.spec.task.activation, np.zeros(size, np.float32)
     for numbers in np.array_split(np.arange(samples), -(-samples // _BLOCK)):
         masks = masks_of(key, jnp.asarray(numbers), size, grid, shown)

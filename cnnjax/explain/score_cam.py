@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from cnnjax.explain.cam import as_heat, finite_examples, named_layer, report
-from cnnjax.explain.inputs import checked_images
+from cnnjax.explain.cam import named_layer, report
+from cnnjax.explain.inputs import checked_images, image_of, with_image
+from cnnjax.explain.layer_gradients import as_heat, finite_examples
 from cnnjax.explain.maps import maps_of
 from cnnjax.explain.masked import masked_scores
 from cnnjax.explain.methods import method
@@ -25,7 +27,7 @@ _BLOCK = 64  # channels whose masks are in memory at once
 @method(at_layer=True, on_request=True)
 def score_cam(
     model: Model,
-    images: Array | np.ndarray,
+    images: Any,
     layer: str | None = None,
     target: Target = None,
     to_map: ToMap = None,
@@ -38,18 +40,18 @@ def score_cam(
     and errors as in `grad_cam`.
     """
     inputs = checked_images(model, images)
-    outputs = model(inputs)
-    question = asked(model, target, len(inputs)).settled(outputs)
+    image, outputs = image_of(inputs), model(inputs)
+    question = asked(model, target, len(image)).settled(outputs)
     layer = named_layer(model, layer)
     rearrange = maps_of(model, layer, to_map, inputs)
     maps = _maps(model.static, model.spec.name, layer, rearrange, model.variables, inputs)
-    size = (inputs.shape[1], inputs.shape[2])
-    nothing = jnp.zeros_like(inputs)
+    size = (image.shape[1], image.shape[2])
+    nothing = jnp.zeros_like(image)
     rises = [
         masked_scores(model, question, inputs, nothing, 1 - _masks(block, size))
         for block in _blocks(maps)
     ]
-    none = question.scores(model(nothing))
+    none = question.scores(model(with_image(inputs, nothing)))
     weights = jax.nn.softmax(jnp.asarray(np.concatenate(rises)) - none[None], axis=0)
     heat = jnp.einsum("nhwc,cn...->n...hw", maps, weights)
     heatmaps, empty = as_heat(heat, size)
@@ -78,7 +80,7 @@ def _maps(
     layer: str,
     rearrange: Rearrange | None,
     variables: Variables,
-    inputs: Array,
+    inputs: Any,
 ) -> Array:
     path, _ = taps.place(layer)
     calls = taps.run(static, variables, inputs, root=root, read=(path,)).layers[path]

@@ -148,8 +148,8 @@ class Model:
         "/": "layers/0/kernel". What is shared is there once, under the first of its names.
 
         Args:
-            module: with the values of its variables, which become the model's, as they are; or a
-                function of `nnx.Rngs` that makes one, whose values are drawn from the seed.
+            module: with the values of its variables, which become the model's, as they are; or its
+                class or a function, which makes one of `nnx.Rngs` drawn from the seed.
                 `module.train()` and `module.eval()` switch its mode, and switches that its
                 `__call__` may have, as in `from_module`. Each random stream gets a key in each
                 step of a training, and an argument `rngs` of `__call__` gets `nnx.Rngs`.

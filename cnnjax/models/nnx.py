@@ -14,6 +14,7 @@ from flax import linen, nnx
 from jax import Array
 
 from cnnjax.core import rng, trees
+from cnnjax.core.text import first_sentence
 from cnnjax.models.modules import Variables
 from cnnjax.models.nnx_graph import RNGS, Graph, Maker, Path, value_of
 from cnnjax.models.nnx_layers import names_of
@@ -44,9 +45,9 @@ class Net(linen.Module):
         if self.graph.make is None:
             name = self.graph.kind.__name__
             raise ValueError(
-                f"{name} was given with its values, so that no others can be drawn: give a "
-                f"function that makes it, cj.Model.from_nnx(lambda rngs: {name}(..., rngs=rngs), "
-                "input_shape)"
+                f"{name} was given with its values, so that no others can be drawn: give its "
+                f"class, or a function that makes it, cj.Model.from_nnx(lambda rngs: {name}(..., "
+                "rngs=rngs), input_shape)"
             )
         made = self.graph.make(nnx.Rngs(rng.stream(seed, "parameters")))
         if Graph(_in_evaluation(made)) != self.graph:
@@ -78,7 +79,7 @@ class Net(linen.Module):
 
 
 def as_linen(module: nnx.Module | Maker) -> Net:
-    """An NNX module, or what a function of rngs makes, as a Linen module.
+    """An NNX module, or what a class or a function of rngs makes, as a Linen module.
 
     Raises:
         ValueError: for what is no NNX module, or has a part that is Linen's.
@@ -143,17 +144,28 @@ def to_nnx(module: linen.Module, variables: Variables) -> nnx.Module:
 
 
 def _checked_maker(function: Any) -> Maker:
-    if not callable(function) or isinstance(function, type):
+    if not callable(function):
         raise ValueError(
-            f"module must be an NNX module, or a function of nnx.Rngs that makes one, got "
-            f"{function!r}"
+            "module must be an NNX module, or its class or a function that makes one of nnx.Rngs, "
+            f"got {function!r}"
         )
+    name = getattr(function, "__name__", type(function).__name__)
+    kind = isinstance(function, type)  # whose own signature is that of its metaclass
+    signature = inspect.signature(functools.partial(function.__init__, None) if kind else function)
+    by_name = RNGS in signature.parameters
+    try:
+        signature.bind(**{RNGS: None}) if by_name else signature.bind(None)
+    except TypeError as error:
+        raise ValueError(
+            f"{name} cannot be called with nnx.Rngs alone ({first_sentence(error)}): give a "
+            f"function of them, e.g. lambda rngs: {name}(..., rngs=rngs)"
+        ) from None
 
     def make(rngs: nnx.Rngs) -> nnx.Module:
-        made = function(rngs)
+        made = function(**{RNGS: rngs}) if by_name else function(rngs)
         if not isinstance(made, nnx.Module):
             raise ValueError(
-                f"a function given as module must make an NNX module of nnx.Rngs, it returns "
+                f"{name}, given as module, must make an NNX module of nnx.Rngs, it returns "
                 f"{type(made).__name__}"
             )
         return made

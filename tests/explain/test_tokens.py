@@ -94,6 +94,29 @@ def test_every_method_at_a_layer_takes_tokens():
                 assert np.isfinite(heat).all()
 
 
+class AnySize(linen.Module):
+    """Patches of 4 x 4, each a token, which a layer of its own reads; the mean."""
+
+    @linen.compact
+    def __call__(self, x):
+        x = linen.Conv(4, (4, 4), (4, 4), name="patches")(x)
+        x = linen.Dense(4, name="last")(x.reshape(len(x), -1, 4))
+        return linen.Dense(3, name="logits")(jax.nn.relu(x).mean(axis=1))
+
+
+@pytest.mark.parametrize("grid", [(3, 2), (2, 5)])
+def test_of_images_of_any_size_the_tokens_lie_in_the_one_at_hand(grid):
+    model = cj.Model.from_module(AnySize(), (None, None, 1))
+    rows, columns = grid
+    x = np.random.default_rng(0).random((2, 4 * rows, 4 * columns, 1)).astype(np.float32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", explain.EmptyMap)
+        told, given = (explain.layer_cam(model, x, "last", 1, to_map) for to_map in (None, grid))
+    assert told.shape == x.shape[:3]
+    assert np.max(told) > 0
+    np.testing.assert_array_equal(told, given)
+
+
 @pytest.mark.parametrize(
     ("tokens", "image", "grid"),
     [

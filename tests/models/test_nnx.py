@@ -330,6 +330,8 @@ def test_a_function_draws_the_values_from_the_seed():
     assert_trees_close(trees.flatten(model.params), wanted, rtol=0)
     assert trees.tree_hash(model.params) != trees.tree_hash(model_of(make, seed=4).params)
     assert model.static == model_of(net()).static
+    of_class = model_of(NnxConvnet, seed=3)  # whose argument has no place, but a name
+    assert trees.tree_hash(of_class.params) == trees.tree_hash(model.params)
     random = cj.explain.randomisation(
         model, IMAGES, cj.explain.methods_at("blocks/1/conv", ["grad_cam"]), groups=1
     )
@@ -459,10 +461,12 @@ def test_bridges_and_what_is_no_nnx_module_are_refused():
         model_of(linen.Dense(3), (3,))
     with pytest.raises(ValueError, match=r"got NnxConvnet: an NNX one is for cj.Model.from_nnx"):
         cj.Model.from_module(net(), (12, 12, 1))
-    with pytest.raises(ValueError, match=r"a function of nnx\.Rngs that makes one, got 'net'"):
+    with pytest.raises(ValueError, match=r"a function that makes one of nnx\.Rngs, got 'net'"):
         model_of("net", (3,))
     with pytest.raises(ValueError, match=r"must make an NNX module of nnx.Rngs, it returns int"):
         model_of(lambda rngs: 3, (3,))
+    with pytest.raises(ValueError, match=r"Linear cannot be called with nnx.Rngs alone \(missing"):
+        model_of(nnx.Linear, (3,))
     shapes = nnx.eval_shape(lambda: Dense(nnx.Rngs(0)))
     with pytest.raises(ValueError, match=r"params/dense/bias has a shape and no value"):
         model_of(shapes, (3,))

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from cnnjax.core.checks import check_channels_last, whole_number
+from cnnjax.core.text import plain
 from cnnjax.data.dataset import Dataset, finite_weights
 from cnnjax.data.foreign.values import as_array, in_a_known_dtype
 from cnnjax.data.label_kinds import check_names, task_labels
@@ -35,6 +36,9 @@ class Stream:
     label_names: tuple[str, ...] = ()
     name: str = "stream"
     task: str | Task | None = None
+
+    def __repr__(self) -> str:
+        return f"Stream({plain(self.name)!r}, {self.steps_per_epoch:,} batches an epoch)"
 
     def __len__(self) -> int:
         """Examples in an epoch, if all batches are full."""

@@ -128,6 +128,17 @@ def test_grain_iterates() -> None:
     assert seen == [b["labels"].tolist() for b in loader(data).epoch(1)]
 
 
+def test_nothing_is_drawn_to_show_it() -> None:
+    def factory(epoch: int) -> Any:
+        raise AssertionError("drawn")
+
+    data = stream(factory, 3)
+    splits = cj.data.as_splits(data)
+    assert repr(data) == "Stream('stream', 3 batches an epoch)"
+    assert repr(splits) == "Splits(train 3 batches an epoch; a stream)"
+    assert "3 batches an epoch" in splits._repr_html_()
+
+
 IMAGES, CLASSES = np.zeros((4, 2, 2, 1)), np.array([0, 1, 0, 1])
 
 
