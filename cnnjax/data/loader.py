@@ -13,6 +13,7 @@ import jax
 import numpy as np
 
 from cnnjax.core import rng
+from cnnjax.data.by_name import named
 from cnnjax.data.dataset import Dataset
 from cnnjax.data.lazy import Lazy
 from cnnjax.data.samplers import Sampler, as_sampler, sampled
@@ -82,8 +83,8 @@ class Loader:
     @property
     def decodes(self) -> bool:
         """Whether every batch is read anew, as from files, which takes its time."""
-        inputs = self.data.inputs
-        return isinstance(inputs, Lazy) and not inputs.is_read
+        inputs = named(self.data.inputs, "inputs").values()
+        return any(isinstance(one, Lazy) and not one.is_read for one in inputs)
 
     @property
     def witness(self) -> None:
