@@ -13,8 +13,8 @@ from flax import linen
 from jax import Array
 
 from cnnjax.core import trees
-from cnnjax.explain.cam import as_heat
 from cnnjax.explain.inputs import checked_images, checked_inputs
+from cnnjax.explain.layer_gradients import as_heat
 from cnnjax.explain.tokens import Grid, rearrangement
 from cnnjax.models import Model, taps
 from cnnjax.models.modules import Static, Variables

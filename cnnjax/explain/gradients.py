@@ -12,16 +12,13 @@ from jax import Array
 
 from cnnjax.core import rng
 from cnnjax.core.checks import is_number
+from cnnjax.explain.guided import guided_rectifier, is_rectifier
 from cnnjax.explain.inputs import check_images, check_preprocessed, checked_inputs, count_of
 from cnnjax.explain.methods import method
 from cnnjax.explain.scores import Question, gradients_of
 from cnnjax.explain.targets import Target, asked
 from cnnjax.models import Model, taps
 from cnnjax.models.modules import Static, Variables
-from cnnjax.nn import Activation
-
-# Whose gradient guided backpropagation overrides.
-RECTIFIERS = (jax.nn.relu, jax.nn.relu6)
 
 
 def as_heatmaps(attributions: Any) -> Any:
@@ -267,14 +264,13 @@ def _gradient(
     static: Static, guided: bool, variables: Variables, inputs: Any, question: Question
 ) -> Any:
     """Of each example's score, with respect to those of its inputs that are floating."""
-    overridden = []
+    overridden: list[taps.Visit] = []
 
     def guide(visit: taps.Visit) -> Any:
-        layer = visit.module
-        if isinstance(layer, Activation) and any(layer.function is f for f in RECTIFIERS):
-            overridden.append(layer)
-            return _guided(layer.function, *visit.args)
-        return visit.proceed()
+        if not is_rectifier(visit.module):
+            return visit.proceed()
+        overridden.append(visit)
+        return guided_rectifier(visit.module.function, *visit.args)
 
     by_name = inputs if isinstance(inputs, dict) else {"": inputs}
     moved = {name: each for name, each in by_name.items() if _is_floating(each)}
@@ -297,21 +293,3 @@ def _gradient(
             "override: they must be cnnjax.nn.Activation(jax.nn.relu) modules"
         )
     return gradients if isinstance(inputs, dict) else gradients[""]
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _guided(function: Any, x: Array) -> Array:
-    """A rectifier that on the way back lets only positive gradients pass."""
-    return function(x)
-
-
-def _guided_forward(function: Any, x: Array) -> tuple[Array, Array]:
-    return function(x), x
-
-
-def _guided_backward(function: Any, x: Array, gradient: Array) -> tuple[Array]:
-    passed = jax.grad(lambda a: jnp.sum(function(a) * gradient))(x)
-    return (jax.nn.relu(passed),)
-
-
-_guided.defvjp(_guided_forward, _guided_backward)

@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from cnnjax.explain.cam import as_heat, finite_examples, named_layer, report
+from cnnjax.explain.cam import named_layer, report
 from cnnjax.explain.inputs import checked_images, image_of, with_image
+from cnnjax.explain.layer_gradients import as_heat, finite_examples
 from cnnjax.explain.maps import maps_of
 from cnnjax.explain.masked import masked_scores
 from cnnjax.explain.methods import method

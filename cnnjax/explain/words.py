@@ -14,8 +14,9 @@ from jax import Array
 
 from cnnjax.data.vocabulary import START, UNKNOWN
 from cnnjax.explain.activations import activation_shapes
-from cnnjax.explain.cam import EmptyMap, finite_examples, maps_and_gradients
+from cnnjax.explain.cam import EmptyMap
 from cnnjax.explain.inputs import check_layer
+from cnnjax.explain.layer_gradients import finite_examples, maps_and_gradients
 from cnnjax.explain.scores import Question
 from cnnjax.explain.targets import Target, asked
 from cnnjax.models import Model, ReceptiveField, receptive_fields

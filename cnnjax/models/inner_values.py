@@ -114,8 +114,14 @@ def _results(
         values[mark] = [given[0] + added[mark][0]] if mark in added else given
         return values[mark]
     programs = programs_of(equation)
-    if not any(map(_rounds, programs)):
+    marks = {mark for program in programs for mark in _rounds(program)}
+    if not marks:
         return _unchanged(jaxpr, equation, given)
+    if name.startswith("custom_") and marks & set(added):
+        raise ValueError(
+            "a layer that is to be explained lies within a function that has a gradient of its "
+            f"own ({name!r}), so there is none at the layer: take a layer outside of it"
+        )
     if name == "scan":
         return _scanned(params, given, values, added)
     if name in ("cond", "while") or len(programs[0].jaxpr.invars) != len(given):

@@ -193,6 +193,27 @@ def test_a_path_that_no_layer_has_offers_the_nearest(how):
         run(model_of(Looped()), **how)
 
 
+def test_a_layer_in_a_function_with_a_gradient_of_its_own_is_read_but_not_explained():
+    class Own(linen.Module):
+        @linen.compact
+        def __call__(self, x):
+            def forward(module, x):
+                return module(x), x
+
+            def backward(rest, gradient):
+                return {"params": {"kernel": jnp.zeros((2, 2)), "bias": jnp.zeros(2)}}, 0 * rest
+
+            layer = linen.Dense(2, name="inner")
+            apply = linen.custom_vjp(lambda m, x: m(x), forward, backward)
+            return linen.Dense(2, name="head")(apply(layer, x).mean((1, 2)))
+
+    model = model_of(Own())
+    read = cj.explain.activations(model, X, ["inner"])["inner"]
+    np.testing.assert_allclose(read, X @ model.params["inner"]["kernel"], atol=1e-6)
+    with pytest.raises(ValueError, match=r"has a gradient of its own \('custom_vjp"):
+        cj.explain.grad_cam(model, X, "inner", 0)
+
+
 def test_a_layer_in_a_branch_cannot_be_read():
     class Branch(linen.Module):
         @linen.compact
