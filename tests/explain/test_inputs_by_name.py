@@ -25,14 +25,17 @@ X = {
 
 
 class Several(linen.Module):
-    """A photo, facts and a word to logits of two kinds."""
+    """A photo, facts and a word to logits, alone or beside a value."""
+
+    joint: bool = True
 
     @linen.compact
     def __call__(self, x):
         maps = jnp.tanh(linen.Conv(4, (3, 3), name="conv")(x["photo"]))
         word = linen.Embed(3, 4, name="embed")(x["word"][:, 0])
         together = maps.mean((1, 2)) * jnp.tanh(linen.Dense(4, name="dense")(x["facts"])) + word
-        return {"kind": linen.Dense(3, name="kind")(together), "size": together[:, :1]}
+        kind = linen.Dense(3, name="kind")(together)
+        return {"kind": kind, "size": together[:, :1]} if self.joint else kind
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +59,8 @@ def test_gradients_come_by_name_of_what_is_floating(net):
             return margin(static.module.apply(variables, {**X, name: part}), None).sum()
 
         np.testing.assert_allclose(found[name], jax.grad(total)(X[name]), atol=1e-6)
-    maps = explain.as_heatmaps({"photo": found["photo"]})
+    maps = explain.as_heatmaps(found)
+    assert set(maps) == {"photo"}
     np.testing.assert_allclose(maps["photo"].max((1, 2)), 1)
 
 
