@@ -1,7 +1,7 @@
 """Augmentation: pure functions (key, example) -> example, and of two images of a batch."""
 
 from cnnjax.augment.augment import Augment, apply, for_batch
-from cnnjax.augment.labels import check_labels_stay_true, move_labels
+from cnnjax.augment.labels import check_labels_stay_true, move_labels, moved_labels
 from cnnjax.augment.mixing import mix
 from cnnjax.augment.parameters import Parameters, draw
 from cnnjax.augment.sequences import Chain, Jitter, WindowWarp, WordDropout, warp
@@ -20,6 +20,7 @@ __all__ = [
     "for_batch",
     "mix",
     "move_labels",
+    "moved_labels",
     "transform",
     "transform_labels",
     "warp",

@@ -7,7 +7,7 @@ whole pixels are moved, to rounding where images are interpolated.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -121,7 +121,7 @@ def for_batch(
         epoch: int32 scalar.
         index: int32 [N], the examples' indices in the data set.
         images: [N, ...], floating or of 8 or 16 bits, which the function gets as float32; or
-            numbers of words, int32 [N, T], which it gets as they are.
+            numbers of words, int32 [N, T], which it gets as they are; or {name: these}.
 
     Returns:
         The examples; nothing is mixed yet, which is what `mix` does.
@@ -129,8 +129,7 @@ def for_batch(
     Raises:
         ValueError: if the function makes something of another shape, or no numbers of words.
     """
-    if not holds_tokens(images.dtype):
-        images = images.astype(jnp.float32)
+    images = jax.tree.map(_as_examples, images)
 
     def one(example: Array, image: Array) -> Array:
         key = rng.at(seed_key, epoch, example)
@@ -164,8 +163,23 @@ def apart(
     return change(index, images)
 
 
-def _check_changed(changed: Any, example: Array) -> None:
+def _as_examples(images: Array) -> Array:
+    """As functions of the caller's get them."""
+    return images if holds_tokens(images.dtype) else images.astype(jnp.float32)
+
+
+def _check_changed(changed: Any, example: Any) -> None:
     """Refuse what a model would not take, with pages of text, or would look up as NaN."""
+    if isinstance(example, Mapping):
+        if not isinstance(changed, Mapping) or set(changed) != set(example):
+            got = list(changed) if isinstance(changed, Mapping) else type(changed).__name__
+            raise ValueError(
+                f"augment must return an example as it gets one, an array for each of "
+                f"{', '.join(example)}, got {got}"
+            )
+        for name in example:
+            _check_changed(changed[name], example[name])
+        return
     shape = getattr(changed, "shape", None)
     dtype: Any = getattr(changed, "dtype", None)
     numbers = jnp.issubdtype(example.dtype, jnp.integer)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +16,7 @@ from cnnjax.augment.parameters import draw
 from cnnjax.augment.sequences import Chain
 from cnnjax.augment.transforms import transform_labels
 from cnnjax.core import rng
-from cnnjax.task import Task
+from cnnjax.task import JointTask, Task
 
 # What stands elsewhere in an image after them; mixup leaves every pixel in its place.
 _MOVING = (
@@ -29,6 +30,22 @@ _MOVING = (
     "zoom",
     "cutmix",
 )
+
+
+def moved_labels(
+    augment: AugmentConfig | Callable, which: tuple[Array, Array, Array], labels: Any, task: Task
+) -> Any:
+    """The labels of a task after augmentation, of which only those of pixels move.
+
+    Args:
+        augment: as in `for_batch`.
+        which: its seed_key, epoch and index.
+        labels: of the batch; {name: labels} of several outputs.
+        task: of the model.
+    """
+    if isinstance(task, JointTask):
+        return {name: moved_labels(augment, which, labels[name], part) for name, part in task.parts}
+    return move_labels(augment, *which, labels, task.ignored) if task.has_pixels else labels
 
 
 def move_labels(
@@ -95,6 +112,11 @@ def check_labels_stay_true(
         for part in augment.parts:
             check_labels_stay_true(part, task, label_shape, image_shape)
     if not isinstance(augment, AugmentConfig):
+        return
+    if isinstance(task, JointTask):
+        shapes: Any = label_shape
+        for name, one in task.parts:
+            check_labels_stay_true(augment, one, shapes[name], image_shape)
         return
     moving = _moving(augment)
     if task.has_pixels and tuple(label_shape[:2]) == tuple(image_shape[:2]):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jax import Array
@@ -12,8 +14,8 @@ from cnnjax.core import rng
 
 
 def mix(
-    config: AugmentConfig, seed_key: Array, epoch: Array, index: Array, images: Array, labels: Array
-) -> tuple[Array, Array, Array]:
+    config: AugmentConfig, seed_key: Array, epoch: Array, index: Array, images: Array, labels: Any
+) -> tuple[Array, Any, Array]:
     """Mix each example with the next one of the batch, the last one with the first.
 
     mixup (Zhang et al. 2018) takes `share * x + (1 - share) * partner` with share ~ Beta(a, a).
@@ -27,7 +29,7 @@ def mix(
         epoch: int32 scalar.
         index: int32 [N], the examples' indices in the data set.
         images: [N, H, W, C], floating or uint8, after `for_batch`.
-        labels: [N] or [N, ...].
+        labels: [N] or [N, ...], or {name: these}.
 
     Returns:
         Images as they came in; the partners' labels [N] or [N, ...]; share float32 [N] in [0, 1].
@@ -44,7 +46,8 @@ def mix(
     """
     if not config.mixes:
         raise ValueError("mix needs mixup or cutmix above 0, got 0 for both")
-    partners, partner_labels = jnp.roll(images, -1, axis=0), jnp.roll(labels, -1, axis=0)
+    partners = jnp.roll(images, -1, axis=0)
+    partner_labels = jax.tree.map(lambda leaf: jnp.roll(leaf, -1, axis=0), labels)
 
     def one(example: Array, image: Array, partner: Array) -> tuple[Array, Array]:
         key = rng.at(rng.named(seed_key, "mix"), epoch, example)

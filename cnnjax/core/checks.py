@@ -138,12 +138,15 @@ def sizes_text(shape: Any) -> str:
     return "x".join("?" if size is None else str(size) for size in shape)
 
 
-def shape_text(shape: Sequence[int | None]) -> str:
-    """A shape in a message, with a question mark where any size will do.
+def shape_text(shape: Any) -> str:
+    """A shape in a message, with a question mark where any size will do; several by name.
 
-    >>> shape_text((None, 8, 3))
-    '?, 8, 3'
+    >>> shape_text((None, 8, 3)), shape_text({"photo": (8, 8, 3), "age": (1,)})
+    ('?, 8, 3', "{'photo': [8, 8, 3], 'age': [1]}")
     """
+    if isinstance(shape, Mapping):
+        each = (f"{name!r}: [{shape_text(one)}]" for name, one in shape.items())
+        return f"{{{', '.join(each)}}}"
     return ", ".join("?" if size is None else str(size) for size in shape)
 
 

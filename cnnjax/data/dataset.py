@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -14,11 +14,12 @@ from cnnjax.core import rng
 from cnnjax.core.checks import PIXEL_DTYPES, PIXELS, check_channels_last, flag, is_number
 from cnnjax.core.html import paragraphs
 from cnnjax.core.text import plain
+from cnnjax.data.by_name import check_lengths, checked_inputs, named, over
 from cnnjax.data.label_kinds import check_names, task_labels
 from cnnjax.data.lazy import Lazy, hash_array
 from cnnjax.data.stratify import check_classes, stratified_order
 from cnnjax.data.strip import kind_line, strip
-from cnnjax.task import Task
+from cnnjax.task import JointTask, Task, any_task
 
 if TYPE_CHECKING:
     from cnnjax.data.vocabulary import Vocabulary
@@ -31,9 +32,10 @@ class Dataset:
     Args:
         inputs: images, uint8, uint16, int16 or float32 [N, H, W, C]; may be memory-mapped, or
             images in files that are read where they are indexed (`Lazy`). Or token ids, int32
-            [N, T], or series, float32 [N, T, C].
+            [N, T], or series, float32 [N, T, C]. {name: these} for a model of several inputs.
         labels: int32 [N]; or [N, P], a class at each of P positions, or [N, H, W], at each pixel;
-            or float32 [N, K], values; in general what the task of a model says.
+            or float32 [N, K], values; in general what the task of a model says. {name: array} for
+            a model of several outputs.
         label_names: one name per class, or () where unknown.
         name: what it is, e.g. "mnist 3.0.1 train".
         vocabulary: which word has which number, of texts; None for all else.
@@ -41,15 +43,16 @@ class Dataset:
             example counts more than another. Evaluation leaves them out.
     """
 
-    inputs: np.ndarray | Lazy
-    labels: np.ndarray
+    inputs: Any
+    labels: Any
     label_names: tuple[str, ...] = ()
     name: str = "arrays"
     vocabulary: Vocabulary | None = None
     weights: np.ndarray | None = None
 
     def __len__(self) -> int:
-        return len(self.labels)
+        labels = self.labels
+        return len(next(iter(labels.values())) if isinstance(labels, Mapping) else labels)
 
     def __repr__(self) -> str:
         return f"Dataset({plain(self.name)!r}, {len(self):,} {kind_line(self)})"
@@ -58,16 +61,29 @@ class Dataset:
         return paragraphs(repr(self)) + strip(self)
 
     @property
-    def input_shape(self) -> tuple[int, ...]:
-        """Of one example: (H, W, C) of images, (T,) of token ids, (T, C) of series."""
-        return self.inputs.shape[1:]
+    def input_shape(self) -> Any:
+        """Of one example: (H, W, C) of images, (T,) of token ids, (T, C) of series.
+
+        {name: shape} of several inputs.
+        """
+        return over(lambda array: tuple(array.shape[1:]), self.inputs)
 
     @property
     def holds_images(self) -> bool:
         """Whether the inputs are (H, W, C)."""
-        return len(self.input_shape) == 3
+        return not isinstance(self.inputs, Mapping) and len(self.input_shape) == 3
 
     @property
+    def parts(self) -> dict[str, Dataset]:
+        """Of several inputs a data set for each, with the same labels; {} of a single one."""
+        if not isinstance(self.inputs, Mapping):
+            return {}
+        return {
+            name: replace(self, inputs=one, name=f"{self.name}, inputs[{name!r}]")
+            for name, one in self.inputs.items()
+        }
+
+    @cached_property
     def arrays(self) -> dict[str, Any]:
         """What there is of every example, by the names that a batch has for it."""
         arrays = {"inputs": self.inputs, "labels": self.labels}
@@ -82,21 +98,23 @@ class Dataset:
         digest = hashlib.sha256()
         if self.vocabulary is not None:
             digest.update(self.vocabulary.fingerprint.encode())
-        for array in self.arrays.values():
-            hash_array(digest, array)
+        for kind, arrays in self.arrays.items():
+            for name, array in named(arrays, kind).items():
+                if name != kind:
+                    digest.update(name.encode())
+                hash_array(digest, array)
         return digest.hexdigest()[:16]
 
     def subset(self, indices: np.ndarray | slice, name: str | None = None) -> Dataset:
         """The examples at the indices, in that order."""
-        inputs: np.ndarray | Lazy
-        if isinstance(self.inputs, Lazy):
-            inputs = self.inputs.subset(indices)
-        else:
-            inputs = self.inputs[indices]
+
+        def rows(array: Any) -> Any:
+            return array.subset(indices) if isinstance(array, Lazy) else array[indices]
+
         return replace(
             self,
-            inputs=inputs,
-            labels=self.labels[indices],
+            inputs=over(rows, self.inputs),
+            labels=over(rows, self.labels),
             weights=None if self.weights is None else self.weights[indices],
             name=name or self.name,
         )
@@ -189,11 +207,11 @@ def _part(count: int, fraction: float, size: Callable[[float], int]) -> int:
 
 
 def from_arrays(
-    images: np.ndarray,
-    labels: np.ndarray,
+    images: Any,
+    labels: Any,
     label_names: Sequence[str] = (),
     name: str = "arrays",
-    task: str | Task | None = None,
+    task: str | Task | Mapping[str, str | Task] | None = None,
     weights: np.ndarray | None = None,
 ) -> Dataset:
     """A data set of one's own arrays, checked.
@@ -201,16 +219,18 @@ def from_arrays(
     Args:
         images: [N, H, W, C] or [N, H, W] (grey), of any number of channels; uint8, or floating in
             [0, 255]; or of other ranges, uint16, int16 or floating, for a model whose preprocessing
-            is "none" or a function of your own.
+            is "none" or a function of your own. {name: array} of several inputs, each images
+            [N, H, W, C], floating numbers of any shape, or token ids, int32 [N, T].
         labels: as `task` has them: of "classes" [N] whole numbers >= 0, or one-hot [N, K]; of
             "binary" [N], 0 and 1 or probabilities; of "multilabel" such rows [N, K]; of "values"
             numbers [N, K], or a vector [N], which becomes [N, 1]; of "positions" whole numbers
-            [N, P]; of "dense" [N, H, W], -1 where a pixel counts nowhere.
+            [N, P]; of "dense" [N, H, W], -1 where a pixel counts nowhere. {name: these} of several
+            outputs.
         label_names: one name per class.
         name: what to call it in records and messages.
         task: of the model, or its name; None goes by the labels: numbers [N] that are not whole are
             values, whole numbers of the images' own height and width classes of their pixels, and
-            all else has to be classes.
+            all else has to be classes. {name: task} of several outputs.
         weights: [N] finite numbers >= 0, not all zero, as in `Dataset`; None: none.
 
     Returns:
@@ -224,6 +244,8 @@ def from_arrays(
     >>> from_arrays(np.zeros((2, 8, 8), np.uint8), [0, 1]).input_shape
     (8, 8, 1)
     """
+    if isinstance(images, Mapping) or isinstance(labels, Mapping):
+        return _from_named(images, labels, label_names, name, task, weights)
     images, labels = np.asanyarray(images), np.asanyarray(labels)
     if len(np.shape(images)) == 0 or len(images) == 0:
         raise ValueError(f"{name}: the data set is empty")
@@ -240,6 +262,40 @@ def from_arrays(
     check_names(label_names, labels, name)
     kept = None if weights is None else checked_weights(weights, len(labels), name)
     return Dataset(images, labels, label_names, name, weights=kept)
+
+
+def _from_named(
+    inputs: Any, labels: Any, label_names: Sequence[str], name: str, task: Any, weights: Any
+) -> Dataset:
+    """`from_arrays` of several inputs, or several labels."""
+    if isinstance(labels, Mapping):
+        tasks = any_task(task) if task is not None else None
+        if tasks is not None and not isinstance(tasks, JointTask):
+            raise ValueError(
+                f"{name}: labels are given by name, and the task {tasks.name!r} has one array"
+            )
+        if tasks is not None:
+            tasks.by_name(labels, f"{name}: labels")
+        each = dict(tasks.parts) if tasks is not None else dict.fromkeys(labels)
+        kept: Any = {
+            key: task_labels(np.asanyarray(one), each[key], f"{name}: labels[{key!r}]")
+            for key, one in labels.items()
+        }
+        if label_names:
+            raise ValueError(f"{name}: label_names are for labels of one array, not by name")
+    else:
+        kept = task_labels(np.asanyarray(labels), task, name)
+        check_names(label_names, kept, name)
+    if isinstance(inputs, Mapping):
+        arrays: Any = checked_inputs(inputs, name)
+    else:
+        arrays = from_arrays(inputs, np.zeros(len(inputs), np.int32), name=name).inputs
+    names = tuple(str(n) for n in label_names)
+    data = Dataset(arrays, kept, names, name)
+    check_lengths(len(data), {**named(arrays, "inputs"), **named(kept, "labels")}, name)
+    if weights is not None:
+        data = replace(data, weights=checked_weights(weights, len(data), name))
+    return data
 
 
 def _checked_floats(images: np.ndarray, name: str) -> np.ndarray:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from cnnjax.task import Task, as_task
+from cnnjax.task import JointTask, Task, any_task
 
 
 def task_labels(
-    labels: np.ndarray, task: str | Task | None, name: str, pixels: tuple[int, ...] = ()
+    labels: np.ndarray,
+    task: str | Task | Mapping[str, str | Task] | None,
+    name: str,
+    pixels: tuple[int, ...] = (),
 ) -> np.ndarray:
     """Labels for a task, or for what the arrays themselves show.
 
@@ -34,7 +37,9 @@ def task_labels(
         if pixels and labels.shape == pixels and np.issubdtype(labels.dtype, np.integer):
             return task_labels(labels, "dense", name)
         return class_labels(labels, name)
-    task = as_task(task)
+    task = any_task(task)
+    if isinstance(task, JointTask):
+        raise ValueError(f"{name}: labels of the task {task.name!r} must be given by name")
     if task.labels == ("N",) and task.label_kind == "integer":
         return class_labels(labels, name)
     axes = task.labels

@@ -13,6 +13,7 @@ import jax
 import numpy as np
 
 from cnnjax.core import rng
+from cnnjax.data.by_name import named
 from cnnjax.data.dataset import Dataset
 from cnnjax.data.lazy import Lazy
 from cnnjax.data.samplers import Sampler, as_sampler, sampled
@@ -82,8 +83,8 @@ class Loader:
     @property
     def decodes(self) -> bool:
         """Whether every batch is read anew, as from files, which takes its time."""
-        inputs = self.data.inputs
-        return isinstance(inputs, Lazy) and not inputs.is_read
+        inputs = named(self.data.inputs, "inputs").values()
+        return any(isinstance(one, Lazy) and not one.is_read for one in inputs)
 
     @property
     def witness(self) -> None:
@@ -144,12 +145,17 @@ class Loader:
         return np.arange(len(self.data))
 
     def _gather(self, epoch: int, indices: np.ndarray, mask: np.ndarray) -> Batch:
-        return {
-            **jax.tree.map(lambda array: array[indices], self.data.arrays),
-            "mask": mask.copy(),
-            "index": indices.copy(),
-            "epoch": np.asarray(epoch, np.int32),
-        }
+        batch = {name: _rows(array, indices) for name, array in self.data.arrays.items()}
+        batch["mask"], batch["index"] = mask.copy(), indices.copy()
+        batch["epoch"] = np.asarray(epoch, np.int32)
+        return batch
+
+
+def _rows(array: Any, indices: np.ndarray) -> Any:
+    """Some examples of an array, or of each of several by name."""
+    if isinstance(array, dict):
+        return {name: _rows(one, indices) for name, one in array.items()}
+    return array[indices]
 
 
 def prefetch(

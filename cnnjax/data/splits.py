@@ -221,7 +221,7 @@ class Splits:
     def _checked(self, parts: tuple[Dataset, Dataset], what: str) -> tuple[Dataset, Dataset]:
         """The training data in two parts, if every class that has a name is left in the first."""
         names, labels = self.train.label_names, self.train.labels
-        classes = labels.ndim == 1 and np.issubdtype(labels.dtype, np.integer)
+        classes = np.ndim(labels) == 1 and np.issubdtype(labels.dtype, np.integer)
         lost = np.setdiff1d(labels, parts[0].labels) if names and classes else ()
         if len(lost):
             shown = [f"{names[k]!r} (it has {(labels == k).sum()})" for k in lost[:_SHOWN]]

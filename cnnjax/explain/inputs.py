@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from cnnjax.core.checks import shape_text
 from cnnjax.core.text import suggest
 from cnnjax.models import Model, ModelSpec, taps
 
@@ -41,8 +42,10 @@ def checked_images(model: Model, images: Any) -> Any:
 def checked_inputs(model: Model, inputs: Any) -> Any:
     """Preprocessed inputs of any model, of several a dictionary; errors as in `checked_images`."""
     checked = model.checked_inputs(inputs)
-    for leaf in jax.tree.leaves(checked):
-        check_preprocessed(model.spec, leaf)
+    for name, part in model.spec.parts.items():
+        check_preprocessed(part, checked[name], f"inputs[{name!r}]")
+    if not model.spec.parts:
+        check_preprocessed(model.spec, checked)
     return checked
 
 
@@ -119,7 +122,7 @@ def check_images(spec: ModelSpec) -> None:
     """Refuse a model of something else than images."""
     if not spec.takes_images:
         raise ValueError(
-            f"{spec.name} takes no images [N, H, W, C], but inputs {list(spec.input_shape)}"
+            f"{spec.name} takes no images [N, H, W, C], but inputs [{shape_text(spec.input_shape)}]"
         )
 
 

@@ -16,6 +16,9 @@ from cnnjax.models.spec import ModelSpec
 
 def larger(spec: ModelSpec) -> ModelSpec:
     """A spec of inputs half as large again as the sample, along what may be of any size."""
+    if spec.parts:
+        shapes = {name: larger(part).input_shape for name, part in spec.parts.items()}
+        return replace(spec, input_shape=shapes)
     shape = tuple(
         n if size is not None else n + n // 2
         for size, n in zip(spec.input_shape, spec.sample_shape, strict=True)
@@ -30,7 +33,8 @@ def check_any_size(module: linen.Module, spec: ModelSpec) -> None:
         ValueError: naming the first of these variables.
     """
     static = Static(module, spec.train_arguments)
-    name, shape = type(module).__name__, f"input_shape=({shape_text(spec.input_shape)})"
+    text = shape_text(spec.input_shape)
+    name, shape = type(module).__name__, f"input_shape={text if spec.parts else f'({text})'}"
     try:
         sizes = [
             {path: list(leaf.shape) for path, leaf in trees.leaves(tree).items()}
@@ -51,6 +55,10 @@ def check_preprocessing(spec: ModelSpec) -> None:
     Raises:
         ValueError: naming both shapes.
     """
+    for part in spec.parts.values():
+        check_preprocessing(part)
+    if spec.parts:
+        return
     sample = spec.sample(2)
     made = jax.eval_shape(spec.inputs.preprocess, sample)
     got = getattr(made, "shape", None)

@@ -110,7 +110,7 @@ def trace(model: Net) -> list[Call]:
         return output
 
     def note(variables: Any, inputs: Any) -> Any:
-        source[id(inputs)] = INPUT
+        source.update((id(leaf), INPUT) for leaf in jax.tree.leaves(inputs))
         alive.append(inputs)
         root = model.spec.name
         return taps.run(model.static, variables, inputs, root=root, edit=noted).outputs

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -31,7 +31,7 @@ from cnnjax.models.modules import (
 from cnnjax.models.spec import ModelSpec, output_facts
 from cnnjax.models.validation import checked_names, checked_switches, output_shape
 from cnnjax.nn import BatchNormalization
-from cnnjax.task import Preprocessing, Task, as_task
+from cnnjax.task import Preprocessing, Task, any_task
 
 
 class Functions(NamedTuple):
@@ -72,14 +72,14 @@ class Model:
     def from_module(
         cls,
         module: linen.Module,
-        input_shape: Sequence[int | None],
+        input_shape: Sequence[int | None] | Mapping[str, Sequence[int | None]],
         *,
         seed: int = 0,
         train_argument: str | Sequence[str] | Literal[False] | None = None,
         unswitched: Sequence[str] = (),
-        preprocessing: Preprocessing = "unit",
+        preprocessing: Preprocessing | Mapping[str, Preprocessing] = "unit",
         label_names: Sequence[str] = (),
-        task: str | Task = "classes",
+        task: str | Task | Mapping[str, str | Task] = "classes",
         vocabulary: Vocabulary | None = None,
     ) -> Model:
         """Make a model of any Linen module that maps [N, H, W, C] to logits [N, K].
@@ -92,7 +92,8 @@ class Model:
                 `axis_name` of a normalisation is not needed: statistics are the whole batch's.
             input_shape: (H, W, C); (T, C) or (T,) for a module of series or tokens. None stands for
                 a height, width or length that may be any, where the module bears it: without
-                resizing then, `predict` takes images as they are.
+                resizing then, `predict` takes images as they are. {name: shape} for a module whose
+                `__call__` takes a dictionary of several inputs by these names.
             seed: of the parameters.
             train_argument: name of the argument of `__call__` that switches training on, where it
                 is another one, or a tuple of several. Which of True and False is training shows
@@ -104,13 +105,14 @@ class Model:
             preprocessing: from pixels in [0, 255] to inputs: "unit" (x / 255) or "none"; "tokens"
                 where the inputs are token ids, int32 [N, T]; or a function of your own, float32
                 [N, ...] as the data have it to what the module takes, of the same shape; or
-                `cj.Inputs`, which can check more.
+                `cj.Inputs`, which can check more; {name: any of these} of several inputs.
             label_names: one name per class.
             task: "classes"; "binary" where the outputs are one logit [N, 1] of yes or no;
                 "multilabel" where any of K labels may hold; "values" where the outputs [N, K] are
                 real numbers; "positions" where they are logits [N, P, K] of a class at each of P
                 positions; "dense" where they are logits [N, H, W, K] of a class at each pixel; or a
-                `cj.Task` of your own.
+                `cj.Task` of your own. {name: task} for a module that returns a dictionary of
+                several outputs by these names: the loss is the sum of theirs.
             vocabulary: of "tokens": which word has which number; `predict` then takes texts.
 
         Returns:
@@ -120,11 +122,11 @@ class Model:
             ValueError: if the module does not take such inputs or return such logits, if a training
                 would not reach its BatchNorm or Dropout, or would ignore a loss of its own.
         """
-        check_input_shape(input_shape)
-        task = as_task(task)
+        input_shape = _sizes(input_shape)
+        task = any_task(task)
         spec = ModelSpec(
             name=type(module).__name__,
-            input_shape=tuple(None if n is None else int(n) for n in input_shape),
+            input_shape=input_shape,
             num_classes=0,
             preprocessing=preprocessing,
             task=task,
@@ -214,7 +216,7 @@ class Model:
         key = rng.stream(seed, "parameters")
         traced = isinstance(key, jax.core.Tracer)
         initialised = _initialiser(traced)(
-            Static(module, spec.train_arguments), spec.sample(), only, key
+            Static(module, spec.train_arguments), _hashable(spec.sample()), only, key
         )
         if not traced:  # where memory does not suffice that is an error here, not an end later
             jax.block_until_ready(initialised)
@@ -246,13 +248,13 @@ class Model:
         """The module and its switches, as a static argument of jit."""
         return Static(self.module, self.spec.train_arguments)
 
-    def output_shape(self, input_shape: Sequence[int]) -> tuple[int, ...]:
+    def output_shape(self, input_shape: Any) -> Any:
         """The shape of one example's outputs, for inputs of that shape."""
-        spec = self.spec
-        if None not in spec.output_shape:
-            return spec.output_shape
-        of_size: Any = dataclasses.replace(spec, input_shape=tuple(input_shape))
-        return tuple(n or 0 for n in output_shape(self.module, of_size))
+        spec, shapes = self.spec, self.spec.output_shape
+        each = shapes.values() if isinstance(shapes, Mapping) else [shapes]
+        if not any(None in shape for shape in each):
+            return shapes
+        return output_shape(self.module, dataclasses.replace(spec, input_shape=input_shape))
 
     def __repr__(self) -> str:
         shape = sizes_text(self.spec.input_shape)
@@ -269,7 +271,7 @@ class Model:
         """A copy with other `variables` or another `spec`."""
         return dataclasses.replace(self, **changes)
 
-    def __call__(self, inputs: Array | np.ndarray) -> Array:
+    def __call__(self, inputs: Any) -> Any:
         """Logits of preprocessed inputs.
 
         Args:
@@ -284,8 +286,10 @@ class Model:
         inputs = self.checked_inputs(inputs)
         return _apply(self.static, self.variables, inputs)
 
-    def checked_inputs(self, inputs: Array | np.ndarray) -> Array:
+    def checked_inputs(self, inputs: Any) -> Any:
         """Preprocessed inputs as a JAX array, or the error that `__call__` documents."""
+        if self.spec.parts:
+            return self._checked_by_name(inputs)
         shape = tuple(np.shape(inputs))
         if not self.spec.takes(shape[1:]):
             if self.spec.takes_images:
@@ -309,6 +313,23 @@ class Model:
             )
         return array
 
+    def _checked_by_name(self, inputs: Any) -> dict[str, Array]:
+        """`checked_inputs` of several inputs."""
+        parts = self.spec.parts
+        if not isinstance(inputs, Mapping) or set(inputs) != set(parts):
+            got = list(inputs) if isinstance(inputs, Mapping) else type(inputs).__name__
+            raise ValueError(
+                f"{self.spec.name} takes inputs by name, an array for each of {', '.join(parts)}, "
+                f"got {got}"
+            )
+        checked = {}
+        for name, part in parts.items():
+            try:
+                checked[name] = self.replace(spec=part).checked_inputs(inputs[name])
+            except ValueError as error:
+                raise ValueError(f"inputs[{name!r}]: {error}") from None
+        return checked
+
     def functions(self, frozen: Sequence[str] = ()) -> Functions:
         """The model as pure functions of its variables, for a training step.
 
@@ -331,6 +352,14 @@ class Model:
         return Functions(apply, apply_train, self.spec.preprocess)
 
 
+def _sizes(input_shape: Any) -> Any:
+    """An input shape of whole numbers and None, or several by name."""
+    if isinstance(input_shape, Mapping):
+        return {name: _sizes(shape) for name, shape in input_shape.items()}
+    check_input_shape(input_shape)
+    return tuple(None if n is None else int(n) for n in input_shape)
+
+
 # One for all models, so that a second one of a kind compiles nothing; made late, since the options
 # ask for the backend, which importing must not start. A jit within another one may have no options.
 @functools.cache
@@ -339,10 +368,13 @@ def _initialiser(traced: bool) -> Callable[..., Variables]:
     return jax.jit(_initialised, static_argnums=(0, 1, 2), compiler_options=options)
 
 
-def _initialised(
-    static: Static, sample: jax.ShapeDtypeStruct, only: frozenset[str] | None, key: Array
-) -> Variables:
-    variables = static.initial(sample, key)
+def _hashable(sample: Any) -> Any:
+    """A sample of several inputs as a tuple, as a static argument has to be."""
+    return tuple(sample.items()) if isinstance(sample, Mapping) else sample
+
+
+def _initialised(static: Static, sample: Any, only: frozenset[str] | None, key: Array) -> Variables:
+    variables = static.initial(dict(sample) if isinstance(sample, tuple) else sample, key)
     if only is None:
         return variables
     return trees.unflatten({k: v for k, v in trees.flatten(variables).items() if k in only})

@@ -125,9 +125,9 @@ class Static:
         except (ValueError, TypeError):  # an attribute that is an array has no single answer
             return False
 
-    def initial(self, sample: jax.ShapeDtypeStruct, key: Array) -> dict[str, Any]:
+    def initial(self, sample: Any, key: Array) -> dict[str, Any]:
         """What the module's `init` makes, without what belongs to one call and not to the model."""
-        inputs = jnp.zeros(sample.shape, sample.dtype)
+        inputs = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), sample)
         kwargs = train_kwargs(self.module, self.names, train=False)
         with linen.intercept_methods(without_axis_names):
             made = unfreeze(self.module.init({"params": key, "dropout": key}, inputs, **kwargs))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
 from cnnjax.core.checks import PIXELS, channels_first, holds_pixels, shape_text, whole_number
 from cnnjax.data import Dataset, Lazy, Splits, resize_image
@@ -35,13 +37,14 @@ def predict(
             or what else the model's preprocessing takes, also of 16 bits. Grey ones may leave out
             the channel. Other sizes than the model's are resized by `model.spec.resize`; a model
             of any size gets them as they are. For a model of texts a list of texts, or int [N, T],
-            numbers of words; of series floating [N, T, C].
+            numbers of words; of series floating [N, T, C]. Of several inputs {name: these}.
 
     Returns:
         float32 [N, num_classes], rows that sum to 1; for a model of one logit [N, 1], the
         probability of the second class; for one of positions [N, P, num_classes]; for a dense one
         [N, H, W, num_classes]; for one of values the values, [N, num_classes]; of many labels the
-        probability of each; of a Task of one's own what its activation makes.
+        probability of each; of a Task of one's own what its activation makes; of several outputs
+        {name: these}.
 
     Raises:
         ValueError: for another number of channels, no pixels, or values that are none; for an empty
@@ -56,25 +59,69 @@ def predict(
             "model(model.spec.preprocess(images)) gives its features"
         )
     spec = model.spec
+    if spec.parts:
+        by_name: Any = _predict_named(model, images)
+        return by_name
     if spec.inputs.tokens and not hasattr(images, "dtype"):
         images = encode_texts(spec, images)
-    shape = spec.output_shape
     if spec.takes_images:
         _check_images(images, spec)
-    rows, places = [np.zeros((0, *(n or 0 for n in shape)), np.float32)], [np.zeros(0, int)]
+    rows, places = [_none_of(spec.output_shape)], [np.zeros(0, int)]
     for place, batch in _batches(images, spec):
-        # One compiled shape whatever the number of images.
-        padded = np.zeros((min(_BATCH, _power_of_two(len(batch))), *batch.shape[1:]), batch.dtype)
-        padded[: len(batch)] = batch
-        logits = model(spec.preprocess(jnp.asarray(padded), check=False))
-        if logits.ndim != 1 + len(shape):
-            raise ValueError(
-                f"{spec.name} gives class maps [N, h, w, K], and predict one answer each: take "
-                "jax.nn.softmax(model(model.spec.preprocess(images)))"
-            )
-        rows.append(np.asarray(spec.task.activation(logits), np.float32)[: len(batch)])
+        rows.append(_answers(model, batch))
         places.append(place)
     return _in_order(rows, places)
+
+
+def _predict_named(model: Model, inputs: Any) -> Any:
+    """`predict` of several inputs by name."""
+    parts = model.spec.parts
+    if not isinstance(inputs, Mapping) or set(inputs) != set(parts):
+        got = list(inputs) if isinstance(inputs, Mapping) else type(inputs).__name__
+        raise ValueError(
+            f"{model.spec.name} takes inputs by name, one for each of {', '.join(parts)}, got {got}"
+        )
+    count = len(inputs[next(iter(parts))])
+    for name, one in inputs.items():
+        if len(one) != count:
+            raise ValueError(f"inputs[{name!r}] has {len(one)} examples, the first {count}")
+    rows = [_none_of(model.spec.output_shape)]
+    for start in range(0, count, _BATCH):
+        batch = {}
+        for name, part in parts.items():
+            some = inputs[name][start : start + _BATCH]
+            if part.inputs.tokens and not hasattr(some, "dtype"):
+                some = encode_texts(part, some)
+            batch[name] = _images(some, start, part) if part.takes_images else _arrays(some, part)
+        rows.append(_answers(model, batch))
+    return _in_order(rows, [np.arange(count)])
+
+
+def _answers(model: Model, batch: Any) -> Any:
+    """What the task makes of the outputs for a batch."""
+    spec, count = model.spec, len(jax.tree.leaves(batch)[0])
+    size = min(_BATCH, _power_of_two(count))  # one compiled shape whatever the number of images
+
+    def padded(array: np.ndarray) -> Array:
+        rows = np.zeros((size, *array.shape[1:]), array.dtype)
+        rows[:count] = array
+        return jnp.asarray(rows)
+
+    logits = model(spec.preprocess(jax.tree.map(padded, batch), check=False))
+    if hasattr(logits, "ndim") and logits.ndim != 1 + len(spec.output_shape):
+        raise ValueError(
+            f"{spec.name} gives class maps [N, h, w, K], and predict one answer each: take "
+            "jax.nn.softmax(model(model.spec.preprocess(images)))"
+        )
+    made = spec.task.activation(logits)
+    return jax.tree.map(lambda leaf: np.asarray(leaf, np.float32)[:count], made)
+
+
+def _none_of(shape: Any) -> Any:
+    """The outputs of no example."""
+    if isinstance(shape, Mapping):
+        return {name: _none_of(one) for name, one in shape.items()}
+    return np.zeros((0, *(n or 0 for n in shape)), np.float32)
 
 
 def encode_texts(spec: ModelSpec, texts: Any) -> np.ndarray:
@@ -182,7 +229,20 @@ def _images(images: Any, start: int, spec: ModelSpec) -> np.ndarray:
     """Images of any sizes as one batch of the model's."""
     size = (spec.sample_shape[0], spec.sample_shape[1])
     checked = (_checked(np.asarray(p), i, spec) for i, p in enumerate(images, start))
+    if spec.takes_any_size:
+        return _of_one_size(list(checked))
     return np.stack([resize_image(p, size, spec.resize, spec.interpolation) for p in checked])
+
+
+def _of_one_size(images: Sequence[np.ndarray]) -> np.ndarray:
+    """Images as one batch, as they are."""
+    if len(sizes := {image.shape for image in images}) > 1:
+        one, other = (list(size) for size in sorted(sizes)[:2])
+        raise ValueError(
+            f"images of several inputs must be of one size, got {one} and {other}: call predict "
+            "with those of one size at a time"
+        )
+    return np.stack(images)
 
 
 def _batches(images: Any, spec: ModelSpec) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -201,8 +261,10 @@ def _batches(images: Any, spec: ModelSpec) -> Iterator[tuple[np.ndarray, np.ndar
             yield start + np.array(group), np.stack([checked[i] for i in group])
 
 
-def _in_order(rows: list[np.ndarray], places: list[np.ndarray]) -> np.ndarray:
+def _in_order(rows: list[Any], places: list[np.ndarray]) -> Any:
     """The outputs of all examples, in the examples' order."""
+    if isinstance(rows[0], Mapping):
+        return {name: _in_order([row[name] for row in rows], places) for name in rows[0]}
     sizes = {row.shape[1:] for row in rows[1:]}
     if len(sizes) > 1:
         one, other = (list(size) for size in sorted(sizes)[:2])
@@ -218,6 +280,8 @@ def _in_order(rows: list[np.ndarray], places: list[np.ndarray]) -> np.ndarray:
 def _arrays(inputs: Any, spec: ModelSpec) -> np.ndarray:
     """Tokens or series, which have the model's shape already."""
     array = np.asarray(inputs)
+    if array.ndim == 1 and spec.input_shape == (1,):  # a number for each example
+        array = array[:, None]
     if not spec.takes(array.shape[1:]):
         wanted = shape_text(spec.input_shape)
         raise ValueError(f"{spec.name} takes [N, {wanted}], got shape {list(array.shape)}")

@@ -32,7 +32,7 @@ from cnnjax.models.signature import FORM as SIGNATURE_FORM
 from cnnjax.models.signature import AnotherModule, check_described, check_signature, signature
 from cnnjax.models.spec import ModelSpec
 from cnnjax.models.validation import output_shape
-from cnnjax.task import INPUTS, TASKS, Inputs, Preprocessing, Task, as_inputs
+from cnnjax.task import INPUTS, TASKS, JointTask, Preprocessing, Task, any_task, as_inputs
 from cnnjax.weights import load_safetensors, save_safetensors
 
 MODEL_FILE, WEIGHTS_FILE = "model.json", "weights.safetensors"
@@ -45,13 +45,13 @@ ALLOWED = ("module",)
 _FORMS = {
     "str": str,
     "int": int,
-    "Size": [(int, type(None))],
-    "Size | None": [(int, type(None))],
+    "Shapes": (list, dict),
+    "Shapes | None": (list, dict, type(None)),
     "tuple[str, ...]": [str],
     "dict[str, Any] | None": (dict, type(None)),
     "Vocabulary | None": (str, type(None)),
-    "Preprocessing": str,
-    "Task": str,
+    "Any": (str, dict),
+    "Task": (str, dict),
 }
 
 
@@ -84,8 +84,8 @@ def load_model(
     directory: Path,
     module: linen.Module | None = None,
     *,
-    task: Task | None = None,
-    preprocessing: Preprocessing | None = None,
+    task: Task | Mapping[str, Task] | None = None,
+    preprocessing: Preprocessing | Mapping[str, Preprocessing] | None = None,
     allow_changed: Sequence[str] = (),
 ) -> Model:
     """Load what `save_model` wrote.
@@ -173,17 +173,20 @@ def read_description(directory: Path) -> dict[str, Any]:
 
 
 def read_saved(
-    directory: Path, task: Task | None = None, preprocessing: Preprocessing | None = None
+    directory: Path,
+    task: Task | Mapping[str, Task] | None = None,
+    preprocessing: Preprocessing | Mapping[str, Preprocessing] | None = None,
 ) -> Saved:
     """`read_spec` with what else model.json says; arguments as in `load_model`."""
     values = read_description(directory)
     try:
         known = values.pop("module", None)
         _with_own(values, "task", task, TASKS, directory)
-        inputs = None if preprocessing is None else as_inputs(preprocessing)
-        _with_own(values, "preprocessing", inputs, INPUTS, directory)
+        _with_own(values, "preprocessing", preprocessing, INPUTS, directory)
         for field in dataclasses.fields(ModelSpec):
-            if isinstance(values.get(field.name), list):
+            if field.name in ("input_shape", "output_sizes"):
+                values |= {field.name: _sizes(values[field.name])} if field.name in values else {}
+            elif isinstance(values.get(field.name), list):
                 values[field.name] = tuple(values[field.name])
         if "arguments" in values:
             values["arguments"] = {
@@ -205,7 +208,7 @@ def read_saved(
 def _with_own(
     values: dict[str, Any],
     argument: str,
-    given: Task | Inputs | None,
+    given: Any,
     ours: Collection[str],
     directory: Path,
 ) -> None:
@@ -214,7 +217,11 @@ def _with_own(
     Raises:
         UnreadableModel: where they are needed and missing, or have another name.
     """
-    name = values.get(argument)
+    name, make = values.get(argument), any_task if argument == "task" else as_inputs
+    if isinstance(name, dict):
+        _with_own_by_name(values, argument, given, ours, directory)
+        return
+    given = None if given is None else make(given)
     if given is not None and given.name != name:
         raise UnreadableModel(
             f"the model in {directory} has {argument}={plain(name)!r}, not {given.name!r}"
@@ -230,6 +237,33 @@ def _with_own(
                 f"stored with it: give it as cj.load(directory, module, {argument}=...)"
             )
         values[argument] = registered
+
+
+def _with_own_by_name(
+    values: dict[str, Any], argument: str, given: Any, ours: Collection[str], directory: Path
+) -> None:
+    """`_with_own` for each of several inputs or outputs."""
+    if isinstance(given, JointTask):
+        given = dict(given.parts)
+    each = {}
+    for name, known in values[argument].items():
+        one = {argument: known}
+        own = given.get(name) if isinstance(given, Mapping) else None
+        _with_own(one, argument, own, ours, directory)
+        each[name] = one[argument]
+    values[argument] = each
+
+
+def _sizes(value: Any) -> Any:
+    """The shape of an example, or several by name.
+
+    Raises:
+        ValueError: for anything else.
+    """
+    if isinstance(value, dict):
+        return {name: _sizes(one) for name, one in value.items()}
+    check_form(value, [(int, type(None))], "input_shape")
+    return tuple(value)
 
 
 def _spec_form() -> dict[str, Any]:

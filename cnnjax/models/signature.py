@@ -118,7 +118,8 @@ def _trace(module: linen.Module, spec: ModelSpec, variables: Variables) -> Any:
 def _outputs(module: linen.Module, spec: ModelSpec, variables: Variables) -> list[float]:
     static = Static(module, spec.train_arguments)
     outputs = _applied()(static, _weights(variables), _inputs(spec))
-    flat = np.asarray(outputs, np.float32).reshape(-1)[:_MOST_OUTPUTS]
+    leaves = [np.asarray(leaf, np.float32).reshape(-1) for leaf in jax.tree.leaves(outputs)]
+    flat = np.concatenate(leaves)[:_MOST_OUTPUTS]
     return [_rounded(value) for value in flat.tolist()]
 
 
@@ -151,7 +152,9 @@ def _weight(path: str, leaf: Any) -> np.ndarray:
     return values.astype(leaf.dtype)
 
 
-def _inputs(spec: ModelSpec) -> np.ndarray:
+def _inputs(spec: ModelSpec) -> Any:
+    if spec.parts:
+        return {name: _inputs(part) for name, part in spec.parts.items()}
     sample = spec.sample(_EXAMPLES)
     uniform = _generator("inputs").random(sample.shape)
     if spec.inputs.tokens:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import Array
 
 from cnnjax.core.checks import PIXELS, holds_pixels
 from cnnjax.data import Vocabulary
-from cnnjax.task import Inputs, Preprocessing, Task, as_inputs, as_task
+from cnnjax.task import Inputs, JointTask, Task, any_task, as_inputs, named_inputs
 
 # Sizes of one example, whole numbers; None stands for what may be any.
 Size = tuple[Any, ...]
+
+# Of one input or output, or {name: sizes} of several; typed loosely, since most have one.
+Shapes = Any
 
 # A height, width or length where any will do, as in a table of layers.
 _USUAL_SIZE = 64
@@ -28,19 +30,19 @@ class ModelSpec:
     Args:
         name: as in `create_model`, or the class of a user's module.
         input_shape: without the batch: (H, W, C) of images, (T, C) of series, (T,) of tokens; None
-            for a height, width or length that may be any.
+            for a height, width or length that may be any; {name: shape} of several inputs.
         arguments: what `create_model` built the module from; None for a user's own module.
         num_classes: size of the output; 1 for a single logit of two classes; 0 for features.
         preprocessing: name of what becomes of pixels in [0, 255]: "unit", "tf", "caffe", "torch"
             or "none"; "tokens" for token ids, which stay as they are; or a function or Inputs of
-            one's own.
+            one's own; of several inputs {name: any of these}.
         task: what the outputs are, a Task or its name: "classes", logits [N, num_classes];
             "positions", logits [N, positions, num_classes] of a class at each position; "values",
             [N, num_classes] real numbers; "binary", "multilabel" and "dense" as `cj.Task` has them.
         positions: of a task that has them; 0 otherwise.
         output_sizes: shape of one example's outputs, where it is another one than (num_classes,) or
             (positions, num_classes), None in it for a size that follows that of the inputs; None
-            otherwise.
+            otherwise; {name: shape} of several outputs.
         train_arguments: which arguments switch a user's module to training, where they have no
             usual name; "not " stands before one that is True in evaluation.
         vocabulary: which word has which number, of a model of texts; None where unknown.
@@ -55,10 +57,10 @@ class ModelSpec:
     """
 
     name: str
-    input_shape: Size
+    input_shape: Shapes = field(hash=False)
     num_classes: int
     arguments: dict[str, Any] | None = field(default=None, hash=False)
-    preprocessing: Preprocessing = "unit"
+    preprocessing: Any = field(default="unit", hash=False)
     resize: str = "crop"
     interpolation: str = "bilinear"
     label_names: tuple[str, ...] = ()
@@ -71,10 +73,13 @@ class ModelSpec:
     positions: int = 0
     train_arguments: tuple[str, ...] = ()
     vocabulary: Vocabulary | None = field(default=None, hash=False, repr=False)
-    output_sizes: Size | None = None
+    output_sizes: Shapes | None = field(default=None, hash=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "task", as_task(self.task))
+        object.__setattr__(self, "task", any_task(self.task))
+        if isinstance(self.input_shape, Mapping):
+            self._check_parts()
+            return
         if callable(self.preprocessing):
             object.__setattr__(self, "preprocessing", as_inputs(self.preprocessing))
         if self.input_shape[1:] and self.input_shape[-1] is None:
@@ -108,6 +113,33 @@ class ModelSpec:
                 f"{self.vocabulary.size} numbers: leave it out"
             )
 
+    def _check_parts(self) -> None:
+        """The checks of several inputs, each as if it were the only one."""
+        if not self.input_shape or not all(isinstance(n, str) and n for n in self.input_shape):
+            raise ValueError(f"input_shape must have names, each a text, got {self.input_shape!r}")
+        given = self.preprocessing
+        if not isinstance(given, Mapping):
+            given = dict.fromkeys(self.input_shape, given)
+        named_inputs(given, self.input_shape)
+        each = {name: as_inputs(one) if callable(one) else one for name, one in given.items()}
+        object.__setattr__(self, "preprocessing", each)
+        if self.positions:
+            raise ValueError("several inputs go with any task but 'positions'")
+        self.parts  # noqa: B018  # each checks itself
+
+    @property
+    def parts(self) -> dict[str, ModelSpec]:
+        """Of several inputs the facts about each, as of a single one; {} where there is one."""
+        if not isinstance(self.input_shape, Mapping):
+            return {}
+        each, given = {}, self.preprocessing
+        for name, shape in self.input_shape.items():
+            words = self.vocabulary if as_inputs(given[name]).tokens else None
+            each[name] = replace(
+                self, input_shape=shape, preprocessing=given[name], vocabulary=words
+            )
+        return each
+
     @property
     def vocabulary_size(self) -> int | None:
         """How many numbers of words the model knows; None where it takes none, or cannot tell."""
@@ -121,24 +153,32 @@ class ModelSpec:
         words = self.vocabulary.fingerprint if self.vocabulary else None
         return {
             **values,
-            "preprocessing": self.inputs.name,
-            "task": self.task.name,
+            "preprocessing": {name: part.inputs.name for name, part in self.parts.items()}
+            or self.inputs.name,
+            "task": dict((name, task.name) for name, task in self.task.parts)
+            if isinstance(self.task, JointTask)
+            else self.task.name,
             "vocabulary": words,
         }
 
     @property
     def inputs(self) -> Inputs:
         """What the model is given, and what becomes of it."""
+        if isinstance(self.input_shape, Mapping):
+            return named_inputs(self.preprocessing, self.input_shape)
         return as_inputs(self.preprocessing)
 
     @property
     def takes_images(self) -> bool:
         """Whether the inputs are (H, W, C)."""
-        return len(self.input_shape) == 3
+        return not isinstance(self.input_shape, Mapping) and len(self.input_shape) == 3
 
     @property
-    def output_shape(self) -> Size:
-        """Of one example's outputs: (K,), (P, K) of positions, (H, W, K) of pixels."""
+    def output_shape(self) -> Shapes:
+        """Of one example's outputs: (K,), (P, K) of positions, (H, W, K) of pixels.
+
+        {name: shape} of several outputs.
+        """
         if self.output_sizes is not None:
             return self.output_sizes
         return (self.positions, self.num_classes) if self.positions else (self.num_classes,)
@@ -148,28 +188,40 @@ class ModelSpec:
         """int32 for tokens, float32 for all else."""
         return jnp.dtype(self.inputs.dtype)
 
-    def sample(self, count: int = 1) -> jax.ShapeDtypeStruct:
-        """Shape and dtype of so many preprocessed inputs."""
+    def sample(self, count: int = 1) -> Any:
+        """Shape and dtype of so many preprocessed inputs; {name: these} of several."""
+        if self.parts:
+            return {name: part.sample(count) for name, part in self.parts.items()}
         return jax.ShapeDtypeStruct((count, *self.sample_shape), self.input_dtype)
 
     @property
     def takes_any_size(self) -> bool:
         """Whether height, width or length may be any."""
+        if self.parts:
+            return any(part.takes_any_size for part in self.parts.values())
         return None in self.input_shape
 
     @property
-    def sample_shape(self) -> tuple[int, ...]:
+    def sample_shape(self) -> Shapes:
         """The input shape, with a usual number where any will do."""
+        if self.parts:
+            return {name: part.sample_shape for name, part in self.parts.items()}
         usual = max(_USUAL_SIZE, self.min_size)
         return tuple(usual if size is None else size for size in self.input_shape)
 
-    def takes(self, shape: Sequence[int]) -> bool:
-        """Whether the shape of one example is one that the model takes."""
+    def takes(self, shape: Any) -> bool:
+        """Whether the model takes examples of a shape, {name: shape} of several inputs."""
+        if self.parts or isinstance(shape, Mapping):
+            return (
+                isinstance(shape, Mapping)
+                and set(shape) == set(self.parts)
+                and all(part.takes(shape[name]) for name, part in self.parts.items())
+            )
         return len(shape) == len(self.input_shape) and all(
             size in (None, n) for size, n in zip(self.input_shape, shape, strict=True)
         )
 
-    def preprocess(self, images: Array, check: bool = True) -> Array:
+    def preprocess(self, images: Any, check: bool = True) -> Any:
         """Pixels to the model's inputs; the pixels stay as they are.
 
         Args:
@@ -184,6 +236,11 @@ class ModelSpec:
             ValueError: for another dtype, or floating values that are no pixels in [0, 255] (not
                 checked inside a compiled function, where there are no values).
         """
+        if self.parts:
+            by_name: Any = images
+            return {
+                name: part.preprocess(by_name[name], check) for name, part in self.parts.items()
+            }
         array = jnp.asarray(images)
         if self.inputs.tokens:
             if not jnp.issubdtype(array.dtype, jnp.integer):
@@ -221,7 +278,7 @@ class ModelSpec:
         return self.label_names[label] if self.label_names else str(label)
 
 
-def output_facts(task: Task, outputs: Size) -> dict[str, Any]:
+def output_facts(task: Task, outputs: Shapes) -> dict[str, Any]:
     """What a spec says of a model's outputs.
 
     Args:
@@ -231,7 +288,7 @@ def output_facts(task: Task, outputs: Size) -> dict[str, Any]:
     Returns:
         num_classes, positions and output_sizes.
 
-    >>> output_facts(as_task("positions"), (5, 26))
+    >>> output_facts(any_task("positions"), (5, 26))
     {'num_classes': 26, 'positions': 5, 'output_sizes': None}
     """
     count = task.count(outputs)

@@ -26,6 +26,7 @@ from cnnjax.models.modules import (
 )
 from cnnjax.models.passes import Pass, evaluation_pass, training_pass
 from cnnjax.models.spec import ModelSpec
+from cnnjax.task import JointTask, Task
 
 TrainArgument = str | Sequence[str] | Literal[False] | None
 
@@ -42,7 +43,7 @@ class _Unfit(ValueError):
     """Why a module cannot be trained as it is called."""
 
 
-def output_shape(module: linen.Module, spec: ModelSpec) -> tuple[int | None, ...]:
+def output_shape(module: linen.Module, spec: ModelSpec) -> Any:
     """(K,) of the logits [N, K] that a module makes of inputs; in general all axes but the first.
 
     None stands for a size that follows that of the inputs.
@@ -62,10 +63,16 @@ def output_shape(module: linen.Module, spec: ModelSpec) -> tuple[int | None, ...
         return outputs
     check_any_size(module, spec)
     others = _outputs(module, larger(spec))
-    return tuple(n if n == other else None for n, other in zip(outputs, others, strict=True))
+    if isinstance(outputs, Mapping):
+        return {name: _common(outputs[name], others[name]) for name in outputs}
+    return _common(outputs, others)
 
 
-def _outputs(module: linen.Module, spec: ModelSpec) -> tuple[int, ...]:
+def _common(one: Sequence[int], other: Sequence[int]) -> tuple[int | None, ...]:
+    return tuple(n if n == m else None for n, m in zip(one, other, strict=True))
+
+
+def _outputs(module: linen.Module, spec: ModelSpec) -> Any:
     """The shape of one example's outputs, for inputs of the sample's size."""
     sample, net = spec.sample(2), type(module).__name__
     kwargs = train_kwargs(module, spec.train_arguments, train=False)
@@ -76,11 +83,28 @@ def _outputs(module: linen.Module, spec: ModelSpec) -> tuple[int, ...]:
             )
     except Exception as error:  # the code is another's, and may raise anything
         raise ValueError(
-            f"{net} cannot be applied to inputs of shape "
-            f"[N, {', '.join(map(str, sample.shape[1:]))}]: {first_sentence(error)}"
-            f"{_missing(module, kwargs)}"
+            f"{net} cannot be applied to inputs of shape {_shape_of(sample)}: "
+            f"{first_sentence(error)}{_missing(module, kwargs)}"
         ) from error
-    axes, count = spec.task.outputs, sample.shape[0]
+    if not isinstance(spec.task, JointTask):
+        return _checked_output(net, spec.task, output)
+    spec.task.by_name(output, f"outputs of {net}")
+    return {
+        name: _checked_output(f"{net}, as {name!r},", task, output[name])
+        for name, task in spec.task.parts
+    }
+
+
+def _shape_of(sample: Any) -> str:
+    """The shape of inputs in a message."""
+    if isinstance(sample, Mapping):
+        return ", ".join(f"{name} {_shape_of(one)}" for name, one in sample.items())
+    return f"[N, {', '.join(map(str, sample.shape[1:]))}]"
+
+
+def _checked_output(net: str, task: Task, output: Any) -> tuple[int, ...]:
+    """The shape of one example's output, which has the axes of its task."""
+    axes, count = task.outputs, 2
     fixed = (count, *(axis if isinstance(axis, int) else None for axis in axes[1:]))
     found = getattr(output, "shape", None)
     if (

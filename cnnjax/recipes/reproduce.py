@@ -193,7 +193,9 @@ def _data(
     if data is not None:
         return data_sources.as_splits(data)
     if record["source"] is None:
-        raise _needs(run, "data", "arrays, or parts that cj.data.load did not make,")
+        parts = ", ".join(f"{name} {part['name']!r}" for name, part in record["data"].items())
+        made = f"arrays, or parts that cj.data.load did not make, ({parts})"
+        raise _needs(run, "data", made)
     try:
         return data_sources.reload(record["source"], data_dir=data_dir, progress=progress)
     except DataNotFound as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +41,8 @@ def load(
     directory: str | Path,
     module: Any = None,
     *,
-    task: Task | None = None,
-    preprocessing: Preprocessing | None = None,
+    task: Task | Mapping[str, Task] | None = None,
+    preprocessing: Preprocessing | Mapping[str, Preprocessing] | None = None,
     step: int | None = None,
     allow_changed: Sequence[str] = (),
 ) -> Model:
@@ -53,7 +53,7 @@ def load(
             latest where nothing was monitored).
         module: for a model of `Model.from_module` or `Model.from_nnx`: the module, whose code is
             not stored; its class, its settings and what it computes must be those of then.
-        task, preprocessing: of your own, whose code is not stored either.
+        task, preprocessing: of your own, whose code is not stored either; {name: one} of several.
         step: of a run: that checkpoint instead of the best one.
         allow_changed: ("module",) takes another module, if the weights fit it.
 

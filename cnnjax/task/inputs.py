@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import jax.numpy as jnp
 from jax import Array
@@ -133,3 +134,35 @@ def as_inputs(preprocessing: Preprocessing) -> Inputs:
         name = getattr(preprocessing, "__name__", type(preprocessing).__name__)
         preprocessing = Inputs(name, preprocessing)
     return known_or_own(preprocessing, Inputs, INPUTS, "preprocessing")
+
+
+def named_inputs(preprocessing: Preprocessing | Mapping[str, Preprocessing], names: Any) -> Inputs:
+    """Inputs {name: array} as one, of which each has a preprocessing of its own.
+
+    Args:
+        preprocessing: of each by name, or one for all.
+        names: of the inputs.
+
+    Raises:
+        ValueError: if a name has none, or is none of the inputs'.
+    """
+    if not isinstance(preprocessing, Mapping):
+        preprocessing = dict.fromkeys(names, preprocessing)
+    if set(preprocessing) != set(names):
+        raise ValueError(
+            f"preprocessing must be given for each of the inputs {', '.join(names)}, got it for "
+            f"{', '.join(map(repr, preprocessing)) or 'none'}"
+        )
+    parts = tuple((name, as_inputs(preprocessing[name])) for name in names)
+    title = ", ".join(f"{name} {one.name}" for name, one in parts)
+    return Inputs(title, _Each(tuple((name, one.preprocess) for name, one in parts)))
+
+
+@dataclass(frozen=True)
+class _Each:
+    """A function for each value of a dictionary."""
+
+    functions: tuple[tuple[str, Callable[[Array], Array]], ...]
+
+    def __call__(self, values: Any) -> Any:
+        return {name: function(values[name]) for name, function in self.functions}

@@ -242,7 +242,7 @@ TASKS = {task.name: task for task in (CLASSES, POSITIONS, VALUES, BINARY, MULTIL
 
 
 def as_task(task: str | Task) -> Task:
-    """A task, or the one of that name.
+    """A task, or the one of that name; `any_task` takes several by name too.
 
     Raises:
         ValueError: for an unknown name, or a task of one's own with a name of ours.

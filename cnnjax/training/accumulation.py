@@ -57,6 +57,10 @@ def over_parts(visit: Visit, carried: Any, batch: Mapping[str, Any], parts: int)
     return jax.lax.scan(body, (carried, zeros), (jnp.arange(parts), divided))[0]
 
 
+def _is_scalar(value: Any) -> bool:
+    return not isinstance(value, Mapping) and jnp.ndim(value) == 0
+
+
 def _divided(batch: Mapping[str, Any], parts: int) -> tuple[dict[str, Any], dict[str, Any]]:
     """What of a batch has an axis of examples, as [parts, N / parts, ...], and what has none."""
     count = batch["mask"].shape[0]
@@ -69,6 +73,6 @@ def _divided(batch: Mapping[str, Any], parts: int) -> tuple[dict[str, Any], dict
     def strided(leaf: Array) -> Array:
         return jnp.swapaxes(leaf.reshape(count // parts, parts, *leaf.shape[1:]), 0, 1)
 
-    same = {name: value for name, value in batch.items() if jnp.ndim(value) == 0}
+    same = {name: value for name, value in batch.items() if _is_scalar(value)}
     rows = {name: value for name, value in batch.items() if name not in same}
     return jax.tree.map(strided, rows), same

@@ -12,7 +12,7 @@ from jax import Array
 from cnnjax import augment as augmentation
 from cnnjax.augment.config import AugmentConfig
 from cnnjax.core import rng
-from cnnjax.core.checks import check_channels_last
+from cnnjax.core.checks import check_channels_last, shape_text
 from cnnjax.models import Model, ModelSpec
 from cnnjax.task import Task
 
@@ -47,13 +47,13 @@ def prepared(
         seed_key = rng.named(jax.random.wrap_key_data(key), "augment")
         which = (seed_key, batch["epoch"], batch["index"])
         images = augmentation.for_batch(augment, *which, images)
-        if spec.task.has_pixels:
-            labels = augmentation.move_labels(augment, *which, batch["labels"], spec.task.ignored)
-            ready["labels"] = labels
+        ready["labels"] = augmentation.moved_labels(augment, which, batch["labels"], spec.task)
         if isinstance(augment, AugmentConfig) and augment.mixes:
             mixed = augmentation.mix(augment, *which, images, ready["labels"])
             images, ready["partner_labels"], ready["share"] = mixed
-    ready["inputs"] = spec.preprocess(images.astype(spec.input_dtype))
+    if not spec.parts:
+        images = images.astype(spec.input_dtype)
+    ready["inputs"] = spec.preprocess(images)
     return ready
 
 
@@ -101,9 +101,9 @@ def check_augment(augment: AugmentConfig | Callable | None, model: Model) -> Non
     spec = model.spec
     if isinstance(augment, AugmentConfig) and not spec.takes_images:
         raise ValueError(
-            f"an Augment changes images [H, W, C], and {spec.name} takes {list(spec.input_shape)}: "
-            "give a function (key, example) -> example, e.g. cj.augment.WordDropout(0.2) for texts "
-            "or cj.augment.Jitter(0.1) for series"
+            f"an Augment changes images [H, W, C], and {spec.name} takes "
+            f"[{shape_text(spec.input_shape)}]: give a function (key, example) -> example, e.g. "
+            "cj.augment.WordDropout(0.2) for texts or cj.augment.Jitter(0.1) for series"
         )
     label = spec.task.label_shape(spec.output_shape)
     augmentation.check_labels_stay_true(augment, spec.task, label, spec.input_shape)
@@ -116,5 +116,5 @@ def _check_augmented(augment: AugmentConfig | Callable, batch: Batch, task: Task
             f"example's key is made; got {', '.join(sorted(batch))}"
         )
     # A loss of the caller's may want labels of any shape.
-    shapes = batch["labels"].shape[1:], batch["inputs"].shape[1:]
+    shapes = (jax.tree.map(lambda leaf: leaf.shape[1:], batch[k]) for k in ("labels", "inputs"))
     augmentation.check_labels_stay_true(augment, task, *shapes)

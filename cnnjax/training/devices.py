@@ -41,9 +41,9 @@ class Devices:
         """A batch {name: [N, ...] or scalar}, divided along its first axis."""
         if self.count == 1:
             return dict(jax.device_put(batch))
-        divided = {
-            k: self._sharding(_AXIS) if np.ndim(v) else self._sharding() for k, v in batch.items()
-        }
+        divided = jax.tree.map(
+            lambda v: self._sharding(_AXIS) if np.ndim(v) else self._sharding(), dict(batch)
+        )
         return dict(jax.device_put(dict(batch), divided))
 
     def place_steps(self, array: np.ndarray) -> Any:

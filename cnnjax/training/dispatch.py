@@ -121,7 +121,8 @@ def _timed(batches: Iterator[dict[str, Array]]) -> Iterator[tuple[dict[str, Arra
 
 def _chunk_size(config: TrainingConfig, loader: Loader) -> int:
     asked = config.steps_per_dispatch
-    stays = loader.decodes or loader.data.inputs.nbytes > _DEVICE_DATA_BYTES
+    size = sum(one.nbytes for one in jax.tree.leaves(loader.data.inputs))
+    stays = loader.decodes or size > _DEVICE_DATA_BYTES
     if asked is None:
         if stays or jax.default_backend() == "cpu":
             return 1
@@ -129,7 +130,7 @@ def _chunk_size(config: TrainingConfig, loader: Loader) -> int:
     if stays and asked > 1:
         raise ValueError(
             f"steps_per_dispatch={asked} needs all training images on the device, and these stay "
-            f"on the host ({loader.data.inputs.nbytes / 2**30:.1f} GiB, or files): leave it out"
+            f"on the host ({size / 2**30:.1f} GiB, or files): leave it out"
         )
     return min(asked, loader.steps)
 

@@ -6,6 +6,7 @@ import csv
 import importlib.util
 import io
 import json
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -142,21 +143,26 @@ class TensorBoard(Logger):
 
     def start(self, beginning: Beginning) -> None:
         """Open a file of events."""
-        from tensorboardX import SummaryWriter
+        from tensorboardX.event_file_writer import EventsWriter
+        from tensorboardX.proto.event_pb2 import SessionLog
 
         folder = _place(self.folder, beginning, "TensorBoard", "tensorboard")
+        folder.mkdir(parents=True, exist_ok=True)
         before = len(list(folder.glob("*tfevents*")))
         if before:
             _check_resumes(folder, beginning)
-        again = beginning.step + 1 if beginning.resumes else None
-        # By its name, which has the second of its beginning, a file is the later one.
-        suffix = f".{before:04d}"
-        self._writer = SummaryWriter(str(folder), purge_step=again, filename_suffix=suffix)
+        # Not its SummaryWriter, which writes in the background and would lose lines by a kill. By
+        # its name, which begins with the second, a later file is one.
+        self._writer = EventsWriter(str(folder / "events"), f".{before:04d}")
+        if beginning.resumes:
+            self._write(beginning.step + 1, session_log=SessionLog(status=SessionLog.START))
 
     def log(self, record: Mapping[str, Any]) -> None:
         """Write a scalar for every number."""
+        from tensorboardX.summary import scalar
+
         for name, value in _without_place(record).items():
-            self._writer.add_scalar(name, value, record["step"])
+            self._write(int(record["step"]), summary=scalar(name, value))
         self._writer.flush()
 
     def finish(self, status: str, results: Mapping[str, float]) -> None:
@@ -164,12 +170,19 @@ class TensorBoard(Logger):
         if self._writer is not None:
             self._writer.close()
 
+    def _write(self, step: int, **content: Any) -> None:
+        from tensorboardX.proto.event_pb2 import Event
+
+        self._writer.write_event(Event(wall_time=time.time(), step=step, **content))
+
 
 class WeightsAndBiases(Logger):
     """Sends lines to Weights & Biases, with the run's settings, and its results as the summary.
 
     The run there has the id of the run here, so that a resumed one goes on in it, and gets no line
-    that it has. Lines written with mode="offline" are sent later, by `wandb sync`.
+    that it has. Lines written with mode="offline" are sent later, by `wandb sync`. W&B keeps them
+    in memory for a while: a process that is killed loses those, one that is interrupted or fails
+    does not.
 
     Args:
         project: there.
@@ -203,6 +216,7 @@ class WeightsAndBiases(Logger):
             if beginning.resumes and self._kept.exists():
                 self._last = int(json.loads(self._kept.read_text(encoding="utf-8"))["step"])
                 own["resume"] = "allow"
+                _next_second(beginning.directory, beginning.run_id)
         self._run = wandb.init(**{**own, **self.settings})
 
     def log(self, record: Mapping[str, Any]) -> None:
@@ -210,7 +224,8 @@ class WeightsAndBiases(Logger):
         step = int(record["step"])
         if step <= self._last:
             return
-        self._run.log({"epoch": record["epoch"], **_without_place(record)}, step=step)
+        values = {"epoch": record["epoch"], **_without_place(record)}
+        self._run.log(values, step=step, commit=True)  # else it is kept until the next line
         self._last = step
         if self._kept is not None:
             self._kept.parent.mkdir(exist_ok=True)
@@ -256,6 +271,12 @@ def _csv(rows: Sequence[Mapping[str, str]], columns: Mapping[str, None]) -> str:
     if columns:
         csv.DictWriter(text, list(columns), lineterminator="\n").writerows(rows)
     return text.getvalue()
+
+
+def _next_second(directory: Path, run_id: str | None) -> None:
+    """Wait where W&B, which names its folders by second and run, would take one that is there."""
+    while any(directory.glob(f"wandb/*run-{time.strftime('%Y%m%d_%H%M%S')}-{run_id}")):
+        time.sleep(0.1)
 
 
 def _given(path: str | Path | None) -> Path | None:

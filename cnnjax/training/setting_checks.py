@@ -225,6 +225,9 @@ def _check_words(data: Dataset, spec: ModelSpec) -> None:
 def _check_shape(data: Dataset, spec: ModelSpec) -> None:
     if len(data) == 0:
         raise ValueError(f"{data.name}: the data set is empty")
+    if spec.parts or data.parts:
+        _check_parts(data, spec)
+        return
     if not spec.takes(data.input_shape):
         if spec.takes_images:
             shape, channels = (len(data), *data.input_shape), spec.input_shape[2]
@@ -237,7 +240,23 @@ def _check_shape(data: Dataset, spec: ModelSpec) -> None:
         )
 
 
+def _check_parts(data: Dataset, spec: ModelSpec) -> None:
+    """Whether several inputs are those that a model takes."""
+    if set(data.parts) != set(spec.parts):
+        has, takes = (", ".join(names) or "a single one" for names in (data.parts, spec.parts))
+        raise ValueError(
+            f"{data.name} has the inputs {has}, the model {spec.name} takes {takes}: give the "
+            "inputs by these names"
+        )
+    for name, part in spec.parts.items():
+        _check_shape(data.parts[name], part)
+
+
 def _check_values(data: Dataset, spec: ModelSpec) -> None:
+    for name, part in spec.parts.items():
+        _check_values(data.parts[name], part)
+    if spec.parts:
+        return
     takes = holds_tokens if spec.inputs.tokens else holds_pixels
     if not takes(data.inputs.dtype):
         wanted = "token ids, int32" if spec.inputs.tokens else PIXELS

@@ -6,13 +6,14 @@ import csv
 import json
 import re
 import struct
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from commands import killed_after
+from commands import environment, killed_after, start, wait_for
 
 import cnnjax as cj
 from cnnjax.data import Splits, from_arrays
@@ -244,7 +245,10 @@ def test_weights_and_biases_get_every_line_once(
 
     kill(squares, tmp_path / "run", loggers=[logger()])
     run = fit(squares, tmp_path / "run", resume=True, loggers=[logger()])
-    lines, summary, ids = sent(tmp_path / "run")
+    end = time.monotonic() + 20  # its service may write the last ones after `finish`
+    while len((read := sent(tmp_path / "run"))[0]) < 9 and time.monotonic() < end:
+        time.sleep(0.1)
+    lines, summary, ids = read
     assert [line["_step"] for line in lines] == [4, 8, 9, 12, 16, 18, 20, 24, 27]
     losses = [line["val_loss"] for line in lines if "val_loss" in line]
     assert losses == run.history["val_loss"].tolist()
@@ -259,6 +263,39 @@ def test_settings_of_its_own_are_refused() -> None:
     pytest.importorskip("wandb")
     with pytest.raises(ValueError, match=r"^resume='must' is set by the logger: leave it out$"):
         loggers.WeightsAndBiases(resume="must")
+
+
+# Trains in a process of its own, at a pace that leaves time to kill it.
+CHILD = """
+import sys, time
+import numpy as np
+from commands import after_every_dispatch
+from test_loggers import both, fit
+
+after_every_dispatch(lambda done: time.sleep(0.1))
+with np.load(sys.argv[1]) as file:
+    fit((file["x"], file["y"]), sys.argv[2], checkpoint_every=4, loggers=both())
+"""
+
+
+def both() -> list[loggers.Logger]:
+    return [loggers.CSV(every=1), loggers.TensorBoard(every=1)]
+
+
+@pytest.mark.thorough
+def test_killed_and_resumed_each_has_every_line_once(squares: Arrays, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboardX")
+    data, run = tmp_path / "squares.npz", tmp_path / "run"
+    np.savez(data, x=squares[0], y=squares[1])
+    path = environment()["PYTHONPATH"] + f":{Path(__file__).parent}"
+    child = start("-c", CHILD, data, run, PYTHONPATH=path)
+    wait_for(child, (run / "checkpoints" / "13").is_dir)
+    child.kill()
+    child.communicate()
+    fit(squares, run, resume=True, loggers=both())
+    steps = list(range(1, 28))
+    assert [int(row["step"]) for row in table(run / "metrics.csv")] == steps
+    assert [step for tag, step, _ in shown(run / "tensorboard") if tag == "loss"] == steps
 
 
 # Refused

@@ -1,0 +1,170 @@
+"""Ideas as one function: each trains, draws its figure, and is killed and resumed to the bit."""
+
+from __future__ import annotations
+
+import inspect
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from commands import after_every_dispatch
+
+import cnnjax as cj
+from cnnjax.data import Dataset, Splits, from_arrays
+from cnnjax.training import Interrupted
+from experiments.research import adversarial, distillation, mean_teacher, simclr, sparse
+
+Arrays = tuple[np.ndarray, np.ndarray]
+
+
+def small(seed: int = 0, **arguments: Any) -> cj.Model:
+    arguments = {"num_classes": 3, "units": (8,), **arguments}
+    return cj.create_model("mlp", input_shape=(12, 12, 1), seed=seed, **arguments)
+
+
+def ideas() -> dict[str, dict[str, Any]]:
+    """What is given to `fit` for each."""
+    return {
+        "distillation": {"objective": distillation.distilled(small(1))},
+        "fgsm": {"objective": adversarial.adversarial(0.1)},
+        "pgd": {"objective": adversarial.adversarial(0.1, steps=3)},
+        "simclr": {"objective": simclr.contrast},
+        "sparse": {"objective": sparse.penalised(1e-3)},
+        "mean teacher": {"step": mean_teacher.mean_teacher(small(), 1.0, 10)},
+    }
+
+
+def fit(data: Arrays, directory: Path | None = None, resume: bool = False, **given: Any) -> cj.Run:
+    images, labels = data
+    known = from_arrays(images, labels, weights=(np.arange(96) < 30).astype(np.float32))
+    weighted = "step" in given
+    splits = Splits(known if weighted else from_arrays(images, labels))
+    config = cj.TrainingConfig(epochs=2, batch_size=32, resume=resume)
+    return cj.fit(small(), splits, config, directory=directory, verbose=False, **given)
+
+
+@pytest.mark.parametrize("name", ideas())
+def test_an_idea_that_was_stopped_and_resumed_ends_in_the_same_bits(
+    squares: Arrays, tmp_path: Path, name: str
+) -> None:
+    given = ideas()[name]
+    through = fit(squares, **given)
+    count = iter(range(100))
+    undo = after_every_dispatch(
+        lambda _: signal.raise_signal(signal.SIGINT) if next(count) == 3 else None
+    )
+    try:
+        with pytest.raises(Interrupted):
+            fit(squares, tmp_path / "run", **given)
+    finally:
+        undo()
+    resumed = fit(squares, tmp_path / "run", resume=True, **given)
+    assert resumed.parameter_hash == through.parameter_hash
+    assert resumed.history["loss"].tolist() == through.history["loss"].tolist()
+
+
+@pytest.mark.parametrize(
+    ("idea", "most"),
+    [
+        (distillation.distilled, 20),
+        (adversarial.adversarial, 15),
+        (simclr.contrast, 40),
+        (sparse.penalised, 15),
+        (mean_teacher.mean_teacher, 45),
+    ],
+    ids=["distillation", "adversarial", "simclr", "sparse", "mean-teacher"],
+)
+def test_an_idea_is_short(idea: Callable, most: int) -> None:
+    assert len(inspect.getsource(idea).splitlines()) <= most
+
+
+def test_the_student_follows_its_teacher(squares: Arrays) -> None:
+    teacher = fit(squares).model
+    images, labels = squares
+    config = cj.TrainingConfig(epochs=30, batch_size=32, optimizer="adam", learning_rate=3e-3)
+    # Labels that say nothing: what the student learns it has from the teacher.
+    silent = (images, np.zeros_like(labels))
+    objective = distillation.distilled(teacher, temperature=1.0, share=1.0)
+    student = cj.fit(small(2), silent, config, objective=objective, verbose=False).model
+    answers = [np.asarray(cj.predict(model, images)).argmax(axis=1) for model in (teacher, student)]
+    assert (answers[0] == answers[1]).mean() > 0.9
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_an_attack_raises_the_loss_within_its_bounds(squares: Arrays, steps: int) -> None:
+    model = fit(squares).model
+    inputs, labels = model.spec.preprocess(squares[0]), squares[1]
+    moved = adversarial.attacked(model, inputs, labels, 0.05, steps)
+    assert float(np.abs(moved - inputs).max()) <= 0.05 + 1e-6
+    assert float(moved.min()) >= 0
+    assert float(moved.max()) <= 1
+    before, after = (cj.metrics.cross_entropy(model(x), labels).mean() for x in (inputs, moved))
+    assert float(after) > float(before)
+
+
+def test_views_of_one_image_find_each_other(squares: Arrays) -> None:
+    images = np.random.default_rng(1).integers(0, 255, (96, 12, 12, 1), dtype=np.uint8)
+    images = np.repeat(np.repeat(images[:, ::4, ::4], 4, axis=1), 4, axis=2)
+    config = cj.TrainingConfig(epochs=25, batch_size=32, optimizer="adam", learning_rate=3e-3)
+    net = small(num_classes=16, units=(32,))
+    run = cj.fit(net, (images, squares[1]), config, objective=simclr.contrast, verbose=False)
+    found = run.history["found"]
+    assert found[-1] > found[0] + 0.1
+    assert "accuracy" not in run.history
+
+
+def test_a_price_makes_zeros(squares: Arrays) -> None:
+    config = cj.TrainingConfig(epochs=20, batch_size=16, optimizer="adam", learning_rate=3e-3)
+    shares = []
+    for strength in (0.0, 1e-2):
+        objective = sparse.penalised(strength)
+        run = cj.fit(small(), squares, config, objective=objective, verbose=False)
+        pruned, zeros = sparse.pruned(run.model, 1e-2)
+        shares.append(zeros)
+        assert cj.evaluate(pruned, squares)["accuracy"] > 0.9
+    assert shares[1] > shares[0] + 0.2
+
+
+def test_the_teacher_is_the_average_of_the_student(squares: Arrays) -> None:
+    run = fit(squares, **ideas()["mean teacher"])
+    student, teacher = run.value["student"], run.value["teacher"]
+    kernels = [np.asarray(tree["dense1"]["kernel"]) for tree in (student, teacher, small().params)]
+    # After six steps with a decay of 0.99 it has hardly moved, and in the same direction.
+    far, near = kernels[0] - kernels[2], kernels[1] - kernels[2]
+    assert 0 < np.abs(near).mean() < 0.06 * np.abs(far).mean()
+    assert float((far * near).sum()) > 0
+    assert run.parameter_hash == cj.core.trees.tree_hash({"params": teacher})
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize(
+    ("module", "options"),
+    [
+        (distillation, {"epochs": 1, "teacher_epochs": 1, "images": 100}),
+        (adversarial, {"epochs": 1, "attack": 1}),
+        (simclr, {"epochs": 1, "probe_epochs": 1}),
+        (sparse, {"epochs": 1, "strengths": (0.0, 1e-4)}),
+        (mean_teacher, {"epochs": 1}),
+    ],
+    ids=["distillation", "adversarial", "simclr", "sparse", "mean-teacher"],
+)
+def test_it_runs_and_draws_its_figure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: Any, options: dict[str, Any]
+) -> None:
+    load = cj.data.load
+
+    def few(*arguments: Any, **named: Any) -> Splits:
+        parts = load(*arguments, **named).parts
+        some: dict[str, Dataset] = {k: v.subset(slice(128)) for k, v in parts.items()}
+        return Splits(some["train"], None, some["test"])
+
+    monkeypatch.setattr(cj.data, "load", few)
+    out = tmp_path / "figure.png"
+    reached, figure = module.main(module.Config(out=str(out), **options))
+    assert out.stat().st_size > 1000
+    assert figure.axes
+    assert jax.tree.all(jax.tree.map(lambda value: np.isfinite(value).all(), dict(reached)))

@@ -1,0 +1,34 @@
+"""A loss, a metric and an optimiser of one's own: short, and worth it."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+
+import numpy as np
+
+import cnnjax as cj
+from experiments.research import worst_class
+
+
+def test_the_idea_is_short() -> None:
+    parts = (worst_class.adjusted, worst_class.found, worst_class.least)
+    lines = [line.strip() for part in parts for line in inspect.getsource(part).splitlines()]
+    code = [line for line in lines if line and not line.startswith(('"""', "return loss"))]
+    assert len(code) <= 15
+
+
+def test_the_least_recall_is_that_of_the_predictions(tmp_path: Path) -> None:
+    data = worst_class.rare(0.1)
+    assert data.test
+    counts = np.bincount(np.asarray(data.train.labels))
+    assert counts[:5].max() < counts[5:].min() / 3
+    config = worst_class.Config(epochs=2, seeds=1, out=str(tmp_path / "figure.png"))
+    run = worst_class.train(data, None, config, seed=0)
+    answers = np.asarray(cj.predict(run.model, np.asarray(data.test.inputs))).argmax(axis=1)
+    labels = np.asarray(data.test.labels)
+    recalls = [(answers[labels == k] == k).mean() for k in range(10)]
+    assert np.isclose(run.metrics["test_worst"], min(recalls))
+    assert run.best_epoch == 1 + run.history["val_worst"].argmax()
+    worst_class.main(config)
+    assert (tmp_path / "figure.png").stat().st_size > 1000

@@ -1,0 +1,227 @@
+"""Several inputs and several outputs by name go the way of single ones."""
+
+from __future__ import annotations
+
+import itertools
+import signal
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from commands import after_every_dispatch
+from flax import linen
+from jax import Array
+
+import cnnjax as cj
+from cnnjax.runs import write_report
+
+RNG = np.random.default_rng(0)
+PHOTOS = RNG.integers(0, 256, (24, 4, 4, 2), dtype=np.uint8)
+AGES = RNG.normal(size=24).astype(np.float32)
+WORDS = RNG.integers(0, 9, (24, 3), dtype=np.int32)
+INPUTS = {"photo": PHOTOS, "age": AGES, "words": WORDS}
+LABELS = {"kind": np.arange(24) % 3, "size": AGES * 2 + 1, "mask": (PHOTOS[..., 0] > 99) * 1}
+SHAPES = {"photo": (4, 4, 2), "age": (1,), "words": (3,)}
+PREPROCESSING = {"photo": "unit", "age": "none", "words": "tokens"}
+TASKS = {"kind": "classes", "size": "values", "mask": "dense"}
+
+
+class Several(linen.Module):
+    """A photo, an age and words to a kind, a size and a class for each pixel."""
+
+    @linen.compact
+    def __call__(self, inputs: dict[str, Array], train: bool = False) -> dict[str, Array]:
+        words = linen.Embed(9, 2, name="embed")(inputs["words"]).mean(axis=1)
+        flat = inputs["photo"].reshape(len(words), -1)
+        x = jnp.concatenate([flat, inputs["age"], words], axis=1)
+        x = linen.Dropout(0.1, deterministic=not train)(linen.relu(linen.Dense(8, name="dense")(x)))
+        return {
+            "kind": linen.Dense(3, name="kind")(x),
+            "size": linen.Dense(1, name="size")(x),
+            "mask": linen.Conv(2, (1, 1), name="mask")(inputs["photo"]),
+        }
+
+
+class Joined(linen.Module):
+    """Two inputs to two logits."""
+
+    @linen.compact
+    def __call__(self, inputs: dict[str, Array]) -> Array:
+        parts = [one.reshape(len(one), -1) for one in inputs.values()]
+        return linen.Dense(2, name="logits")(jnp.concatenate(parts, axis=1))
+
+
+def several() -> cj.Model:
+    return cj.Model.from_module(Several(), SHAPES, preprocessing=PREPROCESSING, task=TASKS)
+
+
+def data() -> cj.data.Dataset:
+    return cj.data.from_arrays(INPUTS, LABELS, task=TASKS, name="several")
+
+
+def config(**more: Any) -> cj.TrainingConfig:
+    return cj.TrainingConfig(batch_size=6, optimizer="adam", learning_rate=0.03, **more)
+
+
+def test_several_of_both_are_killed_resumed_loaded_and_reproduced(tmp_path: Path) -> None:
+    model, splits = several(), cj.data.Splits(data(), test=data()).with_validation(0.25)
+
+    def train(name: str, **more: Any) -> cj.Run:
+        settings = config(epochs=2, checkpoint_every=1, monitor="kind_accuracy", **more)
+        return cj.fit(model, splits, settings, directory=tmp_path / name, verbose=False)
+
+    count = itertools.count(1)
+    undo = after_every_dispatch(
+        lambda _: signal.raise_signal(signal.SIGINT) if next(count) == 4 else None
+    )
+    try:
+        with pytest.raises(cj.training.Interrupted):
+            train("killed")
+    finally:
+        undo()
+    resumed, through = train("killed", resume=True), train("through")
+    assert resumed.parameter_hash == through.parameter_hash
+    assert resumed.metrics == through.metrics
+    again = cj.load(tmp_path / "killed", module=Several())
+    assert again.spec == through.model.spec
+    found, wanted = (cj.predict(one, INPUTS) for one in (again, through.model))
+    jax.tree.map(np.testing.assert_array_equal, found, wanted)
+    assert cj.reproduce(tmp_path / "through", splits, model, verbose=False).same
+    assert "photo 4x4x2, age 1, words 3" in str(cj.summary(model))
+    assert "photo 4x4x2" in repr(model)
+    assert len(repr(data())) < 200
+    assert {"embed", "dense", "kind", "size", "mask"} <= set(model.layer_names)
+    assert write_report(tmp_path / "through").is_file()
+
+
+def test_they_learn_and_every_part_is_measured_as_if_alone() -> None:
+    run = cj.fit(several(), data(), config(epochs=60, monitor=None), verbose=False)
+    found = cj.evaluate(run.model, data())
+    assert found["size_absolute_error"] < 0.5
+    assert found["mask_accuracy"] > 0.9
+    assert found["kind_accuracy"] > 0.5
+    inputs = run.model.spec.preprocess({**INPUTS, "age": AGES[:, None]})
+    outputs = run.model(inputs)
+    parts = {
+        "kind": cj.metrics.cross_entropy(outputs["kind"], LABELS["kind"]),
+        "size": cj.metrics.mean_squared_error(outputs["size"], LABELS["size"][:, None]),
+        "mask": cj.metrics.pixels_cross_entropy(outputs["mask"], LABELS["mask"]),
+    }
+    for name, losses in parts.items():
+        assert found[f"{name}_loss"] == pytest.approx(float(losses.mean()), rel=1e-4)
+    assert found["loss"] == pytest.approx(float(sum(parts.values()).mean()), rel=1e-4)  # type: ignore[attr-defined]
+    probs = cj.predict(run.model, {**INPUTS, "age": AGES[:, None]})
+    assert {name: one.shape for name, one in probs.items()} == {
+        "kind": (24, 3), "size": (24, 1), "mask": (24, 4, 4, 2),
+    }  # fmt: skip
+    np.testing.assert_allclose(probs["kind"], jax.nn.softmax(outputs["kind"]), rtol=1e-4)
+    line = run.model.spec.task.decode(probs, ())[0]
+    assert line.startswith("kind: ")
+    assert "size: " in line
+
+
+def test_a_loss_and_an_augmentation_of_ones_own_see_names() -> None:
+    def loss(outputs: dict[str, Array], labels: dict[str, Array]) -> Array:
+        return cj.metrics.cross_entropy(outputs["kind"], labels["kind"])
+
+    def darker(key: Array, example: dict[str, Array]) -> dict[str, Array]:
+        shade = jax.random.uniform(key, minval=0.5)
+        return {**example, "photo": example["photo"] * shade}
+
+    settings = config(epochs=1, monitor=None, augment=darker, accumulate=2)
+    run = cj.fit(several(), data(), settings, loss=loss, verbose=False)
+    assert run.history["loss"].shape == (1,)
+    broken = config(epochs=1, monitor=None, augment=lambda key, example: example["photo"])
+    with pytest.raises(ValueError, match="an array for each of age, photo, words, got"):
+        cj.fit(several(), data(), broken, verbose=False)
+
+
+def test_several_inputs_have_one_output_and_one_input_several() -> None:
+    two = cj.Model.from_module(
+        Joined(), {"a": (4, 4, 2), "b": (3,)}, preprocessing={"a": "unit", "b": "none"},
+        label_names=("n", "y"),
+    )  # fmt: skip
+    b = RNG.normal(size=(24, 3))
+    run = cj.fit(two, ({"a": PHOTOS, "b": b}, np.arange(24) % 2), config(epochs=1), verbose=False)
+    assert cj.predict(run.model, {"a": PHOTOS, "b": b}).shape == (24, 2)
+
+    class Twice(linen.Module):
+        @linen.compact
+        def __call__(self, x: Array) -> dict[str, Array]:
+            x = x.reshape(len(x), -1)
+            return {"one": linen.Dense(1)(x), "many": linen.Dense(2)(x)}
+
+    tasks = {"one": "binary", "many": "multilabel"}
+    model = cj.Model.from_module(Twice(), (4, 4, 2), task=tasks)
+    labels = {"one": np.arange(24) % 2, "many": RNG.integers(0, 2, (24, 2))}
+    flips = config(epochs=1, augment=cj.augment.Augment(horizontal_flip=True, mixup=0.2))
+    run = cj.fit(model, (PHOTOS, labels), flips, verbose=False)
+    assert set(cj.predict(run.model, PHOTOS)) == {"one", "many"}
+
+
+def test_labels_of_pixels_among_several_move_with_the_image() -> None:
+    class Both(linen.Module):
+        @linen.compact
+        def __call__(self, x: Array) -> dict[str, Array]:
+            return {"mask": linen.Conv(2, (1, 1))(x), "kind": linen.Dense(2)(x.mean(axis=(1, 2)))}
+
+    tasks = {"mask": "dense", "kind": "classes"}
+    model = cj.Model.from_module(Both(), (4, 4, 2), task=tasks)
+    labels = {"mask": LABELS["mask"], "kind": np.arange(24) % 2}
+    flips = config(epochs=1, monitor=None, augment=cj.augment.Augment(horizontal_flip=True))
+    run = cj.fit(model, (PHOTOS, labels), flips, verbose=False)
+    assert run.history["mask_accuracy"].shape == (1,)
+    cutmix = config(epochs=1, monitor=None, augment=cj.augment.Augment(cutmix=1.0))
+    with pytest.raises(ValueError, match=r"cutmix=1.0 pastes boxes, .* of pixels"):
+        cj.fit(model, (PHOTOS, labels), cutmix, verbose=False)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda i, y: ({**i, "age": AGES[:5]}, y), r"inputs\['age'\] has 5 examples, there are 24"),
+        (lambda i, y: ({**i, "age": AGES * np.nan}, y), r"inputs\['age'\] holds NaN or infinity"),
+        (lambda i, y: ({**i, "age": AGES > 0}, y), r"inputs\['age'\] must be uint8, .* got bool"),
+        (lambda i, y: (i, {"kind": y["kind"]}), "labels must be given by name, one array for each"),
+        (lambda i, y: (i, {**y, "kind": y["kind"] / 2}), r"labels\['kind'\]: labels must be whole"),
+        (lambda i, y: (i, y["kind"]), "labels of the task .* must be given by name"),
+        (lambda i, y: ({"photo": i["photo"]}, y), "has the inputs photo, the model Several takes"),
+        (lambda i, y: (i["photo"], y), "has the inputs a single one, the model Several takes phot"),
+        (lambda i, y: ({**i, "age": PHOTOS}, y), r"inputs\['age'\] has inputs of shape \[4, 4"),
+        (lambda i, y: ({**i, "words": AGES[:, None] + [0, 0, 0]}, y), "takes token ids, int32"),
+        (lambda i, y: (i, {**y, "kind": y["kind"] + 1}), r"labels\['kind'\]: labels\[2\] is 3"),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_is_named(change: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        cj.fit(several(), change(dict(INPUTS), dict(LABELS)), config(epochs=1), verbose=False)
+
+
+def test_a_model_refuses_other_names() -> None:
+    model = several()
+    with pytest.raises(ValueError, match="takes inputs by name, one for each of photo, age, words"):
+        cj.predict(model, PHOTOS)
+    with pytest.raises(ValueError, match=r"takes inputs by name, an array for each of photo, age"):
+        model(jnp.zeros((1, 4, 4, 2)))
+    with pytest.raises(ValueError, match=r"inputs\['age'\]: Several takes inputs \[N, 1\], got"):
+        model({"photo": jnp.zeros((1, 4, 4, 2)), "age": jnp.zeros((1, 2)), "words": WORDS[:1]})
+    with pytest.raises(
+        ValueError, match="preprocessing must be given for each of the inputs photo"
+    ):
+        cj.Model.from_module(Several(), SHAPES, preprocessing={"photo": "unit"}, task=TASKS)
+    with pytest.raises(ValueError, match="outputs of Several must be given by name, one array for"):
+        cj.Model.from_module(
+            Several(), SHAPES, preprocessing=PREPROCESSING, task={"kind": "classes"}
+        )
+    with pytest.raises(
+        ValueError, match=r"Several must return logits \[N, K\]; for N = 2 it retur"
+    ):
+        cj.Model.from_module(Several(), SHAPES, preprocessing=PREPROCESSING)
+    with pytest.raises(ValueError, match="Did you mean 'classes'"):
+        cj.Model.from_module(Several(), SHAPES, task={"kind": "class"})
+    flips = config(epochs=1, augment=cj.augment.Augment(horizontal_flip=True))
+    with pytest.raises(ValueError, match="an Augment changes images"):
+        cj.fit(model, data(), flips, verbose=False)
