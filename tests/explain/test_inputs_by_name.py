@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen
 
+import cnnjax as cj
 from cnnjax import explain
 from cnnjax.explain.cam import _mean_gradients as mean_gradients
 from cnnjax.explain.cam import class_maps
@@ -107,3 +110,31 @@ def test_the_image_among_the_inputs_is_found_covered_and_measured():
         image_size(two)
     with pytest.raises(ValueError, match="the inputs hold 2 images, left, right: parts of one"):
         image_of(two)
+
+
+@pytest.mark.parametrize("joint", [False, True])
+def test_every_method_takes_inputs_by_name(joint):
+    kinds = {"photo": "unit", "facts": "none", "word": "tokens"}
+    shapes = {"photo": (6, 4, 2), "facts": (5,), "word": (1,)}
+    task = {"kind": "classes", "size": "values"} if joint else "classes"
+    model = cj.Model.from_module(Several(joint), shapes, preprocessing=kinds, task=task)
+
+    def kind(outputs):
+        return (outputs["kind"] if joint else outputs)[:, 1]
+
+    gradients = explain.input_gradient(model, X, kind)
+    expected = jax.grad(lambda photo: kind(model({**X, "photo": photo})).sum())(X["photo"])
+    np.testing.assert_allclose(gradients["photo"], expected, atol=1e-6)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", explain.EmptyMap)
+        for name in explain.METHODS:
+            if name != "guided_backpropagation":  # there is no ReLU
+                maps = explain.methods_at("conv", [name])[name](model, X, kind)
+                maps = maps["photo"] if isinstance(maps, dict) else maps
+                assert maps.shape == (3, 6, 4), name
+    heat = explain.occlusion(model, X, kind)
+    curve = explain.deletion(model, X, heat, kind, steps=2)
+    np.testing.assert_allclose(curve.probabilities[:, 0], kind(model(X)), atol=1e-6)
+    if joint:
+        with pytest.raises(ValueError, match="Several has several outputs, kind, size: give targ"):
+            explain.saliency(model, X, 1)
