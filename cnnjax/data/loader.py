@@ -37,8 +37,8 @@ class Loader:
             processes joined are the batch that one process alone would see.
 
     Raises:
-        ValueError: if batch_size does not divide among the processes, or, when shuffling, exceeds
-            the data; for a sampler that returns no indices.
+        ValueError: for data without random access; if batch_size does not divide among the
+            processes, or, when shuffling, exceeds the data; for a sampler that returns no indices.
     """
 
     data: Dataset
@@ -50,6 +50,10 @@ class Loader:
     sampler: str | Sampler | None = None
 
     def __post_init__(self) -> None:
+        if not isinstance(self.data, Dataset):
+            raise ValueError(
+                f"data must be a Dataset, of random access, got {type(self.data).__name__}"
+            )
         if len(self.data) == 0:
             raise ValueError(f"{self.data.name}: the data set is empty")
         if self.batch_size < 1:

@@ -29,9 +29,11 @@ def as_heatmaps(attributions: Any) -> Any:
             dictionary of these.
 
     Returns:
-        float32 [N, H, W] in [0, 1], or [N, K, H, W]; of inputs by name a dictionary.
+        float32 [N, H, W] in [0, 1], or [N, K, H, W]; of inputs by name those of images.
     """
-    return jax.tree.map(_heat, attributions)
+    if not isinstance(attributions, dict):
+        return _heat(attributions)
+    return {name: _heat(each) for name, each in attributions.items() if each.ndim >= 4}
 
 
 def _heat(attributions: Array) -> Array:
@@ -210,7 +212,8 @@ def _baseline(model: Model, baseline: Any, inputs: Any) -> Any:
     form: Any = jax.tree.structure(inputs)
     if jax.tree.structure(given) != form:
         raise ValueError(f"baseline must be given by name as the inputs are, got {type(baseline)}")
-    return jax.tree.map(functools.partial(_like, model, baseline is not None), given, inputs)
+    check = baseline is not None and not isinstance(inputs, dict)
+    return jax.tree.map(functools.partial(_like, model, check), given, inputs)
 
 
 def _like(model: Model, check: bool, baseline: Array, inputs: Array) -> Array:

@@ -27,7 +27,7 @@ def rise(
     images: Any,
     target: Target = None,
     samples: int = 1000,
-    grid: int = 7,
+    grid: int | None = None,
     shown: float = 0.5,
     seed: int = 0,
 ) -> Array:
@@ -40,7 +40,8 @@ def rise(
     Args:
         model, images, target: as in `grad_cam`.
         samples: masks, >= 1, the same for all images; the paper takes 4,000 and more.
-        grid: cells of a mask along a side, >= 1, at most the pixels of one.
+        grid: cells of a mask along a side, >= 1, at most the pixels of one; None takes 7, as the
+            paper does, or the pixels of a smaller side.
         shown: the share of cells that are shown, in (0, 1).
         seed: of the masks, in [0, 2^32).
 
@@ -55,14 +56,14 @@ def rise(
     image = image_of(inputs)
     size = (image.shape[1], image.shape[2])
     samples = whole_number("samples", samples)
-    grid = whole_number("grid", grid, most=min(size))
+    cells = whole_number("grid", min(7, *size) if grid is None else grid, most=min(size))
     if not (is_number(shown) and 0 < shown < 1):
         raise ValueError(f"shown must lie in (0, 1), got {shown!r}")
     question = asked(model, target, len(image)).settled(model(inputs))
     key, nothing = rng.stream(seed, "rise"), jnp.zeros_like(image)
     activation, heat = model.spec.task.activation, np.zeros(size, np.float32)
     for numbers in np.array_split(np.arange(samples), -(-samples // _BLOCK)):
-        masks = masks_of(key, jnp.asarray(numbers), size, grid, shown)
+        masks = masks_of(key, jnp.asarray(numbers), size, cells, shown)
         scores = masked_scores(model, question, inputs, nothing, 1 - masks, activation)
         heat = heat + np.einsum("mhw,mn...->n...hw", np.asarray(masks), scores)
     return jnp.asarray(_stretched(heat / (samples * shown)), jnp.float32)

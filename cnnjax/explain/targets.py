@@ -44,6 +44,11 @@ def asked(model: Model, target: Target, count: int, argument: str = "target") ->
     """
     if callable(target):
         return Question(_Own(target, argument), jnp.zeros((count,), jnp.int32))
+    if several := [name for name, _ in getattr(model.spec.task, "parts", ())]:
+        raise ValueError(
+            f"{model.spec.name} has several outputs, {', '.join(several)}: give {argument} a "
+            f"function of them that returns [N], e.g. lambda outputs: outputs[{several[0]!r}][:, 0]"
+        )
     check_head(model.spec)
     if (weights := _weights(target)) is not None:
         outputs = len(model.spec.task.outputs)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from jax import Array
@@ -91,8 +91,8 @@ def joint(tasks: Mapping[str, str | Task]) -> JointTask:
     if not named:
         raise ValueError("task must have at least one output, got {}")
     parts = tuple(named.items())
-    measures: dict[str, metrics.Loss] = {
-        f"{name}_{metric}": _Of(name, measure)
+    measures: dict[str, metrics.Measure] = {
+        f"{name}_{metric}": _measure_of(name, measure)
         for name, task in parts
         for metric, measure in task.metrics.items()
     }
@@ -117,6 +117,25 @@ class _Of:
 
     def __call__(self, outputs: Any, labels: Any) -> Array:
         return self.measure(outputs[self.name], labels[self.name])
+
+
+@dataclass(frozen=True)
+class _UpdateOf:
+    """The update of a `Metric` of one output."""
+
+    name: str
+    update: Callable[[Any, Mapping[str, Any]], Any]
+
+    def __call__(self, outputs: Any, batch: Mapping[str, Any]) -> Any:
+        of_one = {**batch, "labels": batch["labels"][self.name]}
+        return self.update(outputs[self.name], of_one)
+
+
+def _measure_of(name: str, measure: metrics.Measure) -> metrics.Measure:
+    """A metric of one output as one of all."""
+    if isinstance(measure, metrics.Metric):
+        return replace(measure, update=_UpdateOf(name, measure.update))
+    return _Of(name, measure)
 
 
 @dataclass(frozen=True)

@@ -38,14 +38,19 @@ def resolved(
     Args:
         weights: of the configuration.
         spec: of the model.
-        labels: of the training data, int [N].
+        labels: of the training data, int [N]; None of a stream, which does not know them.
 
     Raises:
-        ValueError: for a model whose labels are no classes.
+        ValueError: for a model whose labels are no classes, and for "balanced" on a stream.
     """
     if not isinstance(weights, str):
         return weights
     _check_task(weights, spec)
+    if labels is None:
+        raise ValueError(
+            f"class_weights={weights!r} counts the labels of all training examples, which a stream "
+            f"does not know: give {max(spec.num_classes, 2)} numbers"
+        )
     return balanced(np.asarray(labels), max(spec.num_classes, 2))
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen
 
+import cnnjax as cj
 from cnnjax import explain
 from cnnjax.explain.cam import _mean_gradients as mean_gradients
 from cnnjax.explain.cam import class_maps
@@ -25,14 +28,17 @@ X = {
 
 
 class Several(linen.Module):
-    """A photo, facts and a word to logits of two kinds."""
+    """A photo, facts and a word to logits, alone or beside a value."""
+
+    joint: bool = True
 
     @linen.compact
     def __call__(self, x):
         maps = jnp.tanh(linen.Conv(4, (3, 3), name="conv")(x["photo"]))
         word = linen.Embed(3, 4, name="embed")(x["word"][:, 0])
         together = maps.mean((1, 2)) * jnp.tanh(linen.Dense(4, name="dense")(x["facts"])) + word
-        return {"kind": linen.Dense(3, name="kind")(together), "size": together[:, :1]}
+        kind = linen.Dense(3, name="kind")(together)
+        return {"kind": kind, "size": together[:, :1]} if self.joint else kind
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +62,8 @@ def test_gradients_come_by_name_of_what_is_floating(net):
             return margin(static.module.apply(variables, {**X, name: part}), None).sum()
 
         np.testing.assert_allclose(found[name], jax.grad(total)(X[name]), atol=1e-6)
-    maps = explain.as_heatmaps({"photo": found["photo"]})
+    maps = explain.as_heatmaps(found)
+    assert set(maps) == {"photo"}
     np.testing.assert_allclose(maps["photo"].max((1, 2)), 1)
 
 
@@ -103,3 +110,31 @@ def test_the_image_among_the_inputs_is_found_covered_and_measured():
         image_size(two)
     with pytest.raises(ValueError, match="the inputs hold 2 images, left, right: parts of one"):
         image_of(two)
+
+
+@pytest.mark.parametrize("joint", [False, True])
+def test_every_method_takes_inputs_by_name(joint):
+    kinds = {"photo": "unit", "facts": "none", "word": "tokens"}
+    shapes = {"photo": (6, 4, 2), "facts": (5,), "word": (1,)}
+    task = {"kind": "classes", "size": "values"} if joint else "classes"
+    model = cj.Model.from_module(Several(joint), shapes, preprocessing=kinds, task=task)
+
+    def kind(outputs):
+        return (outputs["kind"] if joint else outputs)[:, 1]
+
+    gradients = explain.input_gradient(model, X, kind)
+    expected = jax.grad(lambda photo: kind(model({**X, "photo": photo})).sum())(X["photo"])
+    np.testing.assert_allclose(gradients["photo"], expected, atol=1e-6)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", explain.EmptyMap)
+        for name in explain.METHODS:
+            if name != "guided_backpropagation":  # there is no ReLU
+                maps = explain.methods_at("conv", [name])[name](model, X, kind)
+                maps = maps["photo"] if isinstance(maps, dict) else maps
+                assert maps.shape == (3, 6, 4), name
+    heat = explain.occlusion(model, X, kind)
+    curve = explain.deletion(model, X, heat, kind, steps=2)
+    np.testing.assert_allclose(curve.probabilities[:, 0], kind(model(X)), atol=1e-6)
+    if joint:
+        with pytest.raises(ValueError, match="Several has several outputs, kind, size: give targ"):
+            explain.saliency(model, X, 1)

@@ -106,6 +106,36 @@ def test_the_model_of_a_moment_is_the_one_that_is_evaluated(squares: Arrays) -> 
     np.testing.assert_allclose(losses, run.history["val_loss"], rtol=1e-6)
 
 
+def test_of_a_step_of_ones_own_a_moment_has_its_state_and_the_model(squares: Arrays) -> None:
+    model = cj.create_model("mlp", input_shape=(12, 12, 1), num_classes=3, units=())
+    functions = model.functions()
+
+    def update(params: Any, batch: Any, key: Any) -> Any:
+        def losses(params: Any) -> Any:
+            outputs = functions.apply(params, {}, batch["inputs"])
+            return cj.metrics.cross_entropy(outputs, batch["labels"])
+
+        gradient = jax.grad(lambda params: losses(params).mean())(params)
+        after = jax.tree.map(lambda p, g: p - 0.1 * g, params, gradient)
+        return after, {"loss": losses(params)}
+
+    own = cj.training.Step(
+        lambda model, key: model.params, update, lambda params: {"params": params}
+    )
+    seen: list[str] = []
+
+    def look(moment: Moment) -> None:
+        assert moment.state.value.keys() == model.params.keys()
+        seen.append(trees.tree_hash(moment.model.variables))
+
+    config = cj.TrainingConfig(epochs=2, batch_size=8, monitor=None)
+    runs = [
+        cj.fit(model, squares, config, step=own, callbacks=callbacks, verbose=False)
+        for callbacks in ([], [look, Watch()])
+    ]
+    assert runs[0].parameter_hash == runs[1].parameter_hash == seen[-1] != seen[0]
+
+
 def test_a_moment_that_has_passed_says_so(squares: Arrays) -> None:
     kept: list[Moment] = []
     fit(squares, callbacks=[kept.append], epochs=1)

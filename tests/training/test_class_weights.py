@@ -16,7 +16,7 @@ from cnnjax.augment import Augment
 from cnnjax.config import TrainingConfig, to_dict
 from cnnjax.core.settings import from_dict
 from cnnjax.training import Aux, TrainState, make_eval_step, make_train_step
-from cnnjax.training.class_weights import balanced
+from cnnjax.training.class_weights import balanced, resolved
 
 Arrays = tuple[np.ndarray, np.ndarray]
 
@@ -176,6 +176,12 @@ def test_class_weights_are_for_classes(squares: Arrays) -> None:
     config = TrainingConfig(epochs=1, class_weights="balanced")
     with pytest.raises(ValueError, match="is for labels that are one class an example, and Net"):
         cj.fit(model, data, config, verbose=False)
+
+
+def test_a_stream_cannot_be_balanced() -> None:
+    with pytest.raises(ValueError, match=r"which a stream does not know: give 3 numbers"):
+        resolved("balanced", linear().spec, None)
+    assert resolved((1.0, 2.0, 3.0), linear().spec, None) == (1.0, 2.0, 3.0)
 
 
 def test_weights_must_be_one_per_example(squares: Arrays) -> None:

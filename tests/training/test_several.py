@@ -225,3 +225,16 @@ def test_a_model_refuses_other_names() -> None:
     flips = config(epochs=1, augment=cj.augment.Augment(horizontal_flip=True))
     with pytest.raises(ValueError, match="an Augment changes images"):
         cj.fit(model, data(), flips, verbose=False)
+
+
+def test_a_metric_with_sums_of_its_own_is_measured_of_its_output() -> None:
+    f1 = cj.metrics.f1()
+    scored = cj.Task("scored", cj.metrics.cross_entropy, {"f1": f1})
+    net = cj.Model.from_module(
+        Several(), SHAPES, preprocessing=PREPROCESSING, task={**TASKS, "kind": scored}
+    )
+    inputs = {**INPUTS, "age": AGES[:, None]}
+    outputs = net(net.spec.preprocess(inputs))["kind"]
+    batch = {"labels": LABELS["kind"].astype(np.int32), "mask": np.ones(24, np.float32)}
+    wanted = f1.compute(f1.update(outputs, batch))
+    assert cj.evaluate(net, data())["kind_f1"] == pytest.approx(wanted, abs=1e-6)

@@ -128,6 +128,11 @@ def test_grain_iterates() -> None:
     assert seen == [b["labels"].tolist() for b in loader(data).epoch(1)]
 
 
+def test_what_needs_random_access_refuses_it() -> None:
+    with pytest.raises(ValueError, match="data must be a Dataset, of random access, got Stream"):
+        cj.data.Loader(stream(numbered, 3), 4)  # type: ignore[arg-type]
+
+
 def test_nothing_is_drawn_to_show_it() -> None:
     def factory(epoch: int) -> Any:
         raise AssertionError("drawn")
