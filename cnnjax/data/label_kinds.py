@@ -64,8 +64,14 @@ def check_names(names: Sequence[str], labels: np.ndarray, name: str) -> None:
         name: of the data, for the message.
 
     Raises:
-        ValueError: if a class has no name.
+        ValueError: if a class has no name, or there are more or fewer names than values.
     """
+    values = np.issubdtype(labels.dtype, np.floating) and labels.ndim == 2
+    if names and values and labels.shape[1] != len(names):
+        raise ValueError(
+            f"{name}: {len(names)} label_names do not fit labels [N, {labels.shape[1]}] that are no "
+            "whole numbers, each a value with a name"
+        )
     if names and np.issubdtype(labels.dtype, np.integer) and labels.max() >= len(names):
         raise ValueError(
             f"{name}: label {labels.max()} has no name, there are {len(names)} label_names"

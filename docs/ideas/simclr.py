@@ -21,7 +21,7 @@ def contrast(functions, params, state, batch, key, heat=0.5):
     outputs, state = functions.apply_train(params, state, functions.preprocess(pair), noise)
     z = outputs / jnp.linalg.norm(outputs, axis=1, keepdims=True)
     n = len(z) // 2
-    there = jnp.tile(batch["mask"] > 0, 2) & ~jnp.eye(2 * n, dtype=bool)
+    there = jnp.tile(batch["mask"] > 0, 2)[None] & ~jnp.eye(2 * n, dtype=bool)
     alike = jnp.where(there, z @ z.T / heat, -1e9)
     partner = (jnp.arange(2 * n) + n) % (2 * n)
     losses = optax.softmax_cross_entropy_with_integer_labels(alike, partner)

@@ -10,7 +10,7 @@ class ViT(linen.Module):
     @linen.compact
     def __call__(self, x):
         x = linen.Conv(16, (7, 7), (7, 7), name="patches")(x).reshape(len(x), 16, 16)
-        x = x + self.param("places", linen.initializers.normal(0.02), (16, 16))
+        x = x + self.param("places", linen.initializers.normal(0.02), (1, 16, 16))
         attend = linen.MultiHeadDotProductAttention(2, name="attend")
         x = x + attend(linen.LayerNorm(name="norm")(x))
         return linen.Dense(10, name="logits")(x.mean(axis=1))

@@ -394,7 +394,6 @@ def test_class_names_of_bytes_are_texts_and_labels_are_whole_numbers(tmp_path):
     assert splits.train.label_names == ("caf\u00e9", "b", "c")
     assert splits.train.labels.tolist() == LABELS.tolist()
     for labels, message in (
-        (LABELS + 0.5, "labels must be whole numbers, got float64"),
         (np.where(LABELS > 0, np.nan, 0.0), "labels must be whole numbers, got float64"),
         (LABELS - 1.0, r"labels must be >= 0, got -1\.0"),
         (LABELS.astype(str), "labels must be whole numbers, got <U"),
@@ -403,6 +402,9 @@ def test_class_names_of_bytes_are_texts_and_labels_are_whole_numbers(tmp_path):
         np.savez(file, x=IMAGES, y=labels)
         with pytest.raises(ValueError, match=message):
             load(file)
+    np.savez(file, x=IMAGES, y=LABELS + 0.5, label_names=names)
+    with pytest.raises(ValueError, match=r"3 label_names do not fit labels \[N, 1\]"):
+        load(file)
 
 
 # TFDS directories, written by TFDS itself.

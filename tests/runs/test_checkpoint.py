@@ -226,7 +226,7 @@ def test_a_checkpoint_of_something_else_names_the_differences(
     tmp_path: Path, arguments: dict[str, Any], difference: str
 ) -> None:
     save_all(tmp_path, state_at(7))
-    with pytest.raises(CheckpointError, match="of another model or optimiser: ") as caught:
+    with pytest.raises(CheckpointError, match="of another model, optimiser or step: ") as caught:
         load_state(tmp_path, state_at(0, **arguments))
     caught.match(difference)
     caught.match(str(tmp_path / "7"))
