@@ -83,6 +83,7 @@ def test_an_idea_is_short(idea: Callable, most: int) -> None:
     assert len(inspect.getsource(idea).splitlines()) <= most
 
 
+@pytest.mark.thorough
 def test_the_student_follows_its_teacher(squares: Arrays) -> None:
     teacher = fit(squares).model
     images, labels = squares
@@ -108,6 +109,7 @@ def test_an_attack_raises_the_loss_within_its_bounds(squares: Arrays, steps: int
     assert float(after) > float(before)
 
 
+@pytest.mark.thorough
 def test_views_of_one_image_find_each_other(squares: Arrays) -> None:
     images = np.random.default_rng(1).integers(0, 255, (96, 12, 12, 1), dtype=np.uint8)
     images = np.repeat(np.repeat(images[:, ::4, ::4], 4, axis=1), 4, axis=2)
