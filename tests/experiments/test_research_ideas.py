@@ -26,16 +26,15 @@ def small(seed: int = 0, **arguments: Any) -> cj.Model:
     return cj.create_model("mlp", input_shape=(12, 12, 1), seed=seed, **arguments)
 
 
-def ideas() -> dict[str, dict[str, Any]]:
-    """What is given to `fit` for each."""
-    return {
-        "distillation": {"objective": distillation.distilled(small(1))},
-        "fgsm": {"objective": adversarial.adversarial(0.1)},
-        "pgd": {"objective": adversarial.adversarial(0.1, steps=3)},
-        "simclr": {"objective": simclr.contrast},
-        "sparse": {"objective": sparse.penalised(1e-3)},
-        "mean teacher": {"step": mean_teacher.mean_teacher(small(), 1.0, 10)},
-    }
+# What is given to `fit` for each.
+IDEAS: dict[str, Callable[[], dict[str, Any]]] = {
+    "distillation": lambda: {"objective": distillation.distilled(small(1))},
+    "fgsm": lambda: {"objective": adversarial.adversarial(0.1)},
+    "pgd": lambda: {"objective": adversarial.adversarial(0.1, steps=3)},
+    "simclr": lambda: {"objective": simclr.contrast},
+    "sparse": lambda: {"objective": sparse.penalised(1e-3)},
+    "mean teacher": lambda: {"step": mean_teacher.mean_teacher(small(), 1.0, 10)},
+}
 
 
 def fit(data: Arrays, directory: Path | None = None, resume: bool = False, **given: Any) -> cj.Run:
@@ -48,11 +47,11 @@ def fit(data: Arrays, directory: Path | None = None, resume: bool = False, **giv
 
 
 @pytest.mark.sample(1)
-@pytest.mark.parametrize("name", ideas())
+@pytest.mark.parametrize("name", IDEAS)
 def test_an_idea_that_was_stopped_and_resumed_ends_in_the_same_bits(
     squares: Arrays, tmp_path: Path, name: str
 ) -> None:
-    given = ideas()[name]
+    given = IDEAS[name]()
     through = fit(squares, **given)
     count = iter(range(100))
     undo = after_every_dispatch(
@@ -135,7 +134,7 @@ def test_a_price_makes_zeros(squares: Arrays) -> None:
 
 
 def test_the_teacher_is_the_average_of_the_student(squares: Arrays) -> None:
-    run = fit(squares, **ideas()["mean teacher"])
+    run = fit(squares, **IDEAS["mean teacher"]())
     student, teacher = run.value["student"], run.value["teacher"]
     kernels = [np.asarray(tree["dense1"]["kernel"]) for tree in (student, teacher, small().params)]
     # After six steps with a decay of 0.99 it has hardly moved, and in the same direction.
