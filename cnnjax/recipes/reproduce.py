@@ -20,7 +20,8 @@ from cnnjax.data import DataNotFound
 from cnnjax.metrics import Loss, Measure
 from cnnjax.metrics import recorded as recorded_value
 from cnnjax.models import Model
-from cnnjax.models.saved import MODEL_FILE, from_spec, read_spec
+from cnnjax.models.saved import from_spec
+from cnnjax.models.saved_spec import MODEL_FILE, read_spec
 from cnnjax.nn import current_conv_engine
 from cnnjax.runs import RunDirectory, RunError
 from cnnjax.runs.compare import circumstances, result_changes
