@@ -22,7 +22,8 @@ from cnnjax.models import BUILDERS, Model
 from cnnjax.models.builder import build
 from cnnjax.models.graph import weighted_layers
 from cnnjax.models.pretrained.fill import NewHead
-from cnnjax.models.saved import from_spec, read_spec
+from cnnjax.models.saved import from_spec
+from cnnjax.models.saved_spec import read_spec
 from cnnjax.training import TrainState
 from cnnjax.transfer import Head, attach, base_layers, layers_before, replace_head
 
