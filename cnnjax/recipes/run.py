@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -94,8 +94,8 @@ def run_experiment(
 
 def _has_one_class(task: Task, data: data_sources.Dataset) -> bool:
     """Whether every example has one class of several."""
-    whole = np.issubdtype(data.labels.dtype, np.integer)
-    return task.of_classes and task.labels == ("N",) and whole
+    one = task.of_classes and task.labels == ("N",)
+    return one and np.issubdtype(data.labels.dtype, np.integer)
 
 
 def load_data(experiment: Experiment, say: Callable[[str], None] = print) -> data_sources.Splits:
@@ -150,6 +150,11 @@ def images_for(model: str) -> dict[str, Any]:
 def build_model(experiment: Experiment, splits: data_sources.Splits) -> Model:
     """The model of an experiment for its data, with random weights from its seed."""
     train = splits.train
+    if isinstance(train.inputs, Mapping) or isinstance(train.labels, Mapping):
+        raise ValueError(
+            f"{train.name} has inputs or labels by name, which {experiment.model} does not: give "
+            "model= a model of several"
+        )
     names: tuple[str, ...] = ()
     if np.issubdtype(train.labels.dtype, np.floating):  # values have no names
         outputs = int(train.labels.shape[1])
