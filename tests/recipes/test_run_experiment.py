@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from commands import ROOT, python, quickstart_run, start, wait_for
+from flax import linen
 from PIL import Image
 
 import cnnjax as cj
@@ -593,3 +594,26 @@ def test_an_experiment_may_measure_more(npz: Path, tmp_path: Path) -> None:
     run = run_experiment(experiment, tmp_path / "run", verbose=False)
     assert 0 <= run.metrics["test_f1"] <= 1
     assert "test f1" in (tmp_path / "run" / "report.html").read_text()
+
+
+class Both(linen.Module):
+    """A class and a value of an image."""
+
+    @linen.compact
+    def __call__(self, images):
+        flat = images.mean((1, 2))
+        return {"kind": linen.Dense(2)(flat), "size": linen.Dense(1)(flat)}
+
+
+def test_a_model_of_several_outputs_is_trained_and_reported(tmp_path: Path) -> None:
+    tasks = {"kind": "classes", "size": "values"}
+    labels = {"kind": np.arange(4) % 2, "size": np.arange(4.0)}
+    data = cj.data.from_arrays(np.zeros((4, 8, 8, 1), np.uint8), labels, task=tasks)
+    model = cj.Model.from_module(Both(), (8, 8, 1), task=tasks)
+    config = cj.TrainingConfig(epochs=1, batch_size=4)
+    experiment = Experiment("both", "a class and a value", "mlp", config)
+    splits = cj.data.Splits(data, test=data)
+    run_experiment(experiment, tmp_path / "run", splits=splits, model=model, verbose=False)
+    assert (tmp_path / "run" / "report.html").exists()
+    with pytest.raises(ValueError, match="has inputs or labels by name, which mlp does not"):
+        run_experiment(experiment, tmp_path / "other", splits=splits, verbose=False)
