@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
+from cnnjax.data.by_name import named
 from cnnjax.data.dataset import Dataset
 from cnnjax.data.lazy import Joined, Lazy
 
@@ -18,8 +20,8 @@ def concatenate(datasets: Sequence[Dataset], name: str | None = None) -> Dataset
     more, whose labels change accordingly.
 
     Args:
-        datasets: of one shape and dtype, with names of classes in all of them or in none, with
-            weights in all or in none, one at least.
+        datasets: of one shape and dtype, or of the same names with these, with names of classes in
+            all of them or in none, with weights in all or in none, one at least.
         name: of the whole; None: theirs, joined by "+".
 
     Returns:
@@ -46,12 +48,10 @@ def concatenate(datasets: Sequence[Dataset], name: str | None = None) -> Dataset
         _check_fits(first, part)
     names = tuple(dict.fromkeys(name for part in parts for name in part.label_names))
     labels = [_renumbered(part, names) for part in parts]
-    inputs = [part.inputs for part in parts]
-    lazy = any(isinstance(array, Lazy) for array in inputs)
     return replace(
         first,
-        inputs=Joined(tuple(inputs)) if lazy else np.concatenate(inputs),
-        labels=np.concatenate(labels),
+        inputs=_joined([part.inputs for part in parts]),
+        labels=_joined(labels),
         label_names=names,
         name=name or " + ".join(part.name for part in parts),
         weights=(
@@ -60,13 +60,23 @@ def concatenate(datasets: Sequence[Dataset], name: str | None = None) -> Dataset
     )
 
 
+def _joined(arrays: Sequence[Any]) -> Any:
+    """Arrays one after the other; of several by name, those of each name."""
+    if isinstance(arrays[0], Mapping):
+        return {name: _joined([array[name] for array in arrays]) for name in arrays[0]}
+    if any(isinstance(array, Lazy) for array in arrays):
+        return Joined(tuple(arrays))
+    return np.concatenate(arrays)
+
+
 def _check_fits(first: Dataset, other: Dataset) -> None:
     then, now = _kind(first), _kind(other)
-    for what in then:
-        if then[what] != now[what]:
+    for what in then | now:
+        here, there = then.get(what, "none"), now.get(what, "none")
+        if here != there:
             raise ValueError(
-                f"{first.name} and {other.name} cannot be joined: {what} {then[what]} in the first,"
-                f" {now[what]} in the second"
+                f"{first.name} and {other.name} cannot be joined: {what} {here} in the first,"
+                f" {there} in the second"
             )
 
 
@@ -75,11 +85,12 @@ def _kind(data: Dataset) -> dict[str, str]:
     names = ", ".join(data.label_names) or "none"
     if data.label_names and _has_classes(data):
         names = "some"  # which are joined by their names
+    kinds = {}
+    for what, array in {**named(data.inputs, "inputs"), **named(data.labels, "labels")}.items():
+        kinds[f"{what} of shape"] = str(list(array.shape[1:]))
+        kinds[f"{what} of dtype"] = str(array.dtype)
     return {
-        "inputs of shape": str(list(data.input_shape)),
-        "inputs of dtype": str(data.inputs.dtype),
-        "labels of shape": str(list(data.labels.shape[1:])),
-        "labels of dtype": str(data.labels.dtype),
+        **kinds,
         "label_names:": names,
         "weights:": "none" if data.weights is None else "some",
         "vocabulary:": "none" if data.vocabulary is None else data.vocabulary.fingerprint,
@@ -87,10 +98,13 @@ def _kind(data: Dataset) -> dict[str, str]:
 
 
 def _has_classes(data: Dataset) -> bool:
-    return data.labels.ndim == 1 and np.issubdtype(data.labels.dtype, np.integer)
+    labels = data.labels
+    if isinstance(labels, Mapping):
+        return False
+    return labels.ndim == 1 and np.issubdtype(labels.dtype, np.integer)
 
 
-def _renumbered(data: Dataset, names: tuple[str, ...]) -> np.ndarray:
+def _renumbered(data: Dataset, names: tuple[str, ...]) -> Any:
     """Labels by the place of their classes' names among all."""
     if not _has_classes(data) or data.label_names == names[: len(data.label_names)]:
         return data.labels

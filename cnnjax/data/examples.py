@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -66,6 +66,8 @@ def class_names_of(*parts: Dataset) -> tuple[str, ...]:
         or several for each example.
     """
     first = parts[0]
+    if isinstance(first.labels, Mapping):
+        return ()
     if first.labels.ndim != 1 or not np.issubdtype(first.labels.dtype, np.integer):
         return ()
     largest = max(int(part.labels.max()) for part in parts)

@@ -79,7 +79,7 @@ def _check(splits: Splits, names: Sequence[str], classes: Sequence[str] | None) 
         if folder != name:
             raise ValueError(f"the class {plain(name)!r} cannot be the name of a folder")
     for part in splits.parts.values():
-        if part.inputs.dtype != np.uint8 or not part.holds_images:
+        if not part.holds_images or part.inputs.dtype != np.uint8:
             raise ValueError(f"{part.name} has no images of whole numbers from 0 to 255")
         if part.input_shape[2] not in _CHANNELS:
             raise ValueError(

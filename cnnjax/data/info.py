@@ -154,6 +154,11 @@ def describe(
     for part in parts.values():
         if part.vocabulary is not None:
             raise ValueError(f"{part.name} holds texts: cj.data.describe_texts is for these")
+        if part.parts:
+            raise ValueError(
+                f"describe is for images [N, H, W, C], {part.name} has several inputs by name "
+                f"({', '.join(part.parts)}): .parts of a Dataset has one data set for each"
+            )
         if not part.holds_images:
             raise ValueError(
                 f"describe is for images [N, H, W, C], {part.name} has {list(part.inputs.shape)}"

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import heapq
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
 from cnnjax.core import rng
 
 
-def check_classes(labels: np.ndarray, name: str, what: str = "stratify=True") -> None:
+def check_classes(labels: Any, name: str, what: str = "stratify=True") -> None:
     """Refuse labels that are no classes, of which no share can be kept.
 
     Args:
@@ -20,6 +22,11 @@ def check_classes(labels: np.ndarray, name: str, what: str = "stratify=True") ->
     Raises:
         ValueError: if they are not whole numbers [N].
     """
+    if isinstance(labels, Mapping):
+        raise ValueError(
+            f"{what} needs one class for each example, int32 [N], and {name} has labels by name "
+            f"({', '.join(labels)}): leave it out"
+        )
     if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
         raise ValueError(
             f"{what} needs one class for each example, int32 [N], and {name} has labels of shape "

@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from cnnjax.metrics.metric import check_one_output
+
 
 class Answers(NamedTuple):
     """What was answered, a row for each answer.
@@ -67,6 +69,7 @@ def answers(outputs: Array, batch: Mapping[str, Any]) -> Answers:
     Raises:
         ValueError: if outputs and labels are neither.
     """
+    check_one_output(outputs)
     labels = jnp.asarray(batch["labels"])
     logits = jnp.asarray(outputs, jnp.float32)
     if logits.ndim == 1 or (logits.shape == labels.shape[: logits.ndim] and labels.ndim == 1):

@@ -130,6 +130,20 @@ def of_output(name: str, measure: Measure) -> Measure:
     return With(_measured_of, (("name", name), ("measure", measure)))
 
 
+def check_one_output(outputs: Any) -> None:
+    """Refuse several outputs by name, for a metric of one array.
+
+    Raises:
+        ValueError: with the way to measure one of them.
+    """
+    if isinstance(outputs, Mapping):
+        first = next(iter(outputs), "name")
+        raise ValueError(
+            f"this metric is of one output, and there are several by name ({', '.join(outputs)}): "
+            f"cj.metrics.of_output({first!r}, metric) measures one of them"
+        )
+
+
 def zeros(*names: str) -> Callable[[], dict[str, float]]:
     """An `init` of sums by name.
 

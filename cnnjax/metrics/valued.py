@@ -10,7 +10,7 @@ import numpy as np
 from jax import Array
 
 from cnnjax.core.checks import number
-from cnnjax.metrics.metric import Metric, With, zeros
+from cnnjax.metrics.metric import Metric, With, check_one_output, zeros
 from cnnjax.metrics.shipped import check_average, shipped
 
 
@@ -66,6 +66,7 @@ def r2(average: str | None = "macro", center: float = 0.0) -> Metric:
 
 def _pair(outputs: Array, batch: Mapping[str, Any]) -> tuple[Array, Array, Array]:
     """Outputs and labels [N, K], and the mask [N, 1]."""
+    check_one_output(outputs)
     labels = jnp.asarray(batch["labels"], jnp.float32)
     outputs = jnp.asarray(outputs, jnp.float32)
     rows = len(labels)

@@ -74,8 +74,13 @@ def check_batch(batch: Batch, spec: ModelSpec) -> None:
     """Whether a batch holds images with the channels of the model; any size may do.
 
     Raises:
-        ValueError: if it does not, or has no inputs or labels.
+        ValueError: if it does not, has no inputs or labels, or is no dictionary.
     """
+    if not isinstance(batch, Mapping):
+        raise ValueError(
+            "batch must be {'inputs': array, 'labels': array, ...}, got "
+            f"{type(batch).__name__}: cj.data.Loader(data, batch_size).batch(0, 0) makes one"
+        )
     if missing := {"inputs", "labels"} - set(batch):
         raise ValueError(
             f"batch must hold 'inputs' and 'labels', and has no {sorted(missing)[0]!r}, but "

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cnnjax.models import ModelSpec
+from cnnjax.task import JointTask
 from cnnjax.training.objective import per_example
 
 
@@ -96,7 +97,8 @@ def weighted(batch: Mapping[str, Any], weights: tuple[float, ...] | None) -> Map
 
 def _check_task(weights: Any, spec: ModelSpec) -> None:
     task = spec.task
-    if task.labels != ("N",) or task.label_kind != "integer":
+    one_class = task.labels == ("N",) and task.label_kind == "integer"
+    if not one_class or isinstance(task, JointTask):
         raise ValueError(
             f"class_weights={weights!r} is for labels that are one class an example, and "
             f"{spec.name} predicts {task.name}: give a weight per example with the data"

@@ -108,3 +108,22 @@ def test_names_of_values_must_be_the_same():
 def test_it_takes_a_list_of_data_sets(given):
     with pytest.raises(ValueError, match="datasets must be a list of Datasets, one at least, got"):
         concatenate(given)
+
+
+def by_name(start):
+    inputs = {"a": np.arange(start, start + 2.0)[:, None], "b": np.zeros((2, 1, 1, 1), np.uint8)}
+    labels = {"kind": np.array([0, 1]), "size": np.array([0.5, start])}
+    return from_arrays(inputs, labels, task={"kind": "classes", "size": "values"})
+
+
+def test_inputs_and_labels_by_name_are_joined_name_by_name():
+    both = concatenate([by_name(0), by_name(2)])
+    assert both.inputs["a"].ravel().tolist() == [0, 1, 2, 3]
+    assert both.inputs["b"].shape == (4, 1, 1, 1)
+    assert both.labels["kind"].tolist() == [0, 1, 0, 1]
+    assert both.labels["size"].ravel().tolist() == [0.5, 0, 0.5, 2]
+
+
+def test_inputs_by_name_are_not_joined_with_a_single_one():
+    with pytest.raises(ValueError, match=r"inputs\['a'\] of shape \[1\] in the first, none in the"):
+        concatenate([by_name(0), numbered(0, 2)])

@@ -95,3 +95,16 @@ def test_what_cannot_be_written_is_named(tmp_path):
     with pytest.raises(ValueError, match="has no images of whole numbers"):
         cj.data.export_folders(floats, tmp_path / "new")
     assert [p.name for p in tmp_path.iterdir()] == ["there"]  # and nothing half written
+
+
+@pytest.mark.parametrize(
+    ("inputs", "labels", "message"),
+    [
+        pytest.param({"a": np.zeros((2, 8, 8, 1))}, [0, 1], "no images of whole", id="inputs"),
+        pytest.param(np.zeros((2, 8, 8, 1)), {"a": [0, 1]}, "no classes that could", id="labels"),
+    ],
+)
+def test_what_is_there_by_name_is_no_folder(tmp_path, inputs, labels, message):
+    data = cj.data.Splits(cj.data.from_arrays(inputs, labels))
+    with pytest.raises(ValueError, match=message):
+        cj.data.export_folders(data, tmp_path / "new")

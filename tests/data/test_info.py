@@ -392,3 +392,16 @@ def test_the_sizes_of_rotated_tiffs_are_those_they_are_read_with(
     sides = (70, 30) if orientation >= 5 else (30, 70)
     assert (part.heights, part.widths) == ((sides[0],) * 3, (sides[1],) * 3)
     assert read_image(tmp_path / "data/a/0.tif").shape[:2] == sides
+
+
+def test_inputs_by_name_are_described_one_by_one():
+    images, ages = np.zeros((2, 3, 3, 1), np.uint8), np.zeros((2, 1), np.float32)
+    data = from_arrays({"photo": images, "age": ages}, [0, 1])
+    with pytest.raises(ValueError, match=r"has several inputs by name \(photo, age\): .parts"):
+        describe(data)
+    assert describe(data.parts["photo"]).parts["all"].examples == 2
+
+
+def test_images_with_labels_by_name_are_described_without_classes():
+    data = from_arrays(np.zeros((2, 3, 3, 1)), {"kind": [0, 1], "size": [0.5, 1.5]})
+    assert describe(data).parts["all"].counts is None

@@ -118,3 +118,10 @@ def test_balanced_needs_classes():
 def test_weighted_refuses_what_cannot_be(arguments, message):
     with pytest.raises(ValueError, match=message):
         weighted(*arguments)
+
+
+def test_labels_by_name_are_not_balanced():
+    labels = {"kind": np.zeros(4, np.int32), "size": np.zeros((4, 1), np.float32)}
+    data = Dataset(np.zeros((4, 2, 1), np.float32), labels, name="rain")
+    with pytest.raises(ValueError, match="and rain has labels by name"):
+        Loader(data, 2, sampler=balanced)

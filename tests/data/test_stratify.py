@@ -155,3 +155,15 @@ def test_values_have_no_shares():
     ):
         with pytest.raises(ValueError, match=r"stratify=True needs one class .* and rain has"):
             make()
+
+
+@pytest.mark.parametrize("stratified", ["split", "with_test", "k_fold"])
+def test_labels_by_name_have_no_share_to_keep(stratified):
+    data = from_arrays(np.zeros((4, 1, 1, 1)), {"kind": np.arange(4) % 2, "size": np.arange(4.0)})
+    ways = {
+        "split": lambda: data.split(0.5, stratify=True),
+        "with_test": lambda: Splits(data).with_test(0.5, stratify=True),
+        "k_fold": lambda: list(Splits(data).k_fold(2, stratify=True)),
+    }
+    with pytest.raises(ValueError, match=r"has labels by name \(kind, size\): leave it out$"):
+        ways[stratified]()

@@ -47,6 +47,7 @@ def fit(data: Arrays, directory: Path | None = None, resume: bool = False, **giv
     return cj.fit(small(), splits, config, directory=directory, verbose=False, **given)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("name", ideas())
 def test_an_idea_that_was_stopped_and_resumed_ends_in_the_same_bits(
     squares: Arrays, tmp_path: Path, name: str
@@ -94,6 +95,7 @@ def test_the_student_follows_its_teacher(squares: Arrays) -> None:
     assert (answers[0] == answers[1]).mean() > 0.9
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("steps", [1, 3])
 def test_an_attack_raises_the_loss_within_its_bounds(squares: Arrays, steps: int) -> None:
     model = fit(squares).model
@@ -117,6 +119,7 @@ def test_views_of_one_image_find_each_other(squares: Arrays) -> None:
     assert "accuracy" not in run.history
 
 
+@pytest.mark.thorough
 def test_a_price_makes_zeros(squares: Arrays) -> None:
     config = cj.TrainingConfig(epochs=20, batch_size=16, optimizer="adam", learning_rate=3e-3)
     shares = []

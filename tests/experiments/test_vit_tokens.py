@@ -37,6 +37,7 @@ def test_a_vit_is_trained_by_fit_and_explained_at_its_tokens() -> None:
         assert not np.any(cj.explain.grad_cam(run.model, inputs, "block0/norm2"))
 
 
+@pytest.mark.thorough
 def test_killed_and_resumed_it_ends_in_the_same_bits(tmp_path: Path) -> None:
     def train(name: str, resume: bool = False) -> cj.Run:
         model = cj.Model.from_module(ViT(depth=1, width=16), (12, 12, 1))

@@ -60,6 +60,7 @@ def moved(tokens):
     return tokens[:, 1:].reshape(len(tokens), 3, 2, -1)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("to_map", [None, (3, 2, 1), moved], ids=["told", "grid", "function"])
 def test_token_grad_cam_is_that_of_the_tokens_as_a_map(to_map):
     model, drawn = vit(), 0.0
@@ -104,6 +105,7 @@ class AnySize(linen.Module):
         return linen.Dense(3, name="logits")(jax.nn.relu(x).mean(axis=1))
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("grid", [(3, 2), (2, 5)])
 def test_of_images_of_any_size_the_tokens_lie_in_the_one_at_hand(grid):
     model = cj.Model.from_module(AnySize(), (None, None, 1))

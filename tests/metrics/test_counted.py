@@ -172,3 +172,12 @@ def test_a_metric_of_one_of_several_outputs_is_that_of_it_alone() -> None:
         metrics.of_output("king", metrics.correct)(outputs, batch["labels"])
     with pytest.raises(ValueError, match=r"'kind', ...\) is for several outputs, and there is one"):
         metrics.of_output("kind", metrics.correct)(outputs["kind"], batch["labels"])
+
+
+@pytest.mark.parametrize("name", ["f1", "confusion_matrix", "auroc", "top_k", "mae", "r2"])
+def test_a_metric_of_one_output_says_how_to_measure_one_of_several(name):
+    outputs = {"kind": jnp.zeros((2, 3)), "size": jnp.zeros((2, 1))}
+    batch = {"labels": {"kind": jnp.zeros(2, int), "size": jnp.zeros((2, 1))}, "mask": jnp.ones(2)}
+    metric = getattr(metrics, name)(*[2] * (name == "top_k"))
+    with pytest.raises(ValueError, match=r"of_output\('kind', metric\) measures one of them$"):
+        metric.update(outputs, batch)

@@ -78,6 +78,7 @@ def small(data: Path, **changes: object) -> Experiment:
 # The quickstart
 
 
+@pytest.mark.thorough
 def test_the_quickstart_prints_data_model_epochs_and_result(finished: tuple[Path, str]) -> None:
     run, out = finished
     assert "1,294 train, 144 validation, 359 test images" in out
@@ -89,6 +90,7 @@ def test_the_quickstart_prints_data_model_epochs_and_result(finished: tuple[Path
     assert "\x1b" not in out
 
 
+@pytest.mark.thorough
 def test_the_quickstart_leaves_a_complete_run_directory(finished: tuple[Path, str]) -> None:
     run, _ = finished
     for name in ("config.json", "run.json", "metrics.jsonl", "model.json", "report.html"):
@@ -108,6 +110,7 @@ def test_the_quickstart_leaves_a_complete_run_directory(finished: tuple[Path, st
     assert [json.loads(line)["epoch"] for line in lines] == [1, 2]
 
 
+@pytest.mark.thorough
 def test_the_quickstart_learns(finished: tuple[Path, str]) -> None:
     run, _ = finished
     facts = json.loads((run / "run.json").read_text())
@@ -119,6 +122,7 @@ def test_the_quickstart_learns(finished: tuple[Path, str]) -> None:
     assert model.spec.label_names == tuple("0123456789")
 
 
+@pytest.mark.thorough
 def test_the_quickstart_draws_its_figures(finished: tuple[Path, str]) -> None:
     run, _ = finished
     for name in ("curves", "confusion_matrix", "mistakes"):
@@ -127,6 +131,7 @@ def test_the_quickstart_draws_its_figures(finished: tuple[Path, str]) -> None:
         assert np.asarray(image.convert("L")).std() > 1, f"{name} is blank"
 
 
+@pytest.mark.thorough
 def test_the_quickstart_writes_a_self_contained_report(finished: tuple[Path, str]) -> None:
     run, _ = finished
     facts = json.loads((run / "run.json").read_text())

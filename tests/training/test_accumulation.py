@@ -68,10 +68,10 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("form", ["unrolled", "scanned"])
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("real", [24, 17], ids=["full", "ragged"])
-@pytest.mark.sample(4)
 def test_parts_of_a_batch_add_up_to_it(
     squares: Arrays, monkeypatch: pytest.MonkeyPatch, form: str, case: str, real: int
 ) -> None:

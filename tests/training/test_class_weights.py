@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -16,7 +17,7 @@ from cnnjax.augment import Augment
 from cnnjax.config import TrainingConfig, to_dict
 from cnnjax.core.settings import from_dict
 from cnnjax.training import Aux, TrainState, make_eval_step, make_train_step
-from cnnjax.training.class_weights import balanced, resolved
+from cnnjax.training.class_weights import balanced, checked_class_weights, resolved
 
 Arrays = tuple[np.ndarray, np.ndarray]
 
@@ -187,3 +188,20 @@ def test_a_stream_cannot_be_balanced() -> None:
 def test_weights_must_be_one_per_example(squares: Arrays) -> None:
     with pytest.raises(ValueError, match=r"batch\['weights'\] must be \[32\], got \[32, 1\]"):
         stepped(linear(), [{**batches(squares)[0], "weights": np.ones((32, 1), np.float32)}])
+
+
+@pytest.mark.parametrize("weights", ["balanced", (1.0, 2.0)])
+def test_classes_of_one_of_several_outputs_have_no_weights(weights: Any) -> None:
+    from cnnjax.task import joint
+
+    spec = dataclasses.replace(linear().spec, task=joint({"kind": "classes", "size": "values"}))
+    with pytest.raises(ValueError, match="predicts kind classes, size values: give a weight per"):
+        resolved("balanced", spec, {"kind": np.zeros(2, np.int32)})
+    with pytest.raises(ValueError, match="is for labels that are one class an example"):
+        checked_class_weights(weights, spec)
+
+
+def test_a_data_set_is_no_batch() -> None:
+    model, data = linear(), cj.data.from_arrays(np.zeros((2, 12, 12, 1)), [0, 1])
+    with pytest.raises(ValueError, match=r"got Dataset: cj.data.Loader\(data, batch_size\).batch"):
+        cj.research.per_example_gradients(model, data)  # type: ignore[arg-type]

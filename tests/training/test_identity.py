@@ -482,6 +482,7 @@ def test_it_would_be_ignored_without_resume() -> None:
         cj.TrainingConfig(allow_changed=("loss",))
 
 
+@pytest.mark.thorough
 def test_the_command_line_has_it(tmp_path: Path) -> None:
     arguments = ("-m", "experiments.quickstart", "--data", "digits", "--out", tmp_path / "run")
     done = python(*arguments, "--resume", "--allow-changed", "modul", status=1)

@@ -155,6 +155,7 @@ def test_a_gan_learns_within_fit(squares: Arrays, tmp_path: Path) -> None:
     assert trees.tree_hash(loaded.variables) == run.parameter_hash
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("which", ["sam", "gan"])
 def test_a_resumed_run_ends_in_the_same_bits(squares: Arrays, tmp_path: Path, which: str) -> None:
     data = squares if which == "sam" else real(squares)

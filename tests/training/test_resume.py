@@ -331,6 +331,7 @@ def test_on_a_full_disk_the_checkpoint_before_survives_and_one_line_says_so(tmp_
     assert resumed[-1] == through
 
 
+@pytest.mark.thorough
 def test_no_space_left_on_the_device(tmp_path: Path) -> None:
     small = tmp_path / "small"
     small.mkdir()

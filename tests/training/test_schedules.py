@@ -153,6 +153,7 @@ def test_a_plateau_lowers_the_rate_of_a_loss_that_falls_no_more(squares: Arrays)
     np.testing.assert_allclose(run.history["learning_rate"], wanted, rtol=1e-6)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw", "rmsprop"])
 def test_without_a_plateau_it_is_the_constant_rate(squares: Arrays, optimizer: str) -> None:
     still = fit(squares, optimizer=optimizer)
