@@ -79,7 +79,7 @@ def find_learning_rate(
             has no part in this.
         optimizer: a function of the learning rate instead of the configured one, e.g. optax.lion.
         lowest, highest: rates to try, > 0.
-        steps: between them, at least 10; with few of them the loss may diverge before it has fallen.
+        steps: between them, at least 10; with few the loss may diverge before it falls.
 
     Returns:
         LearningRates; `figure()` draws them.
