@@ -207,6 +207,13 @@ class TrainingConfig:
             code is another one while all that is given to them is the same; "step", a step of
             one's own, or a computation that is another one while none of these differ. With resume
             only.
+
+    Raises:
+        ValueError: for a value out of its range, and for settings of which one would ignore the
+            other.
+
+    >>> TrainingConfig(epochs=2, schedule="cosine").optimizer
+    'rmsprop'
     """
 
     epochs: int = setting(5, whole(), LOOP)

@@ -40,7 +40,8 @@ def from_arrays(
         task: of the model, or its name; None goes by the labels: numbers [N] that are not whole are
             values, whole numbers of the images' own height and width classes of their pixels, and
             all else has to be classes. {name: task} of several outputs.
-        weights: [N] finite numbers >= 0, not all zero, as in `Dataset`; None: none.
+        weights: [N] finite numbers >= 0, not all zero, by which the losses of training examples are
+            multiplied; None: no example counts more than another.
 
     Returns:
         The data set; floating images become float32.

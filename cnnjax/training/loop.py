@@ -61,11 +61,13 @@ def fit(
 
     Args:
         model: where to start from.
-        data: Splits, a Dataset, a Stream, or (images, labels) as `from_arrays` takes them. Images
-            are pixels in [0, 255]; the model's preprocessing is applied on the device.
+        data: Splits, a Dataset, a Stream, or (inputs, labels) as `from_arrays` takes them. Images
+            are pixels in [0, 255]; the model's preprocessing is applied on the device. Validation
+            data choose the best epoch, test data are measured once, at the end.
         config: how; None takes the defaults of `TrainingConfig`.
-        loss: (logits [N, K], labels [N]) -> [N]; None takes cross-entropy, softmax or, for one
-            logit, sigmoid; in general that of the model's task, of values the mean squared error.
+        loss: (outputs, labels) -> [N]; None takes that of the model's task: of classes the
+            cross-entropy of logits [N, K] and labels [N], softmax or, for one logit, sigmoid; of
+            values the mean squared error.
         optimizer: any optax transformation, or a function of total_steps that makes one, instead of
             the configured one; settings of that one (learning_rate, schedule, weight_decay,
             clip_norm, ...) are then errors. It gets the parameters, {layer: {weight: array}}, with
@@ -100,11 +102,13 @@ def fit(
             in records, in `Run.history` and for `TrainingConfig.monitor`.
 
     Returns:
-        A Run.
+        A Run: the model of the best epoch by `TrainingConfig.monitor`, or of the last one; what was
+        measured of it; the history of the epochs.
 
     Raises:
         ValueError: if data, model and configuration do not fit together, for a setting that would
-            be ignored, and in one of several processes (`jax.distributed`).
+            be ignored, for a loss, objective, step, metric, callback or logger that is none, and in
+            one of several processes (`jax.distributed`).
         NonFiniteLoss: with metric, epoch and step; the last good checkpoint remains.
         FrozenLayersMoved: if what is frozen is not bitwise what it was; this should never be.
         Interrupted: after Ctrl-C or SIGTERM, once a checkpoint is saved.
