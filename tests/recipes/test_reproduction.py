@@ -134,6 +134,7 @@ def test_changed_code_of_the_model_is_named(run: Path, monkeypatch: pytest.Monke
     assert "parameters: " in str(found)
 
 
+@pytest.mark.thorough
 def test_an_initialiser_that_changed_is_named(run: Path) -> None:
     edit(run / "model.json", lambda m: m["arguments"].update(units=[17]))
     with pytest.raises(RunError, match=r"module mlp differs: units\[0\]=16 then, 17 now: "):
@@ -237,7 +238,8 @@ def test_functions_of_a_module_are_imported_from_where_they_were(
     assert cj.reproduce(run, data, verbose=False).same
 
 
-@pytest.mark.parametrize("name", ["loss", "augment", "schedule", "sampler", "metrics"])
+@pytest.mark.sample(2)
+@pytest.mark.parametrize("name", ["loss", "metrics", "augment", "schedule", "sampler"])
 def test_a_function_without_a_path_is_asked_for_and_one_that_moved_is_named(
     of_functions: tuple[Path, Arrays], tmp_path: Path, name: str
 ) -> None:
@@ -252,6 +254,7 @@ def test_a_function_without_a_path_is_asked_for_and_one_that_moved_is_named(
         cj.reproduce(run, data, verbose=False)
 
 
+@pytest.mark.thorough
 def test_weights_of_a_file_are_asked_for(squares: Arrays, tmp_path: Path) -> None:
     arguments = {"input_shape": (12, 12, 1), "num_classes": 3, "units": (16,)}
     begun = cj.create_model("mlp", seed=9, **arguments)
@@ -275,6 +278,7 @@ class Shift:
         return jnp.roll(image, self.width_shift, axis=1)
 
 
+@pytest.mark.thorough
 def test_arrays_and_an_augmentation_with_settings_are_given_again(
     squares: Arrays, tmp_path: Path
 ) -> None:
@@ -343,6 +347,6 @@ def test_a_run_that_is_not_finished_has_nothing_to_compare_with(run: Path) -> No
         cj.reproduce(run, verbose=False)
 
 
-def test_what_is_no_run_is_one_line(tmp_path: Path) -> None:
-    done = python("-m", "cnnjax.cli", "reproduce", tmp_path / "nothing", status=1)
-    assert done.stderr == f"error: run directory {tmp_path / 'nothing'} does not exist\n"
+def test_what_is_no_run_is_one_line(cnnjax: Callable[..., tuple[str, str]], tmp_path: Path) -> None:
+    _, err = cnnjax("reproduce", tmp_path / "nothing", status=1)
+    assert err == f"error: run directory {tmp_path / 'nothing'} does not exist\n"

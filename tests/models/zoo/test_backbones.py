@@ -218,6 +218,7 @@ def test_a_second_model_of_a_kind_compiles_nothing():
     assert initialiser(False)._cache_size() == size > 0
 
 
+@pytest.mark.thorough
 def test_features_are_not_predicted_from_and_not_trained():
     model = cj.create_model(
         "mobilenet", alpha=0.25, include_top=False, pooling="avg", input_shape=(32, 32, 3)
