@@ -31,10 +31,10 @@ def cosine(total_steps: int) -> optax.GradientTransformation:
 
 OPTIMIZERS: dict[str, Any] = {
     "total_steps": cosine,
+    "schedule_free": contrib.schedule_free_adamw(1e-2, warmup_steps=3),
     "lbfgs": optax.lbfgs(memory_size=2, linesearch=SEARCH),
     "zoom": optax.lbfgs(memory_size=2),
     "sam": contrib.sam(optax.adam(1e-2), SHARP, opaque_mode=True),
-    "schedule_free": contrib.schedule_free_adamw(1e-2, warmup_steps=3),
     "part": optax.partition(
         {"free": contrib.schedule_free_sgd(0.1), "usual": optax.sgd(0.1)},
         {"dense1": "free", "logits": "usual"},
