@@ -238,3 +238,12 @@ def test_a_metric_with_sums_of_its_own_is_measured_of_its_output() -> None:
     batch = {"labels": LABELS["kind"].astype(np.int32), "mask": np.ones(24, np.float32)}
     wanted = f1.compute(f1.update(outputs, batch))
     assert cj.evaluate(net, data())["kind_f1"] == pytest.approx(wanted, abs=1e-6)
+
+
+def test_the_loss_of_several_outputs_has_the_same_name_in_every_process() -> None:
+    from cnnjax.task import joint
+    from cnnjax.training.facts import loss_name
+
+    name = loss_name(None, joint(TASKS))
+    assert " at 0x" not in name
+    assert "name='kind', measure=<function cross_entropy>" in name
