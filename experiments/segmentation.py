@@ -50,6 +50,8 @@ class Config:
     """Of the training."""
     seed: int = 0
     """Of weights, order and augmentation; the images are always the same."""
+    resume: bool = False
+    """Go on with an interrupted run."""
     out: Annotated[str | None, tyro.conf.arg(metavar="DIR")] = None
     """Folder for run and figure; default: checkpoints/segmentation."""
 
@@ -99,6 +101,7 @@ def train(config: Config, folder: Path) -> cj.Run:
     training = cj.TrainingConfig(
         epochs=config.epochs, batch_size=10, optimizer="adam", learning_rate=3e-3,
         schedule="one_cycle", seed=config.seed, augment=augment, monitor=None,
+        resume=config.resume,
     )  # fmt: skip
     parts = cj.data.Splits(
         shapes(config.train_examples, 0), shapes(config.test_examples // 2, 1),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import runpy
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from commands import python
 
 import cnnjax as cj
 
@@ -263,7 +263,9 @@ def test_callbacks_that_are_none_are_refused_before_the_training(
         fit(squares, model, callbacks=callbacks)
 
 
-def test_an_experiment(tmp_path: Path) -> None:
+def test_an_experiment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     file = tmp_path / "added_experiment.py"
     file.write_text(
         dedent(
@@ -289,7 +291,12 @@ def test_an_experiment(tmp_path: Path) -> None:
             """
         )
     )
-    out = python(file, "--data", "digits", "--seeds", 1, "--out", tmp_path / "runs").stdout
+    for name in ("CNNJAX_COMPILATION_CACHE", "CNNJAX_ALLOCATOR"):
+        monkeypatch.setenv(name, "0")  # the settings of this process stay
+    options = ["--data", "digits", "--seeds", "1", "--out", str(tmp_path / "runs")]
+    monkeypatch.setattr(sys, "argv", [str(file), *options])
+    runpy.run_path(str(file), run_name="__main__")
+    out = capsys.readouterr().out
     record = json.loads(next((tmp_path / "runs").rglob("run.json")).read_text())
     assert record["experiment"] == "added_experiment"
     assert record["status"] == "finished"

@@ -69,8 +69,8 @@ def check_names(names: Sequence[str], labels: np.ndarray, name: str) -> None:
     values = np.issubdtype(labels.dtype, np.floating) and labels.ndim == 2
     if names and values and labels.shape[1] != len(names):
         raise ValueError(
-            f"{name}: {len(names)} label_names do not fit labels [N, {labels.shape[1]}] that are "
-            "no whole numbers, each a value with a name"
+            f"{name}: {len(names)} label_names do not fit labels [N, {labels.shape[1]}], values, "
+            "each with a name"
         )
     if names and np.issubdtype(labels.dtype, np.integer) and labels.max() >= len(names):
         raise ValueError(

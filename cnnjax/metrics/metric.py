@@ -34,6 +34,9 @@ class Metric:
         compute: what it comes to, of sums in float64 NumPy: a number, an array, or either by name.
         mode: whether "max" or "min" is best; None where nothing is, as of a table.
 
+    Raises:
+        ValueError: for what is no function, and another mode.
+
     >>> import jax.numpy as jnp
     >>> def update(outputs, batch):
     ...     far = jnp.abs(outputs - batch["labels"]).max(axis=1) > 1

@@ -13,15 +13,16 @@ import optax
 from cnnjax import data as data_sources
 from cnnjax.config import FILES, OPTIMIZER, SAMPLERS, SCHEDULES, TrainingConfig, changeable
 from cnnjax.core import trees
-from cnnjax.core.importing import imported
 from cnnjax.core.settings import from_dict, values
-from cnnjax.core.text import first_sentence, plain
+from cnnjax.core.text import plain
 from cnnjax.data import DataNotFound
 from cnnjax.metrics import Loss, Measure
 from cnnjax.metrics import recorded as recorded_value
 from cnnjax.models import Model
-from cnnjax.models.saved import MODEL_FILE, from_spec, read_spec
+from cnnjax.models.saved import from_spec
+from cnnjax.models.saved_spec import MODEL_FILE, read_spec
 from cnnjax.nn import current_conv_engine
+from cnnjax.recipes.run_functions import at_its_path, imported_function, metrics_of, needed
 from cnnjax.runs import RunDirectory, RunError
 from cnnjax.runs.compare import circumstances, result_changes
 from cnnjax.runs.contents import CONFIG_FILE
@@ -32,7 +33,7 @@ from cnnjax.task import TASKS
 from cnnjax.training import Run, fit
 from cnnjax.training.callbacks import StopAt
 from cnnjax.training.computation import identity_of
-from cnnjax.training.facts import loss_name, recorded_settings
+from cnnjax.training.facts import IMPORT_PATHS, loss_name, recorded_settings
 from cnnjax.training.given import Given
 from cnnjax.training.given_optimizer import Optimizer
 from cnnjax.training.identity import changes, recorded, refusal
@@ -107,8 +108,8 @@ def reproduce(
         directory: of a finished run, of an experiment or of `fit`.
         data, model, loss, optimizer, objective, step, augment, schedule, sampler, opt_state: what
             the run was given in Python, where the record cannot tell: arrays, a module of one's
-            own, functions. An objective and a step are imported from where they were, if they can
-            be.
+            own, functions. Functions at the top of a module are imported from where they were, and
+            so are metrics; of other ones an error says which are needed.
         data_dir: where TFDS keeps its data, as in `data.load`.
         out: a directory for the new run; None keeps nothing on disk.
         allow_changed: what may differ from what the run was started with, which else is an error;
@@ -134,19 +135,19 @@ def reproduce(
         )
     try:
         functions = {"augment": augment, "schedule": schedule, "sampler": sampler}
-        training = _training(run, config, optimizer, functions)
+        paths = record.get(IMPORT_PATHS, {})  # which earlier versions did not record
+        training = _training(run, config, optimizer, functions, paths)
         tasks = [*TASKS.values(), *([model.spec.task] if model else [])]
         if config["loss"] not in [loss_name(None, task) for task in tasks] and loss is None:
-            raise _needs(run, "loss", f"the function {config['loss']}")
+            loss = at_its_path(run, "loss", config["loss"], paths)
         if "objective" in config and objective is None:
-            objective = _imported(run, "objective", config["objective"])
+            objective = imported_function(run, "objective", config["objective"])
         if "step" in config and step is None:
-            parts = (_imported(run, "step", config["step"][f.name]) for f in fields(Step))
+            parts = (imported_function(run, "step", config["step"][f.name]) for f in fields(Step))
             step = Step(*parts)
-        if missing := [name for name in config.get("metrics", ()) if name not in (metrics or {})]:
-            raise _needs(run, "metrics", ", ".join(missing))
+        metrics = metrics_of(run, config.get("metrics", ()), metrics or {}, paths)
         if "opt_state" in config and opt_state is None:
-            raise _needs(run, "opt_state", "the Run.opt_state of another run")
+            raise needed(run, "opt_state", "the Run.opt_state of another run")
         splits = _data(run, record, data, data_dir, print if verbose else None)
         model = model or _model(run, record, training.seed)
         now = {
@@ -195,7 +196,7 @@ def _data(
     if record["source"] is None:
         parts = ", ".join(f"{name} {part['name']!r}" for name, part in record["data"].items())
         made = f"arrays, or parts that cj.data.load did not make, ({parts})"
-        raise _needs(run, "data", made)
+        raise needed(run, "data", made)
     try:
         return data_sources.reload(record["source"], data_dir=data_dir, progress=progress)
     except DataNotFound as error:
@@ -214,6 +215,7 @@ def _training(
     config: Mapping[str, Any],
     optimizer: Optimizer | None,
     functions: Mapping[str, Callable | None],
+    paths: Mapping[str, Any],
 ) -> TrainingConfig:
     settings = {**config["training"], "resume": False, "allow_changed": ()}
     for name, function in functions.items():
@@ -221,10 +223,10 @@ def _training(
         if function is not None:
             settings[name] = function
         elif isinstance(recorded_name, str) and recorded_name not in _KNOWN.get(name, ()):
-            raise _needs(run, name, f"the function {recorded_name}")
+            settings[name] = at_its_path(run, name, recorded_name, paths)
     if settings["optimizer"] == GIVEN:
         if optimizer is None:
-            raise _needs(run, "optimizer", "an optax transformation")
+            raise needed(run, "optimizer", "an optax transformation")
         settings |= values(TrainingConfig, OPTIMIZER)
     try:
         training: TrainingConfig = from_dict(TrainingConfig, settings)
@@ -238,9 +240,9 @@ def _training(
 def _model(run: RunDirectory, record: Mapping[str, Any], seed: int) -> Model:
     spec = read_spec(run.path)
     if spec.arguments is None:
-        raise _needs(run, "model", f"a module of the class {spec.name}")
+        raise needed(run, "model", f"a module of the class {spec.name}")
     if spec.weights:
-        raise _needs(run, "model", f"{spec.name} with the weights of {spec.weights}")
+        raise needed(run, "model", f"{spec.name} with the weights of {spec.weights}")
     # An experiment's model has the training's seed; a call of create_model often none.
     for tried in dict.fromkeys((0, seed)):
         try:
@@ -272,24 +274,3 @@ def _compared(
     if refused := [change for change in found if not change.allowed_by(allowed)]:
         raise RunError(f"this is not the run of {run.path}: {refusal(refused)}")
     return [*lines, *(change.text for change in found), *remarks]
-
-
-def _imported(run: RunDirectory, argument: str, path: Any) -> Any:
-    """A function from where the run had it."""
-    try:
-        function = imported(path)
-    except Exception as error:  # the module's code is another's, and may raise anything
-        raise RunError(
-            f"the {argument} of {run.path} cannot be imported from {plain(path)}: "
-            f"{first_sentence(error)}"
-        ) from error
-    if function is None:
-        raise _needs(run, argument, f"the function {plain(path)}")
-    return function
-
-
-def _needs(run: RunDirectory, argument: str, what: str) -> RunError:
-    return RunError(
-        f"{run.path} was trained with {what} as its {argument}, which a record cannot hold: "
-        f"give it in Python, cj.reproduce(run, {argument}=...)"
-    )

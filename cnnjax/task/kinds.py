@@ -74,6 +74,10 @@ class Task:
         ignored: label of what counts nowhere, neither in the loss nor in the metrics, which pixels
             have that augmentation uncovers; None where there is none.
 
+    Raises:
+        ValueError: for axes of outputs and labels that do not fit together, another kind of label,
+            and a task without a metric.
+
     >>> import jax.numpy as jnp
     >>> def poisson(outputs, labels):
     ...     return (jnp.exp(outputs) - labels * outputs).sum(axis=1)

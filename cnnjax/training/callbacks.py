@@ -19,7 +19,9 @@ from cnnjax.training.selection import copied
 
 
 class Moment:
-    """A moment of a training, as a callback sees it; all of it are copies.
+    """A moment of a training, in copies, as a callback sees it.
+
+    `state` and `model` are made when they are asked for; `stop()` ends the training.
 
     Attributes:
         record: what there is to say, by name. At an epoch's end a copy of its line of

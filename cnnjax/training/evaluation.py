@@ -36,19 +36,19 @@ def evaluate(
     metrics: Mapping[str, Measure] | None = None,
     precision: str = "float32",
 ) -> dict[str, Any]:
-    """Loss, accuracy and other metrics over every example of a data set.
+    """The loss and the metrics of a model over every example of a data set, each counting once.
 
     Args:
         model: to evaluate.
-        data: a Dataset, a Stream, of which epoch 0 is taken, or (images, labels) as `from_arrays`
-            takes them; pixels in [0, 255].
+        data: a Dataset, whose weights play no part; a Stream, of which epoch 0 is taken; or
+            (inputs, labels) as `from_arrays` takes them. Images are pixels in [0, 255].
         batch_size: >= 1; it does not change the result but for rounding. A stream has its own.
         loss, metrics: as in `fit`.
-        precision: "float32" or "bfloat16".
+        precision: "float32" or "bfloat16" for the computation.
 
     Returns:
-        {"loss": mean, "accuracy": fraction}, and the metrics by their names: numbers, or arrays of
-        those that are tables.
+        {name: value} of "loss", the task's metrics (of classes "accuracy", a fraction) and those
+        given: floats, or float64 arrays of those that are tables.
 
     Raises:
         ValueError: if data and model do not fit together, or for a metric that is none.

@@ -32,8 +32,8 @@ class Aux:
     """What an objective returns beside the losses.
 
     Args:
-        outputs: of the model, [N, ...], which the task's metrics are measured on in training; None
-            measures none.
+        outputs: of the model, [N, ...], or {name: these} of several, which the metrics are measured
+            on in training; None measures none.
         state: the model's collections beside its parameters after the step, as
             `functions.apply_train` returns them; or as the objective got them.
         metrics: further values per example, {name: [N]}, whose means stand in the epoch's record.
@@ -60,6 +60,9 @@ def supervised(loss: metrics.Loss, label_smoothing: float = 0.0, num_classes: in
 
     Returns:
         An objective, which one of your own may call and add to.
+
+    Raises:
+        ValueError: in its first step, if the loss does not return [N].
 
     >>> import cnnjax as cj
     >>> usual = supervised(cj.metrics.cross_entropy)

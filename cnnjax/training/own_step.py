@@ -36,10 +36,13 @@ class Step:
             "mask" float32 [N], and what else there is. Measures are {name: values [N] or a scalar},
             whose means over the examples stand in the epoch's record, "loss" among them. The key is
             one of the seed and the step.
-        variables: value -> the variables of the model, which are evaluated, monitored, saved and
-            returned.
+        variables: value -> the variables of the model, {"params": {layer: {weight: array}}, ...},
+            all those of `model.variables`, which are evaluated, monitored, saved and returned.
 
-    >>> import optax, cnnjax as cj
+    Raises:
+        ValueError: for what is no function.
+
+    >>> import cnnjax as cj
     >>> functions, rate = cj.create_model("mlp", units=()).functions(), 0.1
     >>> def init(model, key):
     ...     return model.variables

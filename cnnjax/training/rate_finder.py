@@ -79,7 +79,7 @@ def find_learning_rate(
             has no part in this.
         optimizer: a function of the learning rate instead of the configured one, e.g. optax.lion.
         lowest, highest: rates to try, > 0.
-        steps: between them, at least 10.
+        steps: between them, at least 10; with few the loss may diverge before it falls.
 
     Returns:
         LearningRates; `figure()` draws them.
@@ -191,8 +191,8 @@ def _steepest(rates: np.ndarray, smoothed: np.ndarray) -> float:
     if end < 3:
         reach = f"{rates[0]:g} to {rates[-1]:g}" if len(rates) else "the lowest on"
         raise ValueError(
-            f"the loss fell at none of the learning rates from {reach}: give a smaller lowest, or "
-            "look for a fault in model, labels or loss"
+            f"the loss fell at none of the learning rates from {reach}: give more steps or a "
+            "smaller lowest, or look for a fault in model, labels or loss"
         )
     slope = np.gradient(smoothed[:end], np.log(rates[:end]))
     return float(rates[int(np.argmin(slope))])

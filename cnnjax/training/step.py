@@ -63,7 +63,7 @@ def make_train_step(
 
     Args:
         model: architecture and preprocessing; the weights come from the state.
-        loss: (logits [N, K], labels [N]) -> [N]; None takes that of the model's task.
+        loss: (outputs, labels) -> [N]; None takes that of the model's task.
         optimizer: the one the state was created with; None takes RMSprop as Keras has it. Its
             `update` gets, where it takes them, value (the loss), grad, and of this batch
             value_fn(params) and grad_fn(params), as L-BFGS and SAM in opaque mode need them; in all

@@ -18,6 +18,6 @@ def distil(functions, params, state, batch, key, heat=4.0):
     return losses, cj.training.Aux(logits, state, {"hard_loss": hard})
 
 
-config = cj.TrainingConfig(epochs=3, resume=True)
+config = cj.TrainingConfig(epochs=20, resume=True)
 student = cj.create_model("mlp", units=(8,))
 run = cj.fit(student, data, config, objective=distil, directory="checkpoints/distillation")

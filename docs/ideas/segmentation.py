@@ -12,7 +12,7 @@ images = (rng.integers(0, 120, truth.shape) + 100 * truth).astype(np.uint8)
 data = cj.data.Splits(cj.data.from_arrays(images, truth, ["ground", "square"], task="dense"))
 model = cj.create_model("unet", input_shape=(16, 16, 1), num_classes=2, filters=(8, 16))
 config = cj.TrainingConfig(
-    epochs=3, batch_size=16, optimizer="adam", learning_rate=3e-3, monitor="iou", resume=True,
+    epochs=12, batch_size=16, optimizer="adam", learning_rate=0.01, monitor="iou", resume=True,
     augment=cj.augment.Augment(horizontal_flip=True, width_shift=2, height_shift=2),
 )  # fmt: skip
 metrics = {"iou": cj.metrics.mean_iou()}

@@ -16,7 +16,7 @@ class ViT(linen.Module):
         return linen.Dense(10, name="logits")(x.mean(axis=1))
 
 
-data, config = cj.data.load("digits"), cj.TrainingConfig(epochs=3, optimizer="adam", resume=True)
+data, config = cj.data.load("digits"), cj.TrainingConfig(epochs=15, optimizer="adam", resume=True)
 run = cj.fit(
     cj.Model.from_module(ViT(), (28, 28, 1)), data, config, directory="checkpoints/vit_tokens"
 )

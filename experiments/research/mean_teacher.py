@@ -3,7 +3,7 @@
 A step of one's own with two sets of parameters. The student learns from the labelled images, and to
 predict of all images, randomly moved, what the teacher predicts of them, moved otherwise, which
 counts more and more; the teacher is the moving average of the student (Tarvainen & Valpola 2017,
-arXiv:1703.01780). Which images are labelled say their weights, 1 or 0.
+arXiv:1703.01780). The weights of the examples, 1 or 0, say which images have a label.
 
 Command:   python -m experiments.research.mean_teacher [--out FILE]
 

@@ -10,8 +10,8 @@ Command:   python -m experiments.research.worst_class [--out FILE]
 
 Reported:  no figure; an idea in fifteen lines.
 
-Ours:      71 ± 15 % of the class that is found worst, as of 51 ± 4 % with the usual loss, and
-           89.2 % of all digits, as of 85.2 %; three seeds, 14 s in all on two cores.
+Ours:      71 ± 15 % of the class that is found worst and 89.2 % of all digits; with the usual loss
+           51 ± 4 % and 85.2 %; three seeds, 14 s in all on two cores.
 """
 
 from dataclasses import dataclass

@@ -13,21 +13,28 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from commands import ROOT, environment, python, quickstart_run, start
+from commands import ROOT, environment, python, start
 from PIL import Image
 
 import cnnjax as cj
 from cnnjax import cli
 from cnnjax.cli.verb import Verb
 from cnnjax.models.builder import build
+from cnnjax.runs import write_report
 
 Output = tuple[str, str]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The quickstart over two epochs."""
-    return quickstart_run(tmp_path_factory)[0]
+    """A small net on digits, with its report."""
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    config = cj.TrainingConfig(epochs=2, batch_size=64, optimizer="adam", monitor=None)
+    digits = cj.data.load("digits")
+    model = cj.create_model("mlp", units=(16,), label_names=digits.train.label_names)
+    cj.fit(model, digits, config, directory=folder, verbose=False)
+    write_report(folder)
+    return folder
 
 
 @pytest.fixture(scope="module")

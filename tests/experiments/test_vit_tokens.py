@@ -20,6 +20,7 @@ for image, label in zip(IMAGES, LABELS, strict=True):
     image[4 * label : 4 * label + 4, 4:8] += 180  # of the nine patches one tells the class
 
 
+@pytest.mark.thorough
 def test_a_vit_is_trained_by_fit_and_explained_at_its_tokens() -> None:
     model = cj.Model.from_module(ViT(depth=1, width=16), (12, 12, 1))
     settings = cj.TrainingConfig(epochs=12, batch_size=16, optimizer="adam", learning_rate=0.01)
@@ -37,6 +38,7 @@ def test_a_vit_is_trained_by_fit_and_explained_at_its_tokens() -> None:
         assert not np.any(cj.explain.grad_cam(run.model, inputs, "block0/norm2"))
 
 
+@pytest.mark.thorough
 def test_killed_and_resumed_it_ends_in_the_same_bits(tmp_path: Path) -> None:
     def train(name: str, resume: bool = False) -> cj.Run:
         model = cj.Model.from_module(ViT(depth=1, width=16), (12, 12, 1))

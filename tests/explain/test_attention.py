@@ -59,6 +59,7 @@ def sown(model):
     return leaves[0] if len(leaves) == 1 else np.stack(leaves)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("how", ["plain", "scan"])
 @pytest.mark.filterwarnings("ignore:SelfAttention")
 @pytest.mark.parametrize("kind", [linen.MultiHeadDotProductAttention, linen.SelfAttention])
@@ -110,6 +111,7 @@ def test_attention_of_ones_own_is_read_too():
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("to_map", [None, (2, 2, 1)])
 def test_rollout_is_the_product_of_the_mixed_weights(to_map):
     model = cj.Model.from_module(ViT(), X.shape[1:])

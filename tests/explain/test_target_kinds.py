@@ -68,6 +68,7 @@ def test_soft_targets_are_weights_of_the_outputs():
     np.testing.assert_allclose(found[:, 1], by_hand(model, -weights), atol=1e-5)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("as_target", [list, np.asarray, jnp.asarray])
 def test_several_classes_of_each_image_at_once(as_target):
     model = small(label_names=("a", "b", "c", "d"))
@@ -106,6 +107,7 @@ GRADIENTS = {
 }
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("name", GRADIENTS)
 def test_every_method_takes_every_kind_of_target(name):
     model, method = small(), GRADIENTS[name]
@@ -138,6 +140,7 @@ def test_another_target_of_a_kind_compiles_nothing():
         assert class_maps._cache_size() == compiled
 
 
+@pytest.mark.thorough
 def test_values_are_asked_for_by_number_or_name():
     model = small(task="values", label_names=tuple("abcd"))
     for target, number in ((1, 1), ("d", 3)):
@@ -188,6 +191,7 @@ class Dense(linen.Module):
         return nn.Conv2D(self.classes, 1, name="logits")(x)
 
 
+@pytest.mark.thorough
 def test_a_class_at_each_pixel_is_asked_by_its_mean_or_by_a_function():
     model = cj.Model.from_module(
         Dense(), X.shape[1:], task="dense", label_names=("sky", "sea", "s")
@@ -218,6 +222,7 @@ def test_a_class_at_each_pixel_is_asked_by_its_mean_or_by_a_function():
     np.testing.assert_array_equal(positive, -negative)
 
 
+@pytest.mark.thorough
 def test_features_are_asked_by_a_function():
     features = cj.create_model("mobilenet", alpha=0.25, input_shape=(32, 32, 3), include_top=False)
     x = RNG.random((1, 32, 32, 3)).astype(np.float32)

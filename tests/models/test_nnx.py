@@ -219,6 +219,7 @@ def test_what_is_shared_is_there_once():
     assert (row.name, row.parameters, row.flops) == ("first", 12, 2 * 2 * 9)
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("kind", [Dense, Looped, Computed, Compiled])
 def test_layers_are_read_and_edited_within_nnxs_transformations(kind):
     module = kind(nnx.Rngs(0))
@@ -278,6 +279,7 @@ def test_switches_and_rngs_of_call_are_set():
         model_of(module, (3,))
 
 
+@pytest.mark.thorough
 def test_losses_that_a_module_sows_are_added():
     class Penalised(nnx.Module):
         def __init__(self, rngs):
@@ -359,6 +361,7 @@ def test_weights_go_into_a_file_by_their_paths(tmp_path):
         assert any("blocks/1/conv" in name for name in weights.files)
 
 
+@pytest.mark.thorough
 def test_a_run_that_died_is_resumed_to_the_same_bits(squares, tmp_path):
     def fit(directory, resume=False):
         config = cj.TrainingConfig(
@@ -386,6 +389,7 @@ def test_a_run_that_died_is_resumed_to_the_same_bits(squares, tmp_path):
     assert cj.reproduce(tmp_path / "through", data=squares, model=model, verbose=False).same
 
 
+@pytest.mark.thorough
 def test_transfer_in_fifteen_lines(squares):
     images, labels = squares
     config = cj.TrainingConfig(epochs=3, batch_size=16, optimizer="adam", learning_rate=0.02)

@@ -71,6 +71,7 @@ def test_a_pooled_net_takes_images_of_any_size_as_they_are(tmp_path: Path) -> No
     assert cj.evaluate(trained, (wide, [0, 1, 2]))["loss"] > 0
 
 
+@pytest.mark.thorough
 def test_a_dense_net_answers_each_size_in_its_own() -> None:
     model = cj.create_model("unet", filters=(2, 3), input_shape=(None, None, 1), num_classes=3)
     assert model.spec.output_shape == (None, None, 3)
@@ -118,6 +119,7 @@ def test_a_net_that_needs_one_size_says_so() -> None:
         cj.evaluate(model, data)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("dtype", [np.uint16, np.int16, np.float64])
 def test_channels_of_any_number_and_16_bits_go_through_a_function(
     dtype: type, tmp_path: Path

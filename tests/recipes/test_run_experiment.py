@@ -79,6 +79,7 @@ def small(data: Path, **changes: object) -> Experiment:
 # The quickstart
 
 
+@pytest.mark.thorough
 def test_the_quickstart_prints_data_model_epochs_and_result(finished: tuple[Path, str]) -> None:
     run, out = finished
     assert "1,294 train, 144 validation, 359 test images" in out
@@ -90,6 +91,7 @@ def test_the_quickstart_prints_data_model_epochs_and_result(finished: tuple[Path
     assert "\x1b" not in out
 
 
+@pytest.mark.thorough
 def test_the_quickstart_leaves_a_complete_run_directory(finished: tuple[Path, str]) -> None:
     run, _ = finished
     for name in ("config.json", "run.json", "metrics.jsonl", "model.json", "report.html"):
@@ -109,6 +111,7 @@ def test_the_quickstart_leaves_a_complete_run_directory(finished: tuple[Path, st
     assert [json.loads(line)["epoch"] for line in lines] == [1, 2]
 
 
+@pytest.mark.thorough
 def test_the_quickstart_learns(finished: tuple[Path, str]) -> None:
     run, _ = finished
     facts = json.loads((run / "run.json").read_text())
@@ -120,6 +123,7 @@ def test_the_quickstart_learns(finished: tuple[Path, str]) -> None:
     assert model.spec.label_names == tuple("0123456789")
 
 
+@pytest.mark.thorough
 def test_the_quickstart_draws_its_figures(finished: tuple[Path, str]) -> None:
     run, _ = finished
     for name in ("curves", "confusion_matrix", "mistakes"):
@@ -128,6 +132,7 @@ def test_the_quickstart_draws_its_figures(finished: tuple[Path, str]) -> None:
         assert np.asarray(image.convert("L")).std() > 1, f"{name} is blank"
 
 
+@pytest.mark.thorough
 def test_the_quickstart_writes_a_self_contained_report(finished: tuple[Path, str]) -> None:
     run, _ = finished
     facts = json.loads((run / "run.json").read_text())
@@ -175,6 +180,7 @@ def test_an_unknown_data_set_is_one_line_on_stderr() -> None:
     assert done.stdout == ""
 
 
+@pytest.mark.thorough
 def test_help_explains_every_option() -> None:
     out = " ".join(
         python("-m", "experiments.mnist_convnet", "--help", COLUMNS="100").stdout.split()
@@ -196,6 +202,7 @@ def test_help_explains_every_option() -> None:
         assert words in out
 
 
+@pytest.mark.thorough
 def test_a_wrong_option_is_refused_with_status_2() -> None:
     done = python("-m", "experiments.quickstart", "--epoch", "2", status=2)
     assert "--epochs" in done.stdout + done.stderr
@@ -222,6 +229,7 @@ def test_verbose_false_prints_nothing(
     assert capsys.readouterr() == ("", "")
 
 
+@pytest.mark.thorough
 def test_validation_data_are_set_aside_by_the_seed(npz: Path, tmp_path: Path) -> None:
     prints = []
     for seed in (0, 0, 1):
@@ -274,7 +282,7 @@ def mistaken(**arguments: object) -> tuple[cj.Model, cj.data.Dataset]:
     return model, cj.data.from_arrays(images, (said + 1) % max(probs.shape[1], 2))
 
 
-@pytest.mark.sample(1)
+@pytest.mark.thorough
 @pytest.mark.parametrize("classes", [1, 3])
 def test_mistakes_are_drawn_and_removed_when_there_are_none(tmp_path: Path, classes: int) -> None:
     model, wrong = mistaken(num_classes=classes)
@@ -294,6 +302,7 @@ def make(npz: Path) -> Callable[[Options], Experiment]:
     )
 
 
+@pytest.mark.thorough
 def test_every_seed_gets_a_run_and_the_spread_is_printed(
     npz: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -378,6 +387,7 @@ def test_the_last_part_for_validation_needs_a_share(npz: Path, share: float | No
         replace(small(npz), validation=share, validation_last=True)
 
 
+@pytest.mark.thorough
 def test_by_default_runs_lie_in_checkpoints_by_name_and_seed(
     npz: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -391,6 +401,7 @@ def test_by_default_runs_lie_in_checkpoints_by_name_and_seed(
         assert re.fullmatch(r"seed0-\d{8}-\d{6}(-\d+)?", directory.name)
 
 
+@pytest.mark.thorough
 def test_resume_without_a_directory_takes_the_newest_run_of_the_seed(
     npz: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -532,6 +543,7 @@ def test_ways_of_downsampling_differ_in_nothing_else(
     assert "±" in capsys.readouterr().out
 
 
+@pytest.mark.thorough
 def test_dense_heads_differ_in_depth_and_width() -> None:
     options = dense_head.HeadOptions(train_examples=100)
     experiments = [dense_head.experiment(head, options) for head in dense_head.HEADS]
@@ -572,6 +584,7 @@ def test_the_convnet_reaches_the_reported_figure_on_mnist(tfds_dir: Path, tmp_pa
     assert facts["metrics"]["test_accuracy"] >= 0.9918
 
 
+@pytest.mark.thorough
 def test_an_experiment_may_measure_more(npz: Path, tmp_path: Path) -> None:
     experiment = Experiment(
         name="measured", description="one layer", model="mlp", data=str(npz),

@@ -79,7 +79,7 @@ class Symbols(linen.Module):
         return Whole(4, name="whole")(images).reshape(-1, 2, 2)
 
 
-CASES = ["binary", "multilabel", "vector", "positions", "dense"]
+CASES = ["dense", "multilabel", "binary", "vector", "positions"]
 
 
 def splits_of(data: Any, model: cj.Model) -> cj.data.Splits:
@@ -112,6 +112,7 @@ def killed_after(dispatches: int, train: Callable[[], Any]) -> None:
         undo()
 
 
+@pytest.mark.sample(1)
 def test_it_is_killed_resumed_loaded_and_reproduced_to_the_same_bits(
     chosen: Case, tmp_path: Path
 ) -> None:
@@ -135,6 +136,7 @@ def test_it_is_killed_resumed_loaded_and_reproduced_to_the_same_bits(
     assert write_report(tmp_path / "through").is_file()
 
 
+@pytest.mark.sample(2)
 def test_it_learns_from_arrays_and_says_how_well(chosen: Case) -> None:
     model, splits = chosen.model, splits_of(chosen.data, chosen.model)
     run = cj.fit(model, chosen.data, config(epochs=60, monitor=None), verbose=False)

@@ -54,6 +54,7 @@ def fit(data: Arrays, optimizer: Any, directory: Path | None = None, **more: Any
     return cj.fit(net(), splits, config, optimizer=optimizer, directory=directory, verbose=False)
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("name", CASES)
 def test_killed_and_resumed_has_the_same_bits(squares: Arrays, tmp_path: Path, name: str) -> None:
     through = fit(squares, OPTIMIZERS[name], tmp_path / "through")
@@ -117,6 +118,7 @@ def test_functions_that_make_none_are_refused(
 # Schedule-free ones
 
 
+@pytest.mark.thorough
 def test_a_schedule_free_one_is_evaluated_at_its_average(squares: Arrays) -> None:
     optimizer = contrib.schedule_free_sgd(0.5)
     images, labels = squares

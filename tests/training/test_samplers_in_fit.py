@@ -58,6 +58,7 @@ def test_a_sampler_of_ours_is_the_same_by_name_and_as_a_function() -> None:
     assert fit(sampler="balanced").parameter_hash == fit(sampler=cj.data.balanced).parameter_hash
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(
     "sampler",
     ["balanced", cj.data.weighted(np.arange(40)), firsts],
@@ -80,6 +81,7 @@ def begun(tmp_path: Path, sampler: Any) -> Path:
     return tmp_path / "run"
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(
     ("then", "now", "message"),
     [

@@ -55,6 +55,7 @@ def test_it_trains_on_what_arrays_in_that_order_train_on() -> None:
     assert streamed.history["step"].tolist() == [5, 10, 15]
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("after", [2, COUNT, COUNT + 3], ids=["within", "between", "later"])
 def test_killed_and_resumed_it_ends_in_the_same_bits(tmp_path: Path, after: int) -> None:
     whole = fit(splits(), augment=cj.augment.Augment(width_shift=1))
@@ -88,6 +89,7 @@ def other_later(epoch: int) -> Iterator[Any]:
     return batches(epoch if epoch == 0 else epoch + 50)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("after", [2, COUNT, COUNT + 3], ids=["within", "between", "later"])
 def test_a_factory_that_gives_something_else_is_refused(tmp_path: Path, after: int) -> None:
     interrupted(tmp_path, after, splits(by_chance))

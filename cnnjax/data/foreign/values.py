@@ -45,8 +45,8 @@ def as_inputs(value: Any, channels: bool | None) -> np.ndarray:
     array = as_array(value)
     if array.ndim == 0:
         raise ValueError("its inputs are a single number, which has no axis")
-    if array.dtype == np.uint8 and array.ndim == 2:
-        array = array[..., None]  # a grey image
+    if np.issubdtype(array.dtype, np.integer) and array.ndim == 2:
+        array = array[..., None]  # a grey image, also one of a list, whose dtype is wide
     if channels:
         if array.ndim != 3:
             raise ValueError(

@@ -344,3 +344,10 @@ def test_no_random_access_is_refused_with_the_way_to_go() -> None:
     ):
         with pytest.raises(ValueError, match=r"random access, and \w+ has not"):
             from_source(stream)
+
+
+def test_grey_images_in_lists_of_whole_numbers_get_a_channel() -> None:
+    pairs = [([[0, 255], [7, 8]], 0), ([[1, 2], [3, 4]], 1)]
+    data = cj.data.from_source(pairs)
+    assert data.inputs[:2].tolist() == [[[[v] for v in row] for row in rows] for rows, _ in pairs]
+    assert data.inputs.dtype == np.uint8
