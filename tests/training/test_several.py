@@ -251,3 +251,13 @@ def test_the_loss_of_several_outputs_has_the_same_name_in_every_process() -> Non
     name = loss_name(None, joint(TASKS))
     assert " at 0x" not in name
     assert "name='kind', measure=<function cross_entropy>" in name
+
+
+def test_classes_in_another_order_than_the_models_are_refused() -> None:
+    photos = np.zeros((2, 4, 4, 1), np.uint8)
+    more: dict[str, Any] = {"num_classes": 2, "label_names": ("cat", "dog"), "units": ()}
+    model = cj.create_model("mlp", input_shape=(4, 4, 1), **more)
+    data = cj.data.from_arrays(photos, [0, 1], ("dog", "cat"))
+    for use in (cj.evaluate, cj.fit):
+        with pytest.raises(ValueError, match="in another order, label 0 is 'dog' and not 'cat'"):
+            use(model, data)
