@@ -92,7 +92,8 @@ def suggest(name: str, known: Iterable[str], what: str = "names") -> str:
 def qualified_name(function: Callable) -> str:
     """The module and name of a function, for records.
 
-    Of a dataclass also its settings, of a `functools.partial` the function and its arguments.
+    The same in every process. Of a dataclass also its settings, of a `functools.partial` the
+    function and its arguments.
 
     >>> import functools, math
     >>> qualified_name(functools.partial(math.pow, 2.0))
@@ -103,7 +104,7 @@ def qualified_name(function: Callable) -> str:
         given += [f"{name}={_argument(value)}" for name, value in function.keywords.items()]
         return f"functools.partial({', '.join([qualified_name(function.func), *given])})"
     if dataclasses.is_dataclass(function) and not isinstance(function, type):
-        return f"{function.__module__}.{function!r}"
+        return f"{function.__module__}.{without_address(repr(function))}"
     return f"{function.__module__}.{getattr(function, '__qualname__', type(function).__name__)}"
 
 

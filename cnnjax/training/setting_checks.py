@@ -176,7 +176,8 @@ def check_data(model: Model, data: Dataset | Stream) -> None:
     Of a stream the first batch is looked at here, and the labels of all others when they come.
 
     Raises:
-        ValueError: as `check_images`, and for labels out of range, or a model without a head.
+        ValueError: as `check_images`, and for labels out of range, classes in another order than
+            the model's, or a model without a head.
     """
     spec = model.spec
     data = data.sample if isinstance(data, Stream) else data
@@ -188,6 +189,7 @@ def check_data(model: Model, data: Dataset | Stream) -> None:
             "by cj.transfer.replace_head"
         )
     _check_labels(data, model)
+    _check_names(data, spec)
     _check_values(data, spec)
 
 
@@ -209,6 +211,17 @@ def _check_labels(data: Dataset, model: Model) -> None:
         spec.task.check_labels(data.labels, model.output_shape(data.input_shape), spec.name)
     except ValueError as error:
         raise ValueError(f"{data.name}: {error}") from None
+
+
+def _check_names(data: Dataset, spec: ModelSpec) -> None:
+    """Whether classes of the same names have them in the same order."""
+    ours, theirs = tuple(spec.label_names), tuple(data.label_names)
+    if ours != theirs and sorted(ours) == sorted(theirs):
+        place = next(i for i, pair in enumerate(zip(ours, theirs, strict=True)) if len({*pair}) > 1)
+        raise ValueError(
+            f"{data.name} has the classes of {spec.name} in another order, label {place} is "
+            f"{theirs[place]!r} and not {ours[place]!r}: number the labels by the model's names"
+        )
 
 
 def _check_words(data: Dataset, spec: ModelSpec) -> None:

@@ -242,3 +242,22 @@ def test_a_metric_with_sums_of_its_own_is_measured_of_its_output() -> None:
     batch = {"labels": LABELS["kind"].astype(np.int32), "mask": np.ones(24, np.float32)}
     wanted = f1.compute(f1.update(outputs, batch))
     assert cj.evaluate(net, data())["kind_f1"] == pytest.approx(wanted, abs=1e-6)
+
+
+def test_the_loss_of_several_outputs_has_the_same_name_in_every_process() -> None:
+    from cnnjax.task import joint
+    from cnnjax.training.facts import loss_name
+
+    name = loss_name(None, joint(TASKS))
+    assert " at 0x" not in name
+    assert "name='kind', measure=<function cross_entropy>" in name
+
+
+def test_classes_in_another_order_than_the_models_are_refused() -> None:
+    photos = np.zeros((2, 4, 4, 1), np.uint8)
+    more: dict[str, Any] = {"num_classes": 2, "label_names": ("cat", "dog"), "units": ()}
+    model = cj.create_model("mlp", input_shape=(4, 4, 1), **more)
+    data = cj.data.from_arrays(photos, [0, 1], ("dog", "cat"))
+    for use in (cj.evaluate, cj.fit):
+        with pytest.raises(ValueError, match="in another order, label 0 is 'dog' and not 'cat'"):
+            use(model, data)
