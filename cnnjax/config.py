@@ -7,18 +7,21 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from cnnjax.augment.config import AugmentConfig
 from cnnjax.core.checks import (
     at_least_zero,
     flag,
-    is_number,
     one_of,
     optional,
     positive,
     whole,
     within,
+)
+from cnnjax.core.compound_checks import (
+    layer_patterns,
+    pattern_factors,
+    rising_fractions,
+    weights_of_classes,
 )
 from cnnjax.core.settings import check_fields, from_dict, setting
 from cnnjax.core.text import qualified_name
@@ -27,7 +30,6 @@ OPTIMIZERS = ("rmsprop", "rmsprop_keras3", "adam", "adamw", "sgd")
 SCHEDULES = (
     "constant", "cosine", "one_cycle", "warmup_cosine", "step", "exponential", "plateau",
 )  # fmt: skip
-BALANCED = "balanced"
 PRECISIONS = ("float32", "bfloat16")
 # What a resumed run may be told to go on without: see `TrainingConfig.allow_changed`.
 CHANGEABLE = (
@@ -64,51 +66,6 @@ def changeable(given: Any, known: tuple[str, ...] = CHANGEABLE) -> tuple[str, ..
     return tuple(dict.fromkeys(check("allow_changed", name) for name in given))
 
 
-def _patterns(name: str, value: Any) -> tuple[str, ...]:
-    if isinstance(value, str):
-        raise ValueError(f"{name} must be a tuple of patterns, got the string {value!r}")
-    if not isinstance(value, Iterable) or not all(isinstance(v, str) for v in (*value,)):
-        raise ValueError(f"{name} must be a tuple of patterns, got {value!r}")
-    return tuple(value)
-
-
-def _rate_factors(name: str, pairs: Any) -> tuple[tuple[str, float], ...]:
-    """Pairs of a pattern and a factor; a mapping and lists of JSON become tuples."""
-    pairs = pairs.items() if isinstance(pairs, Mapping) else pairs
-    wanted = f"{name} must be pairs of a pattern and a factor, e.g. (('block5_*', 0.1),)"
-    if not isinstance(pairs, Iterable) or isinstance(pairs, str):
-        raise ValueError(f"{wanted}, got {pairs!r}")
-    plain = []
-    for pair in pairs:
-        if not isinstance(pair, list | tuple) or len(pair) != 2 or not isinstance(pair[0], str):
-            raise ValueError(f"{wanted}, got {pair!r}")
-        factor = pair[1].item() if isinstance(pair[1], np.generic) else pair[1]
-        if not (is_number(factor) and factor > 0):
-            raise ValueError(
-                f"{name}: the factor of {pair[0]!r} must be positive, got {factor!r}: what "
-                "is to stay as it is belongs to frozen"
-            )
-        plain.append((pair[0], factor))
-    return tuple(plain)
-
-
-def _class_weights(name: str, value: Any) -> tuple[float, ...] | str:
-    """A weight for each class; {class: weight}, as Keras takes it, becomes a tuple."""
-    wanted = f"{name} must be {BALANCED!r} or numbers >= 0, one for each class"
-    if isinstance(value, str):
-        if value != BALANCED:
-            raise ValueError(f"{wanted}, got {value!r}")
-        return value
-    if isinstance(value, Mapping):
-        if set(value) != set(range(len(value))):
-            raise ValueError(f"{wanted}: a mapping must name classes 0 to K - 1, got {value!r}")
-        value = [value[label] for label in range(len(value))]
-    items = np.asarray(value).tolist() if isinstance(value, list | tuple | np.ndarray) else []
-    if not items or not all(is_number(item) and item >= 0 for item in items) or not any(items):
-        raise ValueError(f"{wanted}, not all of them 0, got {value!r}")
-    return tuple(float(item) for item in items)
-
-
 def _augment(name: str, value: Any) -> AugmentConfig | Callable:
     if isinstance(value, Mapping):
         return from_dict(AugmentConfig, value)
@@ -127,16 +84,6 @@ def _name(name: str, value: Any) -> str:
 
 def _schedule(name: str, value: Any) -> str | Callable:
     return value if callable(value) else one_of(*SCHEDULES)(name, value)
-
-
-def _drops(name: str, value: Any) -> tuple[float, ...]:
-    items = value if isinstance(value, list | tuple) else ()
-    plain = tuple(v.item() if isinstance(v, np.generic) else v for v in items)
-    if not plain or not all(is_number(v) and 0 < v < 1 for v in plain):
-        raise ValueError(f"{name} must be fractions of all steps in (0, 1), got {value!r}")
-    if list(plain) != sorted(set(plain)):
-        raise ValueError(f"{name} must rise, got {value!r}")
-    return plain
 
 
 def _sampler(name: str, value: Any) -> str | Callable:
@@ -277,15 +224,17 @@ class TrainingConfig:
     schedule: str | Callable = setting("constant", _schedule, OPTIMIZER)
     warmup: float = setting(0.25, within("(0, 1)"), OPTIMIZER)
     rate_decay: float = setting(0.1, within("(0, 1)"), OPTIMIZER)
-    rate_drops: tuple[float, ...] = setting((0.5, 0.75), _drops, OPTIMIZER)
+    rate_drops: tuple[float, ...] = setting((0.5, 0.75), rising_fractions, OPTIMIZER)
     rate_patience: int = setting(5, whole(), OPTIMIZER)
     weight_decay: float = setting(0.0, at_least_zero, OPTIMIZER)
     average: float = setting(0.0, within("[0, 1)"), STEP)
     label_smoothing: float = setting(0.0, within("[0, 1)"), STEP)
-    class_weights: tuple[float, ...] | str | None = setting(None, optional(_class_weights), STEP)
+    class_weights: tuple[float, ...] | str | None = setting(
+        None, optional(weights_of_classes), STEP
+    )
     accumulate: int = setting(1, whole(), STEP)
-    frozen: tuple[str, ...] = setting((), _patterns, STEP)
-    rate_factors: tuple[tuple[str, float], ...] = setting((), _rate_factors, OPTIMIZER)
+    frozen: tuple[str, ...] = setting((), layer_patterns, STEP)
+    rate_factors: tuple[tuple[str, float], ...] = setting((), pattern_factors, OPTIMIZER)
     layer_decay: float = setting(1.0, within("(0, 1]"), OPTIMIZER)
     clip_norm: float | None = setting(None, optional(positive), OPTIMIZER)
     log_gradients: bool = setting(False, flag, STEP)

@@ -2,12 +2,13 @@
 
 from cnnjax.data.captcha.captchas import CaptchaRendering, load_captchas
 from cnnjax.data.concatenate import concatenate
-from cnnjax.data.dataset import Dataset, from_arrays
+from cnnjax.data.dataset import Dataset
 from cnnjax.data.errors import DataNotFound
 from cnnjax.data.folder_export import export_folders
 from cnnjax.data.foreign.from_source import from_source
 from cnnjax.data.foreign.stream import Stream, stream
 from cnnjax.data.foreign.stream_loader import StreamLoader
+from cnnjax.data.given_arrays import from_arrays
 from cnnjax.data.info import Description, describe
 from cnnjax.data.label_rows import one_hot
 from cnnjax.data.lazy import Lazy

@@ -10,6 +10,7 @@ from cnnjax.core import rng
 from cnnjax.core.checks import whole_number
 from cnnjax.core.text import suggest
 from cnnjax.data.dataset import Dataset
+from cnnjax.data.foreign.stream import check_at_hand
 
 
 def choose_examples(
@@ -64,7 +65,12 @@ def class_names_of(*parts: Dataset) -> tuple[str, ...]:
     Returns:
         K names, numbers where the classes have none; () where the labels are no classes, but values
         or several for each example.
+
+    Raises:
+        ValueError: for a stream.
     """
+    for part in parts:
+        check_at_hand(part, "a choice of examples by class")
     first = parts[0]
     if isinstance(first.labels, Mapping):
         return ()

@@ -17,6 +17,7 @@ from cnnjax.core.table import table
 from cnnjax.core.text import plain
 from cnnjax.data.dataset import Dataset
 from cnnjax.data.examples import class_names_of
+from cnnjax.data.foreign.stream import check_at_hand
 from cnnjax.data.lazy import Lazy
 from cnnjax.data.pixels.file_images import FileImages
 from cnnjax.data.pixels.image_files import upright_size
@@ -150,8 +151,9 @@ def describe(
     >>> found.parts["test"].examples, found.shared
     (359, {('train', 'test'): 0})
     """
-    parts = {"all": data} if isinstance(data, Dataset) else data.parts
+    parts = data.parts if isinstance(data, Splits) else {"all": data}
     for part in parts.values():
+        check_at_hand(part, "describe")
         if part.vocabulary is not None:
             raise ValueError(f"{part.name} holds texts: cj.data.describe_texts is for these")
         if part.parts:

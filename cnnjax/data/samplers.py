@@ -11,7 +11,8 @@ import numpy as np
 
 from cnnjax.core import rng
 from cnnjax.core.checks import one_of, whole_number
-from cnnjax.data.dataset import Dataset, checked_weights
+from cnnjax.data.dataset import Dataset
+from cnnjax.data.given_arrays import checked_weights
 from cnnjax.data.stratify import check_classes
 
 Sampler = Callable[[int, int, Dataset], np.ndarray]

@@ -10,8 +10,9 @@ import numpy as np
 
 from cnnjax.core.checks import flag, is_number, whole_number
 from cnnjax.core.html import html_table, paragraphs
-from cnnjax.data.dataset import Dataset, from_arrays
+from cnnjax.data.dataset import Dataset
 from cnnjax.data.foreign.stream import Stream
+from cnnjax.data.given_arrays import from_arrays
 from cnnjax.data.stratify import check_classes, dealt
 from cnnjax.data.strip import kind_line, strip
 from cnnjax.task import Task

@@ -1,10 +1,11 @@
 """Models: the registry of builders, `Model`, prediction, tables, files."""
 
 from cnnjax.models.create import create_model
+from cnnjax.models.functions import Functions
 from cnnjax.models.layers.receptive_fields import ReceptiveField, receptive_fields
 from cnnjax.models.layers.summary import LayerRow, Summary, summary
 from cnnjax.models.manifest import UnreadableModel
-from cnnjax.models.model import Functions, Model
+from cnnjax.models.model import Model
 from cnnjax.models.predict import UnknownWords, decode_predictions, predict
 from cnnjax.models.pretrained.export import export_weights
 from cnnjax.models.pretrained.order import WeightsDoNotFit

@@ -4,49 +4,32 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import linen
 from jax import Array
 
-from cnnjax.core import rng, trees
-from cnnjax.core.checks import check_channels_last, check_input_shape, shape_text, sizes_text
+from cnnjax.core import rng
+from cnnjax.core.checks import check_input_shape, sizes_text
 from cnnjax.core.html import html_table, paragraphs
-from cnnjax.core.runtime import quick_compilation
 from cnnjax.data import Vocabulary
+from cnnjax.models.functions import Functions, functions_of
+from cnnjax.models.given_inputs import checked_inputs
 from cnnjax.models.graph import layer_names
+from cnnjax.models.initial import hashable, initialiser
 from cnnjax.models.modules import (
-    LOSSES,
     Static,
     Variables,
     abstract_variables,
     forward,
-    training_keys,
 )
 from cnnjax.models.spec import ModelSpec, output_facts
 from cnnjax.models.validation import checked_names, checked_switches, output_shape
-from cnnjax.nn import BatchNormalization
 from cnnjax.task import Preprocessing, Task, any_task
-
-
-class Functions(NamedTuple):
-    """A model as pure functions of its variables: all that training needs to know of it.
-
-    Args:
-        apply: (params, state, inputs) -> outputs, in evaluation.
-        apply_train: (params, state, inputs, key) -> (outputs, new state), in training. What the
-            module sows into the collection "losses" stands in the new state under that name.
-        preprocess: examples, as a data set has them, to inputs.
-    """
-
-    apply: Callable[[Variables, Variables, Array], Array]
-    apply_train: Callable[[Variables, Variables, Array, Array], tuple[Array, Variables]]
-    preprocess: Callable[[Array], Array]
 
 
 @functools.partial(
@@ -215,8 +198,8 @@ class Model:
             return cls(module, module.drawn(seed), spec)
         key = rng.stream(seed, "parameters")
         traced = isinstance(key, jax.core.Tracer)
-        initialised = _initialiser(traced)(
-            Static(module, spec.train_arguments), _hashable(spec.sample()), only, key
+        initialised = initialiser(traced)(
+            Static(module, spec.train_arguments), hashable(spec.sample()), only, key
         )
         if not traced:  # where memory does not suffice that is an error here, not an end later
             jax.block_until_ready(initialised)
@@ -288,47 +271,7 @@ class Model:
 
     def checked_inputs(self, inputs: Any) -> Any:
         """Preprocessed inputs as a JAX array, or the error that `__call__` documents."""
-        if self.spec.parts:
-            return self._checked_by_name(inputs)
-        shape = tuple(np.shape(inputs))
-        if not self.spec.takes(shape[1:]):
-            if self.spec.takes_images:
-                check_channels_last("inputs", shape, self.spec.input_shape[2], "inputs")
-            wanted = shape_text(self.spec.input_shape)
-            one = "image" if self.spec.takes_images else "input"
-            raise ValueError(
-                f"{self.spec.name} takes inputs [N, {wanted}], got {list(shape)}"
-                + (f"; a single {one} needs a batch axis" if self.spec.takes(shape) else "")
-            )
-        array = jnp.asarray(inputs)
-        tokens = self.spec.inputs.tokens
-        if tokens and not jnp.issubdtype(array.dtype, jnp.integer):
-            raise ValueError(f"{self.spec.name} takes tokens, whole numbers, got {array.dtype}")
-        if tokens:
-            return array
-        if not jnp.issubdtype(array.dtype, jnp.floating):
-            raise ValueError(
-                f"{self.spec.name} takes preprocessed float32 inputs, got {array.dtype}: use "
-                "cj.predict(model, images) for pixels, or model.spec.preprocess(images)"
-            )
-        return array
-
-    def _checked_by_name(self, inputs: Any) -> dict[str, Array]:
-        """`checked_inputs` of several inputs."""
-        parts = self.spec.parts
-        if not isinstance(inputs, Mapping) or set(inputs) != set(parts):
-            got = list(inputs) if isinstance(inputs, Mapping) else type(inputs).__name__
-            raise ValueError(
-                f"{self.spec.name} takes inputs by name, an array for each of {', '.join(parts)}, "
-                f"got {got}"
-            )
-        checked = {}
-        for name, part in parts.items():
-            try:
-                checked[name] = self.replace(spec=part).checked_inputs(inputs[name])
-            except ValueError as error:
-                raise ValueError(f"inputs[{name!r}]: {error}") from None
-        return checked
+        return checked_inputs(self.spec, inputs)
 
     def functions(self, frozen: Sequence[str] = ()) -> Functions:
         """The model as pure functions of its variables, for a training step.
@@ -336,20 +279,7 @@ class Model:
         Args:
             frozen: patterns of layers; their BatchNorm runs on its running averages.
         """
-        static = self.static
-
-        def apply(params: Variables, state: Variables, inputs: Array) -> Any:
-            return static.evaluate({"params": params, **state}, inputs)
-
-        def apply_train(
-            params: Variables, state: Variables, inputs: Array, key: Array
-        ) -> tuple[Array, Variables]:
-            with linen.intercept_methods(functools.partial(_frozen_norm, tuple(frozen))):
-                return static.train(
-                    {"params": params, **state}, inputs, training_keys(key), [*state, LOSSES]
-                )
-
-        return Functions(apply, apply_train, self.spec.preprocess)
+        return functions_of(self.static, self.spec.preprocess, tuple(frozen))
 
 
 def _sizes(input_shape: Any) -> Any:
@@ -360,43 +290,6 @@ def _sizes(input_shape: Any) -> Any:
     return tuple(None if n is None else int(n) for n in input_shape)
 
 
-# One for all models, so that a second one of a kind compiles nothing; made late, since the options
-# ask for the backend, which importing must not start. A jit within another one may have no options.
-@functools.cache
-def _initialiser(traced: bool) -> Callable[..., Variables]:
-    options = None if traced else quick_compilation()
-    return jax.jit(_initialised, static_argnums=(0, 1, 2), compiler_options=options)
-
-
-def _hashable(sample: Any) -> Any:
-    """A sample of several inputs as a tuple, as a static argument has to be."""
-    return tuple(sample.items()) if isinstance(sample, Mapping) else sample
-
-
-def _initialised(static: Static, sample: Any, only: frozenset[str] | None, key: Array) -> Variables:
-    variables = static.initial(dict(sample) if isinstance(sample, tuple) else sample, key)
-    if only is None:
-        return variables
-    return trees.unflatten({k: v for k, v in trees.flatten(variables).items() if k in only})
-
-
 @functools.partial(jax.jit, static_argnums=0)
 def _apply(static: Static, variables: Variables, inputs: Array) -> Any:
     return forward(static, variables, inputs)
-
-
-def _frozen_norm(
-    frozen: tuple[str, ...], next_function: Callable, args: Any, kwargs: Any, context: Any
-) -> Any:
-    """Interceptor: frozen batch normalisation uses its running averages."""
-    module = context.module
-    is_norm = isinstance(module, BatchNormalization | linen.BatchNorm)
-    if is_norm and context.method_name == "__call__":
-        path = trees.join(module.path)
-        if any(trees.matches(path, pattern) for pattern in frozen):
-            if isinstance(module, BatchNormalization):
-                return next_function(*args[:1], **{**kwargs, "train": False})
-            # Flax refuses the switch given twice, so one set as an attribute is lifted first.
-            object.__setattr__(module, "use_running_average", None)
-            args, kwargs = args[:1], {**kwargs, "use_running_average": True}
-    return next_function(*args, **kwargs)

@@ -9,7 +9,7 @@ import numpy as np
 
 from cnnjax.data import Dataset, resize_image
 from cnnjax.data.examples import choose_examples, class_names_of
-from cnnjax.plot.grids import as_pixels, in_colours_or_grey, tiled
+from cnnjax.plot.grids import as_pixels, in_colours_or_grey, span_of, tiled
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -68,9 +68,10 @@ def contact_sheet(
         )
     channels = 3 if data.input_shape[2] == 3 else 1
     canvas = np.full((len(chosen) * across, height, width, channels), 255, np.uint8)
+    span = _span(data, np.concatenate(list(chosen.values())))
     for row, positions in enumerate(chosen.values()):
         for column, image in enumerate(data.inputs[positions]):
-            canvas[row * across + column] = _shown(image, (height, width))
+            canvas[row * across + column] = _shown(image, (height, width), span)
     counts = np.bincount(data.labels, minlength=len(names))
     labels = [f"{name} ({counts[names.index(name)]:,})" for name in chosen]
     return _sheet(tiled(canvas, across, _MARGIN, fill=255), labels, title)
@@ -85,8 +86,14 @@ def _shown_size(height: int, width: int) -> tuple[int, int]:
     return height * times, width * times
 
 
-def _shown(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    pixels = as_pixels(image if image.shape[2] == 3 else image[..., :1])
+def _span(data: Dataset, positions: np.ndarray) -> tuple[float, float]:
+    """Which values are black and white; images of 8 bits are not read for it."""
+    is_plain = data.inputs.dtype == np.uint8
+    return (0, 255) if is_plain else span_of(np.asarray(data.inputs[positions]))
+
+
+def _shown(image: np.ndarray, size: tuple[int, int], span: tuple[float, float]) -> np.ndarray:
+    pixels = as_pixels(image if image.shape[2] == 3 else image[..., :1], span)
     if max(pixels.shape[:2]) > max(size):
         return resize_image(pixels, size, "stretch")
     times = size[0] // len(pixels)

@@ -64,16 +64,43 @@ def in_colours_or_grey(image: np.ndarray) -> np.ndarray:
     return image if image.ndim == 2 or image.shape[-1] == 3 else image[..., 0]
 
 
-def as_pixels(values: np.ndarray) -> np.ndarray:
-    """Pixels in [0, 255] as uint8: clipped, and cut to whole numbers."""
+def as_pixels(values: np.ndarray, span: tuple[float, float] = (0, 255)) -> np.ndarray:
+    """Values as uint8: clipped, and cut to whole numbers.
+
+    Args:
+        values: any shape.
+        span: the values that become 0 and 255.
+    """
+    low, high = span
+    if span != (0, 255):
+        values = 255 * (np.asarray(values, np.float64) - low) / max(high - low, 1e-12)
     return np.clip(values, 0, 255).astype(np.uint8)
+
+
+def span_of(images: np.ndarray) -> tuple[float, float]:
+    """Which values of images are black and white.
+
+    Args:
+        images: any shape, of finite values.
+
+    Returns:
+        (0, 255) of pixels, uint8 or floating; of other numbers, such as 16 bits, the extremes.
+
+    >>> span_of(np.array([0, 4095], np.uint16))
+    (0.0, 4095.0)
+    """
+    if images.dtype == np.uint8 or not images.size:
+        return 0, 255
+    low, high = float(images.min()), float(images.max())
+    pixels = np.issubdtype(images.dtype, np.floating) and low >= 0 and high <= 255
+    return (0, 255) if pixels else (low, high)
 
 
 def augmentation(originals: np.ndarray, copies: np.ndarray) -> Figure:
     """Images, each followed by augmented copies of it in its row.
 
     Args:
-        originals: [R, H, W, C], in [0, 255].
+        originals: [R, H, W, C]; what is black and white, `span_of` says.
         copies: [R, K, H, W, C].
 
     Returns:
@@ -82,7 +109,7 @@ def augmentation(originals: np.ndarray, copies: np.ndarray) -> Figure:
     rows, count = copies.shape[:2]
     panels = np.concatenate([originals[:, None], copies], axis=1)
     flat = panels.reshape(rows * (count + 1), *panels.shape[2:])
-    return image_grid(as_pixels(flat), columns=count + 1, width=1.6)
+    return image_grid(as_pixels(flat, span_of(originals)), columns=count + 1, width=1.6)
 
 
 def tiled(panels: np.ndarray, columns: int, margin: int, fill: float = 0) -> np.ndarray:

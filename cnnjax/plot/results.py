@@ -48,7 +48,7 @@ def draw_test(model: Model, test: Dataset, folder: Path, test_images: Any = None
             f"true {names[test.labels[i]]}\nsaid {names[predicted[i]]} ({probs[i].max():.2f})"
             for i in worst
         ]
-        figure = grids.image_grid(grids.as_pixels(shown), titles, width=1.6)
+        figure = grids.image_grid(grids.as_pixels(shown, grids.span_of(shown)), titles, width=1.6)
         figures.save(figure, folder / "mistakes.png")
     else:
         (folder / "mistakes.png").unlink(missing_ok=True)

@@ -20,7 +20,8 @@ from cnnjax.data import DataNotFound
 from cnnjax.metrics import Loss, Measure
 from cnnjax.metrics import recorded as recorded_value
 from cnnjax.models import Model
-from cnnjax.models.saved import MODEL_FILE, from_spec, read_spec
+from cnnjax.models.saved import from_spec
+from cnnjax.models.saved_spec import MODEL_FILE, read_spec
 from cnnjax.nn import current_conv_engine
 from cnnjax.runs import RunDirectory, RunError
 from cnnjax.runs.compare import circumstances, result_changes
@@ -32,7 +33,7 @@ from cnnjax.task import TASKS
 from cnnjax.training import Run, fit
 from cnnjax.training.callbacks import StopAt
 from cnnjax.training.computation import identity_of
-from cnnjax.training.facts import loss_name, recorded_settings
+from cnnjax.training.facts import IMPORT_PATHS, loss_name, recorded_settings
 from cnnjax.training.given import Given
 from cnnjax.training.given_optimizer import Optimizer
 from cnnjax.training.identity import changes, recorded, refusal
@@ -107,8 +108,8 @@ def reproduce(
         directory: of a finished run, of an experiment or of `fit`.
         data, model, loss, optimizer, objective, step, augment, schedule, sampler, opt_state: what
             the run was given in Python, where the record cannot tell: arrays, a module of one's
-            own, functions. An objective and a step are imported from where they were, if they can
-            be.
+            own, functions. Functions at the top of a module are imported from where they were, and
+            so are metrics; of other ones an error says which are needed.
         data_dir: where TFDS keeps its data, as in `data.load`.
         out: a directory for the new run; None keeps nothing on disk.
         allow_changed: what may differ from what the run was started with, which else is an error;
@@ -134,17 +135,17 @@ def reproduce(
         )
     try:
         functions = {"augment": augment, "schedule": schedule, "sampler": sampler}
-        training = _training(run, config, optimizer, functions)
+        paths = record.get(IMPORT_PATHS, {})  # which earlier versions did not record
+        training = _training(run, config, optimizer, functions, paths)
         tasks = [*TASKS.values(), *([model.spec.task] if model else [])]
         if config["loss"] not in [loss_name(None, task) for task in tasks] and loss is None:
-            raise _needs(run, "loss", f"the function {config['loss']}")
+            loss = _at_its_path(run, "loss", config["loss"], paths)
         if "objective" in config and objective is None:
             objective = _imported(run, "objective", config["objective"])
         if "step" in config and step is None:
             parts = (_imported(run, "step", config["step"][f.name]) for f in fields(Step))
             step = Step(*parts)
-        if missing := [name for name in config.get("metrics", ()) if name not in (metrics or {})]:
-            raise _needs(run, "metrics", ", ".join(missing))
+        metrics = _metrics(run, config.get("metrics", ()), metrics or {}, paths)
         if "opt_state" in config and opt_state is None:
             raise _needs(run, "opt_state", "the Run.opt_state of another run")
         splits = _data(run, record, data, data_dir, print if verbose else None)
@@ -214,6 +215,7 @@ def _training(
     config: Mapping[str, Any],
     optimizer: Optimizer | None,
     functions: Mapping[str, Callable | None],
+    paths: Mapping[str, Any],
 ) -> TrainingConfig:
     settings = {**config["training"], "resume": False, "allow_changed": ()}
     for name, function in functions.items():
@@ -221,7 +223,7 @@ def _training(
         if function is not None:
             settings[name] = function
         elif isinstance(recorded_name, str) and recorded_name not in _KNOWN.get(name, ()):
-            raise _needs(run, name, f"the function {recorded_name}")
+            settings[name] = _at_its_path(run, name, recorded_name, paths)
     if settings["optimizer"] == GIVEN:
         if optimizer is None:
             raise _needs(run, "optimizer", "an optax transformation")
@@ -272,6 +274,27 @@ def _compared(
     if refused := [change for change in found if not change.allowed_by(allowed)]:
         raise RunError(f"this is not the run of {run.path}: {refusal(refused)}")
     return [*lines, *(change.text for change in found), *remarks]
+
+
+def _metrics(
+    run: RunDirectory,
+    names: Sequence[str],
+    given: Mapping[str, Measure],
+    paths: Mapping[str, Any],
+) -> dict[str, Measure]:
+    """The metrics of a run in its order, imported where they are not given, and others given."""
+    known = paths.get("metrics", {})
+    if missing := [name for name in names if name not in given and name not in known]:
+        raise _needs(run, "metrics", ", ".join(missing))
+    own = {n: given[n] if n in given else _imported(run, "metrics", known[n]) for n in names}
+    return {**own, **given}
+
+
+def _at_its_path(run: RunDirectory, argument: str, name: str, paths: Mapping[str, Any]) -> Any:
+    """A function that a record has by its name, and maybe by the path to import it from."""
+    if argument not in paths:
+        raise _needs(run, argument, f"the function {name}")
+    return _imported(run, argument, paths[argument])
 
 
 def _imported(run: RunDirectory, argument: str, path: Any) -> Any:

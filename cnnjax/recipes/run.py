@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -14,6 +14,7 @@ import optax
 from cnnjax import data as data_sources
 from cnnjax.core.places import expanded
 from cnnjax.core.text import plain
+from cnnjax.data.foreign.stream import check_at_hand
 from cnnjax.data.splits import with_class_names
 from cnnjax.models import BUILDERS, Model, create_model, summary
 from cnnjax.plot.results import draw_augmentation, draw_test
@@ -80,7 +81,7 @@ def run_experiment(
             **experiment.facts,
         },
     )
-    if training.augment is not None:
+    if training.augment is not None and isinstance(splits.train, data_sources.Dataset):
         draw_augmentation(splits.train, training, RunDirectory(directory).figures)
     spec = run.model.spec
     if splits.test and spec.takes_images and _has_one_class(spec.task, splits.test):
@@ -92,10 +93,10 @@ def run_experiment(
     return run
 
 
-def _has_one_class(task: Task, data: data_sources.Dataset) -> bool:
-    """Whether every example has one class of several."""
-    whole = np.issubdtype(data.labels.dtype, np.integer)
-    return task.of_classes and task.labels == ("N",) and whole
+def _has_one_class(task: Task, data: data_sources.Dataset | data_sources.Stream) -> bool:
+    """Whether every example has one class of several, and is at hand."""
+    one = task.of_classes and task.labels == ("N",) and isinstance(data, data_sources.Dataset)
+    return one and np.issubdtype(data.labels.dtype, np.integer)
 
 
 def load_data(experiment: Experiment, say: Callable[[str], None] = print) -> data_sources.Splits:
@@ -150,6 +151,12 @@ def images_for(model: str) -> dict[str, Any]:
 def build_model(experiment: Experiment, splits: data_sources.Splits) -> Model:
     """The model of an experiment for its data, with random weights from its seed."""
     train = splits.train
+    check_at_hand(train, "a model made for the data")
+    if isinstance(train.inputs, Mapping) or isinstance(train.labels, Mapping):
+        raise ValueError(
+            f"{train.name} has inputs or labels by name, which {experiment.model} does not: give "
+            "model= a model of several"
+        )
     names: tuple[str, ...] = ()
     if np.issubdtype(train.labels.dtype, np.floating):  # values have no names
         outputs = int(train.labels.shape[1])

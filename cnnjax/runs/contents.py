@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from cnnjax.core.places import expanded
-from cnnjax.models.saved import MODEL_FILE, VOCABULARY_FILE
+from cnnjax.models.saved_spec import MODEL_FILE, VOCABULARY_FILE
 
 CONFIG_FILE, RUN_FILE, METRICS_FILE = "config.json", "run.json", "metrics.jsonl"
 REPORT_FILE = "report.html"

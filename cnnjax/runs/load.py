@@ -8,7 +8,8 @@ from typing import Any
 
 from cnnjax.core.places import expanded
 from cnnjax.models import Model, UnreadableModel, load_model, save_model
-from cnnjax.models.saved import MODEL_FILE, WEIGHTS_FILE, read_saved, rebuild
+from cnnjax.models.saved import WEIGHTS_FILE, rebuild
+from cnnjax.models.saved_spec import MODEL_FILE, read_saved
 from cnnjax.runs.checkpoint import Checkpoints
 from cnnjax.runs.contents import CHECKPOINTS, RUN_FILE, holds_run
 from cnnjax.runs.ties import check_before_loading

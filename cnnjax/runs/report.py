@@ -16,7 +16,8 @@ from cnnjax.core.text import plain
 from cnnjax.metrics import columns, percent, quality
 from cnnjax.metrics.showing import names_for
 from cnnjax.models import summary
-from cnnjax.models.saved import abstract, read_description, read_spec
+from cnnjax.models.saved import abstract
+from cnnjax.models.saved_spec import read_description, read_spec
 from cnnjax.plot import figures
 from cnnjax.plot.figures import BARE
 from cnnjax.runs.by_class import arrays, by_class, counts

@@ -12,7 +12,7 @@ from cnnjax.core.reading import Unreadable, read_json
 from cnnjax.core.storage import text_hash
 from cnnjax.core.text import plain
 from cnnjax.models import UnreadableModel
-from cnnjax.models.saved import MODEL_FILE
+from cnnjax.models.saved_spec import MODEL_FILE
 from cnnjax.runs.contents import CONFIG_FILE
 from cnnjax.runs.record import read_config, read_record
 from cnnjax.runs.resuming import in_short, with_defaults

@@ -96,6 +96,13 @@ class Computation:
             loader.batch(0, 0),
         )
 
+    @property
+    def own_rate(self) -> float | None:
+        """The configured learning rate; None where something of the caller's takes its place."""
+        config, given = self.config, self.given
+        other = given.optimizer is not None or given.step is not None or callable(config.schedule)
+        return None if other else config.learning_rate
+
     def selection(self) -> Selection:
         """Of the best epoch, none of which is known yet."""
         config = self.config

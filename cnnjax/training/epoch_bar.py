@@ -8,6 +8,8 @@ import warnings
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+import numpy as np
+
 from cnnjax import metrics
 from cnnjax.core.terminal import drawable
 
@@ -49,13 +51,13 @@ class Progress:
         """Whether it is time to redraw, which costs a look at the device."""
         return self._bar is not None and time.perf_counter() - self._last_draw > _REDRAW_SECONDS
 
-    def update(self, step: int, means: Mapping[str, float]) -> None:
-        """Redraw the bar with the steps of the epoch that are done and their means."""
+    def update(self, step: int, means: Mapping[str, Any]) -> None:
+        """Redraw the bar with the steps of the epoch that are done and their means, but tables."""
         now = time.perf_counter()
         self._last_draw = now
         if self._bar is None:
             return
-        text = _means(means)
+        text = _means({name: value for name, value in means.items() if not np.ndim(value)})
         if self._timed_from is None:
             self._timed_from = (now, step)
         elif step > self._timed_from[1]:

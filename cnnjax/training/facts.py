@@ -23,6 +23,9 @@ from cnnjax.training.computation import Computation
 from cnnjax.training.given_optimizer import Optimizer
 from cnnjax.training.named_trees import opt_state_hash
 
+# What in run.json says whence functions can be imported.
+IMPORT_PATHS = "import_paths"
+
 
 def recorded_config(
     computation: Computation, record: Mapping[str, Any], opt_state: optax.OptState | None
@@ -66,7 +69,23 @@ def recorded_facts(computation: Computation) -> dict[str, Any]:
         "model": model.spec.name,
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(model.params)),
         "initial_hash": trees.tree_hash(model.variables),
+        **({IMPORT_PATHS: paths} if (paths := _import_paths(computation)) else {}),
     }
+
+
+def _import_paths(computation: Computation) -> dict[str, Any]:
+    """Whence the caller's functions can be imported, those that can be, by argument or setting."""
+    config, given = computation.config, computation.given
+    functions = {name: getattr(config, name) for name in ("augment", "schedule", "sampler")}
+    functions["loss"] = given.loss
+    paths: dict[str, Any] = _paths_of(functions)
+    measures = _paths_of(dict(given.metrics))
+    return paths | ({"metrics": measures} if measures else {})
+
+
+def _paths_of(functions: Mapping[str, Any]) -> dict[str, str]:
+    paths = {name: import_path(function) for name, function in functions.items()}
+    return {name: path for name, path in paths.items() if path is not None}
 
 
 def loss_name(loss: metrics.Loss | None, task: Task) -> str:

@@ -18,12 +18,13 @@ import optax
 
 from cnnjax.config import TrainingConfig
 from cnnjax.data import Dataset, Splits, Stream, as_splits
-from cnnjax.metrics import Loss, Measure, divide, recorded
+from cnnjax.metrics import Loss, Measure, divide
 from cnnjax.models import Model
-from cnnjax.training.callbacks import Callback, Observer, check_callbacks
+from cnnjax.training.callbacks import Observer, check_callbacks
 from cnnjax.training.computation import Computation
 from cnnjax.training.dispatch import Dispatcher
 from cnnjax.training.epoch_bar import Progress, epoch_line
+from cnnjax.training.epoch_record import epoch_record, record_so_far
 from cnnjax.training.frozen_hash import FrozenLayers
 from cnnjax.training.given import Given
 from cnnjax.training.given_optimizer import Optimizer
@@ -33,16 +34,9 @@ from cnnjax.training.objective import Objective
 from cnnjax.training.own_step import State, Step
 from cnnjax.training.position import Position
 from cnnjax.training.recorder import Recorder
-from cnnjax.training.result import Run, result_of
-from cnnjax.training.schedules import rate_of_last_step
+from cnnjax.training.result import Run, outcome, result_of
 from cnnjax.training.setting_checks import check_single_process
-from cnnjax.training.stopping import (
-    Interrupted,
-    NonFiniteLoss,
-    NotFinite,
-    StopSignals,
-    interrupted,
-)
+from cnnjax.training.stopping import Interrupted, NotFinite, StopSignals, diverged, interrupted
 from cnnjax.training.tally import AHEAD, Tally
 
 
@@ -134,39 +128,22 @@ def fit(
     computation = Computation.of(model, splits, config, given, directory, record)
     state = computation.first_state(opt_state)
     computation.check_measures(state)
-    training = _Training(
-        computation,
-        state,
-        Recorder(computation, directory, record, opt_state, verbose),
-        verbose,
-        callbacks,
-        loggers,
-    )
-    return training.run()
+    hooks = Hooks(callbacks, loggers, model, Position(config.epochs, computation.selection()))
+    recorder = Recorder(computation, directory, record, opt_state, verbose)
+    return _Training(computation, state, recorder, hooks).run()
 
 
 class _Training:
     """One call of `fit`: a state that goes through the epochs, and what is kept of them."""
 
-    def __init__(
-        self,
-        computation: Computation,
-        state: State,
-        recorder: Recorder,
-        verbose: bool,
-        callbacks: Sequence[Callback],
-        loggers: Sequence[Logger],
-    ):
-        config, loader = computation.config, computation.loader
+    def __init__(self, computation: Computation, state: State, recorder: Recorder, hooks: Hooks):
+        config, loader, devices = computation.config, computation.loader, computation.devices
         self.computation, self.state, self.recorder = computation, state, recorder
-        self.position = Position(config.epochs, computation.selection())
+        self.hooks, self.position = hooks, hooks.position
         self.frozen = FrozenLayers(config.frozen, computation.model.variables)
-        self.hooks = Hooks(callbacks, loggers, computation.model, self.position)
-        self.dispatcher = Dispatcher(
-            computation.steps.train, loader, config, computation.devices, self.hooks.every
-        )
+        self.dispatcher = Dispatcher(computation.steps.train, loader, config, devices, hooks.every)
         self.tally = Tally()
-        self.bar = Progress(config.epochs, loader.steps, config.batch_size, verbose)
+        self.bar = Progress(config.epochs, loader.steps, config.batch_size, recorder.verbose)
 
     def run(self) -> Run:
         began = time.perf_counter()
@@ -186,15 +163,10 @@ class _Training:
                     try:
                         self._epoch(stop)
                     except NotFinite as error:
-                        raise self._diverged(error) from None
-            result = result_of(
-                self.computation,
-                at.selection.best_state or self.state,
-                self.recorder.epochs,
-                at.selection.best_epoch,
-                directory=self.recorder.path,
-                seconds=time.perf_counter() - began + seconds_before,
-            )
+                        saved, rate = self.recorder.last_saved(), self.computation.own_rate
+                        raise diverged(error, self._place(error.step), saved, rate) from None
+            seconds = time.perf_counter() - began + seconds_before
+            result = result_of(self.computation, self.state, at.selection, self.recorder, seconds)
             self._finish(result)
         return result
 
@@ -231,7 +203,7 @@ class _Training:
         """Show those who look on what came of a dispatch after so many steps of the training."""
         at, steps = self.position, self.computation.loader.steps
         at.totals = self.tally.fetch(at.totals)
-        record = self._record_so_far(at.epoch * steps + at.step)
+        record = record_so_far(self.computation, at, self.state, at.epoch * steps + at.step)
         self.hooks.on_step(before, record, self.state, at_end=at.step == steps)
 
     def _settle(self, began: float) -> None:
@@ -243,9 +215,9 @@ class _Training:
 
     def _end_epoch(self) -> None:
         """Validate, and keep what the epoch has brought."""
-        at, step = self.position, int(self.state.step)
-        record = self._epoch_record(step)
-        best = at.selection.update(at.epoch + 1, step, record, self.state)
+        at = self.position
+        record = epoch_record(self.computation, at, self.state)
+        best = at.selection.update(at.epoch + 1, record["step"], record, self.state)
         at.next_epoch()
         # The epoch's line first: a checkpoint cuts the file back to what it has seen.
         self.recorder.add(record)
@@ -255,62 +227,27 @@ class _Training:
         finally:  # the checkpoint knows of a stop, and is there after an error of theirs
             self.recorder.save(self.state, at, best=best)
 
-    def _record_so_far(self, step: int) -> dict[str, Any]:
-        at, schedule = self.position, self.computation.steps.schedule
-        means = divide(at.totals, self.computation.steps.measures)
-        record = {"epoch": at.epoch + 1, "step": step, **{k: recorded(v) for k, v in means.items()}}
-        if schedule:
-            record["learning_rate"] = rate_of_last_step(schedule, self.state)
-        return record
-
-    def _epoch_record(self, step: int) -> dict[str, Any]:
-        at, computation = self.position, self.computation
-        record = self._record_so_far(step)
-        record |= computation.validate(self.state.variables(), at.step)
-        seconds = max(at.seconds, 1e-9)
-        record["seconds"] = round(at.seconds, 3)
-        record["images_per_second"] = round(at.totals["count"] / seconds, 1)
-        record["waiting"] = round(at.data_seconds / seconds, 4)
-        return record
-
     def _redraw(self) -> None:
         at = self.position
         at.totals = self.tally.fetch(at.totals, leave=AHEAD)
         if at.totals:
             means = divide(at.totals, self.computation.steps.measures)
-            numbers = {name: value for name, value in means.items() if not np.ndim(value)}
-            self.bar.update(at.step - len(self.tally), numbers)
-
-    def _diverged(self, error: NotFinite) -> NonFiniteLoss:
-        config, given = self.computation.config, self.computation.given
-        own = given.optimizer is not None or given.step is not None or callable(config.schedule)
-        was = "" if own else f" (it was {config.learning_rate:g})"
-        return NonFiniteLoss(
-            f"{error} in epoch {self.position.epoch + 1}, step {error.step} of "
-            f"{self.computation.loader.steps}; {self.recorder.last_saved()}. Try a smaller "
-            f"learning_rate{was}"
-        )
+            self.bar.update(at.step - len(self.tally), means)
 
     def _interrupted(self) -> Interrupted:
-        at, steps = self.position, self.computation.loader.steps
         self.recorder.wait()
-        return interrupted(f"epoch {at.epoch + 1}, step {at.step} of {steps}", self.recorder.path)
+        return interrupted(self._place(self.position.step), self.recorder.path)
+
+    def _place(self, step: int) -> str:
+        return f"epoch {self.position.epoch + 1}, step {step} of {self.computation.loader.steps}"
 
     def _finish(self, result: Run) -> None:
         """Once all is on disk, and what is frozen proven to be what it was, the run is finished."""
+        stopped = self.position.stopped
         self.recorder.wait()
-        outcome = {
-            "metrics": {name: recorded(value) for name, value in result.metrics.items()},
-            "parameter_hash": result.parameter_hash,
-            "best_epoch": result.best_epoch,
-            "seconds": round(result.seconds, 2),
-        }
         if self.frozen.patterns:
             self.frozen.check(self.state.variables())
             self.frozen.check(result.model.variables)
-            outcome["frozen_hash_after"] = self.frozen.hash
-        if self.position.stopped:
-            outcome["stopped"] = self.position.stopped
-        status = "stopped" if self.position.stopped else "finished"
-        self.recorder.finish(status, **outcome)
+        status = "stopped" if stopped else "finished"
+        self.recorder.finish(status, **outcome(result, self.frozen.hash, stopped))
         self.hooks.outcome = status, result.metrics

@@ -12,7 +12,8 @@ from typing import Any
 
 import optax
 
-from cnnjax.models.saved import MODEL_FILE, write_description
+from cnnjax.models.saved import write_description
+from cnnjax.models.saved_spec import MODEL_FILE
 from cnnjax.runs import CheckpointError, Checkpoints, RunDirectory, RunError
 from cnnjax.runs.caller import caller
 from cnnjax.runs.caller import remark as caller_remark

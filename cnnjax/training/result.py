@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,14 @@ import optax
 
 from cnnjax.core import trees
 from cnnjax.core.html import html_table, inline_image, paragraphs
-from cnnjax.metrics import columns, values
+from cnnjax.metrics import columns, recorded, values
 from cnnjax.metrics.showing import names_for
 from cnnjax.models import Model
 from cnnjax.runs.by_class import by_class, counts
 from cnnjax.training.computation import Computation
 from cnnjax.training.own_step import OwnState, State
-from cnnjax.training.selection import copied
+from cnnjax.training.recorder import Recorder
+from cnnjax.training.selection import Selection, copied
 
 
 @dataclass(frozen=True)
@@ -82,37 +83,55 @@ class Run:
 def result_of(
     computation: Computation,
     state: State,
-    epochs: Sequence[Mapping[str, Any]],
-    best_epoch: int,
-    *,
-    directory: Path | None,
+    selection: Selection,
+    recorder: Recorder,
     seconds: float,
 ) -> Run:
     """What `fit` returns, tested where there is test data.
 
     Args:
         computation: of the training.
-        state: of the best epoch.
-        epochs: the records of all of them.
-        best_epoch: counted from 1.
-        directory, seconds: as in `Run`.
+        state: at its end.
+        selection: of the best epoch, whose state is taken where one is monitored.
+        recorder: with the records of all epochs.
+        seconds: as in `Run`.
     """
+    state = selection.best_state or state
     # Through the host: the result lies on one device, wherever it was trained.
     variables = jax.tree.map(lambda v: jnp.array(np.asarray(v)), state.variables())
     # The validation data were evaluated on these very variables at the end of their epoch.
-    best = epochs[best_epoch - 1]
+    best = recorder.epochs[selection.best_epoch - 1]
     results: dict[str, Any] = {k: values(v) for k, v in best.items() if k.startswith("val_")}
     if computation.splits.test:
         means = computation.evaluate(variables, computation.splits.test)
         results.update({f"test_{k}": v for k, v in means.items()})
     return Run(
         model=computation.model.replace(variables=variables),
-        history=columns(epochs),
+        history=columns(recorder.epochs),
         metrics=results,
-        directory=directory,
+        directory=recorder.path,
         parameter_hash=trees.tree_hash(variables),
-        best_epoch=best_epoch,
+        best_epoch=selection.best_epoch,
         seconds=seconds,
         opt_state=copied(state.opt_state),
         value=copied(state.value) if isinstance(state, OwnState) else None,
     )
+
+
+def outcome(result: Run, frozen_hash: str, stopped: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What run.json says of a training that is over.
+
+    Args:
+        result: of it.
+        frozen_hash: of the layers that did not move; "" where none is frozen.
+        stopped: where and by whom, if a callback did.
+    """
+    facts: dict[str, Any] = {
+        "metrics": {name: recorded(value) for name, value in result.metrics.items()},
+        "parameter_hash": result.parameter_hash,
+        "best_epoch": result.best_epoch,
+        "seconds": round(result.seconds, 2),
+    }
+    if frozen_hash:
+        facts["frozen_hash_after"] = frozen_hash
+    return facts | ({"stopped": stopped} if stopped else {})

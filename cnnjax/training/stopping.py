@@ -31,6 +31,19 @@ class Interrupted(KeyboardInterrupt):
     """A training that was stopped from outside, after saving what was done."""
 
 
+def diverged(error: NotFinite, where: str, saved: str, rate: float | None) -> NonFiniteLoss:
+    """A training whose numbers are none any more, which says what may help.
+
+    Args:
+        error: what was seen.
+        where: the training stood then.
+        saved: a clause that names the last good checkpoint.
+        rate: the configured learning rate; None where something of the caller's takes its place.
+    """
+    was = "" if rate is None else f" (it was {rate:g})"
+    return NonFiniteLoss(f"{error} in {where}; {saved}. Try a smaller learning_rate{was}")
+
+
 def interrupted(where: str, directory: Path | None) -> Interrupted:
     """A training that was stopped, which says how it goes on.
 

@@ -21,11 +21,15 @@ from cnnjax.core.checks import whole_number
 from cnnjax.core.places import expanded
 from cnnjax.core.settings import names
 from cnnjax.core.storage import text_hash
-from cnnjax.core.text import qualified_name, without_address
+from cnnjax.core.text import plain, qualified_name, without_address
 from cnnjax.data import Dataset, Splits, as_splits
 from cnnjax.metrics import Measure
 from cnnjax.models import Model
+from cnnjax.training.callbacks import Callback, Observer
+from cnnjax.training.loggers import Logger
 from cnnjax.training.loop import fit
+from cnnjax.training.objective import Objective
+from cnnjax.training.own_step import Step
 from cnnjax.training.result import Run
 from cnnjax.training.setting_checks import check_single_process
 from cnnjax.training.stopping import NonFiniteLoss
@@ -44,6 +48,10 @@ def sweep(
     resume: bool = False,
     verbose: bool = True,
     metrics: Mapping[str, Measure] | None = None,
+    objective: Objective | None = None,
+    step: Step | None = None,
+    callbacks: Callable[[], Sequence[Observer]] | None = None,
+    loggers: Callable[[], Sequence[Logger]] | None = None,
     **lists: Sequence[Any] | np.ndarray | jax.Array,
 ) -> Sweep:
     """Train a model for several seeds and every combination of listed settings.
@@ -62,7 +70,9 @@ def sweep(
             Folders that would have the same name have a hash of their settings behind it.
         resume: take finished runs in the directory as they are and go on with the others.
         verbose: print a line for every run.
-        metrics: as in `fit`, of every run.
+        metrics, objective, step: as in `fit`, of every run.
+        callbacks, loggers: functions that make those of a run, e.g. lambda: [cj.training.CSV()],
+            since what has seen one run would carry it into the next.
         lists: name -> values to try, a sequence or an array [values]. Fields of `TrainingConfig`
             (learning_rate=(1e-3, 1e-4)) are set there, all others are arguments of make_model
             (dropout=(0.0, 0.5)).
@@ -71,7 +81,8 @@ def sweep(
         A Sweep; print it.
 
     Raises:
-        ValueError: for no or repeated seeds, an empty list, a setting that belongs to the sweep;
+        ValueError: for no or repeated seeds, an empty list, a setting that belongs to the sweep,
+            callbacks or loggers that are no function or make the same objects again;
             with a directory also for different functions of one name.
         NonFiniteLoss: if every run diverged; of some it is a line, and the others go on.
 
@@ -97,6 +108,7 @@ def sweep(
             instead = "seeds=" if name in names(config, SEED) else f"{name}= of config"
             raise ValueError(f"{name} is no list of a sweep: give {instead}")
     combinations = _combinations(lists)
+    own_callbacks, own_loggers = _Maker("callbacks", callbacks), _Maker("loggers", loggers)
     folders: Sequence[Path | None] = [None] * len(combinations)
     if directory is not None:
         folders = [expanded(directory) / name for name in _folders(combinations)]
@@ -112,7 +124,11 @@ def sweep(
             one = replace(config, **trained, seed=seed, resume=resume)
             model = make_model(seed=seed, **arguments)
             try:
-                run = fit(model, splits, one, directory=place, verbose=False, metrics=metrics)
+                run = fit(
+                    model, splits, one, directory=place, verbose=False, metrics=metrics,
+                    objective=objective, step=step, callbacks=own_callbacks.make(),
+                    loggers=own_loggers.make(),
+                )  # fmt: skip
                 line = _line(settings, seed, run)
             except NonFiniteLoss as error:
                 run, line, diverged = None, _begin(settings, seed) + f"  {error}", error
@@ -123,6 +139,41 @@ def sweep(
     if diverged and not any(run for row in rows for run in row):
         raise diverged
     return Sweep(chosen, tuple(combinations), tuple(rows), dict(metrics or {}))
+
+
+class _Maker:
+    """Makes the callbacks or the loggers of each run anew.
+
+    Args:
+        name: of the argument.
+        make: that was given.
+    """
+
+    def __init__(self, name: str, make: Callable[[], Sequence[Any]] | None):
+        if make is not None and (not callable(make) or isinstance(make, Callback | Logger)):
+            raise ValueError(
+                f"{name} of a sweep must be a function that makes those of a run, lambda: [...], "
+                f"got {plain(without_address(repr(make)))}"
+            )
+        self.name, self._make = name, make
+        self._before: list[Any] = []  # held, so that no other object has the place of one
+
+    def make(self) -> Sequence[Any]:
+        """Those of the next run.
+
+        Raises:
+            ValueError: if one is that of a run before, which would carry it into this one.
+        """
+        made = () if self._make is None else self._make()
+        for one in made if isinstance(made, Sequence) else ():  # `fit` refuses the others
+            # A plain function is the same for every run.
+            if isinstance(one, Callback | Logger) and any(one is other for other in self._before):
+                raise ValueError(
+                    f"{self.name} of a sweep made the {type(one).__name__} of a run before once "
+                    "more: make a new one within the function"
+                )
+            self._before.append(one)
+        return made
 
 
 def _seeds(seeds: int | Iterable[int], first: int) -> tuple[int, ...]:

@@ -22,6 +22,7 @@ from cnnjax.core.places import expanded
 from cnnjax.core.storage import text_hash
 from cnnjax.core.text import suggest
 from cnnjax.data import Dataset, Loader, Splits, prefetch
+from cnnjax.data.foreign.stream import check_at_hand
 from cnnjax.explain.activations import layer_outputs
 from cnnjax.models import Model
 from cnnjax.models.backbone import POOLINGS
@@ -84,6 +85,9 @@ def extract_features(
         )
     batch_size = whole_number("batch_size", batch_size)
     work = _planned(model, layer, pooling, Path(directory))
+
+    for part in (data.parts if isinstance(data, Splits) else {"": data}).values():
+        check_at_hand(part, "extract_features")
 
     def features(part: Dataset) -> Dataset:
         images = work.file(part).open()

@@ -121,6 +121,7 @@ def test_a_step_of_ones_own_with_a_map_of_labels_is_refused() -> None:
         jax.eval_shape(step, state, batch)
 
 
+@pytest.mark.thorough
 def test_mixup_mixes_the_labels_of_every_position() -> None:
     """The objective against the sum by hand."""
     model = cj.Model.from_module(Net((3, 2)), (4, 6, 1), task="positions")

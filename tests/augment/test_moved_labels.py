@@ -86,6 +86,7 @@ class Pixels(linen.Module):
         return linen.Conv(2, (1, 1), use_bias=True)(x)
 
 
+@pytest.mark.thorough
 def test_a_step_trains_on_the_moved_labels() -> None:
     """The accuracy of a net that knows the label of a pixel from its value stays 1."""
     model = cj.Model.from_module(Pixels(), (4, 6, 1), task="dense")
@@ -106,6 +107,7 @@ def test_a_step_trains_on_the_moved_labels() -> None:
         assert float(step(state, batch)[1]["accuracy"]) == pytest.approx(3, abs=1e-6)
 
 
+@pytest.mark.thorough
 def test_mixup_mixes_the_losses_of_moved_labels() -> None:
     model = cj.Model.from_module(Pixels(), (4, 6, 1), task="dense")
     rows = np.random.default_rng(0)

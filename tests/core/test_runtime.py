@@ -220,6 +220,7 @@ def test_a_variable_that_cannot_be_meant_is_an_error(monkeypatch, name, value, m
         runtime.configure_runtime(allocator=False)
 
 
+@pytest.mark.thorough
 def test_swapped_programs_are_compiled_again(tmp_path):
     """JAX itself runs whatever lies under a program's name."""
     folder = Path(run_python(PROGRAMS, CNNJAX_CACHE_DIR=str(tmp_path))["cache"])

@@ -26,16 +26,15 @@ def small(seed: int = 0, **arguments: Any) -> cj.Model:
     return cj.create_model("mlp", input_shape=(12, 12, 1), seed=seed, **arguments)
 
 
-def ideas() -> dict[str, dict[str, Any]]:
-    """What is given to `fit` for each."""
-    return {
-        "distillation": {"objective": distillation.distilled(small(1))},
-        "fgsm": {"objective": adversarial.adversarial(0.1)},
-        "pgd": {"objective": adversarial.adversarial(0.1, steps=3)},
-        "simclr": {"objective": simclr.contrast},
-        "sparse": {"objective": sparse.penalised(1e-3)},
-        "mean teacher": {"step": mean_teacher.mean_teacher(small(), 1.0, 10)},
-    }
+# What is given to `fit` for each.
+IDEAS: dict[str, Callable[[], dict[str, Any]]] = {
+    "distillation": lambda: {"objective": distillation.distilled(small(1))},
+    "fgsm": lambda: {"objective": adversarial.adversarial(0.1)},
+    "pgd": lambda: {"objective": adversarial.adversarial(0.1, steps=3)},
+    "simclr": lambda: {"objective": simclr.contrast},
+    "sparse": lambda: {"objective": sparse.penalised(1e-3)},
+    "mean teacher": lambda: {"step": mean_teacher.mean_teacher(small(), 1.0, 10)},
+}
 
 
 def fit(data: Arrays, directory: Path | None = None, resume: bool = False, **given: Any) -> cj.Run:
@@ -48,11 +47,11 @@ def fit(data: Arrays, directory: Path | None = None, resume: bool = False, **giv
 
 
 @pytest.mark.sample(1)
-@pytest.mark.parametrize("name", ideas())
+@pytest.mark.parametrize("name", IDEAS)
 def test_an_idea_that_was_stopped_and_resumed_ends_in_the_same_bits(
     squares: Arrays, tmp_path: Path, name: str
 ) -> None:
-    given = ideas()[name]
+    given = IDEAS[name]()
     through = fit(squares, **given)
     count = iter(range(100))
     undo = after_every_dispatch(
@@ -83,6 +82,7 @@ def test_an_idea_is_short(idea: Callable, most: int) -> None:
     assert len(inspect.getsource(idea).splitlines()) <= most
 
 
+@pytest.mark.thorough
 def test_the_student_follows_its_teacher(squares: Arrays) -> None:
     teacher = fit(squares).model
     images, labels = squares
@@ -108,6 +108,7 @@ def test_an_attack_raises_the_loss_within_its_bounds(squares: Arrays, steps: int
     assert float(after) > float(before)
 
 
+@pytest.mark.thorough
 def test_views_of_one_image_find_each_other(squares: Arrays) -> None:
     images = np.random.default_rng(1).integers(0, 255, (96, 12, 12, 1), dtype=np.uint8)
     images = np.repeat(np.repeat(images[:, ::4, ::4], 4, axis=1), 4, axis=2)
@@ -133,7 +134,7 @@ def test_a_price_makes_zeros(squares: Arrays) -> None:
 
 
 def test_the_teacher_is_the_average_of_the_student(squares: Arrays) -> None:
-    run = fit(squares, **ideas()["mean teacher"])
+    run = fit(squares, **IDEAS["mean teacher"]())
     student, teacher = run.value["student"], run.value["teacher"]
     kernels = [np.asarray(tree["dense1"]["kernel"]) for tree in (student, teacher, small().params)]
     # After six steps with a decay of 0.99 it has hardly moved, and in the same direction.

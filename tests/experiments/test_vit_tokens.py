@@ -20,6 +20,7 @@ for image, label in zip(IMAGES, LABELS, strict=True):
     image[4 * label : 4 * label + 4, 4:8] += 180  # of the nine patches one tells the class
 
 
+@pytest.mark.thorough
 def test_a_vit_is_trained_by_fit_and_explained_at_its_tokens() -> None:
     model = cj.Model.from_module(ViT(depth=1, width=16), (12, 12, 1))
     settings = cj.TrainingConfig(epochs=12, batch_size=16, optimizer="adam", learning_rate=0.01)

@@ -6,6 +6,7 @@ import inspect
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 import cnnjax as cj
 from experiments.research import worst_class
@@ -18,6 +19,7 @@ def test_the_idea_is_short() -> None:
     assert len(code) <= 15
 
 
+@pytest.mark.thorough
 def test_the_least_recall_is_that_of_the_predictions(tmp_path: Path) -> None:
     data = worst_class.rare(0.1)
     assert data.test

@@ -194,6 +194,7 @@ def test_grad_cam_plus_plus_by_its_formula():
     np.testing.assert_allclose(grad_cam_plus_plus(model, x, "conv1", 2)[0], expected, atol=1e-4)
 
 
+@pytest.mark.thorough
 def test_one_logit_speaks_for_the_second_class_and_its_negative_for_the_first():
     model = small(1, label_names=("cat", "dog"))
     x = inputs(model, 2)
@@ -282,6 +283,7 @@ def test_layers_before_are_not_differentiated():
     assert with_map < 1.3 * forward
 
 
+@pytest.mark.thorough
 def test_skips_around_the_layer():
     class Skip(linen.Module):
         @linen.compact

@@ -45,6 +45,7 @@ def by_hand(model, number, sign, steps, seed=0):
     return np.clip((x - x.mean()) / (x.std() + 1e-5) * 0.1 + 0.5, 0, 1)
 
 
+@pytest.mark.thorough
 def test_classic_climbs_the_logit_of_each_class():
     model = model_of(Linear(), label_names=("a", "b", "c"))
     found = class_patterns(model, ["c", 0], steps=30, recipe="classic")

@@ -64,6 +64,7 @@ def by_hand(model, x):
     return before
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("how", ["scan", "remat", "again"])
 @pytest.mark.parametrize("size", [6, 9])
 def test_each_round_is_cut_and_the_net_left_behind_it(how, size):
@@ -83,6 +84,7 @@ def test_each_round_is_cut_and_the_net_left_behind_it(how, size):
     assert map_shape(model, "block/conv@1", 9) == (9, 9, 2)
 
 
+@pytest.mark.thorough
 def test_patterns_of_a_round_excite_that_round():
     model = cj.Model.from_module(Net("scan"), X.shape[1:])
     patterns = explain.filter_patterns(model, "block/conv@2", [1], size=8, steps=3)

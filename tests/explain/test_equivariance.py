@@ -1,5 +1,7 @@
 """Moved images and moved maps."""
 
+import functools
+
 import jax
 import numpy as np
 import pytest
@@ -24,13 +26,17 @@ class Net(linen.Module):
         return linen.Dense(2, name="logits")(Flatten(name="flatten")(x))
 
 
-MODELS = {padding: Model.from_module(Net(padding), (24, 28, 2)) for padding in ("valid", "same")}
+@functools.cache
+def model_of(padding="valid"):
+    return Model.from_module(Net(padding), (24, 28, 2))
+
+
 IMAGES = RNG.random((2, 24, 28, 2), np.float32)
 
 
-@pytest.mark.parametrize("padding", MODELS)
+@pytest.mark.parametrize("padding", ["valid", "same"])
 def test_the_map_of_a_convolution_moves_with_the_image(padding):
-    found = equivariance(MODELS[padding], IMAGES, Move(down=4, right=-2))
+    found = equivariance(model_of(padding), IMAGES, Move(down=4, right=-2))
     for layer in ("conv1", "pool1", "conv2"):
         assert found[layer].equivariance < 1e-6
         assert found[layer].invariance > 0.2
@@ -39,21 +45,21 @@ def test_the_map_of_a_convolution_moves_with_the_image(padding):
 
 def test_the_interior_is_what_does_not_see_the_border():
     # Rows and columns by hand: of 24x28 under 3x3, moved by 4 down and 2 to the left.
-    found = equivariance(MODELS["valid"], IMAGES, Move(down=4, right=-2), ["conv1"])
+    found = equivariance(model_of(), IMAGES, Move(down=4, right=-2), ["conv1"])
     assert found["conv1"].pixels == (22 - 4) * (26 - 2)
-    found = equivariance(MODELS["same"], IMAGES, Move(down=4, right=-2), ["conv1"])
+    found = equivariance(model_of("same"), IMAGES, Move(down=4, right=-2), ["conv1"])
     assert found["conv1"].pixels == (22 - 4) * (26 - 2)
 
 
 def test_a_shift_that_the_strides_do_not_divide_is_no_shift_of_the_map():
-    found = equivariance(MODELS["valid"], IMAGES, Move(right=1))
+    found = equivariance(model_of(), IMAGES, Move(right=1))
     assert found["conv1"].equivariance < 1e-6
     assert found["pool1"].equivariance > 0.05
     assert found["pool1"].invariance < found["conv1"].invariance  # but pooling hides a part of it
 
 
 def test_by_hand_with_slices():
-    model, move = MODELS["valid"], Move(right=3)
+    model, move = model_of(), Move(right=3)
     before = np.asarray(activations(model, IMAGES, ["conv1"])["conv1"])
     after = np.asarray(activations(model, move(IMAGES), ["conv1"])["conv1"])
     np.testing.assert_allclose(after[:, :, 3:], before[:, :, :-3], rtol=1e-5, atol=1e-6)
@@ -64,18 +70,18 @@ def test_by_hand_with_slices():
 
 
 def test_nothing_moved_is_nothing_changed():
-    for change in equivariance(MODELS["same"], IMAGES, Move()).values():
+    for change in equivariance(model_of("same"), IMAGES, Move()).values():
         assert change.invariance == 0
         assert change.equivariance == 0 or np.isnan(change.equivariance)
 
 
 def test_layers_without_rows_are_compared_where_they_stand():
-    found = equivariance(MODELS["valid"], IMAGES, Move(right=3), ["flatten", "logits"])
+    found = equivariance(model_of(), IMAGES, Move(right=3), ["flatten", "logits"])
     assert all(np.isnan(c.equivariance) and c.invariance > 0 for c in found.values())
 
 
 def test_too_far_is_no_figure():
-    change = equivariance(MODELS["valid"], IMAGES, Move(right=40), ["conv1"])["conv1"]
+    change = equivariance(model_of(), IMAGES, Move(right=40), ["conv1"])["conv1"]
     assert change.pixels == 0
     assert np.isnan(change.invariance)
 
@@ -123,4 +129,4 @@ def test_bad_input():
     with pytest.raises(ValueError, match="shear must lie between -90 and 90 degrees, got 90"):
         Move(shear=90)
     with pytest.raises(ValueError, match="names no layer"):
-        equivariance(MODELS["valid"], IMAGES, Move(), ["conv9"])
+        equivariance(model_of(), IMAGES, Move(), ["conv9"])

@@ -204,6 +204,7 @@ def test_dead_filters_are_named(net):
     filter_patterns(model, "conv2", asked, size=SIZE, steps=3, recipe="fourier")
 
 
+@pytest.mark.thorough
 def test_a_compiled_loop_takes_the_same_steps(net):
     what = ascent.Ascent(cut_at(net, "conv2", True), "fourier", net.spec.inputs.preprocess, SIZE, 3)
     numbers = jnp.asarray([2, 5], jnp.int32)
@@ -246,6 +247,7 @@ class Outer(linen.Module):
         return Forbidden(name="top")(x)
 
 
+@pytest.mark.thorough
 def test_what_lies_above_is_not_even_called():
     model = cj.Model.from_module(Outer(), (8, 8, 3))
     assert model.layer_names

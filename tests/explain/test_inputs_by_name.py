@@ -112,7 +112,7 @@ def test_the_image_among_the_inputs_is_found_covered_and_measured():
         image_of(two)
 
 
-@pytest.mark.sample(1)
+@pytest.mark.thorough
 @pytest.mark.parametrize("joint", [False, True])
 def test_every_method_takes_inputs_by_name(joint):
     kinds = {"photo": "unit", "facts": "none", "word": "tokens"}

@@ -66,7 +66,7 @@ def model(size: tuple[int, int] = (16, 16), filters: int = 8) -> cj.Model:
 
 
 # 8 filters of 8x8: no proportion tells the axes of "torchlike".
-@pytest.mark.sample(2)
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("size", [(16, 16), (16, 24), (40, 8)])
 def test_only_maps_count_as_maps(size: tuple[int, int]) -> None:
     assert list(layers_with_maps(model(size))) == ["conv"]
@@ -145,6 +145,7 @@ def test_where_a_net_takes_one_size_only_the_proportions_tell() -> None:
     assert list(layers_with_maps(net)) == ["conv"]
 
 
+@pytest.mark.thorough
 def test_the_maps_of_a_backbone_are_all_there() -> None:
     net = cj.Model.abstract(*cj.models.builder.build("mobilenet", alpha=0.25))
     shapes = cj.explain.activation_shapes(net)

@@ -101,12 +101,14 @@ class Cropped(linen.Module):
         return linen.Dense(2, name="logits")(GlobalMaxPooling2D(name="global")(x))
 
 
+@pytest.mark.thorough
 def test_a_crop_moves_the_window():
     model = Model.from_module(Cropped(), (20, 22, 1), train_argument=False)
     compare(model, ["conv1", "crop", "conv2"])
     assert receptive_box(model, "conv2", (0, 0)) == (2, 6, 9, 13)
 
 
+@pytest.mark.thorough
 def test_any_pixel_and_the_cut_at_the_border():
     model = create_model("lenet", input_shape=(28, 28, 1))
     assert receptive_box(model, "conv1", (5, 9)) == Box(3, 7, 8, 12)

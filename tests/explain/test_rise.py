@@ -28,6 +28,7 @@ def model():
     return cj.Model.from_module(Linear(), X.shape[1:])
 
 
+@pytest.mark.thorough
 def test_the_masks_are_stretched_grids_of_zeros_and_ones_shifted_by_less_than_a_cell():
     key, seen = rng.stream(3, "rise"), set()
     masks = np.asarray(masks_of(key, jnp.arange(20), (7, 9), 3, 0.5))

@@ -194,6 +194,7 @@ def test_deletion_and_insertion_on_a_model_that_reads_a_corner():
     np.testing.assert_allclose(late.probabilities[0, :4], late.probabilities[0, 0], atol=1e-6)
 
 
+@pytest.mark.thorough
 def test_one_logit_has_the_probability_of_its_class():
     model = cj.create_model("cats_convnet", input_shape=(46, 46, 3))
     x = RNG.random((1, 46, 46, 3)).astype(np.float32)

@@ -59,6 +59,7 @@ def drawn(heat):
     return resized(heat / heat.max() if heat.max() > 0 else heat)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("label", [0, 2])
 def test_score_cam_is_its_definition(model, label):
     maps = correlated(X.astype(np.float64), model.params["conv"])

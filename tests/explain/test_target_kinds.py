@@ -107,7 +107,7 @@ GRADIENTS = {
 }
 
 
-@pytest.mark.sample(3)
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("name", GRADIENTS)
 def test_every_method_takes_every_kind_of_target(name):
     model, method = small(), GRADIENTS[name]
@@ -140,6 +140,7 @@ def test_another_target_of_a_kind_compiles_nothing():
         assert class_maps._cache_size() == compiled
 
 
+@pytest.mark.thorough
 def test_values_are_asked_for_by_number_or_name():
     model = small(task="values", label_names=tuple("abcd"))
     for target, number in ((1, 1), ("d", 3)):
@@ -190,6 +191,7 @@ class Dense(linen.Module):
         return nn.Conv2D(self.classes, 1, name="logits")(x)
 
 
+@pytest.mark.thorough
 def test_a_class_at_each_pixel_is_asked_by_its_mean_or_by_a_function():
     model = cj.Model.from_module(
         Dense(), X.shape[1:], task="dense", label_names=("sky", "sea", "s")

@@ -74,6 +74,7 @@ def test_token_grad_cam_is_that_of_the_tokens_as_a_map(to_map):
     assert drawn > 0
 
 
+@pytest.mark.thorough
 def test_without_a_class_token_all_tokens_are_the_map():
     model = vit(class_token=False)
     with warnings.catch_warnings():
@@ -84,6 +85,7 @@ def test_without_a_class_token_all_tokens_are_the_map():
         np.testing.assert_allclose(found[:, label], expected, atol=1e-5)
 
 
+@pytest.mark.thorough
 def test_every_method_at_a_layer_takes_tokens():
     model = vit()
     with warnings.catch_warnings():
@@ -105,7 +107,7 @@ class AnySize(linen.Module):
         return linen.Dense(3, name="logits")(jax.nn.relu(x).mean(axis=1))
 
 
-@pytest.mark.sample(1)
+@pytest.mark.thorough
 @pytest.mark.parametrize("grid", [(3, 2), (2, 5)])
 def test_of_images_of_any_size_the_tokens_lie_in_the_one_at_hand(grid):
     model = cj.Model.from_module(AnySize(), (None, None, 1))

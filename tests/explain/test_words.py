@@ -59,6 +59,7 @@ def test_the_net_has_learned_what_single_words_do_not_tell(trained):
     assert cj.evaluate(model, test)["accuracy"] > 0.97
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("method", ["cam", "occlusion"])
 def test_the_heat_lies_on_the_words_that_decide(trained, method):
     model, test, samples = trained
@@ -140,6 +141,7 @@ def test_the_map_is_the_formula_and_words_have_the_mean_of_what_sees_them(layer)
     )
 
 
+@pytest.mark.thorough
 def test_occlusion_is_the_fall_of_the_logit():
     model, tokens = random_model(), random_tokens()
     found = word_occlusion(model, tokens, target=0, size=2)

@@ -102,6 +102,7 @@ def test_the_confusion_matrix_is_that_of_scikit_learn() -> None:
         np.testing.assert_array_equal(measured(metrics.confusion_matrix(), logits, labels), oracle)
 
 
+@pytest.mark.thorough
 @pytest.mark.filterwarnings("ignore:Explicitly requested dtype int64")  # in Keras
 def test_mean_iou_over_pixels_is_that_of_keras_and_leaves_out_what_is_not_labelled() -> None:
     import keras

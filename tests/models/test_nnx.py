@@ -279,6 +279,7 @@ def test_switches_and_rngs_of_call_are_set():
         model_of(module, (3,))
 
 
+@pytest.mark.thorough
 def test_losses_that_a_module_sows_are_added():
     class Penalised(nnx.Module):
         def __init__(self, rngs):
@@ -360,6 +361,7 @@ def test_weights_go_into_a_file_by_their_paths(tmp_path):
         assert any("blocks/1/conv" in name for name in weights.files)
 
 
+@pytest.mark.thorough
 def test_a_run_that_died_is_resumed_to_the_same_bits(squares, tmp_path):
     def fit(directory, resume=False):
         config = cj.TrainingConfig(

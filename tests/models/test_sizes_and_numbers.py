@@ -71,6 +71,7 @@ def test_a_pooled_net_takes_images_of_any_size_as_they_are(tmp_path: Path) -> No
     assert cj.evaluate(trained, (wide, [0, 1, 2]))["loss"] > 0
 
 
+@pytest.mark.thorough
 def test_a_dense_net_answers_each_size_in_its_own() -> None:
     model = cj.create_model("unet", filters=(2, 3), input_shape=(None, None, 1), num_classes=3)
     assert model.spec.output_shape == (None, None, 3)

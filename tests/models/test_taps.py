@@ -85,6 +85,7 @@ def test_a_layer_in_a_scan_is_read_in_every_round(reverse):
     np.testing.assert_array_equal(outputs, model(X))
 
 
+@pytest.mark.thorough
 def test_what_is_read_and_explained_under_remat_is_the_same_as_without():
     plain, again = (model_of(Nested(remat)) for remat in (False, True))
     names = ["block/once", "block/both", "head"]
@@ -117,6 +118,7 @@ def unrolled(params, x, reverse, deltas):
     return x.mean((1, 2)) @ params["head"]["kernel"] + params["head"]["bias"][None]
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("reverse", [False, True])
 def test_a_round_of_a_scan_is_explained_by_its_number(reverse):
     model = model_of(Looped(reverse))

@@ -160,6 +160,7 @@ def check_second(outputs, x):
         close(matrix, derivatives(x)[0], 1e-11)
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("name", LAYERS)
 def test_a_layers_forward_and_backward_derivatives(name):
     check_first(*case(name))
@@ -198,18 +199,19 @@ def operation(name):
     return lambda flat: function(*unflatten(flat), **options), flat
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_an_operations_forward_and_backward_derivatives(name):
     check_first(*operation(name))
 
 
-@pytest.mark.sample(2)
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_an_operations_hessian(name):
     check_second(*operation(name))
 
 
-@pytest.mark.sample(2)
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("name", ["depthwise", "max", "auto", "winograd", *LAYERS])
 def test_mapped_checkpointed_and_exported_gradients(name):
     outputs, x = operation(name) if name in OPERATIONS else case(name)
@@ -230,7 +232,7 @@ def test_mapped_checkpointed_and_exported_gradients(name):
     close(jax.grad(exported.call)(x), expected, 1e-12)
 
 
-@pytest.mark.sample(1)
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", ["depthwise", "winograd"])
 def test_inputs_and_kernels_mapped_over_axes_of_their_own(name):
     """The gradient of what is not mapped over is a sum."""
@@ -255,7 +257,7 @@ def test_inputs_and_kernels_mapped_over_axes_of_their_own(name):
         close(by_kernels[j], sum(row[j][1] for row in alone), 1e-12)
 
 
-@pytest.mark.sample(1)
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", ["depthwise", "winograd"])
 def test_third_derivatives(name):
     outputs, x = operation(name)

@@ -178,6 +178,7 @@ def test_layers_equal_keras(kind, arguments):
     np.testing.assert_allclose(y, layer(x), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.thorough
 def test_the_kernels_start_as_keras_starts_them():
     """Glorot's bound of a depthwise kernel counts all channels as inputs, as Keras does."""
     kernel = DepthwiseConv2D(3).init(jax.random.key(0), normal(1, 8, 8, 64))["params"]["kernel"]
@@ -187,6 +188,7 @@ def test_the_kernels_start_as_keras_starts_them():
     assert np.abs(theirs).max() == pytest.approx(bound, rel=0.05)
 
 
+@pytest.mark.thorough
 def test_initial_values_of_choice():
     """He's bound is Keras'; that of a depthwise kernel keeps the variance of what comes in."""
     sharp = np.asarray(he_uniform(jax.random.key(0), (3, 3, 16, 32)))

@@ -56,6 +56,7 @@ def test_activations_of_photos(net, photos, tmp_path):
         assert stored["zeros"][1] == pytest.approx(np.mean(np.asarray(maps) == 0), abs=1e-6)
 
 
+@pytest.mark.thorough
 def test_activations_from_the_command_line(cnnjax, weights, photos, tmp_path):
     model = ("--model", "lenet", "--weights", weights, "--input-shape", 20, 20, 1)
     out, err = cnnjax(
@@ -96,6 +97,7 @@ def test_filters_from_the_command_line(cnnjax, net, weights, tmp_path):
             assert stored["dead"].shape == (0,)
 
 
+@pytest.mark.thorough
 def test_filters_of_a_saved_model_stand_beside_it_and_dead_ones_are_named(cnnjax, net, tmp_path):
     params = {**net.params}
     params["conv1"] = {**params["conv1"], "bias": params["conv1"]["bias"].at[1].set(-1e6)}
@@ -135,6 +137,7 @@ def test_classes_from_the_command_line(cnnjax, tmp_path):
         assert stored["classes"].tolist() == [1, 0]
 
 
+@pytest.mark.thorough
 def test_filters_of_weights_in_part(cnnjax, net, tmp_path):
     np.savez(tmp_path / "part.npz", **{
         f"conv1/{name}": np.asarray(array) for name, array in net.params["conv1"].items()

@@ -107,6 +107,7 @@ def test_a_large_confusion_matrix_has_no_numbers() -> None:
     assert len(axes.get_xticklabels()) == count
 
 
+@pytest.mark.thorough
 def test_figures_leave_no_global_state() -> None:
     script = """
 import sys

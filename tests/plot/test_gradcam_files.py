@@ -65,6 +65,7 @@ def in_jet(heat: np.ndarray) -> np.ndarray:
     return np.asarray(matplotlib.colormaps["jet"](heat))[..., :3] * 255
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(("policy", "seen"), [("crop", (24, 72)), ("stretch", (0, 96))])
 @pytest.mark.parametrize("lying", [True, False])
 def test_they_land_on_the_part_of_the_photo_that_the_net_saw(

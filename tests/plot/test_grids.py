@@ -113,3 +113,27 @@ def test_dead_patterns_are_crossed_out():
     assert {tuple(line.get_ydata()) for line in figure.axes[0].lines} == {(9, 12), (12, 9)}
     grey = grids.pattern_grid(np.zeros((3, 4, 4, 1), np.float32), columns=2)
     assert shown(grey).shape == (13, 13)
+
+
+@pytest.mark.parametrize(
+    ("images", "span"),
+    [
+        pytest.param(np.array([7, 9], np.uint8), (0, 255), id="bytes"),
+        pytest.param(np.array([0.5, 254.0], np.float32), (0, 255), id="floating-pixels"),
+        pytest.param(np.array([100, 4095], np.uint16), (100, 4095), id="16-bits"),
+        pytest.param(np.array([-3, 5], np.int16), (-3, 5), id="16-bits-with-a-sign"),
+        pytest.param(np.array([-1.0, 1.0], np.float32), (-1, 1), id="floating-numbers"),
+    ],
+)
+def test_of_what_is_no_pixel_the_extremes_are_black_and_white(images, span) -> None:
+    assert grids.span_of(images) == span
+    ends = grids.as_pixels(np.array(span, images.dtype), grids.span_of(images))
+    assert ends.tolist() == [0, 255]
+
+
+def test_images_of_16_bits_and_their_augmented_copies_are_not_white() -> None:
+    originals = np.linspace(0, 60000, 16).astype(np.uint16).reshape(1, 4, 4, 1)
+    figure = grids.augmentation(originals, originals[:, None].astype(np.float32))
+    original, copy = (axes.images[0].get_array() for axes in figure.axes)
+    np.testing.assert_array_equal(original, copy)
+    assert len(np.unique(original)) == 16

@@ -122,6 +122,7 @@ def test_gradcam_files(model, files, tmp_path):
     assert [path.name for path in alone] == names
 
 
+@pytest.mark.thorough
 def test_one_logit_is_drawn_for_both_classes(files, tmp_path):
     model = cj.create_model(
         "lenet", input_shape=(24, 24, 3), num_classes=1, label_names=("cat", "dog")
@@ -161,6 +162,7 @@ def test_outputs_that_stand_each_for_itself_are_drawn_by_name(task, files, tmp_p
     assert {name: heat.shape for name, heat in maps.items()} == dict.fromkeys(maps, (2, 24, 24))
 
 
+@pytest.mark.thorough
 def test_the_panel_and_its_sanity(model, files, tmp_path):
     methods = ["grad_cam", "saliency"]
     images, maps = plot.draw_methods(model, files, tmp_path, methods=methods)
@@ -176,6 +178,7 @@ def test_the_panel_and_its_sanity(model, files, tmp_path):
     assert "at random" in text.splitlines()[-1]
 
 
+@pytest.mark.thorough
 def test_the_pointing_game_counts_in_the_photo_s_own_pixels(model, files):
     # The model saw the columns 9 to 38 of the photo of 48.
     boxes = [("line", (9, 0, 39, 30)), (2, (0, 0, 9, 30))]

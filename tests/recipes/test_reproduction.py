@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -133,6 +134,7 @@ def test_changed_code_of_the_model_is_named(run: Path, monkeypatch: pytest.Monke
     assert "parameters: " in str(found)
 
 
+@pytest.mark.thorough
 def test_an_initialiser_that_changed_is_named(run: Path) -> None:
     edit(run / "model.json", lambda m: m["arguments"].update(units=[17]))
     with pytest.raises(RunError, match=r"module mlp differs: units\[0\]=16 then, 17 now: "):
@@ -180,13 +182,13 @@ def test_what_a_record_cannot_hold_is_asked_for_by_name(squares: Arrays, tmp_pat
     given = {
         "data": cj.data.Splits(cj.data.from_arrays(*squares)),
         "model": cj.Model.from_module(Convnet(), (12, 12, 1), seed=3),
-        "loss": square_loss,
+        "loss": partial(square_loss),  # which no import finds again
         "optimizer": optax.sgd(0.01),
-        "augment": flip,
+        "augment": partial(flip),
     }
-    config = cj.TrainingConfig(epochs=1, batch_size=16, augment=flip, monitor=None)
+    config = cj.TrainingConfig(epochs=1, batch_size=16, augment=given["augment"], monitor=None)
     cj.fit(
-        given["model"], given["data"], config, square_loss, given["optimizer"],
+        given["model"], given["data"], config, given["loss"], given["optimizer"],
         directory=tmp_path / "run", verbose=False,
     )  # fmt: skip
     for name in given:
@@ -198,6 +200,61 @@ def test_what_a_record_cannot_hold_is_asked_for_by_name(squares: Arrays, tmp_pat
     assert cj.reproduce(tmp_path / "run", **given, verbose=False).same
 
 
+def rising(step: jax.Array) -> jax.Array:
+    return 1e-3 * (1 + step)
+
+
+def first_half(seed: int, epoch: int, data: cj.data.Dataset) -> np.ndarray:
+    return np.arange(len(data) // 2)
+
+
+def margin(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    return logits.max(axis=-1) - logits.min(axis=-1)
+
+
+@pytest.fixture(scope="module")
+def of_functions(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Arrays]:
+    """A run of functions at the top of this module."""
+    rng = np.random.default_rng(1)
+    arrays = rng.integers(0, 255, (32, 8, 8, 1), dtype=np.uint8), np.arange(32) % 3
+    config = cj.TrainingConfig(
+        epochs=1, batch_size=16, augment=flip, schedule=rising, sampler=first_half, monitor=None
+    )
+    model = cj.create_model("mlp", input_shape=(8, 8, 1), num_classes=3, units=())
+    directory = tmp_path_factory.mktemp("functions") / "run"
+    cj.fit(
+        model, arrays, config, square_loss, directory=directory, metrics={"margin": margin},
+        verbose=False,
+    )  # fmt: skip
+    return directory, arrays
+
+
+def test_functions_of_a_module_are_imported_from_where_they_were(
+    of_functions: tuple[Path, Arrays],
+) -> None:
+    run, data = of_functions
+    paths = json.loads((run / "run.json").read_text())["import_paths"]
+    assert paths.keys() == {"loss", "augment", "schedule", "sampler", "metrics"}
+    assert cj.reproduce(run, data, verbose=False).same
+
+
+@pytest.mark.sample(2)
+@pytest.mark.parametrize("name", ["loss", "metrics", "augment", "schedule", "sampler"])
+def test_a_function_without_a_path_is_asked_for_and_one_that_moved_is_named(
+    of_functions: tuple[Path, Arrays], tmp_path: Path, name: str
+) -> None:
+    run, data = Path(shutil.copytree(of_functions[0], tmp_path / "run")), of_functions[1]
+    moved: object = "test_reproduction:moved"
+    moved = {"margin": moved} if name == "metrics" else moved
+    edit(run / "run.json", lambda r: r["import_paths"].update({name: moved}))
+    with pytest.raises(RunError, match=rf"test_reproduction:moved as its {name}, .*{name}=\.\.\."):
+        cj.reproduce(run, data, verbose=False)
+    edit(run / "run.json", lambda r: r["import_paths"].pop(name))  # as in records of before
+    with pytest.raises(RunError, match=rf"as its {name}, which a record cannot hold"):
+        cj.reproduce(run, data, verbose=False)
+
+
+@pytest.mark.thorough
 def test_weights_of_a_file_are_asked_for(squares: Arrays, tmp_path: Path) -> None:
     arguments = {"input_shape": (12, 12, 1), "num_classes": 3, "units": (16,)}
     begun = cj.create_model("mlp", seed=9, **arguments)
@@ -221,6 +278,7 @@ class Shift:
         return jnp.roll(image, self.width_shift, axis=1)
 
 
+@pytest.mark.thorough
 def test_arrays_and_an_augmentation_with_settings_are_given_again(
     squares: Arrays, tmp_path: Path
 ) -> None:
@@ -289,6 +347,6 @@ def test_a_run_that_is_not_finished_has_nothing_to_compare_with(run: Path) -> No
         cj.reproduce(run, verbose=False)
 
 
-def test_what_is_no_run_is_one_line(tmp_path: Path) -> None:
-    done = python("-m", "cnnjax.cli", "reproduce", tmp_path / "nothing", status=1)
-    assert done.stderr == f"error: run directory {tmp_path / 'nothing'} does not exist\n"
+def test_what_is_no_run_is_one_line(cnnjax: Callable[..., tuple[str, str]], tmp_path: Path) -> None:
+    _, err = cnnjax("reproduce", tmp_path / "nothing", status=1)
+    assert err == f"error: run directory {tmp_path / 'nothing'} does not exist\n"

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from commands import ROOT, python, quickstart_run, start, wait_for
+from flax import linen
 from PIL import Image
 
 import cnnjax as cj
@@ -179,6 +180,7 @@ def test_an_unknown_data_set_is_one_line_on_stderr() -> None:
     assert done.stdout == ""
 
 
+@pytest.mark.thorough
 def test_help_explains_every_option() -> None:
     out = " ".join(
         python("-m", "experiments.mnist_convnet", "--help", COLUMNS="100").stdout.split()
@@ -200,6 +202,7 @@ def test_help_explains_every_option() -> None:
         assert words in out
 
 
+@pytest.mark.thorough
 def test_a_wrong_option_is_refused_with_status_2() -> None:
     done = python("-m", "experiments.quickstart", "--epoch", "2", status=2)
     assert "--epochs" in done.stdout + done.stderr
@@ -226,6 +229,7 @@ def test_verbose_false_prints_nothing(
     assert capsys.readouterr() == ("", "")
 
 
+@pytest.mark.thorough
 def test_validation_data_are_set_aside_by_the_seed(npz: Path, tmp_path: Path) -> None:
     prints = []
     for seed in (0, 0, 1):
@@ -278,7 +282,7 @@ def mistaken(**arguments: object) -> tuple[cj.Model, cj.data.Dataset]:
     return model, cj.data.from_arrays(images, (said + 1) % max(probs.shape[1], 2))
 
 
-@pytest.mark.sample(1)
+@pytest.mark.thorough
 @pytest.mark.parametrize("classes", [1, 3])
 def test_mistakes_are_drawn_and_removed_when_there_are_none(tmp_path: Path, classes: int) -> None:
     model, wrong = mistaken(num_classes=classes)
@@ -298,6 +302,7 @@ def make(npz: Path) -> Callable[[Options], Experiment]:
     )
 
 
+@pytest.mark.thorough
 def test_every_seed_gets_a_run_and_the_spread_is_printed(
     npz: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -382,6 +387,7 @@ def test_the_last_part_for_validation_needs_a_share(npz: Path, share: float | No
         replace(small(npz), validation=share, validation_last=True)
 
 
+@pytest.mark.thorough
 def test_by_default_runs_lie_in_checkpoints_by_name_and_seed(
     npz: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -395,6 +401,7 @@ def test_by_default_runs_lie_in_checkpoints_by_name_and_seed(
         assert re.fullmatch(r"seed0-\d{8}-\d{6}(-\d+)?", directory.name)
 
 
+@pytest.mark.thorough
 def test_resume_without_a_directory_takes_the_newest_run_of_the_seed(
     npz: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -536,6 +543,7 @@ def test_ways_of_downsampling_differ_in_nothing_else(
     assert "±" in capsys.readouterr().out
 
 
+@pytest.mark.thorough
 def test_dense_heads_differ_in_depth_and_width() -> None:
     options = dense_head.HeadOptions(train_examples=100)
     experiments = [dense_head.experiment(head, options) for head in dense_head.HEADS]
@@ -576,6 +584,7 @@ def test_the_convnet_reaches_the_reported_figure_on_mnist(tfds_dir: Path, tmp_pa
     assert facts["metrics"]["test_accuracy"] >= 0.9918
 
 
+@pytest.mark.thorough
 def test_an_experiment_may_measure_more(npz: Path, tmp_path: Path) -> None:
     experiment = Experiment(
         name="measured", description="one layer", model="mlp", data=str(npz),
@@ -585,3 +594,26 @@ def test_an_experiment_may_measure_more(npz: Path, tmp_path: Path) -> None:
     run = run_experiment(experiment, tmp_path / "run", verbose=False)
     assert 0 <= run.metrics["test_f1"] <= 1
     assert "test f1" in (tmp_path / "run" / "report.html").read_text()
+
+
+class Both(linen.Module):
+    """A class and a value of an image."""
+
+    @linen.compact
+    def __call__(self, images):
+        flat = images.mean((1, 2))
+        return {"kind": linen.Dense(2)(flat), "size": linen.Dense(1)(flat)}
+
+
+def test_a_model_of_several_outputs_is_trained_and_reported(tmp_path: Path) -> None:
+    tasks = {"kind": "classes", "size": "values"}
+    labels = {"kind": np.arange(4) % 2, "size": np.arange(4.0)}
+    data = cj.data.from_arrays(np.zeros((4, 8, 8, 1), np.uint8), labels, task=tasks)
+    model = cj.Model.from_module(Both(), (8, 8, 1), task=tasks)
+    config = cj.TrainingConfig(epochs=1, batch_size=4)
+    experiment = Experiment("both", "a class and a value", "mlp", config)
+    splits = cj.data.Splits(data, test=data)
+    run_experiment(experiment, tmp_path / "run", splits=splits, model=model, verbose=False)
+    assert (tmp_path / "run" / "report.html").exists()
+    with pytest.raises(ValueError, match="has inputs or labels by name, which mlp does not"):
+        run_experiment(experiment, tmp_path / "other", splits=splits, verbose=False)

@@ -34,6 +34,7 @@ def test_a_product_with_the_hessian_equals_the_dense_one():
     np.testing.assert_allclose(ours, dense @ vector, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.thorough
 def test_a_product_with_gauss_newton_equals_the_dense_one():
     model, batch = tiny(), batch_of(4)
     tree, vector = direction(model)
@@ -47,6 +48,7 @@ def test_fishers_diagonal_is_gauss_newtons_of_a_softmax():
     np.testing.assert_allclose(ours, np.diag(gauss_newton(model, batch)), rtol=1e-3, atol=1e-7)
 
 
+@pytest.mark.thorough
 def test_the_empirical_diagonal_is_the_mean_of_squared_gradients():
     model, batch = tiny(), batch_of(4)
     losses, flat = losses_of(model, batch)
@@ -66,6 +68,7 @@ def test_of_one_logit_it_is_that_of_two():
     np.testing.assert_allclose(fisher["logits"]["kernel"][:, 0], expected, rtol=1e-4, atol=1e-9)
 
 
+@pytest.mark.thorough
 def test_masked_examples_do_not_count():
     model, batch = tiny(), batch_of(4)
     first = {name: array[:3] for name, array in batch.items()}
@@ -78,6 +81,7 @@ def test_masked_examples_do_not_count():
     np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-7)
 
 
+@pytest.mark.thorough
 def test_they_may_be_compiled_with_the_model_as_an_argument():
     model, batch = tiny(), batch_of(4)
     tree, _ = direction(model)

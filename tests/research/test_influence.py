@@ -99,6 +99,7 @@ def test_numbers_out_of_range_are_named(numbers, message):
         cj.research.influence(model_of(np.zeros(15)), train, test, **numbers)
 
 
+@pytest.mark.thorough
 def test_a_net_of_convolutions_has_scores_too():
     scores = cj.research.influence(tiny(), batch_of(4), batch_of(2, seed=1), damping=1.0)
     assert scores.shape == (2, 4)

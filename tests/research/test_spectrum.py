@@ -26,6 +26,7 @@ def test_the_largest_eigenvalues_and_their_vectors_are_numpys():
         assert np.linalg.norm(dense @ ours - top.values[i] * ours) < 1e-3 * top.values[0]
 
 
+@pytest.mark.thorough
 def test_residuals_tell_how_far_too_few_steps_came():
     model, batch = tiny(), batch_of(6)
     values = np.linalg.eigvalsh(dense_hessian(model, batch))
@@ -46,6 +47,7 @@ def test_a_matrix_of_low_rank_ends_the_basis():
         cj.research.top_hessian_eigenvalues(model, batch, 3)
 
 
+@pytest.mark.thorough
 def test_the_same_seed_gives_the_same_bits():
     model, batch = tiny(), batch_of(6)
     one, two = (cj.research.top_hessian_eigenvalues(model, batch, 1, steps=4) for _ in range(2))

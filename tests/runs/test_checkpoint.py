@@ -148,6 +148,7 @@ def test_the_latest_two_and_the_best_are_kept(tmp_path: Path) -> None:
     assert steps_in(tmp_path) == [3, 7, 8]
 
 
+@pytest.mark.thorough
 def test_more_of_the_best_may_be_kept(tmp_path: Path) -> None:
     checkpoints = Checkpoints(tmp_path, keep=3)
     for step in range(1, 10):

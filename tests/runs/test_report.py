@@ -174,6 +174,7 @@ def test_what_is_no_run_says_so(tmp_path: Path) -> None:
         write_report(tmp_path / "none")
 
 
+@pytest.mark.thorough
 def test_a_module_of_ones_own_is_reported_without_its_table(
     squares: Arrays, tmp_path: Path
 ) -> None:
@@ -233,6 +234,7 @@ def test_the_images_of_an_augmentation_show_what_is_mixed_at_their_own_scale(
     assert max(len(np.unique(np.round(copy))) for row in copies for copy in row) == 2
 
 
+@pytest.mark.thorough
 def test_metrics_that_are_tables_stand_by_class_and_as_a_map(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     images = rng.integers(0, 255, (60, 6, 6, 1), dtype=np.uint8)

@@ -91,6 +91,7 @@ def test_parts_of_a_batch_add_up_to_it(
     )
 
 
+@pytest.mark.thorough
 def test_a_whole_epoch_in_parts_is_the_epoch(squares: Arrays) -> None:
     runs = [
         cj.fit(
@@ -115,6 +116,7 @@ def test_one_part_is_no_other_program(squares: Arrays) -> None:
     assert programs[0] == programs[1]
 
 
+@pytest.mark.thorough
 def test_batch_norm_has_the_statistics_of_a_part(squares: Arrays) -> None:
     model, optimizer = cj.Model.from_module(Convnet(), (12, 12, 1)), optax.sgd(0.0)
     batch = {"inputs": squares[0][:8], "labels": squares[1][:8]}
@@ -153,6 +155,7 @@ def test_the_batch_must_divide(squares: Arrays) -> None:
         stepped(batch_of(squares), accumulate=5)
 
 
+@pytest.mark.thorough
 def test_a_resumed_run_in_parts_ends_in_the_same_bits(squares: Arrays, tmp_path: Path) -> None:
     model = cj.Model.from_module(Convnet(), (12, 12, 1))
 

@@ -57,6 +57,7 @@ def untimed(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{k: v for k, v in r.items() if k not in TIMING | {"seal"}} for r in records]
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("chunk", [1, 5])
 def test_the_bits_are_the_same_with_and_without(squares: Arrays, chunk: int) -> None:
     seen: list[Any] = []
@@ -181,6 +182,7 @@ def test_a_stopped_run_stays_stopped(
     assert said in capsys.readouterr().out
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("chunk", [1, 5])
 def test_killed_and_resumed_with_callbacks_and_a_stop_has_the_same_bits(
     squares: Arrays, tmp_path: Path, chunk: int

@@ -96,6 +96,7 @@ def test_on_eight_devices_an_interrupted_run_ends_in_the_same_bits(
     assert train(squares, tmp_path / "run", 8, resume=True) == through
 
 
+@pytest.mark.thorough
 def test_a_batch_that_does_not_divide_uses_fewer_devices(
     squares: tuple[np.ndarray, np.ndarray], tmp_path: Path
 ) -> None:

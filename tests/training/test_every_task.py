@@ -112,7 +112,7 @@ def killed_after(dispatches: int, train: Callable[[], Any]) -> None:
         undo()
 
 
-@pytest.mark.sample(2)
+@pytest.mark.sample(1)
 def test_it_is_killed_resumed_loaded_and_reproduced_to_the_same_bits(
     chosen: Case, tmp_path: Path
 ) -> None:

@@ -18,6 +18,7 @@ from commands import after_every_dispatch
 import cnnjax as cj
 from cnnjax import metrics
 from cnnjax.core import trees
+from cnnjax.models.builder import build
 from cnnjax.runs.seal import sealed
 from cnnjax.training import FrozenLayersMoved, Interrupted, TrainState, make_train_step, shared
 from cnnjax.training.frozen_hash import frozen_hash
@@ -26,11 +27,12 @@ from cnnjax.transfer import Head, base_layers, layers_before, replace_head
 Arrays = tuple[np.ndarray, np.ndarray]
 
 
+BASE = dict(alpha=0.25, include_top=False, pooling="avg", input_shape=(32, 32, 3))
+
+
 @functools.cache
 def model() -> cj.Model:
-    base = cj.create_model(
-        "mobilenet", alpha=0.25, include_top=False, pooling="avg", input_shape=(32, 32, 3)
-    )
+    base = cj.create_model("mobilenet", **BASE)
     # Larger scales, so that the features are no zeros.
     louder = trees.map_flat(
         lambda path, leaf: 4.5 * leaf if path.endswith("gamma") else leaf, base.variables
@@ -39,7 +41,7 @@ def model() -> cj.Model:
 
 
 # The last block and the head are trained.
-FROZEN = layers_before(model(), "conv_dw_13")
+FROZEN = layers_before(cj.Model.abstract(*build("mobilenet", **BASE)), "conv_dw_13")
 
 
 @functools.cache

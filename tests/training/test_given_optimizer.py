@@ -118,6 +118,7 @@ def test_functions_that_make_none_are_refused(
 # Schedule-free ones
 
 
+@pytest.mark.thorough
 def test_a_schedule_free_one_is_evaluated_at_its_average(squares: Arrays) -> None:
     optimizer = contrib.schedule_free_sgd(0.5)
     images, labels = squares

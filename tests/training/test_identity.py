@@ -401,6 +401,7 @@ def test_what_is_allowed_goes_on_and_is_recorded(tmp_path: Path) -> None:
     assert line in found.circumstances
 
 
+@pytest.mark.thorough
 def test_a_loss_and_a_rate_of_another_name_may_be_allowed_too(tmp_path: Path) -> None:
     fit(tmp_path, loss=squared)
     for settings in ({}, {"learning_rate": 0.1}):
@@ -410,6 +411,7 @@ def test_a_loss_and_a_rate_of_another_name_may_be_allowed_too(tmp_path: Path) ->
     assert len(fit(tmp_path, loss=focal(2.0), settings=changed).history["epoch"]) == 2
 
 
+@pytest.mark.thorough
 def test_a_run_of_before_is_gone_on_with_and_says_what_it_cannot_tell(tmp_path: Path) -> None:
     fit(tmp_path)
     file = tmp_path / "run.json"

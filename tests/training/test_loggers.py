@@ -123,6 +123,7 @@ def test_a_table_has_a_row_a_line(squares: Arrays, tmp_path: Path) -> None:
         assert [float(row[name]) for row in ends] == values.tolist(), name
 
 
+@pytest.mark.thorough
 def test_the_table_of_a_resumed_run_has_every_row_once(squares: Arrays, tmp_path: Path) -> None:
     path = tmp_path / "lines.csv"
     kill(squares, tmp_path / "run", loggers=[loggers.CSV(path, every=1)])

@@ -481,6 +481,7 @@ def test_images_scaled_to_one_are_refused_and_pixels_as_floats_are_not(squares: 
     assert floats.parameter_hash == fit(squares).parameter_hash
 
 
+@pytest.mark.thorough
 def test_images_scaled_to_one_are_for_a_model_without_preprocessing(squares: Arrays) -> None:
     images, labels = squares
     model = cj.Model.from_module(Convnet(), (12, 12, 1), preprocessing="none")

@@ -111,6 +111,7 @@ def test_metrics_change_nothing_of_what_is_trained(run: cj.Run, squares: Arrays)
     assert fit(squares, metrics=None).parameter_hash == run.parameter_hash
 
 
+@pytest.mark.thorough
 def test_steps_in_one_program_measure_the_same(run: cj.Run, squares: Arrays) -> None:
     scanned = fit(squares, config={"steps_per_dispatch": 4})
     for name in ("f1", "each", "val_pairs"):
@@ -246,6 +247,7 @@ def test_a_task_may_have_a_metric_that_is_no_mean(squares: Arrays) -> None:
     assert 0 <= run.metrics["val_overlap"] <= 1
 
 
+@pytest.mark.thorough
 def test_a_sweep_has_them_and_knows_what_is_best_of_them(squares: Arrays) -> None:
     make = partial(cj.create_model, "mlp", input_shape=(12, 12, 1), num_classes=3)
     data = cj.data.Splits(cj.data.from_arrays(*squares)).with_validation(0.25)

@@ -74,6 +74,7 @@ def test_the_net_has_such_names():
     } <= names
 
 
+@pytest.mark.thorough
 def test_training_moves_everything_and_keeps_the_form():
     run = cj.fit(model(), arrays(), config(), verbose=False)
     assert jax.tree.structure(run.model.variables) == jax.tree.structure(model().variables)

@@ -130,6 +130,7 @@ def broken(data: Arrays, directory: Path, **more: Any) -> None:
         undo()
 
 
+@pytest.mark.thorough
 def test_sam_as_a_step_is_that_of_optax(squares: Arrays) -> None:
     run = fit(squares)
     chain = optax.chain(contrib.normalize(), optax.sgd(0.05))
@@ -143,6 +144,7 @@ def test_sam_as_a_step_is_that_of_optax(squares: Arrays) -> None:
     assert run.value.keys() == {"params", "velocity"}
 
 
+@pytest.mark.thorough
 def test_a_gan_learns_within_fit(squares: Arrays, tmp_path: Path) -> None:
     run = fit(real(squares), tmp_path / "gan", small(num_classes=1), step=GAN)
     assert {"loss", "generator_loss", "size", "val_loss"} <= run.history.keys()
@@ -176,6 +178,7 @@ def test_a_resumed_run_ends_in_the_same_bits(squares: Arrays, tmp_path: Path, wh
     assert host[: len(host) // 2] == host[len(host) // 2 :]
 
 
+@pytest.mark.thorough
 def test_steps_in_one_program_are_the_same_steps(squares: Arrays) -> None:
     one, four = (fit(squares, config={"steps_per_dispatch": n}) for n in (1, 4))
     assert four.history["loss"].tolist() == pytest.approx(one.history["loss"].tolist(), rel=1e-5)

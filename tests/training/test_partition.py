@@ -248,6 +248,7 @@ def test_statistics_alone_can_be_frozen() -> None:
     assert bits(after.params["norm"]) != bits(state.params["norm"])
 
 
+@pytest.mark.thorough
 def test_an_optimiser_of_the_callers_that_freezes_itself_trains_in_fit(squares: Arrays) -> None:
     model = cj.create_model("mlp", input_shape=(12, 12, 1), num_classes=3, units=(4,))
     config = cj.TrainingConfig(epochs=1, batch_size=32, monitor=None)
@@ -268,7 +269,7 @@ SECOND_ORDER = {
 }
 
 
-@pytest.mark.sample(1)
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", SECOND_ORDER)
 def test_optimisers_that_ask_for_more_ask_about_the_trained_part(name: str) -> None:
     optimizer = SECOND_ORDER[name]
@@ -389,6 +390,7 @@ def stage(model: cj.Model, data: Any, **settings: Any) -> cj.Run:
     return cj.fit(model, data, config, verbose=False, **given)
 
 
+@pytest.mark.thorough
 def test_a_second_stage_steps_with_the_first_ones_moments(squares: Arrays) -> None:
     data = squares[0][:24], squares[1][:24]
     settings = {"optimizer": "sgd", "momentum": 0.9, "learning_rate": 0.1, "batch_size": 24}

@@ -71,12 +71,14 @@ def test_the_config_of_the_training_to_come_may_be_given_as_it_is(squares: Array
     assert whole.losses.tolist() == plain.losses.tolist()
 
 
+@pytest.mark.thorough
 def test_an_optimiser_may_be_a_function_of_the_rate(squares: Arrays) -> None:
     ours = find_learning_rate(net(), squares, cj.TrainingConfig(optimizer="sgd"))
     theirs = find_learning_rate(net(), squares, optimizer=optax.sgd)
     np.testing.assert_allclose(ours.losses, theirs.losses, rtol=1e-5)
 
 
+@pytest.mark.thorough
 def test_a_training_at_the_suggestion_learns(squares: Arrays) -> None:
     config = {"optimizer": "adam", "batch_size": 8, "epochs": 2, "monitor": None}
     found = find_learning_rate(net(), squares, cj.TrainingConfig(**config))

@@ -527,6 +527,7 @@ def test_another_batch_size_is_refused_and_named(squares: Arrays, tmp_path: Path
         fit(squares, tmp_path / "run", batch_size=12, resume=True)
 
 
+@pytest.mark.thorough
 def test_how_often_and_how_many_to_save_may_change(
     squares: Arrays, tmp_path: Path, through: Callable[..., Run]
 ) -> None:
@@ -569,6 +570,7 @@ def test_deleting_a_damaged_checkpoint_as_told_leads_to_the_same_bits(
     assert_same_run(fit(squares, run, resume=True), through(squares))
 
 
+@pytest.mark.thorough
 def test_a_best_checkpoint_that_is_gone_is_not_replaced_in_silence(
     squares: Arrays, tmp_path: Path
 ) -> None:

@@ -81,6 +81,7 @@ def begun(tmp_path: Path, sampler: Any) -> Path:
     return tmp_path / "run"
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(
     ("then", "now", "message"),
     [

@@ -97,6 +97,7 @@ def test_several_of_both_are_killed_resumed_loaded_and_reproduced(tmp_path: Path
     assert write_report(tmp_path / "through").is_file()
 
 
+@pytest.mark.thorough
 def test_they_learn_and_every_part_is_measured_as_if_alone() -> None:
     run = cj.fit(several(), data(), config(epochs=60, monitor=None), verbose=False)
     found = cj.evaluate(run.model, data())
@@ -123,6 +124,7 @@ def test_they_learn_and_every_part_is_measured_as_if_alone() -> None:
     assert "size: " in line
 
 
+@pytest.mark.thorough
 def test_a_loss_and_an_augmentation_of_ones_own_see_names() -> None:
     def loss(outputs: dict[str, Array], labels: dict[str, Array]) -> Array:
         return cj.metrics.cross_entropy(outputs["kind"], labels["kind"])
@@ -139,6 +141,7 @@ def test_a_loss_and_an_augmentation_of_ones_own_see_names() -> None:
         cj.fit(several(), data(), broken, verbose=False)
 
 
+@pytest.mark.thorough
 def test_several_inputs_have_one_output_and_one_input_several() -> None:
     two = cj.Model.from_module(
         Joined(), {"a": (4, 4, 2), "b": (3,)}, preprocessing={"a": "unit", "b": "none"},
@@ -162,6 +165,7 @@ def test_several_inputs_have_one_output_and_one_input_several() -> None:
     assert set(cj.predict(run.model, PHOTOS)) == {"one", "many"}
 
 
+@pytest.mark.thorough
 def test_labels_of_pixels_among_several_move_with_the_image() -> None:
     class Both(linen.Module):
         @linen.compact

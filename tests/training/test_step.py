@@ -342,6 +342,7 @@ def test_no_gradient_is_computed_for_the_frozen_part() -> None:
     assert head_flops < 0.5 * all_flops
 
 
+@pytest.mark.thorough
 def test_an_optimiser_that_clips_by_the_global_norm_sees_trainable_gradients_only(
     squares: Arrays,
 ) -> None:

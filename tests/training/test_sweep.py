@@ -249,3 +249,78 @@ def test_numpy_numbers_and_arrays_are_seeds_and_lists(splits: cj.data.Splits) ->
     assert one.settings == ({"learning_rate": 1e-3}, {"learning_rate": 1e-2})
     assert {type(value) for s in one.settings for value in s.values()} == {float}
     assert np.array_equal(one.values("loss"), other.values("loss"))
+
+
+class Seen(cj.training.Callback):
+    """Remembers the losses of a run and stops it after its first epoch."""
+
+    def __init__(self) -> None:
+        self.losses: list[float] = []
+
+    def on_epoch(self, moment: cj.training.Moment) -> None:
+        self.losses.append(moment.record["loss"])
+        moment.stop()
+
+
+def halved(functions: Any, params: Any, state: Any, batch: Any, key: Any) -> Any:
+    losses, aux = cj.training.supervised(cj.metrics.cross_entropy)(
+        functions, params, state, batch, key
+    )
+    return 0.5 * losses, aux
+
+
+def test_an_objective_and_new_callbacks_and_loggers_are_those_of_every_run(
+    splits: cj.data.Splits, tmp_path: Path
+) -> None:
+    seen: list[Seen] = []
+
+    def callbacks() -> list[cj.training.Callback]:
+        seen.append(Seen())
+        return seen[-1:]
+
+    given: dict[str, Any] = {"objective": halved, "callbacks": callbacks}
+    given["loggers"] = lambda: [cj.training.loggers.CSV()]
+    found = cj.sweep(net, splits, CONFIG, seeds=2, directory=tmp_path, verbose=False, **given)
+    for seed, (run, one) in enumerate(zip(found.runs[0], seen, strict=True)):
+        alone = cj.fit(
+            net(seed=seed), splits, replace(CONFIG, seed=seed), objective=halved,
+            callbacks=[Seen()], verbose=False,
+        )  # fmt: skip
+        assert run.parameter_hash == alone.parameter_hash
+        assert one.losses == alone.history["loss"].tolist()
+        assert run.directory is not None
+        assert (run.directory / "metrics.csv").exists()
+        recorded = json.loads((run.directory / "config.json").read_text())["objective"]
+        assert recorded.endswith("test_sweep:halved")
+    again = cj.sweep(
+        net, splits, CONFIG, seeds=2, directory=tmp_path, resume=True, verbose=False, **given
+    )
+    assert [r.parameter_hash for r in again.runs[0]] == [r.parameter_hash for r in found.runs[0]]
+    assert [one.losses for one in seen[2:]] == [[], []]  # stopped runs stay so
+
+
+def test_a_step_of_ones_own_is_swept(splits: cj.data.Splits) -> None:
+    def update(value: Any, batch: Any, key: Any) -> Any:
+        return value, {"loss": 1.0}
+
+    step = cj.training.Step(lambda model, key: model.variables, update, lambda value: value)
+    config = cj.TrainingConfig(epochs=1, batch_size=32, monitor=None)
+    found = cj.sweep(net, splits, config, seeds=2, step=step, verbose=False)
+    assert found.values("loss").tolist() == [[1.0, 1.0]]
+    with pytest.raises(ValueError, match=r"learning_rate=0\.1 would be ignored, since step="):
+        cj.sweep(net, splits, config, seeds=1, step=step, learning_rate=[0.1], verbose=False)
+
+
+@pytest.mark.parametrize("name", ["callbacks", "loggers"])
+def test_observers_that_would_go_from_run_to_run_are_refused(
+    splits: cj.data.Splits, name: str
+) -> None:
+    one = Seen() if name == "callbacks" else cj.training.loggers.CSV("unused.csv")
+    with pytest.raises(ValueError, match=rf"^{name} of a sweep must be a function that makes"):
+        cj.sweep(net, splits, CONFIG, seeds=2, verbose=False, **{name: [one]})
+
+
+def test_a_callback_of_a_run_before_is_refused(splits: cj.data.Splits) -> None:
+    kept = Seen()
+    with pytest.raises(ValueError, match=r"^callbacks of a sweep made the Seen of a run before"):
+        cj.sweep(net, splits, CONFIG, seeds=2, verbose=False, callbacks=lambda: [kept])

@@ -84,7 +84,7 @@ def task(request: pytest.FixtureRequest) -> Any:
     return request.param, *model_of(request.param)
 
 
-@pytest.mark.sample(1)
+@pytest.mark.thorough
 def test_it_learns_is_saved_loaded_and_reproduced(task: Any, tmp_path: Path) -> None:
     name, model, data = task
     config = cj.TrainingConfig(**{**TINY, "epochs": 40, "learning_rate": 0.03}, optimizer="adam")

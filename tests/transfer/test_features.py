@@ -410,6 +410,7 @@ def test_features_that_changed_on_the_disk_are_computed_again(
     assert batches == []
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("other", ["weights", "data", "layer"])
 def test_the_features_of_something_else_are_not_taken(
     tmp_path: Path, batches: list[int], other: str

@@ -22,7 +22,8 @@ from cnnjax.models import BUILDERS, Model
 from cnnjax.models.builder import build
 from cnnjax.models.graph import weighted_layers
 from cnnjax.models.pretrained.fill import NewHead
-from cnnjax.models.saved import from_spec, read_spec
+from cnnjax.models.saved import from_spec
+from cnnjax.models.saved_spec import read_spec
 from cnnjax.training import TrainState
 from cnnjax.transfer import Head, attach, base_layers, layers_before, replace_head
 
@@ -225,6 +226,7 @@ def test_saved_and_loaded_by_the_spec_alone(tmp_path: Path) -> None:
     assert cj.predict(loaded, image_list()[0]).shape == (8, 3)
 
 
+@pytest.mark.thorough
 def test_a_run_is_loaded_and_reproduced(tmp_path: Path) -> None:
     images, labels = image_list(12)
     np.savez(tmp_path / "data.npz", images=images, labels=labels)
@@ -261,6 +263,7 @@ def test_a_replaced_head(name: str, include_top: bool) -> None:
     assert not same(other.params["logits"], model.params["logits"])
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("name", ["imdb_conv1d", "series_conv1d"])
 def test_another_number_of_classes_for_texts_and_series(name: str) -> None:
     texts = name == "imdb_conv1d"
@@ -303,6 +306,7 @@ def test_without_a_pooling_of_its_own_a_head_has_the_models() -> None:
     assert published == {**dict.fromkeys(FAMILIES, "avg"), "vgg16": None, "vgg19": None}
 
 
+@pytest.mark.thorough
 def test_what_a_model_knows_of_images_stays() -> None:
     base = small()
     spec = dataclasses.replace(base.spec, resize="pad", interpolation="nearest", weights="file.h5")
@@ -330,6 +334,7 @@ def test_a_small_net_gets_another_number_of_classes(name: str) -> None:
         replace_head(model, Head(7, units=(3,)))
 
 
+@pytest.mark.thorough
 def test_numpy_numbers_make_a_head_and_a_cut() -> None:
     head = Head(np.int64(3), units=(np.int32(8),))
     assert (type(head.num_classes), type(head.units[0])) == (int, int)
@@ -470,6 +475,7 @@ class Block(linen.Module):
         return linen.BatchNorm(not train, use_bias=False, use_scale=False, name="norm")(x)
 
 
+@pytest.mark.thorough
 def test_statistics_without_parameters_are_frozen_too() -> None:
     model = cj.Model.from_module(Nested(), (6, 6, 1))
     frozen = layers_before(model, "logits")

@@ -96,6 +96,7 @@ def test_nothing_is_left_of_it(small):
     assert len(os.listdir("/proc/self/fd")) == handles
 
 
+@pytest.mark.thorough
 def test_a_script_without_a_main_guard_from_another_folder(small, tmp_path):
     """Modules in the working directory are not imported in place of the real ones."""
     (tmp_path / "h5py.py").write_text("raise SystemExit('the wrong one')")

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from cnnjax.data.dataset import Dataset, checked_weights
+from cnnjax.data.dataset import Dataset
 from cnnjax.data.foreign.source_inputs import Pick, Source, SourceInputs, check_like, spread
+from cnnjax.data.given_arrays import checked_weights
 from cnnjax.data.label_kinds import check_names, task_labels
 from cnnjax.task import Task
 

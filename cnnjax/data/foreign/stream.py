@@ -225,6 +225,23 @@ def stream(
     return Stream(factory, steps, tuple(map(str, label_names)), name, task)
 
 
+def check_at_hand(data: Any, what: str) -> None:
+    """Refuse a stream, of which no examples can be looked up.
+
+    Args:
+        data: a data set or a stream.
+        what: looks them up, for the message.
+
+    Raises:
+        ValueError: for a stream.
+    """
+    if isinstance(data, Stream):
+        raise ValueError(
+            f"{what} needs all examples at hand, and {data.name} is a stream: give a Dataset, e.g. "
+            "stream.sample, its first batch"
+        )
+
+
 def _close(iterator: Any) -> None:
     """Let an iterator go that may be a generator."""
     if callable(close := getattr(iterator, "close", None)):

@@ -15,8 +15,9 @@ import numpy as np
 
 from cnnjax.core.places import expanded
 from cnnjax.core.reading import check_regular
-from cnnjax.data.dataset import Dataset, from_arrays
+from cnnjax.data.dataset import Dataset
 from cnnjax.data.errors import DataNotFound
+from cnnjax.data.given_arrays import from_arrays
 from cnnjax.data.readers.file_names import existing
 from cnnjax.data.readers.npz import check_unpacking
 from cnnjax.data.readers.reader import Reader, Reading

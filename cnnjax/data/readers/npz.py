@@ -12,7 +12,7 @@ import numpy as np
 
 from cnnjax.core.npy import read_npy
 from cnnjax.core.text import plain
-from cnnjax.data.dataset import from_arrays
+from cnnjax.data.given_arrays import from_arrays
 from cnnjax.data.readers.file_names import existing, normal
 from cnnjax.data.readers.reader import Reader, Reading
 from cnnjax.data.splits import Splits, with_class_names

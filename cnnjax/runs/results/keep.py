@@ -15,7 +15,7 @@ from typing import Any
 from cnnjax.core.places import expanded
 from cnnjax.core.reading import read_json
 from cnnjax.core.storage import text_hash, write_directory, write_text
-from cnnjax.models.saved import MODEL_FILE
+from cnnjax.models.saved_spec import MODEL_FILE
 from cnnjax.runs.contents import CONFIG_FILE, METRICS_FILE, RUN_FILE, files_below
 from cnnjax.runs.directory import RunDirectory
 from cnnjax.runs.record import IDENTITY

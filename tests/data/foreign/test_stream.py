@@ -210,3 +210,35 @@ def test_what_makes_no_stream_is_refused(factory: Any, steps: int, message: str)
 def test_nothing_can_be_set_aside(change: Any) -> None:
     with pytest.raises(ValueError, match="stream is a stream, of which nothing can be set aside"):
         change(cj.data.as_splits(stream(numbered, 3)))
+
+
+@pytest.mark.parametrize("whole", [True, False], ids=["stream", "part"])
+@pytest.mark.parametrize("what", ["describe", "contact_sheet", "export_folders", "features"])
+def test_what_looks_examples_up_says_that_a_stream_has_none(
+    what: str, whole: bool, tmp_path: Any
+) -> None:
+    data = stream(numbered, 3, label_names="abc", name="numbers")
+    splits = cj.data.Splits(data, data.sample)
+    uses: dict[str, Any] = {
+        "describe": lambda: cj.data.describe(data if whole else splits),
+        "contact_sheet": lambda: cj.plot.contact_sheet(data),
+        "export_folders": lambda: cj.data.export_folders(splits, tmp_path / "new"),
+        "features": lambda: cj.transfer.extract_features(
+            cj.create_model("mlp", input_shape=(2, 2, 1)), splits, tmp_path, layer="flatten"
+        ),
+    }
+    with pytest.raises(ValueError, match="needs all examples at hand, and numbers is a stream: "):
+        uses[what]()
+
+
+def test_an_experiment_on_streams_is_trained_and_reported(tmp_path: Any) -> None:
+    data = stream(numbered, 1, name="numbers")
+    augment = cj.augment.Augment(horizontal_flip=True)
+    config = cj.TrainingConfig(epochs=1, batch_size=4, augment=augment)
+    experiment = cj.recipes.Experiment("numbers", "three classes", "mlp", config)
+    splits = cj.data.Splits(data, test=data)
+    model = cj.create_model("mlp", input_shape=(2, 2, 1), num_classes=3, units=())
+    cj.recipes.run_experiment(experiment, tmp_path, splits=splits, model=model, verbose=False)
+    assert (tmp_path / "report.html").exists()
+    with pytest.raises(ValueError, match="a model made for the data needs all examples at hand"):
+        cj.recipes.run_experiment(experiment, tmp_path / "new", splits=splits, verbose=False)

@@ -54,6 +54,7 @@ def named(model: cj.Model) -> dict[str, int]:
     return {path.partition("/")[2]: depth for path, depth in depths(model).items()}
 
 
+@pytest.mark.thorough
 def test_a_transformer_has_the_rates_of_beit() -> None:
     model = cj.Model.from_module(Transformer(), (16, 16, 3))
     factors = learning_rate_factors(cj.TrainingConfig(layer_decay=0.75), model)
@@ -141,6 +142,7 @@ def test_a_layer_called_twice_counts_once() -> None:
     }  # fmt: skip
 
 
+@pytest.mark.thorough
 def test_recurrent_cells_and_scanned_blocks_are_looked_into() -> None:
     def recurrent(self: linen.Module, x: jax.Array, train: bool) -> jax.Array:
         x = linen.Dense(4, name="stem")(x)

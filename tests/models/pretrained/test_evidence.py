@@ -164,7 +164,7 @@ def test_a_few_names_against_the_positions_are_an_error(tmp_path):
 # Legacy files: trained weights before frozen ones
 
 
-@pytest.mark.sample(1)
+@pytest.mark.thorough
 @pytest.mark.parametrize("frozen", [(0,), (1, 2), (0, 1, 2, 3)])
 def test_frozen_layers_of_a_net_in_a_net(frozen, tmp_path):
     inner = keras.Sequential(body(trainable=[i not in frozen for i in range(4)]))
@@ -227,6 +227,7 @@ def test_kernels_of_theano_under_names_of_ours(tmp_path):
     same(net, turned_around(saved(net, tmp_path / "m.h5"), ("/", "model_weights")))
 
 
+@pytest.mark.thorough
 def test_kernels_of_theano_over_series_of_words(tmp_path):
     net = keras.Sequential(
         [

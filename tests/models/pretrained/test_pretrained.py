@@ -560,6 +560,7 @@ def test_published_weights_come_from_the_cache_and_are_checked(tmp_path, monkeyp
         cj.create_model("vgg16", include_top=False, weights="imagenet")
 
 
+@pytest.mark.thorough
 def test_a_mobilenet_put_there_by_hand_is_taken(tmp_path, monkeypatch):
     monkeypatch.setenv("CNNJAX_CACHE_DIR", str(tmp_path))
     monkeypatch.setattr("cnnjax.models.imagenet.HOST", "http://127.0.0.1:9")

@@ -9,7 +9,7 @@ import cnnjax as cj
 from cnnjax.core import trees
 from cnnjax.models import BUILDERS, Model, summary
 from cnnjax.models.builder import build
-from cnnjax.models.model import _initialiser
+from cnnjax.models.initial import initialiser
 from experiments import parity
 
 FAMILIES = sorted(parity.FAMILIES)
@@ -213,11 +213,12 @@ def test_a_nan_is_beyond_every_tolerance(monkeypatch, capsys):
 def test_a_second_model_of_a_kind_compiles_nothing():
     arguments = {"alpha": 0.25, "include_top": False, "input_shape": (33, 32, 3)}
     cj.create_model("mobilenet", seed=0, **arguments)
-    size = _initialiser(False)._cache_size()
+    size = initialiser(False)._cache_size()
     cj.create_model("mobilenet", seed=1, **arguments)
-    assert _initialiser(False)._cache_size() == size > 0
+    assert initialiser(False)._cache_size() == size > 0
 
 
+@pytest.mark.thorough
 def test_features_are_not_predicted_from_and_not_trained():
     model = cj.create_model(
         "mobilenet", alpha=0.25, include_top=False, pooling="avg", input_shape=(32, 32, 3)

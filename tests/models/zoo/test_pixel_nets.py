@@ -42,6 +42,7 @@ def with_weights(net: keras.Model, model: cj.Model) -> keras.Model:
     return net
 
 
+@pytest.mark.thorough
 def test_it_is_kerass_net_layer_by_layer() -> None:
     model = cj.create_model("unet", filters=FILTERS, input_shape=(8, 12, 2), num_classes=4)
     net = with_weights(kerass((8, 12, 2), 4), model)

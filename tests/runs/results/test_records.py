@@ -402,6 +402,7 @@ def test_strange_names_stay_below_the_folder(tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["records", "runs"]
 
 
+@pytest.mark.thorough
 def test_the_command_keeps_and_makes_the_tables_anew(tmp_path: Path) -> None:
     arm(tmp_path / "checkpoints", "net", [0.5, 0.6])
     arm(tmp_path / "checkpoints", "other", [0.5])

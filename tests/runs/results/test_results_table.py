@@ -251,6 +251,7 @@ def test_the_spread_is_that_of_a_sample() -> None:
     assert spread([]) == ""
 
 
+@pytest.mark.thorough
 def test_the_command(tmp_path: Path) -> None:
     fake(tmp_path / "checkpoints" / "small", 0, 0.5)
     assert python("-m", "cnnjax.cli", "results", cwd=tmp_path).stdout == "RESULTS.md\n"
