@@ -62,6 +62,11 @@ def predict(
     if spec.parts:
         by_name: Any = _predict_named(model, images)
         return by_name
+    if isinstance(images, Mapping):
+        raise ValueError(
+            f"images must be of one array, as {spec.name} takes them, got several by name "
+            f"({', '.join(map(str, images))})"
+        )
     if spec.inputs.tokens and not hasattr(images, "dtype"):
         images = encode_texts(spec, images)
     if spec.takes_images:

@@ -13,9 +13,8 @@ import optax
 from cnnjax import data as data_sources
 from cnnjax.config import FILES, OPTIMIZER, SAMPLERS, SCHEDULES, TrainingConfig, changeable
 from cnnjax.core import trees
-from cnnjax.core.importing import imported
 from cnnjax.core.settings import from_dict, values
-from cnnjax.core.text import first_sentence, plain
+from cnnjax.core.text import plain
 from cnnjax.data import DataNotFound
 from cnnjax.metrics import Loss, Measure
 from cnnjax.metrics import recorded as recorded_value
@@ -23,6 +22,7 @@ from cnnjax.models import Model
 from cnnjax.models.saved import from_spec
 from cnnjax.models.saved_spec import MODEL_FILE, read_spec
 from cnnjax.nn import current_conv_engine
+from cnnjax.recipes.run_functions import at_its_path, imported_function, metrics_of, needed
 from cnnjax.runs import RunDirectory, RunError
 from cnnjax.runs.compare import circumstances, result_changes
 from cnnjax.runs.contents import CONFIG_FILE
@@ -139,15 +139,15 @@ def reproduce(
         training = _training(run, config, optimizer, functions, paths)
         tasks = [*TASKS.values(), *([model.spec.task] if model else [])]
         if config["loss"] not in [loss_name(None, task) for task in tasks] and loss is None:
-            loss = _at_its_path(run, "loss", config["loss"], paths)
+            loss = at_its_path(run, "loss", config["loss"], paths)
         if "objective" in config and objective is None:
-            objective = _imported(run, "objective", config["objective"])
+            objective = imported_function(run, "objective", config["objective"])
         if "step" in config and step is None:
-            parts = (_imported(run, "step", config["step"][f.name]) for f in fields(Step))
+            parts = (imported_function(run, "step", config["step"][f.name]) for f in fields(Step))
             step = Step(*parts)
-        metrics = _metrics(run, config.get("metrics", ()), metrics or {}, paths)
+        metrics = metrics_of(run, config.get("metrics", ()), metrics or {}, paths)
         if "opt_state" in config and opt_state is None:
-            raise _needs(run, "opt_state", "the Run.opt_state of another run")
+            raise needed(run, "opt_state", "the Run.opt_state of another run")
         splits = _data(run, record, data, data_dir, print if verbose else None)
         model = model or _model(run, record, training.seed)
         now = {
@@ -196,7 +196,7 @@ def _data(
     if record["source"] is None:
         parts = ", ".join(f"{name} {part['name']!r}" for name, part in record["data"].items())
         made = f"arrays, or parts that cj.data.load did not make, ({parts})"
-        raise _needs(run, "data", made)
+        raise needed(run, "data", made)
     try:
         return data_sources.reload(record["source"], data_dir=data_dir, progress=progress)
     except DataNotFound as error:
@@ -223,10 +223,10 @@ def _training(
         if function is not None:
             settings[name] = function
         elif isinstance(recorded_name, str) and recorded_name not in _KNOWN.get(name, ()):
-            settings[name] = _at_its_path(run, name, recorded_name, paths)
+            settings[name] = at_its_path(run, name, recorded_name, paths)
     if settings["optimizer"] == GIVEN:
         if optimizer is None:
-            raise _needs(run, "optimizer", "an optax transformation")
+            raise needed(run, "optimizer", "an optax transformation")
         settings |= values(TrainingConfig, OPTIMIZER)
     try:
         training: TrainingConfig = from_dict(TrainingConfig, settings)
@@ -240,9 +240,9 @@ def _training(
 def _model(run: RunDirectory, record: Mapping[str, Any], seed: int) -> Model:
     spec = read_spec(run.path)
     if spec.arguments is None:
-        raise _needs(run, "model", f"a module of the class {spec.name}")
+        raise needed(run, "model", f"a module of the class {spec.name}")
     if spec.weights:
-        raise _needs(run, "model", f"{spec.name} with the weights of {spec.weights}")
+        raise needed(run, "model", f"{spec.name} with the weights of {spec.weights}")
     # An experiment's model has the training's seed; a call of create_model often none.
     for tried in dict.fromkeys((0, seed)):
         try:
@@ -274,45 +274,3 @@ def _compared(
     if refused := [change for change in found if not change.allowed_by(allowed)]:
         raise RunError(f"this is not the run of {run.path}: {refusal(refused)}")
     return [*lines, *(change.text for change in found), *remarks]
-
-
-def _metrics(
-    run: RunDirectory,
-    names: Sequence[str],
-    given: Mapping[str, Measure],
-    paths: Mapping[str, Any],
-) -> dict[str, Measure]:
-    """The metrics of a run in its order, imported where they are not given, and others given."""
-    known = paths.get("metrics", {})
-    if missing := [name for name in names if name not in given and name not in known]:
-        raise _needs(run, "metrics", ", ".join(missing))
-    own = {n: given[n] if n in given else _imported(run, "metrics", known[n]) for n in names}
-    return {**own, **given}
-
-
-def _at_its_path(run: RunDirectory, argument: str, name: str, paths: Mapping[str, Any]) -> Any:
-    """A function that a record has by its name, and maybe by the path to import it from."""
-    if argument not in paths:
-        raise _needs(run, argument, f"the function {name}")
-    return _imported(run, argument, paths[argument])
-
-
-def _imported(run: RunDirectory, argument: str, path: Any) -> Any:
-    """A function from where the run had it."""
-    try:
-        function = imported(path)
-    except Exception as error:  # the module's code is another's, and may raise anything
-        raise RunError(
-            f"the {argument} of {run.path} cannot be imported from {plain(path)}: "
-            f"{first_sentence(error)}"
-        ) from error
-    if function is None:
-        raise _needs(run, argument, f"the function {plain(path)}")
-    return function
-
-
-def _needs(run: RunDirectory, argument: str, what: str) -> RunError:
-    return RunError(
-        f"{run.path} was trained with {what} as its {argument}, which a record cannot hold: "
-        f"give it in Python, cj.reproduce(run, {argument}=...)"
-    )

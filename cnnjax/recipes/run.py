@@ -95,8 +95,10 @@ def run_experiment(
 
 def _has_one_class(task: Task, data: data_sources.Dataset | data_sources.Stream) -> bool:
     """Whether every example has one class of several, and is at hand."""
-    one = task.of_classes and task.labels == ("N",) and isinstance(data, data_sources.Dataset)
-    return one and np.issubdtype(data.labels.dtype, np.integer)
+    one = task.of_classes and task.labels == ("N",)
+    if not one or not isinstance(data, data_sources.Dataset):
+        return False
+    return np.issubdtype(data.labels.dtype, np.integer)
 
 
 def load_data(experiment: Experiment, say: Callable[[str], None] = print) -> data_sources.Splits:

@@ -68,7 +68,8 @@ def extract_features(
         e.g. `create_model("mlp", input_shape=features.train.input_shape, preprocessing="none")`.
 
     Raises:
-        ValueError: if the data do not fit the model, or there is no such layer.
+        ValueError: if the data do not fit the model, or are of several sizes for one of any size;
+            if there is no such layer.
         OSError: if the files cannot be written, as on a full disk; what was computed is kept.
 
     >>> import cnnjax as cj
@@ -84,7 +85,8 @@ def extract_features(
             "cj.data.from_arrays(images, labels) makes one"
         )
     batch_size = whole_number("batch_size", batch_size)
-    work = _planned(model, layer, pooling, Path(directory))
+    first = data.train if isinstance(data, Splits) else data
+    work = _planned(_of_one_size(model, first.input_shape), layer, pooling, Path(directory))
 
     for part in (data.parts if isinstance(data, Splits) else {"": data}).values():
         check_at_hand(part, "extract_features")
@@ -134,6 +136,14 @@ class _Work:
     def file(self, part: Dataset) -> FeatureFile:
         """Where a part's features are."""
         return FeatureFile(self.folder, part.fingerprint, (len(part), *self.shape))
+
+
+def _of_one_size(model: Model, shape: Any) -> Model:
+    """A model of any size as one of the size of the data, on which that of its maps depends."""
+    spec = model.spec
+    if not (spec.takes_any_size and spec.takes(shape)):
+        return model
+    return model.replace(spec=dataclasses.replace(spec, input_shape=shape))
 
 
 def _planned(model: Model, layer: str | None, pooling: str | None, directory: Path) -> _Work:

@@ -238,3 +238,9 @@ def test_one_dark_image_among_others_is_a_image(model):
     for images in (PIXELS / 255, list(PIXELS / 255)):
         with pytest.raises(ValueError, match=r"images: floating images must be pixels"):
             predict(model, images)
+
+
+def test_several_inputs_are_none_of_a_model_of_one():
+    model = create_model("mlp", input_shape=(4, 4, 1), units=())
+    with pytest.raises(ValueError, match=r"images must be of one array, as mlp takes them, got"):
+        predict(model, {"photo": np.zeros((2, 4, 4, 1), np.uint8)})

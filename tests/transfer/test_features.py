@@ -618,3 +618,24 @@ def test_pooled_features_need_a_base_that_pools() -> None:
         attach(base, net)
     with pytest.raises(ValueError, match="base must be a backbone of create_model, got mlp"):
         attach(net, net)
+
+
+class AnySize(linen.Module):
+    """A convolution and its mean, of images of any size."""
+
+    @linen.compact
+    def __call__(self, images: Any) -> Any:
+        return linen.Dense(2, name="out")(linen.Conv(3, (3, 3), name="conv")(images).mean((1, 2)))
+
+
+def test_maps_of_a_model_of_any_size_have_that_of_the_data(tmp_path: Path) -> None:
+    model = cj.Model.from_module(AnySize(), (None, None, 1))
+    small, large = (
+        cj.data.from_arrays(pixels(3, size=size), [0, 1, 0], LABELS) for size in (6, 10)
+    )
+    for data, size in ((small, 6), (large, 10)):
+        found = extract(tmp_path, data, model, layer="conv")
+        assert found.input_shape == (size, size, 3)
+        np.testing.assert_allclose(found.inputs, expected(data, "conv", model), atol=1e-5)
+    with pytest.raises(ValueError, match=r"of shape \[10, 10, 1\], the model AnySize takes \[6, 6"):
+        extract(tmp_path, Splits(small, test=large), model, layer="conv")
