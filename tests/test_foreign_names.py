@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from commands import quickstart_run
 from PIL import Image
 
 import cnnjax as cj
 from cnnjax.core import progress, terminal
 from cnnjax.core.places import expanded
+from cnnjax.runs.report import write_report
 from cnnjax.runs.seal import sealed
 
 Output = tuple[str, str]
@@ -53,7 +53,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run in a folder of a foreign name."""
     place = tmp_path_factory.mktemp("runs") / FOREIGN
-    shutil.copytree(quickstart_run(tmp_path_factory)[0], place)
+    config = cj.TrainingConfig(epochs=2, batch_size=64, optimizer="adam", monitor=None)
+    digits = cj.data.load("digits")
+    model = cj.create_model("mlp", units=(16,), label_names=digits.train.label_names)
+    cj.fit(model, digits, config, directory=place, verbose=False)
+    write_report(place)
     return place
 
 

@@ -133,6 +133,7 @@ def test_a_price_makes_zeros(squares: Arrays) -> None:
     assert shares[1] > shares[0] + 0.2
 
 
+@pytest.mark.thorough
 def test_the_teacher_is_the_average_of_the_student(squares: Arrays) -> None:
     run = fit(squares, **IDEAS["mean teacher"]())
     student, teacher = run.value["student"], run.value["teacher"]

@@ -129,6 +129,7 @@ def seeded(module: nnx.Module, key: jax.Array) -> nnx.Module:
     return module
 
 
+@pytest.mark.thorough
 def test_training_is_nnxs_own_with_dropout_statistics_and_gradients():
     module = net()
     model = model_of(module)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -200,12 +201,13 @@ def test_another_function_is_another_run(squares: Arrays, tmp_path: Path) -> Non
 
 
 def test_it_is_reproduced_where_the_function_is_given(squares: Arrays, tmp_path: Path) -> None:
-    fit(squares, tmp_path / "run", schedule=halving)
+    again = partial(halving)  # which nothing can import
+    fit(squares, tmp_path / "run", schedule=again)
     with pytest.raises(RunError, match=r"its schedule, which .* cj\.reproduce\(run, schedule=\.\."):
         cj.reproduce(tmp_path / "run", squares, verbose=False)
-    assert cj.reproduce(tmp_path / "run", squares, schedule=halving, verbose=False).same
+    assert cj.reproduce(tmp_path / "run", squares, schedule=again, verbose=False).same
     with pytest.raises(RunError, match=r"this is not the run of .*the schedule"):
-        cj.reproduce(tmp_path / "run", squares, schedule=slower, verbose=False)
+        cj.reproduce(tmp_path / "run", squares, schedule=partial(slower), verbose=False)
 
 
 @pytest.mark.parametrize(

@@ -66,6 +66,7 @@ def config(**more: Any) -> cj.TrainingConfig:
     return cj.TrainingConfig(batch_size=6, optimizer="adam", learning_rate=0.03, **more)
 
 
+@pytest.mark.thorough
 def test_several_of_both_are_killed_resumed_loaded_and_reproduced(tmp_path: Path) -> None:
     model, splits = several(), cj.data.Splits(data(), test=data()).with_validation(0.25)
 

@@ -51,6 +51,7 @@ def test_it_is_kerass_net_layer_by_layer() -> None:
     np.testing.assert_allclose(model(images), net.predict(images, verbose=0), atol=1e-5)
 
 
+@pytest.mark.thorough
 def test_sides_that_do_not_halve_are_padded_and_the_logits_cropped() -> None:
     model = cj.create_model("unet", filters=FILTERS, input_shape=(7, 10, 2), num_classes=4)
     net = with_weights(kerass((8, 12, 2), 4), model)
