@@ -62,6 +62,7 @@ def test_killed_and_resumed_it_ends_in_the_same_bits(tmp_path: Path) -> None:
 
 
 @pytest.mark.thorough
+@pytest.mark.filterwarnings("ignore::cnnjax.explain.EmptyMap")  # of a net of few epochs
 def test_the_example_draws_its_figure(tmp_path: Path) -> None:
     out = tmp_path / "tokens.png"
     run, figure = main(Config(epochs=1, images=2, out=str(out)))

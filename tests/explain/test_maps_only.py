@@ -75,7 +75,6 @@ def test_only_maps_count_as_maps(size: tuple[int, int]) -> None:
 @pytest.mark.parametrize(
     ("layer", "shape", "fault"),
     [
-        ("tokens", "[N, 256, 4]", "has no spatial extent"),
         ("heads", "[N, 256, 2, 2]", "is no map"),
         ("turned", "[N, 16, 16, 4]", "is no map"),
         ("video", "[N, 1, 16, 16, 4]", "has no spatial extent"),

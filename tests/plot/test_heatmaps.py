@@ -139,9 +139,7 @@ def test_one_logit_is_drawn_for_both_classes(files, tmp_path):
 @pytest.mark.parametrize("task", ["multilabel", "values"])
 def test_outputs_that_stand_each_for_itself_are_drawn_by_name(task, files, tmp_path):
     model = cj.create_model("lenet", input_shape=(24, 24, 3), num_classes=3)
-    whole = cj.Model.from_module(
-        model.module, (24, 24, 3), task=task, label_names=NAMES, train_argument=False
-    )
+    whole = cj.Model.from_module(model.module, (24, 24, 3), task=task, label_names=NAMES)
     outputs = np.asarray(whole(plot.read_photos(whole, files).inputs), np.float64)
     expected = 1 / (1 + np.exp(-outputs)) if task == "multilabel" else outputs
 

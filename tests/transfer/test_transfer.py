@@ -328,7 +328,7 @@ def test_a_small_net_gets_another_number_of_classes(name: str) -> None:
     model = cj.create_model(name, input_shape=(size, size, BUILDERS[name].input_shape[2]), seed=1)
     changed = replace_head(model, 7)
     assert_same_base(changed, model)
-    assert changed.params["logits"]["kernel"].shape[1] == changed.spec.num_classes == 7
+    assert changed.params["logits"]["kernel"].shape[-1] == changed.spec.num_classes == 7
     assert same(replace_head(model, Head(7)).variables, changed.variables)
     with pytest.raises(ValueError, match=rf"{name} is no backbone, so .*replace_head\(model, 7\)"):
         replace_head(model, Head(7, units=(3,)))
