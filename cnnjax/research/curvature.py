@@ -12,9 +12,10 @@ from jax import Array, lax
 from cnnjax import metrics
 from cnnjax.models import Model
 from cnnjax.models.modules import Variables
-from cnnjax.research.losses import Batch, Losses, check_vector, ready
+from cnnjax.research.losses import Losses, check_vector, ready
 from cnnjax.research.per_example import gradients_of
 from cnnjax.task import probabilities
+from cnnjax.training.batches import Batch
 
 # What is -log p of a label: over K logits, and over one.
 _LOG_LIKELIHOODS = (metrics.cross_entropy, metrics.sigmoid_cross_entropy)

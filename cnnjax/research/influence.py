@@ -16,7 +16,8 @@ from cnnjax.core.checks import is_number
 from cnnjax.models import Model
 from cnnjax.models.modules import Variables
 from cnnjax.research.curvature import gauss_newton_product
-from cnnjax.research.losses import Batch, Losses, example, examples, ready
+from cnnjax.research.losses import Losses, example, examples, ready
+from cnnjax.training.batches import Batch
 
 # Of the right side, what may be left over of a solved equation, and what is refused.
 _TOLERANCE, _REFUSED = 1e-4, 1e-2

@@ -15,10 +15,8 @@ from cnnjax import metrics
 from cnnjax.core import trees
 from cnnjax.models import Model, ModelSpec
 from cnnjax.models.modules import Static, Variables, forward
-from cnnjax.training.batches import check_batch, masked
+from cnnjax.training.batches import Batch, check_batch, masked
 from cnnjax.training.objective import per_example
-
-Batch = Mapping[str, Any]
 
 
 @dataclass(frozen=True)

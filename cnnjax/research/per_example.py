@@ -9,7 +9,8 @@ import jax
 from cnnjax import metrics
 from cnnjax.models import Model
 from cnnjax.models.modules import Variables
-from cnnjax.research.losses import Batch, Losses, example, examples, ready
+from cnnjax.research.losses import Losses, example, examples, ready
+from cnnjax.training.batches import Batch
 
 
 def per_example_gradients(

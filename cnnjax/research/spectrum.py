@@ -16,7 +16,8 @@ from cnnjax.core import rng
 from cnnjax.models import Model
 from cnnjax.models.modules import Variables
 from cnnjax.research.curvature import hessian_product
-from cnnjax.research.losses import Batch, Losses, ready
+from cnnjax.research.losses import Losses, ready
+from cnnjax.training.batches import Batch
 
 # Below this share of the largest element a further vector holds rounding alone.
 _NOTHING_LEFT = 1e-5

@@ -16,6 +16,7 @@ from cnnjax.core.checks import check_channels_last, shape_text
 from cnnjax.models import Model, ModelSpec
 from cnnjax.task import Task
 
+# What a step gets, as `make_train_step` documents it: arrays, or arrays by name, by name.
 Batch = Mapping[str, Any]
 
 

@@ -15,11 +15,10 @@ from cnnjax.core import rng, trees
 from cnnjax.metrics import Measure, batch_sums
 from cnnjax.models import Functions
 from cnnjax.training.accumulation import over_parts
+from cnnjax.training.batches import Batch
 from cnnjax.training.freezing import Tree, whole
 from cnnjax.training.objective import Aux, Objective, check_measures, check_state, of_batch
 from cnnjax.training.state import TrainState
-
-Batch = Mapping[str, Any]
 
 
 @dataclass(frozen=True)

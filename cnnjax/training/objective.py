@@ -17,9 +17,8 @@ from cnnjax.core.text import suggest
 from cnnjax.metrics.metric import LOOP_NAMES, PARTS
 from cnnjax.models import Functions
 from cnnjax.models.modules import LOSSES
+from cnnjax.training.batches import Batch
 from cnnjax.training.freezing import Tree
-
-Batch = Mapping[str, Any]
 
 
 @functools.partial(

@@ -16,12 +16,10 @@ from cnnjax.augment.config import AugmentConfig
 from cnnjax.core import rng, trees
 from cnnjax.metrics import Measure, Metric
 from cnnjax.models import Model
-from cnnjax.training.batches import check_augment, check_batch, mixes, prepared
+from cnnjax.training.batches import Batch, check_augment, check_batch, mixes, prepared
 from cnnjax.training.freezing import Tree
 from cnnjax.training.objective import check_measures, per_example
 from cnnjax.training.state import TrainState
-
-Batch = Mapping[str, Any]
 
 
 @dataclass(frozen=True)

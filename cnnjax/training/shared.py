@@ -14,12 +14,13 @@ from cnnjax.config import OPTIMIZER, STEP, TrainingConfig, has_end
 from cnnjax.core.settings import only, values
 from cnnjax.metrics import Measure
 from cnnjax.models import Model
+from cnnjax.training.batches import Batch
 from cnnjax.training.given import Given
 from cnnjax.training.given_optimizer import made, takes_total_steps
 from cnnjax.training.optim import make_optimizer
 from cnnjax.training.own_step import make_own_step
 from cnnjax.training.schedules import make_schedule
-from cnnjax.training.step import Batch, EvalStep, make_eval_step, make_train_step
+from cnnjax.training.step import EvalStep, make_eval_step, make_train_step
 
 # Of the last few kinds: a sweep alternates between few, and a compiled net takes its memory.
 _KEPT = 4

@@ -16,7 +16,7 @@ from cnnjax.config import PRECISIONS, TrainingConfig
 from cnnjax.core import trees
 from cnnjax.metrics import Loss, Measure, batch_sums, checked, cross_entropy
 from cnnjax.models import Model
-from cnnjax.training.batches import check_augment, check_batch, masked, mixes, prepared
+from cnnjax.training.batches import Batch, check_augment, check_batch, masked, mixes, prepared
 from cnnjax.training.class_weights import checked_class_weights, weighted
 from cnnjax.training.freezing import (
     Tree,
@@ -37,7 +37,6 @@ from cnnjax.training.objective import (
 from cnnjax.training.optim import make_optimizer, updated
 from cnnjax.training.state import TrainState
 
-Batch = Mapping[str, Any]
 _NONE: Mapping[str, Measure] = MappingProxyType({})
 TrainStep = Callable[[TrainState, Batch], tuple[TrainState, dict[str, Any]]]
 EvalStep = Callable[[Tree, Batch], dict[str, Any]]
