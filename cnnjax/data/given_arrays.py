@@ -56,16 +56,8 @@ def from_arrays(
     """
     if isinstance(images, Mapping) or isinstance(labels, Mapping):
         return _from_named(images, labels, label_names, name, task, weights)
-    images, labels = np.asanyarray(images), np.asanyarray(labels)
-    if len(np.shape(images)) == 0 or len(images) == 0:
-        raise ValueError(f"{name}: the data set is empty")
-    images = images[..., None] if images.ndim == 3 else images
-    if images.ndim != 4:
-        raise ValueError(f"{name}: images must be [N, H, W, C], got shape {list(images.shape)}")
-    check_channels_last(f"{name}: images", images.shape)
-    if images.dtype not in PIXEL_DTYPES:
-        images = _checked_floats(images, name)
-    labels = task_labels(labels, task, name, images.shape[:3])
+    images = _checked_images(images, name)
+    labels = task_labels(np.asanyarray(labels), task, name, images.shape[:3])
     if len(images) != len(labels):
         raise ValueError(f"{name}: {len(images)} images but {len(labels)} labels")
     label_names = tuple(str(n) for n in label_names)
@@ -78,34 +70,53 @@ def _from_named(
     inputs: Any, labels: Any, label_names: Sequence[str], name: str, task: Any, weights: Any
 ) -> Dataset:
     """`from_arrays` of several inputs, or several labels."""
+    kept: Any
     if isinstance(labels, Mapping):
-        tasks = any_task(task) if task is not None else None
-        if tasks is not None and not isinstance(tasks, JointTask):
-            raise ValueError(
-                f"{name}: labels are given by name, and the task {tasks.name!r} has one array"
-            )
-        if tasks is not None:
-            tasks.by_name(labels, f"{name}: labels")
-        each = dict(tasks.parts) if tasks is not None else dict.fromkeys(labels)
-        kept: Any = {
-            key: task_labels(np.asanyarray(one), each[key], f"{name}: labels[{key!r}]")
-            for key, one in labels.items()
-        }
         if label_names:
             raise ValueError(f"{name}: label_names are for labels of one array, not by name")
+        kept = _named_labels(labels, name, task)
     else:
         kept = task_labels(np.asanyarray(labels), task, name)
         check_names(label_names, kept, name)
+    arrays: Any
     if isinstance(inputs, Mapping):
-        arrays: Any = checked_inputs(inputs, name)
+        arrays = checked_inputs(inputs, name)
     else:
-        arrays = from_arrays(inputs, np.zeros(len(inputs), np.int32), name=name).inputs
+        arrays = _checked_images(inputs, name)
     names = tuple(str(n) for n in label_names)
     data = Dataset(arrays, kept, names, name)
     check_lengths(len(data), {**named(arrays, "inputs"), **named(kept, "labels")}, name)
     if weights is not None:
         data = replace(data, weights=checked_weights(weights, len(data), name))
     return data
+
+
+def _named_labels(labels: Mapping[str, Any], name: str, task: Any) -> dict[str, np.ndarray]:
+    """Labels by name, each as its task has it."""
+    tasks = any_task(task) if task is not None else None
+    if tasks is not None and not isinstance(tasks, JointTask):
+        raise ValueError(
+            f"{name}: labels are given by name, and the task {tasks.name!r} has one array"
+        )
+    if tasks is not None:
+        tasks.by_name(labels, f"{name}: labels")
+    each = dict(tasks.parts) if tasks is not None else dict.fromkeys(labels)
+    return {
+        key: task_labels(np.asanyarray(one), each[key], f"{name}: labels[{key!r}]")
+        for key, one in labels.items()
+    }
+
+
+def _checked_images(images: Any, name: str) -> np.ndarray:
+    """Images [N, H, W, C]; floating ones as float32. Errors as in `from_arrays`."""
+    images = np.asanyarray(images)
+    if len(np.shape(images)) == 0 or len(images) == 0:
+        raise ValueError(f"{name}: the data set is empty")
+    images = images[..., None] if images.ndim == 3 else images
+    if images.ndim != 4:
+        raise ValueError(f"{name}: images must be [N, H, W, C], got shape {list(images.shape)}")
+    check_channels_last(f"{name}: images", images.shape)
+    return images if images.dtype in PIXEL_DTYPES else _checked_floats(images, name)
 
 
 def _checked_floats(images: np.ndarray, name: str) -> np.ndarray:
