@@ -9,7 +9,7 @@ Command:   python -m experiments.research.vit_tokens [--out FILE]
 
 Reported:  no figure; an idea in fifteen lines.
 
-Ours:      96.7 % of the held-out digits after 20 epochs, 22 s of training on two cores.
+Ours:      the figure shows one seed; over several nothing is measured yet.
 """
 
 from dataclasses import dataclass
