@@ -55,7 +55,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("runs") / FOREIGN
     config = cj.TrainingConfig(epochs=2, batch_size=64, optimizer="adam", monitor=None)
     digits = cj.data.load("digits")
-    model = cj.create_model("mlp", units=(16,), label_names=digits.train.label_names)
+    model = cj.create_model("lenet", label_names=digits.train.label_names)
     cj.fit(model, digits, config, directory=place, verbose=False)
     write_report(place)
     return place

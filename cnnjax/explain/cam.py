@@ -204,8 +204,13 @@ def named_layer(model: Model, layer: str | None) -> str:
     name = model.spec.cam_layer if layer is None else layer
     if not name:
         fitting = list(layers_with_maps(model))
-        example = f"layer={fitting[-1]!r}" if fitting else "but it has none with height and width"
-        raise ValueError(f"{model.spec.name} has no default layer: give one, e.g. {example}")
+        if not fitting:
+            raise ValueError(
+                f"{model.spec.name} has no layer with height and width to make maps of"
+            )
+        raise ValueError(
+            f"{model.spec.name} has no default layer: give one, e.g. layer={fitting[-1]!r}"
+        )
     return name
 
 

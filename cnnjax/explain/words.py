@@ -197,8 +197,13 @@ def _layer_of_steps(model: Model, layer: str | None) -> tuple[str, ReceptiveFiel
     ]  # fmt: skip
     name = layer if layer is not None else model.spec.cam_layer
     if not name:
-        example = f"e.g. layer={fitting[-1]!r}" if fitting else "but it has none with steps"
-        raise ValueError(f"{model.spec.name} has no default layer: give one, {example}")
+        if not fitting:
+            raise ValueError(
+                f"{model.spec.name} has no layer whose steps depend on a few words each"
+            )
+        raise ValueError(
+            f"{model.spec.name} has no default layer: give one, e.g. layer={fitting[-1]!r}"
+        )
     check_layer(model, name, fitting)
     field = fields.get(name)
     if name not in fitting or field is None:

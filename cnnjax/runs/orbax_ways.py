@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import os
 import re
 import sys
 import time
@@ -39,6 +40,7 @@ def open_manager(directory: Path, best: list[int], keep: int, *, read_only: bool
     from orbax.checkpoint import checkpoint_managers as managers
 
     _quiet_orbax()
+    _take_folders_literally()
     options = ocp.CheckpointManagerOptions(
         create=not read_only,
         read_only=read_only,
@@ -99,6 +101,27 @@ def _quiet_orbax() -> None:
     Its threads go on telling after the manager is closed, hence once and for all.
     """
     logging.getLogger("absl").addFilter(lambda record: "orbax" not in record.pathname)
+
+
+@functools.cache
+def _take_folders_literally() -> None:
+    """Let etils' paths glob below a folder whatever its own name holds.
+
+    They take the folder's name for a part of the pattern: below "a[1]" Orbax would find none of
+    the files that it has just written, and would leave a checkpoint that cannot be read.
+    """
+    from etils import epath
+
+    kind: Any = type(epath.Path("."))
+    glob_of_any = kind.glob
+
+    def glob(self: Any, pattern: str) -> Any:
+        folder = os.fspath(self)
+        if "://" in folder:  # a bucket
+            return glob_of_any(self, pattern)
+        return (kind(found) for found in Path(folder).glob(pattern))
+
+    kind.glob = glob
 
 
 class _Best:

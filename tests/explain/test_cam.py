@@ -44,7 +44,7 @@ def small(classes=3, **arguments):
 
 
 def inputs(model, count=3):
-    return RNG.random((count, *model.spec.input_shape)).astype(np.float32)
+    return np.random.default_rng(1).random((count, *model.spec.input_shape)).astype(np.float32)
 
 
 class Nested(linen.Module):
@@ -332,6 +332,12 @@ def test_errors(arguments, message):
     with pytest.raises(ValueError, match=message) as caught:
         grad_cam(model, **chosen)
     assert "\n" not in str(caught.value)
+
+
+def test_a_net_without_maps_says_so() -> None:
+    mlp = cj.create_model("mlp", input_shape=(3, 3, 1), units=(4,), num_classes=2)
+    with pytest.raises(ValueError, match=r"^mlp has no layer with height and width to make maps"):
+        cj.explain.grad_cam(mlp, jnp.zeros((1, 3, 3, 1)))
 
 
 def test_other_errors():

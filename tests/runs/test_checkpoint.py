@@ -103,6 +103,13 @@ def test_every_bit_comes_back(tmp_path: Path, arguments: dict[str, Any]) -> None
     assert progress == PROGRESS
 
 
+@pytest.mark.parametrize("name", ["a[1]", "a*", "?", "[!b]/[a-z]"])
+def test_a_folder_may_have_a_name_that_is_a_pattern(tmp_path: Path, name: str) -> None:
+    state = state_at(7)
+    save_all(tmp_path / name, state)
+    assert bits(load_state(tmp_path / name, state_at(0))[0]) == bits(state)
+
+
 def test_special_values_come_back_bitwise(tmp_path: Path) -> None:
     state = state_at(1)
     odd = np.array([[0.0, -0.0, np.inf, 1e-42]] * 9, np.float32)
