@@ -28,6 +28,7 @@ from cnnjax.data.readers.scan import Scan
 from cnnjax.data.readers.tfds import tfds_directory
 from cnnjax.data.samplers import Sampler, balanced, weighted
 from cnnjax.data.series.windows import Series, load_series
+from cnnjax.data.sharding import shard
 from cnnjax.data.sources import images_read, load, reload
 from cnnjax.data.splits import Splits, as_splits
 from cnnjax.data.texts import (
@@ -91,6 +92,7 @@ __all__ = [
     "resize_image",
     "scan_folder",
     "scan_table",
+    "shard",
     "stream",
     "tfds_directory",
     "weighted",

@@ -98,6 +98,23 @@ class Decoding:
         return resize_image(pixels, self.size, self.resize, self.interpolation)
 
 
+class AsStored(Decoding):
+    """Of images that all have one size, which are taken as they are: another one is refused."""
+
+    def resized(self, pixels: np.ndarray) -> np.ndarray:
+        """Decoded pixels as they are.
+
+        Raises:
+            ValueError: for those of another size.
+        """
+        if pixels.shape[:2] != self.size:
+            raise ValueError(
+                f"it has {list(pixels.shape[:2])} pixels, the first image {list(self.size)}: give "
+                "image_size=(height, width) to bring all to one size"
+            )
+        return pixels
+
+
 @functools.cache
 def decoders() -> ThreadPoolExecutor:
     """The threads that decode; Pillow and simplejpeg let go of Python's lock while they do."""

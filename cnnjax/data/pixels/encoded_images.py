@@ -59,6 +59,11 @@ class EncodedImages(Lazy):
         """uint8 [H, W, C] of one."""
 
     @property
+    @abstractmethod
+    def content_hashes(self) -> np.ndarray:
+        """uint8 [N, 16], of the files' contents."""
+
+    @property
     def shape(self) -> tuple[int, ...]:
         """(N, H, W, C)."""
         return (len(self), *self.decoding.size, self.decoding.channels)

@@ -39,6 +39,11 @@ class FileImages(EncodedImages):
         """The folder."""
         return str(self.root)
 
+    @property
+    def content_hashes(self) -> np.ndarray:
+        """uint8 [N, 16], `hashes` as numbers."""
+        return np.frombuffer(bytes.fromhex("".join(self.hashes)), np.uint8).reshape(-1, 16)
+
     @functools.cached_property
     def content_hash(self) -> str:
         """SHA-256 of the files' contents and of how they are read."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -10,6 +11,10 @@ import numpy as np
 
 from cnnjax.data.pixels.decoding import Decoding
 from cnnjax.data.pixels.encoded_images import EncodedImages, hash_of
+from cnnjax.data.pixels.image_files import UnreadableImage
+
+# Label and hash of the content of every example.
+CONTENT = np.dtype([("label", "<i4"), ("hash", "u1", 16)])
 
 
 class Records(Protocol):
@@ -49,14 +54,29 @@ class RecordImages(EncodedImages):
         """What the records are and where."""
         return self.records.title
 
+    @property
+    def content_hashes(self) -> np.ndarray:
+        """uint8 [N, 16], of the contents."""
+        return self.hashes
+
     @functools.cached_property
     def content_hash(self) -> str:
         """SHA-256 of the contents and of how they are read: that of the same images in files."""
         return hash_of((row.tobytes().hex() for row in self.hashes), self.decoding)
 
     def encoded(self, row: int) -> bytes:
-        """The content of a record; errors as of its records."""
-        return self.records.encoded(int(self.numbers[row]))
+        """The content of a record; errors as of its records.
+
+        Raises:
+            UnreadableImage: if it is not the one that the hash is of.
+        """
+        number = int(self.numbers[row])
+        content = self.records.encoded(number)
+        if content_hash(content) != self.hashes[row].tobytes():
+            raise UnreadableImage(
+                f"{self.place}, image {number:,}: its content is not the one that was written"
+            )
+        return content
 
     def decoded(self, row: int) -> np.ndarray:
         """uint8 [H, W, C] of a record.
@@ -76,3 +96,8 @@ class RecordImages(EncodedImages):
             hashes=self.hashes[chosen],
             rows=chosen if self.rows is None else self.rows[chosen],
         )
+
+
+def content_hash(content: bytes) -> bytes:
+    """16 bytes that stand for a file's content, those that the scan of a folder has."""
+    return hashlib.sha256(content).digest()[:16]

@@ -19,7 +19,7 @@ from cnnjax.core.storage import text_hash, write_directory
 from cnnjax.data.dataset import Dataset
 from cnnjax.data.errors import DataNotFound
 from cnnjax.data.pixels.cache import is_writable, open_pixels, write_pixels
-from cnnjax.data.pixels.decoding import Decoding, decoders
+from cnnjax.data.pixels.decoding import AsStored, Decoding, decoders
 from cnnjax.data.pixels.encoded_images import MEMORY_BUDGET, beyond_budget
 from cnnjax.data.pixels.image_files import opened_image, upright
 from cnnjax.data.pixels.image_modes import is_plain
@@ -33,7 +33,7 @@ from cnnjax.data.readers.tfds import (
     readable,
     source_key,
 )
-from cnnjax.data.readers.tfds_records import OfOneSize, TfdsRecords, record_images
+from cnnjax.data.readers.tfds_records import TfdsRecords, record_images
 from cnnjax.data.splits import Splits
 
 _LABELS, _ENCODING = "labels.npy", "encoding.txt"
@@ -66,7 +66,7 @@ class _Images:
     def stored(self) -> Decoding:
         """How they are read as they are."""
         _, height, width, channels = self.shape
-        return OfOneSize((height, width), channels)
+        return AsStored((height, width), channels)
 
     def in_memory(self) -> _Decoded:
         images, labels = zip(*self.batches, strict=True)
@@ -120,7 +120,7 @@ def tfds_split(
         progress: told when decoding starts.
         decoding: size and colours of images; None takes them as they are.
         budget: bytes; images that take more once decoded, and are in no cache, stay in their
-            records and are decoded where they are indexed.
+            records and are decoded where they are indexed; 0: all do.
 
     Returns:
         The data set, memory-mapped or in its records; None if there is no such split.
@@ -136,7 +136,7 @@ def tfds_split(
     if decoding is not None:
         key = text_hash(f"{key}{asdict(decoding)}")[: len(key)]
     cached = cache_directory() / "data" / name / f"{source.name}-{split}-{key}"
-    decoded = _open_cache(cached)
+    decoded = _open_cache(cached) if budget else None
     if decoded is None:
         if not has_features(source, "image", "label"):
             raise ValueError(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import io
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,10 +15,8 @@ from cnnjax.core.runtime import cache_directory
 from cnnjax.core.storage import write_bytes
 from cnnjax.data.pixels.cache import is_writable
 from cnnjax.data.pixels.decoding import Decoding
-from cnnjax.data.pixels.record_images import RecordImages
+from cnnjax.data.pixels.record_images import CONTENT, RecordImages, content_hash
 from cnnjax.data.readers.tfds import in_batches, readable, source_key
-
-_CONTENT = np.dtype([("label", np.int32), ("hash", np.uint8, 16)])
 
 
 @dataclass(frozen=True)
@@ -56,23 +53,6 @@ class TfdsRecords:
         return _opened(self)
 
 
-class OfOneSize(Decoding):
-    """Images of a data set whose images all have one size: another one is refused."""
-
-    def resized(self, pixels: np.ndarray) -> np.ndarray:
-        """Decoded pixels as they are.
-
-        Raises:
-            ValueError: for those of another size.
-        """
-        if pixels.shape[:2] != self.size:
-            raise ValueError(
-                f"it has {list(pixels.shape[:2])} pixels, the first image {list(self.size)}: give "
-                "image_size=(height, width) to bring all to one size"
-            )
-        return pixels
-
-
 def record_images(
     source: Path, split: str, decoding: Decoding, progress: Callable[[str], None] | None
 ) -> tuple[RecordImages, np.ndarray]:
@@ -98,16 +78,11 @@ def record_images(
 
 def _read(records: Any) -> np.ndarray:
     """Label and hash of every record."""
-    content = np.empty(len(records), _CONTENT)
+    content = np.empty(len(records), CONTENT)
     for numbers, some in in_batches(records):
         for i, record in zip(numbers, some, strict=True):
             content[i] = record["label"], np.frombuffer(content_hash(record["image"]), np.uint8)
     return content
-
-
-def content_hash(content: bytes) -> bytes:
-    """16 bytes that stand for a file's content, as the scan of a folder has them."""
-    return hashlib.sha256(content).digest()[:16]
 
 
 def _recalled(kept: Path, count: int) -> np.ndarray | None:
@@ -116,7 +91,7 @@ def _recalled(kept: Path, count: int) -> np.ndarray | None:
         content = np.load(kept, allow_pickle=False)
     except (OSError, ValueError, EOFError):
         return None
-    return content if content.dtype == _CONTENT and content.shape == (count,) else None
+    return content if content.dtype == CONTENT and content.shape == (count,) else None
 
 
 @functools.lru_cache(maxsize=8)
