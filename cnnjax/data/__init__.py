@@ -15,7 +15,8 @@ from cnnjax.data.lazy import Lazy
 from cnnjax.data.loader import Batch, Loader, prefetch
 from cnnjax.data.names import EMBEDDED, KNOWN, how_to_get, prepared_names
 from cnnjax.data.pixels.decode import INTERPOLATIONS, RESIZE_POLICIES, read_image, resize_image
-from cnnjax.data.pixels.file_images import Decoding, FileImages
+from cnnjax.data.pixels.decoding import Decoding
+from cnnjax.data.pixels.file_images import FileImages
 from cnnjax.data.pixels.image_files import UnreadableImage
 from cnnjax.data.prepare import RECIPES, prepare
 from cnnjax.data.readers.csv_images import scan_table

@@ -11,7 +11,8 @@ from cnnjax.core.text import plain
 from cnnjax.data.captcha.captchas import load_captchas
 from cnnjax.data.errors import DataNotFound
 from cnnjax.data.names import EMBEDDED, format_of, is_prepared, nowhere, path_of, place_of
-from cnnjax.data.pixels.file_images import MEMORY_BUDGET, Decoding
+from cnnjax.data.pixels.decoding import Decoding
+from cnnjax.data.pixels.encoded_images import MEMORY_BUDGET
 from cnnjax.data.readers.reader import Reading
 from cnnjax.data.readers.tfds import tfds_directory
 from cnnjax.data.readers.tfds_images import load_tfds

@@ -27,7 +27,8 @@ from cnnjax.core.text import plain
 from cnnjax.data.dataset import Dataset
 from cnnjax.data.errors import DataNotFound
 from cnnjax.data.pixels.decode import decode_image
-from cnnjax.data.pixels.file_images import Decoding, FileImages, decoders
+from cnnjax.data.pixels.decoding import Decoding, decoders
+from cnnjax.data.pixels.file_images import FileImages
 from cnnjax.data.pixels.image_files import UnreadableImage
 from cnnjax.data.splits import Splits
 

@@ -15,7 +15,7 @@ from cnnjax.core.storage import text_hash, write_directory
 from cnnjax.data.dataset import Dataset
 from cnnjax.data.errors import DataNotFound
 from cnnjax.data.pixels.cache import is_writable, open_pixels, write_pixels
-from cnnjax.data.pixels.file_images import Decoding, decoders
+from cnnjax.data.pixels.decoding import Decoding, decoders
 from cnnjax.data.pixels.image_files import opened_image, upright
 from cnnjax.data.pixels.image_modes import is_plain
 from cnnjax.data.readers.reader import Reading, settings_of
