@@ -76,6 +76,15 @@ def test_they_are_the_data_set_of_the_folder(folder, shards, budget):
     assert again.train.fingerprint == records.train.fingerprint
 
 
+def test_they_are_described_as_the_folder_is(folder, shards):
+    options = {"image_size": (6, 5), "memory_budget": 0}
+    files, records = (cj.data.describe(load(path, **options)) for path in (folder, shards))
+    for field in ("examples", "mean", "fingerprint", "cache", "repeated"):
+        one, other = (getattr(found.parts["train"], field) for found in (files, records))
+        np.testing.assert_array_equal(one, other)
+    assert records.shared == files.shared
+
+
 @settings(
     deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
