@@ -327,6 +327,7 @@ def for_batch(config, epoch, index, images):
     return np.asarray(jax.jit(augment.for_batch, static_argnums=0)(config, KEY, *arrays))
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("index", [[5, 3, 900], [3], [7, 8, 3]])
 def test_an_examples_image_does_not_depend_on_its_batch(index):
     images = np.stack([IMAGE + i for i in index])
@@ -404,6 +405,7 @@ def test_rescale_comes_last():
     np.testing.assert_allclose(outcomes(scaled, count=5) * 255, outcomes(plain, count=5), rtol=1e-5)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("fill_mode", FILL_MODES)
 def test_a_crop_wider_than_the_image(fill_mode):
     found = outcomes(Augment(crop_padding=17, fill_mode=fill_mode, fill_value=9.0), count=50)

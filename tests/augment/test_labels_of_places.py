@@ -71,7 +71,7 @@ def test_it_is_refused_for_a_value_of_each_pixel_too() -> None:
         fit("pixels", Augment(rotation=5, horizontal_flip=True))
 
 
-@pytest.mark.sample(2)
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "augment",
     [
