@@ -17,7 +17,7 @@ from jax import Array
 from cnnjax.augment.config import AugmentConfig
 from cnnjax.augment.parameters import draw
 from cnnjax.augment.transforms import transform
-from cnnjax.core import rng
+from cnnjax.core import rng, target
 from cnnjax.core.checks import channels_first, check_channels_last, holds_tokens
 
 
@@ -203,4 +203,4 @@ def _stands_alone(config: AugmentConfig) -> bool:
     shifts = (config.width_shift, config.height_shift)
     resampled = config.rotation or config.shear or config.zoom or config.resized_crop
     resampled = resampled or any(isinstance(s, float) and s for s in shifts)
-    return bool(resampled or config.mixes) and jax.default_backend() == "cpu"
+    return bool(resampled or config.mixes) and target.platform() == "cpu"

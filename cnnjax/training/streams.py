@@ -57,7 +57,6 @@ def _check_stream(data: Stream, config: TrainingConfig) -> None:
         ("sampler", config.sampler, config.sampler is not None),
         ("workers", config.workers, config.workers > 0),
         ("class_weights", config.class_weights, config.class_weights == "balanced"),
-        ("steps_per_dispatch", config.steps_per_dispatch, (config.steps_per_dispatch or 1) > 1),
     )
     for name, value, given in refused:
         if given:

@@ -22,9 +22,10 @@ from scipy import ndimage, stats
 import cnnjax
 from cnnjax import augment
 from cnnjax.augment import Augment, Parameters, draw
+from cnnjax.augment.affine import translate
 from cnnjax.augment.config import FILL_MODES, AugmentConfig
 from cnnjax.config import to_dict
-from cnnjax.core import rng
+from cnnjax.core import rng, target
 from cnnjax.core.settings import from_dict
 from experiments.benchmarks import augment_speed
 
@@ -70,6 +71,17 @@ def test_a_shift_may_exceed_the_image(fill_mode):
     results = outcomes(Augment(height_shift=13, fill_mode=fill_mode, fill_value=9.0))
     expected = {shifted(d, 0, fill_mode).tobytes() for d in range(-13, 14)}
     assert {r.tobytes() for r in results} == expected
+
+
+@pytest.mark.parametrize("fill_mode", FILL_MODES)
+def test_windows_as_accelerators_cut_them_are_what_scipy_shifts(fill_mode):
+    moves = np.array([(d, r) for d in (-13, -6, -1, 0, 2, 11) for r in range(-14, 15)])
+    with target.compiling_for("gpu"):
+        image = jnp.asarray(IMAGE)
+        move = jax.vmap(lambda down, right: translate(image, down, right, fill_mode, 9.0))
+        results = jax.jit(move)(*moves.T)
+    for (down, right), result in zip(moves, results, strict=True):
+        np.testing.assert_array_equal(result, shifted(down, right, fill_mode), f"{down}, {right}")
 
 
 @pytest.mark.parametrize("fill_mode", FILL_MODES)
