@@ -109,6 +109,19 @@ def test_a_training_on_shards_has_the_bits_of_one_on_the_folder(folder, shards):
     assert trained(shards) == trained(folder)
 
 
+def test_a_run_that_was_begun_on_the_folder_goes_on_with_the_shards(folder, shards, tmp_path):
+    def trained(source, epochs, directory=None) -> str:
+        data = load(source, image_size=(8, 8), memory_budget=0)
+        resume = directory is not None and epochs > 1
+        config = cj.TrainingConfig(epochs=epochs, batch_size=8, resume=resume)
+        model = cj.create_model("mlp", input_shape=(8, 8, 3), num_classes=2, units=(4,))
+        run = cj.fit(model, data, config, directory=directory, verbose=False)
+        return trees.tree_hash(run.model.variables)
+
+    trained(folder, 1, tmp_path / "run")
+    assert trained(shards, 2, tmp_path / "run") == trained(folder, 2)
+
+
 @pytest.mark.parametrize("kill_at", [0, 1, 4, 6])
 def test_interrupted_and_started_again_it_ends_in_the_same_files(folder, shards, tmp_path, kill_at):
     target = tmp_path / "pets"
