@@ -226,15 +226,26 @@ def test_shards_of_other_images_are_named(shards, tmp_path):
 def test_an_index_that_is_none_is_named(shards, tmp_path):
     target = copied(shards, tmp_path)
     index = json.loads((target / "shards.json").read_text())
+    train = index["splits"]["train"]
     for text, message in (
         ("[]", r"shards\.json is no index of shards of version 1"),
         ("{", r"shards\.json cannot be read: "),
         (json.dumps({**index, "version": 2}), "no index of shards of version 1"),
-        (json.dumps({**index, "splits": 3}), r"shards\.json is damaged"),
-        (json.dumps({**index, "splits": {"train": {}}}), r"shards\.json is damaged: 'examples'"),
     ):
         (target / "shards.json").write_text(text)
         with pytest.raises(ValueError, match=message):
+            load(target, image_size=(6, 5))
+    for changed in (
+        {"splits": 3}, {"splits": {}}, {"splits": {"test": train}}, {"splits": {"train": {}}},
+        {"splits": {"train": train, "../a": train}}, {"class_names": 3}, {"class_names": [3, 4]},
+        {"image_size": 3}, {"image_size": [3, 4]}, {"image_size": [0, 4, 3]},
+        *({"splits": {"train": {**train, name: value}}} for name, value in (
+            ("examples", 0), ("examples", "7"), ("examples_per_shard", 0), ("bytes", [3]),
+            ("bytes", None), ("bytes", 3), ("bytes", ["a"] * 5),
+        )),
+    ):  # fmt: skip
+        (target / "shards.json").write_text(json.dumps({**index, **changed}))
+        with pytest.raises(ValueError, match=r"shards\.json is damaged: "):
             load(target, image_size=(6, 5))
 
 
