@@ -45,7 +45,8 @@ STEP = "step"  # an argument of `make_train_step`; another value compiles anothe
 OPTIMIZER = "optimizer"  # also compiled; an optimiser of the caller's takes its place
 LOOP = "loop"  # decides the result, and not what is compiled for a step
 SEED = "seed"  # what the runs of one experiment differ in
-FILES = "files"  # changes no result: may differ on resume, and needs a run directory
+FEED = "feed"  # how examples reach the steps; changes no result: may differ on resume
+FILES = "files"  # likewise, and needs a run directory
 
 
 def changeable(given: Any, known: tuple[str, ...] = CHANGEABLE) -> tuple[str, ...]:
@@ -188,6 +189,11 @@ class TrainingConfig:
         sampler: which of the training examples an epoch visits: "balanced", `cj.data.weighted`, or
             a function (seed, epoch, data set) -> indices int [M], as many in every epoch; None: all
             of them, in random order.
+        workers: make the training batches in so many other processes, through grain, where images
+            are read from files batch by batch: for storage that is slow, and where a process has
+            more cores than Python's lock lets it use. A script of one's own then has to begin its
+            work below `if __name__ == "__main__":`. The batches are the same; 0 makes them in
+            threads.
         seed: of everything random, in [0, 2^32).
         steps_per_dispatch: steps in one program on the device; None for 1 on CPUs and where the
             images stay on the host, else an epoch, or checkpoint_every if that is less.
@@ -248,6 +254,7 @@ class TrainingConfig:
     log_gradients: bool = setting(False, flag, STEP)
     augment: AugmentConfig | Callable | None = setting(None, optional(_augment), STEP)
     sampler: str | Callable | None = setting(None, optional(_sampler), LOOP)
+    workers: int = setting(0, whole(0), FEED)
     seed: int = setting(0, whole(0), SEED)
     steps_per_dispatch: int | None = setting(None, optional(whole()), LOOP)
     precision: str = setting("float32", one_of(*PRECISIONS), STEP)

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from cnnjax.config import FILES, TrainingConfig
+from cnnjax.config import FEED, FILES, TrainingConfig
 from cnnjax.core.runtime import compiler_options
 from cnnjax.core.settings import values
 from cnnjax.core.text import suggest
@@ -247,7 +247,7 @@ def identity_of(
 ) -> dict[str, Any]:
     """What would determine a training by `fit`, without training."""
     # What belongs to files determines nothing, and is refused where there are none.
-    config = replace(config, **values(type(config), FILES))
+    config = replace(config, **values(type(config), FEED, FILES))
     computation = Computation.of(model, data, config, given)
     return computation.identity(computation.first_state())
 

@@ -24,6 +24,7 @@ MOVING: list[dict[str, Any]] = [
     {"crop_padding": 1},
     {"rotation": 10},
     {"shear": 5},
+    {"resized_crop": (0.1, 1)},
     {"zoom": 0.1},
     {"zoom": (1, 1.2)},
     {"cutmix": 1.0},

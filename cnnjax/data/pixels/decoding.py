@@ -13,7 +13,7 @@ import numpy as np
 
 from cnnjax.core.checks import whole_number
 from cnnjax.core.runtime import visible_cores
-from cnnjax.data.pixels.decode import INTERPOLATIONS, RESIZE_POLICIES, resize_image
+from cnnjax.data.pixels.decode import INTERPOLATIONS, RESIZE_POLICIES, resize_decoded, resize_image
 from cnnjax.data.pixels.image_files import image_bytes, opened_image, orientation_of
 from cnnjax.data.pixels.image_modes import pixels_of
 
@@ -86,12 +86,18 @@ class Decoding:
             UnreadableImage: if it cannot be decoded.
         """
         with opened_image(encoded, name) as image:
-            pixels = _fast(image, encoded, self.size) if self.decoder == "fast" else None
-            if pixels is None:
-                pixels = pixels_of(image, self.channels)
-                image.close()  # its own pixels, before those of the other size take memory
-                pixels = self.resized(pixels)
-            return pixels
+            if self.channels == 3 and _is_plain_jpeg(image):
+                if self.decoder == "fast" and (pixels := _fast(encoded, self.size)) is not None:
+                    return pixels
+                if self.resize != "pad":
+                    return self.resized_jpeg(image)
+            pixels = pixels_of(image, self.channels)
+            image.close()  # its own pixels, before those of the other size take memory
+            return self.resized(pixels)
+
+    def resized_jpeg(self, image: PILImage) -> np.ndarray:
+        """An RGB image at the size, cut out or stretched."""
+        return resize_decoded(image, self.size, self.resize, self.interpolation)
 
     def resized(self, pixels: np.ndarray) -> np.ndarray:
         """Decoded pixels at the size."""
@@ -113,6 +119,10 @@ class AsStored(Decoding):
                 "image_size=(height, width) to bring all to one size"
             )
         return pixels
+
+    def resized_jpeg(self, image: PILImage) -> np.ndarray:
+        """Its pixels as they are; errors as of `resized`."""
+        return self.resized(np.asarray(image))
 
 
 @functools.cache
@@ -138,13 +148,16 @@ def _check_fast(decoding: Decoding) -> None:
     cv2.setNumThreads(1)  # the images are what is done side by side
 
 
-def _fast(header: PILImage, encoded: bytes, size: tuple[int, int]) -> np.ndarray | None:
-    """A plain upright RGB JPEG by the fast libraries; None for any other file."""
+def _is_plain_jpeg(image: PILImage) -> bool:
+    """Whether an opened image is an RGB JPEG that is not turned, as most photos are."""
+    return (image.format, image.mode, orientation_of(image)) == ("JPEG", "RGB", 1)
+
+
+def _fast(encoded: bytes, size: tuple[int, int]) -> np.ndarray | None:
+    """A plain upright RGB JPEG by the fast libraries; None for one that they do not take."""
     import cv2
     import simplejpeg
 
-    if (header.format, header.mode, orientation_of(header)) != ("JPEG", "RGB", 1):
-        return None
     try:
         # Scaled while it is decoded, to not less than the size.
         pixels = simplejpeg.decode_jpeg(encoded, "RGB", min_height=size[0], min_width=size[1])
