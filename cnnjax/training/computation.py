@@ -37,6 +37,9 @@ from cnnjax.training.state import TrainState
 from cnnjax.training.stopping import NotFinite
 from cnnjax.training.streams import evaluation_loader, training_loader
 
+# Batches of the training that are evaluated as one.
+_AT_ONCE = 4
+
 
 @dataclass(frozen=True, eq=False)
 class Computation:
@@ -208,10 +211,12 @@ class Computation:
     def _resident(self) -> ResidentEvaluation | None:
         """On accelerators the evaluation of validation data that fit there."""
         data, config = self.splits.validation, self.config
-        if data is None or jax.default_backend() == "cpu":
+        if not isinstance(data, Dataset) or jax.default_backend() == "cpu":
             return None
-        loader = evaluation_loader(data, config.batch_size, self.model.spec)
-        if isinstance(loader, StreamLoader) or not fits(loader):
+        # Several batches at once, none of whose inner values has to wait for a backward pass.
+        batches = min(_AT_ONCE, -(-len(data) // config.batch_size))
+        loader = evaluation_loader(data, batches * config.batch_size, self.model.spec)
+        if not isinstance(loader, Loader) or not fits(loader):
             return None
         options = compiler_options(config.deterministic)
         steps = self.steps
