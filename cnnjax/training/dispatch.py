@@ -63,6 +63,7 @@ class Dispatcher:
         every: Sequence[int] = (),
     ):
         self.loader, self.devices, self.every = loader, devices, every
+        self.step, self.config = step, config
         self.chunk = 1 if isinstance(loader, StreamLoader) else _chunk_size(config, loader)
         options = compiler_options(config.deterministic)
         if isinstance(loader, StreamLoader) or self.chunk == 1:

@@ -12,8 +12,9 @@ import jax.numpy as jnp
 import optax
 
 from cnnjax.augment.config import AugmentConfig
-from cnnjax.config import PRECISIONS, TrainingConfig
+from cnnjax.config import PRECISIONS, REMAT, TrainingConfig
 from cnnjax.core import trees
+from cnnjax.core.checks import one_of
 from cnnjax.metrics import Loss, Measure, batch_sums, checked, cross_entropy
 from cnnjax.models import Model
 from cnnjax.training.batches import Batch, check_augment, check_batch, masked, mixes, prepared
@@ -35,6 +36,7 @@ from cnnjax.training.objective import (
     supervised,
 )
 from cnnjax.training.optim import make_optimizer, updated
+from cnnjax.training.remat import rematerialised
 from cnnjax.training.state import TrainState
 
 _NONE: Mapping[str, Measure] = MappingProxyType({})
@@ -56,6 +58,7 @@ def make_train_step(
     log_gradients: bool = False,
     class_weights: Sequence[float] | str | None = None,
     accumulate: int = 1,
+    remat: str = "none",
     objective: Objective | None = None,
 ) -> TrainStep:
     """A pure training step; wrap it in `jax.jit`, `lax.scan` or a loop of one's own.
@@ -69,8 +72,8 @@ def make_train_step(
             trees `optax.MaskedNode()` stands for what is frozen.
         frozen: the patterns the state was created with.
         metrics: what is measured beside the task's, by name, as in `fit`.
-        augment, precision, average, label_smoothing, log_gradients, class_weights, accumulate: as
-            in `TrainingConfig`.
+        augment, precision, average, label_smoothing, log_gradients, class_weights, accumulate,
+            remat: as in `TrainingConfig`.
         objective: what to minimise, in place of the loss, as `fit` documents it.
 
     Returns:
@@ -97,6 +100,7 @@ def make_train_step(
         ValueError: for settings that do not fit each other, the state or the batch.
     """
     _check_precision(precision)
+    one_of(*REMAT)("remat", remat)
     if optimizer is None:
         optimizer = make_optimizer(TrainingConfig(), total_steps=1)
     check_transformation(optimizer)
@@ -110,7 +114,8 @@ def make_train_step(
     measures = {**task.metrics, **checked(metrics, task.metrics)}
     held = frozen_parameters(model.params, model.state, frozen)
     optimizer = partition(optimizer, held, model.params)
-    functions, frozen = in_precision(model.functions(frozen), precision), tuple(frozen)
+    functions = in_precision(rematerialised(model.functions(frozen), remat), precision)
+    frozen = tuple(frozen)
     minimised = Minimised(objective, functions, frozen, measures, accumulate)
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Any]]:
