@@ -25,6 +25,7 @@ _MOVING = (
     "horizontal_flip",
     "vertical_flip",
     "crop_padding",
+    "resized_crop",
     "rotation",
     "shear",
     "zoom",
