@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,18 +26,19 @@ class Cost:
     temporary: int
 
 
-def cost_of(lowered: Any) -> Cost:
+def cost_of(lowered: Any, options: Mapping[str, Any] | None = None) -> Cost:
     """The cost of a program, which is compiled for it.
 
     Args:
         lowered: `jax.jit(f).lower(...)`.
+        options: of the compiler, for a program that is only counted.
 
     >>> import jax, jax.numpy as jnp
     >>> product = jax.jit(jnp.dot).lower(jnp.ones((4, 5)), jnp.ones((5, 6)))
     >>> cost_of(product).flops == 2 * 4 * 5 * 6
     True
     """
-    compiled = lowered.compile()
+    compiled = lowered.compile(options)
     analysis = compiled.cost_analysis()
     memory = compiled.memory_analysis()
     held = memory.argument_size_in_bytes + memory.output_size_in_bytes
