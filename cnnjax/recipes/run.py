@@ -22,7 +22,7 @@ from cnnjax.recipes.experiment import Experiment
 from cnnjax.recipes.lines import result_line
 from cnnjax.runs import RunDirectory, holds_run, write_report
 from cnnjax.task import Task
-from cnnjax.training import Run, fit
+from cnnjax.training import Profile, Run, fit
 
 RUNS = Path("checkpoints")
 
@@ -72,6 +72,7 @@ def run_experiment(
         opt_state=opt_state,
         verbose=verbose,
         metrics=experiment.metrics,
+        callbacks=_callbacks(experiment),
         record={
             "experiment": experiment.name,
             "description": experiment.description,
@@ -180,6 +181,13 @@ def build_model(experiment: Experiment, splits: data_sources.Splits) -> Model:
     return model.replace(spec=replace(model.spec, **same))
 
 
+def _callbacks(experiment: Experiment) -> list[Profile]:
+    if experiment.profile is None:
+        return []
+    name = f"{experiment.name.replace('/', '-')}-seed{experiment.training.seed}"
+    return [Profile(_unused(expanded(experiment.profile) / name))]
+
+
 def _directory(experiment: Experiment) -> Path:
     seed = experiment.training.seed
     folder = RUNS / experiment.name
@@ -190,11 +198,16 @@ def _directory(experiment: Experiment) -> Path:
             return max(runs)
         print(f"no run {plain(folder / prefix)}*: starting from the beginning")
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-    path, number = folder / f"{prefix}{stamp}", 1
-    while path.exists():
+    return _unused(folder / f"{prefix}{stamp}")
+
+
+def _unused(path: Path) -> Path:
+    """A path, or the first of path-2, path-3, ... where nothing is."""
+    free, number = path, 1
+    while free.exists():
         number += 1
-        path = folder / f"{prefix}{stamp}-{number}"
-    return path
+        free = path.with_name(f"{path.name}-{number}")
+    return free
 
 
 def _count(splits: data_sources.Splits) -> str:
