@@ -30,7 +30,8 @@ OPTIMIZERS = ("rmsprop", "rmsprop_keras3", "adam", "adamw", "sgd")
 SCHEDULES = (
     "constant", "cosine", "one_cycle", "warmup_cosine", "step", "exponential", "plateau",
 )  # fmt: skip
-PRECISIONS = ("float32", "bfloat16")
+GENERATORS = ("threefry", "rbg")
+PRECISIONS = ("float32", "tf32", "bfloat16")
 # What a resumed run may be told to go on without: see `TrainingConfig.allow_changed`.
 CHANGEABLE = (
     "module", "loss", "optimizer", "schedule", "augment", "sampler", "objective", "metrics", "code",
@@ -44,7 +45,8 @@ STEP = "step"  # an argument of `make_train_step`; another value compiles anothe
 OPTIMIZER = "optimizer"  # also compiled; an optimiser of the caller's takes its place
 LOOP = "loop"  # decides the result, and not what is compiled for a step
 SEED = "seed"  # what the runs of one experiment differ in
-FILES = "files"  # changes no result: may differ on resume, and needs a run directory
+FEED = "feed"  # how examples reach the steps; changes no result: may differ on resume
+FILES = "files"  # likewise, and needs a run directory
 
 
 def changeable(given: Any, known: tuple[str, ...] = CHANGEABLE) -> tuple[str, ...]:
@@ -187,10 +189,22 @@ class TrainingConfig:
         sampler: which of the training examples an epoch visits: "balanced", `cj.data.weighted`, or
             a function (seed, epoch, data set) -> indices int [M], as many in every epoch; None: all
             of them, in random order.
+        workers: make the training batches in so many other processes, through grain, where images
+            are read from files batch by batch: for storage that is slow, and where a process has
+            more cores than Python's lock lets it use. A script of one's own then has to begin its
+            work below `if __name__ == "__main__":`. The batches are the same; 0 makes them in
+            threads.
         seed: of everything random, in [0, 2^32).
         steps_per_dispatch: steps in one program on the device; None for 1 on CPUs and where the
             images stay on the host, else an epoch, or checkpoint_every if that is less.
-        precision: "float32", or "bfloat16" for the computation (parameters stay float32).
+        precision: of matrix products and convolutions, where parameters stay float32. "float32":
+            all digits, also where an accelerator would drop some unasked; "tf32": fewer digits of
+            the factors, TensorFloat-32 on NVIDIA GPUs (10 bits) and three products of bfloat16 on
+            TPUs (about 16 bits), while CPUs do as with "float32"; "bfloat16": everything that the
+            layers compute is rounded to 8 bits, on all of them.
+        generator: of the random numbers within a step, as of dropout: "threefry", the same on every
+            kind of device; "rbg", what the device itself has, which takes less time on accelerators
+            and makes other numbers on each kind.
         deterministic: same bits on a GPU too, at some cost; CPUs always are.
         monitor: which validation metric makes a model the best one, "loss", "accuracy" or any
             other of the training that is a number; or what an objective (`Aux.metrics`) or a step
@@ -241,9 +255,11 @@ class TrainingConfig:
     log_gradients: bool = setting(False, flag, STEP)
     augment: AugmentConfig | Callable | None = setting(None, optional(_augment), STEP)
     sampler: str | Callable | None = setting(None, optional(_sampler), LOOP)
+    workers: int = setting(0, whole(0), FEED)
     seed: int = setting(0, whole(0), SEED)
     steps_per_dispatch: int | None = setting(None, optional(whole()), LOOP)
     precision: str = setting("float32", one_of(*PRECISIONS), STEP)
+    generator: str = setting("threefry", one_of(*GENERATORS), STEP)
     deterministic: bool = setting(False, flag, LOOP)
     monitor: str | None = setting("loss", optional(_name), LOOP)
     mode: str | None = setting(None, optional(one_of("min", "max")), LOOP)

@@ -26,6 +26,7 @@ _MOVING = (
     "horizontal_flip",
     "vertical_flip",
     "crop_padding",
+    "resized_crop",
     "rotation",
     "shear",
     "zoom",

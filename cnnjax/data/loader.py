@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from typing import Any
 
 import jax
 import numpy as np
 
-from cnnjax.core import rng
+from cnnjax.core.checks import whole_number
 from cnnjax.data.by_name import named
 from cnnjax.data.dataset import Dataset
 from cnnjax.data.lazy import Lazy
+from cnnjax.data.orders import Orders
 from cnnjax.data.samplers import Sampler, as_sampler, sampled
+from cnnjax.data.workers import Workers, check_workers
 
 Batch = dict[str, np.ndarray]
 
@@ -35,10 +37,13 @@ class Loader:
             "balanced".
         process_index, process_count: this process's part of every batch; the parts of all
             processes joined are the batch that one process alone would see.
+        workers: make batches in so many other processes, through grain, of data that is read batch
+            by batch; 0: in threads of this one. The batches are the same.
 
     Raises:
         ValueError: for data without random access; if batch_size does not divide among the
-            processes, or, when shuffling, exceeds the data; for a sampler that returns no indices.
+            processes, or, when shuffling, exceeds the data; for a sampler that returns no indices;
+            for workers that would have nothing to do, or without grain.
     """
 
     data: Dataset
@@ -48,6 +53,7 @@ class Loader:
     process_index: int = 0
     process_count: int = 1
     sampler: str | Sampler | None = None
+    workers: int = 0
 
     def __post_init__(self) -> None:
         if not isinstance(self.data, Dataset):
@@ -78,6 +84,9 @@ class Loader:
                 f"batch_size={self.batch_size} is larger than the {self._count} examples of an "
                 f"epoch that the sampler returns: choose at most {self._count}"
             )
+
+        if whole_number("workers", self.workers, 0):
+            check_workers(self.workers, self.data.name, self.decodes)
 
     @property
     def steps(self) -> int:
@@ -124,6 +133,10 @@ class Loader:
         (position in the data set), "epoch": int32 scalar}, and "weights", float32 [B], where the
         data set has them.
         """
+        if self.workers:
+            for step in range(start, self.steps):
+                yield self._workers.batch(epoch * self.steps + step)
+            return
         indices, mask = self.order(epoch)
         for step in range(start, self.steps):
             yield self._gather(epoch, indices[step], mask[step])
@@ -145,14 +158,27 @@ class Loader:
                 )
             return order
         if self.shuffle:
-            return rng.permutation(len(self.data), self.seed, "order", epoch)
+            return self._orders(epoch)
         return np.arange(len(self.data))
+
+    @cached_property
+    def _orders(self) -> Orders:
+        return Orders(len(self.data), self.seed)
+
+    @cached_property
+    def _workers(self) -> Workers:
+        return Workers(partial(_batch, replace(self, workers=0)), self.workers)
 
     def _gather(self, epoch: int, indices: np.ndarray, mask: np.ndarray) -> Batch:
         batch = {name: _rows(array, indices) for name, array in self.data.arrays.items()}
         batch["mask"], batch["index"] = mask.copy(), indices.copy()
         batch["epoch"] = np.asarray(epoch, np.int32)
         return batch
+
+
+def _batch(loader: Loader, number: int) -> Batch:
+    """The batch of a number, counted through all epochs."""
+    return loader.batch(*divmod(number, loader.steps))
 
 
 def _rows(array: Any, indices: np.ndarray) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from cnnjax.config import FILES, TrainingConfig
+from cnnjax.config import FEED, FILES, TrainingConfig
 from cnnjax.core.runtime import compiler_options
 from cnnjax.core.settings import values
 from cnnjax.core.text import suggest
@@ -23,12 +24,13 @@ from cnnjax.models import Model
 from cnnjax.training.class_weights import resolved
 from cnnjax.training.data_checks import check_data
 from cnnjax.training.devices import Devices
-from cnnjax.training.evaluation import evaluate_step
+from cnnjax.training.evaluation import ResidentEvaluation, evaluate_step
 from cnnjax.training.freezing import Tree
 from cnnjax.training.given import Given
 from cnnjax.training.given_optimizer import check_optimizer
 from cnnjax.training.identity import identify
 from cnnjax.training.own_step import OwnState, State
+from cnnjax.training.room import fits
 from cnnjax.training.schedule_free import check_schedule_free, is_schedule_free
 from cnnjax.training.selection import Selection
 from cnnjax.training.setting_checks import best_mode, check_settings, is_of_training
@@ -212,7 +214,10 @@ class Computation:
         """
         if not self.splits.validation:
             return {}
-        results = self.evaluate(variables, self.splits.validation, self.devices.place)
+        if self._resident is not None:
+            results = self._resident(variables)
+        else:
+            results = self.evaluate(variables, self.splits.validation, self.devices.place)
         needed = {"loss", *self.model.spec.task.metrics, self.config.monitor}
         for name, value in results.items():
             if name in needed and not np.isfinite(value).all():
@@ -232,6 +237,19 @@ class Computation:
         name = str(self.config.monitor)
         if self.monitors_training and not np.isfinite(value := unrecorded(record[name])):
             raise NotFinite(name, value, step, undefined=True)
+
+    @cached_property
+    def _resident(self) -> ResidentEvaluation | None:
+        """On accelerators the evaluation of validation data that fit there."""
+        data, config = self.splits.validation, self.config
+        if data is None or jax.default_backend() == "cpu":
+            return None
+        loader = evaluation_loader(data, config.batch_size, self.model.spec)
+        if isinstance(loader, StreamLoader) or not fits(loader):
+            return None
+        options = compiler_options(config.deterministic)
+        steps = self.steps
+        return ResidentEvaluation(steps.evaluate, loader, steps.measures, self.devices, options)
 
     def check_finite(self, state: State, step: int) -> None:
         """Before saving: a step's loss is that before its update, which may have ruined all.
@@ -258,7 +276,7 @@ def identity_of(
 ) -> dict[str, Any]:
     """What would determine a training by `fit`, without training."""
     # What belongs to files determines nothing, and is refused where there are none.
-    config = replace(config, **values(type(config), FILES))
+    config = replace(config, **values(type(config), FEED, FILES))
     computation = Computation.of(model, data, config, given)
     return computation.identity(computation.first_state())
 

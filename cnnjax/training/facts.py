@@ -11,7 +11,7 @@ import optax
 
 from cnnjax import metrics
 from cnnjax.config import OPTIMIZER, TrainingConfig, to_dict
-from cnnjax.core import trees
+from cnnjax.core import target, trees
 from cnnjax.core.importing import import_path
 from cnnjax.core.settings import names
 from cnnjax.core.text import qualified_name
@@ -23,6 +23,7 @@ from cnnjax.task import USUAL_LOSSES, Task
 from cnnjax.training.computation import Computation
 from cnnjax.training.given_optimizer import Optimizer
 from cnnjax.training.named_trees import opt_state_hash
+from cnnjax.training.precision import meaning
 
 # What in run.json says whence functions can be imported.
 IMPORT_PATHS = "import_paths"
@@ -68,6 +69,7 @@ def recorded_facts(computation: Computation) -> dict[str, Any]:
         },
         "source": splits.source,
         "model": model.spec.name,
+        "precision": meaning(computation.config.precision, target.platform()),
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(model.params)),
         "initial_hash": trees.tree_hash(model.variables),
         **({IMPORT_PATHS: paths} if (paths := _import_paths(computation)) else {}),

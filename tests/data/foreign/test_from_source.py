@@ -87,6 +87,7 @@ def test_it_holds_what_the_source_holds(make: Any, budget: int) -> None:
     assert Loader(data, 4).decodes == (budget == 0)
 
 
+@pytest.mark.sample(2)
 @SOURCES
 @BUDGETS
 def test_trained_killed_and_resumed_it_ends_where_arrays_do(
