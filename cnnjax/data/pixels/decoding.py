@@ -170,7 +170,8 @@ def _fast(encoded: bytes, decoding: Decoding) -> np.ndarray | None:
         # Scaled while it is decoded, to not less than the size.
         pixels = simplejpeg.decode_jpeg(encoded, "RGB", min_height=size[0], min_width=size[1])
         if decoding.resize == "crop":
-            top, left, bottom, right = centre(*pixels.shape[:2], size)
+            height, width = pixels.shape[:2]
+            top, left, bottom, right = centre(height, width, size)
             pixels = pixels[top:bottom, left:right]
         pixels = cv2.resize(pixels, (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
     except (OSError, ValueError, SyntaxError):
