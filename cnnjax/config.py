@@ -32,6 +32,8 @@ SCHEDULES = (
 )  # fmt: skip
 GENERATORS = ("threefry", "rbg")
 PRECISIONS = ("float32", "tf32", "bfloat16")
+# What of a training pass is kept for its gradient; the rest is computed a second time.
+REMAT = ("none", "dots", "blocks")
 # What a resumed run may be told to go on without: see `TrainingConfig.allow_changed`.
 CHANGEABLE = (
     "module", "loss", "optimizer", "schedule", "augment", "sampler", "objective", "metrics", "code",
@@ -165,6 +167,13 @@ class TrainingConfig:
             part alone needs to fit into memory; it must divide batch_size. Equal to the undivided
             batch to rounding, but for what a layer takes from the batch or draws: BatchNorm has the
             statistics of a part and updates its averages for each, dropout draws anew for each.
+        remat: what the training pass of the model keeps for its gradient, so that larger nets and
+            batches fit into memory; what it does not keep is computed a second time, from the same
+            random keys, and the gradients are the same to rounding. "none" recomputes nothing;
+            "dots" all but convolutions and matrix products, which costs little time: normalisation,
+            activations, pooling; "blocks" everything within each of the blocks into which the net
+            is divided where least goes from one to the next, which costs about a third more time
+            and saves most in deep nets.
         frozen: patterns of layers that stay as they are, e.g. ("block[1-4]_*",).
         rate_factors: (pattern of layers, factor on the learning rate) pairs, e.g.
             (("block5_*", 0.1),); of several that match a layer the first counts, others keep the
@@ -207,7 +216,8 @@ class TrainingConfig:
             and makes other numbers on each kind.
         deterministic: same bits on a GPU too, at some cost; CPUs always are.
         monitor: which validation metric makes a model the best one, "loss", "accuracy" or any
-            other of the training that is a number; None: the last model is the result.
+            other of the training that is a number; or what an objective (`Aux.metrics`) or a step
+            of one's own measures, of the training data; None: the last model is the result.
         mode: whether "min" or "max" of it is best; None as the metric says: the least loss or
             error, the most accuracy.
         early_stopping: stop after so many epochs without a better monitored metric; None: never.
@@ -247,6 +257,7 @@ class TrainingConfig:
         None, optional(weights_of_classes), STEP
     )
     accumulate: int = setting(1, whole(), STEP)
+    remat: str = setting("none", one_of(*REMAT), STEP)
     frozen: tuple[str, ...] = setting((), layer_patterns, STEP)
     rate_factors: tuple[tuple[str, float], ...] = setting((), pattern_factors, OPTIMIZER)
     layer_decay: float = setting(1.0, within("(0, 1]"), OPTIMIZER)

@@ -67,6 +67,7 @@ class Dispatcher:
         every: Sequence[int] = (),
     ):
         self.loader, self.devices, self.every = loader, devices, every
+        self.step, self.config = step, config
         resident = fits(loader)
         self.chunk = chunk_size(config, loader, resident)
         if self.chunk == 1:

@@ -12,8 +12,9 @@ import jax.numpy as jnp
 import optax
 
 from cnnjax.augment.config import AugmentConfig
-from cnnjax.config import TrainingConfig
+from cnnjax.config import REMAT, TrainingConfig
 from cnnjax.core import trees
+from cnnjax.core.checks import one_of
 from cnnjax.metrics import Loss, Measure, batch_sums, checked, cross_entropy
 from cnnjax.models import Model
 from cnnjax.training.batches import Batch, check_augment, check_batch, masked, mixes, prepared
@@ -40,6 +41,7 @@ from cnnjax.training.precision import (
     in_precision,
     products_in,
 )
+from cnnjax.training.remat import rematerialised
 from cnnjax.training.state import TrainState
 
 _NONE: Mapping[str, Measure] = MappingProxyType({})
@@ -62,6 +64,7 @@ def make_train_step(
     log_gradients: bool = False,
     class_weights: Sequence[float] | str | None = None,
     accumulate: int = 1,
+    remat: str = "none",
     objective: Objective | None = None,
 ) -> TrainStep:
     """A pure training step; wrap it in `jax.jit`, `lax.scan` or a loop of one's own.
@@ -76,7 +79,7 @@ def make_train_step(
         frozen: the patterns the state was created with.
         metrics: what is measured beside the task's, by name, as in `fit`.
         augment, precision, generator, average, label_smoothing, log_gradients, class_weights,
-            accumulate: as in `TrainingConfig`.
+            accumulate, remat: as in `TrainingConfig`.
         objective: what to minimise, in place of the loss, as `fit` documents it.
 
     Returns:
@@ -104,6 +107,7 @@ def make_train_step(
     """
     check_precision(precision)
     check_generator(generator)
+    one_of(*REMAT)("remat", remat)
     if optimizer is None:
         optimizer = make_optimizer(TrainingConfig(), total_steps=1)
     check_transformation(optimizer)
@@ -117,7 +121,8 @@ def make_train_step(
     measures = {**task.metrics, **checked(metrics, task.metrics)}
     held = frozen_parameters(model.params, model.state, frozen)
     optimizer = partition(optimizer, held, model.params)
-    functions, frozen = in_precision(model, frozen, precision), tuple(frozen)
+    functions = rematerialised(in_precision(model, frozen, precision), remat)
+    frozen = tuple(frozen)
     minimised = Minimised(objective, functions, frozen, measures, accumulate, generator)
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Any]]:
