@@ -216,7 +216,8 @@ class TrainingConfig:
             and makes other numbers on each kind.
         deterministic: same bits on a GPU too, at some cost; CPUs always are.
         monitor: which validation metric makes a model the best one, "loss", "accuracy" or any
-            other of the training that is a number; None: the last model is the result.
+            other of the training that is a number; or what an objective (`Aux.metrics`) or a step
+            of one's own measures, of the training data; None: the last model is the result.
         mode: whether "min" or "max" of it is best; None as the metric says: the least loss or
             error, the most accuracy.
         early_stopping: stop after so many epochs without a better monitored metric; None: never.

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from cnnjax.augment.config import AugmentConfig
+from cnnjax.augment.named import Named
 from cnnjax.augment.parameters import draw
 from cnnjax.augment.transforms import transform
 from cnnjax.core import rng, target
@@ -162,7 +163,7 @@ def apart(
     def nobody(_: Array, images: Array) -> Array:
         return images
 
-    if isinstance(augment, AugmentConfig) and _stands_alone(augment):
+    if _stands_alone(augment):
         # XLA's CPU would fuse the resampling with whatever reads the images, such as the patches
         # of a convolution, and repeat it there, 20 times as slow. `optimization_barrier` is gone
         # by then; into a branch, of a condition that it cannot foresee, XLA does not look.
@@ -198,8 +199,13 @@ def _check_changed(changed: Any, example: Any) -> None:
         )
 
 
-def _stands_alone(config: AugmentConfig) -> bool:
+def _stands_alone(augment: AugmentConfig | Callable) -> bool:
     """Whether the images must be finished before anything reads them."""
+    if isinstance(augment, Named):
+        return any(_stands_alone(part) for _, part in augment.parts)
+    if not isinstance(augment, AugmentConfig):
+        return False
+    config = augment
     shifts = (config.width_shift, config.height_shift)
     resampled = config.rotation or config.shear or config.zoom or config.resized_crop
     resampled = resampled or any(isinstance(s, float) and s for s in shifts)

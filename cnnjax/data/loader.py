@@ -17,6 +17,7 @@ from cnnjax.data.by_name import named
 from cnnjax.data.dataset import Dataset
 from cnnjax.data.lazy import Lazy
 from cnnjax.data.orders import Orders
+from cnnjax.data.pixels.encoded_images import EncodedImages
 from cnnjax.data.samplers import Sampler, as_sampler, sampled
 from cnnjax.data.workers import Workers, check_workers
 
@@ -138,8 +139,12 @@ class Loader:
                 yield self._workers.batch(epoch * self.steps + step)
             return
         indices, mask = self.order(epoch)
-        for step in range(start, self.steps):
-            yield self._gather(epoch, indices[step], mask[step])
+
+        def made(step: int) -> Batch:
+            return self._gather(epoch, indices[step], mask[step])
+
+        steps = range(start, self.steps)
+        yield from _two_at_a_time(made, steps) if self._overlaps else map(made, steps)
 
     @cached_property
     def _count(self) -> int:
@@ -160,6 +165,12 @@ class Loader:
         if self.shuffle:
             return self._orders(epoch)
         return np.arange(len(self.data))
+
+    @property
+    def _overlaps(self) -> bool:
+        """Whether two batches may be read at a time: what others read may bear one only."""
+        inputs = named(self.data.inputs, "inputs").values()
+        return self.decodes and all(isinstance(one, np.ndarray | EncodedImages) for one in inputs)
 
     @cached_property
     def _orders(self) -> Orders:
@@ -186,6 +197,21 @@ def _rows(array: Any, indices: np.ndarray) -> Any:
     if isinstance(array, dict):
         return {name: _rows(one, indices) for name, one in array.items()}
     return array[indices]
+
+
+def _two_at_a_time(made: Callable[[int], Batch], steps: range) -> Iterator[Batch]:
+    """The batches of some steps; no thread that decodes waits for the last images of a batch."""
+    with ThreadPoolExecutor(max_workers=2, thread_name_prefix="steps") as threads:
+        waiting = deque(threads.submit(made, step) for step in steps[:2])
+        try:
+            for step in steps:
+                batch = waiting.popleft().result()
+                if step + 2 < steps.stop:
+                    waiting.append(threads.submit(made, step + 2))
+                yield batch
+        finally:
+            for future in waiting:
+                future.cancel()
 
 
 def prefetch(

@@ -65,7 +65,8 @@ def load(
         path_column, label_column: of a .csv file; None: by their usual names.
         memory_budget: bytes; a part of a folder, .csv file, TFDS data set or of shards that takes
             no more once decoded is kept so, in a memory-mapped cache, and a larger one is decoded
-            batch by batch; 0: every one is.
+            batch by batch; 0: every one is. A larger array of an .npz or idx file lies on
+            disk, mapped to memory.
         validation: fraction of the training examples set aside for validation, in [0, 1).
         train_examples: train on so many of the others only; None: on all.
         seed: of both choices.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -109,6 +110,9 @@ class Workers:
 def _begin(cores: int, index: int, count: int) -> None:
     """Have a worker decode by its share of the cores, and end with the process it works for."""
     os.environ["NPROC"] = str(cores)
+    # What stops a training comes to all of its processes, and the training has yet to be saved.
+    for asked_to_stop in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(asked_to_stop, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, name="end with parent", daemon=True).start()
 
 

@@ -6,8 +6,11 @@ import jax.numpy as jnp
 from flax import linen
 from jax import Array, lax
 
-from cnnjax.nn.conv import as_on_accelerators
+from cnnjax.core import target
 from cnnjax.nn.initializers import ones, zeros
+
+# Of a sum in float32.
+_ROUNDING = 2.0**-22
 
 
 class BatchNormalization(linen.Module):
@@ -40,7 +43,7 @@ class BatchNormalization(linen.Module):
         moving_variance = self.variable("batch_stats", "moving_variance", jnp.ones, shape)
         mean, variance = moving_mean.value, moving_variance.value
         if train:
-            moments = _moments_in_one_pass if as_on_accelerators() else _moments
+            moments = _moments if target.platform() == "cpu" else _moments_in_one_pass
             mean, variance = moments(inputs, mean)
             if not self.is_initializing():
                 moving_mean.value += (1 - self.momentum) * (mean - moving_mean.value)
@@ -79,6 +82,7 @@ def _moments_in_one_pass(inputs: Array, near: Array) -> tuple[Array, Array]:
 
     With d = x - near the variance is E[d^2] - E[d]^2. Its relative error is that of a sum in
     float32 times (E[d] / deviation)^2: it vanishes as the moving mean comes near to the batch's.
+    A variance below that error is not known, and taken to be as large: it divides the outputs.
 
     Args:
         inputs: [N, ..., C].
@@ -87,8 +91,8 @@ def _moments_in_one_pass(inputs: Array, near: Array) -> tuple[Array, Array]:
     differences = _less(_at_least_single(inputs), lax.stop_gradient(near))
     axes = tuple(range(inputs.ndim - 1))
     mean, square = jnp.mean(differences, axes), jnp.mean(jnp.square(differences), axes)
-    variance = square - jnp.square(mean)
-    return near + mean, jnp.where(variance > 0, variance, 0.0)  # rounding may make it negative
+    variance, error = square - jnp.square(mean), lax.stop_gradient(square) * _ROUNDING
+    return near + mean, jnp.where(variance > error, variance, error)
 
 
 def _less(x: Array, row: Array) -> Array:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import optax
 
 from cnnjax import data as data_sources
 from cnnjax.core.places import expanded
@@ -35,9 +34,9 @@ def run_experiment(
     *,
     splits: data_sources.Splits | None = None,
     model: Model | None = None,
-    opt_state: optax.OptState | None = None,
     test_images: Any = None,
     verbose: bool = True,
+    **given: Any,
 ) -> Run:
     """Resolve the data, build the model, train, draw and report.
 
@@ -47,9 +46,9 @@ def run_experiment(
             the newest one of this experiment, recipe and seed.
         splits: the data, instead of what the experiment names.
         model: where to start from, instead of a new one.
-        opt_state: of the optimiser, to go on from, as in `fit`.
         test_images: of the test examples, [N, H, W, C], to show where `splits` holds features.
         verbose: print layer table, progress and result.
+        given: what else `fit` is to be given: loss, optimizer, objective, step, opt_state.
 
     Returns:
         The run; its directory holds figures/ and report.html.
@@ -69,7 +68,6 @@ def run_experiment(
         splits,
         training,
         directory=directory,
-        opt_state=opt_state,
         verbose=verbose,
         metrics=experiment.metrics,
         callbacks=_callbacks(experiment),
@@ -81,6 +79,7 @@ def run_experiment(
             "changed": dict(experiment.changed),
             **experiment.facts,
         },
+        **given,
     )
     if training.augment is not None and isinstance(splits.train, data_sources.Dataset):
         draw_augmentation(splits.train, training, RunDirectory(directory).figures)

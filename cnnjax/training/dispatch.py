@@ -121,12 +121,17 @@ class Dispatcher:
         groups = scans.in_groups(self.loader.epoch(epoch, start), sizes)
         sent = prefetch(
             map(scans.stacked, groups),
-            place=lambda rows: jax.tree.map(self.devices.place_steps, rows),
+            place=self._sent,
             threaded=True,
         )
         for (_, end), (rows, seconds) in zip(bounds, _timed(sent), strict=True):
             state, sums = self._program(state, rows, np.asarray(epoch, np.int32))
             yield Dispatched(state, end, sums, seconds)
+
+    def _sent(self, rows: Any) -> Any:
+        """Rows of several steps on their way to the devices, also where there is a single one."""
+        placed = jax.tree.map(self.devices.place_steps, rows)
+        return jax.device_put(placed) if self.devices.count == 1 else placed
 
     def _bounds(self, epoch: int, start: int) -> Iterator[tuple[int, int]]:
         """First and last step, exclusive, of each dispatch of an epoch."""

@@ -21,9 +21,9 @@ from cnnjax.data import (
 from cnnjax.metrics import Loss, Measure, checked, divide
 from cnnjax.models import Model
 from cnnjax.training import scans
+from cnnjax.training.data_checks import check_data
 from cnnjax.training.devices import Devices
 from cnnjax.training.freezing import Tree
-from cnnjax.training.setting_checks import check_data
 from cnnjax.training.step import EvalStep, make_eval_step
 from cnnjax.training.streams import evaluation_loader
 from cnnjax.training.tally import AHEAD, Tally

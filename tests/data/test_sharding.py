@@ -76,6 +76,15 @@ def test_they_are_the_data_set_of_the_folder(folder, shards, budget):
     assert again.train.fingerprint == records.train.fingerprint
 
 
+def test_they_are_described_as_the_folder_is(folder, shards):
+    options = {"image_size": (6, 5), "memory_budget": 0}
+    files, records = (cj.data.describe(load(path, **options)) for path in (folder, shards))
+    for field in ("examples", "mean", "fingerprint", "cache", "repeated"):
+        one, other = (getattr(found.parts["train"], field) for found in (files, records))
+        np.testing.assert_array_equal(one, other)
+    assert records.shared == files.shared
+
+
 @settings(
     deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
@@ -98,6 +107,19 @@ def test_a_training_on_shards_has_the_bits_of_one_on_the_folder(folder, shards):
         return trees.tree_hash(cj.fit(model, data, config, verbose=False).model.variables)
 
     assert trained(shards) == trained(folder)
+
+
+def test_a_run_that_was_begun_on_the_folder_goes_on_with_the_shards(folder, shards, tmp_path):
+    def trained(source, epochs, directory=None) -> str:
+        data = load(source, image_size=(8, 8), memory_budget=0)
+        resume = directory is not None and epochs > 1
+        config = cj.TrainingConfig(epochs=epochs, batch_size=8, resume=resume)
+        model = cj.create_model("mlp", input_shape=(8, 8, 3), num_classes=2, units=(4,))
+        run = cj.fit(model, data, config, directory=directory, verbose=False)
+        return trees.tree_hash(run.model.variables)
+
+    trained(folder, 1, tmp_path / "run")
+    assert trained(shards, 2, tmp_path / "run") == trained(folder, 2)
 
 
 @pytest.mark.parametrize("kill_at", [0, 1, 4, 6])
@@ -204,15 +226,26 @@ def test_shards_of_other_images_are_named(shards, tmp_path):
 def test_an_index_that_is_none_is_named(shards, tmp_path):
     target = copied(shards, tmp_path)
     index = json.loads((target / "shards.json").read_text())
+    train = index["splits"]["train"]
     for text, message in (
         ("[]", r"shards\.json is no index of shards of version 1"),
         ("{", r"shards\.json cannot be read: "),
         (json.dumps({**index, "version": 2}), "no index of shards of version 1"),
-        (json.dumps({**index, "splits": 3}), r"shards\.json is damaged"),
-        (json.dumps({**index, "splits": {"train": {}}}), r"shards\.json is damaged: 'examples'"),
     ):
         (target / "shards.json").write_text(text)
         with pytest.raises(ValueError, match=message):
+            load(target, image_size=(6, 5))
+    for changed in (
+        {"splits": 3}, {"splits": {}}, {"splits": {"test": train}}, {"splits": {"train": {}}},
+        {"splits": {"train": train, "../a": train}}, {"class_names": 3}, {"class_names": [3, 4]},
+        {"image_size": 3}, {"image_size": [3, 4]}, {"image_size": [0, 4, 3]},
+        *({"splits": {"train": {**train, name: value}}} for name, value in (
+            ("examples", 0), ("examples", "7"), ("examples_per_shard", 0), ("bytes", [3]),
+            ("bytes", None), ("bytes", 3), ("bytes", ["a"] * 5),
+        )),
+    ):  # fmt: skip
+        (target / "shards.json").write_text(json.dumps({**index, **changed}))
+        with pytest.raises(ValueError, match=r"shards\.json is damaged: "):
             load(target, image_size=(6, 5))
 
 

@@ -88,19 +88,26 @@ from multiprocessing import active_children
 
 if __name__ == "__main__":
     data = load(sys.argv[1], image_size=(6, 5), memory_budget=0).train
-    batches = Loader(data, 6, workers=1).epoch(0)
-    next(batches)
-    print(active_children()[0].pid, flush=True)
-    time.sleep(60)
+    loader = Loader(data, 6, workers=1)
+    for epoch in range(9):
+        for batch in loader.epoch(epoch):
+            print(active_children()[0].pid, flush=True)
+            sys.stdin.readline()
 """
 
 
 @pytest.mark.thorough
-def test_workers_end_with_a_process_that_is_killed(folder, tmp_path):
+def test_workers_end_with_a_process_that_is_killed_and_by_no_other_signal(folder, tmp_path):
     (tmp_path / "killed.py").write_text(KILLED)
     arguments = [sys.executable, str(tmp_path / "killed.py"), str(folder)]
-    with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as process:
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(arguments, **pipes) as process:
         worker = int(process.stdout.readline())
+        os.kill(worker, signal.SIGINT)
+        os.kill(worker, signal.SIGTERM)
+        for _ in range(8):  # more than were made before
+            print(file=process.stdin, flush=True)
+            assert int(process.stdout.readline()) == worker
         process.send_signal(signal.SIGKILL)
     for _ in range(100):
         try:

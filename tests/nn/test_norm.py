@@ -135,6 +135,15 @@ def test_a_constant_channel_has_no_negative_variance_in_one_pass():
     assert jnp.isfinite(gradient).all()
 
 
+def test_in_one_pass_a_mean_that_hides_the_variance_blows_nothing_up():
+    x = jnp.asarray(10_000 + np.random.default_rng(1).normal(size=(64, 8, 8, 2)), jnp.float32)
+    with target.compiling_for("gpu"):
+        module = BatchNormalization()
+        variables = module.init(jax.random.key(0), x)
+        outputs, _ = module.apply(variables, x, True, mutable=["batch_stats"])
+    assert float(jnp.abs(outputs - outputs.mean()).max()) < 5
+
+
 def test_accelerators_take_one_pass_and_equal_cpus():
     x = jnp.asarray(np.random.default_rng(1).normal(2.0, size=(8, 6, 6, 4)), jnp.float32)
     module = BatchNormalization()

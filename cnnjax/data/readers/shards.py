@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from cnnjax.core.checks import whole_number
 from cnnjax.core.reading import Unreadable, read_json
 from cnnjax.core.text import plain
 from cnnjax.data.dataset import Dataset
@@ -23,6 +25,7 @@ from cnnjax.data.pixels.decoding import AsStored, Decoding
 from cnnjax.data.pixels.record_images import CONTENT, RecordImages
 from cnnjax.data.readers.file_names import listed
 from cnnjax.data.readers.reader import Reader, Reading, settings_of
+from cnnjax.data.readers.split_names import SPLITS
 from cnnjax.data.splits import Splits
 
 INDEX, PLAN = "shards.json", "plan.json"
@@ -81,7 +84,7 @@ class ShardRecords:
         Raises:
             DataNotFound: for a shard that is missing or damaged.
         """
-        shard = int(np.searchsorted(self.starts, number, side="right")) - 1
+        shard = bisect_right(self.starts, number) - 1
         file = self.folder / shard_name(self.split, shard, len(self.starts) - 1)
         try:
             return _opened(file, self.content).read([number - self.starts[shard]])[0]
@@ -117,17 +120,39 @@ def read_index(folder: Path, name: str = INDEX) -> dict[str, Any]:
         ) from None
     if not isinstance(index, dict) or {key: index.get(key) for key in KIND} != KIND:
         raise Unreadable(f"{folder / name} is no index of shards of version {KIND['version']}")
+    try:
+        _check(index, written=name == INDEX)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise Unreadable(f"{folder / name} is damaged: {plain(repr(error))}") from None
     return index
+
+
+def _check(index: Mapping[str, Any], *, written: bool) -> None:
+    """Whether an index has what is read of it.
+
+    Raises:
+        KeyError, TypeError, AttributeError, ValueError: if it has not.
+    """
+    names, size, splits = index["class_names"], index["image_size"], index["splits"]
+    if not all(isinstance(name, str) for name in names):
+        raise TypeError("class_names are no texts")
+    if size is not None:
+        height, width, channels = size
+        AsStored((height, width), channels)
+    if "train" not in splits or not set(splits) <= set(SPLITS):
+        raise ValueError(f"it has the splits {', '.join(map(str, splits)) or 'none'}")
+    for of in splits.values():
+        examples = whole_number("examples", of["examples"])
+        shards = -(-examples // whole_number("examples_per_shard", of["examples_per_shard"]))
+        if written and len([int(size) for size in of["bytes"]]) != shards:
+            raise ValueError(f"it has {len(of['bytes'])} shards, and not {shards}")
 
 
 def _load(folder: Path, reading: Reading) -> Splits:
     index = read_index(folder)
     array_record()
-    try:
-        names, size = tuple(map(str, index["class_names"])), index["image_size"]
-        described = {split: _described(folder, split, of) for split, of in index["splits"].items()}
-    except (KeyError, TypeError, AttributeError, OverflowError) as error:
-        raise Unreadable(f"{folder / INDEX} is damaged: {plain(error)}") from None
+    names, size = tuple(index["class_names"]), index["image_size"]
+    described = {split: _described(folder, split, of) for split, of in index["splits"].items()}
     if reading.class_names is not None and tuple(reading.class_names) != names:
         raise ValueError(
             f"class_names is {listed(map(str, reading.class_names))}, and the shards in {folder} "
@@ -139,7 +164,7 @@ def _load(folder: Path, reading: Reading) -> Splits:
         decoding = reading.sized(f"{folder} holds images")
         source = {"images": settings_of(decoding)}
     else:
-        decoding = AsStored((size[0], size[1]), size[2])
+        decoding = AsStored(size[:2], size[2])
     parts: Any = {}
     for split, (records, content) in described.items():
         images = RecordImages(records, np.arange(len(content)), content["hash"], decoding)
@@ -161,13 +186,11 @@ def _described(folder: Path, split: str, of: Mapping[str, Any]) -> tuple[ShardRe
         content = np.load(file, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise DataNotFound(f"{_damaged(file)} ({plain(error)})") from None
-    examples, size, shards = int(of["examples"]), int(of["examples_per_shard"]), of["bytes"]
-    starts = tuple(range(0, examples, size))
+    examples, shards = of["examples"], of["bytes"]
+    starts = tuple(range(0, examples, of["examples_per_shard"]))
     whole = content.dtype == CONTENT and content.shape == (examples,)
     if not whole or hashlib.sha256(content.tobytes()).hexdigest() != of["content"]:
         raise DataNotFound(f"{_damaged(file)} (it is not the one that belongs to {INDEX})")
-    if len(shards) != len(starts):
-        raise Unreadable(f"{folder / INDEX} is damaged: {split} has {len(shards)} shards")
     for number, expected in enumerate(shards):
         file = folder / shard_name(split, number, len(shards))
         there = file.stat().st_size if file.is_file() else None

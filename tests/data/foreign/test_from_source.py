@@ -216,7 +216,7 @@ def test_floating_images_are_not_all_read_before_a_training() -> None:
     data = from_source(source, memory_budget=0)
     source.read = 0
     model = cj.create_model("mlp", input_shape=(2, 2, 1), num_classes=2, units=(2,))
-    cj.training.setting_checks.check_data(model, data)
+    cj.training.data_checks.check_data(model, data)
     assert source.read == 256
 
 
