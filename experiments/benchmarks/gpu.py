@@ -106,6 +106,7 @@ def _training(worker: str, net: str, precision: str, steps: int) -> Section:
     return Section(
         f"train/{net}/{precision}/{worker}",
         f"from experiments.benchmarks import twins; twins.measure_here{arguments!r}",
+        limit=75,
         needs="jax" if worker == "cnnjax" else worker,
         environment=environment[worker],
     )
