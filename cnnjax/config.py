@@ -30,7 +30,10 @@ OPTIMIZERS = ("rmsprop", "rmsprop_keras3", "adam", "adamw", "sgd")
 SCHEDULES = (
     "constant", "cosine", "one_cycle", "warmup_cosine", "step", "exponential", "plateau",
 )  # fmt: skip
-PRECISIONS = ("float32", "bfloat16")
+GENERATORS = ("threefry", "rbg")
+PRECISIONS = ("float32", "tf32", "bfloat16")
+# What of a training pass is kept for its gradient; the rest is computed a second time.
+REMAT = ("none", "dots", "blocks")
 # What a resumed run may be told to go on without: see `TrainingConfig.allow_changed`.
 CHANGEABLE = (
     "module", "loss", "optimizer", "schedule", "augment", "sampler", "objective", "metrics", "code",
@@ -44,7 +47,8 @@ STEP = "step"  # an argument of `make_train_step`; another value compiles anothe
 OPTIMIZER = "optimizer"  # also compiled; an optimiser of the caller's takes its place
 LOOP = "loop"  # decides the result, and not what is compiled for a step
 SEED = "seed"  # what the runs of one experiment differ in
-FILES = "files"  # changes no result: may differ on resume, and needs a run directory
+FEED = "feed"  # how examples reach the steps; changes no result: may differ on resume
+FILES = "files"  # likewise, and needs a run directory
 
 
 def changeable(given: Any, known: tuple[str, ...] = CHANGEABLE) -> tuple[str, ...]:
@@ -163,6 +167,13 @@ class TrainingConfig:
             part alone needs to fit into memory; it must divide batch_size. Equal to the undivided
             batch to rounding, but for what a layer takes from the batch or draws: BatchNorm has the
             statistics of a part and updates its averages for each, dropout draws anew for each.
+        remat: what the training pass of the model keeps for its gradient, so that larger nets and
+            batches fit into memory; what it does not keep is computed a second time, from the same
+            random keys, and the gradients are the same to rounding. "none" recomputes nothing;
+            "dots" all but convolutions and matrix products, which costs little time: normalisation,
+            activations, pooling; "blocks" everything within each of the blocks into which the net
+            is divided where least goes from one to the next, which costs about a third more time
+            and saves most in deep nets.
         frozen: patterns of layers that stay as they are, e.g. ("block[1-4]_*",).
         rate_factors: (pattern of layers, factor on the learning rate) pairs, e.g.
             (("block5_*", 0.1),); of several that match a layer the first counts, others keep the
@@ -187,13 +198,26 @@ class TrainingConfig:
         sampler: which of the training examples an epoch visits: "balanced", `cj.data.weighted`, or
             a function (seed, epoch, data set) -> indices int [M], as many in every epoch; None: all
             of them, in random order.
+        workers: make the training batches in so many other processes, through grain, where images
+            are read from files batch by batch: for storage that is slow, and where a process has
+            more cores than Python's lock lets it use. A script of one's own then has to begin its
+            work below `if __name__ == "__main__":`. The batches are the same; 0 makes them in
+            threads.
         seed: of everything random, in [0, 2^32).
         steps_per_dispatch: steps in one program on the device; None for 1 on CPUs and where the
             images stay on the host, else an epoch, or checkpoint_every if that is less.
-        precision: "float32", or "bfloat16" for the computation (parameters stay float32).
+        precision: of matrix products and convolutions, where parameters stay float32. "float32":
+            all digits, also where an accelerator would drop some unasked; "tf32": fewer digits of
+            the factors, TensorFloat-32 on NVIDIA GPUs (10 bits) and three products of bfloat16 on
+            TPUs (about 16 bits), while CPUs do as with "float32"; "bfloat16": everything that the
+            layers compute is rounded to 8 bits, on all of them.
+        generator: of the random numbers within a step, as of dropout: "threefry", the same on every
+            kind of device; "rbg", what the device itself has, which takes less time on accelerators
+            and makes other numbers on each kind.
         deterministic: same bits on a GPU too, at some cost; CPUs always are.
         monitor: which validation metric makes a model the best one, "loss", "accuracy" or any
-            other of the training that is a number; None: the last model is the result.
+            other of the training that is a number; or what an objective (`Aux.metrics`) or a step
+            of one's own measures, of the training data; None: the last model is the result.
         mode: whether "min" or "max" of it is best; None as the metric says: the least loss or
             error, the most accuracy.
         early_stopping: stop after so many epochs without a better monitored metric; None: never.
@@ -233,6 +257,7 @@ class TrainingConfig:
         None, optional(weights_of_classes), STEP
     )
     accumulate: int = setting(1, whole(), STEP)
+    remat: str = setting("none", one_of(*REMAT), STEP)
     frozen: tuple[str, ...] = setting((), layer_patterns, STEP)
     rate_factors: tuple[tuple[str, float], ...] = setting((), pattern_factors, OPTIMIZER)
     layer_decay: float = setting(1.0, within("(0, 1]"), OPTIMIZER)
@@ -240,9 +265,11 @@ class TrainingConfig:
     log_gradients: bool = setting(False, flag, STEP)
     augment: AugmentConfig | Callable | None = setting(None, optional(_augment), STEP)
     sampler: str | Callable | None = setting(None, optional(_sampler), LOOP)
+    workers: int = setting(0, whole(0), FEED)
     seed: int = setting(0, whole(0), SEED)
     steps_per_dispatch: int | None = setting(None, optional(whole()), LOOP)
     precision: str = setting("float32", one_of(*PRECISIONS), STEP)
+    generator: str = setting("threefry", one_of(*GENERATORS), STEP)
     deterministic: bool = setting(False, flag, LOOP)
     monitor: str | None = setting("loss", optional(_name), LOOP)
     mode: str | None = setting(None, optional(one_of("min", "max")), LOOP)

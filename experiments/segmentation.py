@@ -6,17 +6,20 @@ the shape, so the net has to see outlines. The labels are of the task "dense", a
 flips and turns move them with the images, and what a turn uncovers counts nowhere.
 
 The quality is the intersection over union of answer and truth, IoU = TP / (TP + FP + FN), of each
-class, and its mean.
+class, and its mean. Compared are trainings on images as they are, and on flipped, turned and
+brighter or darker ones.
 
-Command:   python -m experiments.segmentation [--epochs 12] [--out DIR]
+Command:   python -m experiments.segmentation [--seeds 3] [--epochs 12] [--out DIR]
 
 Reported:  no figure: data of our own. The net is that of Ronneberger et al. 2015, U-Net:
            convolutional networks for biomedical image segmentation (arXiv:1505.04597), smaller.
 
-Ours:      printed with the IoU of every shape; over several seeds nothing is measured yet.
+Ours:      the rows segmentation of RESULTS.md (accuracy of pixels), and the claim on their IoU.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -27,32 +30,44 @@ from matplotlib.figure import Figure
 
 import cnnjax as cj
 from cnnjax.cli import command
-from cnnjax.metrics import percent
 from cnnjax.plot import image_grid, save_image
-from cnnjax.recipes import RUNS
+from cnnjax.recipes import Claim, Experiment, Options, for_every_seed, run_experiment, write_claims
+from cnnjax.runs.results import spread
+from experiments import _studies
 
+NAME = "segmentation"
 NAMES = ("ground", "disk", "square", "triangle")
 SIDE = 32
 SHAPES = 2  # in an image
 _SHOWN = 6
 
 
+# Of training images and their labels.
+CHANGES = {
+    "as_they_are": None,
+    "altered": cj.augment.Augment(
+        horizontal_flip=True, rotation=20, brightness=(0.8, 1.2), fill_mode="constant"
+    ),
+}
+
+CLAIM = Claim(
+    "Flipped, turned, brighter and darker images raise the mean IoU",
+    f"{NAME}/altered",
+    f"{NAME}/as_they_are",
+    "test_iou",
+)
+
+
 @dataclass(frozen=True)
-class Config:
+class SegmentationOptions(Options):
     """Options of the experiment."""
 
+    data: Annotated[str, tyro.conf.Suppress] = "shapes"
+    """Always the same images, whatever the seed."""
     train_examples: int = 1000
     """Images to train on."""
     test_examples: int = 200
     """Images to test on."""
-    epochs: int = 12
-    """Of the training."""
-    seed: int = 0
-    """Of weights, order and augmentation; the images are always the same."""
-    resume: bool = False
-    """Go on with an interrupted run."""
-    out: Annotated[str | None, tyro.conf.arg(metavar="DIR")] = None
-    """Folder for run and figure; default: checkpoints/segmentation."""
 
 
 def shapes(count: int, seed: int) -> cj.data.Dataset:
@@ -88,26 +103,32 @@ def _inside(shape: str, y: np.ndarray, x: np.ndarray) -> np.ndarray:
     return (y <= 0.7) & (abs(x) <= (y + 1) / 1.7)  # a triangle, its tip above
 
 
-def train(config: Config, folder: Path) -> cj.Run:
+def splits(options: SegmentationOptions) -> cj.data.Splits:
+    """Shapes to train on, to look at meanwhile and to test on."""
+    counts = (options.train_examples, options.test_examples // 2, options.test_examples)
+    train, validation, test = (shapes(count, seed) for seed, count in enumerate(counts))
+    return cj.data.Splits(train, validation, test)
+
+
+def train(change: str, options: SegmentationOptions) -> cj.Run:
     """A run that is measured by IoU as it goes."""
-    model = cj.create_model(
-        "unet", input_shape=(SIDE, SIDE, 3), num_classes=len(NAMES), label_names=NAMES,
-        preprocessing="tf", seed=config.seed,
-    )  # fmt: skip
-    augment = cj.augment.Augment(
-        horizontal_flip=True, rotation=20, brightness=(0.8, 1.2), fill_mode="constant"
-    )
     training = cj.TrainingConfig(
-        epochs=config.epochs, batch_size=10, optimizer="adam", learning_rate=3e-3,
-        schedule="one_cycle", seed=config.seed, augment=augment, monitor=None,
-        resume=config.resume,
+        epochs=12, batch_size=10, optimizer="adam", learning_rate=3e-3, schedule="one_cycle",
+        augment=CHANGES[change], monitor=None,
     )  # fmt: skip
-    parts = cj.data.Splits(
-        shapes(config.train_examples, 0), shapes(config.test_examples // 2, 1),
-        shapes(config.test_examples, 2),
-    )  # fmt: skip
-    measures = {"iou": cj.metrics.mean_iou()}
-    return cj.fit(model, parts, training, directory=folder / "run", metrics=measures)
+    plan = Experiment(
+        name=f"{NAME}/{change}",
+        description=f"shapes and their pixels, images {change.replace('_', ' ')}",
+        model="unet",
+        arguments={"preprocessing": "tf"},
+        training=training,
+        metrics={"iou": cj.metrics.mean_iou(), "each": cj.metrics.mean_iou(average=None)},
+    ).with_options(options)
+    defaults = {
+        name: getattr(SegmentationOptions, name) for name in ("train_examples", "test_examples")
+    }
+    changed = {**plan.changed, **_studies.other_than(defaults, options)}
+    return run_experiment(replace(plan, changed=changed), options.out, splits=splits(options))
 
 
 def draw(model: cj.Model, data: cj.data.Dataset) -> Figure:
@@ -121,19 +142,25 @@ def draw(model: cj.Model, data: cj.data.Dataset) -> Figure:
     return image_grid(panels, titles, columns=_SHOWN, width=1.6, title=note)
 
 
-def main(config: Config) -> dict[str, float]:
-    """Train, measure, draw; returns the IoU of each class, and their mean."""
-    folder = Path(config.out).expanduser() if config.out else RUNS / "segmentation"
-    run = train(config, folder)
-    test = shapes(config.test_examples, 2)
-    each = cj.evaluate(run.model, test, metrics={"iou": cj.metrics.mean_iou(average=None)})["iou"]
-    found = dict(zip(NAMES, np.asarray(each).tolist(), strict=True))
-    found["mean"] = float(run.metrics["test_iou"])
-    print(f"test: {percent(run.metrics['test_accuracy'])} of the pixels are right; IoU:")
-    print("  ".join(f"{name} {value:.4f}" for name, value in found.items()))
-    print(f"figure: {save_image(folder, 'segmentation', draw(run.model, test))}")
-    return found
+def iou_of_each(runs: Sequence[cj.Run]) -> list[str]:
+    """The IoU of each class and the mean, percent, as cells."""
+    each = np.array([[*run.metrics["test_each"], run.metrics["test_iou"]] for run in runs])
+    return [spread(column) for column in each.T.tolist()]
+
+
+def main(options: SegmentationOptions) -> dict[str, list[cj.Run]]:
+    """Train in both ways for every seed, compare the IoU, draw."""
+    folder, runs = _studies.folder_of(options, NAME), {}
+    for change in CHANGES:
+        out = str(Path(options.out) / change) if options.out else None
+        runs[change] = for_every_seed(replace(options, out=out), partial(train, change))
+    rows = [[change, *iou_of_each(group)] for change, group in runs.items()]
+    _studies.write_table(folder / f"{NAME}.md", ["test IoU, %", *NAMES, "mean"], rows)
+    test = splits(options).parts["test"]
+    print(f"figure: {save_image(folder, NAME, draw(runs['altered'][0].model, test))}")
+    write_claims(folder, [CLAIM])
+    return runs
 
 
 if __name__ == "__main__":
-    command(main, Config, "segmentation")
+    command(main, SegmentationOptions, NAME)

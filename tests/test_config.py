@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from cnnjax.augment import Augment
 from cnnjax.augment.config import AugmentConfig
 from cnnjax.config import (
+    GENERATORS,
     OPTIMIZERS,
     PRECISIONS,
     SCHEDULES,
@@ -55,6 +56,7 @@ TRAININGS = st.builds(
     seed=st.integers(0, 2**32 - 1),
     steps_per_dispatch=st.none() | st.integers(1, 100),
     precision=st.sampled_from(PRECISIONS),
+    generator=st.sampled_from(GENERATORS),
     early_stopping=st.none() | st.integers(1, 9),
     resume=st.booleans(),
 )

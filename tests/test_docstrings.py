@@ -11,7 +11,7 @@ import cnnjax
 MODULES = ["cnnjax", *(m.name for m in pkgutil.walk_packages(cnnjax.__path__, "cnnjax."))]
 
 
-@pytest.mark.sample(12)
+@pytest.mark.sample(6)
 @pytest.mark.parametrize("name", MODULES)
 def test_examples(name, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)

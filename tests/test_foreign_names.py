@@ -149,6 +149,7 @@ def test_arguments(cnnjax: Callable[..., Output]) -> None:
         check(*cnnjax(*arguments, status=2))
 
 
+@pytest.mark.thorough
 def test_results_are_text_in_markdown(
     cnnjax: Callable[..., Output], run: Path, tmp_path: Path
 ) -> None:

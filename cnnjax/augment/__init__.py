@@ -3,6 +3,7 @@
 from cnnjax.augment.augment import Augment, apply, for_batch
 from cnnjax.augment.labels import check_labels_stay_true, move_labels, moved_labels
 from cnnjax.augment.mixing import mix
+from cnnjax.augment.named import Named
 from cnnjax.augment.parameters import Parameters, draw
 from cnnjax.augment.sequences import Chain, Jitter, WindowWarp, WordDropout, warp
 from cnnjax.augment.transforms import transform, transform_labels
@@ -11,6 +12,7 @@ __all__ = [
     "Augment",
     "Chain",
     "Jitter",
+    "Named",
     "Parameters",
     "WindowWarp",
     "WordDropout",

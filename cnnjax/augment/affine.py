@@ -7,14 +7,19 @@ Coordinates run from 0 to size - 1 along each axis. Beyond these, the fill modes
 from __future__ import annotations
 
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 from jax.typing import ArrayLike
+
+from cnnjax.core import target
 
 
 def translate(
     image: Array, down: ArrayLike, right: ArrayLike, fill_mode: str, fill_value: float
 ) -> Array:
     """Move the content by whole pixels, without interpolation.
+
+    On accelerators an image is extended beyond its borders and a window cut out of it; on CPUs,
+    which look up single pixels faster, each is looked up. The pixels are the same.
 
     Args:
         image: [H, W, C].
@@ -26,9 +31,13 @@ def translate(
     """
     height, width, channels = image.shape
     y, x = jnp.arange(height) - down, jnp.arange(width) - right
-    rows, columns = fold(y, height, fill_mode), fold(x, width, fill_mode)
-    pixels = image.reshape(height * width, channels)
-    moved = _pick(pixels, rows[:, None] * width + columns[None, :])
+    # SciPy's "wrap" has another period before the image than within it.
+    if target.platform() == "cpu" or fill_mode == "wrap":
+        rows, columns = fold(y, height, fill_mode), fold(x, width, fill_mode)
+        pixels = image.reshape(height * width, channels)
+        moved = _pick(pixels, rows[:, None] * width + columns[None, :])
+    else:
+        moved = _window(_window(image, down, 0, fill_mode), right, 1, fill_mode)
     if fill_mode == "constant":
         inside = _within(y, height)[:, None] & _within(x, width)[None, :]
         moved = jnp.where(inside[:, :, None], moved, as_dtype(fill_value, image.dtype))
@@ -151,6 +160,19 @@ def _turns(i: Array, period: int) -> Array:
 
 def _within(i: Array, size: int) -> Array:
     return (i >= 0) & (i <= size - 1)
+
+
+def _window(image: Array, by: ArrayLike, axis: int, fill_mode: str) -> Array:
+    """The image moved along an axis: a window on what is there and beyond its borders."""
+    size = image.shape[axis]
+    if fill_mode == "reflect":
+        extended = jnp.concatenate([image, jnp.flip(image, axis), image], axis)
+        start = jnp.mod(-jnp.asarray(by), 2 * size)
+    else:
+        edges = [(size, size) if i == axis else (0, 0) for i in range(image.ndim)]
+        extended = jnp.pad(image, edges, mode="edge")
+        start = size - jnp.clip(by, -size, size)  # further on everything is the edge's
+    return lax.dynamic_slice_in_dim(extended, start, size, axis)
 
 
 def _nearest(image: Array, y: Array, x: Array) -> Array:

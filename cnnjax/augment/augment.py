@@ -15,9 +15,10 @@ import jax.numpy as jnp
 from jax import Array
 
 from cnnjax.augment.config import AugmentConfig
+from cnnjax.augment.named import Named
 from cnnjax.augment.parameters import draw
 from cnnjax.augment.transforms import transform
-from cnnjax.core import rng
+from cnnjax.core import rng, target
 from cnnjax.core.checks import channels_first, check_channels_last, holds_tokens
 
 
@@ -33,7 +34,7 @@ class Augment(AugmentConfig):
     taking that of the nearest one; what comes in from beyond the borders has no label where
     fill_mode is "constant", and that of the pixel it repeats otherwise. Other labels do not move:
     where they name places in the image (a class at each position), training refuses all that moves
-    it, which is the shifts, flips, crop, rotation, shear, zoom and cutmix. A function of your own,
+    it, which is the shifts, flips, crops, rotation, shear, zoom and cutmix. A function of your own,
     (key, image) -> image, may do anything, and has to leave the labels true: a text of symbols from
     left to right bears a shift by a few pixels, and no mirror.
 
@@ -49,6 +50,12 @@ class Augment(AugmentConfig):
         horizontal_flip: mirror left and right with probability 1/2.
         vertical_flip: mirror up and down with probability 1/2.
         crop_padding: pad by so many pixels on each side and cut out the original size at random.
+        resized_crop: pair (low, high), 0 < low <= high <= 1: cut out a part whose share of the area
+            is uniform in it, and whose ratio of width to height lies between 3/4 and 4/3, uniform
+            in its logarithm, from anywhere, and bring it to the full size. The best nets on
+            ImageNet have (0.08, 1) (Szegedy et al. 2015). Of ten such parts it is the first that
+            fits into the image; the largest in its middle where none does. It is part of the
+            resampling, whose shift is added to it, and whose zoom multiplies it.
         fill_mode: what lies beyond the borders: "nearest" repeats the edge, "constant" is
             fill_value, "reflect" mirrors, the edge included, "wrap" goes on at the other side, as
             SciPy does: with a period of one pixel less than the size.
@@ -69,6 +76,7 @@ class Augment(AugmentConfig):
         cutmix: the same for CutMix (Yun et al. 2019). With both, each example flips a coin.
 
     References:
+        Szegedy et al., Going deeper with convolutions, CVPR 2015, section 6.
         Zhang et al., mixup: beyond empirical risk minimization, ICLR 2018.
         Yun et al., CutMix: regularization strategy to train strong classifiers, ICCV 2019.
     """
@@ -155,7 +163,7 @@ def apart(
     def nobody(_: Array, images: Array) -> Array:
         return images
 
-    if isinstance(augment, AugmentConfig) and _stands_alone(augment):
+    if _stands_alone(augment):
         # XLA's CPU would fuse the resampling with whatever reads the images, such as the patches
         # of a convolution, and repeat it there, 20 times as slow. `optimization_barrier` is gone
         # by then; into a branch, of a condition that it cannot foresee, XLA does not look.
@@ -191,9 +199,14 @@ def _check_changed(changed: Any, example: Any) -> None:
         )
 
 
-def _stands_alone(config: AugmentConfig) -> bool:
+def _stands_alone(augment: AugmentConfig | Callable) -> bool:
     """Whether the images must be finished before anything reads them."""
+    if isinstance(augment, Named):
+        return any(_stands_alone(part) for _, part in augment.parts)
+    if not isinstance(augment, AugmentConfig):
+        return False
+    config = augment
     shifts = (config.width_shift, config.height_shift)
-    resampled = config.rotation or config.shear or config.zoom
+    resampled = config.rotation or config.shear or config.zoom or config.resized_crop
     resampled = resampled or any(isinstance(s, float) and s for s in shifts)
-    return bool(resampled or config.mixes) and jax.default_backend() == "cpu"
+    return bool(resampled or config.mixes) and target.platform() == "cpu"

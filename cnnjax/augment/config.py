@@ -34,6 +34,13 @@ def _zoom(name: str, value: Any) -> Any:
     return value
 
 
+def _shares(name: str, value: Any) -> tuple[float, float]:
+    low, high = factors(name, value)
+    if high > 1:
+        raise ValueError(f"{name} must be shares of an image, at most 1, got {value!r}")
+    return low, high
+
+
 @dataclass(frozen=True)
 class AugmentConfig:
     """The settings of `cnnjax.augment.Augment`, which documents and applies them."""
@@ -43,6 +50,7 @@ class AugmentConfig:
     horizontal_flip: bool = setting(False, flag)
     vertical_flip: bool = setting(False, flag)
     crop_padding: int = setting(0, whole(0))
+    resized_crop: tuple[float, float] | None = setting(None, optional(_shares))
     fill_mode: str = setting("nearest", one_of(*FILL_MODES))
     fill_value: float = setting(0.0, number)
     rotation: float = setting(0.0, at_least_zero)

@@ -12,6 +12,7 @@ from jax import Array
 
 from cnnjax.augment.augment import apart
 from cnnjax.augment.config import AugmentConfig
+from cnnjax.augment.named import Named
 from cnnjax.augment.parameters import draw
 from cnnjax.augment.sequences import Chain
 from cnnjax.augment.transforms import transform_labels
@@ -25,6 +26,7 @@ _MOVING = (
     "horizontal_flip",
     "vertical_flip",
     "crop_padding",
+    "resized_crop",
     "rotation",
     "shear",
     "zoom",
@@ -103,7 +105,7 @@ def check_labels_stay_true(
         augment: settings, or a chain of them; None and functions pass.
         task: of the model.
         label_shape: of one example's label.
-        image_shape: (H, W, C).
+        image_shape: (H, W, C); {name: shape} of several inputs.
 
     Raises:
         ValueError: naming the settings that move the image.
@@ -111,12 +113,15 @@ def check_labels_stay_true(
     if isinstance(augment, Chain):
         for part in augment.parts:
             check_labels_stay_true(part, task, label_shape, image_shape)
-    if not isinstance(augment, AugmentConfig):
+    if not isinstance(augment, AugmentConfig | Named):
         return
     if isinstance(task, JointTask):
         shapes: Any = label_shape
         for name, one in task.parts:
             check_labels_stay_true(augment, one, shapes[name], image_shape)
+        return
+    if isinstance(augment, Named):
+        _check_named(augment, task, label_shape, image_shape)
         return
     moving = _moving(augment)
     if task.has_pixels and tuple(label_shape[:2]) == tuple(image_shape[:2]):
@@ -129,6 +134,19 @@ def check_labels_stay_true(
             f"{places}, which does not move with it: leave out what moves, or give a function of "
             "your own, (key, image) -> image, under which the labels stay true"
         )
+
+
+def _check_named(augment: Named, task: Task, label_shape: Sequence[int], shapes: Any) -> None:
+    """`check_labels_stay_true` of several inputs, with none of which labels of pixels move."""
+    for name, part in augment.parts:
+        moving = _moving(part) if isinstance(part, AugmentConfig) else {}
+        if moving and task.has_pixels:
+            raise ValueError(
+                f"augment with {', '.join(moving.values())} moves inputs[{name!r}], and labels of "
+                "pixels move with a single input alone: leave out what moves, or give a function "
+                "of your own, (key, example) -> example, under which the labels stay true"
+            )
+        check_labels_stay_true(part, task, label_shape, shapes[name])
 
 
 def _moving(augment: AugmentConfig) -> dict[str, str]:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
 from cnnjax.augment.config import AugmentConfig
 from cnnjax.core import rng
+
+# Of a part that is cut out and resized: width to height, and how many are drawn until one fits.
+_RATIOS = 3 / 4, 4 / 3
+_TRIES = 10
 
 
 class Parameters(NamedTuple):
@@ -66,10 +72,18 @@ def draw(config: AugmentConfig, key: Array, shape: tuple[int, ...]) -> Parameter
     # Recipes rely on these five; whatever came later has a named stream of its own.
     crop, rows, columns, horizontal, vertical = jax.random.split(key, 5)
     zooms = _zooms(config, key)
+    tx = _shift(config.width_shift, columns, shape[1])
+    ty = _shift(config.height_shift, rows, shape[0])
+    if config.resized_crop is not None:
+        size, (right, down) = _resized_crop(
+            config.resized_crop, rng.named(key, "resized_crop"), shape
+        )
+        zooms = size if zooms is None else zooms * size
+        tx, ty = right if tx is None else right + tx, down if ty is None else down + ty
     return Parameters(
         theta=_symmetric(config.rotation, rng.named(key, "rotation")),
-        tx=_shift(config.width_shift, columns, shape[1]),
-        ty=_shift(config.height_shift, rows, shape[0]),
+        tx=tx,
+        ty=ty,
         shear=_symmetric(config.shear, rng.named(key, "shear")),
         zx=None if zooms is None else zooms[0],
         zy=None if zooms is None else zooms[1],
@@ -99,6 +113,29 @@ def _zooms(config: AugmentConfig, key: Array) -> Array | None:
     if low == high == 1:
         return None
     return jax.random.uniform(rng.named(key, "zoom"), (2,), minval=low, maxval=high)
+
+
+def _resized_crop(
+    shares: tuple[float, float], key: Array, shape: tuple[int, ...]
+) -> tuple[Array, Array]:
+    """The part that is cut out, as factors and shifts of the resampling, float32 [2] each: x, y.
+
+    Half pixels count, so that the borders of the part become those of the image.
+    """
+    height, width = shape[:2]
+    areas, ratios, places = jax.random.split(key, 3)
+    low, high = shares
+    area = jax.random.uniform(areas, (_TRIES,), minval=low, maxval=high) * (height * width)
+    least, most = map(math.log, _RATIOS)
+    ratio = jnp.exp(jax.random.uniform(ratios, (_TRIES,), minval=least, maxval=most))
+    sizes = jnp.stack([jnp.sqrt(area * ratio), jnp.sqrt(area / ratio)])
+    whole = jnp.array([width, height], jnp.float32)
+    fits = (sizes <= whole[:, None]).all(axis=0)
+    middle = min(max(width / height, _RATIOS[0]), _RATIOS[1])
+    largest = jnp.array([min(width, height * middle), min(height, width / middle)], jnp.float32)
+    size = jnp.where(fits.any(), sizes[:, jnp.argmax(fits)], largest)
+    place = jnp.where(fits.any(), jax.random.uniform(places, (2,)), 0.5)
+    return size / whole, (whole - size) * (place - 0.5)
 
 
 def _brightness(config: AugmentConfig, key: Array) -> Array | None:

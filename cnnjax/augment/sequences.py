@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from cnnjax.augment.config import AugmentConfig
 from cnnjax.core import rng
 from cnnjax.core.checks import is_number, whole_number
 
@@ -153,7 +154,7 @@ class Chain:
         parts: functions (key, example) -> example.
 
     Raises:
-        ValueError: if there are none, or one is no function.
+        ValueError: if there are none, one is no function, or mixes examples.
 
     >>> import jax, jax.numpy as jnp
     >>> both = Chain((WindowWarp(0.2), Jitter(0.05)))
@@ -169,6 +170,8 @@ class Chain:
             raise ValueError(
                 f"parts must be functions (key, example) -> example, got {self.parts!r}"
             )
+        for part in parts:
+            check_alone(part, "Chain")
         object.__setattr__(self, "parts", parts)
 
     def __call__(self, key: Array, example: Array) -> Array:
@@ -176,6 +179,24 @@ class Chain:
         for number, part in enumerate(self.parts):
             example = part(rng.at(key, number), example)
         return example
+
+
+def check_alone(part: Any, what: str) -> None:
+    """Refuse a part that mixes examples, of which a part sees only one.
+
+    Args:
+        part: of several augmentations.
+        what: they are, for the message.
+
+    Raises:
+        ValueError: for mixup and cutmix.
+    """
+    if isinstance(part, AugmentConfig) and part.mixes:
+        raise ValueError(
+            f"a part of {what} sees one example, which mixup={part.mixup:g} and "
+            f"cutmix={part.cutmix:g} would mix with another: leave them out of it, or give the "
+            "Augment alone"
+        )
 
 
 def warp(series: Array, start: Array | float, width: Array | float, factor: Array | float) -> Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import importlib
 import re
@@ -12,19 +13,22 @@ _PATH = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 
 
 def import_path(part: Any) -> str | None:
-    """The "module:name" of a function or class; None where no import would find it again.
+    """The "module:name" of a function, class or object; None where no import would find it again.
 
     That is so of what stands in another function, in a notebook, at a prompt or in a script that is
-    no module; a script that was started by `python -m` is one.
+    no module; a script that was started by `python -m` is one. An object, such as a partial or a
+    `Metric`, is looked for where the functions in it come from.
 
     Args:
-        part: a function or class.
+        part: a function, a class, or an object of functions.
 
     >>> import json
     >>> import_path(json.dumps), import_path(lambda: 0)
     ('json:dumps', None)
     """
     module, name = getattr(part, "__module__", None), getattr(part, "__qualname__", None)
+    if not isinstance(name, str):
+        module, name = _place(part)
     there = sys.modules.get(module) if isinstance(module, str) else None
     if there is None or not isinstance(name, str) or "<" in name:
         return None
@@ -34,6 +38,19 @@ def import_path(part: Any) -> str | None:
         spec = getattr(there, "__spec__", None)
         return f"{spec.name}:{name}" if spec else None
     return f"{module}:{name}"
+
+
+def _place(part: Any) -> tuple[str | None, str | None]:
+    """The module at whose top an object has a name, and that; (None, None) of others."""
+    inner = [part.func] if isinstance(part, functools.partial) else []
+    if dataclasses.is_dataclass(part):
+        inner = [getattr(part, field.name) for field in dataclasses.fields(part)]
+    modules = dict.fromkeys(getattr(one, "__module__", None) for one in inner if callable(one))
+    for module in modules:
+        for name, value in vars(sys.modules[module]).items() if module in sys.modules else ():
+            if value is part:
+                return module, name
+    return None, None
 
 
 def imported(path: Any) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import math
 import re
+from collections.abc import Callable
 from typing import IO, Any
 
 import numpy as np
@@ -20,7 +21,11 @@ _OBJECTS = re.compile(r"[<>|=]?O[0-9]*")
 
 
 def read_npy(
-    file: IO[bytes], size: int, name: str, types: re.Pattern[str] = _NUMBERS_AND_TEXTS
+    file: IO[bytes],
+    size: int,
+    name: str,
+    types: re.Pattern[str] = _NUMBERS_AND_TEXTS,
+    room: Callable[[int], Any] = bytearray,
 ) -> np.ndarray:
     """An array of numbers or texts.
 
@@ -32,6 +37,7 @@ def read_npy(
         size: of it all, in bytes.
         name: of the array, for the message.
         types: those that are taken, as NumPy writes them: "<f4".
+        room: a buffer of so many bytes, for the array.
 
     Returns:
         The array; its memory is its own.
@@ -60,7 +66,7 @@ def read_npy(
         raise ValueError(
             f"{plain(name)!r} announces {descr} {list(shape)}, and has {max(stored, 0):,} bytes"
         )
-    content = bytearray(stored)
+    content = room(stored)
     if _fill(file, memoryview(content)) < stored:
         raise ValueError(f"{plain(name)!r} is cut off")
     file.read(1)  # the end: only there a checksum is compared

@@ -6,6 +6,7 @@ import hashlib
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
@@ -49,6 +50,22 @@ def at(key: Array, *indices: int | Array) -> Array:
     for index in indices:
         key = jax.random.fold_in(key, index)
     return key
+
+
+def of_device(key: Array) -> Array:
+    """The key of a generator that the device has, made of one of threefry.
+
+    Its numbers take a fraction of the time and are others on every kind of device; of a vector of
+    keys under `vmap` they are not those of each key alone.
+
+    Args:
+        key: scalar typed key of threefry.
+
+    Returns:
+        A scalar typed key of "rbg".
+    """
+    halves = [jax.random.key_data(one) for one in (key, jax.random.fold_in(key, 1))]
+    return jax.random.wrap_key_data(jnp.concatenate(halves), impl="rbg")
 
 
 def permutation(length: int, seed: int, name: str, *indices: int) -> np.ndarray:

@@ -15,7 +15,8 @@ from cnnjax.data.lazy import Lazy
 from cnnjax.data.loader import Batch, Loader, prefetch
 from cnnjax.data.names import EMBEDDED, KNOWN, how_to_get, prepared_names
 from cnnjax.data.pixels.decode import INTERPOLATIONS, RESIZE_POLICIES, read_image, resize_image
-from cnnjax.data.pixels.file_images import Decoding, FileImages
+from cnnjax.data.pixels.decoding import Decoding
+from cnnjax.data.pixels.file_images import FileImages
 from cnnjax.data.pixels.image_files import UnreadableImage
 from cnnjax.data.prepare import RECIPES, prepare
 from cnnjax.data.readers.csv_images import scan_table
@@ -27,6 +28,7 @@ from cnnjax.data.readers.scan import Scan
 from cnnjax.data.readers.tfds import tfds_directory
 from cnnjax.data.samplers import Sampler, balanced, weighted
 from cnnjax.data.series.windows import Series, load_series
+from cnnjax.data.sharding import shard
 from cnnjax.data.sources import images_read, load, reload
 from cnnjax.data.splits import Splits, as_splits
 from cnnjax.data.texts import (
@@ -90,6 +92,7 @@ __all__ = [
     "resize_image",
     "scan_folder",
     "scan_table",
+    "shard",
     "stream",
     "tfds_directory",
     "weighted",

@@ -73,8 +73,10 @@ def _from_named(
     kept: Any
     if isinstance(labels, Mapping):
         if label_names:
-            raise ValueError(f"{name}: label_names are for labels of one array, not by name")
-        kept = _named_labels(labels, name, task)
+            raise ValueError(
+                f"{name}: label_names are for labels of one array: give the model those by name"
+            )
+        kept = named_labels(labels, name, task)
     else:
         kept = task_labels(np.asanyarray(labels), task, name)
         check_names(label_names, kept, name)
@@ -91,7 +93,7 @@ def _from_named(
     return data
 
 
-def _named_labels(labels: Mapping[str, Any], name: str, task: Any) -> dict[str, np.ndarray]:
+def named_labels(labels: Mapping[str, Any], name: str, task: Any) -> dict[str, np.ndarray]:
     """Labels by name, each as its task has it."""
     tasks = any_task(task) if task is not None else None
     if tasks is not None and not isinstance(tasks, JointTask):

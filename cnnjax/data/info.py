@@ -19,6 +19,7 @@ from cnnjax.data.dataset import Dataset
 from cnnjax.data.examples import class_names_of
 from cnnjax.data.foreign.stream import check_at_hand
 from cnnjax.data.lazy import Lazy
+from cnnjax.data.pixels.encoded_images import EncodedImages
 from cnnjax.data.pixels.file_images import FileImages
 from cnnjax.data.pixels.image_files import upright_size
 from cnnjax.data.readers.scan import Scan
@@ -254,10 +255,10 @@ def _counts(labels: np.ndarray, classes: int) -> np.ndarray | None:
 
 def _cache_of(images: np.ndarray | Lazy) -> tuple[Path | None, int]:
     """Where decoded pixels are or will be, and the size of the file."""
-    if isinstance(images, FileImages) and images.pixels is None:
+    if isinstance(images, EncodedImages) and images.pixels is None:
         file = images.cache_folder / "images.npy"
     else:
-        pixels = images.pixels if isinstance(images, FileImages) else images
+        pixels = images.pixels if isinstance(images, EncodedImages) else images
         mapped = getattr(pixels, "filename", None)
         if mapped is None:
             return None, 0

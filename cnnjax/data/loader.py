@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from typing import Any
 
 import jax
 import numpy as np
 
-from cnnjax.core import rng
+from cnnjax.core.checks import whole_number
 from cnnjax.data.by_name import named
 from cnnjax.data.dataset import Dataset
 from cnnjax.data.lazy import Lazy
+from cnnjax.data.orders import Orders
+from cnnjax.data.pixels.encoded_images import EncodedImages
 from cnnjax.data.samplers import Sampler, as_sampler, sampled
+from cnnjax.data.workers import Workers, check_workers
 
 Batch = dict[str, np.ndarray]
 
@@ -35,10 +38,13 @@ class Loader:
             "balanced".
         process_index, process_count: this process's part of every batch; the parts of all
             processes joined are the batch that one process alone would see.
+        workers: make batches in so many other processes, through grain, of data that is read batch
+            by batch; 0: in threads of this one. The batches are the same.
 
     Raises:
         ValueError: for data without random access; if batch_size does not divide among the
-            processes, or, when shuffling, exceeds the data; for a sampler that returns no indices.
+            processes, or, when shuffling, exceeds the data; for a sampler that returns no indices;
+            for workers that would have nothing to do, or without grain.
     """
 
     data: Dataset
@@ -48,6 +54,7 @@ class Loader:
     process_index: int = 0
     process_count: int = 1
     sampler: str | Sampler | None = None
+    workers: int = 0
 
     def __post_init__(self) -> None:
         if not isinstance(self.data, Dataset):
@@ -78,6 +85,9 @@ class Loader:
                 f"batch_size={self.batch_size} is larger than the {self._count} examples of an "
                 f"epoch that the sampler returns: choose at most {self._count}"
             )
+
+        if whole_number("workers", self.workers, 0):
+            check_workers(self.workers, self.data.name, self.decodes)
 
     @property
     def steps(self) -> int:
@@ -124,9 +134,17 @@ class Loader:
         (position in the data set), "epoch": int32 scalar}, and "weights", float32 [B], where the
         data set has them.
         """
+        if self.workers:
+            for step in range(start, self.steps):
+                yield self._workers.batch(epoch * self.steps + step)
+            return
         indices, mask = self.order(epoch)
-        for step in range(start, self.steps):
-            yield self._gather(epoch, indices[step], mask[step])
+
+        def made(step: int) -> Batch:
+            return self._gather(epoch, indices[step], mask[step])
+
+        steps = range(start, self.steps)
+        yield from _two_at_a_time(made, steps) if self._overlaps else map(made, steps)
 
     @cached_property
     def _count(self) -> int:
@@ -145,8 +163,22 @@ class Loader:
                 )
             return order
         if self.shuffle:
-            return rng.permutation(len(self.data), self.seed, "order", epoch)
+            return self._orders(epoch)
         return np.arange(len(self.data))
+
+    @property
+    def _overlaps(self) -> bool:
+        """Whether two batches may be read at a time: what others read may bear one only."""
+        inputs = named(self.data.inputs, "inputs").values()
+        return self.decodes and all(isinstance(one, np.ndarray | EncodedImages) for one in inputs)
+
+    @cached_property
+    def _orders(self) -> Orders:
+        return Orders(len(self.data), self.seed)
+
+    @cached_property
+    def _workers(self) -> Workers:
+        return Workers(partial(_batch, replace(self, workers=0)), self.workers)
 
     def _gather(self, epoch: int, indices: np.ndarray, mask: np.ndarray) -> Batch:
         batch = {name: _rows(array, indices) for name, array in self.data.arrays.items()}
@@ -155,11 +187,31 @@ class Loader:
         return batch
 
 
+def _batch(loader: Loader, number: int) -> Batch:
+    """The batch of a number, counted through all epochs."""
+    return loader.batch(*divmod(number, loader.steps))
+
+
 def _rows(array: Any, indices: np.ndarray) -> Any:
     """Some examples of an array, or of each of several by name."""
     if isinstance(array, dict):
         return {name: _rows(one, indices) for name, one in array.items()}
     return array[indices]
+
+
+def _two_at_a_time(made: Callable[[int], Batch], steps: range) -> Iterator[Batch]:
+    """The batches of some steps; no thread that decodes waits for the last images of a batch."""
+    with ThreadPoolExecutor(max_workers=2, thread_name_prefix="steps") as threads:
+        waiting = deque(threads.submit(made, step) for step in steps[:2])
+        try:
+            for step in steps:
+                batch = waiting.popleft().result()
+                if step + 2 < steps.stop:
+                    waiting.append(threads.submit(made, step + 2))
+                yield batch
+        finally:
+            for future in waiting:
+                future.cancel()
 
 
 def prefetch(

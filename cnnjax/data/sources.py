@@ -11,7 +11,8 @@ from cnnjax.core.text import plain
 from cnnjax.data.captcha.captchas import load_captchas
 from cnnjax.data.errors import DataNotFound
 from cnnjax.data.names import EMBEDDED, format_of, is_prepared, nowhere, path_of, place_of
-from cnnjax.data.pixels.file_images import MEMORY_BUDGET, Decoding
+from cnnjax.data.pixels.decoding import Decoding
+from cnnjax.data.pixels.encoded_images import MEMORY_BUDGET
 from cnnjax.data.readers.reader import Reading
 from cnnjax.data.readers.tfds import tfds_directory
 from cnnjax.data.readers.tfds_images import load_tfds
@@ -52,18 +53,20 @@ def load(
             path: of a folder that holds a folder of images per class, or train/, validation/ and
             test/ with these in each; of a folder of idx files, or one of them (`load_idx`); of an
             .npz file of images and labels (`load_npz`); of a .csv file of paths and labels of
-            images (`scan_table`); or of a format that was added (`reader`). A name that is both is
-            the data set; "./name" is the folder.
+            images (`scan_table`); of a folder of shards (`shard`); or of a format that was added
+            (`reader`). A name that is both is the data set; "./name" is the folder.
         data_dir: where TFDS keeps its data; None takes TFDS_DATA_DIR, else ~/tensorflow_datasets.
         image_size: (height, width) to which images are brought that may have any size: those of
-            folders and .csv files, where it is needed, and of TFDS data sets that declare no size;
-            without effect elsewhere, as are the next four.
+            folders, .csv files and shards of such, where it is needed, and of TFDS data sets that
+            declare no size; without effect elsewhere, as are the next four.
         channels, resize, interpolation, decoder: as in `Decoding`.
         class_names: of a folder or .csv file, the classes to use, in the order of their labels, two
             at least; None: all, sorted.
         path_column, label_column: of a .csv file; None: by their usual names.
-        memory_budget: bytes; a part of a folder or .csv file that takes no more once decoded is
-            kept so, in a memory-mapped cache, and a larger one is decoded batch by batch.
+        memory_budget: bytes; a part of a folder, .csv file, TFDS data set or of shards that takes
+            no more once decoded is kept so, in a memory-mapped cache, and a larger one is decoded
+            batch by batch; 0: every one is. A larger array of an .npz or idx file lies on
+            disk, mapped to memory.
         validation: fraction of the training examples set aside for validation, in [0, 1).
         train_examples: train on so many of the others only; None: on all.
         seed: of both choices.

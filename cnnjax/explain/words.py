@@ -191,7 +191,6 @@ def _layer_of_steps(model: Model, layer: str | None) -> tuple[str, ReceptiveFiel
     """The layer to take, and what its steps depend on."""
     shapes = activation_shapes(model)
     fields = receptive_fields(model)
-    spec = model.spec
     fitting = [
         name for name, shape in shapes.items()
         if len(shape) == 3 and (field := fields.get(name)) is not None and not field.all

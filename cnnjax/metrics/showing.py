@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,15 +10,18 @@ import numpy as np
 
 from cnnjax.core.table import table
 
+LabelNames = Sequence[str] | Mapping[str, Sequence[str]]
 
-def result_table(results: Mapping[str, Any], label_names: Sequence[str] = ()) -> str:
+
+def result_table(results: Mapping[str, Any], label_names: LabelNames = ()) -> str:
     """What was measured: a line for each number, then tables of what there is of each class.
 
     Of pairs of classes, as a confusion matrix has them, the rows are true and the columns answered.
 
     Args:
         results: numbers and arrays by name.
-        label_names: of the classes; numbers take their place where they do not fit an array.
+        label_names: of the classes; numbers take their place where they do not fit an array;
+            {output: these} of several outputs.
 
     >>> print(result_table({"f1": 0.5, "recall": np.array([0.25, 1.0])}, ("cat", "dog")))
     f1  0.5000
@@ -30,7 +34,7 @@ def result_table(results: Mapping[str, Any], label_names: Sequence[str] = ()) ->
 
 
 def result_rows(
-    results: Mapping[str, Any], label_names: Sequence[str] = ()
+    results: Mapping[str, Any], label_names: LabelNames = ()
 ) -> list[list[tuple[str, ...]]]:
     """The tables of `result_table`, each as rows of cells; arguments as there.
 
@@ -41,11 +45,11 @@ def result_rows(
     numbers: list[tuple[str, ...]] = [
         (name, f"{value:.4f}") for name, value in arrays.items() if value.ndim == 0
     ]
-    columns: dict[int, dict[str, np.ndarray]] = {}
+    columns: dict[tuple[str, ...], dict[str, np.ndarray]] = {}
     for name, value in arrays.items():
         if value.ndim == 1:
-            columns.setdefault(len(value), {})[name] = value
-    tables = [_by_class(group, names_for(size, label_names)) for size, group in columns.items()]
+            columns.setdefault(names_for(len(value), label_names, name), {})[name] = value
+    tables = [_by_class(group, names) for names, group in columns.items()]
     for name, value in arrays.items():
         if value.ndim == 2:
             tables.append(_matrix(name, value, label_names))
@@ -54,13 +58,27 @@ def result_rows(
     return [rows for rows in (numbers, *tables) if rows]
 
 
-def names_for(size: int, label_names: Sequence[str]) -> list[str]:
+def names_for(size: int, label_names: LabelNames, metric: str = "") -> tuple[str, ...]:
     """Names of the classes, or their numbers where there are no names of so many.
 
+    Args:
+        size: how many classes.
+        label_names: of the classes; {output: these} of several outputs.
+        metric: measured of them, which begins with the output's name; else the only output counts
+            that has so many names.
+
     >>> names_for(2, ("cat", "dog")), names_for(3, ("cat", "dog"))
-    (['cat', 'dog'], ['0', '1', '2'])
+    (('cat', 'dog'), ('0', '1', '2'))
+    >>> names_for(2, {"kind": ("cat", "dog"), "age": ("young", "old")}, "val_age_recall")
+    ('young', 'old')
     """
-    return list(label_names) if len(label_names) == size else [str(k) for k in range(size)]
+    if not isinstance(label_names, Mapping):
+        fitting = [label_names] if len(label_names) == size else []
+    else:
+        several = {name: names for name, names in label_names.items() if len(names) == size}
+        named = [name for name in several if re.match(rf"(val_|test_)?{name}_", metric)]
+        fitting = [several[max(named, key=len)]] if named else list(several.values())
+    return tuple(fitting[0]) if len(fitting) == 1 else tuple(map(str, range(size)))
 
 
 def cell(value: float) -> str:
@@ -79,9 +97,9 @@ def _by_class(group: Mapping[str, np.ndarray], names: Sequence[str]) -> list[tup
     return [("", *group), *cells]
 
 
-def _matrix(name: str, matrix: np.ndarray, label_names: Sequence[str]) -> list[tuple[str, ...]]:
+def _matrix(name: str, matrix: np.ndarray, label_names: LabelNames) -> list[tuple[str, ...]]:
     """Of pairs of classes: rows true, columns answered."""
-    rows, columns = (names_for(size, label_names) for size in matrix.shape)
+    rows, columns = (names_for(size, label_names, name) for size in matrix.shape)
     counts = bool(np.all(matrix == np.round(matrix)))
     shown = [[f"{v:.0f}" if counts else cell(v) for v in row] for row in matrix]
     return [(name, *columns), *((label, *row) for label, row in zip(rows, shown, strict=True))]

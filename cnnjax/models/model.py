@@ -61,7 +61,7 @@ class Model:
         train_argument: str | Sequence[str] | Literal[False] | None = None,
         unswitched: Sequence[str] = (),
         preprocessing: Preprocessing | Mapping[str, Preprocessing] = "unit",
-        label_names: Sequence[str] = (),
+        label_names: Sequence[str] | Mapping[str, Sequence[str]] = (),
         task: str | Task | Mapping[str, str | Task] = "classes",
         vocabulary: Vocabulary | None = None,
     ) -> Model:
@@ -89,7 +89,7 @@ class Model:
                 where the inputs are token ids, int32 [N, T]; or a function of your own, float32
                 [N, ...] as the data have it to what the module takes, of the same shape; or
                 `cj.Inputs`, which can check more; {name: any of these} of several inputs.
-            label_names: one name per class.
+            label_names: one name per class; {output: these} of several outputs.
             task: "classes"; "binary" where the outputs are one logit [N, 1] of yes or no;
                 "multilabel" where any of K labels may hold; "values" where the outputs [N, K] are
                 real numbers; "positions" where they are logits [N, P, K] of a class at each of P
@@ -119,7 +119,7 @@ class Model:
         spec = dataclasses.replace(
             spec,
             **output_facts(task, output_shape(module, spec)),
-            label_names=tuple(label_names),
+            label_names=label_names if isinstance(label_names, Mapping) else tuple(label_names),
             train_arguments=checked_switches(module, spec.sample(2), train_argument, unswitched),
             vocabulary=vocabulary,
         )

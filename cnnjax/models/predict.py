@@ -177,12 +177,20 @@ def decode_predictions(
         synset ("n02123045"), or else the number of the class.
 
     Raises:
-        ValueError: if probs is not two-dimensional, top is no such number, or the names do not fit.
+        ValueError: if probs is not two-dimensional or are of several outputs, top is no such
+            number, or the names do not fit.
         DownloadError: if ImageNet's names are needed and cannot be had.
 
     >>> decode_predictions(np.array([[0.1, 0.9]]), top=1, label_names=("cat", "dog"))
     [[('1', 'dog', 0.9)]]
     """
+    if isinstance(probs, Mapping):
+        name = next(iter(probs))
+        raise ValueError(
+            f"probs are of the outputs {', '.join(probs)}: give those of one, decode_predictions("
+            f"probs[{name!r}], label_names=model.spec.label_names[{name!r}]), or take "
+            "model.spec.task.decode(probs, model.spec.label_names), which has a line for each"
+        )
     probs = np.asarray(probs)
     if probs.ndim != 2:
         raise ValueError(f"probs must be [N, num_classes], got shape {list(probs.shape)}")

@@ -26,6 +26,7 @@ _FORMS = {
     "Shapes": (list, dict),
     "Shapes | None": (list, dict, type(None)),
     "tuple[str, ...]": [str],
+    "LabelNames": (list, dict),
     "dict[str, Any] | None": (dict, type(None)),
     "Vocabulary | None": (str, type(None)),
     "Any": (str, dict),
@@ -86,6 +87,8 @@ def read_saved(
         for field in dataclasses.fields(ModelSpec):
             if field.name in ("input_shape", "output_sizes"):
                 values |= {field.name: _sizes(values[field.name])} if field.name in values else {}
+            elif field.name == "label_names" and field.name in values:
+                values[field.name] = _label_names(values[field.name])
             elif isinstance(values.get(field.name), list):
                 values[field.name] = tuple(values[field.name])
         if "arguments" in values:
@@ -163,6 +166,18 @@ def _sizes(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: _sizes(one) for name, one in value.items()}
     check_form(value, [(int, type(None))], "input_shape")
+    return tuple(value)
+
+
+def _label_names(value: Any) -> Any:
+    """Names of classes, or those of several outputs by name.
+
+    Raises:
+        ValueError: for anything else.
+    """
+    if isinstance(value, dict):
+        return {name: _label_names(one) for name, one in value.items()}
+    check_form(value, [str], "label_names")
     return tuple(value)
 
 

@@ -19,6 +19,9 @@ Size = tuple[Any, ...]
 # Of one input or output, or {name: sizes} of several; typed loosely, since most have one.
 Shapes = Any
 
+# Of classes, one each; {output: these} of several; typed loosely, since most have one.
+LabelNames = Any
+
 # A height, width or length where any will do, as in a table of layers.
 _USUAL_SIZE = 64
 
@@ -48,7 +51,7 @@ class ModelSpec:
         vocabulary: which word has which number, of a model of texts; None where unknown.
         resize: how images of another size are brought to this one: "crop", "stretch" or "pad".
         interpolation: by which filter: "bilinear" or "nearest".
-        label_names: one name per class, or () where unknown.
+        label_names: one name per class, or () where unknown; {output: these} of several outputs.
         paper: where the architecture is described.
         min_size: smallest height and width of the inputs.
         cam_layer: whose maps Grad-CAM takes unless told otherwise; "" where there is no such.
@@ -63,7 +66,7 @@ class ModelSpec:
     preprocessing: Any = field(default="unit", hash=False)
     resize: str = "crop"
     interpolation: str = "bilinear"
-    label_names: tuple[str, ...] = ()
+    label_names: LabelNames = field(default=(), hash=False)
     paper: str = ""
     min_size: int = 1
     cam_layer: str = ""
@@ -77,6 +80,8 @@ class ModelSpec:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "task", any_task(self.task))
+        if isinstance(self.task, JointTask) and self.label_names:
+            self._check_names_by_output(self.task)
         if isinstance(self.input_shape, Mapping):
             self._check_parts()
             return
@@ -101,7 +106,8 @@ class ModelSpec:
             raise ValueError(
                 "label_names are for a model with a head (include_top=True, or a classifier)"
             )
-        if self.label_names and len(self.label_names) != self.task.names(self.num_classes):
+        one = not isinstance(self.task, JointTask)
+        if one and self.label_names and len(self.label_names) != self.task.names(self.num_classes):
             raise ValueError(
                 f"label_names has {len(self.label_names)} names, the model has "
                 f"{self.num_classes} classes"
@@ -112,6 +118,25 @@ class ModelSpec:
                 f"vocabulary_size={size} does not fit the vocabulary, which has "
                 f"{self.vocabulary.size} numbers: leave it out"
             )
+
+    def _check_names_by_output(self, task: JointTask) -> None:
+        """Whether there is a name for each class of every output that is named."""
+        parts, given = dict(task.parts), self.label_names
+        if not isinstance(given, Mapping) or not set(given) <= set(parts):
+            got = ", ".join(map(str, given))
+            raise ValueError(
+                f"label_names of several outputs must be given by name, (...) for any of "
+                f"{', '.join(parts)}, got {got}"
+            )
+        for name, names in given.items():
+            count = parts[name].count(self.output_sizes[name])  # type: ignore[index]
+            if len(names) != parts[name].names(count):
+                raise ValueError(
+                    f"label_names[{name!r}] has {len(names)} names, and the output has {count} "
+                    "classes or values"
+                )
+        kept = {name: tuple(map(str, names)) for name, names in given.items()}
+        object.__setattr__(self, "label_names", kept)
 
     def _check_parts(self) -> None:
         """The checks of several inputs, each as if it were the only one."""

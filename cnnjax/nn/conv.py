@@ -11,6 +11,7 @@ from flax import linen
 from jax import Array, lax
 from jax.custom_derivatives import SymbolicZero
 
+from cnnjax.core import target
 from cnnjax.nn import winograd
 from cnnjax.nn.im2col import Pairs, im2col_conv
 from cnnjax.nn.initializers import Initializer, glorot_uniform
@@ -61,7 +62,7 @@ def current_conv_engine() -> str:
 
 def as_on_accelerators() -> bool:
     """Whether XLA's own operations are taken: on accelerators, and under `conv_engine("lax")`."""
-    return jax.default_backend() != "cpu" or current_conv_engine() == "lax"
+    return target.platform() != "cpu" or current_conv_engine() == "lax"
 
 
 def conv2d(
@@ -125,7 +126,7 @@ def auto_engine(inputs: Array, kernel: Array, strides: tuple, pads: Pairs, dilat
 
     The last one is lax for values, and im2col for values whose gradient is asked for.
     """
-    if jax.default_backend() != "cpu":
+    if target.platform() != "cpu":
         return "lax"
     if winograd.possible(kernel.shape, strides, dilation) and winograd.worthwhile(
         inputs, kernel, pads

@@ -41,8 +41,10 @@ def apply_activation(function: Callable[[Array], Array] | None, inputs: Array) -
 def finished(layer: Any, outputs: Array) -> Array:
     """Inside a compact layer with `use_bias` and `activation`: what follows its product."""
     if layer.use_bias:
-        bias = layer.param("bias", zeros, (outputs.shape[-1],)).astype(outputs.dtype)
-        outputs = outputs + bias.reshape((1,) * (outputs.ndim - 1) + (-1,))
+        bias = layer.param("bias", zeros, (outputs.shape[-1],))
+        # Added in the bias' own precision: it may be float32 where outputs are not.
+        row = bias.reshape((1,) * (outputs.ndim - 1) + (-1,))
+        outputs = (outputs + row).astype(outputs.dtype)
     return apply_activation(layer.activation, outputs)
 
 

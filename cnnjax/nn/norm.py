@@ -6,7 +6,11 @@ import jax.numpy as jnp
 from flax import linen
 from jax import Array, lax
 
+from cnnjax.core import target
 from cnnjax.nn.initializers import ones, zeros
+
+# Of a sum in float32.
+_ROUNDING = 2.0**-22
 
 
 class BatchNormalization(linen.Module):
@@ -39,7 +43,8 @@ class BatchNormalization(linen.Module):
         moving_variance = self.variable("batch_stats", "moving_variance", jnp.ones, shape)
         mean, variance = moving_mean.value, moving_variance.value
         if train:
-            mean, variance = _moments(inputs)
+            moments = _moments if target.platform() == "cpu" else _moments_in_one_pass
+            mean, variance = moments(inputs, mean)
             if not self.is_initializing():
                 moving_mean.value += (1 - self.momentum) * (mean - moving_mean.value)
                 moving_variance.value += (1 - self.momentum) * (variance - moving_variance.value)
@@ -60,7 +65,7 @@ def _at_least_single(x: Array) -> Array:
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
-def _moments(inputs: Array) -> tuple[Array, Array]:
+def _moments(inputs: Array, _: Array) -> tuple[Array, Array]:
     """Mean and biased variance over all axes but the last, in float32 or float64.
 
     The variance is that of the differences: E[x^2] - E[x]^2 loses its digits where the mean is
@@ -69,5 +74,26 @@ def _moments(inputs: Array) -> tuple[Array, Array]:
     x = _at_least_single(inputs)
     axes = tuple(range(inputs.ndim - 1))
     mean = jnp.mean(x, axes)
-    differences = x - mean.reshape((1,) * (inputs.ndim - 1) + (-1,))
-    return mean, jnp.mean(jnp.square(differences), axes)
+    return mean, jnp.mean(jnp.square(_less(x, mean)), axes)
+
+
+def _moments_in_one_pass(inputs: Array, near: Array) -> tuple[Array, Array]:
+    """`_moments`, of inputs that are read once, with half as many sums over all devices.
+
+    With d = x - near the variance is E[d^2] - E[d]^2. Its relative error is that of a sum in
+    float32 times (E[d] / deviation)^2: it vanishes as the moving mean comes near to the batch's.
+    A variance below that error is not known, and taken to be as large: it divides the outputs.
+
+    Args:
+        inputs: [N, ..., C].
+        near: [C], roughly the mean.
+    """
+    differences = _less(_at_least_single(inputs), lax.stop_gradient(near))
+    axes = tuple(range(inputs.ndim - 1))
+    mean, square = jnp.mean(differences, axes), jnp.mean(jnp.square(differences), axes)
+    variance, error = square - jnp.square(mean), lax.stop_gradient(square) * _ROUNDING
+    return near + mean, jnp.where(variance > error, variance, error)
+
+
+def _less(x: Array, row: Array) -> Array:
+    return x - row.reshape((1,) * (x.ndim - 1) + (-1,))

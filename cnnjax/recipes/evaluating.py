@@ -12,9 +12,10 @@ from cnnjax.core.html import html_table, paragraphs
 from cnnjax.core.places import expanded
 from cnnjax.core.text import plain, suggest
 from cnnjax.data import Dataset, Splits
+from cnnjax.data.by_name import over
 from cnnjax.data.sources import images_read
 from cnnjax.metrics import Measure, recorded
-from cnnjax.metrics.showing import result_rows, result_table
+from cnnjax.metrics.showing import LabelNames, result_rows, result_table
 from cnnjax.models import Model
 from cnnjax.runs import RunDirectory, RunError, load
 from cnnjax.runs.contents import holds_run
@@ -30,14 +31,14 @@ class Evaluation:
         results: numbers and arrays by name, as `evaluate` returns them.
         data: name of the examples.
         examples: how many.
-        label_names: of the classes, if they have names.
+        label_names: of the classes, if they have names; {output: these} of several outputs.
         notes: what else to know of the figures, a sentence each.
     """
 
     results: Mapping[str, Any]
     data: str
     examples: int
-    label_names: tuple[str, ...] = ()
+    label_names: LabelNames = ()
     notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
@@ -54,7 +55,7 @@ class Evaluation:
             "data": self.data,
             "examples": self.examples,
             "notes": list(self.notes),
-            "label_names": list(self.label_names),
+            "label_names": over(list, self.label_names),
             "metrics": {name: recorded(value) for name, value in self.results.items()},
         }
 
@@ -105,7 +106,7 @@ def evaluate_run(
         precision=training.get("precision", "float32"),
     )
     notes = _notes(run, record, model, chosen)
-    return Evaluation(results, chosen.name, len(chosen), tuple(model.spec.label_names), notes)
+    return Evaluation(results, chosen.name, len(chosen), model.spec.label_names, notes)
 
 
 def _splits(

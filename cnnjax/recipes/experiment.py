@@ -51,6 +51,9 @@ class Options:
     optimizer, augment, sampler, code, step."""
     checkpoint_every: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
     """Steps between checkpoints within an epoch; default: at the end of each epoch only."""
+    profile: Annotated[Place | None, tyro.conf.arg(metavar="DIR")] = None
+    """Measure some steps of each training and trace others, into a folder DIR/NAME-seedN, and print
+    what they take of the device."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,8 @@ class Experiment:
         changed: what the command line changed of the recipe, e.g. {"epochs": 1}.
         facts: further ones for the record.
         metrics: what is measured beside those of the task, by name, as in `fit`.
+        profile: folder in which the training gets one of its own for `cj.training.Profile`; None
+            for no profile.
     """
 
     name: str
@@ -110,6 +115,7 @@ class Experiment:
     changed: Mapping[str, Any] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, Measure] = field(default_factory=dict)
+    profile: str | None = None
 
     def __post_init__(self) -> None:
         if self.validation_last and not self.validation:
@@ -136,6 +142,7 @@ class Experiment:
             changed=changed,
             data=options.data,
             data_dir=options.data_dir,
+            profile=options.profile,
             validation_last=self.validation_last and same,
             # A figure belongs to the data it was reported on.
             reported=self.reported if same else {},

@@ -11,7 +11,7 @@ import numpy as np
 import optax
 
 from cnnjax import data as data_sources
-from cnnjax.config import FILES, OPTIMIZER, SAMPLERS, SCHEDULES, TrainingConfig, changeable
+from cnnjax.config import FEED, FILES, OPTIMIZER, SAMPLERS, SCHEDULES, TrainingConfig, changeable
 from cnnjax.core import trees
 from cnnjax.core.settings import from_dict, values
 from cnnjax.core.text import plain
@@ -172,7 +172,7 @@ def reproduce(
         print("\n".join(["other than then:", *(f"  {line}" for line in differing)]))
     facts: dict[str, str] | None = {"reproduces": str(run.path)}
     if out is None:  # what belongs to files makes no difference to the result
-        training, facts = replace(training, **values(TrainingConfig, FILES)), None
+        training, facts = replace(training, **values(TrainingConfig, FEED, FILES)), None
     stops = [StopAt(record["stopped"]["step"])] if "stopped" in record else []
     again = fit(
         model, splits, training, loss, optimizer, out,

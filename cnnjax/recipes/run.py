@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import optax
 
 from cnnjax import data as data_sources
 from cnnjax.core.places import expanded
@@ -22,7 +21,7 @@ from cnnjax.recipes.experiment import Experiment
 from cnnjax.recipes.lines import result_line
 from cnnjax.runs import RunDirectory, holds_run, write_report
 from cnnjax.task import Task
-from cnnjax.training import Run, fit
+from cnnjax.training import Profile, Run, fit
 
 RUNS = Path("checkpoints")
 
@@ -35,9 +34,9 @@ def run_experiment(
     *,
     splits: data_sources.Splits | None = None,
     model: Model | None = None,
-    opt_state: optax.OptState | None = None,
     test_images: Any = None,
     verbose: bool = True,
+    **given: Any,
 ) -> Run:
     """Resolve the data, build the model, train, draw and report.
 
@@ -47,9 +46,9 @@ def run_experiment(
             the newest one of this experiment, recipe and seed.
         splits: the data, instead of what the experiment names.
         model: where to start from, instead of a new one.
-        opt_state: of the optimiser, to go on from, as in `fit`.
         test_images: of the test examples, [N, H, W, C], to show where `splits` holds features.
         verbose: print layer table, progress and result.
+        given: what else `fit` is to be given: loss, optimizer, objective, step, opt_state.
 
     Returns:
         The run; its directory holds figures/ and report.html.
@@ -69,9 +68,9 @@ def run_experiment(
         splits,
         training,
         directory=directory,
-        opt_state=opt_state,
         verbose=verbose,
         metrics=experiment.metrics,
+        callbacks=_callbacks(experiment),
         record={
             "experiment": experiment.name,
             "description": experiment.description,
@@ -80,6 +79,7 @@ def run_experiment(
             "changed": dict(experiment.changed),
             **experiment.facts,
         },
+        **given,
     )
     if training.augment is not None and isinstance(splits.train, data_sources.Dataset):
         draw_augmentation(splits.train, training, RunDirectory(directory).figures)
@@ -180,6 +180,13 @@ def build_model(experiment: Experiment, splits: data_sources.Splits) -> Model:
     return model.replace(spec=replace(model.spec, **same))
 
 
+def _callbacks(experiment: Experiment) -> list[Profile]:
+    if experiment.profile is None:
+        return []
+    name = f"{experiment.name.replace('/', '-')}-seed{experiment.training.seed}"
+    return [Profile(_unused(expanded(experiment.profile) / name))]
+
+
 def _directory(experiment: Experiment) -> Path:
     seed = experiment.training.seed
     folder = RUNS / experiment.name
@@ -190,11 +197,16 @@ def _directory(experiment: Experiment) -> Path:
             return max(runs)
         print(f"no run {plain(folder / prefix)}*: starting from the beginning")
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-    path, number = folder / f"{prefix}{stamp}", 1
-    while path.exists():
+    return _unused(folder / f"{prefix}{stamp}")
+
+
+def _unused(path: Path) -> Path:
+    """A path, or the first of path-2, path-3, ... where nothing is."""
+    free, number = path, 1
+    while free.exists():
         number += 1
-        path = folder / f"{prefix}{stamp}-{number}"
-    return path
+        free = path.with_name(f"{path.name}-{number}")
+    return free
 
 
 def _count(splits: data_sources.Splits) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 from cnnjax.core.importing import imported
 from cnnjax.core.text import first_sentence, plain
 from cnnjax.metrics import Measure
+from cnnjax.metrics.shipped import from_call
 from cnnjax.runs import RunDirectory, RunError
 
 
@@ -21,10 +22,14 @@ def metrics_of(
     known = paths.get("metrics", {})
     if missing := [name for name in names if name not in given and name not in known]:
         raise needed(run, "metrics", ", ".join(missing))
-    own = {
-        n: given[n] if n in given else imported_function(run, "metrics", known[n]) for n in names
-    }
+    own = {n: given[n] if n in given else _metric(run, known[n]) for n in names}
     return {**own, **given}
+
+
+def _metric(run: RunDirectory, path: Any) -> Measure:
+    """A metric by the call that makes it, if it is shipped, or from where the run had it."""
+    shipped = from_call(path)
+    return imported_function(run, "metrics", path) if shipped is None else shipped
 
 
 def at_its_path(run: RunDirectory, argument: str, name: str, paths: Mapping[str, Any]) -> Any:

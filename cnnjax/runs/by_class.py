@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from cnnjax.metrics import values
-from cnnjax.metrics.showing import cell, names_for
+from cnnjax.metrics.showing import LabelNames, cell, names_for
 
 Rows = list[tuple[str, ...]]
 
@@ -32,30 +32,32 @@ def arrays(record: Mapping[str, Any], epochs: Sequence[Mapping[str, Any]]) -> di
 
 
 def by_class(
-    tables: Mapping[str, np.ndarray], label_names: Sequence[str]
+    tables: Mapping[str, np.ndarray], label_names: LabelNames
 ) -> list[tuple[tuple[str, ...], Rows]]:
     """Heads and rows of the results that are a number of each class, those of one length together.
 
     Args:
         tables: as `arrays` returns them.
-        label_names: of the classes; numbers take their place where they do not fit.
+        label_names: of the classes; numbers take their place where they do not fit; {output: these}
+            of several outputs.
 
     >>> by_class({"val_recall": np.array([0.25, 1.0])}, ("cat", "dog"))
     [(('', 'val recall'), [('cat', '0.2500'), ('dog', '1.0000')])]
     """
-    groups: dict[int, dict[str, np.ndarray]] = {}
+    groups: dict[tuple[str, ...], dict[str, np.ndarray]] = {}
     for name, table in tables.items():
         if table.ndim == 1:
-            groups.setdefault(len(table), {})[name.replace("_", " ")] = table
+            names = names_for(len(table), label_names, name)
+            groups.setdefault(names, {})[name.replace("_", " ")] = table
     return [
         (
             ("", *group),
             [
                 (label, *(cell(column[i]) for column in group.values()))
-                for i, label in enumerate(names_for(size, label_names))
+                for i, label in enumerate(names)
             ],
         )
-        for size, group in groups.items()
+        for names, group in groups.items()
     ]
 
 

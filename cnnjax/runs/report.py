@@ -76,7 +76,7 @@ def write_report(directory: str | Path, smoothing: float = 0.0) -> Path:
         figures.save(figures.curves(history, smoothing), run.figures / "curves.png")
         names = read_description(run.path).get("label_names") or ()
         for name, matrix in counts(tables).items():
-            drawn = figures.confusion_matrix(matrix, names_for(len(matrix), names))
+            drawn = figures.confusion_matrix(matrix, names_for(len(matrix), names, name))
             figures.save(drawn, run.figures / f"{name}.png")
         by_label = by_class(tables, names)
         write_text(target, _page(run, record, config, epochs, by_label))

@@ -10,6 +10,7 @@ from typing import Any
 
 from cnnjax.augment.config import AugmentConfig
 from cnnjax.config import (
+    FEED,
     FILES,
     OPTIMIZER,
     SCHEDULES,
@@ -61,7 +62,7 @@ def with_defaults(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def without_seed(training: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that runs have in common which differ in their seed only."""
-    free = names(TrainingConfig, SEED, FILES)
+    free = names(TrainingConfig, SEED, FEED, FILES)
     return {k: v for k, v in training.items() if k not in free}
 
 
@@ -81,7 +82,9 @@ def check_same_settings(
     """
     before = trees.flatten(with_defaults(read_config(directory)))
     now = trees.flatten(with_defaults(config))
-    free = {k for k in {*before, *now} if k.rpartition("/")[2] in names(TrainingConfig, FILES)}
+    free = {
+        k for k in {*before, *now} if k.rpartition("/")[2] in names(TrainingConfig, FEED, FILES)
+    }
     # Where the rate does not depend on the end, a training may be prolonged.
     if not has_end(now.get("training/schedule")):
         free.add("training/epochs")

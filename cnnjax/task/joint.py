@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -160,13 +160,14 @@ class _Each:
 
 @dataclass(frozen=True)
 class _Lines:
-    """A line of text per example, from those of all parts."""
+    """A line of text per example, from those of all parts; names of classes by the output."""
 
     parts: Parts
 
-    def __call__(self, values: Any, label_names: Sequence[str] = ()) -> list[str]:
+    def __call__(self, values: Any, label_names: Any = ()) -> list[str]:
+        names = label_names if isinstance(label_names, Mapping) else {}
         each = [
-            [f"{name}: {line}" for line in task.decode(values[name], ())]
+            [f"{name}: {line}" for line in task.decode(values[name], names.get(name, ()))]
             for name, task in self.parts
         ]
         return ["  ".join(lines) for lines in zip(*each, strict=True)]

@@ -9,6 +9,7 @@ from cnnjax.training.loop import fit
 from cnnjax.training.objective import Aux, Objective, supervised
 from cnnjax.training.optim import learning_rate_factors, make_optimizer
 from cnnjax.training.own_step import Step
+from cnnjax.training.profile import Profile
 from cnnjax.training.rate_finder import LearningRates, find_learning_rate
 from cnnjax.training.result import Run
 from cnnjax.training.schedules import make_schedule
@@ -27,6 +28,7 @@ __all__ = [
     "Moment",
     "NonFiniteLoss",
     "Objective",
+    "Profile",
     "Run",
     "Step",
     "Sweep",

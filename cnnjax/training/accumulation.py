@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from cnnjax.core import target
+
 # Of the carried tree, a part of the batch and its number, None of an undivided one.
 Visit = Callable[[Any, Mapping[str, Any], int | Array | None], tuple[Any, Any]]
 
@@ -39,7 +41,7 @@ def over_parts(visit: Visit, carried: Any, batch: Mapping[str, Any], parts: int)
     def at(number: int | Array, rows: Mapping[str, Any], carried: Any) -> tuple[Any, Any]:
         return visit(carried, {**same, **rows}, number)
 
-    if jax.default_backend() == "cpu":
+    if target.platform() == "cpu":
         total: Any = None
         for i in range(parts):
             carried, one = at(i, jax.tree.map(lambda leaf, i=i: leaf[i], divided), carried)

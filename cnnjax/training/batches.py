@@ -13,6 +13,7 @@ from cnnjax import augment as augmentation
 from cnnjax.augment.config import AugmentConfig
 from cnnjax.core import rng
 from cnnjax.core.checks import check_channels_last, shape_text
+from cnnjax.core.text import suggest
 from cnnjax.models import Model, ModelSpec
 from cnnjax.task import Task
 
@@ -105,7 +106,14 @@ def check_augment(augment: AugmentConfig | Callable | None, model: Model) -> Non
         ValueError: if it does not.
     """
     spec = model.spec
-    if isinstance(augment, AugmentConfig) and not spec.takes_images:
+    if spec.parts:
+        _check_augment_of_several(augment, spec)
+    elif isinstance(augment, augmentation.Named):
+        raise ValueError(
+            f"augment names {', '.join(name for name, _ in augment.parts)}, and {spec.name} takes "
+            "a single input: give its augmentation alone"
+        )
+    elif isinstance(augment, AugmentConfig) and not spec.takes_images:
         raise ValueError(
             f"an Augment changes images [H, W, C], and {spec.name} takes "
             f"[{shape_text(spec.input_shape)}]: give a function (key, example) -> example, e.g. "
@@ -113,6 +121,27 @@ def check_augment(augment: AugmentConfig | Callable | None, model: Model) -> Non
         )
     label = spec.task.label_shape(spec.output_shape)
     augmentation.check_labels_stay_true(augment, spec.task, label, spec.input_shape)
+
+
+def _check_augment_of_several(augment: AugmentConfig | Callable | None, spec: ModelSpec) -> None:
+    """Whether an augmentation says which of several inputs it changes."""
+    images = [name for name, part in spec.parts.items() if part.takes_images]
+    if isinstance(augment, AugmentConfig):
+        name = images[0] if images else next(iter(spec.parts))
+        raise ValueError(
+            f"an Augment changes images [H, W, C], and {spec.name} takes {', '.join(spec.parts)}: "
+            f"say which, augment=cj.augment.Named({{{name!r}: ...}})"
+        )
+    for name, part in augment.parts if isinstance(augment, augmentation.Named) else ():
+        if name not in spec.parts:
+            hint = suggest(name, spec.parts, "inputs")
+            raise ValueError(f"augment names {name!r}, and {spec.name} has no such input. {hint}")
+        if isinstance(part, AugmentConfig) and name not in images:
+            raise ValueError(
+                f"augment: an Augment changes images [H, W, C], and inputs[{name!r}] is "
+                f"[{shape_text(spec.parts[name].input_shape)}]: give a function (key, input) -> "
+                "input for it"
+            )
 
 
 def _check_augmented(augment: AugmentConfig | Callable, batch: Batch, task: Task) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,28 +13,34 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from cnnjax.config import FILES, TrainingConfig
+from cnnjax.config import FEED, FILES, TrainingConfig
 from cnnjax.core.runtime import compiler_options
 from cnnjax.core.settings import values
 from cnnjax.core.text import suggest
 from cnnjax.data import Batch, Dataset, Loader, Splits, StreamLoader
 from cnnjax.metrics import Metric, add, divide, recorded
+from cnnjax.metrics import values as unrecorded
 from cnnjax.models import Model
 from cnnjax.training.class_weights import resolved
+from cnnjax.training.data_checks import check_data
 from cnnjax.training.devices import Devices
-from cnnjax.training.evaluation import evaluate_step
+from cnnjax.training.evaluation import ResidentEvaluation, evaluate_step
 from cnnjax.training.freezing import Tree
 from cnnjax.training.given import Given
 from cnnjax.training.given_optimizer import check_optimizer
 from cnnjax.training.identity import identify
 from cnnjax.training.own_step import OwnState, State
+from cnnjax.training.room import fits
 from cnnjax.training.schedule_free import check_schedule_free, is_schedule_free
 from cnnjax.training.selection import Selection
-from cnnjax.training.setting_checks import best_mode, check_data, check_settings
+from cnnjax.training.setting_checks import best_mode, check_settings, is_of_training
 from cnnjax.training.shared import Steps, make_steps
 from cnnjax.training.state import TrainState
 from cnnjax.training.stopping import NotFinite
 from cnnjax.training.streams import evaluation_loader, training_loader
+
+# Batches of the training that are evaluated as one.
+_AT_ONCE = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,10 +113,16 @@ class Computation:
     def selection(self) -> Selection:
         """Of the best epoch, none of which is known yet."""
         config = self.config
-        if config.monitor is None or not self.splits.validation:
+        if config.monitor is None or not (self.splits.validation or self.monitors_training):
             return Selection(None)
-        mode = best_mode(config, self.steps.measures)
-        return Selection(config.monitor, config.early_stopping, mode)
+        mode = best_mode(config, self.steps.measures, self.given)
+        part = "" if self.monitors_training else "val_"
+        return Selection(config.monitor, config.early_stopping, mode, part)
+
+    @property
+    def monitors_training(self) -> bool:
+        """Whether what is monitored is measured by the caller's objective or step, in training."""
+        return is_of_training(self.config, self.steps.measures, self.given)
 
     def first_state(self, opt_state: optax.OptState | None = None) -> State:
         """The state before the first step.
@@ -153,12 +166,14 @@ class Computation:
                 monitored and is no number.
         """
         measures, name = self.steps.measures, self.config.monitor
+        if self.monitors_training:
+            self._check_monitor(state)
         if not any(isinstance(measure, Metric) for measure in measures.values()):
             return
         sums = jax.device_get(self.eval_step(state.variables(), self.probe))
         with np.errstate(all="ignore"):  # a batch may lack what the whole data have
             results = divide(add({}, sums), measures)
-        if name is None or not self.splits.validation:
+        if name is None or not self.splits.validation or self.monitors_training:
             return
         if name not in results:
             hint = suggest(name, results, "metrics")
@@ -168,6 +183,16 @@ class Computation:
                 f"monitor={name!r} must be a number, got an array {list(np.shape(results[name]))}: "
                 "an average of it may be, e.g. average='macro'"
             )
+
+    def _check_monitor(self, state: State) -> None:
+        """Refuse to monitor what the caller's objective or step does not measure either."""
+        name = str(self.config.monitor)
+        _, sums = jax.eval_shape(self.steps.train, state, self.probe)
+        own = [k for k, v in sums.items() if k != "count" and getattr(v, "shape", None) == ()]
+        if name not in own:
+            known = {"loss": None, **self.steps.measures, **dict.fromkeys(own)}
+            hint = suggest(name.removeprefix("val_"), known, "metrics")
+            raise ValueError(f"monitor={name!r}: there is no metric {name!r}. {hint}")
 
     def identity(self, state: State) -> dict[str, Any]:
         """What determines the training beside settings and data."""
@@ -192,12 +217,44 @@ class Computation:
         """
         if not self.splits.validation:
             return {}
-        results = self.evaluate(variables, self.splits.validation, self.devices.place)
+        if self._resident is not None:
+            results = self._resident(variables)
+        else:
+            results = self.evaluate(variables, self.splits.validation, self.devices.place)
         needed = {"loss", *self.model.spec.task.metrics, self.config.monitor}
         for name, value in results.items():
             if name in needed and not np.isfinite(value).all():
-                raise NotFinite(f"val_{name}", value, step)
+                raise NotFinite(f"val_{name}", value, step, undefined=name != "loss")
         return {f"val_{name}": recorded(value) for name, value in results.items()}
+
+    def check_monitored(self, record: Mapping[str, Any], step: int) -> None:
+        """Refuse an epoch of which nobody can say whether it is the best.
+
+        Args:
+            record: of the epoch.
+            step: its last one, for the message.
+
+        Raises:
+            NotFinite: if what is monitored of the training is not finite.
+        """
+        name = str(self.config.monitor)
+        if self.monitors_training and not np.isfinite(value := unrecorded(record[name])):
+            raise NotFinite(name, value, step, undefined=True)
+
+    @cached_property
+    def _resident(self) -> ResidentEvaluation | None:
+        """On accelerators the evaluation of validation data that fit there."""
+        data, config = self.splits.validation, self.config
+        if not isinstance(data, Dataset) or jax.default_backend() == "cpu":
+            return None
+        # Several batches at once, none of whose inner values has to wait for a backward pass.
+        batches = min(_AT_ONCE, -(-len(data) // config.batch_size))
+        loader = evaluation_loader(data, batches * config.batch_size, self.model.spec)
+        if not isinstance(loader, Loader) or not fits(loader):
+            return None
+        options = compiler_options(config.deterministic)
+        steps = self.steps
+        return ResidentEvaluation(steps.evaluate, loader, steps.measures, self.devices, options)
 
     def check_finite(self, state: State, step: int) -> None:
         """Before saving: a step's loss is that before its update, which may have ruined all.
@@ -224,7 +281,7 @@ def identity_of(
 ) -> dict[str, Any]:
     """What would determine a training by `fit`, without training."""
     # What belongs to files determines nothing, and is refused where there are none.
-    config = replace(config, **values(type(config), FILES))
+    config = replace(config, **values(type(config), FEED, FILES))
     computation = Computation.of(model, data, config, given)
     return computation.identity(computation.first_state())
 

@@ -1,24 +1,27 @@
-"""The two forms of an epoch behind one interface: a Python loop, and chunks of steps in a scan."""
+"""The forms of an epoch behind one interface: a Python loop, and chunks of steps in a scan."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
 from cnnjax.config import TrainingConfig
 from cnnjax.core.runtime import compiler_options
 from cnnjax.data import Loader, StreamLoader, prefetch
+from cnnjax.training import scans
 from cnnjax.training.devices import Devices
 from cnnjax.training.own_step import State
+from cnnjax.training.room import fits
 
-# Larger data sets stay on the host and are fed batch by batch.
-_DEVICE_DATA_BYTES = 8 * 2**30
+# Of batches that are sent together: enough that the device does not wait for the next dispatch, and
+# little beside what a step needs.
+_STAGED_BYTES = 256 * 2**20
+_STAGED_STEPS = 64
 
 Sums = dict[str, Array]
 
@@ -43,13 +46,14 @@ class Dispatcher:
     """Runs the steps of an epoch in the form that suits the device.
 
     On CPUs a Python loop over a jitted step: XLA:CPU runs convolutions inside a loop of its own on
-    one thread. On accelerators chunks of `steps_per_dispatch` steps as one `lax.scan` over a data
-    set that stays on the device. Both visit the same batches in the same order.
+    one thread. On accelerators chunks of `steps_per_dispatch` steps as one `lax.scan`: over a data
+    set that stays on the device where it fits there, else over batches that are sent together. All
+    visit the same batches in the same order.
 
     Args:
         step: the training step.
         loader: of the training data.
-        config: its steps_per_dispatch and deterministic.
+        config: its steps_per_dispatch, checkpoint_every and deterministic.
         devices: among which the batches are divided.
         every: numbers of steps of the training, at multiples of which a chunk ends.
     """
@@ -63,13 +67,20 @@ class Dispatcher:
         every: Sequence[int] = (),
     ):
         self.loader, self.devices, self.every = loader, devices, every
-        self.chunk = 1 if isinstance(loader, StreamLoader) else _chunk_size(config, loader)
-        options = compiler_options(config.deterministic)
-        if isinstance(loader, StreamLoader) or self.chunk == 1:
-            self._step = jax.jit(step, donate_argnums=0, compiler_options=options)
+        self.step, self.config = step, config
+        resident = fits(loader)
+        self.chunk = chunk_size(config, loader, resident)
+        if self.chunk == 1:
+            program, self._form = step, self._steps_one_by_one
+        elif resident:
+            assert isinstance(loader, Loader)
+            arrays = jax.tree.map(np.asarray, loader.data.arrays)
+            program, self._form = scans.resident(step, arrays), self._steps_in_chunks
+            self._examples = devices.replicate(scans.flat(arrays))
         else:
-            self._examples = devices.replicate(jax.tree.map(np.asarray, loader.data.arrays))
-            self._scan = jax.jit(_scan_of(step), donate_argnums=0, compiler_options=options)
+            program, self._form = scans.staged(step, loader.batch(0, 0)), self._steps_sent_together
+        options = compiler_options(config.deterministic)
+        self._program = jax.jit(program, donate_argnums=0, compiler_options=options)
 
     def run(self, state: State, epoch: int, start: int) -> Iterator[Dispatched]:
         """Run an epoch from step `start` on.
@@ -79,8 +90,7 @@ class Dispatcher:
             epoch: counted from 0.
             start: first step within the epoch.
         """
-        form = self._steps_one_by_one if self.chunk == 1 else self._steps_in_chunks
-        return form(state, epoch, start)
+        return self._form(state, epoch, start)
 
     def _steps_one_by_one(self, state: State, epoch: int, start: int) -> Iterator[Dispatched]:
         batches = prefetch(
@@ -89,17 +99,14 @@ class Dispatcher:
             threaded=self.loader.decodes,
         )
         for step, (batch, seconds) in enumerate(_timed(batches), start + 1):
-            state, sums = self._step(state, batch)
+            state, sums = self._program(state, batch)
             yield Dispatched(state, step, sums, seconds)
 
     def _steps_in_chunks(self, state: State, epoch: int, start: int) -> Iterator[Dispatched]:
         assert isinstance(self.loader, Loader)
         indices, mask = self.loader.order(epoch)
-        end, before = start, epoch * self.loader.steps
-        while (begin := end) < self.loader.steps:
-            due = [n - (before + begin) % n for n in self.every]
-            end = min(begin + min([self.chunk, *due]), self.loader.steps)
-            state, sums = self._scan(
+        for begin, end in self._bounds(epoch, start):
+            state, sums = self._program(
                 state,
                 self._examples,
                 self.devices.place_steps(indices[begin:end]),
@@ -108,47 +115,59 @@ class Dispatcher:
             )
             yield Dispatched(state, end, sums, 0.0)  # the data are on the device
 
+    def _steps_sent_together(self, state: State, epoch: int, start: int) -> Iterator[Dispatched]:
+        bounds = list(self._bounds(epoch, start))
+        sizes = [end - begin for begin, end in bounds]
+        groups = scans.in_groups(self.loader.epoch(epoch, start), sizes)
+        sent = prefetch(
+            map(scans.stacked, groups),
+            place=self._sent,
+            threaded=True,
+        )
+        for (_, end), (rows, seconds) in zip(bounds, _timed(sent), strict=True):
+            state, sums = self._program(state, rows, np.asarray(epoch, np.int32))
+            yield Dispatched(state, end, sums, seconds)
 
-def _timed(batches: Iterator[dict[str, Array]]) -> Iterator[tuple[dict[str, Array], float]]:
+    def _sent(self, rows: Any) -> Any:
+        """Rows of several steps on their way to the devices, also where there is a single one."""
+        placed = jax.tree.map(self.devices.place_steps, rows)
+        return jax.device_put(placed) if self.devices.count == 1 else placed
+
+    def _bounds(self, epoch: int, start: int) -> Iterator[tuple[int, int]]:
+        """First and last step, exclusive, of each dispatch of an epoch."""
+        end, before = start, epoch * self.loader.steps
+        while (begin := end) < self.loader.steps:
+            due = [n - (before + begin) % n for n in self.every]
+            end = min(begin + min([self.chunk, *due]), self.loader.steps)
+            yield begin, end
+
+
+def _timed(batches: Iterable[Any]) -> Iterator[tuple[Any, float]]:
     """Batches, each with the seconds that it was waited for."""
+    source = iter(batches)
     while True:
         began = time.perf_counter()
-        batch = next(batches, None)
+        batch = next(source, None)
         if batch is None:
             return
         yield batch, time.perf_counter() - began
 
 
-def _chunk_size(config: TrainingConfig, loader: Loader) -> int:
-    asked = config.steps_per_dispatch
-    size = sum(one.nbytes for one in jax.tree.leaves(loader.data.inputs))
-    stays = loader.decodes or size > _DEVICE_DATA_BYTES
-    if asked is None:
-        if stays or jax.default_backend() == "cpu":
-            return 1
-        return min(loader.steps, config.checkpoint_every or loader.steps)
-    if stays and asked > 1:
-        raise ValueError(
-            f"steps_per_dispatch={asked} needs all training images on the device, and these stay "
-            f"on the host ({size / 2**30:.1f} GiB, or files): leave it out"
-        )
-    return min(asked, loader.steps)
+def chunk_size(config: TrainingConfig, loader: Loader | StreamLoader, resident: bool) -> int:
+    """Steps of one dispatch.
 
-
-def _scan_of(step: Callable[[Any, Any], tuple[Any, Sums]]) -> Any:
-    def scan(
-        state: State, examples: Any, indices: Array, mask: Array, epoch: Array
-    ) -> tuple[State, Sums]:
-        def body(state: State, rows: tuple[Array, Array]) -> tuple[State, Sums]:
-            index, valid = rows
-            batch = {
-                **jax.tree.map(lambda array: jnp.take(array, index, axis=0), examples),
-                "mask": valid,
-                "index": index,
-                "epoch": epoch,
-            }
-            return step(state, batch)
-
-        return jax.lax.scan(body, state, (indices, mask))
-
-    return scan
+    Args:
+        config: its steps_per_dispatch and checkpoint_every.
+        loader: of the training data.
+        resident: whether these stay on the device.
+    """
+    most = loader.steps
+    if config.steps_per_dispatch is not None:
+        return min(config.steps_per_dispatch, most)
+    if jax.default_backend() == "cpu":
+        return 1
+    most = min(most, config.checkpoint_every or most)
+    if resident:
+        return most
+    size = sum(array.nbytes for array in jax.tree.leaves(loader.batch(0, 0)))
+    return max(min(most, _STAGED_STEPS, _STAGED_BYTES // size), 1)

@@ -35,9 +35,10 @@ def epoch_record(computation: Computation, position: Position, state: State) -> 
     """The record of an epoch at its end, which is validated for it; arguments as above.
 
     Raises:
-        NotFinite: as `Computation.validate`.
+        NotFinite: as `Computation.validate` and `check_monitored`.
     """
     record = record_so_far(computation, position, state, int(state.step))
+    computation.check_monitored(record, position.step)
     record |= computation.validate(state.variables(), position.step)
     seconds = max(position.seconds, 1e-9)
     record["seconds"] = round(position.seconds, 3)

@@ -20,11 +20,16 @@ from cnnjax.data import (
 )
 from cnnjax.metrics import Loss, Measure, checked, divide
 from cnnjax.models import Model
+from cnnjax.training import scans
+from cnnjax.training.data_checks import check_data
+from cnnjax.training.devices import Devices
 from cnnjax.training.freezing import Tree
-from cnnjax.training.setting_checks import check_data
 from cnnjax.training.step import EvalStep, make_eval_step
 from cnnjax.training.streams import evaluation_loader
 from cnnjax.training.tally import AHEAD, Tally
+
+# Of the sums of one program.
+_MOST_BYTES = 64 * 2**20
 
 
 def evaluate(
@@ -44,7 +49,7 @@ def evaluate(
             (inputs, labels) as `from_arrays` takes them. Images are pixels in [0, 255].
         batch_size: >= 1; it does not change the result but for rounding. A stream has its own.
         loss, metrics: as in `fit`.
-        precision: "float32" or "bfloat16" for the computation.
+        precision: of the computation, as in `TrainingConfig`.
 
     Returns:
         {name: value} of "loss", the task's metrics (of classes "accuracy", a fraction) and those
@@ -99,3 +104,48 @@ def evaluate_step(
         if tally.full:
             totals = tally.fetch(totals, leave=AHEAD)
     return divide(tally.fetch(totals), measures)
+
+
+class ResidentEvaluation:
+    """`evaluate_step` over data that stay on the device, as programs of many steps.
+
+    Args:
+        step: not compiled yet.
+        loader: of the data.
+        measures: what the step sums up beside the loss.
+        devices: among which the batches are divided.
+        options: of the compiler.
+    """
+
+    def __init__(
+        self,
+        step: EvalStep,
+        loader: Loader,
+        measures: Mapping[str, Measure],
+        devices: Devices,
+        options: dict[str, Any] | None,
+    ):
+        self.measures, self.devices, self.order = measures, devices, loader.order(0)
+        arrays = jax.tree.map(np.asarray, loader.data.arrays)
+        self._examples = devices.replicate(scans.flat(arrays))
+        self._program = jax.jit(scans.evaluation(step, arrays), compiler_options=options)
+
+    def __call__(self, variables: Tree) -> dict[str, Any]:
+        """Loss and metrics of variables, as `evaluate_step` has them."""
+        tally = Tally(finite=False)
+        totals: dict[str, Any] = {}
+        indices, mask = self.order
+        length = self._length(variables)
+        for begin in range(0, len(indices), length):
+            rows = slice(begin, begin + length)
+            places = (self.devices.place_steps(array[rows]) for array in (indices, mask))
+            tally.add(begin, self._program(variables, self._examples, *places))
+            totals = tally.fetch(totals, leave=AHEAD)
+        return divide(tally.fetch(totals), self.measures)
+
+    def _length(self, variables: Tree) -> int:
+        """Steps of a program, whose sums are on the device at once: tables are large."""
+        indices, mask = self.order
+        one = jax.eval_shape(self._program, variables, self._examples, indices[:1], mask[:1])
+        size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(one))
+        return min(max(_MOST_BYTES // size, 1), len(indices))

@@ -11,10 +11,11 @@ import optax
 
 from cnnjax import metrics
 from cnnjax.config import OPTIMIZER, TrainingConfig, to_dict
-from cnnjax.core import trees
+from cnnjax.core import target, trees
 from cnnjax.core.importing import import_path
 from cnnjax.core.settings import names
 from cnnjax.core.text import qualified_name
+from cnnjax.metrics.shipped import as_call
 from cnnjax.models.saved import description
 from cnnjax.nn import current_conv_engine
 from cnnjax.runs.resuming import GIVEN
@@ -22,6 +23,7 @@ from cnnjax.task import USUAL_LOSSES, Task
 from cnnjax.training.computation import Computation
 from cnnjax.training.given_optimizer import Optimizer
 from cnnjax.training.named_trees import opt_state_hash
+from cnnjax.training.precision import meaning
 
 # What in run.json says whence functions can be imported.
 IMPORT_PATHS = "import_paths"
@@ -67,6 +69,7 @@ def recorded_facts(computation: Computation) -> dict[str, Any]:
         },
         "source": splits.source,
         "model": model.spec.name,
+        "precision": meaning(computation.config.precision, target.platform()),
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(model.params)),
         "initial_hash": trees.tree_hash(model.variables),
         **({IMPORT_PATHS: paths} if (paths := _import_paths(computation)) else {}),
@@ -74,12 +77,16 @@ def recorded_facts(computation: Computation) -> dict[str, Any]:
 
 
 def _import_paths(computation: Computation) -> dict[str, Any]:
-    """Whence the caller's functions can be imported, those that can be, by argument or setting."""
+    """Whence the caller's functions can be imported, those that can be, by argument or setting.
+
+    Of a shipped metric the call that makes it stands there.
+    """
     config, given = computation.config, computation.given
     functions = {name: getattr(config, name) for name in ("augment", "schedule", "sampler")}
     functions["loss"] = given.loss
     paths: dict[str, Any] = _paths_of(functions)
-    measures = _paths_of(dict(given.metrics))
+    calls = {name: as_call(measure) for name, measure in given.metrics}
+    measures = _paths_of(dict(given.metrics)) | {k: v for k, v in calls.items() if v is not None}
     return paths | ({"metrics": measures} if measures else {})
 
 

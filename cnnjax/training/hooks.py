@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from types import TracebackType
@@ -10,9 +10,11 @@ from typing import Any
 
 from cnnjax.models import Model
 from cnnjax.training.callbacks import Callback, Moment, name_of
+from cnnjax.training.dispatch import Dispatched, Dispatcher
 from cnnjax.training.loggers import Beginning, Logger
 from cnnjax.training.own_step import State
 from cnnjax.training.position import Position
+from cnnjax.training.profile import Profile
 
 
 class Hooks:
@@ -40,6 +42,7 @@ class Hooks:
         everys = [*(c.every for c in callbacks), *(logger.every for logger in loggers)]
         self.every = tuple(sorted({n for n in everys if n is not None}))
         self.outcome: tuple[str, Mapping[str, float]] | None = None
+        self._profile = _only_profile(callbacks)
         self._started = ExitStack()
 
     def __enter__(self) -> Hooks:
@@ -52,12 +55,29 @@ class Hooks:
         trace: TracebackType | None,
     ) -> None:
         self._started.__exit__(kind, error, trace)
+        if kind is None and self._profile:
+            self._profile.end()
 
     def start(self, beginning: Beginning) -> None:
         """Start the loggers."""
         for logger in self.loggers:
             self._started.push(partial(self._finish, logger))
             logger.start(beginning)
+
+    def dispatches(
+        self, dispatcher: Dispatcher, batch: Mapping[str, Any], state: State
+    ) -> Iterator[Dispatched]:
+        """The dispatches of an epoch, or of the rest of it, profiled where that is asked for.
+
+        Args:
+            dispatcher: of the training.
+            batch: any one of the training.
+            state: before them.
+        """
+        epoch, start = self.position.epoch, self.position.step
+        if self._profile is None:
+            return dispatcher.run(state, epoch, start)
+        return self._profile.over(dispatcher, batch, state, epoch, start)
 
     def due(self, before: int, after: int) -> bool:
         """Whether somebody is to be called between two numbers of steps of the training."""
@@ -111,6 +131,13 @@ class Hooks:
         interrupted = kind is not None and issubclass(kind, KeyboardInterrupt)
         status, results = self.outcome or ("interrupted" if interrupted else "failed", {})
         logger.finish(status, results)
+
+
+def _only_profile(callbacks: Sequence[Callback]) -> Profile | None:
+    profiles = [callback for callback in callbacks if isinstance(callback, Profile)]
+    if len(profiles) > 1:
+        raise ValueError(f"callbacks must hold one Profile at most, got {len(profiles)}")
+    return profiles[0] if profiles else None
 
 
 def _due(every: int | None, before: int, after: int) -> bool:

@@ -177,7 +177,8 @@ class _Training:
         done = at.epoch * steps
         began = time.perf_counter() - at.seconds  # with what it took before a break
         self.bar.start_epoch(at.epoch, at.step)
-        for dispatched in self.dispatcher.run(self.state, at.epoch, at.step):
+        probe = self.computation.probe
+        for dispatched in self.hooks.dispatches(self.dispatcher, probe, self.state):
             self.state = dispatched.state
             due = every is not None and dispatched.step // every > at.step // every
             before, at.step = at.step, dispatched.step

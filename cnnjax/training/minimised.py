@@ -31,6 +31,7 @@ class Minimised:
         frozen: patterns of layers whose collections stay as they are.
         measures: all metrics by name.
         parts: of a batch, whose gradients are added up.
+        generator: of random numbers, as in `TrainingConfig`.
     """
 
     objective: Objective
@@ -38,6 +39,7 @@ class Minimised:
     frozen: tuple[str, ...]
     measures: Mapping[str, Measure]
     parts: int
+    generator: str
 
     def value(self, trained: Tree, state: TrainState, batch: Batch) -> Array:
         """The mean alone."""
@@ -78,6 +80,8 @@ class Minimised:
         key = rng.at(rng.named(jax.random.wrap_key_data(state.key), "dropout"), state.step)
         if number is not None:
             key = rng.at(key, number)
+        if self.generator == "rbg":
+            key = rng.of_device(key)
         losses, aux = of_batch(self.objective, self.functions, params, collections, batch, key)
         check_measures(aux.metrics, self.measures)
         check_state(aux.state, collections)

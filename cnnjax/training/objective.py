@@ -90,26 +90,6 @@ def supervised(loss: metrics.Loss, label_smoothing: float = 0.0, num_classes: in
     return objective
 
 
-def in_precision(functions: Functions, precision: str) -> Functions:
-    """A model's functions that compute in a precision; their outputs are float32.
-
-    Args:
-        functions: of the model.
-        precision: as in `TrainingConfig`.
-    """
-
-    def apply(params: Tree, state: Tree, inputs: Any) -> Any:
-        outputs = functions.apply(_cast(params, precision), state, _cast(inputs, precision))
-        return _as_float32(outputs)
-
-    def apply_train(params: Tree, state: Tree, inputs: Any, key: Array) -> tuple[Any, Tree]:
-        params, inputs = _cast(params, precision), _cast(inputs, precision)
-        outputs, new_state = functions.apply_train(params, state, inputs, key)
-        return _as_float32(outputs), new_state
-
-    return Functions(apply, apply_train, functions.preprocess)
-
-
 def of_batch(
     objective: Objective, functions: Functions, params: Tree, state: Tree, batch: Batch, key: Array
 ) -> tuple[Array, Aux]:
@@ -256,15 +236,3 @@ def _kinds(made: Any) -> str:
     if isinstance(made, tuple):
         return f"({', '.join(type(part).__name__ for part in made)})"
     return f"a {type(made).__name__}"
-
-
-def _cast(tree: Any, precision: str) -> Any:
-    if precision == "float32":
-        return tree
-    return jax.tree.map(
-        lambda x: x.astype(jnp.bfloat16) if jnp.issubdtype(x.dtype, jnp.floating) else x, tree
-    )
-
-
-def _as_float32(outputs: Any) -> Any:
-    return jax.tree.map(lambda leaf: leaf.astype(jnp.float32), outputs)

@@ -29,7 +29,12 @@ if TYPE_CHECKING:
 
 # The loss has left for good where it is so many times the least one.
 _DIVERGED = 4.0
-_SMOOTHING = 0.8
+# What is smoothed is this share of the range, however many steps it is divided into.
+_WINDOW = 0.05
+# Of the rates between one and ten times it at least so many are to be tried.
+_IN_A_DECADE = 4
+# How far the loss must fall, in standard deviations of a batch's.
+_CLEARLY = 3.0
 
 
 @dataclass(frozen=True)
@@ -79,13 +84,15 @@ def find_learning_rate(
             has no part in this.
         optimizer: a function of the learning rate instead of the configured one, e.g. optax.lion.
         lowest, highest: rates to try, > 0.
-        steps: between them, at least 10; with few the loss may diverge before it falls.
+        steps: between them, at least 10, and 4 for each factor of ten: with fewer the loss diverges
+            before it has fallen.
 
     Returns:
         LearningRates; `figure()` draws them.
 
     Raises:
-        ValueError: if the loss fell at none of the rates.
+        ValueError: if the loss fell at none of the rates, or not clearly, beside what batches
+            differ by.
 
     >>> import cnnjax as cj
     >>> config = cj.TrainingConfig(optimizer="adam", batch_size=32)
@@ -99,6 +106,13 @@ def find_learning_rate(
     if not lowest < highest:
         raise ValueError(f"highest must be above lowest={lowest!r}, got {highest!r}")
     ramp = _Ramp(lowest, highest, whole_number("steps", steps, least=10))
+    least_steps = math.ceil(_IN_A_DECADE * math.log10(highest / lowest))
+    if steps < least_steps:
+        raise ValueError(
+            f"steps={steps} are too few between lowest={lowest:g} and highest={highest:g}, so that "
+            f"the loss would diverge before it has fallen: give {least_steps} or more, or a "
+            "narrower range"
+        )
     computation = _computation(
         model,
         as_splits(data, model.spec.task),
@@ -109,16 +123,18 @@ def find_learning_rate(
     )
     losses: list[float] = []
     average = least = math.inf
+    kept = ramp.smoothing
     for value in _losses(computation, ramp.steps):
-        average = _SMOOTHING * average + (1 - _SMOOTHING) * value if losses else value
+        average = kept * average + (1 - kept) * value if losses else value
         least = min(least, average)
         losses.append(value)
         if not average <= _DIVERGED * least:  # nor is NaN
             break
     count = len(losses) - (not math.isfinite(losses[-1]))
     rates = np.array([ramp.exactly(step) for step in range(count)])
-    smoothed = _smoothed(np.array(losses[:count]))
-    return LearningRates(rates, np.array(losses[:count]), smoothed, _steepest(rates, smoothed))
+    tried = np.array(losses[:count])
+    smoothed = _smoothed(tried, kept)
+    return LearningRates(rates, tried, smoothed, _steepest(rates, tried, smoothed, ramp.steps))
 
 
 @dataclass(frozen=True)
@@ -132,6 +148,11 @@ class _Ramp:
     def __call__(self, step: Any) -> Any:
         share = jnp.minimum(step / (self.steps - 1), 1.0)
         return self.lowest * (self.highest / self.lowest) ** share
+
+    @property
+    def smoothing(self) -> float:
+        """The share of what came before in a moving average, 0.8 for 100 steps."""
+        return 1.0 - 1.0 / max(_WINDOW * self.steps, 1.0)
 
     def exactly(self, step: int) -> float:
         return self.lowest * (self.highest / self.lowest) ** (step / (self.steps - 1))
@@ -176,16 +197,16 @@ def _losses(computation: Computation, steps: int) -> Iterator[float]:
                 return
 
 
-def _smoothed(losses: np.ndarray) -> np.ndarray:
+def _smoothed(losses: np.ndarray, kept: float) -> np.ndarray:
     """An exponential moving average there, and one back, which together move nothing."""
     result = losses.astype(np.float64)
     for order in (result, result[::-1]):
         for i in range(1, len(order)):
-            order[i] = _SMOOTHING * order[i - 1] + (1 - _SMOOTHING) * order[i]
+            order[i] = kept * order[i - 1] + (1 - kept) * order[i]
     return result
 
 
-def _steepest(rates: np.ndarray, smoothed: np.ndarray) -> float:
+def _steepest(rates: np.ndarray, losses: np.ndarray, smoothed: np.ndarray, steps: int) -> float:
     """The rate of the steepest descent before the least loss."""
     end = int(np.argmin(smoothed)) + 1 if len(smoothed) else 0
     if end < 3:
@@ -194,5 +215,20 @@ def _steepest(rates: np.ndarray, smoothed: np.ndarray) -> float:
             f"the loss fell at none of the learning rates from {reach}: give more steps or a "
             "smaller lowest, or look for a fault in model, labels or loss"
         )
+    fall, noise = float(smoothed[0] - smoothed[end - 1]), _noise(losses[:end])
+    if fall < _CLEARLY * noise:
+        raise ValueError(
+            f"the loss fell by {fall:.3g}, which does not stand out of what batches differ by "
+            f"({noise:.3g}): give more steps than {steps}, or a larger batch_size"
+        )
     slope = np.gradient(smoothed[:end], np.log(rates[:end]))
     return float(rates[int(np.argmin(slope))])
+
+
+def _noise(losses: np.ndarray) -> float:
+    """The standard deviation of a batch's loss around a smooth curve, by its second differences.
+
+    Of normal noise they have sqrt(6) its deviation, and half of them are below 0.6745 of that.
+    """
+    bends = np.abs(np.diff(losses, 2))
+    return float(np.median(bends)) / (0.6745 * math.sqrt(6)) if len(bends) else 0.0

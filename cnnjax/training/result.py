@@ -74,7 +74,7 @@ class Run:
         shown = [html_table([("metric", "value"), *numbers])] if numbers else []
         shown += [html_table([head, *rows]) for head, rows in by_class(tables, names)]
         shown += [
-            inline_image(png(confusion_matrix(table, names_for(len(table), names))), name)
+            inline_image(png(confusion_matrix(table, names_for(len(table), names, name))), name)
             for name, table in counts(tables).items()
         ]
         return paragraphs(repr(self)) + "".join([*shown, inline_image(png(curves(self.history)))])

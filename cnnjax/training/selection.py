@@ -11,13 +11,15 @@ import numpy as np
 
 
 class Selection:
-    """The best epoch so far by a metric of the validation data.
+    """The best epoch so far by a metric, usually of the validation data.
 
     Args:
         monitor: "loss", or another metric, which is a number; None takes the latest epoch for the
             best one.
         patience: number of epochs without a better one after which it is over; None: never.
         mode: whether "min" or "max" is best; None for the least loss, and the most of all else.
+        part: what stands before its name in a record: "val_", or nothing before that of the
+            training.
 
     Attributes:
         score: of the best epoch, higher is better; None before there is one, or without a monitor.
@@ -33,8 +35,14 @@ class Selection:
     (2, True)
     """
 
-    def __init__(self, monitor: str | None, patience: int | None = None, mode: str | None = None):
-        self.monitor, self.patience = monitor, patience
+    def __init__(
+        self,
+        monitor: str | None,
+        patience: int | None = None,
+        mode: str | None = None,
+        part: str = "val_",
+    ):
+        self.monitor, self.patience, self.part = monitor, patience, part
         self.mode = mode or ("min" if monitor == "loss" else "max")
         self.score: float | None = None
         self.best_epoch = 0
@@ -53,7 +61,7 @@ class Selection:
         Args:
             epoch: counted from 1.
             step: steps of the training so far.
-            record: of the epoch, with "val_" before the name of the monitored metric.
+            record: of the epoch, which has the monitored metric.
             state: any pytree of arrays, of which the best one is copied.
 
         Returns:
@@ -62,7 +70,7 @@ class Selection:
         if self.monitor is None:
             self.best_epoch = epoch
             return False
-        value = record[f"val_{self.monitor}"]
+        value = record[f"{self.part}{self.monitor}"]
         score = -value if self.mode == "min" else value
         if self.score is not None and not score > self.score:
             self.stale_epochs += 1

@@ -12,8 +12,9 @@ import jax.numpy as jnp
 import optax
 
 from cnnjax.augment.config import AugmentConfig
-from cnnjax.config import PRECISIONS, TrainingConfig
+from cnnjax.config import REMAT, TrainingConfig
 from cnnjax.core import trees
+from cnnjax.core.checks import one_of
 from cnnjax.metrics import Loss, Measure, batch_sums, checked, cross_entropy
 from cnnjax.models import Model
 from cnnjax.training.batches import Batch, check_augment, check_batch, masked, mixes, prepared
@@ -30,11 +31,17 @@ from cnnjax.training.minimised import Minimised
 from cnnjax.training.objective import (
     Objective,
     check_own,
-    in_precision,
     per_example,
     supervised,
 )
 from cnnjax.training.optim import make_optimizer, updated
+from cnnjax.training.precision import (
+    check_generator,
+    check_precision,
+    in_precision,
+    products_in,
+)
+from cnnjax.training.remat import rematerialised
 from cnnjax.training.state import TrainState
 
 _NONE: Mapping[str, Measure] = MappingProxyType({})
@@ -51,11 +58,13 @@ def make_train_step(
     metrics: Mapping[str, Measure] = _NONE,
     augment: AugmentConfig | Callable | None = None,
     precision: str = "float32",
+    generator: str = "threefry",
     average: float = 0.0,
     label_smoothing: float = 0.0,
     log_gradients: bool = False,
     class_weights: Sequence[float] | str | None = None,
     accumulate: int = 1,
+    remat: str = "none",
     objective: Objective | None = None,
 ) -> TrainStep:
     """A pure training step; wrap it in `jax.jit`, `lax.scan` or a loop of one's own.
@@ -69,8 +78,8 @@ def make_train_step(
             trees `optax.MaskedNode()` stands for what is frozen.
         frozen: the patterns the state was created with.
         metrics: what is measured beside the task's, by name, as in `fit`.
-        augment, precision, average, label_smoothing, log_gradients, class_weights, accumulate: as
-            in `TrainingConfig`.
+        augment, precision, generator, average, label_smoothing, log_gradients, class_weights,
+            accumulate, remat: as in `TrainingConfig`.
         objective: what to minimise, in place of the loss, as `fit` documents it.
 
     Returns:
@@ -96,7 +105,9 @@ def make_train_step(
     Raises:
         ValueError: for settings that do not fit each other, the state or the batch.
     """
-    _check_precision(precision)
+    check_precision(precision)
+    check_generator(generator)
+    one_of(*REMAT)("remat", remat)
     if optimizer is None:
         optimizer = make_optimizer(TrainingConfig(), total_steps=1)
     check_transformation(optimizer)
@@ -110,16 +121,16 @@ def make_train_step(
     measures = {**task.metrics, **checked(metrics, task.metrics)}
     held = frozen_parameters(model.params, model.state, frozen)
     optimizer = partition(optimizer, held, model.params)
-    functions, frozen = in_precision(model.functions(frozen), precision), tuple(frozen)
-    minimised = Minimised(objective, functions, frozen, measures, accumulate)
+    functions = rematerialised(in_precision(model, frozen, precision), remat)
+    frozen = tuple(frozen)
+    minimised = Minimised(objective, functions, frozen, measures, accumulate, generator)
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Any]]:
         check_batch(batch, model.spec)
         _check_state(state, model, held, frozen, average, optimizer)
         trained = state.trained
         batch = prepared(augment, model, state.key, weighted(batch, weights))
-        # On accelerators matrix products would otherwise run in TF32 or bfloat16 unasked.
-        with jax.default_matmul_precision("float32" if precision == "float32" else "default"):
+        with products_in(precision):
             value, gradients, sums, new_state = minimised.gradient(trained, state, batch)
             updates, opt_state = updated(
                 optimizer,
@@ -172,16 +183,16 @@ def make_eval_step(
     Returns:
         (variables, batch) -> sums over the unmasked examples.
     """
-    _check_precision(precision)
+    check_precision(precision)
     task = model.spec.task
     loss_function = loss or task.loss
-    functions = in_precision(model.functions(), precision)
+    functions = in_precision(model, (), precision)
     measures = {**task.metrics, **checked(metrics, task.metrics)}
 
     def eval_step(variables: Tree, batch: Batch) -> dict[str, Any]:
         inputs = model.spec.preprocess(batch["inputs"])
         state = {k: v for k, v in variables.items() if k != "params"}
-        with jax.default_matmul_precision("float32" if precision == "float32" else "default"):
+        with products_in(precision):
             logits = functions.apply(variables["params"], state, inputs)
         mask = masked(batch)
         losses = per_example(loss_function(logits, batch["labels"]), mask, "loss must return")
@@ -225,11 +236,6 @@ def _check_state(
             "optimizer does not fit the state, which was created with another one: give "
             "TrainState.create and make_train_step the same"
         )
-
-
-def _check_precision(precision: str) -> None:
-    if precision not in PRECISIONS:
-        raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
 
 
 def _averaged(state: TrainState, trained: Tree, decay: float) -> Tree:

@@ -10,7 +10,7 @@ from typing import Any
 
 
 class NonFiniteLoss(ArithmeticError):
-    """The loss became NaN or infinite."""
+    """The loss, or what chooses the best epoch, became NaN or infinite."""
 
 
 class NotFinite(ArithmeticError):
@@ -20,11 +20,12 @@ class NotFinite(ArithmeticError):
         what: e.g. "loss".
         value: that it became.
         step: of the epoch, counted from 1.
+        undefined: whether it is a metric, while the loss is a number: then the data are to blame.
     """
 
-    def __init__(self, what: str, value: float | str, step: int):
+    def __init__(self, what: str, value: float | str, step: int, *, undefined: bool = False):
         super().__init__(f"{what} became {value}")
-        self.step = step
+        self.step, self.undefined = step, undefined
 
 
 class Interrupted(KeyboardInterrupt):
@@ -41,7 +42,13 @@ def diverged(error: NotFinite, where: str, saved: str, rate: float | None) -> No
         rate: the configured learning rate; None where something of the caller's takes its place.
     """
     was = "" if rate is None else f" (it was {rate:g})"
-    return NonFiniteLoss(f"{error} in {where}; {saved}. Try a smaller learning_rate{was}")
+    advice = f"Try a smaller learning_rate{was}"
+    if error.undefined:
+        advice = (
+            "The loss is a number, so this metric has nothing to measure in these data, e.g. no "
+            "example of a class: monitor another one, or give data that have all that it counts"
+        )
+    return NonFiniteLoss(f"{error} in {where}; {saved}. {advice}")
 
 
 def interrupted(where: str, directory: Path | None) -> Interrupted:

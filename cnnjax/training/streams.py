@@ -17,7 +17,7 @@ def training_loader(
 
     Args:
         data: the training data.
-        config: its batch_size, sampler and seed.
+        config: its batch_size, sampler, seed and workers.
         spec: of the model.
 
     Raises:
@@ -28,7 +28,12 @@ def training_loader(
         return evaluation_loader(data, config.batch_size, spec)
     sampler = config.sampler
     return Loader(
-        data, config.batch_size, shuffle=sampler is None, seed=config.seed, sampler=sampler
+        data,
+        config.batch_size,
+        shuffle=sampler is None,
+        seed=config.seed,
+        sampler=sampler,
+        workers=config.workers,
     )
 
 
@@ -50,8 +55,8 @@ def _check_stream(data: Stream, config: TrainingConfig) -> None:
         )
     refused: tuple[tuple[str, Any, bool], ...] = (
         ("sampler", config.sampler, config.sampler is not None),
+        ("workers", config.workers, config.workers > 0),
         ("class_weights", config.class_weights, config.class_weights == "balanced"),
-        ("steps_per_dispatch", config.steps_per_dispatch, (config.steps_per_dispatch or 1) > 1),
     )
     for name, value, given in refused:
         if given:

@@ -26,7 +26,7 @@ from cnnjax.data.foreign.stream import check_at_hand
 from cnnjax.explain.activations import layer_outputs
 from cnnjax.models import Model
 from cnnjax.models.backbone import POOLINGS
-from cnnjax.training.setting_checks import check_images
+from cnnjax.training.data_checks import check_images
 from cnnjax.transfer.store import FeatureFile, read_facts
 
 Data = TypeVar("Data", Splits, Dataset)

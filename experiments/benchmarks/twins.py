@@ -45,12 +45,22 @@ SETTINGS = {
     "cats_convnet": Setting((150, 150, 3), 20, "rmsprop", 2_000),
     "mobilenet": Setting((128, 128, 3), 8, "rmsprop", 2_000),
 }
+# For accelerators alone.
+LARGE = {"resnet50": Setting((224, 224, 3), 128, "rmsprop", 1_281_167)}
 
 
-def measure_here(worker: str, model: str, examples: int, epochs: int) -> None:
+def setting_of(model: str) -> Setting:
+    """How a net is trained, also a large one."""
+    return {**SETTINGS, **LARGE}[model]
+
+
+def measure_here(
+    worker: str, model: str, examples: int, epochs: int, precision: str = "float32"
+) -> None:
     """Train in this process and print as JSON: images/s of each epoch, time of the end, memory."""
-    setting = SETTINGS[model]
-    rates = WORKERS[worker](model, setting, random_data(setting, examples), epochs)
+    setting = setting_of(model)
+    data = random_data(setting, examples)
+    rates = WORKERS[worker](model, setting, data, epochs, precision)
     ended = time.time()
     print(json.dumps({"rates": rates, "ended": ended, "peak_mib": peak_mib()}))
 
@@ -68,21 +78,35 @@ def random_data(setting: Setting, examples: int) -> Data:
     return images, rng.integers(0, 10, examples).astype(np.int32)
 
 
-def train_cnnjax(model: str, setting: Setting, data: Data, epochs: int) -> list[float]:
+def train_cnnjax(
+    model: str, setting: Setting, data: Data, epochs: int, precision: str = "float32"
+) -> list[float]:
     """Train by `cj.fit`; images/s of each epoch."""
     import cnnjax as cj
 
     cj.configure_runtime()
-    config = cj.TrainingConfig(epochs=epochs, batch_size=setting.batch, optimizer=setting.optimizer)
+    config = cj.TrainingConfig(
+        epochs=epochs,
+        batch_size=setting.batch,
+        optimizer=setting.optimizer,
+        precision=precision,
+    )
     net = cj.create_model(model, input_shape=setting.shape, num_classes=10)
     run = cj.fit(net, data, config, verbose=False)
     return [float(rate) for rate in run.history["images_per_second"]]
 
 
-def train_keras(model: str, setting: Setting, data: Data, epochs: int) -> list[float]:
-    """Train by `model.fit`; images/s of each epoch."""
+def train_keras(
+    model: str, setting: Setting, data: Data, epochs: int, precision: str = "float32"
+) -> list[float]:
+    """Train by `model.fit`; images/s of each epoch.
+
+    Products of float32 and TF32 are told apart by JAX_DEFAULT_MATMUL_PRECISION.
+    """
     import keras
 
+    if precision == "bfloat16":
+        keras.config.set_dtype_policy("mixed_bfloat16")
     twin = keras_twin(model)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     twin.compile(setting.optimizer, loss, metrics=["accuracy"])
@@ -97,14 +121,24 @@ def train_keras(model: str, setting: Setting, data: Data, epochs: int) -> list[f
     return [len(labels) / (end - began) for began, end in zip(times[::2], times[1::2], strict=True)]
 
 
-def train_torch(model: str, setting: Setting, data: Data, epochs: int) -> list[float]:
-    """Train by a plain loop; images/s of each epoch."""
+def train_torch(
+    model: str, setting: Setting, data: Data, epochs: int, precision: str = "float32"
+) -> list[float]:
+    """Train by a plain loop; images/s of each epoch.
+
+    On a GPU as PyTorch's guides advise: channels last, compiled; in bfloat16 by autocast.
+    """
     import torch
 
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    torch.backends.cudnn.allow_tf32 = False  # all compute in float32
-    twin = torch_twin(model).to(device)
+    on_gpu = torch.cuda.is_available()
+    device = torch.device("cuda" if on_gpu else "cpu")
+    torch.backends.cudnn.allow_tf32 = precision == "tf32"  # True where nobody says
+    torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+    half = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
+    layout = torch.channels_last if on_gpu else torch.contiguous_format
+    twin = torch_twin(model).to(device, memory_format=layout)
     parameters = twin.parameters()
+    run = torch.compile(twin) if on_gpu else twin
     if setting.optimizer == "adam":
         optimizer: Any = torch.optim.Adam(parameters, 1e-3, eps=1e-7)
     else:
@@ -113,14 +147,16 @@ def train_torch(model: str, setting: Setting, data: Data, epochs: int) -> list[f
     images, labels = data
     # order="C": PyTorch's default layout; astype would otherwise keep that of the NHWC array.
     inputs = torch.from_numpy(images.transpose(0, 3, 1, 2).astype(np.float32, order="C") / 255)
-    inputs, targets = inputs.to(device), torch.from_numpy(labels.astype(np.int64)).to(device)
+    inputs = inputs.to(device, memory_format=layout)
+    targets = torch.from_numpy(labels.astype(np.int64)).to(device)
     rates, correct = [], torch.zeros((), device=device)
     for _ in range(epochs):
         began = time.perf_counter()
         for rows in torch.randperm(len(targets)).split(setting.batch):
             optimizer.zero_grad()
-            logits: Any = twin(inputs[rows])
-            loss = loss_function(logits, targets[rows])
+            with half:
+                logits: Any = run(inputs[rows])
+                loss = loss_function(logits, targets[rows])
             loss.backward()
             optimizer.step()
             correct += (logits.argmax(1) == targets[rows]).sum()
@@ -140,12 +176,13 @@ def keras_twin(model: str) -> Any:
     def conv(filters: int, size: int, padding: str = "valid") -> Any:
         return Conv2D(filters, size, padding=padding, activation="relu")
 
-    if model == "mobilenet":
-        return keras.applications.MobileNet(
+    if model in ("mobilenet", "resnet50"):
+        name = {"mobilenet": "MobileNet", "resnet50": "ResNet50"}[model]
+        return getattr(keras.applications, name)(
             weights=None,
             classes=10,
             classifier_activation=None,
-            input_shape=SETTINGS[model].shape,
+            input_shape=setting_of(model).shape,
         )
     match model:
         case "mnist_convnet":
@@ -172,7 +209,7 @@ def keras_twin(model: str) -> Any:
             layers = [*itertools.chain(*blocks), Flatten(), Dense(512, activation="relu")]
         case _:
             raise ValueError(f"model must be one of {', '.join(SETTINGS)}, got {model!r}")
-    return keras.Sequential([keras.Input(SETTINGS[model].shape), *layers, Dense(10)])
+    return keras.Sequential([keras.Input(setting_of(model).shape), *layers, Dense(10)])
 
 
 def torch_twin(model: str) -> Any:
@@ -180,12 +217,12 @@ def torch_twin(model: str) -> Any:
     from torch.nn import Conv2d, Dropout, Flatten, Linear, MaxPool2d, ReLU, Sequential
 
     match model:
-        case "mobilenet":
+        case "mobilenet" | "resnet50":
             from cnnjax.models import Model
             from cnnjax.models.builder import build
             from experiments.benchmarks.torch_graph import TorchGraph
 
-            shape = SETTINGS[model].shape
+            shape = setting_of(model).shape
             return TorchGraph(Model.abstract(*build(model, input_shape=shape, num_classes=10)))
         case "mnist_convnet":
             return Sequential(

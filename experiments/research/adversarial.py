@@ -4,44 +4,43 @@ The objective moves the inputs along the sign of the loss's gradient, in one ste
 Shlens & Szegedy 2014, arXiv:1412.6572) or several (PGD, Madry et al. 2017, arXiv:1706.06083), and
 trains on what comes of it. Both nets are then attacked by PGD.
 
-Command:   python -m experiments.research.adversarial [--steps 5] [--out FILE]
+Command:   python -m experiments.research.adversarial [--seeds 3] [--steps 5] [--out DIR]
 
 Reported:  no figure; an idea in fifteen lines.
 
-Ours:      the figure shows one seed; over several nothing is measured yet.
+Ours:      the rows research/adversarial of RESULTS.md and its claims.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from matplotlib.figure import Figure
 
 import cnnjax as cj
 from cnnjax.cli import command
-from cnnjax.plot.figures import line_panels
+from cnnjax.metrics import deviation, percent
+from cnnjax.plot import figures
+from cnnjax.recipes import Claim, Measured, run_experiment, write_claims
+from experiments._studies import folder_of
+from experiments.research._ideas import IdeaOptions, measured, planned, run_arms
+
+NAME = "research/adversarial"
 
 
 @dataclass(frozen=True)
-class Config:
-    """Options of the example."""
+class AdversarialOptions(IdeaOptions):
+    """Options of the study."""
 
-    epochs: int = 10
-    """Of each training."""
     epsilon: float = 0.1
     """How far a pixel in [0, 1] may move in training."""
     steps: int = 1
     """Of an attack in training: 1 is FGSM, more are PGD."""
     attack: int = 10
     """Steps of the PGD that both nets are tried with."""
-    seed: int = 0
-    """Of the trainings."""
-    out: str = "adversarial.png"
-    """The figure."""
 
 
 def attacked(
@@ -72,10 +71,18 @@ def adversarial(epsilon: float, steps: int = 1) -> Any:
     return objective
 
 
-def accuracies(model: cj.Model, data: cj.data.Dataset, far: list[float], steps: int) -> list[float]:
-    """Under attacks by PGD of so many steps."""
+def train(arm: str, options: AdversarialOptions) -> cj.Run:
+    """One training, plain or attacked."""
+    settings = cj.TrainingConfig(epochs=10, batch_size=32, optimizer="adam", monitor=None)
+    plan = planned(f"{NAME}/{arm}", f"digits, {arm}", options, settings, model="mnist_convnet")
+    objective = adversarial(options.epsilon, options.steps) if arm == "attacked" else None
+    return run_experiment(plan, options.out, objective=objective)
+
+
+def accuracies(data: cj.data.Dataset, far: Sequence[float], steps: int, run: cj.Run) -> list[float]:
+    """Under attacks by PGD of so many steps, at each distance."""
+    model, labels = run.model, jnp.asarray(data.labels)
     apply, inputs = model.functions().apply, model.spec.preprocess(jnp.asarray(data.inputs))
-    labels = jnp.asarray(data.labels)
 
     @jax.jit
     def right(params: Any, inputs: Any, epsilon: Any) -> Any:  # arrays that XLA is not to fold
@@ -88,28 +95,39 @@ def accuracies(model: cj.Model, data: cj.data.Dataset, far: list[float], steps: 
     return [float(right(model.params, inputs, epsilon)) for epsilon in far]
 
 
-def main(config: Config) -> tuple[dict[str, list[float]], Figure]:
-    """Train a plain net and an adversarial one; draw their accuracy under attack."""
-    data = cj.data.load("digits")
-    model = cj.create_model("mnist_convnet", seed=config.seed)
-    settings = cj.TrainingConfig(
-        epochs=config.epochs, batch_size=32, optimizer="adam", seed=config.seed, monitor=None
-    )
-    robust = adversarial(config.epsilon, config.steps)
-    runs = {
-        "plain": cj.fit(model, data.train, settings),
-        "adversarial": cj.fit(model, data.train, settings, objective=robust),
+def claims(plain: Sequence[float], robust: Sequence[float]) -> list[Claim | Measured]:
+    """What an attacked training brings, and what it costs; accuracies under attack."""
+    arms = [("attacked in training", robust), ("plain", plain)]
+    return [
+        Measured(
+            "A net that was attacked in training is right more often under attack, by over 10 %",
+            *arms[0], *arms[1], pairs="seeds", metric="test accuracy under PGD", by=0.1,
+        ),
+        Claim(
+            "On images that are not attacked it is as good",
+            f"{NAME}/attacked", f"{NAME}/plain", "test_accuracy", within=0.01,
+        ),
+    ]  # fmt: skip
+
+
+def main(options: AdversarialOptions) -> dict[str, list[cj.Run]]:
+    """Train both for every seed, attack them, draw their accuracy."""
+    runs = run_arms({arm: partial(train, arm) for arm in ("plain", "attacked")}, options)
+    far = [share * options.epsilon for share in (0.0, 0.25, 0.5, 1.0, 1.5)]
+    test, folder = cj.data.load(options.data).parts["test"], folder_of(options, NAME)
+    reached = measured(runs, partial(accuracies, test, far, options.attack))
+    curves = {
+        arm: np.array([far, np.mean(values, axis=0), deviation(np.array(values))])
+        for arm, values in reached.items()
     }
-    far = [0.0, *(config.epsilon * np.array([0.25, 0.5, 1.0, 1.5])).tolist()]
-    test = data.parts["test"]
-    reached = {k: accuracies(run.model, test, far, config.attack) for k, run in runs.items()}
-    lines = {name: np.array(values) for name, values in reached.items()}
-    figure = line_panels({"attacked by PGD": lines}, "epsilon", "accuracy", np.array(far))
-    figure.savefig(Path(config.out))
-    for name, values in reached.items():
-        print(name, "  ".join(f"{e:g}: {v:.1%}" for e, v in zip(far, values, strict=True)))
-    return reached, figure
+    for arm, (_, means, _) in curves.items():
+        told = "  ".join(f"{e:g}: {percent(v)}" for e, v in zip(far, means, strict=True))
+        print(f"{arm:9} right under PGD of {told}")
+    figures.save(figures.mean_curves({"accuracy": curves}, "epsilon of PGD"), folder / "attack.png")
+    at = far.index(options.epsilon)
+    write_claims(folder, claims(*([one[at] for one in reached[arm]] for arm in runs)))
+    return runs
 
 
 if __name__ == "__main__":
-    command(main, Config, "research.adversarial")
+    command(main, AdversarialOptions, "research.adversarial")

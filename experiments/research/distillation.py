@@ -4,40 +4,45 @@ The teacher's logits are computed inside the objective, of the same, augmented i
 temperature T; the student's loss is `T^2 CE(softmax(t / T), s / T)` and a share of the usual one
 (Hinton, Vinyals & Dean 2015, arXiv:1503.02531). Both students see the same few labelled images.
 
-Command:   python -m experiments.research.distillation [--out FILE]
+Command:   python -m experiments.research.distillation [--seeds 5] [--out DIR]
 
 Reported:  no figure; an idea in twenty lines.
 
-Ours:      the figure shows one seed; over several nothing is measured yet.
+Ours:      the rows research/distillation of RESULTS.md and their claim.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import jax
-import numpy as np
-from matplotlib.figure import Figure
 
 import cnnjax as cj
 from cnnjax.cli import command
-from cnnjax.plot.figures import line_panels
+from cnnjax.recipes import Claim, run_experiment, write_claims
+from experiments import _studies
+from experiments.research._ideas import IdeaOptions, planned, run_arms
+
+NAME = "research/distillation"
 
 
 @dataclass(frozen=True)
-class Config:
-    """Options of the example."""
+class DistillationOptions(IdeaOptions):
+    """Options of the study."""
 
-    epochs: int = 30
-    """Of the students."""
     teacher_epochs: int = 15
     """Of the teacher, which sees all of the training images."""
     images: int = 200
     """Training images that the students see."""
-    seed: int = 0
-    """Of the trainings."""
-    out: str = "distillation.png"
-    """The figure."""
+
+
+CLAIM = Claim(
+    "A student that is taught by a larger net is better than one that learns of labels alone",
+    f"{NAME}/taught",
+    f"{NAME}/alone",
+    "test_accuracy",
+)
 
 
 def distilled(teacher: cj.Model, temperature: float = 4.0, share: float = 0.9) -> Any:
@@ -56,30 +61,45 @@ def distilled(teacher: cj.Model, temperature: float = 4.0, share: float = 0.9) -
     return objective
 
 
-def main(config: Config) -> tuple[dict[str, float], Figure]:
-    """Train the teacher, a student alone and one that is taught; draw their validation."""
-    data = cj.data.load("digits")
-    few = cj.data.Splits(data.train.subset(slice(config.images)), validation=data.test)
-    settings = cj.TrainingConfig(
-        epochs=config.teacher_epochs, batch_size=50, optimizer="adam", seed=config.seed,
-        augment=cj.augment.Augment(width_shift=2, height_shift=2), monitor=None,
+def train_teacher(options: DistillationOptions) -> cj.Run:
+    """The larger net, on all of the training images."""
+    settings, own = training(options.teacher_epochs), replace(options, epochs=None)
+    plan = planned(f"{NAME}/teacher", "the teacher", own, settings, model="mnist_convnet")
+    return run_experiment(plan, options.out)
+
+
+def train_student(teachers: Mapping[int, cj.Model], options: DistillationOptions) -> cj.Run:
+    """A small net on few of them, taught where there are teachers, {seed: teacher}."""
+    data, name = cj.data.load(options.data), "taught" if teachers else "alone"
+    train, count = data.train, options.images
+    few = cj.data.Splits(train.subset(slice(count)), train.subset(slice(count, None)), data.test)
+    plan = planned(
+        f"{NAME}/{name}", f"a student, {name}", options, training(30),
+        model="mlp", arguments={"units": (32,)},
     )  # fmt: skip
-    teacher = cj.fit(cj.create_model("mnist_convnet", seed=config.seed), data.train, settings).model
-    student = cj.create_model("mlp", units=(32,), seed=config.seed)
-    settings = replace(settings, epochs=config.epochs)
-    runs = {
-        "alone": cj.fit(student, few, settings),
-        "taught": cj.fit(student, few, settings, objective=distilled(teacher)),
-    }
-    lines = {name: run.history["val_accuracy"] for name, run in runs.items()}
-    best = cj.evaluate(teacher, data.parts["test"])["accuracy"]
-    lines["teacher"] = np.full(config.epochs, best)
-    figure = line_panels({"": lines}, "epoch", "accuracy", np.arange(1, config.epochs + 1))
-    figure.savefig(Path(config.out))
-    reached = {name: float(values[-1]) for name, values in lines.items()}
-    print("  ".join(f"{name} {value:.1%}" for name, value in reached.items()))
-    return reached, figure
+    objective = distilled(teachers[options.seed]) if teachers else None
+    return run_experiment(plan, options.out, splits=few, objective=objective)
+
+
+def training(epochs: int) -> cj.TrainingConfig:
+    """What all have in common."""
+    moved = cj.augment.Augment(width_shift=2, height_shift=2)
+    return cj.TrainingConfig(
+        epochs=epochs, batch_size=50, optimizer="adam", augment=moved, monitor=None
+    )
+
+
+def main(options: DistillationOptions) -> dict[str, list[cj.Run]]:
+    """Train for every seed the teacher, a student alone and one that is taught."""
+    teachers = run_arms({"teacher": train_teacher}, options)["teacher"]
+    models = {seed: run.model for seed, run in enumerate(teachers, start=options.seed)}
+    taught = {"alone": partial(train_student, {}), "taught": partial(train_student, models)}
+    students = run_arms(taught, options)
+    folder = _studies.folder_of(options, NAME)
+    _studies.draw(folder / "students.png", students, _studies.CURVES)
+    write_claims(folder, [CLAIM])
+    return {"teacher": teachers, **students}
 
 
 if __name__ == "__main__":
-    command(main, Config, "research.distillation")
+    command(main, DistillationOptions, "research.distillation")

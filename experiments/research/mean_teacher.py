@@ -5,45 +5,49 @@ predict of all images, randomly moved, what the teacher predicts of them, moved 
 counts more and more; the teacher is the moving average of the student (Tarvainen & Valpola 2017,
 arXiv:1703.01780). The weights of the examples, 1 or 0, say which images have a label.
 
-Command:   python -m experiments.research.mean_teacher [--out FILE]
+Command:   python -m experiments.research.mean_teacher [--seeds 5] [--out DIR]
 
 Reported:  no figure; an idea in forty lines.
 
-Ours:      the figure shows one seed; over several nothing is measured yet.
+Ours:      the rows research/mean_teacher of RESULTS.md and their claim.
 """
 
 from dataclasses import dataclass, replace
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from matplotlib.figure import Figure
 
 import cnnjax as cj
 from cnnjax.cli import command
-from cnnjax.plot.figures import line_panels
+from cnnjax.recipes import Claim, build_model, run_experiment, write_claims
+from experiments import _studies
+from experiments.research._ideas import IdeaOptions, planned, run_arms
+
+NAME = "research/mean_teacher"
 
 
 @dataclass(frozen=True)
-class Config:
-    """Options of the example."""
+class MeanTeacherOptions(IdeaOptions):
+    """Options of the study."""
 
-    epochs: int = 40
-    """Of each training."""
     labelled: int = 50
     """Of the training images; the others have none."""
     weight: float = 100.0
     """Of the agreement."""
     rise: int = 400
     """Steps in which the weight of the agreement grows to that."""
-    seed: int = 0
-    """Of the trainings."""
-    out: str = "mean_teacher.png"
-    """The figure."""
 
+
+CLAIM = Claim(
+    "With images that have no label a net gets more right than with the labelled ones alone",
+    f"{NAME}/mean_teacher",
+    f"{NAME}/labels_alone",
+    "test_accuracy",
+)
 
 VIEWS = cj.augment.Augment(width_shift=2, height_shift=2, rotation=10)
 
@@ -77,46 +81,41 @@ def mean_teacher(
             apart = ((jax.nn.softmax(outputs) - taught) ** 2).mean(axis=1)
             labelled = jnp.maximum((batch["weights"] * batch["mask"]).sum(), 1.0)
             mean = (known * batch["mask"]).sum() / labelled
-            return mean + grown * (apart * batch["mask"]).mean(), apart
+            right = cj.metrics.correct(outputs, batch["labels"])
+            measured = {"accuracy": right, "apart": apart}
+            return mean + grown * (apart * batch["mask"]).mean(), measured
 
-        (value_of_loss, apart), gradient = jax.value_and_grad(loss, has_aux=True)(value["student"])
+        found = jax.value_and_grad(loss, has_aux=True)(value["student"])
+        (value_of_loss, measured), gradient = found
         updates, moments = optimizer.update(gradient, value["moments"])
         student = optax.apply_updates(value["student"], updates)
         teacher = optax.incremental_update(student, value["teacher"], 1 - decay)
-        measured = {"loss": value_of_loss, "apart": apart}
         nets = {"student": student, "teacher": teacher, "moments": moments}
-        return {**nets, "steps": value["steps"] + 1}, measured
+        return {**nets, "steps": value["steps"] + 1}, {"loss": value_of_loss, **measured}
 
     return cj.training.Step(init, update, lambda value: {"params": value["teacher"]})
 
 
-def main(config: Config) -> tuple[dict[str, float], Figure]:
-    """Train with the labelled images alone, and with all; draw the validation."""
-    data = cj.data.load("digits")
-    known = (np.arange(len(data.train)) < config.labelled).astype(np.float32)
-    train = replace(data.train, weights=known)
-    settings = cj.TrainingConfig(
-        epochs=config.epochs, batch_size=64, seed=config.seed, monitor=None
-    )
-    model = cj.create_model("mnist_convnet", seed=config.seed)
-    runs = {
-        name: cj.fit(
-            model,
-            cj.data.Splits(train, data.test),
-            settings,
-            step=mean_teacher(model, weight, config.rise),
-        )
-        for name, weight in {"labels alone": 0.0, "mean teacher": config.weight}.items()
-    }
-    lines = {name: run.history["val_accuracy"] for name, run in runs.items()}
-    title = f"{config.labelled} of {len(train)} images are labelled"
-    epochs = np.arange(1, config.epochs + 1)
-    figure = line_panels({title: lines}, "epoch", "accuracy", epochs)
-    figure.savefig(Path(config.out))
-    reached = {name: float(values[-1]) for name, values in lines.items()}
-    print("  ".join(f"{name} {value:.1%}" for name, value in reached.items()))
-    return reached, figure
+def train(arm: str, options: MeanTeacherOptions) -> cj.Run:
+    """One training on all images, of which few have a label that counts."""
+    data = cj.data.load(options.data)
+    known = (np.arange(len(data.train)) < options.labelled).astype(np.float32)
+    splits = cj.data.Splits(replace(data.train, weights=known), data.validation, data.test)
+    settings = cj.TrainingConfig(epochs=40, batch_size=64, monitor=None)
+    plan = planned(f"{NAME}/{arm}", f"digits, {arm}", options, settings, model="mnist_convnet")
+    model = build_model(plan, splits)
+    step = mean_teacher(model, options.weight if arm == "mean_teacher" else 0.0, options.rise)
+    return run_experiment(plan, options.out, splits=splits, model=model, step=step)
+
+
+def main(options: MeanTeacherOptions) -> dict[str, list[cj.Run]]:
+    """Train with the labelled images alone, and with all."""
+    runs = run_arms({arm: partial(train, arm) for arm in ("labels_alone", "mean_teacher")}, options)
+    folder = _studies.folder_of(options, NAME)
+    _studies.draw(folder / "curves.png", runs, {"accuracy on all training images": "accuracy"})
+    write_claims(folder, [CLAIM])
+    return runs
 
 
 if __name__ == "__main__":
-    command(main, Config, "research.mean_teacher")
+    command(main, MeanTeacherOptions, "research.mean_teacher")

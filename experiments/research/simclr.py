@@ -5,42 +5,46 @@ the batch (Chen et al. 2020, arXiv:2002.05709). The objective augments the examp
 and looks at no label. Then the base is frozen, and a linear layer learns from a few labelled
 images: on these features, and on random ones.
 
-Command:   python -m experiments.research.simclr [--out FILE]
+Command:   python -m experiments.research.simclr [--seeds 5] [--out DIR]
 
 Reported:  no figure; an idea in forty lines.
 
-Ours:      the figure shows one seed; over several nothing is measured yet.
+Ours:      the rows research/simclr of RESULTS.md and their claim.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from matplotlib.figure import Figure
 
 import cnnjax as cj
 from cnnjax.cli import command
-from cnnjax.plot.figures import line_panels
+from cnnjax.recipes import Claim, run_experiment, write_claims
+from experiments import _studies
+from experiments.research._ideas import IdeaOptions, planned, run_arms
+
+NAME = "research/simclr"
 
 
 @dataclass(frozen=True)
-class Config:
-    """Options of the example."""
+class SimclrOptions(IdeaOptions):
+    """Options of the study."""
 
-    epochs: int = 30
-    """Without labels."""
     images: int = 50
     """That the linear layer learns from."""
-    probe_epochs: int = 40
-    """Of the linear layer."""
-    seed: int = 0
-    """Of the trainings."""
-    out: str = "simclr.png"
-    """The figure."""
+    without_labels: int = 30
+    """Epochs on all images, before that."""
 
+
+CLAIM = Claim(
+    "A linear layer gets more right on features learnt without labels than on random ones",
+    f"{NAME}/learnt",
+    f"{NAME}/random",
+    "test_accuracy",
+)
 
 VIEWS = cj.augment.Augment(width_shift=3, height_shift=3, rotation=20, zoom=0.2)
 
@@ -68,35 +72,46 @@ def contrast(functions: Any, params: Any, state: Any, batch: Any, key: Any) -> A
     return losses, cj.training.Aux(None, state, {"found": hit})
 
 
-def probe(base: cj.Model, data: cj.data.Splits, config: Config) -> cj.Run:
-    """A linear layer on the frozen features."""
-    model = cj.transfer.replace_head(base, cj.transfer.Head(10))
+def learnt(options: SimclrOptions) -> cj.Model:
+    """A base that has seen all training images, and no label."""
     settings = cj.TrainingConfig(
-        epochs=config.probe_epochs, batch_size=25, optimizer="adam", learning_rate=3e-3,
-        frozen=("conv*",), seed=config.seed, monitor=None,
+        epochs=options.without_labels, batch_size=128, optimizer="adam", seed=options.seed,
+        monitor=None, resume=options.resume and options.out is not None,
     )  # fmt: skip
-    return cj.fit(model, data, settings)
+    start = cj.create_model("mnist_convnet", num_classes=32, seed=options.seed)
+    folder = Path(f"{options.out}-base") if options.out else None
+    train = cj.data.load(options.data).train
+    return cj.fit(start, train, settings, objective=contrast, directory=folder).model
 
 
-def main(config: Config) -> tuple[dict[str, float], Figure]:
-    """Train without labels, then with a few; draw the validation of the linear layers."""
-    data = cj.data.load("digits")
-    few = cj.data.Splits(data.train.subset(slice(config.images)), validation=data.test)
-    start = cj.create_model("mnist_convnet", num_classes=32, seed=config.seed)
-    settings = cj.TrainingConfig(
-        epochs=config.epochs, batch_size=128, optimizer="adam", seed=config.seed, monitor=None
+def probe(arm: str, options: SimclrOptions) -> cj.Run:
+    """A linear layer on frozen features, learnt or random, which learns from few images."""
+    data, count = cj.data.load(options.data), options.images
+    few = cj.data.Splits(
+        data.train.subset(slice(count)), data.train.subset(slice(count, None)), data.test
     )
-    run = cj.fit(start, data.train, settings, objective=contrast)
-    probes = {"random features": start, "SimCLR": run.model}
-    lines = {k: probe(m, few, config).history["val_accuracy"] for k, m in probes.items()}
-    title = f"a linear layer, {config.images} labels"
-    epochs = np.arange(1, config.probe_epochs + 1)
-    figure = line_panels({title: lines}, "epoch", "accuracy", epochs)
-    figure.savefig(Path(config.out))
-    reached = {name: float(values[-1]) for name, values in lines.items()}
-    print("  ".join(f"{name} {value:.1%}" for name, value in reached.items()))
-    return reached, figure
+    settings = cj.TrainingConfig(
+        epochs=40, batch_size=25, optimizer="adam", learning_rate=3e-3, frozen=("conv*",),
+        monitor=None,
+    )  # fmt: skip
+    plan = planned(
+        f"{NAME}/{arm}", f"a linear layer on {arm} features", options, settings,
+        model="mnist_convnet",
+    )  # fmt: skip
+    random = cj.create_model("mnist_convnet", num_classes=32, seed=options.seed)
+    base = learnt(options) if arm == "learnt" else random
+    model = cj.transfer.replace_head(base, cj.transfer.Head(10))
+    return run_experiment(plan, options.out, splits=few, model=model)
+
+
+def main(options: SimclrOptions) -> dict[str, list[cj.Run]]:
+    """Train for every seed a linear layer on random features, and on learnt ones."""
+    runs = run_arms({arm: partial(probe, arm) for arm in ("random", "learnt")}, options)
+    folder = _studies.folder_of(options, NAME)
+    _studies.draw(folder / "probes.png", runs, _studies.CURVES)
+    write_claims(folder, [CLAIM])
+    return runs
 
 
 if __name__ == "__main__":
-    command(main, Config, "research.simclr")
+    command(main, SimclrOptions, "research.simclr")

@@ -4,39 +4,40 @@ The objective adds `strength * sum |w|` over all kernels to the usual loss (Tibs
 optimiser shrinks towards zero what is not worth its price. Then every weight below a thousandth is
 set to zero, and the net is measured again.
 
-Command:   python -m experiments.research.sparse [--out FILE]
+Command:   python -m experiments.research.sparse [--seeds 3] [--out DIR]
 
 Reported:  no figure; an idea in six lines.
 
-Ours:      the figure shows one seed; over several nothing is measured yet.
+Ours:      the rows research/sparse of RESULTS.md, and its claims of what is left when pruned.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from matplotlib.figure import Figure
 
 import cnnjax as cj
 from cnnjax.cli import command
-from cnnjax.plot.figures import line_panels
+from cnnjax.metrics import deviation
+from cnnjax.plot import figures
+from cnnjax.recipes import Measured, run_experiment, write_claims
+from cnnjax.runs.results import spread
+from experiments import _studies
+from experiments.research._ideas import IdeaOptions, measured, planned, run_arms
+
+NAME = "research/sparse"
 
 
 @dataclass(frozen=True)
-class Config:
-    """Options of the example."""
+class SparseOptions(IdeaOptions):
+    """Options of the study."""
 
     strengths: tuple[float, ...] = (0.0, 1e-5, 3e-5, 1e-4, 3e-4)
     """Prices of a weight of 1."""
-    epochs: int = 15
-    """Of each training."""
-    seed: int = 0
-    """Of the trainings."""
-    out: str = "sparse.png"
-    """The figure."""
 
 
 def penalised(strength: float) -> Any:
@@ -59,27 +60,59 @@ def pruned(model: cj.Model, least: float = 1e-3) -> tuple[cj.Model, float]:
     return model.replace(variables={**model.variables, "params": params}), zeros
 
 
-def main(config: Config) -> tuple[dict[str, np.ndarray], Figure]:
-    """Train at every price; draw what is left, and how well it does."""
-    data = cj.data.load("digits")
+def train(strength: float, options: SparseOptions) -> cj.Run:
+    """One training at a price."""
     settings = cj.TrainingConfig(
-        epochs=config.epochs, batch_size=32, optimizer="adam", schedule="cosine", seed=config.seed,
-        monitor=None,
-    )  # fmt: skip
-    zeros, right = [], []
-    for strength in config.strengths:
-        model = cj.create_model("mnist_convnet", seed=config.seed)
-        run = cj.fit(model, data.train, settings, objective=penalised(strength))
-        small, share = pruned(run.model)
-        zeros.append(share)
-        right.append(cj.evaluate(small, data.parts["test"])["accuracy"])
-        print(f"strength {strength:g}: {share:.1%} zeros, {right[-1]:.1%} right")
-    lines = {"zeros among the weights": np.array(zeros), "accuracy": np.array(right)}
-    names = [f"{strength:g}" for strength in config.strengths]
-    figure = line_panels({"pruned below 0.001": lines}, "price of a weight", "share", names)
-    figure.savefig(Path(config.out))
-    return lines, figure
+        epochs=15, batch_size=32, optimizer="adam", schedule="cosine", monitor=None
+    )
+    name, text = f"{NAME}/{strength:g}", f"digits, {strength:g} a weight"
+    plan = planned(name, text, options, settings, model="mnist_convnet")
+    return run_experiment(plan, options.out, objective=penalised(strength))
+
+
+def left(test: cj.data.Dataset, run: cj.Run) -> tuple[float, float]:
+    """Of a pruned model the share of zeros, and the accuracy."""
+    small, zeros = pruned(run.model)
+    return zeros, float(cj.evaluate(small, test)["accuracy"])
+
+
+def claims(found: Mapping[str, Sequence[tuple[float, float]]]) -> list[Measured]:
+    """That most weights may go, and the net is as good as one at no price; of (zeros, accuracy)."""
+    if not {"0", "0.0001"} <= set(found):
+        return []
+    (zeros, right), (none, before) = (tuple(zip(*found[k], strict=True)) for k in ("0.0001", "0"))
+    arms = ("a price of 1e-4", "none")
+    return [
+        Measured(
+            "At a price of 1e-4 a weight over half of the weights are not needed",
+            arms[0], zeros, arms[1], none, "seeds", "share of pruned weights", by=0.5,
+        ),
+        Measured(
+            "At a price of 1e-4 a weight the pruned net is as good",
+            arms[0], right, arms[1], before, "seeds", "test accuracy when pruned", within=0.01,
+        ),
+    ]  # fmt: skip
+
+
+def main(options: SparseOptions) -> dict[str, list[cj.Run]]:
+    """Train at every price; print and draw what is left, and how well it does."""
+    runs = run_arms({f"{price:g}": partial(train, price) for price in options.strengths}, options)
+    test, folder = cj.data.load(options.data).parts["test"], _studies.folder_of(options, NAME)
+    found = measured(runs, partial(left, test))
+    for price, values in found.items():
+        zeros, right = (spread(column) for column in zip(*values, strict=True))
+        print(f"{price:>6} a weight: {zeros} % zeros, {right} % right")
+    table, places = np.array(list(found.values())), np.arange(len(found))  # [prices, seeds, 2]
+    curves = {
+        name: np.array([places, *zip(*((v.mean(), deviation(v)) for v in column), strict=True)])
+        for name, column in zip(("zeros", "accuracy"), np.moveaxis(table, 2, 0), strict=True)
+    }
+    label = f"price of a weight: {', '.join(found)}"
+    figures.save(figures.mean_curves({"share": curves}, label), folder / "pruned.png")
+    if known := claims(found):
+        write_claims(folder, known)
+    return runs
 
 
 if __name__ == "__main__":
-    command(main, Config, "research.sparse")
+    command(main, SparseOptions, "research.sparse")

@@ -6,39 +6,55 @@ the usual loss and one that adds the logarithm of a class's share to its logit i
 the net need not learn who is frequent (Menon et al. 2021, Long-tail learning via logit adjustment);
 the optimiser is Lion (Chen et al. 2023).
 
-Command:   python -m experiments.research.worst_class [--out FILE]
+Command:   python -m experiments.research.worst_class [--seeds 5] [--out DIR]
 
 Reported:  no figure; an idea in fifteen lines.
 
-Ours:      printed as mean and deviation over three seeds; no record of it is kept yet.
+Ours:      the rows research/worst_class of RESULTS.md and their claims.
 """
 
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 import optax
-from matplotlib.figure import Figure
 
 import cnnjax as cj
 from cnnjax.cli import command
-from cnnjax.plot.figures import line_panels
+from cnnjax.metrics import deviation, mean_and_deviation
+from cnnjax.plot import figures
+from cnnjax.recipes import Claim, run_experiment, write_claims
+from experiments._studies import folder_of
+from experiments.research._ideas import IdeaOptions, planned, run_arms
+
+NAME = "research/worst_class"
+ARMS = ("usual", "adjusted")
 
 
 @dataclass(frozen=True)
-class Config:
-    """Options of the example."""
+class WorstClassOptions(IdeaOptions):
+    """Options of the study."""
 
     kept: float = 0.1
     """Share of the training examples of digits 0 to 4 that stays."""
-    epochs: int = 30
-    """Of each training."""
-    seeds: int = 3
-    """Trainings with each loss."""
-    out: str = "worst_class.png"
-    """The figure."""
+
+
+CLAIMS = (
+    Claim(
+        "Logits adjusted by the shares of the classes raise the least recall of all classes",
+        f"{NAME}/adjusted",
+        f"{NAME}/usual",
+        "test_worst",
+    ),
+    Claim(
+        "Logits adjusted by the shares of the classes get more of all right",
+        f"{NAME}/adjusted",
+        f"{NAME}/usual",
+        "test_accuracy",
+    ),
+)
 
 
 def adjusted(shares: tuple[float, ...]) -> Any:
@@ -65,48 +81,42 @@ def least(sums: Any) -> Any:
 WORST = cj.metrics.Metric(lambda: (0.0, 0.0), found, least, mode="max")
 
 
-def train(data: cj.data.Splits, loss: Any, config: Config, seed: int) -> cj.Run:
+def train(arm: str, options: WorstClassOptions) -> cj.Run:
     """One training, whose best epoch is that of the highest least recall."""
-    settings = cj.TrainingConfig(epochs=config.epochs, monitor="worst", seed=seed)
-    return cj.fit(
-        cj.create_model("mlp", units=(64,), seed=seed),
-        data,
-        settings,
-        loss=loss,
-        optimizer=optax.lion(3e-4),
+    data, settings = rare(options), cj.TrainingConfig(epochs=30, monitor="worst")
+    plan = planned(
+        f"{NAME}/{arm}", f"rare digits, {arm} loss", options, settings,
+        model="mlp", arguments={"units": (64,)},
         metrics={"worst": WORST, "each": cj.metrics.recall(average=None)},
-        verbose=False,
-    )
+    )  # fmt: skip
+    counts = np.bincount(np.asarray(data.train.labels))
+    loss = adjusted(tuple((counts / counts.sum()).tolist())) if arm == "adjusted" else None
+    optimizer = optax.lion(3e-4)
+    return run_experiment(plan, options.out, splits=data, loss=loss, optimizer=optimizer)
 
 
-def rare(kept: float) -> cj.data.Splits:
+def rare(options: WorstClassOptions) -> cj.data.Splits:
     """Digits, of which the first five classes are rare in training."""
-    data = cj.data.load("digits")
+    data = cj.data.load(options.data)
     labels = np.asarray(data.train.labels)
-    keep = (labels > 4) | (np.random.default_rng(0).random(len(labels)) < kept)
+    keep = (labels > 4) | (np.random.default_rng(0).random(len(labels)) < options.kept)
     images = np.asarray(data.train.inputs)[keep]
     train_part = cj.data.from_arrays(images, labels[keep], name="rare digits")
-    parts = train_part.split(0.3, stratify=True)
-    return cj.data.Splits(*parts, data.test)
+    return cj.data.Splits(*train_part.split(0.3, stratify=True), data.test)
 
 
-def main(config: Config) -> Figure:
+def main(options: WorstClassOptions) -> dict[str, list[cj.Run]]:
     """Train with both losses, print and draw what of each class is found."""
-    data = rare(config.kept)
-    counts = np.bincount(np.asarray(data.train.labels))
-    shares = tuple((counts / counts.sum()).tolist())
-    recalls = {}
-    for name, loss in (("cross-entropy", None), ("adjusted", adjusted(shares))):
-        runs = [train(data, loss, config, seed) for seed in range(config.seeds)]
-        worst = [run.metrics["test_worst"] for run in runs]
-        right = [run.metrics["test_accuracy"] for run in runs]
-        recalls[name] = np.mean([run.metrics["test_each"] for run in runs], axis=0)
-        told = (cj.metrics.mean_and_deviation(values) for values in (worst, right))
-        print("{:13}  least recall {}  accuracy {}".format(name, *told), flush=True)
-    figure = line_panels({"test digits": recalls}, "class", "recall", [str(k) for k in range(10)])
-    figure.savefig(Path(config.out))
-    return figure
+    runs = run_arms({arm: partial(train, arm) for arm in ARMS}, options)
+    folder, recalls = folder_of(options, NAME), {}
+    for arm, group in runs.items():
+        print(arm, "least recall", mean_and_deviation([run.metrics["test_worst"] for run in group]))
+        each = np.array([run.metrics["test_each"] for run in group])
+        recalls[arm] = np.array([np.arange(each.shape[1]), each.mean(axis=0), deviation(each)])
+    figures.save(figures.mean_curves({"recall": recalls}, "class"), folder / "recalls.png")
+    write_claims(folder, CLAIMS)
+    return runs
 
 
 if __name__ == "__main__":
-    command(main, Config, "research.worst_class")
+    command(main, WorstClassOptions, "research.worst_class")

@@ -16,14 +16,16 @@ import numpy as np
 import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from scipy import ndimage, stats
 
 import cnnjax
 from cnnjax import augment
 from cnnjax.augment import Augment, Parameters, draw
+from cnnjax.augment.affine import translate
 from cnnjax.augment.config import FILL_MODES, AugmentConfig
 from cnnjax.config import to_dict
-from cnnjax.core import rng
+from cnnjax.core import rng, target
 from cnnjax.core.settings import from_dict
 from experiments.benchmarks import augment_speed
 
@@ -69,6 +71,17 @@ def test_a_shift_may_exceed_the_image(fill_mode):
     results = outcomes(Augment(height_shift=13, fill_mode=fill_mode, fill_value=9.0))
     expected = {shifted(d, 0, fill_mode).tobytes() for d in range(-13, 14)}
     assert {r.tobytes() for r in results} == expected
+
+
+@pytest.mark.parametrize("fill_mode", FILL_MODES)
+def test_windows_as_accelerators_cut_them_are_what_scipy_shifts(fill_mode):
+    moves = np.array([(d, r) for d in (-13, -6, -1, 0, 2, 11) for r in range(-14, 15)])
+    with target.compiling_for("gpu"):
+        image = jnp.asarray(IMAGE)
+        move = jax.vmap(lambda down, right: translate(image, down, right, fill_mode, 9.0))
+        results = jax.jit(move)(*moves.T)
+    for (down, right), result in zip(moves, results, strict=True):
+        np.testing.assert_array_equal(result, shifted(down, right, fill_mode), f"{down}, {right}")
 
 
 @pytest.mark.parametrize("fill_mode", FILL_MODES)
@@ -215,6 +228,49 @@ def test_whole_numbers_shift_by_whole_pixels():
         assert stats.chisquare(counts).pvalue > 1e-3
 
 
+@pytest.mark.parametrize("shape", [(50, 80, 3), (64, 64, 3), (20, 200, 3)])
+def test_a_resized_crop_lies_in_the_image_with_its_share_and_ratio(shape):
+    low, high = 0.08, 0.5
+    found = drawn(shape=shape, resized_crop=(low, high))
+    height, width = shape[:2]
+    wide, high_ = found.zx * width, found.zy * height
+    fallback = (shape == (20, 200, 3)) & np.isclose(found.zy, 1) & np.isclose(found.tx, 0)
+    area = (found.zx * found.zy)[~fallback]
+    assert low * 0.999 <= area.min() <= area.max() <= high * 1.001
+    assert 0.7499 < (wide / high_).min() <= (wide / high_).max() < 1.3334
+    assert (abs(found.tx) <= (width - wide) / 2 + 1e-3).all()
+    assert (abs(found.ty) <= (height - high_) / 2 + 1e-3).all()
+    if shape == (64, 64, 3):  # where every part fits: uniform in area and logarithm of the ratio
+        assert stats.kstest(area, stats.uniform(low, high - low).cdf).pvalue > 1e-3
+        ends = np.log(0.75), np.log(4 / 3)
+        spread = stats.uniform(ends[0], ends[1] - ends[0])
+        assert stats.kstest(np.log(wide / high_), spread.cdf).pvalue > 1e-3
+
+
+def test_a_resized_crop_is_what_pillow_makes_of_that_part():
+    image = np.random.default_rng(0).integers(0, 256, (40, 30, 3), dtype=np.uint8)
+    config = AugmentConfig(resized_crop=(0.1, 0.9))
+    for number in range(5):
+        key = jax.random.key(number)
+        found = draw(config, key, image.shape)
+        wide, high = float(found.zx) * 30, float(found.zy) * 40
+        left, top = float(found.tx) + (30 - wide) / 2, float(found.ty) + (40 - high) / 2
+        box = (max(left, 0), max(top, 0), min(left + wide, 30), min(top + high, 40))
+        expected = Image.fromarray(image).resize((30, 40), Image.Resampling.BILINEAR, box=box)
+        changed = np.asarray(Augment(**vars(config))(key, image), int)
+        assert abs(changed - np.asarray(expected, int)).max() <= 2  # Pillow rounds twice
+
+
+def test_a_resized_crop_joins_zoom_and_shift():
+    key, shape = jax.random.key(3), (8, 10, 1)
+    crop = draw(AugmentConfig(resized_crop=(0.3, 0.6)), key, shape)
+    other = draw(AugmentConfig(zoom=0.2, width_shift=0.1), key, shape)
+    both = draw(AugmentConfig(resized_crop=(0.3, 0.6), zoom=0.2, width_shift=0.1), key, shape)
+    np.testing.assert_allclose(both.zx, crop.zx * other.zx)
+    np.testing.assert_allclose(both.tx, crop.tx + other.tx)
+    np.testing.assert_allclose(both.ty, crop.ty)
+
+
 def test_parameters_are_independent():
     found = drawn(
         rotation=40, width_shift=0.2, height_shift=0.2, shear=10, zoom=0.2, channel_shift=9,
@@ -315,6 +371,7 @@ def for_batch(config, epoch, index, images):
     return np.asarray(jax.jit(augment.for_batch, static_argnums=0)(config, KEY, *arrays))
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("index", [[5, 3, 900], [3], [7, 8, 3]])
 def test_an_examples_image_does_not_depend_on_its_batch(index):
     images = np.stack([IMAGE + i for i in index])
@@ -365,6 +422,7 @@ def test_an_interpolated_image_does_not_depend_on_its_batch_either(index):
         ({"crop_padding": 2, "horizontal_flip": True, "width_shift": 2}, False),
         ({"width_shift": 2.0}, True),
         ({"zoom": 0.1}, True),
+        ({"resized_crop": (0.1, 1.0)}, True),
         ({"horizontal_flip": True, "mixup": 0.2}, True),
     ],
 )
@@ -392,6 +450,7 @@ def test_rescale_comes_last():
     np.testing.assert_allclose(outcomes(scaled, count=5) * 255, outcomes(plain, count=5), rtol=1e-5)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("fill_mode", FILL_MODES)
 def test_a_crop_wider_than_the_image(fill_mode):
     found = outcomes(Augment(crop_padding=17, fill_mode=fill_mode, fill_value=9.0), count=50)
@@ -416,6 +475,8 @@ NAN, INF = float("nan"), float("inf")
         ({"rotation": INF}, "rotation must be a finite number >= 0, got inf"),
         ({"width_shift": INF}, "width_shift must be a finite number >= 0, got inf"),
         ({"shear": 90}, r"shear must lie in \[0, 90\), got 90"),
+        ({"resized_crop": (0.5, 1.5)}, r"resized_crop must be shares .*, at most 1, got \(0.5, 1"),
+        ({"resized_crop": 0.5}, r"resized_crop must be a pair of factors .* got 0.5"),
         ({"zoom": 1.0}, r"zoom must lie in \[0, 1\), or be a pair of factors .*, got 1.0"),
         ({"zoom": NAN}, r"zoom must lie in \[0, 1\), or be a pair of factors .*, got nan"),
         ({"zoom": True}, r"zoom must lie in \[0, 1\), or be a pair of factors .*, got True"),

@@ -24,6 +24,7 @@ MOVING: list[dict[str, Any]] = [
     {"crop_padding": 1},
     {"rotation": 10},
     {"shear": 5},
+    {"resized_crop": (0.1, 1)},
     {"zoom": 0.1},
     {"zoom": (1, 1.2)},
     {"cutmix": 1.0},
@@ -71,7 +72,7 @@ def test_it_is_refused_for_a_value_of_each_pixel_too() -> None:
         fit("pixels", Augment(rotation=5, horizontal_flip=True))
 
 
-@pytest.mark.sample(2)
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "augment",
     [

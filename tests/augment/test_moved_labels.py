@@ -29,6 +29,7 @@ WHOLE: list[dict[str, Any]] = [
 ]
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("mode", ["nearest", "constant", "reflect", "wrap"])
 @pytest.mark.parametrize("parameters", ONE_BY_ONE, ids=str)
 def test_the_nearest_label_is_that_of_scipy(mode: str, parameters: dict[str, float]) -> None:
@@ -49,7 +50,7 @@ def test_the_nearest_label_is_that_of_scipy(mode: str, parameters: dict[str, flo
     assert differing.mean() < 0.005  # where two pixels are equally near
 
 
-@pytest.mark.sample(2)
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("settings", WHOLE, ids=str)
 def test_labels_go_where_their_pixels_go(settings: dict[str, Any]) -> None:
     labels = np.random.default_rng(1).integers(0, 9, (4, 6, 8), dtype=np.uint8)

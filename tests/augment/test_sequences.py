@@ -96,6 +96,7 @@ def test_settings_in_a_list_are_those_in_a_tuple() -> None:
     assert hash(Chain(both)) == hash(Chain(tuple(both)))  # type: ignore[arg-type]
 
 
+@pytest.mark.thorough
 def test_every_series_is_warped_at_a_place_and_by_a_factor_of_its_own() -> None:
     line = np.broadcast_to(np.arange(101, dtype=np.float32)[:, None], (600, 101, 1))
     slopes = np.diff(augmented(WindowWarp(0.2), line)[..., 0], axis=1)

@@ -154,6 +154,7 @@ def test_predict_with_a_model_and_a_weight_file(
     assert len(err.splitlines()) == 1
 
 
+@pytest.mark.thorough
 def test_predict_with_the_weights_of_another_model(
     cnnjax: Callable[..., Output], quarter: Path, digits: list[Path]
 ) -> None:
@@ -202,6 +203,7 @@ def test_settings_that_contradict(
     assert message in err
 
 
+@pytest.mark.thorough
 def test_a_random_head_predicts_nothing(
     cnnjax: Callable[..., Output], quarter: Path, digits: list[Path]
 ) -> None:

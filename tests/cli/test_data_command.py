@@ -296,3 +296,17 @@ def test_a_scan_of_many_files_takes_little_memory(tmp_path: Path) -> None:
         return int(out.splitlines()[-1])
 
     assert (peak(20_000) - peak(100)) * 1024 < 20_000 * 2_000
+
+
+def test_shard_writes_what_load_reads(
+    data: Callable[..., Output], folder: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("array_record")
+    out, _ = data("shard", str(folder), "--examples-per-shard", "4")
+    shards = tmp_path / "my.photos-shards"
+    assert out == f"{shards}\n"
+    assert len(list(shards.glob("train-*-of-00003.array_record"))) == 3
+    files, records = (cj.data.load(path, image_size=(4, 4)).train for path in (folder, shards))
+    assert records.fingerprint == files.fingerprint
+    _, err = data("shard", str(folder), "--out", str(folder / "a"), status=1)
+    assert "lies in the folder of the data set" in err

@@ -159,6 +159,7 @@ def test_a_connection_that_is_always_cut_is_given_up(server, tmp_path):
     assert names(tmp_path) == ["file.bin"]
 
 
+@pytest.mark.thorough
 def test_a_killed_process_is_gone_on_with(server, tmp_path):
     def stall(handler):
         handler.serve(cut=5000)

@@ -1,12 +1,16 @@
 """Batches: a pure function of (seed, epoch, step, process)."""
 
+import pickle
+from types import SimpleNamespace
+
 import jax
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cnnjax.data import Dataset, Loader, prefetch
+from cnnjax.core import rng
+from cnnjax.data import Dataset, Loader, orders, prefetch
 
 
 def numbered(count):
@@ -171,3 +175,28 @@ def test_prefetching_runs_ahead_by_as_much_as_asked():
     assert plain(next(fetched)) == {"index": [1]}
     assert taken == [0, 1, 2, 3]
     assert [plain(batch)["index"] for batch in fetched] == [[2], [3], [4], [5]]
+
+
+def test_orders_that_are_made_ahead_are_those_made_when_asked_for(monkeypatch):
+    made = []
+
+    def permutation(*arguments):
+        made.append(arguments[-1])
+        return rng.permutation(*arguments)
+
+    monkeypatch.setattr(orders, "_WORTH_A_THREAD", 1)
+    monkeypatch.setattr(orders, "rng", SimpleNamespace(permutation=permutation))
+    loader = Loader(numbered(40), 8, shuffle=True, seed=5)
+    for epoch in (0, 1, 1, 2, 7, 0, 1):
+        expected = rng.permutation(40, 5, "order", epoch)
+        np.testing.assert_array_equal(loader.order(epoch)[0].ravel(), expected)
+        loader._orders._next[1].result()
+    assert made == [0, 1, 2, 3, 7, 8, 0, 1, 2]
+
+
+def test_the_order_of_few_examples_is_not_made_ahead():
+    loader = Loader(numbered(40), 8, shuffle=True)
+    loader.order(0)
+    assert loader._orders._next is None
+    again = pickle.loads(pickle.dumps(loader))
+    np.testing.assert_array_equal(again.order(3)[0], loader.order(3)[0])

@@ -4,6 +4,7 @@ import gzip
 import io
 import json
 import os
+import pickle
 import re
 import shutil
 import struct
@@ -510,6 +511,35 @@ def test_the_second_opening_maps_the_cache(tiny, cache, monkeypatch):
     assert Path(again.train.inputs.filename).is_relative_to(cache)
     assert again.train.fingerprint == first.train.fingerprint
     assert not told
+
+
+@pytest.mark.usefixtures("cache")
+@pytest.mark.parametrize("options", [{}, {"image_size": (4, 7)}])
+def test_beyond_the_budget_images_stay_in_their_records(tiny, cache, options):
+    told = []
+    lazy = load("pets", data_dir=tiny, memory_budget=100, progress=told.append, **options)
+    assert [line.partition(" of ")[0] for line in told] == [
+        "7 images", "reading the labels",
+        "2 images", "reading the labels",
+    ]  # fmt: skip
+    assert not list(cache.rglob("images.npy"))
+    again = load("pets", data_dir=tiny, memory_budget=0, progress=told.append, **options).train
+    assert len(told) == 4  # the labels are kept
+    kept = load("pets", data_dir=tiny, **options).train
+    assert isinstance(kept.inputs, np.memmap)
+    np.testing.assert_array_equal(lazy.train.inputs[:], kept.inputs)
+    np.testing.assert_array_equal(lazy.train.labels, kept.labels)
+    assert lazy.train.name == kept.name
+    assert again.fingerprint == lazy.train.fingerprint != lazy.test.fingerprint
+    part = pickle.loads(pickle.dumps(lazy.train.subset(np.array([5, 2])).subset(slice(1, 2))))
+    np.testing.assert_array_equal(part.inputs[0], kept.inputs[2])
+
+
+@pytest.mark.usefixtures("cache")
+def test_beyond_the_budget_an_image_of_another_size_is_named(tiny):
+    images = load("sizes", data_dir=tiny, memory_budget=0).train.inputs
+    with pytest.raises(ValueError, match=r"train, image \d.* first image .* give image_size="):
+        images[:]
 
 
 @pytest.mark.usefixtures("cache")

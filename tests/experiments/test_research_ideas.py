@@ -5,16 +5,19 @@ from __future__ import annotations
 import inspect
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 import pytest
 from commands import after_every_dispatch
+from run_records import rows
 
 import cnnjax as cj
 from cnnjax.data import Dataset, Splits, from_arrays
+from cnnjax.runs.results import write_results
+from cnnjax.runs.results.claims import read_claims
 from cnnjax.training import Interrupted
 from experiments.research import adversarial, distillation, mean_teacher, simclr, sparse
 
@@ -147,29 +150,51 @@ def test_the_teacher_is_the_average_of_the_student(squares: Arrays) -> None:
 
 @pytest.mark.thorough
 @pytest.mark.parametrize(
-    ("module", "options"),
+    ("main", "options", "arms"),
     [
-        (distillation, {"epochs": 1, "teacher_epochs": 1, "images": 100}),
-        (adversarial, {"epochs": 1, "attack": 1}),
-        (simclr, {"epochs": 1, "probe_epochs": 1}),
-        (sparse, {"epochs": 1, "strengths": (0.0, 1e-4)}),
-        (mean_teacher, {"epochs": 1}),
+        (
+            distillation.main,
+            distillation.DistillationOptions(epochs=1, teacher_epochs=1, images=100),
+            ["teacher", "alone", "taught"],
+        ),
+        (
+            adversarial.main,
+            adversarial.AdversarialOptions(epochs=1, attack=1),
+            ["plain", "attacked"],
+        ),
+        (
+            simclr.main,
+            simclr.SimclrOptions(epochs=1, without_labels=1),
+            ["random", "learnt"],
+        ),
+        (sparse.main, sparse.SparseOptions(epochs=1, strengths=(0.0, 1e-4)), ["0", "0.0001"]),
+        (
+            mean_teacher.main,
+            mean_teacher.MeanTeacherOptions(epochs=1),
+            ["labels_alone", "mean_teacher"],
+        ),
     ],
     ids=["distillation", "adversarial", "simclr", "sparse", "mean-teacher"],
 )
-def test_it_runs_and_draws_its_figure(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: Any, options: dict[str, Any]
+def test_a_study_keeps_a_run_for_each_arm_and_seed_and_judges_its_claims(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, main: Callable, options: Any, arms: list[str]
 ) -> None:
     load = cj.data.load
 
     def few(*arguments: Any, **named: Any) -> Splits:
         parts = load(*arguments, **named).parts
-        some: dict[str, Dataset] = {k: v.subset(slice(128)) for k, v in parts.items()}
+        some: dict[str, Dataset] = {k: v.subset(slice(100)) for k, v in parts.items()}
         return Splits(some["train"], None, some["test"])
 
     monkeypatch.setattr(cj.data, "load", few)
-    out = tmp_path / "figure.png"
-    reached, figure = module.main(module.Config(out=str(out), **options))
-    assert out.stat().st_size > 1000
-    assert figure.axes
-    assert jax.tree.all(jax.tree.map(lambda value: np.isfinite(value).all(), dict(reached)))
+    out = tmp_path / "study"
+    runs = main(replace(options, seeds=2, out=str(out)))
+    assert list(runs) == arms
+    for arm in arms:
+        for seed, run in enumerate(runs[arm]):
+            assert cj.load(out / arm / f"seed{seed}").spec == run.model.spec
+    assert len(list(out.glob("*.png"))) == 1
+    file = write_results([out], tmp_path / "RESULTS.md", say=lambda text: None)
+    verdicts = [row[-2] for row in rows(file, "Claims")[2:]]
+    assert len(verdicts) == len(read_claims(out / "claims.json")[0]) > 0
+    assert set(verdicts) <= {"holds", "does not hold", "not decided"}

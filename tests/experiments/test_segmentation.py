@@ -22,14 +22,19 @@ def test_shapes_are_a_function_of_the_seed() -> None:
 
 @pytest.mark.thorough
 def test_it_trains_measures_and_draws(tmp_path: Path) -> None:
-    config = segmentation.Config(
+    options = segmentation.SegmentationOptions(
         train_examples=20, test_examples=8, epochs=1, out=str(tmp_path / "new")
     )
-    found = segmentation.main(config)
-    run = cj.load(tmp_path / "new" / "run")
+    runs = segmentation.main(options)
+    assert list(runs) == ["as_they_are", "altered"]
+    model = cj.load(tmp_path / "new" / "altered")
     test = segmentation.shapes(8, 2)
-    answers = cj.predict(run, test.inputs).argmax(-1).ravel()
+    answers = cj.predict(model, test.inputs).argmax(-1).ravel()
     wanted = jaccard_score(test.labels.ravel(), answers, average=None, labels=range(4))
-    np.testing.assert_allclose([found[name] for name in segmentation.NAMES], wanted, atol=1e-6)
+    metrics = runs["altered"][0].metrics
+    np.testing.assert_allclose(metrics["test_each"], wanted, atol=1e-6)
+    assert np.isclose(metrics["test_iou"], wanted.mean())
     image = Image.open(tmp_path / "new" / "segmentation.png")
     assert np.asarray(image.convert("L")).std() > 5
+    cells = segmentation.iou_of_each(runs["altered"])
+    assert float(cells[-1]) == round(100 * wanted.mean(), 2)

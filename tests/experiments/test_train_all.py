@@ -154,6 +154,7 @@ def test_several_processes_share_a_gpu(tmp_path: Path, play: Play, monkeypatch: 
     assert (tmp_path / "told").read_text() == "['false', '0.300', '/data']"
 
 
+@pytest.mark.thorough
 def test_at_the_end_of_the_time_what_runs_is_told_to_stop(
     tmp_path: Path, play: Play, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -119,6 +119,7 @@ def test_maps_are_normalised_one_by_one_as_in_the_book():
         normalise_maps(maps[0, :, :, 0])
 
 
+@pytest.mark.thorough
 def test_sparsity_counts_zeros_and_dead_maps(monkeypatch):
     model = cj.create_model("mnist_convnet", seed=1)
     params = {**model.params}

@@ -59,7 +59,7 @@ def sown(model):
     return leaves[0] if len(leaves) == 1 else np.stack(leaves)
 
 
-@pytest.mark.sample(1)
+@pytest.mark.thorough
 @pytest.mark.parametrize("how", ["plain", "scan"])
 @pytest.mark.filterwarnings("ignore:SelfAttention")
 @pytest.mark.parametrize("kind", [linen.MultiHeadDotProductAttention, linen.SelfAttention])

@@ -159,6 +159,7 @@ def test_grad_cam_of_a_nested_layer_equals_keras(nested_pair, place):
     compare(ours, x, f"base/{layer}", targets, theirs)
 
 
+@pytest.mark.thorough
 def test_behind_the_mean_over_space_all_is_linear_and_known():
     # The logit is the mean of sum_c w_c A_c, so that sum is the map, by Grad-CAM and HiResCAM.
     model = small()
@@ -340,6 +341,7 @@ def test_a_net_without_maps_says_so() -> None:
         cj.explain.grad_cam(mlp, jnp.zeros((1, 3, 3, 1)))
 
 
+@pytest.mark.thorough
 def test_other_errors():
     with pytest.raises(ValueError, match="Small has no label names: give a class number"):
         grad_cam(small(), inputs(small()), "conv2", "dog")

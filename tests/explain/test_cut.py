@@ -64,7 +64,7 @@ def by_hand(model, x):
     return before
 
 
-@pytest.mark.sample(1)
+@pytest.mark.thorough
 @pytest.mark.parametrize("how", ["scan", "remat", "again"])
 @pytest.mark.parametrize("size", [6, 9])
 def test_each_round_is_cut_and_the_net_left_behind_it(how, size):

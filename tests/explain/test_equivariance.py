@@ -34,6 +34,7 @@ def model_of(padding="valid"):
 IMAGES = RNG.random((2, 24, 28, 2), np.float32)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("padding", ["valid", "same"])
 def test_the_map_of_a_convolution_moves_with_the_image(padding):
     found = equivariance(model_of(padding), IMAGES, Move(down=4, right=-2))

@@ -51,6 +51,7 @@ def margin(outputs, values):
     return outputs["kind"][:, 0] - 2 * outputs["kind"][:, 2] + outputs["size"][:, 0]
 
 
+@pytest.mark.thorough
 def test_gradients_come_by_name_of_what_is_floating(net):
     static, variables = net
     question = Question(margin, jnp.zeros(3, jnp.int32))

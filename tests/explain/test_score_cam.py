@@ -104,6 +104,7 @@ def test_layer_cam_weighs_each_place_by_its_own_positive_gradient(model):
     np.testing.assert_allclose(explain.layer_cam(model, X, "conv", 1), expected, atol=1e-5)
 
 
+@pytest.mark.thorough
 def test_they_refuse_what_grad_cam_refuses(model):
     for method in (explain.layer_cam, explain.eigen_cam, explain.score_cam):
         with pytest.raises(ValueError, match="layer='logits' has no spatial extent"):

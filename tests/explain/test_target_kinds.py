@@ -157,6 +157,7 @@ def test_values_are_asked_for_by_number_or_name():
         np.testing.assert_allclose(explain.grad_cam(one, X, "conv", target), expected, atol=1e-5)
 
 
+@pytest.mark.thorough
 def test_of_several_labels_each_output_stands_for_itself():
     model = small(task="multilabel", label_names=tuple("abcd"))
     likely = np.asarray(model(X)).argmax(1)

@@ -60,7 +60,7 @@ def moved(tokens):
     return tokens[:, 1:].reshape(len(tokens), 3, 2, -1)
 
 
-@pytest.mark.sample(1)
+@pytest.mark.thorough
 @pytest.mark.parametrize("to_map", [None, (3, 2, 1), moved], ids=["told", "grid", "function"])
 def test_token_grad_cam_is_that_of_the_tokens_as_a_map(to_map):
     model, drawn = vit(), 0.0
@@ -140,6 +140,7 @@ def test_a_grid_is_told_where_one_alone_fits(tokens, image, grid):
         rearrangement(None, "block", (1, tokens, 8), image)
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize(
     ("to_map", "message"),
     [

@@ -54,6 +54,7 @@ def deciding(test, samples):
     return marks
 
 
+@pytest.mark.thorough
 def test_the_net_has_learned_what_single_words_do_not_tell(trained):
     model, test, _ = trained
     assert cj.evaluate(model, test)["accuracy"] > 0.97

@@ -65,6 +65,7 @@ def expected_error(confidence: np.ndarray, right: np.ndarray, bins: int) -> floa
     return total
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("bins", [1, 10, 15])
 @pytest.mark.parametrize("size", [7, 64])
 def test_the_calibration_error_is_that_of_its_definition(bins: int, size: int) -> None:

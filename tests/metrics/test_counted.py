@@ -21,6 +21,7 @@ SCORES = {
 }
 
 
+@pytest.mark.sample(12)
 @pytest.mark.parametrize("average", ["macro", "micro", None])
 @pytest.mark.parametrize("name", SCORES)
 @pytest.mark.parametrize("size", [7, 64, 203])

@@ -109,6 +109,7 @@ def test_scaled_inputs_are_our_preprocessing(scale, offset, preprocessing, suffi
         loaded(net, tmp_path / f"m{suffix}", preprocessing=other)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(
     ("front", "text"),
     [
@@ -229,7 +230,7 @@ def test_functions_of_a_net_with_branches_are_compared_whatever_their_names(tmp_
             cj.create_model("xception", weights=path, **small)
 
 
-@pytest.mark.sample(1)
+@pytest.mark.thorough
 @pytest.mark.parametrize("cell", ["gru", "lstm"])
 def test_words_that_are_left_out(cell, tmp_path):
     def words(masked):

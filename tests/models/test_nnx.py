@@ -220,7 +220,7 @@ def test_what_is_shared_is_there_once():
     assert (row.name, row.parameters, row.flops) == ("first", 12, 2 * 2 * 9)
 
 
-@pytest.mark.sample(2)
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("kind", [Dense, Looped, Computed, Compiled])
 def test_layers_are_read_and_edited_within_nnxs_transformations(kind):
     module = kind(nnx.Rngs(0))
@@ -456,6 +456,7 @@ class InLinen(linen.Module):
         return nnx.bridge.ToLinen(nnx.Linear, args=(3, 3), name="inner")(x)
 
 
+@pytest.mark.thorough
 def test_bridges_and_what_is_no_nnx_module_are_refused():
     bridged = nnx.Sequential(nnx.bridge.ToNNX(linen.Dense(3), rngs=nnx.Rngs(0)))
     with pytest.raises(ValueError, match=r"its part layers/0 is a Linen module in nnx\.bridge"):

@@ -119,7 +119,7 @@ def test_a_net_that_needs_one_size_says_so() -> None:
         cj.evaluate(model, data)
 
 
-@pytest.mark.sample(1)
+@pytest.mark.thorough
 @pytest.mark.parametrize("dtype", [np.uint16, np.int16, np.float64])
 def test_channels_of_any_number_and_16_bits_go_through_a_function(
     dtype: type, tmp_path: Path

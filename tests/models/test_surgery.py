@@ -234,6 +234,7 @@ def test_the_head_is_made_of_convolutions_with_the_layers_names():
     }
 
 
+@pytest.mark.thorough
 def test_it_can_be_differentiated_and_dropout_acts_in_training():
     model = built("cifar_plain")
     wide = convolutionalize(model, (10, 14, 3))

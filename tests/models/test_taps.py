@@ -70,6 +70,7 @@ def model_of(module):
     return cj.Model.from_module(module, X.shape[1:])
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("reverse", [False, True])
 def test_a_layer_in_a_scan_is_read_in_every_round(reverse):
     model = model_of(Looped(reverse))
@@ -118,7 +119,7 @@ def unrolled(params, x, reverse, deltas):
     return x.mean((1, 2)) @ params["head"]["kernel"] + params["head"]["bias"][None]
 
 
-@pytest.mark.sample(1)
+@pytest.mark.thorough
 @pytest.mark.parametrize("reverse", [False, True])
 def test_a_round_of_a_scan_is_explained_by_its_number(reverse):
     model = model_of(Looped(reverse))

@@ -160,7 +160,7 @@ def check_second(outputs, x):
         close(matrix, derivatives(x)[0], 1e-11)
 
 
-@pytest.mark.sample(3)
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("name", LAYERS)
 def test_a_layers_forward_and_backward_derivatives(name):
     check_first(*case(name))
@@ -199,7 +199,7 @@ def operation(name):
     return lambda flat: function(*unflatten(flat), **options), flat
 
 
-@pytest.mark.sample(4)
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_an_operations_forward_and_backward_derivatives(name):
     check_first(*operation(name))
@@ -211,7 +211,7 @@ def test_an_operations_hessian(name):
     check_second(*operation(name))
 
 
-@pytest.mark.sample(1)
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", ["depthwise", "max", "auto", "winograd", *LAYERS])
 def test_mapped_checkpointed_and_exported_gradients(name):
     outputs, x = operation(name) if name in OPERATIONS else case(name)

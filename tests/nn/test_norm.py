@@ -6,7 +6,8 @@ import keras
 import numpy as np
 import pytest
 
-from cnnjax.nn import BatchNormalization
+from cnnjax.core import target
+from cnnjax.nn import BatchNormalization, norm
 
 RNG = np.random.default_rng(0)
 
@@ -33,9 +34,10 @@ def test_evaluation_equals_keras(arguments):
     np.testing.assert_allclose(ours, layer(x, training=False), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.sample(1)
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("arguments", SETTINGS, ids=str)
-def test_training_equals_keras_with_its_statistics_and_gradients(arguments):
+@pytest.mark.parametrize("platform", ["cpu", "tpu"])
+def test_training_equals_keras_with_its_statistics_and_gradients(arguments, platform):
     layer, variables = twin(**arguments)
     x = jnp.asarray(RNG.normal(2, 3, (2, 5, 4, 3)), jnp.float32)
     cotangent = jnp.asarray(RNG.normal(size=x.shape), jnp.float32)
@@ -47,7 +49,8 @@ def test_training_equals_keras_with_its_statistics_and_gradients(arguments):
     def ours(params, x):
         all_variables = {"params": params, "batch_stats": variables["batch_stats"]}
         module = BatchNormalization(**arguments)
-        return module.apply(all_variables, x, True, mutable=["batch_stats"])
+        with target.compiling_for(platform):
+            return module.apply(all_variables, x, True, mutable=["batch_stats"])
 
     trainable = [v.value for v in layer.trainable_variables]
     y, pullback, updated = jax.vjp(theirs, trainable, x, has_aux=True)
@@ -99,3 +102,61 @@ def test_half_precision_far_from_zero():
     y, _ = module.apply(variables, x, True, mutable=["batch_stats"])
     exact, _ = module.apply(variables, x.astype(jnp.float32), True, mutable=["batch_stats"])
     np.testing.assert_allclose(y.astype(jnp.float32), exact, rtol=0.01, atol=0.02)
+
+
+def both_ways(x, near):
+    """Mean, variance and their gradients, in two passes and in one."""
+    for moments in (norm._moments, norm._moments_in_one_pass):
+        weights = jnp.arange(1.0, x.shape[-1] + 1)
+
+        def loss(x, moments=moments, weights=weights):
+            mean, variance = moments(x, near)
+            return ((mean + variance) * weights).sum()
+
+        yield (*moments(x, near), jax.grad(loss)(x))
+
+
+@pytest.mark.parametrize(
+    ("mean", "near", "error"), [(0, 0, 1e-5), (3, 0, 1e-4), (30, 0, 1e-2), (10_000, 9_990, 1e-3)]
+)
+def test_moments_in_one_pass_are_those_of_two(mean, near, error):
+    x = jnp.asarray(mean + np.random.default_rng(1).normal(size=(16, 8, 8, 3)), jnp.float32)
+    exact = np.asarray(x, np.float64)
+    two, one = both_ways(x, jnp.full(3, near, jnp.float32))
+    np.testing.assert_allclose(one[0], exact.mean((0, 1, 2)), rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(one[1], exact.var((0, 1, 2)), rtol=error)
+    np.testing.assert_allclose(one[2], two[2], rtol=1e-3, atol=1e-5)
+
+
+def test_a_constant_channel_has_no_negative_variance_in_one_pass():
+    x = jnp.full((8, 4, 4, 2), 0.1, jnp.float32)
+    (_, variance, gradient) = list(both_ways(x, jnp.zeros(2)))[1]
+    assert (variance >= 0).all()
+    assert jnp.isfinite(gradient).all()
+
+
+def test_in_one_pass_a_mean_that_hides_the_variance_blows_nothing_up():
+    x = jnp.asarray(10_000 + np.random.default_rng(1).normal(size=(64, 8, 8, 2)), jnp.float32)
+    with target.compiling_for("gpu"):
+        module = BatchNormalization()
+        variables = module.init(jax.random.key(0), x)
+        outputs, _ = module.apply(variables, x, True, mutable=["batch_stats"])
+    assert float(jnp.abs(outputs - outputs.mean()).max()) < 5
+
+
+def test_accelerators_take_one_pass_and_equal_cpus():
+    x = jnp.asarray(np.random.default_rng(1).normal(2.0, size=(8, 6, 6, 4)), jnp.float32)
+    module = BatchNormalization()
+    variables = module.init(jax.random.key(0), x)
+
+    def passes():
+        return module.apply(variables, x, True, mutable=["batch_stats"])
+
+    ours = passes()
+    with target.compiling_for("tpu"):
+        theirs = passes()
+    np.testing.assert_allclose(theirs[0], ours[0], rtol=1e-4, atol=1e-5)
+    for name in ("moving_mean", "moving_variance"):
+        np.testing.assert_allclose(
+            theirs[1]["batch_stats"][name], ours[1]["batch_stats"][name], rtol=1e-5
+        )

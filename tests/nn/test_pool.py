@@ -138,7 +138,7 @@ def test_nan_wins_in_large_inputs_too(window, strides, padding):
     assert np.isnan(pooled).tolist() == expected.tolist()
 
 
-@pytest.mark.sample(1)
+@pytest.mark.thorough
 @FEW_AND_MANY
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_a_tie_gives_its_gradient_to_the_first(dtype, channels):

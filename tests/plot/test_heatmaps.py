@@ -100,6 +100,7 @@ def test_panels_of_lines_and_names_that_come_again():
     assert unique(["a_2", "a", "a"]) == ["a_2", "a", "a_3"]
 
 
+@pytest.mark.thorough
 def test_gradcam_files(model, files, tmp_path):
     found, asked = plot.draw_gradcam(model, files, tmp_path / "out", targets=[None, "line", 2])
     bare = [f"{kind}_{n}" for n in (1, 2, 3) for kind in ("heatmap", "overlay")]

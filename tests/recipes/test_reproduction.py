@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import shutil
 from collections.abc import Callable
@@ -236,6 +237,50 @@ def test_functions_of_a_module_are_imported_from_where_they_were(
     paths = json.loads((run / "run.json").read_text())["import_paths"]
     assert paths.keys() == {"loss", "augment", "schedule", "sampler", "metrics"}
     assert cj.reproduce(run, data, verbose=False).same
+
+
+def spread_of(power: float, logits: jax.Array, labels: jax.Array) -> jax.Array:
+    return margin(logits, labels) ** power
+
+
+SQUARED = functools.partial(spread_of, 2.0)
+
+
+def some(outputs: jax.Array, batch: dict[str, jax.Array]) -> jax.Array:
+    return batch["mask"].sum()
+
+
+SOME = cj.metrics.Metric(float, some, float, mode=None)
+MEASURES = {
+    "squared": SQUARED,
+    "some": SOME,
+    "f1": cj.metrics.f1(),
+    "micro": cj.metrics.f1(average="micro"),
+    "two": cj.metrics.top_k(2),
+}
+
+
+def test_metrics_that_are_shipped_or_stand_at_the_top_of_a_module_are_found_again(
+    of_functions: tuple[Path, Arrays], tmp_path: Path
+) -> None:
+    data = of_functions[1]
+    model = cj.create_model("mlp", input_shape=(8, 8, 1), num_classes=3, units=())
+    config = cj.TrainingConfig(epochs=1, batch_size=16, monitor=None)
+    for name, measures in (("known", MEASURES), ("own", {"own": lambda z, y: z[:, 0]})):
+        cj.fit(model, data, config, directory=tmp_path / name, metrics=measures, verbose=False)
+    paths = json.loads((tmp_path / "known" / "run.json").read_text())["import_paths"]["metrics"]
+    assert paths["micro"] == "f1(average='micro')"
+    assert paths["two"] == "top_k(k=2)"
+    assert paths["squared"].endswith("test_reproduction:SQUARED")
+    again = cj.reproduce(tmp_path / "known", data, verbose=False)
+    assert again.same
+    assert {"squared", "some", "f1", "micro", "two"} <= again.run.history.keys()
+    with pytest.raises(
+        RunError,
+        match=r"was trained with own as its metrics, which a record cannot hold: give it in "
+        r"Python, cj\.reproduce\(run, metrics=\.\.\.\)$",
+    ):
+        cj.reproduce(tmp_path / "own", data, verbose=False)
 
 
 @pytest.mark.sample(2)

@@ -342,6 +342,14 @@ def test_one_seed_writes_into_the_directory_itself(npz: Path, tmp_path: Path) ->
     assert run.directory == tmp_path / "run"
 
 
+def test_each_seed_is_profiled_in_a_folder_of_its_own(npz: Path, tmp_path: Path) -> None:
+    options = Options(seeds=2, epochs=2, out=str(tmp_path / "run"), profile=str(tmp_path / "speed"))
+    runs = run_seeds(make(npz), options)
+    found = sorted(path.parent.name for path in tmp_path.glob("speed/*/profile.json"))
+    assert found == [f"{make(npz)(options).name}-seed{seed}" for seed in (0, 1)]
+    assert len({run.parameter_hash for run in runs}) == 2
+
+
 def test_no_seeds_are_refused(npz: Path) -> None:
     with pytest.raises(ValueError, match="seeds must be at least 1, got 0"):
         run_seeds(make(npz), Options(seeds=0))

@@ -42,6 +42,7 @@ def test_a_product_with_gauss_newton_equals_the_dense_one():
     np.testing.assert_allclose(ours, gauss_newton(model, batch) @ vector, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.thorough
 def test_fishers_diagonal_is_gauss_newtons_of_a_softmax():
     model, batch = tiny(), batch_of(4)
     ours = flat_of(cj.research.fisher_diagonal(model, batch))

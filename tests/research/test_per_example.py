@@ -8,6 +8,7 @@ from small_problems import batch_of, flat_of, losses_of, tiny
 import cnnjax as cj
 
 
+@pytest.mark.thorough
 def test_gradients_equal_a_loop_over_the_examples():
     model, batch = tiny(), batch_of(4)
     gradients = cj.research.per_example_gradients(model, batch)

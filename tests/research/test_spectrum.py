@@ -13,6 +13,7 @@ def dense_hessian(model, batch):
     return np.float64(jax.jit(jax.hessian(lambda flat: losses(flat).mean()))(flat))
 
 
+@pytest.mark.thorough
 def test_the_largest_eigenvalues_and_their_vectors_are_numpys():
     model, batch = tiny(), batch_of(6)
     dense = dense_hessian(model, batch)

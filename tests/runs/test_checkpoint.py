@@ -81,6 +81,7 @@ def steps_in(directory: Path) -> list[int]:
     return sorted(int(p.name) for p in directory.iterdir())
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -71,6 +71,7 @@ def test_checkpoints_of_another_run_are_named(two: tuple, run: Path, read: Calla
         read(run)
 
 
+@pytest.mark.thorough
 def test_a_single_checkpoint_of_another_run_is_named_and_its_own_offered(
     two: tuple, run: Path
 ) -> None:

@@ -144,3 +144,16 @@ def test_it_learns_from_arrays_and_says_how_well(chosen: Case) -> None:
     assert reached == cj.evaluate(run.model, chosen.data)[chosen.metric]
     sign = 1 if chosen.limit > 0 else -1
     assert sign * reached > chosen.limit
+
+
+def test_pixels_of_which_none_has_a_label_are_refused() -> None:
+    model, none = case("dense").model, np.full(BRIGHT.shape, -1)
+    with pytest.raises(
+        ValueError,
+        match=r"^night train: all labels are -1, of what counts nowhere, so there is nothing to "
+        r"learn or to measure: give some their class$",
+    ):
+        cj.fit(model, cj.data.from_arrays(IMAGES, none, name="night train", task="dense"))
+    some = none.copy()
+    some[-1, 0, 0] = 1  # of the last image one pixel
+    assert cj.evaluate(model, (IMAGES, some))["loss"] > 0

@@ -76,7 +76,7 @@ def moved(run: cj.Run) -> set[str]:
 TRAINED = {"conv_dw_13", "conv_dw_13_bn", "conv_pw_13", "conv_pw_13_bn", "logits"}
 
 
-@pytest.mark.sample(1)
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "settings",
     [

@@ -54,7 +54,7 @@ def fit(data: Arrays, optimizer: Any, directory: Path | None = None, **more: Any
     return cj.fit(net(), splits, config, optimizer=optimizer, directory=directory, verbose=False)
 
 
-@pytest.mark.sample(2)
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("name", CASES)
 def test_killed_and_resumed_has_the_same_bits(squares: Arrays, tmp_path: Path, name: str) -> None:
     through = fit(squares, OPTIMIZERS[name], tmp_path / "through")

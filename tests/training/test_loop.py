@@ -21,7 +21,7 @@ from cnnjax.augment import Augment
 from cnnjax.config import TrainingConfig
 from cnnjax.core import trees
 from cnnjax.data import Dataset, Loader, Splits, from_arrays
-from cnnjax.training import NonFiniteLoss, Run, dispatch, epoch_bar
+from cnnjax.training import NonFiniteLoss, Run, epoch_bar
 
 Arrays = tuple[np.ndarray, np.ndarray]
 # 96 squares in batches of 8: 12 steps an epoch.
@@ -494,22 +494,3 @@ def test_refusals_come_before_anything_is_written(squares: Arrays, tmp_path: Pat
     with pytest.raises(ValueError, match="names no parameter"):
         fit(squares, settings(frozen=("dense7",)), directory=tmp_path / "run")
     assert not (tmp_path / "run").exists()
-
-
-def test_on_an_accelerator_a_dispatch_ends_where_a_checkpoint_is_due(
-    squares: Arrays, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    loader = Loader(from_arrays(*squares), 8)
-
-    def chunk(**changes: Any) -> int:
-        return dispatch._chunk_size(settings(**changes), loader)
-
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert chunk() == loader.steps == 12
-    assert chunk(checkpoint_every=5) == 5
-    assert chunk(checkpoint_every=50) == 12
-    assert chunk(steps_per_dispatch=4, checkpoint_every=5) == 4
-    monkeypatch.setattr(dispatch, "_DEVICE_DATA_BYTES", 100)
-    assert chunk() == chunk(steps_per_dispatch=1) == 1
-    with pytest.raises(ValueError, match=r"steps_per_dispatch=4 needs all training images on the"):
-        chunk(steps_per_dispatch=4)

@@ -233,6 +233,7 @@ def test_an_objective_must_be_a_function(squares: Arrays) -> None:
 # Sown losses
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("each", [False, True], ids=["scalar", "per-example"])
 def test_losses_that_a_module_sows_are_added(squares: Arrays, each: bool) -> None:
     model = cj.Model.from_module(Sowing(each=each), (12, 12, 1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from typing import Any
 
@@ -87,6 +88,39 @@ def test_a_training_at_the_suggestion_learns(squares: Arrays) -> None:
     assert run.history["accuracy"][-1] > 0.9
 
 
+@pytest.mark.thorough
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [("mlp", {"units": (32,)}), ("mlp", {"units": (64, 64)}), ("mnist_convnet", {})],
+    ids=["narrow", "deep", "convolutions"],
+)
+def test_fewer_steps_find_a_rate_near_that_of_many_or_nothing(
+    name: str, arguments: dict[str, Any]
+) -> None:
+    model, digits = cj.create_model(name, **arguments), cj.data.load("digits")
+    config = cj.TrainingConfig(optimizer="adam", batch_size=32)
+    many = find_learning_rate(model, digits, config, lowest=1e-6, highest=1.0, steps=100)
+    found = []
+    for steps in (24, 40, 60):
+        with contextlib.suppress(ValueError):  # which says that it finds nothing
+            few = find_learning_rate(model, digits, config, lowest=1e-6, highest=1.0, steps=steps)
+            found.append(few.suggestion / many.suggestion)
+    assert found
+    assert 1 / 8 < min(found) <= max(found) < 8
+
+
+def test_a_fall_within_the_noise_of_batches_is_none() -> None:
+    rng = np.random.default_rng(0)
+    noise = (rng.integers(0, 256, (64, 12, 12, 1), dtype=np.uint8), rng.integers(0, 3, 64))
+    config = cj.TrainingConfig(optimizer="sgd", batch_size=4)
+    with pytest.raises(
+        ValueError,
+        match=r"^the loss fell by .*, which does not stand out of what batches differ by \(.*\): "
+        r"give more steps than 40, or a larger batch_size$",
+    ):
+        find_learning_rate(net(), noise, config, lowest=1e-9, highest=1e-6, steps=40)
+
+
 def test_the_figure_shows_losses_and_suggestion(squares: Arrays) -> None:
     found = find_learning_rate(net(), squares)
     (axes,) = found.figure().axes
@@ -104,6 +138,11 @@ def test_the_figure_shows_losses_and_suggestion(squares: Arrays) -> None:
         ({"lowest": 0}, "lowest must be a positive number, got 0"),
         ({"highest": 1e-9}, "highest must be above lowest=1e-07, got 1e-09"),
         ({"steps": 3}, "steps must be a whole number >= 10, got 3"),
+        (
+            {"steps": 31},
+            "steps=31 are too few between lowest=1e-07 and highest=10, so that the loss would "
+            "diverge before it has fallen: give 32 or more, or a narrower range",
+        ),
         ({"lowest": 50.0, "highest": 1e9}, "the loss fell at none of the learning rates from"),
         ({"optimizer": optax.adam(0.1)}, "optimizer must be a function of the learning rate, e.g."),
     ],

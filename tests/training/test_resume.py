@@ -172,12 +172,13 @@ def interrupted(data: Arrays, directory: Path | None, after: int, **more: Any) -
 # Killed
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("model", "settings"),
     [
         pytest.param("mlp", LOOP, id="loop"),
-        pytest.param("convnet", RICH, id="average-augment-dropout", marks=pytest.mark.thorough),
-        pytest.param("nnx", RICH, id="nnx", marks=pytest.mark.thorough),
+        pytest.param("convnet", RICH, id="average-augment-dropout"),
+        pytest.param("nnx", RICH, id="nnx"),
         pytest.param("mlp", SCAN, id="scan", marks=pytest.mark.slow),
     ],
 )

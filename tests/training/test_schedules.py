@@ -162,7 +162,7 @@ def test_without_a_plateau_it_is_the_constant_rate(squares: Arrays, optimizer: s
     assert plateau.parameter_hash == still.parameter_hash
 
 
-@pytest.mark.sample(2)
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("schedule", [*SCHEDULES[3:], halving], ids=[*SCHEDULES[3:], "function"])
 def test_killed_and_resumed_has_the_same_bits(
     squares: Arrays, tmp_path: Path, schedule: Any

@@ -142,6 +142,126 @@ def test_a_loss_and_an_augmentation_of_ones_own_see_names() -> None:
         cj.fit(several(), data(), broken, verbose=False)
 
 
+def test_an_augmentation_may_name_the_inputs_that_it_changes() -> None:
+    seen: list[Any] = []
+
+    def watched(outputs: dict[str, Array], labels: dict[str, Array]) -> Array:
+        return cj.metrics.cross_entropy(outputs["kind"], labels["kind"])
+
+    def objective(functions: Any, params: Any, state: Any, batch: Any, key: Array) -> Any:
+        jax.debug.callback(lambda *arrays: seen.append(arrays), batch["inputs"], batch["index"])
+        return cj.training.supervised(watched)(functions, params, state, batch, key)
+
+    flip = cj.augment.Augment(horizontal_flip=True)
+    settings = config(epochs=1, monitor=None, augment=cj.augment.Named({"photo": flip}))
+    tasks = {"kind": "classes", "size": "values"}
+    model = cj.Model.from_module(NoPixels(), SHAPES, preprocessing=PREPROCESSING, task=tasks)
+    labels = {name: LABELS[name] for name in tasks}
+    cj.fit(model, (INPUTS, labels), settings, objective=objective, verbose=False)
+    jax.effects_barrier()
+    flipped = 0
+    for inputs, index in seen:
+        np.testing.assert_array_equal(inputs["words"], WORDS[index])
+        np.testing.assert_allclose(inputs["age"][:, 0], AGES[index])
+        for photo, row in zip(np.asarray(inputs["photo"]) * 255, index, strict=True):
+            turned = PHOTOS[row][:, ::-1]
+            assert any(np.allclose(photo, one, atol=1e-3) for one in (PHOTOS[row], turned))
+            flipped += np.allclose(photo, turned, atol=1e-3)
+    assert 3 < flipped < 21
+
+
+class NoPixels(linen.Module):
+    """Those outputs of `Several` that are of no pixels."""
+
+    @linen.compact
+    def __call__(self, inputs: dict[str, Array]) -> dict[str, Array]:
+        x = jnp.concatenate([one.reshape(len(one), -1) for one in inputs.values()], axis=1)
+        return {"kind": linen.Dense(3, name="kind")(x), "size": linen.Dense(1, name="size")(x)}
+
+
+FLIP = cj.augment.Augment(horizontal_flip=True)
+
+
+@pytest.mark.parametrize(
+    ("augment", "message"),
+    [
+        (
+            FLIP,
+            r"^an Augment changes images \[H, W, C\], and Several takes photo, age, words: say "
+            r"which, augment=cj\.augment\.Named\(\{'photo': \.\.\.\}\)$",
+        ),
+        (
+            cj.augment.Named({"foto": FLIP}),
+            r"^augment names 'foto', and Several has no such input\. Did you mean 'photo'\?",
+        ),
+        (
+            cj.augment.Named({"age": FLIP}),
+            r"^augment: an Augment changes images \[H, W, C\], and inputs\['age'\] is \[1\]",
+        ),
+        (
+            cj.augment.Named({"photo": FLIP}),
+            r"^augment with horizontal_flip=True moves inputs\['photo'\], and labels of pixels "
+            r"move with a single input alone: leave out what moves, or give a function of your own",
+        ),
+    ],
+    ids=["which", "unknown", "no-image", "pixels"],
+)
+def test_an_augmentation_that_fits_no_input_is_refused(augment: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        cj.fit(several(), data(), config(epochs=1, augment=augment), verbose=False)
+
+
+def test_a_single_input_has_no_name_to_augment() -> None:
+    model = cj.create_model("mlp", input_shape=(4, 4, 2), num_classes=3, units=())
+    settings = config(epochs=1, augment=cj.augment.Named({"photo": FLIP}))
+    with pytest.raises(ValueError, match=r"^augment names photo, and mlp takes a single input: g"):
+        cj.fit(model, (PHOTOS, LABELS["kind"]), settings, verbose=False)
+
+
+def test_a_stream_of_several_is_trained_on_as_the_arrays_are() -> None:
+    whole = data()
+    order = cj.data.Loader(whole, 6, shuffle=True, seed=0)
+
+    def factory(epoch: int) -> Any:
+        for step in range(4):
+            batch = order.batch(epoch, step)
+            yield {"inputs": batch["inputs"], "labels": batch["labels"]}
+
+    stream = cj.data.stream(factory, 4, task=TASKS, name="rows")
+    assert (len(stream), stream.input_shape) == (24, SHAPES)
+    settings = config(epochs=2, monitor=None, seed=0)
+    runs = [cj.fit(several(), given, settings, verbose=False) for given in (whole, stream)]
+    np.testing.assert_allclose(*[run.history["loss"] for run in runs], rtol=1e-6)
+    measured = [cj.evaluate(several(), given)["mask_loss"] for given in (whole, stream)]
+    assert measured[0] == pytest.approx(measured[1], rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda batch: {**batch, "labels": {**batch["labels"], "kind": np.arange(5) % 3}},
+            r"^batch 0 of epoch 0 of rows must hold as many inputs as labels, one at least, got "
+            r"inputs\['photo'\] of shape \[24, 4, 4, 2\] and .*labels\['kind'\] of shape \[5\]",
+        ),
+        (
+            lambda batch: {**batch, "labels": batch["labels"]["kind"]},
+            r"^batch 0 of epoch 0 of rows: labels of the task .* must be given by name",
+        ),
+        (
+            lambda batch: {**batch, "inputs": {**batch["inputs"], "age": AGES * np.nan}},
+            r"^batch 0 of epoch 0 of rows: inputs\['age'\] holds NaN or infinity",
+        ),
+    ],
+    ids=["lengths", "one-label", "nan"],
+)
+def test_batches_of_several_that_cannot_be_are_refused(change: Any, message: str) -> None:
+    batch = change({"inputs": INPUTS, "labels": LABELS})
+    stream = cj.data.stream(lambda epoch: iter([batch]), 1, task=TASKS, name="rows")
+    with pytest.raises(ValueError, match=message):
+        cj.fit(several(), stream, config(epochs=1), verbose=False)
+
+
 @pytest.mark.thorough
 def test_several_inputs_have_one_output_and_one_input_several() -> None:
     two = cj.Model.from_module(
@@ -203,6 +323,70 @@ def test_labels_of_pixels_among_several_move_with_the_image() -> None:
 def test_what_does_not_fit_is_named(change: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         cj.fit(several(), change(dict(INPUTS), dict(LABELS)), config(epochs=1), verbose=False)
+
+
+NAMES = {"kind": ("cat", "dog", "hen"), "mask": ("ground", "shape")}
+
+
+def test_the_classes_of_each_output_have_names_of_their_own(tmp_path: Path) -> None:
+    model = cj.Model.from_module(
+        Several(), SHAPES, preprocessing=PREPROCESSING, task=TASKS, label_names=NAMES
+    )
+    assert model.spec.label_names == NAMES
+    cj.save(model, tmp_path / "model")
+    loaded = cj.load(tmp_path / "model", Several())
+    assert loaded.spec == model.spec
+    probs = cj.predict(loaded, {**INPUTS, "age": AGES[:, None]})
+    line = loaded.spec.task.decode(probs, loaded.spec.label_names)[0]
+    assert line.startswith(f"kind: {NAMES['kind'][probs['kind'][0].argmax()]} ")
+    assert "mask: " in line
+    assert {"ground", "shape"} & set(line.split())
+    best = cj.decode_predictions(probs["kind"], 1, loaded.spec.label_names["kind"])[0][0]
+    assert best[1] == NAMES["kind"][probs["kind"][0].argmax()]
+    with pytest.raises(
+        ValueError,
+        match=r"^probs are of the outputs kind, size, mask: give those of one, decode_predictions\("
+        r"probs\['kind'\], label_names=model\.spec\.label_names\['kind'\]\), or take",
+    ):
+        cj.decode_predictions(probs)
+
+
+@pytest.mark.thorough
+def test_tables_of_a_run_name_the_classes_of_their_output(tmp_path: Path) -> None:
+    each = cj.Task("each", cj.metrics.cross_entropy, {"recall": cj.metrics.recall(average=None)})
+    model = cj.Model.from_module(
+        Several(), SHAPES, preprocessing=PREPROCESSING, task={**TASKS, "kind": each},
+        label_names=NAMES,
+    )  # fmt: skip
+    parts = cj.data.Splits(data(), data())
+    settings = config(epochs=1, monitor="kind_loss")
+    run = cj.fit(model, parts, settings, directory=tmp_path, verbose=False)
+    page = write_report(tmp_path).read_text()
+    for shown in (page, run._repr_html_()):
+        assert all(f">{name}<" in shown for name in NAMES["kind"])
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (
+            ("cat", "dog", "hen"),
+            r"^label_names of several outputs must be given by name, \(\.\.\.\) for any of kind, "
+            r"size, mask, got cat, dog, hen$",
+        ),
+        ({"sort": ("a",)}, "^label_names of several outputs must be given by name, .* got sort$"),
+        (
+            {"mask": ("a", "b", "c")},
+            r"^label_names\['mask'\] has 3 names, and the output has 2 classes or values$",
+        ),
+    ],
+    ids=["one", "unknown", "count"],
+)
+def test_names_that_fit_no_output_are_refused(names: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        cj.Model.from_module(
+            Several(), SHAPES, preprocessing=PREPROCESSING, task=TASKS, label_names=names
+        )
 
 
 def test_a_model_refuses_other_names() -> None:

@@ -119,7 +119,6 @@ def test_other_data_are_named_as_such(tmp_path: Path) -> None:
         ),
         ({"sampler": "balanced"}, "sampler='balanced' needs all training data at hand, and stream"),
         ({"class_weights": "balanced"}, "class_weights='balanced' needs all training data at hand"),
-        ({"steps_per_dispatch": 2}, "steps_per_dispatch=2 needs all training data at hand, and st"),
     ],
 )
 def test_settings_that_a_stream_cannot_honour_are_refused(settings: dict, message: str) -> None:

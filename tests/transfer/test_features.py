@@ -207,6 +207,7 @@ def nudged(model: cj.Model) -> cj.Model:
     return model.replace(variables={"params": changed})
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("change", CHANGES)
 def test_whatever_changes_is_computed_anew(tmp_path: Path, batches: list[int], change: str) -> None:
     first = extract(tmp_path)

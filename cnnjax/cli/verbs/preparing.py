@@ -1,4 +1,4 @@
-"""Actions of the verb data that write data sets: list, prepare, export."""
+"""Actions of the verb data that write data sets: list, prepare, export, shard."""
 
 from __future__ import annotations
 
@@ -111,6 +111,42 @@ class DataExport(Verb):
                 classes=self.classes, per_class=self.per_class, seed=self.seed,
             )
         )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class DataShard(Verb):
+    """Write a data set of images as array_record shards, which many processes read well.
+
+    Files stay as they are, byte for byte. Interrupted and started again it goes on.
+    """
+
+    data: Annotated[Positional[Place], arg(metavar="FOLDER|NAME|FILE")]
+    """As --data of the experiments."""
+    out: Annotated[Place | None, arg(metavar="DIR")] = None
+    """Default: NAME-shards, beside the folder."""
+    data_dir: DataDirectory = None
+    classes: Annotated[tuple[str, ...] | None, arg(metavar="CLASS")] = None
+    """Of a folder; default: all."""
+    examples_per_shard: Annotated[int | None, arg(metavar="INT")] = None
+    """Default: as many as come to --shard-mb."""
+    shard_mb: float = 128
+    """MiB of a shard, on average."""
+
+    def run(self) -> None:
+        """Write them."""
+        from cnnjax import data
+        from cnnjax.core.progress import progress_bar
+        from cnnjax.data.names import place_of
+
+        if self.out:
+            check_outside(Path(self.out), place_of(self.data, self.data_dir), " with --out")
+        with progress_bar("images") as move:
+            folder = data.shard(
+                self.data, self.out, data_dir=self.data_dir, class_names=self.classes,
+                examples_per_shard=self.examples_per_shard, shard_mb=self.shard_mb,
+                progress=say, tick=move,
+            )  # fmt: skip
+        show(folder)
 
 
 def check_outside(target: Path, data: Path, option: str = "") -> None:

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from cnnjax.data.dataset import Dataset
+from cnnjax.data.foreign.named_source import read_named
 from cnnjax.data.foreign.source_inputs import Pick, Source, SourceInputs, check_like, spread
-from cnnjax.data.given_arrays import checked_weights
+from cnnjax.data.given_arrays import checked_weights, from_arrays
 from cnnjax.data.label_kinds import check_names, task_labels
 from cnnjax.task import Task
 
@@ -23,12 +24,12 @@ _COMPARED = 8
 
 def from_source(
     source: Any,
-    inputs: Pick | None = None,
-    labels: Pick | np.ndarray | None = None,
+    inputs: Pick | Mapping[str, Pick] | None = None,
+    labels: Pick | np.ndarray | Mapping[str, Pick | np.ndarray] | None = None,
     *,
     label_names: Sequence[str] = (),
     name: str | None = None,
-    task: str | Task | None = None,
+    task: str | Task | Mapping[str, str | Task] | None = None,
     weights: np.ndarray | None = None,
     channels_first: bool | None = None,
     memory_budget: int = MEMORY,
@@ -51,9 +52,10 @@ def from_source(
             mappings; what is in them are images of Pillow, tensors, arrays or lists of numbers.
         inputs: key or index of an example, or a function of it; None: "image" or "img", and of a
             pair the first. What it gives is as in `Dataset`: images [H, W, C] are uint8, or
-            floating in [0, 255]; grey ones of uint8 may be [H, W].
+            floating in [0, 255]; grey ones of uint8 may be [H, W]. {name: key} of several inputs,
+            which are kept in memory.
         labels: key, index or function likewise, or an array of all of them [N, ...], so that they
-            need not be read; None: "label", and of a pair the second.
+            need not be read; None: "label", and of a pair the second. {name: these} of several.
         label_names: one name per class; () takes them from the source if it has them.
         name: what to call it in records and messages; None: by the class of the source.
         task, weights: as in `from_arrays`.
@@ -77,7 +79,11 @@ def from_source(
     """
     name = name or type(source).__name__
     _check_source(source, name)
-    wanted = _with_keys(Source(source, 0, 1, channels_first, threaded, name), inputs, labels)
+    examples = Source(source, 0, 1, channels_first, threaded, name)
+    if isinstance(inputs, Mapping) or isinstance(labels, Mapping):
+        named = read_named(examples, inputs, labels, memory_budget, progress)
+        return from_arrays(*named, label_names, name, task, weights)
+    wanted = _with_keys(examples, inputs, labels)
     first, count = _first(wanted), len(source)
     known = _known_labels(wanted, labels)
     kept: np.ndarray | SourceInputs = SourceInputs(wanted, np.arange(count), first)

@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from cnnjax.data.foreign.values import as_array, as_inputs
 from cnnjax.data.lazy import Lazy
 
 Pick = str | int | Callable[[Any], Any]
+Value = TypeVar("Value")
 
 _READ_AT_ONCE = 256
 # Of a source that does not say what it holds, so many examples stand for all.
@@ -50,10 +51,10 @@ class Source:
         """
         example = self.example(index)
         try:
-            inputs = as_inputs(_picked(example, self.inputs, "inputs"), self.channels_first)
+            inputs = as_inputs(picked(example, self.inputs, "inputs"), self.channels_first)
             if self.labels is None:
                 return inputs, None
-            return inputs, as_array(_picked(example, self.labels, "labels"))
+            return inputs, as_array(picked(example, self.labels, "labels"))
         except (ValueError, TypeError) as error:
             raise ValueError(f"{self.name}[{index}]: {error}") from error
 
@@ -68,11 +69,7 @@ class Source:
 
     def read_all(self, rows: Sequence[int]) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
         """`read` of several examples, in their order."""
-        if not self.threaded:
-            yield from map(self.read, rows)
-            return
-        for start in range(0, len(rows), _READ_AT_ONCE):
-            yield from _readers().map(self.read, rows[start : start + _READ_AT_ONCE])
+        return read_in_order(self.read, rows, self.threaded)
 
     def fingerprint(self) -> str:
         """SHA-256 that stands for the inputs: of Hugging Face's own fingerprint and the length.
@@ -140,6 +137,17 @@ class SourceInputs(Lazy):
         return replace(self, rows=self.rows[rows])
 
 
+def read_in_order(
+    read: Callable[[int], Value], rows: Sequence[int], threaded: bool
+) -> Iterator[Value]:
+    """What is read of some examples, in their order, by several threads where these may."""
+    if not threaded:
+        yield from map(read, rows)
+        return
+    for start in range(0, len(rows), _READ_AT_ONCE):
+        yield from _readers().map(read, rows[start : start + _READ_AT_ONCE])
+
+
 def check_like(first: np.ndarray, other: np.ndarray, what: str) -> None:
     """Refuse an example of another shape or dtype than the first.
 
@@ -163,7 +171,7 @@ def spread(count: int, most: int) -> list[int]:
     return np.unique(np.linspace(0, count - 1, min(most, count)).astype(int)).tolist()
 
 
-def _picked(example: Any, key: Pick, what: str) -> Any:
+def picked(example: Any, key: Pick, what: str) -> Any:
     """A part of an example, by key, index or function."""
     if callable(key):
         return key(example)

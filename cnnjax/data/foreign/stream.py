@@ -13,8 +13,10 @@ import numpy as np
 
 from cnnjax.core.checks import check_channels_last, whole_number
 from cnnjax.core.text import plain
+from cnnjax.data.by_name import checked_inputs, named, over
 from cnnjax.data.dataset import Dataset, finite_weights
 from cnnjax.data.foreign.values import as_array, in_a_known_dtype
+from cnnjax.data.given_arrays import named_labels
 from cnnjax.data.label_kinds import check_names, task_labels
 from cnnjax.task import Task
 
@@ -35,7 +37,7 @@ class Stream:
     steps_per_epoch: int
     label_names: tuple[str, ...] = ()
     name: str = "stream"
-    task: str | Task | None = None
+    task: str | Task | Mapping[str, str | Task] | None = None
 
     def __repr__(self) -> str:
         return f"Stream({plain(self.name)!r}, {self.steps_per_epoch:,} batches an epoch)"
@@ -80,7 +82,7 @@ class Stream:
         """SHA-256 of the first batch of an epoch, the first 16 digits."""
         return _hash(self._first(epoch))
 
-    def batches(self, epoch: int, start: int = 0) -> Iterator[tuple[dict[str, np.ndarray], str]]:
+    def batches(self, epoch: int, start: int = 0) -> Iterator[tuple[dict[str, Any], str]]:
         """The batches of an epoch from step `start` on, those before are drawn and dropped.
 
         Args:
@@ -112,7 +114,7 @@ class Stream:
                 "give a smaller steps_per_epoch, or a factory of longer iterators"
             )
 
-    def _first(self, epoch: int) -> dict[str, np.ndarray]:
+    def _first(self, epoch: int) -> dict[str, Any]:
         """The first batch of an epoch."""
         iterator, first = self._begun(epoch)
         _close(iterator)
@@ -132,36 +134,44 @@ class Stream:
             return iterator, first
         raise ValueError(f"{self._where(epoch)} is empty")
 
-    def _arrays(self, batch: Any, epoch: int, step: int) -> dict[str, np.ndarray]:
+    def _arrays(self, batch: Any, epoch: int, step: int) -> dict[str, Any]:
         """What a batch holds, by name."""
         where = self._where(epoch, step)
         try:
-            parts = {name: as_array(value) for name, value in _by_name(batch).items()}
-            check_channels_last("inputs", parts["inputs"].shape)
-            inputs = parts["inputs"]
-            if inputs.dtype == np.uint8 and inputs.ndim == 3:
-                inputs = inputs[..., None]  # grey images
-            inputs = in_a_known_dtype(inputs, inputs.ndim - 1)
-            pixels = inputs.shape[:3] if inputs.ndim == 4 else ()
+            parts = {name: over(as_array, value) for name, value in _by_name(batch).items()}
+            several = isinstance(parts["inputs"], Mapping)
+            inputs: Any = parts["inputs"] if several else _as_inputs(parts["inputs"])
         except ValueError as error:
             raise ValueError(f"{where}: {error}") from error
-        arrays = {
-            "inputs": inputs,
-            "labels": task_labels(parts["labels"], self.task, where, pixels),
-        }
-        count = len(arrays["labels"])
-        if inputs.ndim < 2 or len(inputs) != count or not count:
+        inputs = checked_inputs(inputs, where) if several else inputs
+        arrays = {"inputs": inputs, "labels": self._labels(parts["labels"], inputs, where)}
+        count, *others = {len(one) for one in flat(arrays).values()}
+        if others or not count or (not several and inputs.ndim < 2):
+            shapes = {what: list(one.shape) for what, one in flat(arrays).items()}
             raise ValueError(
-                f"{where} must hold as many inputs as labels, one at least, got inputs of shape "
-                f"{list(inputs.shape)} and labels of shape {list(arrays['labels'].shape)}"
+                f"{where} must hold as many inputs as labels, one at least, got "
+                f"{' and '.join(f'{what} of shape {shape}' for what, shape in shapes.items())}"
             )
-        check_names(self.label_names, arrays["labels"], where)
         if "weights" in parts:
             arrays["weights"] = finite_weights(parts["weights"], count, where)
         return arrays
 
-    def _check_like_first(self, arrays: Mapping[str, np.ndarray], where: str) -> None:
-        first = self.sample.arrays
+    def _labels(self, labels: Any, inputs: Any, where: str) -> Any:
+        """Labels as the task has them, by name where they are."""
+        if isinstance(labels, Mapping):
+            if self.label_names:
+                raise ValueError(
+                    f"{where}: label_names are for labels of one array: give the model those by "
+                    "name"
+                )
+            return named_labels(labels, where, self.task)
+        of_images = not isinstance(inputs, Mapping) and inputs.ndim == 4
+        kept = task_labels(labels, self.task, where, inputs.shape[:3] if of_images else ())
+        check_names(self.label_names, kept, where)
+        return kept
+
+    def _check_like_first(self, batch: Mapping[str, Any], where: str) -> None:
+        arrays, first = flat(batch), flat(self.sample.arrays)
         if arrays.keys() != first.keys():
             raise ValueError(f"{where} holds {', '.join(arrays)}, the first {', '.join(first)}")
         for name, array in arrays.items():
@@ -183,7 +193,7 @@ def stream(
     *,
     label_names: Sequence[str] = (),
     name: str = "stream",
-    task: str | Task | None = None,
+    task: str | Task | Mapping[str, str | Task] | None = None,
 ) -> Stream:
     """Batches of a source without random access, as data to train, validate or test on.
 
@@ -195,7 +205,8 @@ def stream(
     Args:
         factory: epoch, counted from 0 -> an iterator of batches, which are {"inputs": [N, ...],
             "labels": [N, ...]} with "weights" [N] if there are some, or (inputs, labels) or
-            (inputs, labels, weights), arrays or tensors as in `from_arrays`. It is called again
+            (inputs, labels, weights), arrays or tensors as in `from_arrays`, {name: these} of
+            several inputs or labels. It is called again
             for every epoch; a batch may have fewer examples than the first, which is filled up and
             masked. `TrainingConfig.batch_size` must be that of the first.
         steps_per_epoch: batches taken of each iterator, >= 1; further ones are left.
@@ -261,9 +272,22 @@ def _by_name(batch: Any) -> dict[str, Any]:
     return dict(batch)
 
 
-def _hash(arrays: Mapping[str, np.ndarray]) -> str:
+def _as_inputs(inputs: np.ndarray) -> np.ndarray:
+    """A single input of a batch in a dtype that a data set has; grey images with a channel."""
+    check_channels_last("inputs", inputs.shape)
+    if inputs.dtype == np.uint8 and inputs.ndim == 3:
+        inputs = inputs[..., None]
+    return in_a_known_dtype(inputs, inputs.ndim - 1)
+
+
+def flat(arrays: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Arrays by what to call them, those of several inputs or labels one by one."""
+    return {what: one for name, value in arrays.items() for what, one in named(value, name).items()}
+
+
+def _hash(arrays: Mapping[str, Any]) -> str:
     digest = hashlib.sha256()
-    for name, array in arrays.items():
+    for name, array in flat(arrays).items():
         digest.update(f"{name} {array.dtype.str}{array.shape}".encode())
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()[:16]

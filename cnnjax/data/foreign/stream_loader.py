@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from cnnjax.data.foreign.stream import Stream
+from cnnjax.data.by_name import over
+from cnnjax.data.foreign.stream import Stream, flat
 from cnnjax.data.loader import Batch
 
 
@@ -21,7 +23,7 @@ class StreamLoader:
 
     decodes = True  # every batch is made anew, which takes its time
 
-    def __init__(self, data: Stream, check: Callable[[np.ndarray], None]):
+    def __init__(self, data: Stream, check: Callable[[Any], None]):
         self.data, self.check = data, check
         self.batch_size, self.steps = data.batch_size, data.steps_per_epoch
         # The epoch begun last, and a hash of its first batch: what a resumed run must find again.
@@ -61,14 +63,15 @@ class StreamLoader:
     def _batches(self, epoch: int, start: int) -> Iterator[tuple[Batch, str]]:
         size = self.batch_size
         for step, (arrays, witness) in enumerate(self.data.batches(epoch, start), start):
-            count = len(arrays["labels"])
+            count = len(next(iter(flat(arrays).values())))
             try:
                 self.check(arrays["labels"])
             except ValueError as error:
                 raise ValueError(
                     f"batch {step} of epoch {epoch} of {self.data.name}: {error}"
                 ) from error
-            full = {k: v[np.resize(np.arange(count), size)] for k, v in arrays.items()}
+            rows = np.resize(np.arange(count), size)
+            full = {k: over(partial(np.take, indices=rows, axis=0), v) for k, v in arrays.items()}
             yield (
                 {
                     **full,

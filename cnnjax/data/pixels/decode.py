@@ -90,12 +90,8 @@ def resize_image(
     height, width = image.shape[:2]
     target = size
     if policy == "crop":
-        scale = min(height / size[0], width / size[1])
-        # Whole pixels, cut out before the filter could mix in what lies outside.
-        rows = max(min(round(scale * size[0]), height), 1)
-        columns = max(min(round(scale * size[1]), width), 1)
-        top, left = (height - rows) // 2, (width - columns) // 2
-        image = image[top : top + rows, left : left + columns]
+        top, left, bottom, right = _centre(height, width, size)
+        image = image[top:bottom, left:right]
     elif policy == "pad":
         scale = max(height / size[0], width / size[1])
         target = (max(round(height / scale), 1), max(round(width / scale), 1))
@@ -106,6 +102,39 @@ def resize_image(
     top, left = (size[0] - target[0]) // 2, (size[1] - target[1]) // 2
     canvas[top : top + target[0], left : left + target[1]] = resized
     return canvas
+
+
+def resize_decoded(
+    image: PILImage, size: tuple[int, int], policy: str, interpolation: str
+) -> np.ndarray:
+    """`resize_image` of an RGB image as Pillow has it, without copies of its pixels.
+
+    Args:
+        image: RGB, of any size.
+        size, interpolation: as in `resize_image`.
+        policy: "crop" or "stretch".
+
+    Returns:
+        uint8 [height, width, 3], the same to the bit.
+    """
+    from PIL import Image
+
+    if image.size != (size[1], size[0]):
+        if policy == "crop":
+            top, left, bottom, right = _centre(image.height, image.width, size)
+            image = image.crop((left, top, right, bottom))
+        image = _filtered(image, size, Image.Resampling[interpolation.upper()])
+    return np.asarray(image)
+
+
+def _centre(height: int, width: int, size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Top, left, bottom and right of the largest centred part of a size's proportions."""
+    scale = min(height / size[0], width / size[1])
+    # Whole pixels, cut out before the filter could mix in what lies outside.
+    rows = max(min(round(scale * size[0]), height), 1)
+    columns = max(min(round(scale * size[1]), width), 1)
+    top, left = (height - rows) // 2, (width - columns) // 2
+    return top, left, top + rows, left + columns
 
 
 def _resample(image: np.ndarray, size: tuple[int, int], interpolation: str) -> np.ndarray:

@@ -68,7 +68,7 @@ def scan_table(
         file = found_below(table.parent, name)
         if not name or not os.path.exists(file) or os.path.isdir(file):
             missing.append((row.line, file))
-        found[row.split].append(Candidate(row.split, row.label, file))
+        found[row.split].append(Candidate(row.split, row.label, str(file)))
     if missing:
         line, file = missing[0]
         raise DataNotFound(

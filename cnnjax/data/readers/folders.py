@@ -59,7 +59,7 @@ def scan_folder(
         Candidate(split, label, file)
         for split, folders in layout.folders.items()
         for label, class_folder in enumerate(folders)
-        for file in files_below(class_folder)
+        for file in paths_below(class_folder)
     ]
     names, splits = layout.class_names, list(layout.splits)
     scan = examine(root, names, splits, candidates, progress=progress, tick=tick)
@@ -127,6 +127,11 @@ def _links_below(folder: Path) -> Iterator[Path]:
 
 
 def files_below(folder: Path) -> Iterator[Path]:
+    """`paths_below` as paths."""
+    return map(Path, paths_below(folder))
+
+
+def paths_below(folder: Path) -> Iterator[str]:
     """Files in a folder and in those below it, in alphabetical order.
 
     Hidden ones and those that systems leave are passed over. Links to folders are not followed,
@@ -139,9 +144,10 @@ def files_below(folder: Path) -> Iterator[Path]:
     def refuse(error: OSError) -> None:
         raise error
 
+    # Texts: of a million files a million `Path`s take a gigabyte.
     for base, folders, files in os.walk(folder, onerror=refuse):
         folders[:] = sorted(f for f in folders if not is_clutter(f))
-        yield from (Path(base) / name for name in sorted(files) if not is_clutter(name))
+        yield from (os.path.join(base, name) for name in sorted(files) if not is_clutter(name))
 
 
 def _load(folder: Path, reading: Reading) -> Splits:

@@ -11,11 +11,12 @@ from cnnjax.data.readers.idx import IDX
 from cnnjax.data.readers.npz import NPZ
 from cnnjax.data.readers.reader import Reader, Reading
 from cnnjax.data.readers.scan import Scan
+from cnnjax.data.readers.shards import SHARDS
 from cnnjax.data.splits import Splits
 
 # Of several that match a path the last one reads it: one of the caller's before ours, and a folder
-# of idx files as such.
-_READERS = [FOLDERS, IDX, NPZ, CSV_IMAGES]
+# of idx files, or of shards, as such.
+_READERS = [FOLDERS, IDX, NPZ, CSV_IMAGES, SHARDS]
 
 _Load = Callable[[Path, Reading], Splits]
 

@@ -18,9 +18,11 @@ from cnnjax.core.reading import check_regular
 from cnnjax.data.dataset import Dataset
 from cnnjax.data.errors import DataNotFound
 from cnnjax.data.given_arrays import from_arrays
+from cnnjax.data.pixels.encoded_images import MEMORY_BUDGET
 from cnnjax.data.readers.file_names import existing
 from cnnjax.data.readers.npz import check_unpacking
 from cnnjax.data.readers.reader import Reader, Reading
+from cnnjax.data.room import room
 from cnnjax.data.splits import Splits, with_class_names
 
 # As MNIST's own files are called, or with the name of a data set before that, as EMNIST's are.
@@ -36,11 +38,12 @@ _READ_AT_ONCE = 1 << 22
 _MOST_PACKED = 1032  # bytes that a byte of gzip can stand for
 
 
-def read_idx(path: str | Path) -> np.ndarray:
+def read_idx(path: str | Path, memory_budget: int = MEMORY_BUDGET) -> np.ndarray:
     """The array in an idx file (format: THE MNIST DATABASE, section "file formats").
 
     Args:
         path: of the file; by its first bytes it is plain or compressed, whatever its name.
+        memory_budget: bytes; a larger array lies on disk, mapped to memory.
 
     Returns:
         uint8, of the shape in the file's head: [N, H, W] for images, [N] for labels.
@@ -58,8 +61,8 @@ def read_idx(path: str | Path) -> np.ndarray:
         try:
             if compressed:
                 with gzip.open(raw) as file:
-                    return _array(file, path, size, _MOST_PACKED)
-            return _array(raw, path, size, 1)
+                    return _array(file, path, size, _MOST_PACKED, memory_budget)
+            return _array(raw, path, size, 1, memory_budget)
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise ValueError(f"{path} is damaged or cut off: {error}") from None
 
@@ -71,7 +74,7 @@ def is_idx(path: Path) -> bool:
     return bool(_NAME.fullmatch(path.name))
 
 
-def load_idx(path: Path, _: Reading) -> Splits:
+def load_idx(path: Path, reading: Reading) -> Splits:
     """The images and labels of idx files that lie in one folder.
 
     Args:
@@ -97,7 +100,10 @@ def load_idx(path: Path, _: Reading) -> Splits:
             " name a file of one of them"
         )
     name = next(iter(sets)) if path.is_dir() else _set_of(path)
-    splits = {split: _split(folder, name, sets[name], split) for split in ("train", "test")}
+    splits = {
+        split: _split(folder, name, sets[name], split, reading.memory_budget)
+        for split in ("train", "test")
+    }
     if splits["train"] is None:
         raise DataNotFound(f"{folder} holds no images to train on: expected {name}{_USUAL}")
     return with_class_names({split: data for split, data in splits.items() if data is not None})
@@ -128,7 +134,7 @@ def _files(folder: Path) -> Iterator[Path]:
 
 
 def _split(
-    folder: Path, name: str, files: Mapping[tuple[str, str], Path], split: str
+    folder: Path, name: str, files: Mapping[tuple[str, str], Path], split: str, budget: int
 ) -> Dataset | None:
     there = {what: files[split, what] for what in ("images", "labels") if (split, what) in files}
     if not there:
@@ -139,7 +145,7 @@ def _split(
         raise DataNotFound(
             f"{folder} holds {file.name} but not its {other}: expected {name}{_USUAL}"
         )
-    images, labels = read_idx(there["images"]), read_idx(there["labels"])
+    images, labels = (read_idx(there[what], budget) for what in ("images", "labels"))
     if images.ndim not in (3, 4):
         raise ValueError(
             f"{there['images']} holds an array of shape {list(images.shape)}; images are [N, H, W]"
@@ -156,7 +162,9 @@ def _split(
     return from_arrays(images, labels, name=f"{name.rstrip('-') or folder.name} {split}")
 
 
-def _array(file: IO[bytes] | gzip.GzipFile, path: Path, size: int, ratio: int) -> np.ndarray:
+def _array(
+    file: IO[bytes] | gzip.GzipFile, path: Path, size: int, ratio: int, budget: int
+) -> np.ndarray:
     """The array in an open file of `size` bytes, each of which unpacks to no more than `ratio`."""
     head = file.read(4)
     if len(head) < 4 or head[:2] != b"\0\0" or not 1 <= head[3] <= 4:
@@ -179,11 +187,13 @@ def _array(file: IO[bytes] | gzip.GzipFile, path: Path, size: int, ratio: int) -
         check_unpacking(count, size)
     except ValueError as error:
         raise ValueError(f"{path} announces {list(shape)}: {error}") from None
-    content = bytearray()
-    while data := file.read(min(_READ_AT_ONCE, count + 1 - len(content))):
-        content += data
-    if len(content) != count:
-        more = "more" if len(content) > count else f"only {len(content)}"
+    # Memory is taken as it is filled: a head may announce anything.
+    content, filled = bytearray() if count <= budget else room(count, budget), 0
+    while data := file.read(min(_READ_AT_ONCE, count + 1 - filled)):
+        content[filled : filled + len(data)] = data[: count - filled]
+        filled += len(data)
+    if filled != count:
+        more = "more" if filled > count else f"only {filled}"
         raise ValueError(f"{path} announces {list(shape)}, {count} bytes, and holds {more}")
     return np.frombuffer(content, np.uint8).reshape(shape)
 

@@ -76,8 +76,10 @@ def folders_in(folder: Path) -> dict[str, Path]:
     """
     found: dict[str, Path] = {}
     bare: dict[str, str] = {}
-    for name in sorted(os.listdir(folder), key=lambda name: (normal(name), name)):
-        if is_clutter(name) or not (folder / name).is_dir() or leads_up(folder / name):
+    with os.scandir(folder) as entries:  # which knows folders without asking for each of the files
+        names = [entry.name for entry in entries if _is_folder(entry)]
+    for name in sorted(names, key=lambda name: (normal(name), name)):
+        if is_clutter(name) or leads_up(folder / name):
             continue
         key = normal(name).strip()
         if key in bare:
@@ -88,6 +90,10 @@ def folders_in(folder: Path) -> dict[str, Path]:
         bare[key] = name
         found[normal(name)] = folder / name
     return found
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    return Path(entry).is_dir() if entry.is_symlink() else entry.is_dir()
 
 
 def leads_up(link: Path) -> bool:

@@ -6,6 +6,7 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from cnnjax.core.text import plain
 from cnnjax.data.given_arrays import from_arrays
 from cnnjax.data.readers.file_names import existing, normal
 from cnnjax.data.readers.reader import Reader, Reading
+from cnnjax.data.room import room
 from cnnjax.data.splits import Splits, with_class_names
 
 # Names of images and labels: those of Keras' files, plain ones, those of MedMNIST's files.
@@ -62,7 +64,8 @@ def load_npz(path: Path, reading: Reading) -> Splits:
         path: of a file with x_train and y_train (or train_images and train_labels, images and
             labels, x and y), where there are such x_valid, y_valid (x_val, y_val; val_images,
             val_labels) and x_test, y_test (test_images, test_labels), and label_names.
-        reading: its progress is told in a sentence of arrays that are not read.
+        reading: its progress is told in a sentence of arrays that are not read; beyond its memory
+            budget an array lies on disk (`room`).
 
     Returns:
         The splits; without label_names classes are called by their numbers.
@@ -71,20 +74,20 @@ def load_npz(path: Path, reading: Reading) -> Splits:
         DataNotFound: if there is no such file.
         ValueError: if it is damaged or holds something else.
     """
-    path = existing(path)
+    path, budget = existing(path), reading.memory_budget
     try:
         with zipfile.ZipFile(path) as archive:
             members = _members(archive, path.stat().st_size)
             keys = set(members)
             pairs = {split: _pair(keys, names) for split, names in _NAMES.items()}
             found = {
-                split: [_array(archive, members[name], name) for name in pair]
+                split: [_array(archive, members[name], name, budget) for name in pair]
                 for split, pair in pairs.items()
                 if pair
             }
             classes: list[str] = []
             if _CLASSES in keys:
-                classes = _texts(_array(archive, members[_CLASSES], _CLASSES))
+                classes = _texts(_array(archive, members[_CLASSES], _CLASSES, budget))
     except _UNREADABLE as error:
         raise ValueError(
             f"{path} is not a readable .npz file of plain arrays: {plain(error)}"
@@ -139,9 +142,9 @@ def check_unpacking(unpacked: int, packed: int) -> None:
         raise ValueError(f"its {packed:,} bytes would unpack to {unpacked:,}: it is no data")
 
 
-def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str) -> np.ndarray:
+def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str, budget: int) -> np.ndarray:
     with archive.open(member) as file:
-        return read_npy(file, member.file_size, name)
+        return read_npy(file, member.file_size, name, room=partial(room, budget=budget))
 
 
 def _texts(names: np.ndarray) -> list[str]:

@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cnnjax.data.pixels.file_images import MEMORY_BUDGET, Decoding
+from cnnjax.data.pixels.decoding import Decoding
+from cnnjax.data.pixels.encoded_images import MEMORY_BUDGET
 from cnnjax.data.readers.scan import Scan
 from cnnjax.data.splits import Splits
 

@@ -27,7 +27,8 @@ from cnnjax.core.text import plain
 from cnnjax.data.dataset import Dataset
 from cnnjax.data.errors import DataNotFound
 from cnnjax.data.pixels.decode import decode_image
-from cnnjax.data.pixels.file_images import Decoding, FileImages, decoders
+from cnnjax.data.pixels.decoding import Decoding, decoders
+from cnnjax.data.pixels.file_images import FileImages
 from cnnjax.data.pixels.image_files import UnreadableImage
 from cnnjax.data.splits import Splits
 
@@ -47,7 +48,7 @@ class Candidate(NamedTuple):
 
     part: str
     label: int
-    file: Path
+    file: str
 
 
 @dataclass(frozen=True)
@@ -209,7 +210,7 @@ def _counted_warnings(progress: Callable[[str], None] | None) -> Iterator[None]:
         warnings.warn(line, stacklevel=4)
 
 
-def _examine(files: Iterable[Path]) -> Iterator[tuple[str, str]]:
+def _examine(files: Iterable[str]) -> Iterator[tuple[str, str]]:
     """(hash of the contents, "") of every good image, (hash, what is wrong) of the others."""
     waiting = iter(files)
     # A bounded number at once, so that no more than these are ever in memory.
@@ -217,8 +218,8 @@ def _examine(files: Iterable[Path]) -> Iterator[tuple[str, str]]:
         yield from decoders().map(_examine_one, batch)
 
 
-def _examine_one(file: Path) -> tuple[str, str]:
-    if file.suffix.lower() not in SUFFIXES:
+def _examine_one(file: str) -> tuple[str, str]:
+    if os.path.splitext(file)[1].lower() not in SUFFIXES:
         return "", "no image, by its name"
     try:
         state = os.stat(file)
@@ -226,7 +227,7 @@ def _examine_one(file: Path) -> tuple[str, str]:
             return "", "no regular file (a pipe, a socket or a device)"
         if state.st_size > _MOST_BYTES:
             return "", f"too large ({state.st_size:,} bytes)"
-        content = file.read_bytes()
+        content = Path(file).read_bytes()
     except OSError as error:
         return "", f"cannot be read ({error.strerror})"
     if not content:
@@ -252,20 +253,23 @@ def _sorted_out(
     a test on images that were trained on would say nothing. A table may repeat an image on
     purpose, within a part and class.
     """
-    seen: dict[str, tuple[str, str, str]] = {}  # hash -> (file, part, class)
+    seen: dict[str, Candidate] = {}  # by hash
     aside = []
     good: dict[str, list[tuple[str, int, str]]] = {part: [] for part in parts}
-    for (part, label, path), (content, wrong) in zip(candidates, examined, strict=True):
-        below = path.is_relative_to(root)
-        file = path.relative_to(root).as_posix() if below else str(path)
+    below = os.path.join(root, "")
+    for candidate, (content, wrong) in zip(candidates, examined, strict=True):
+        part, label, path = candidate
+        file = _relative(path, below)
+        first = seen.get(content)
         if wrong:
             aside.append((file, wrong))
-        elif content in seen and (not table or seen[content][1:] != (part, names[label])):
-            first, _, its_class = seen[content]
-            other = "" if its_class == names[label] else f", which has another class ({its_class})"
-            aside.append((file, f"the same content as {first}{other}"))
+        elif first is not None and (not table or first[:2] != (part, label)):
+            other = ""
+            if first.label != label:
+                other = f", which has another class ({names[first.label]})"
+            aside.append((file, f"the same content as {_relative(first.file, below)}{other}"))
         else:
-            seen[content] = file, part, names[label]
+            seen[content] = candidate
             good[part].append((file, label, content))
     if empty := [part for part, found in good.items() if not found]:
         raise DataNotFound(f"{table or root}: no image was found in the split {empty[0]!r}")
@@ -286,12 +290,17 @@ def _sorted_out(
     )
 
 
+def _relative(path: str, below: str) -> str:
+    """A path below a folder that is given with its last "/"; as it is where it lies elsewhere."""
+    return path.removeprefix(below).replace(os.sep, "/") if path.startswith(below) else path
+
+
 def _memory_of(root: Path, candidates: Sequence[Candidate]) -> Path:
     """Where the outcome of a scan is kept: it depends on every file's name, size and time."""
     digest = hashlib.sha256(f"{_SCAN_FORMAT}{root}".encode("utf-8", "surrogateescape"))
     for *_, file in candidates:
         try:
-            state = file.stat()
+            state = os.stat(file)
             known = (state.st_size, state.st_mtime_ns, state.st_mode)
         except OSError:  # a link that leads nowhere
             known = None

@@ -1,8 +1,12 @@
-"""Images of TFDS directories without TensorFlow, decoded once into a memory-mapped cache."""
+"""Images of TFDS directories without TensorFlow, decoded once into a memory-mapped cache.
+
+What is larger than the memory budget stays in its records.
+"""
 
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,7 +19,8 @@ from cnnjax.core.storage import text_hash, write_directory
 from cnnjax.data.dataset import Dataset
 from cnnjax.data.errors import DataNotFound
 from cnnjax.data.pixels.cache import is_writable, open_pixels, write_pixels
-from cnnjax.data.pixels.file_images import Decoding, decoders
+from cnnjax.data.pixels.decoding import AsStored, Decoding, decoders
+from cnnjax.data.pixels.encoded_images import MEMORY_BUDGET, beyond_budget
 from cnnjax.data.pixels.image_files import opened_image, upright
 from cnnjax.data.pixels.image_modes import is_plain
 from cnnjax.data.readers.reader import Reading, settings_of
@@ -28,6 +33,7 @@ from cnnjax.data.readers.tfds import (
     readable,
     source_key,
 )
+from cnnjax.data.readers.tfds_records import TfdsRecords, record_images
 from cnnjax.data.splits import Splits
 
 _LABELS, _ENCODING = "labels.npy", "encoding.txt"
@@ -50,6 +56,17 @@ class _Images:
     shape: tuple[int, ...]
     encoding: str
     batches: Iterator[tuple[np.ndarray, np.ndarray]]
+
+    @property
+    def nbytes(self) -> int:
+        """Of all of them decoded."""
+        return math.prod(self.shape)
+
+    @property
+    def stored(self) -> Decoding:
+        """How they are read as they are."""
+        _, height, width, channels = self.shape
+        return AsStored((height, width), channels)
 
     def in_memory(self) -> _Decoded:
         images, labels = zip(*self.batches, strict=True)
@@ -77,7 +94,7 @@ def load_tfds(root: Path, name: str, reading: Reading) -> Splits:
     version = find_split(root, name, "train")
     decoding = None if version is not None and not any_size(version) else reading.decoding
     train, validation, test = (
-        tfds_split(root, name, split, reading.progress, decoding)
+        tfds_split(root, name, split, reading.progress, decoding, reading.memory_budget)
         for split in ("train", "validation", "test")
     )
     if train is None:
@@ -92,6 +109,7 @@ def tfds_split(
     split: str,
     progress: Callable[[str], None] | None = None,
     decoding: Decoding | None = None,
+    budget: int = MEMORY_BUDGET,
 ) -> Dataset | None:
     """A split of an image classification data set, from the cache or decoded into it.
 
@@ -101,9 +119,11 @@ def tfds_split(
         split: "train", "validation" or "test".
         progress: told when decoding starts.
         decoding: size and colours of images; None takes them as they are.
+        budget: bytes; images that take more once decoded, and are in no cache, stay in their
+            records and are decoded where they are indexed; 0: all do.
 
     Returns:
-        The data set, memory-mapped; None if there is no such split.
+        The data set, memory-mapped or in its records; None if there is no such split.
 
     Raises:
         DataNotFound: if no version is complete, or its files are not array_record.
@@ -116,40 +136,55 @@ def tfds_split(
     if decoding is not None:
         key = text_hash(f"{key}{asdict(decoding)}")[: len(key)]
     cached = cache_directory() / "data" / name / f"{source.name}-{split}-{key}"
-    decoded = _open_cache(cached)
+    decoded = _open_cache(cached) if budget else None
     if decoded is None:
         if not has_features(source, "image", "label"):
             raise ValueError(
                 f"{source} holds no images for classification: a data set of 'image' and 'label' "
                 "is needed (cj.data.load_texts is for one of 'text' and 'label')"
             )
-        writable = is_writable(cached.parent)
-        if progress:
-            once = "anew, since the cache is damaged" if cached.exists() else "once"
-            into = (
-                f"{once}, into {cached}" if writable else "into memory: the cache is not writable"
-            )
-            progress(f"decoding {name} {split} {into}")
         with readable(source):
             split_images = _decode(source, split, decoding)
-            if writable:
-                _build_cache(cached, split_images)
-            decoded = _open_cache(cached) if writable else split_images.in_memory()
-        if decoded is None:
-            raise OSError(f"the cache {cached} cannot be read back: is the disk full?")
+            if split_images.nbytes > budget:
+                title = _title(name, source, split, split_images.encoding)
+                if progress and budget:
+                    count, size = split_images.shape[0], split_images.nbytes
+                    progress(beyond_budget(count, title, size, budget))
+                decoding = decoding or split_images.stored
+                kept, labels = record_images(source, split, decoding, progress)
+                return Dataset(kept, labels, label_names(source), title)
+            decoded = _decoded(split_images, cached, f"{name} {split}", progress)
     images, labels, encoding = decoded
-    # Images that lost something on the way are not quite the data set of that name.
+    title = _title(name, source, split, encoding)
+    return Dataset(images, labels, label_names(source), title)
+
+
+def _decoded(
+    split_images: _Images, cached: Path, what: str, progress: Callable[[str], None] | None
+) -> _Decoded:
+    """The images, decoded into the cache, or into memory where there can be none."""
+    writable = is_writable(cached.parent)
+    if progress:
+        once = "anew, since the cache is damaged" if cached.exists() else "once"
+        into = f"{once}, into {cached}" if writable else "into memory: the cache is not writable"
+        progress(f"decoding {what} {into}")
+    if not writable:
+        return split_images.in_memory()
+    _build_cache(cached, split_images)
+    decoded = _open_cache(cached)
+    if decoded is None:
+        raise OSError(f"the cache {cached} cannot be read back: is the disk full?")
+    return decoded
+
+
+def _title(name: str, source: Path, split: str, encoding: str) -> str:
+    """The name of a split: images that lost something are not quite the data set of that name."""
     lossy = f", {encoding}" if encoding not in _LOSSLESS else ""
-    return Dataset(images, labels, label_names(source), f"{name} {source.name} {split}{lossy}")
+    return f"{name} {source.name} {split}{lossy}"
 
 
 def _decode(source: Path, split: str, decoding: Decoding | None) -> _Images:
-    import tensorflow_datasets as tfds
-
-    # Bytes, not pixels: TFDS would warn that OpenCV is missing, and Pillow decodes the same pixels.
-    records: Any = tfds.builder_from_directory(str(source)).as_data_source(
-        split=split, decoders={"image": tfds.decode.SkipDecoding()}
-    )
+    records: Any = TfdsRecords(source, split, source_key(source, split)).opened
     if not len(records):
         raise ValueError(f"{source}: the split {split!r} is empty")
     title, first = f"{source}: image {{}} of {split!r}", records[0]["image"]

@@ -87,6 +87,7 @@ def test_it_holds_what_the_source_holds(make: Any, budget: int) -> None:
     assert Loader(data, 4).decodes == (budget == 0)
 
 
+@pytest.mark.sample(2)
 @SOURCES
 @BUDGETS
 def test_trained_killed_and_resumed_it_ends_where_arrays_do(
@@ -215,7 +216,7 @@ def test_floating_images_are_not_all_read_before_a_training() -> None:
     data = from_source(source, memory_budget=0)
     source.read = 0
     model = cj.create_model("mlp", input_shape=(2, 2, 1), num_classes=2, units=(2,))
-    cj.training.setting_checks.check_data(model, data)
+    cj.training.data_checks.check_data(model, data)
     assert source.read == 256
 
 

@@ -83,6 +83,21 @@ def test_the_fingerprint_depends_on_contents_decoding_and_labels_not_on_the_cach
     assert len({one, *others}) == 6
 
 
+@pytest.mark.parametrize("start", [0, 2, 5, 6])
+def test_batches_that_are_read_two_at_a_time_come_in_their_order(kept, streamed, start):
+    labels = np.arange(11, dtype=np.int32)
+    ours = Loader(Dataset(kept, labels), 2, shuffle=True)
+    theirs = Loader(Dataset(streamed, labels), 2, shuffle=True)
+    assert (ours._overlaps, theirs._overlaps) == (False, True)
+    for one, other in zip(ours.epoch(1, start), theirs.epoch(1, start), strict=True):
+        for key in one:
+            np.testing.assert_array_equal(one[key], other[key])
+    batches = theirs.epoch(0)
+    next(batches)
+    batches.close()
+    assert not [t for t in threading.enumerate() if t.name.startswith("steps")]
+
+
 def test_a_file_that_is_gone_is_named(folder, streamed, tmp_path):
     lost = FileImages(tmp_path, streamed.files, streamed.hashes, Decoding((3, 3)))
     with pytest.raises(UnreadableImage, match=r"a/00\.png: no such file"):

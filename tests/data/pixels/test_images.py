@@ -1,5 +1,6 @@
 """Image files of every kind, and sizes against Pillow by hand."""
 
+import io
 import os
 import resource
 import socket
@@ -508,3 +509,22 @@ def test_strips_are_resized_within_bounds(policy, size):
 def test_an_unknown_policy_is_named():
     with pytest.raises(ValueError, match="resize must be one of crop, stretch, pad, got 'zoom'"):
         resize_image(PHOTO, (8, 8), "zoom")
+
+
+@given(
+    st.tuples(st.integers(1, 40), st.integers(1, 40)),
+    st.tuples(st.integers(1, 40), st.integers(1, 40)),
+    st.sampled_from(["crop", "stretch", "pad"]),
+    st.sampled_from(["bilinear", "nearest"]),
+)
+@settings(deadline=None, max_examples=60, derandomize=True)
+def test_a_jpeg_is_read_without_copies_to_the_same_bits(shape, size, policy, interpolation):
+    """Against the same pixels as a PNG, which takes the way of all other images."""
+    pixels = np.random.default_rng(shape).integers(0, 256, (*shape, 3), dtype=np.uint8)
+    jpeg, png = io.BytesIO(), io.BytesIO()
+    Image.fromarray(pixels).save(jpeg, "JPEG")
+    Image.open(jpeg).save(png, "PNG")
+    decoding = Decoding(size, 3, policy, interpolation)
+    one, other = (decoding.decoded(file.getvalue(), "") for file in (jpeg, png))
+    np.testing.assert_array_equal(one, other)
+    assert one.shape == (*size, 3)

@@ -516,6 +516,7 @@ def test_two_processes_end_with_one_directory(offer, server, tmp_path):
     assert len(opened(tmp_path, "mnist", "train")) == 7
 
 
+@pytest.mark.thorough
 def test_what_a_killed_process_left_is_swept_away(offer, server, tmp_path):
     files = offer(raw_files.mnist())
     good = server.answer

@@ -77,6 +77,7 @@ def test_a_net_in_a_net_with_automatic_names(split, file, tmp_path):
     same(net, saved(net, tmp_path / file))
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("file", FORMATS)
 def test_nets_in_nets_in_nets(file, tmp_path):
     first, *rest = body()
@@ -252,6 +253,7 @@ def test_two_backends_in_one_file_contradict_each_other(tmp_path):
         cj.create_model("mnist_convnet", weights=path)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("knows", [True, False])
 @pytest.mark.parametrize("file", FORMATS[:2])
 def test_channels_first_behind_flatten(file, knows, tmp_path):

@@ -49,7 +49,7 @@ def test_number_of_parameters(name, arguments, with_top, without):
     assert summary(abstract(name, include_top=False, **arguments)).parameters == without
 
 
-@pytest.mark.sample(2)
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("name", "layers"),
     [

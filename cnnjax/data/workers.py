@@ -1,0 +1,123 @@
+"""Batches that other processes make, through grain: for slow storage, and for many cores a process.
+
+Each of the processes makes every n-th batch, by the same loader as here, so that they are the same
+batches in the same order for any number of processes, and can begin anywhere.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+
+from cnnjax.core.runtime import visible_cores
+
+# Batches that a process makes ahead, each of which waits in shared memory.
+_AHEAD = 2
+_ENDLESS = 2**40
+
+
+def check_workers(workers: int, name: str, decodes: bool) -> None:
+    """Refuse workers that would have nothing to do, or cannot be.
+
+    Args:
+        workers: how many processes.
+        name: of the data.
+        decodes: whether batches take their time.
+
+    Raises:
+        ValueError: in one sentence.
+    """
+    if not decodes:
+        raise ValueError(
+            f"workers={workers} is for data that is read batch by batch, and {name} is at hand: "
+            "leave it out"
+        )
+    try:
+        import grain  # noqa: F401
+    except ImportError:
+        raise ValueError(
+            f"workers={workers} needs grain, which is not installed: pip install 'cnnjax[grain]'"
+        ) from None
+
+
+@dataclass(frozen=True)
+class _Batches:
+    """What grain reads from: batch number `first + i` of all epochs, counted through."""
+
+    make: Callable[[int], Any]
+    first: int
+
+    def __len__(self) -> int:
+        return _ENDLESS
+
+    def __getitem__(self, index: int) -> Any:
+        return self.make(self.first + index)
+
+
+class Workers:
+    """Processes that make batches ahead; they are started by the first one that is asked for.
+
+    Args:
+        make: a batch by its number, a function that can be pickled.
+        count: of processes, >= 1.
+    """
+
+    def __init__(self, make: Callable[[int], Any], count: int):
+        self._make, self._count = make, count
+        self._batches: Iterator[Any] | None = None
+        self._next = 0
+
+    def batch(self, number: int) -> Any:
+        """The batch of a number; to go on from the one before is quick, all else starts anew."""
+        if self._batches is None or number != self._next:
+            self.close()
+            self._batches, self._next = self._started(number), number
+        batch = next(self._batches)
+        self._next += 1
+        # Out of shared memory, of which there is little, and which goes with grain's own array.
+        return jax.tree.map(np.array, batch)
+
+    def close(self) -> None:
+        """End the processes."""
+        if self._batches is not None:
+            self._batches.close()  # type: ignore[attr-defined]
+            self._batches = None
+
+    __del__ = close
+
+    def _started(self, first: int) -> Iterator[Any]:
+        from absl import flags
+        from grain import MapDataset, MultiprocessingOptions, ReadOptions
+
+        if not flags.FLAGS.is_parsed():  # grain asks them, as of a program of absl's
+            flags.FLAGS.mark_as_parsed()
+        one = ReadOptions(num_threads=1, prefetch_buffer_size=1)  # its threads decode
+        batches = MapDataset.source(_Batches(self._make, first)).to_iter_dataset(one)
+        options = MultiprocessingOptions(self._count, per_worker_buffer_size=_AHEAD)
+        cores = max(visible_cores() // self._count, 1)
+        return iter(batches.mp_prefetch(options, partial(_begin, cores)))
+
+
+def _begin(cores: int, index: int, count: int) -> None:
+    """Have a worker decode by its share of the cores, and end with the process it works for."""
+    os.environ["NPROC"] = str(cores)
+    # What stops a training comes to all of its processes, and the training has yet to be saved.
+    for asked_to_stop in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(asked_to_stop, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, name="end with parent", daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    # A process that is killed cannot end its workers, which would wait for ever.
+    if (parent := multiprocessing.parent_process()) is not None:
+        parent.join()
+        os._exit(1)

@@ -1,0 +1,80 @@
+"""What `TrainingConfig.remat` saves: memory of a training step, and operations that it adds.
+
+The step is compiled and not run: memory is that of its temporary buffers, by XLA's own account,
+operations are counted before XLA rewrites them.
+
+Command:   python -m experiments.benchmarks.recomputing [--net resnet50 --batch 16]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import tyro
+
+import cnnjax as cj
+from cnnjax.config import REMAT
+from cnnjax.core.cost import Cost, cost_of
+from cnnjax.core.table import table
+from cnnjax.models.builder import build
+from cnnjax.training import programs
+
+# The program is only counted, never run.
+_QUICKLY = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+
+
+@dataclass(frozen=True)
+class Config:
+    """Options of the benchmark."""
+
+    net: str | None = None
+    """A name from `cnnjax list`; None takes resnet50 and mobilenet."""
+    batch: int = 16
+    """Images a step."""
+    platform: str = "cpu"
+    """For which kind of device the step is traced; it is compiled for the one at hand."""
+
+
+def main(config: Config) -> None:
+    """Compile and print a table."""
+    lines: list[Sequence[object]] = [("net", "remat", "temporary MiB", "", "GFLOP", "")]
+    for net in [config.net] if config.net else ["resnet50", "mobilenet"]:
+        costs = {remat: cost(net, config.batch, remat, config.platform) for remat in REMAT}
+        lines += rows(net, costs)
+    print(f"batch {config.batch}, of the nets' own sizes, traced for a {config.platform}\n")
+    print(table(lines, "<<>"))
+
+
+def cost(net: str, batch: int, remat: str, platform: str = "cpu") -> Cost:
+    """What a training step costs.
+
+    Args:
+        net: a name from `cnnjax list`.
+        batch: images a step.
+        remat: as in `TrainingConfig`.
+        platform: "cpu", "gpu" or "tpu".
+    """
+    config = cj.TrainingConfig(batch_size=batch, remat=remat)
+    work = programs.Work.of(cj.Model.abstract(*build(net)), config, batch)
+    return cost_of(programs.traced_step(work, platform).lower(), _QUICKLY)
+
+
+def rows(net: str, costs: dict[str, Cost]) -> list[tuple[object, ...]]:
+    """A row for each way, with its shares of the first one."""
+    first = costs[REMAT[0]]
+    return [
+        (
+            net,
+            remat,
+            f"{one.temporary / 2**20:,.0f}",
+            f"{100 * one.temporary / first.temporary:.0f} %",
+            f"{one.flops / 1e9:,.1f}",
+            f"{100 * one.flops / first.flops:.0f} %",
+        )
+        for remat, one in costs.items()
+    ]
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Config, prog="python -m experiments.benchmarks.recomputing", description=__doc__))

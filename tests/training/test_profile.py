@@ -1,0 +1,117 @@
+"""A profile measures a training and leaves it as it is."""
+
+from __future__ import annotations
+
+import json
+import math
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import cnnjax as cj
+from cnnjax.core.cost import Cost
+from cnnjax.training import Profile
+from cnnjax.training.speed import Interval, figures, text
+
+
+@pytest.fixture(autouse=True)
+def _a_small_peak(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cnnjax.core.peaks._MATRIX", {"cpu": 32})
+    monkeypatch.setattr("cnnjax.core.peaks._COPIED", {"cpu": 1024})
+
+
+def fit(data: Any, callbacks: Any, **settings: Any) -> cj.Run:
+    model = cj.create_model("mlp", input_shape=(12, 12, 1), num_classes=3, units=(8,))
+    config = cj.TrainingConfig(epochs=4, batch_size=8, **settings)  # 12 steps an epoch
+    return cj.fit(model, data, config, callbacks=callbacks, verbose=False)
+
+
+@pytest.mark.parametrize("chunk", [None, 4, 5])
+def test_the_bits_are_the_same(
+    squares: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], chunk: int | None
+) -> None:
+    profile = Profile(tmp_path, steps=10, skipped=3, traced=2)
+    plain = fit(squares, [], steps_per_dispatch=chunk)
+    profiled = fit(squares, [profile], steps_per_dispatch=chunk)
+    assert profiled.parameter_hash == plain.parameter_hash
+    assert profiled.history["loss"].tolist() == plain.history["loss"].tolist()
+    found = json.loads((tmp_path / "profile.json").read_text(encoding="utf-8"))
+    assert found == profile.figures
+    assert found["steps"] >= 10
+    assert found["flops"] > 2 * 2 * 8 * (144 * 8)  # forward and the gradient of the kernel
+    assert found["step_memory"] > 4 * (144 * 8)
+    assert list(tmp_path.glob("plugins/profile/*/*.xplane.pb"))
+    printed = capsys.readouterr().out
+    assert f"profile of {found['steps']} steps in {tmp_path}" in printed
+    assert "roofline" in printed
+
+
+def test_a_training_that_is_over_before_is_shown_as_far_as_it_came(
+    squares: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    profile = Profile(tmp_path, steps=1000)
+    fit(squares, [profile])
+    assert profile.figures is not None
+    assert profile.figures["steps"] == 48 - 5
+    assert "profile of 43 steps" in capsys.readouterr().out
+
+
+def test_a_training_that_only_warmed_up_is_said_to(
+    squares: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    profile = Profile(tmp_path, skipped=48)
+    fit(squares, [profile])
+    assert profile.figures is None
+    assert "nothing was profiled: the training was over after 48 steps" in capsys.readouterr().out
+
+
+def test_only_one_profile_and_only_numbers_of_steps(squares: Any, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="callbacks must hold one Profile at most, got 2"):
+        fit(squares, [Profile(tmp_path), Profile(tmp_path)])
+    with pytest.raises(ValueError, match=r"steps of a Profile must be .* got 0"):
+        Profile(tmp_path, steps=0)
+
+
+def interval(steps: int, seconds: float, waited: float = 0.0) -> Interval:
+    began: Future[float] = Future()
+    ended: Future[float] = Future()
+    began.set_result(1.0)
+    ended.set_result(1.0 + seconds)
+    return Interval(steps, waited, began, ended)
+
+
+def test_figures_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    class H200:
+        device_kind = "NVIDIA H200"
+
+    monkeypatch.setattr("cnnjax.training.speed.jax.devices", lambda: [H200()])
+    cost = Cost(flops=67e9, moved=9.6e9, memory=2**30, temporary=2**29)
+    timed = [interval(1, 0.004), interval(2, 0.008), interval(1, 0.4, waited=0.01)]
+    found = figures(timed, cost, devices=1, batch=32, precision="float32")
+    assert found["steps"] == 4
+    assert math.isclose(found["step_seconds"], 0.004)
+    assert math.isclose(found["examples_per_second"], 8000)
+    assert math.isclose(found["waiting"], 0.01 / 0.412)
+    assert math.isclose(found["flops_per_second"], 67e9 / 0.004)
+    assert math.isclose(found["share_of_peak"], 0.25)
+    assert math.isclose(found["bound_seconds"], 0.002)
+    assert found["bound_by"] == "memory"
+    lines = text(found).splitlines()
+    assert lines[5].split("  ")[-1].strip() == "16.7 TFLOP/s, 25.0 % of 67 TFLOP/s (the data sheet)"
+    waiting = figures([interval(1, 0.1, waited=0.05)], cost, 1, 32, "float32")
+    assert waiting["bound_by"] == "waiting for data"
+
+
+def test_what_is_unknown_is_said_to_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    class T4:
+        device_kind = "Tesla T4"
+
+    monkeypatch.setattr("cnnjax.training.speed.jax.devices", lambda: [T4()])
+    cost = Cost(flops=1e9, moved=1e9, memory=1, temporary=1)
+    found = figures([interval(1, 0.1)], cost, 1, 8, "bfloat16")
+    assert found["share_of_peak"] is None
+    assert found["bound_by"] == "unknown"
+    assert "peak unknown" in text(found)
+    assert "unknown, bound by unknown" in text(found)
