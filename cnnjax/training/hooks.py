@@ -152,6 +152,10 @@ def _only_profile(callbacks: Sequence[Callback]) -> Profile | None:
             f"a Profile measures a single process, and there are {count}: measure one with its "
             "devices alone"
         )
+    if profiles and profiles[0].used:
+        raise ValueError(
+            "callbacks holds a Profile that has seen a training already: make another one"
+        )
     return profiles[0] if profiles else None
 
 
