@@ -14,7 +14,8 @@ class Cost:
     Args:
         flops: floating-point operations of the whole program, on all devices together, as it is
             before XLA rewrites it: on a GPU convolutions then become calls of a library, whose
-            operations XLA does not count. A loop's body counts once.
+            operations XLA does not count; after that on TPUs, for which it counts nothing before.
+            A loop's body counts once.
         moved: bytes that one device reads and writes, by the operations of the compiled program.
         memory: bytes that one device needs at once: arguments, results and temporary buffers.
         temporary: bytes of the temporary buffers alone.
@@ -43,7 +44,7 @@ def cost_of(lowered: Any, options: Mapping[str, Any] | None = None) -> Cost:
     memory = compiled.memory_analysis()
     held = memory.argument_size_in_bytes + memory.output_size_in_bytes
     return Cost(
-        flops=float(lowered.cost_analysis()["flops"]),
+        flops=float((lowered.cost_analysis() or analysis)["flops"]),
         moved=float(analysis["bytes accessed"]),
         memory=int(held + memory.temp_size_in_bytes - memory.alias_size_in_bytes),
         temporary=int(memory.temp_size_in_bytes),

@@ -137,6 +137,10 @@ def _only_profile(callbacks: Sequence[Callback]) -> Profile | None:
     profiles = [callback for callback in callbacks if isinstance(callback, Profile)]
     if len(profiles) > 1:
         raise ValueError(f"callbacks must hold one Profile at most, got {len(profiles)}")
+    if profiles and profiles[0].used:
+        raise ValueError(
+            "callbacks holds a Profile that has seen a training already: make another one"
+        )
     return profiles[0] if profiles else None
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 
+from cnnjax.core import processes
 from cnnjax.core.checks import whole_number
 from cnnjax.core.cost import cost_of
 from cnnjax.core.places import expanded
@@ -76,6 +77,11 @@ class Profile(Callback):
         self._intervals = _Intervals(skipped)
         self._program: tuple[Dispatcher, Any, Any] | None = None
 
+    @property
+    def used(self) -> bool:
+        """Whether it has seen a training."""
+        return self._program is not None
+
     def over(
         self, dispatcher: Dispatcher, batch: Mapping[str, Any], state: State, epoch: int, start: int
     ) -> Iterator[Dispatched]:
@@ -88,6 +94,7 @@ class Profile(Callback):
         """
         dispatches = dispatcher.run(state, epoch, start)
         if self.figures is None:
+            self.directory.mkdir(parents=True, exist_ok=True)
             shapes = _shapes((state, dispatcher.devices.place(batch)), dispatcher.devices.count)
             self._program = (dispatcher, *shapes)
             yield from self._measured(dispatches, start)
@@ -128,9 +135,9 @@ class Profile(Callback):
         """Compute the figures, write and print them."""
         timed = self._intervals.kept
         if not timed or self._program is None:
-            print(
-                f"\nnothing was profiled: the training was over after {self._intervals.seen} steps,"
-                " which it needs to warm up: give it more epochs, or a smaller steps_per_dispatch"
+            _say(
+                f"nothing was profiled: the training was over after {self._intervals.seen} steps, "
+                "which it needs to warm up: give it more epochs, or a smaller steps_per_dispatch"
             )
             return
         dispatcher, state, batch = self._program
@@ -140,10 +147,12 @@ class Profile(Callback):
         cost = cost_of(step.lower(state, batch))
         count = dispatcher.devices.count
         self.figures = figures(timed, cost, count, config.batch_size, config.precision)
-        self.directory.mkdir(parents=True, exist_ok=True)
-        write_text(self.directory / FIGURES, json.dumps(self.figures, indent=1) + "\n")
-        print(f"\nprofile of {self.figures['steps']} steps in {plain(self.directory)}")
-        print(text(self.figures))
+        if processes.is_first():
+            write_text(self.directory / FIGURES, json.dumps(self.figures, indent=1) + "\n")
+        _say(
+            f"profile of {self.figures['steps']} steps in {plain(self.directory)}\n"
+            f"{text(self.figures)}"
+        )
 
 
 class _Intervals:
@@ -173,6 +182,12 @@ def _quick_threads() -> Iterator[None]:
         yield
     finally:
         sys.setswitchinterval(usual)
+
+
+def _say(text: str) -> None:
+    """Print from the first of several processes."""
+    if processes.is_first():
+        print(f"\n{text}")
 
 
 def _ready(sums: Any) -> float:

@@ -70,6 +70,10 @@ def test_a_training_that_only_warmed_up_is_said_to(
 def test_only_one_profile_and_only_numbers_of_steps(squares: Any, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="callbacks must hold one Profile at most, got 2"):
         fit(squares, [Profile(tmp_path), Profile(tmp_path)])
+    profile = Profile(tmp_path, skipped=48)
+    fit(squares, [profile])
+    with pytest.raises(ValueError, match="a Profile that has seen a training already"):
+        fit(squares, [profile])
     with pytest.raises(ValueError, match=r"steps of a Profile must be .* got 0"):
         Profile(tmp_path, steps=0)
 
