@@ -142,7 +142,7 @@ class Profile(Callback):
             return
         dispatcher, state, batch = self._program
         config = dispatcher.config
-        options = compiler_options(config.deterministic)
+        options = compiler_options(config.deterministic, recomputed=config.remat != "none")
         step = jax.jit(dispatcher.step, donate_argnums=0, compiler_options=options)
         cost = cost_of(step.lower(state, batch))
         count = dispatcher.devices.count

@@ -16,6 +16,7 @@ import tyro
 import cnnjax as cj
 from cnnjax.config import REMAT
 from cnnjax.core.cost import Cost, cost_of
+from cnnjax.core.runtime import compiler_options
 from cnnjax.core.table import table
 from cnnjax.models.builder import build
 from cnnjax.training import programs
@@ -57,7 +58,8 @@ def cost(net: str, batch: int, remat: str, platform: str = "cpu") -> Cost:
     """
     config = cj.TrainingConfig(batch_size=batch, remat=remat)
     work = programs.Work.of(cj.Model.abstract(*build(net)), config, batch)
-    return cost_of(programs.traced_step(work, platform).lower(), _QUICKLY)
+    options = {**_QUICKLY, **(compiler_options(False, recomputed=remat != "none") or {})}
+    return cost_of(programs.traced_step(work, platform).lower(), options)
 
 
 def rows(net: str, costs: dict[str, Cost]) -> list[tuple[object, ...]]:
