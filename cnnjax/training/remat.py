@@ -171,5 +171,5 @@ def _divided(made: np.ndarray, alive: np.ndarray, number: int) -> list[int]:
 
 def _size(variable: core.Var) -> int:
     """Bytes of a variable; of a random key none worth counting."""
-    shape, dtype = getattr(variable.aval, "shape", ()), variable.aval.dtype
-    return math.prod(shape) * getattr(dtype, "itemsize", 0)
+    aval: Any = variable.aval
+    return math.prod(getattr(aval, "shape", ())) * getattr(aval.dtype, "itemsize", 0)

@@ -5,7 +5,7 @@ floating-point operations (before it rewrites them) and the bytes that its opera
 write in float32 (after it has fused them, here by its compiler for CPUs; that for TPUs comes to
 four fifths of it for the CIFAR net). The step takes at least `max(FLOP / peak, bytes / bandwidth)`
 (Williams et al. 2009), with the peaks of the makers' data sheets. In TF32 the bytes are the same,
-in bfloat16 half. Steps of less than some tenths of a millisecond are bound by neither, but by
+in bfloat16 half. Compilers for accelerators fuse more, so that a bound by memory may be exceeded. Steps of less than some tenths of a millisecond are bound by neither, but by
 starting their operations.
 
 Command:   python -m experiments.benchmarks.roofline [--net resnet50 --batch 128]
@@ -67,7 +67,7 @@ def main(config: Config) -> None:
         batch = config.batch or NETS.get(net, 128)
         rules.append(len(lines))
         lines += rows(net, batch, cost(net, batch))
-    print("At best, by arithmetic (a) or memory (m); an expectation, not a measurement.\n")
+    print("Bound by arithmetic (a) or memory (m); an expectation, not a measurement.\n")
     print(table(lines, "<>><>", rules))
 
 
@@ -90,7 +90,7 @@ def rows(net: str, batch: int, cost: Cost) -> list[tuple[object, ...]]:
         net, batch: what `cost` is of.
         cost: of a step.
     """
-    found = []
+    found: list[tuple[object, ...]] = []
     for precision, size in _SIZES.items():
         of_step: tuple[Any, ...] = ("", "", "")
         if not found:
