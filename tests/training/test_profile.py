@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import math
+import signal
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import after_every_dispatch
+from modules import Convnet
 
 import cnnjax as cj
 from cnnjax.core.cost import Cost
-from cnnjax.training import Profile
+from cnnjax.training import Interrupted, Profile
 from cnnjax.training.speed import Interval, figures, text
 
 
@@ -28,7 +31,7 @@ def fit(data: Any, callbacks: Any, **settings: Any) -> cj.Run:
     return cj.fit(model, data, config, callbacks=callbacks, verbose=False)
 
 
-@pytest.mark.parametrize("chunk", [None, 4, 5])
+@pytest.mark.parametrize("chunk", [None, 4, 5, 12])
 def test_the_bits_are_the_same(
     squares: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], chunk: int | None
 ) -> None:
@@ -42,7 +45,8 @@ def test_the_bits_are_the_same(
     assert found["steps"] >= 10
     assert found["flops"] > 2 * 2 * 8 * (144 * 8)  # forward and the gradient of the kernel
     assert found["step_memory"] > 4 * (144 * 8)
-    assert list(tmp_path.glob("plugins/profile/*/*.xplane.pb"))
+    (traced,) = tmp_path.glob("plugins/profile/*/*.xplane.pb")
+    assert b"jit_" in traced.read_bytes()
     printed = capsys.readouterr().out
     assert f"profile of {found['steps']} steps in {tmp_path}" in printed
     assert "roofline" in printed
@@ -76,6 +80,36 @@ def test_only_one_profile_and_only_numbers_of_steps(squares: Any, tmp_path: Path
         fit(squares, [profile])
     with pytest.raises(ValueError, match=r"steps of a Profile must be .* got 0"):
         Profile(tmp_path, steps=0)
+
+
+@pytest.mark.thorough
+def test_a_profiled_and_recomputed_training_resumed_ends_in_the_same_bits(
+    squares: Any, tmp_path: Path
+) -> None:
+    model = cj.Model.from_module(Convnet(), (12, 12, 1))
+
+    def fit(name: str, **more: Any) -> cj.Run:
+        config = cj.TrainingConfig(epochs=2, batch_size=16, remat="blocks", **more)
+        profile = Profile(tmp_path / "speed", steps=1, skipped=1, traced=3)
+        return cj.fit(
+            model,
+            squares,
+            config,
+            directory=tmp_path / name,
+            callbacks=[profile],
+            verbose=False,
+        )
+
+    through, count = fit("through"), iter(range(100))
+    undo = after_every_dispatch(
+        lambda _: signal.raise_signal(signal.SIGINT) if next(count) == 4 else None
+    )
+    try:
+        with pytest.raises(Interrupted):
+            fit("broken")
+    finally:
+        undo()
+    assert fit("broken", resume=True).parameter_hash == through.parameter_hash
 
 
 def interval(steps: int, seconds: float, waited: float = 0.0) -> Interval:
