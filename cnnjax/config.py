@@ -204,8 +204,10 @@ class TrainingConfig:
             work below `if __name__ == "__main__":`. The batches are the same; 0 makes them in
             threads.
         seed: of everything random, in [0, 2^32).
-        steps_per_dispatch: steps in one program on the device; None for 1 on CPUs and where the
-            images stay on the host, else an epoch, or checkpoint_every if that is less.
+        steps_per_dispatch: steps in one program on the device; None for 1 on CPUs, else an epoch,
+            or checkpoint_every if that is less. Where the data do not fit the device, or are read
+            from files, the batches of so many steps are sent together, and None takes up to 256 MiB
+            of them.
         precision: of matrix products and convolutions, where parameters stay float32. "float32":
             all digits, also where an accelerator would drop some unasked; "tf32": fewer digits of
             the factors, TensorFloat-32 on NVIDIA GPUs (10 bits) and three products of bfloat16 on

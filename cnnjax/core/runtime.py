@@ -226,7 +226,7 @@ def code_version() -> dict[str, Any]:
         "sources", a hash of all files of the package; in a git checkout also its "commit", and
         "modified", whether package or experiments differ from it.
     """
-    package = Path(__file__).resolve().parent
+    package = Path(__file__).resolve().parents[1]
     files = sorted(package.rglob("*.py"))
     texts = [f"{f.relative_to(package)}\n{f.read_text(encoding='utf-8')}" for f in files]
     return {"sources": text_hash("\n".join(texts)), **_checkout(package.parent)}

@@ -6,7 +6,8 @@ from cnnjax.models.layers.receptive_fields import ReceptiveField, receptive_fiel
 from cnnjax.models.layers.summary import LayerRow, Summary, summary
 from cnnjax.models.manifest import UnreadableModel
 from cnnjax.models.model import Model
-from cnnjax.models.predict import UnknownWords, decode_predictions, predict
+from cnnjax.models.named_classes import decode_predictions
+from cnnjax.models.predict import UnknownWords, predict
 from cnnjax.models.pretrained.export import export_weights
 from cnnjax.models.pretrained.order import WeightsDoNotFit
 from cnnjax.models.registry import BUILDERS, Builder, Release, register

@@ -11,13 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from cnnjax.core.checks import PIXELS, channels_first, holds_pixels, shape_text, whole_number
+from cnnjax.core.checks import PIXELS, channels_first, holds_pixels, shape_text
 from cnnjax.data import Dataset, Lazy, Splits, resize_image
 from cnnjax.data.vocabulary import UNKNOWN
-from cnnjax.models.imagenet import IMAGENET_CLASSES, class_names
 from cnnjax.models.model import Model
 from cnnjax.models.spec import ModelSpec
-from cnnjax.task import both_classes
 
 _BATCH = 64
 
@@ -159,54 +157,6 @@ def encode_texts(spec: ModelSpec, texts: Any) -> np.ndarray:
             stacklevel=3,
         )
     return tokens
-
-
-def decode_predictions(
-    probs: np.ndarray, top: int = 5, label_names: Sequence[str] = ()
-) -> list[list[tuple[str, str, float]]]:
-    """The most probable classes with their names.
-
-    Args:
-        probs: [N, K] probabilities; [N, 1] is read as two classes.
-        top: how many per image, >= 1; cut to the number of classes.
-        label_names: one name per class, e.g. `model.spec.label_names`. Where empty, 1,000 classes
-            are taken for ImageNet's, whose names are downloaded once; others are numbered.
-
-    Returns:
-        Per image [(key, name, probability), ...], most probable first; the key is ImageNet's
-        synset ("n02123045"), or else the number of the class.
-
-    Raises:
-        ValueError: if probs is not two-dimensional or are of several outputs, top is no such
-            number, or the names do not fit.
-        DownloadError: if ImageNet's names are needed and cannot be had.
-
-    >>> decode_predictions(np.array([[0.1, 0.9]]), top=1, label_names=("cat", "dog"))
-    [[('1', 'dog', 0.9)]]
-    """
-    if isinstance(probs, Mapping):
-        name = next(iter(probs))
-        raise ValueError(
-            f"probs are of the outputs {', '.join(probs)}: give those of one, decode_predictions("
-            f"probs[{name!r}], label_names=model.spec.label_names[{name!r}]), or take "
-            "model.spec.task.decode(probs, model.spec.label_names), which has a line for each"
-        )
-    probs = np.asarray(probs)
-    if probs.ndim != 2:
-        raise ValueError(f"probs must be [N, num_classes], got shape {list(probs.shape)}")
-    top = whole_number("top", top)
-    probs = both_classes(probs)
-    if label_names and len(label_names) != probs.shape[1]:
-        raise ValueError(f"{len(label_names)} label_names for {probs.shape[1]} classes")
-    keys = [str(k) for k in range(probs.shape[1])]
-    names = list(label_names) or keys
-    if not label_names and probs.shape[1] == IMAGENET_CLASSES:
-        keys, names = map(list, zip(*class_names(), strict=True))
-    order = np.argsort(-probs, axis=1, kind="stable")[:, :top]
-    return [
-        [(keys[k], names[k], float(row[k])) for k in best]
-        for row, best in zip(probs, order, strict=True)
-    ]
 
 
 def _check_images(images: Any, spec: ModelSpec) -> None:

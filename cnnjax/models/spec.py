@@ -81,7 +81,8 @@ class ModelSpec:
     def __post_init__(self) -> None:
         object.__setattr__(self, "task", any_task(self.task))
         if isinstance(self.task, JointTask) and self.label_names:
-            self._check_names_by_output(self.task)
+            names = self.task.checked_names(self.label_names, self.output_sizes)
+            object.__setattr__(self, "label_names", names)
         if isinstance(self.input_shape, Mapping):
             self._check_parts()
             return
@@ -118,25 +119,6 @@ class ModelSpec:
                 f"vocabulary_size={size} does not fit the vocabulary, which has "
                 f"{self.vocabulary.size} numbers: leave it out"
             )
-
-    def _check_names_by_output(self, task: JointTask) -> None:
-        """Whether there is a name for each class of every output that is named."""
-        parts, given = dict(task.parts), self.label_names
-        if not isinstance(given, Mapping) or not set(given) <= set(parts):
-            got = ", ".join(map(str, given))
-            raise ValueError(
-                f"label_names of several outputs must be given by name, (...) for any of "
-                f"{', '.join(parts)}, got {got}"
-            )
-        for name, names in given.items():
-            count = parts[name].count(self.output_sizes[name])  # type: ignore[index]
-            if len(names) != parts[name].names(count):
-                raise ValueError(
-                    f"label_names[{name!r}] has {len(names)} names, and the output has {count} "
-                    "classes or values"
-                )
-        kept = {name: tuple(map(str, names)) for name, names in given.items()}
-        object.__setattr__(self, "label_names", kept)
 
     def _check_parts(self) -> None:
         """The checks of several inputs, each as if it were the only one."""

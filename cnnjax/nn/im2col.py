@@ -14,6 +14,13 @@ Pairs = tuple[tuple[int, int], tuple[int, int]]
 # step of the MNIST convnet, whose second layer moves as much in both, takes 9 % less).
 _SPLIT_BELOW = 1.1
 
+# Of the first layer: with more channels a slice's runs in memory are long enough as they are.
+_FEW_CHANNELS = 4
+# What copying a number into a column costs, in multiplications of the product (measured by
+# benchmarks/conv_engines.py: some 2.5 ns, where the product takes .015 ns a multiplication and
+# addition).
+_COPY = 140
+
 
 def im2col_conv(
     x: Array, kernel: Array, strides: tuple[int, int], pads: Pairs, dilation: tuple[int, int]
@@ -22,7 +29,9 @@ def im2col_conv(
 
     Jointly, the product's left side holds all kh * kw slices of the input. Split, it holds the kw
     slices along the width, the product has kh * F columns, and their slices along the height are
-    summed up: for large kernels and many channels a fraction of the memory.
+    summed up: for large kernels and many channels a fraction of the memory. Images of few channels
+    are folded before: see `folded_conv`. There a number that is not finite spoils its neighbours
+    too.
 
     Args:
         x: [N, H, W, C].
@@ -37,6 +46,8 @@ def im2col_conv(
     height = x.shape[1]
     if not isinstance(height, int):  # exported for any size
         return _joint(x, kernel, strides, pads, dilation)
+    if (together := fold_size(x, kernel, strides, pads, dilation)) > 1:
+        return folded_conv(x, kernel, strides, pads, dilation, together)
     out_height = height + sum(pads[0]) - dilation[0] * (kh - 1)
     split = height * (kw * channels + kh * filters)
     joint = out_height * (kh * kw * channels + filters)
@@ -52,6 +63,49 @@ def _joint(x: Array, kernel: Array, strides: tuple, pads: Pairs, dilation: tuple
     # A plain matrix product: XLA's CPU matmul is some 10 % faster on two axes than on four.
     product = columns.reshape(-1, kh * kw * channels) @ kernel.reshape(-1, filters)
     return product.reshape(*columns.shape[:3], filters)
+
+
+def fold_size(x: Array, kernel: Array, strides: tuple, pads: Pairs, dilation: tuple) -> int:
+    """How many neighbouring outputs to compute as one; 1 where folding does not pay."""
+    kh, kw, channels, filters = kernel.shape
+    if channels > _FEW_CHANNELS or dilation[1] > 1 or not isinstance(x.shape[2], int):
+        return 1
+    width = output_size(x.shape[1:3], (kh, kw), strides, pads, dilation)[1]
+
+    def cost(together: int) -> float:
+        """Of a row of outputs: copies and products in proportion to the columns of the input."""
+        blocks, size = -(-width // together), together * strides[1]
+        columns = kw if together == 1 else -(-(size - strides[1] + kw) // size) * size
+        return blocks * columns * (together * filters + _COPY)
+
+    return min((1, 2, 4, 8), key=cost)
+
+
+def folded_conv(
+    x: Array, kernel: Array, strides: tuple, pads: Pairs, dilation: tuple, together: int
+) -> Array:
+    """Some neighbouring columns of the image as the channels of one, of the outputs likewise.
+
+    A slice of one channel is copied into the columns of the product number by number, which takes
+    longer than the product. Folded, it has several times as many channels, of which the kernel
+    leaves some out: for every output within a block it stands at another place, between zeros. So
+    there are more products and fewer, longer copies.
+    """
+    kh, kw, channels, filters = kernel.shape
+    height, width = output_size(x.shape[1:3], (kh, kw), strides, pads, dilation)
+    step, size = strides[1], together * strides[1]
+    blocks, taps = -(-width // together), -(-(size - step + kw) // size)
+    left, columns = pads[1][0], (blocks + taps - 1) * size
+    beside = columns - left - x.shape[2]  # negative where the last columns meet no kernel
+    padded = lax.pad(
+        x, jnp.zeros((), x.dtype), ((0, 0, 0), (*pads[0], 0), (left, beside, 0), (0, 0, 0))
+    )
+    folded = padded.reshape(*padded.shape[:2], columns // size, size * channels)
+    places = [(i * step, taps * size - kw - i * step) for i in range(together)]
+    placed = [jnp.pad(kernel, ((0, 0), place, (0, 0), (0, 0))) for place in places]
+    joined = jnp.stack(placed, axis=3).reshape(kh, taps, size * channels, together * filters)
+    outputs = _joint(folded, joined, (strides[0], 1), ((0, 0), (0, 0)), (dilation[0], 1))
+    return outputs.reshape(x.shape[0], height, blocks * together, filters)[:, :, :width]
 
 
 def _split(x: Array, kernel: Array, pads: Pairs, dilation: tuple) -> Array:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,13 @@ from cnnjax.models import Model
 from cnnjax.models.saved import from_spec
 from cnnjax.models.saved_spec import MODEL_FILE, read_spec
 from cnnjax.nn import current_conv_engine
-from cnnjax.recipes.run_functions import at_its_path, imported_function, metrics_of, needed
+from cnnjax.recipes.run_functions import (
+    at_its_path,
+    metrics_of,
+    needed,
+    objective_of,
+    step_of,
+)
 from cnnjax.runs import RunDirectory, RunError
 from cnnjax.runs.compare import circumstances, result_changes
 from cnnjax.runs.contents import CONFIG_FILE
@@ -137,14 +143,8 @@ def reproduce(
         functions = {"augment": augment, "schedule": schedule, "sampler": sampler}
         paths = record.get(IMPORT_PATHS, {})  # which earlier versions did not record
         training = _training(run, config, optimizer, functions, paths)
-        tasks = [*TASKS.values(), *([model.spec.task] if model else [])]
-        if config["loss"] not in [loss_name(None, task) for task in tasks] and loss is None:
-            loss = at_its_path(run, "loss", config["loss"], paths)
-        if "objective" in config and objective is None:
-            objective = imported_function(run, "objective", config["objective"])
-        if "step" in config and step is None:
-            parts = (imported_function(run, "step", config["step"][f.name]) for f in fields(Step))
-            step = Step(*parts)
+        loss = loss or _loss(run, config, paths, model)
+        objective, step = objective or objective_of(run, config), step or step_of(run, config)
         metrics = metrics_of(run, config.get("metrics", ()), metrics or {}, paths)
         if "opt_state" in config and opt_state is None:
             raise needed(run, "opt_state", "the Run.opt_state of another run")
@@ -235,6 +235,17 @@ def _training(
             f"{run.path / CONFIG_FILE} holds no training that there can be: {plain(error)}"
         ) from None
     return training
+
+
+def _loss(
+    run: RunDirectory, config: Mapping[str, Any], paths: Mapping[str, Any], model: Model | None
+) -> Loss | None:
+    """The loss of a run, imported; None of the usual one of its task."""
+    tasks = [*TASKS.values(), *([model.spec.task] if model else [])]
+    if config["loss"] in [loss_name(None, task) for task in tasks]:
+        return None
+    loss: Loss = at_its_path(run, "loss", config["loss"], paths)
+    return loss
 
 
 def _model(run: RunDirectory, record: Mapping[str, Any], seed: int) -> Model:

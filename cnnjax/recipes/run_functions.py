@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
 from cnnjax.core.importing import imported
@@ -10,6 +11,8 @@ from cnnjax.core.text import first_sentence, plain
 from cnnjax.metrics import Measure
 from cnnjax.metrics.shipped import from_call
 from cnnjax.runs import RunDirectory, RunError
+from cnnjax.training.objective import Objective
+from cnnjax.training.own_step import Step
 
 
 def metrics_of(
@@ -30,6 +33,21 @@ def _metric(run: RunDirectory, path: Any) -> Measure:
     """A metric by the call that makes it, if it is shipped, or from where the run had it."""
     shipped = from_call(path)
     return imported_function(run, "metrics", path) if shipped is None else shipped
+
+
+def objective_of(run: RunDirectory, config: Mapping[str, Any]) -> Objective | None:
+    """The objective of a run, imported; None where it had none."""
+    if "objective" not in config:
+        return None
+    objective: Objective = imported_function(run, "objective", config["objective"])
+    return objective
+
+
+def step_of(run: RunDirectory, config: Mapping[str, Any]) -> Step | None:
+    """The step of one's own of a run, its functions imported; None where it had none."""
+    if "step" not in config:
+        return None
+    return Step(*(imported_function(run, "step", config["step"][f.name]) for f in fields(Step)))
 
 
 def at_its_path(run: RunDirectory, argument: str, name: str, paths: Mapping[str, Any]) -> Any:

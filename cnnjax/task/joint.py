@@ -41,6 +41,31 @@ class JointTask(Task):
             except ValueError as error:
                 raise ValueError(f"labels[{name!r}]: {error}") from None
 
+    def checked_names(self, names: Any, outputs: Any) -> dict[str, tuple[str, ...]]:
+        """Names of the classes by output.
+
+        Args:
+            names: {name of an output: one name per class or value}; some may have none.
+            outputs: {name: shape of one example's}.
+
+        Raises:
+            ValueError: for names of no output, and for more or fewer than it has classes.
+        """
+        parts = dict(self.parts)
+        if not isinstance(names, Mapping) or not set(names) <= set(parts):
+            raise ValueError(
+                f"label_names of several outputs must be given by name, (...) for any of "
+                f"{', '.join(parts)}, got {', '.join(map(str, names))}"
+            )
+        for name, given in names.items():
+            count = parts[name].count(outputs[name])
+            if len(given) != parts[name].names(count):
+                raise ValueError(
+                    f"label_names[{name!r}] has {len(given)} names, and the output has {count} "
+                    "classes or values"
+                )
+        return {name: tuple(map(str, given)) for name, given in names.items()}
+
     def by_name(self, values: Any, what: str) -> None:
         """Refuse values that are not given by the names of the parts.
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 
-from cnnjax.augment import Augment, Chain, WordDropout
+from cnnjax.augment import Augment, Chain, Named, WordDropout
 from cnnjax.augment.config import AugmentConfig
 from cnnjax.config import FILES, OPTIMIZER, STEP, TrainingConfig
 from cnnjax.core.settings import changed, names
@@ -143,6 +143,8 @@ def best_mode(config: TrainingConfig, measures: Mapping[str, Measure], given: Gi
 
 def _check_fill(augment: Any) -> None:
     """Refuse what is to fill in, where nothing is filled in."""
+    for _, part in augment.parts if isinstance(augment, Named) else ():
+        _check_fill(part)
     if type(augment) not in (AugmentConfig, Augment):  # a subclass may have a way of its own
         return
     if augment.fill_value and augment.fill_mode != "constant":
@@ -162,6 +164,8 @@ def _check_replacement(augment: Any, spec: ModelSpec) -> None:
     """Refuse to put in a token that the model has no vector for, which ends in NaN."""
     for part in augment.parts if isinstance(augment, Chain) else ():
         _check_replacement(part, spec)
+    for name, part in augment.parts if isinstance(augment, Named) else ():
+        _check_replacement(part, spec.parts.get(name, spec))
     if isinstance(augment, WordDropout):
         token = augment.replacement
         spec.check_words(token, token, f"augment: WordDropout(replacement={token})")

@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from types import SimpleNamespace
 from typing import Any, Literal
 from unittest.mock import patch
@@ -122,20 +123,26 @@ def compiled(traced: Any) -> Compiled:
 
 
 class Stack(linen.Module):
-    """Four convolutions, each with a batch normalisation."""
+    """Convolutions, each with a batch normalisation.
+
+    Args:
+        depth: their number.
+    """
+
+    depth: int = 4
 
     @linen.compact
     def __call__(self, x: Array, train: bool = False) -> Array:
         """Logits [N, 10] of [N, H, W, 64]."""
-        for number in range(4):
+        for number in range(self.depth):
             x = Conv2D(64, 3, padding="same", use_bias=False, name=f"conv{number}")(x)
             x = jax.nn.relu(BatchNormalization(name=f"norm{number}")(x, train))
         return Dense(10, name="logits")(x.mean((1, 2)))
 
 
-def stack() -> cj.Model:
+def stack(depth: int = 4) -> cj.Model:
     """A model of `Stack`, whose first layer has as many channels as the others."""
-    return cj.Model.from_module(Stack(), (28, 28, 64), preprocessing="none")
+    return cj.Model.from_module(Stack(depth), (28, 28, 64), preprocessing="none")
 
 
 def step(model: Callable[[], cj.Model], batch_size: int, **settings: Any) -> Callable[[Any], Any]:
@@ -218,8 +225,9 @@ CASES: dict[str, dict[str, Case]] = {
         )
     },
     "precision": {
-        f"{name}, {precision}": Case(step(named(name), batch, precision=precision))
-        for name, batch in (("mnist_convnet", 64), ("cifar_deep", 128))
+        f"1 convolution with BatchNorm, {precision}": Case(
+            step(partial(stack, 1), 128, precision=precision)
+        )
         for precision in ("bfloat16", "tf32", "float32")
     },
 }

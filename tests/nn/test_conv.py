@@ -14,7 +14,7 @@ from jax import lax
 from scipy import signal
 
 from cnnjax.models import create_model
-from cnnjax.nn import Conv2D, conv2d, conv_engine, depthwise_conv2d, winograd
+from cnnjax.nn import Conv2D, conv2d, conv_engine, depthwise_conv2d, im2col, winograd
 from cnnjax.nn.conv import resolve_padding
 
 # A failing example is not made smaller, since every try would compile a program.
@@ -206,6 +206,48 @@ def test_one_channel_equals_scipys_correlation(engine, mode):
     np.testing.assert_allclose(y[0, ..., 0], expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("size", "kernel", "strides", "pads", "dilation", "together"),
+    [
+        ((5, 9), (5, 5, 1, 3), (1, 1), ((2, 2), (2, 2)), (1, 1), 4),
+        ((7, 10), (3, 3, 3, 4), (2, 2), ((0, 1), (0, 1)), (1, 1), 2),
+        ((6, 8), (2, 4, 2, 2), (1, 3), ((0, 0), (3, 0)), (2, 1), 8),
+    ],
+)
+def test_folded_images_give_xlas_values_and_gradients(
+    size, kernel, strides, pads, dilation, together
+):
+    x, kernel = normal(2, *size, kernel[2]), normal(*kernel)
+
+    @jax.jit
+    def both(x, kernel):
+        ours = functools.partial(
+            im2col.folded_conv, strides=strides, pads=pads, dilation=dilation, together=together
+        )
+        oracle = functools.partial(xla, strides=strides, padding=pads, dilation=dilation)
+        return value_and_gradients(ours, x, kernel), value_and_gradients(oracle, x, kernel)
+
+    for a, b in zip(*both(x, kernel), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("shape", "size", "filters", "strides", "together"),
+    [
+        ((28, 28, 1), 5, 20, (1, 1), 4),
+        ((28, 28, 1), 3, 32, (1, 1), 2),
+        ((32, 32, 3), 3, 32, (1, 1), 2),
+        ((224, 224, 3), 7, 64, (2, 2), 1),
+        ((32, 32, 32), 3, 32, (1, 1), 1),
+    ],
+)
+def test_only_images_of_few_channels_are_folded(shape, size, filters, strides, together):
+    x = jax.ShapeDtypeStruct((2, *shape), jnp.float32)
+    kernel = jax.ShapeDtypeStruct((size, size, shape[2], filters), jnp.float32)
+    pads = resolve_padding("same", shape[:2], (size, size), strides)
+    assert im2col.fold_size(x, kernel, strides, pads, (1, 1)) == together
+
+
 def test_same_padding_puts_the_odd_pixel_at_the_bottom_and_right():
     assert resolve_padding("same", (224, 225), (3, 3), (2, 2)) == ((0, 1), (1, 1))
     assert resolve_padding("SAME", (5, 5), (2, 4), (1, 1)) == ((0, 1), (1, 2))
@@ -231,8 +273,8 @@ def test_auto_runs_a_convolution_forward_and_none_in_its_gradient():
 
 @on_cpu
 def test_autos_gradient_is_bitwise_that_of_im2col():
-    for auto, im2col in zip(gradient("auto")(X, K), gradient("im2col")(X, K), strict=True):
-        assert auto.tolist() == im2col.tolist()
+    for auto, other in zip(gradient("auto")(X, K), gradient("im2col")(X, K), strict=True):
+        assert auto.tolist() == other.tolist()
 
 
 @on_cpu

@@ -85,7 +85,7 @@ def test_killed_and_resumed_in_the_midst_of_sent_batches_ends_in_the_same_bits(
 ) -> None:
     settings: dict[str, Any] = {"steps_per_dispatch": 5, "checkpoint_every": 1}
     through = fit(squares, tmp_path / "through", **settings)
-    with killed_after(3):
+    with killed_after(2):
         fit(squares, tmp_path / "run", **settings)
     resumed = fit(squares, tmp_path / "run", **settings, resume=True)
     assert resumed.parameter_hash == through.parameter_hash

@@ -203,8 +203,12 @@ FLIP = cj.augment.Augment(horizontal_flip=True)
             r"^augment with horizontal_flip=True moves inputs\['photo'\], and labels of pixels "
             r"move with a single input alone: leave out what moves, or give a function of your own",
         ),
+        (
+            cj.augment.Named({"photo": cj.augment.Augment(fill_value=3.0)}),
+            r"^augment: fill_value=3\.0 belongs to fill_mode='constant'",
+        ),
     ],
-    ids=["which", "unknown", "no-image", "pixels"],
+    ids=["which", "unknown", "no-image", "pixels", "fill"],
 )
 def test_an_augmentation_that_fits_no_input_is_refused(augment: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):

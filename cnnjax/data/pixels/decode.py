@@ -90,7 +90,7 @@ def resize_image(
     height, width = image.shape[:2]
     target = size
     if policy == "crop":
-        top, left, bottom, right = _centre(height, width, size)
+        top, left, bottom, right = centre(height, width, size)
         image = image[top:bottom, left:right]
     elif policy == "pad":
         scale = max(height / size[0], width / size[1])
@@ -121,13 +121,13 @@ def resize_decoded(
 
     if image.size != (size[1], size[0]):
         if policy == "crop":
-            top, left, bottom, right = _centre(image.height, image.width, size)
+            top, left, bottom, right = centre(image.height, image.width, size)
             image = image.crop((left, top, right, bottom))
         image = _filtered(image, size, Image.Resampling[interpolation.upper()])
     return np.asarray(image)
 
 
-def _centre(height: int, width: int, size: tuple[int, int]) -> tuple[int, int, int, int]:
+def centre(height: int, width: int, size: tuple[int, int]) -> tuple[int, int, int, int]:
     """Top, left, bottom and right of the largest centred part of a size's proportions."""
     scale = min(height / size[0], width / size[1])
     # Whole pixels, cut out before the filter could mix in what lies outside.

@@ -13,7 +13,13 @@ import numpy as np
 
 from cnnjax.core.checks import whole_number
 from cnnjax.core.runtime import visible_cores
-from cnnjax.data.pixels.decode import INTERPOLATIONS, RESIZE_POLICIES, resize_decoded, resize_image
+from cnnjax.data.pixels.decode import (
+    INTERPOLATIONS,
+    RESIZE_POLICIES,
+    centre,
+    resize_decoded,
+    resize_image,
+)
 from cnnjax.data.pixels.image_files import image_bytes, opened_image, orientation_of
 from cnnjax.data.pixels.image_modes import pixels_of
 
@@ -87,7 +93,7 @@ class Decoding:
         """
         with opened_image(encoded, name) as image:
             if self.channels == 3 and _is_plain_jpeg(image):
-                if self.decoder == "fast" and (pixels := _fast(encoded, self.size)) is not None:
+                if self.decoder == "fast" and (pixels := _fast(encoded, self)) is not None:
                     return pixels
                 if self.resize != "pad":
                     return self.resized_jpeg(image)
@@ -132,9 +138,10 @@ def decoders() -> ThreadPoolExecutor:
 
 
 def _check_fast(decoding: Decoding) -> None:
-    if (decoding.channels, decoding.resize, decoding.interpolation) != (3, "stretch", "bilinear"):
+    known = decoding.channels == 3 and decoding.interpolation == "bilinear"
+    if not known or decoding.resize == "pad":
         raise ValueError(
-            "decoder='fast' is for RGB with resize='stretch' and interpolation='bilinear', got "
+            "decoder='fast' is for RGB, cut out or stretched, with interpolation='bilinear', got "
             f"channels={decoding.channels}, resize={decoding.resize!r} and "
             f"interpolation={decoding.interpolation!r}"
         )
@@ -153,14 +160,19 @@ def _is_plain_jpeg(image: PILImage) -> bool:
     return (image.format, image.mode, orientation_of(image)) == ("JPEG", "RGB", 1)
 
 
-def _fast(encoded: bytes, size: tuple[int, int]) -> np.ndarray | None:
+def _fast(encoded: bytes, decoding: Decoding) -> np.ndarray | None:
     """A plain upright RGB JPEG by the fast libraries; None for one that they do not take."""
     import cv2
     import simplejpeg
 
+    size = decoding.size
     try:
         # Scaled while it is decoded, to not less than the size.
         pixels = simplejpeg.decode_jpeg(encoded, "RGB", min_height=size[0], min_width=size[1])
+        if decoding.resize == "crop":
+            height, width = pixels.shape[:2]
+            top, left, bottom, right = centre(height, width, size)
+            pixels = pixels[top:bottom, left:right]
         pixels = cv2.resize(pixels, (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
     except (OSError, ValueError, SyntaxError):
         return None  # Pillow says what is wrong with it

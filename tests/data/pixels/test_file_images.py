@@ -281,6 +281,17 @@ def test_the_fast_decoder_stays_within_its_bound_on_real_photos(tmp_path):
     assert max(means) < 10
 
 
+@pytest.mark.parametrize(("size", "shape"), [((24, 24), (96, 150)), ((30, 20), (200, 90))])
+def test_the_fast_decoder_cuts_out_what_pillow_does(tmp_path, size, shape):
+    pytest.importorskip("simplejpeg")
+    down, right = np.linspace(0, 127, shape[0]), np.linspace(0, 127, shape[1])
+    pixels = np.repeat((down[:, None] + right[None, :])[..., None], 3, axis=2).astype(np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.jpg", quality=95)
+    slow, fast = (Decoding(size, resize="crop", decoder=name) for name in ("pillow", "fast"))
+    difference = np.abs(slow(tmp_path / "a.jpg").astype(int) - fast(tmp_path / "a.jpg"))
+    assert difference.max() <= 4  # of a slope, whose parts differ by far more
+
+
 def test_the_fast_decoder_leaves_what_is_no_plain_jpeg_to_pillow(folder, tmp_path):
     pytest.importorskip("cv2")
     pytest.importorskip("simplejpeg")
