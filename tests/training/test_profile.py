@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import signal
+from collections.abc import Iterator
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -45,11 +47,38 @@ def test_the_bits_are_the_same(
     assert found["steps"] >= 10
     assert found["flops"] > 2 * 2 * 8 * (144 * 8)  # forward and the gradient of the kernel
     assert found["step_memory"] > 4 * (144 * 8)
-    (traced,) = tmp_path.glob("plugins/profile/*/*.xplane.pb")
-    assert b"jit_" in traced.read_bytes()
+    assert list(tmp_path.glob("plugins/profile/*/*.xplane.pb"))
     printed = capsys.readouterr().out
     assert f"profile of {found['steps']} steps in {tmp_path}" in printed
     assert "roofline" in printed
+
+
+@pytest.mark.parametrize(("chunk", "steps"), [(None, [3, 4]), (4, [12]), (12, [12])])
+def test_so_many_steps_are_traced(
+    squares: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    chunk: int | None,
+    steps: list[int],
+) -> None:
+    tracing: list[bool] = []
+    seen: list[int] = []
+
+    @contextlib.contextmanager
+    def trace(*_: Any, **__: Any) -> Iterator[None]:
+        tracing.append(True)
+        yield
+        tracing.clear()
+
+    monkeypatch.setattr("jax.profiler.trace", trace)
+    undo = after_every_dispatch(lambda step: seen.append(step) if tracing else None)
+    try:
+        profile = Profile(tmp_path, steps=1, skipped=1, traced=2)
+        fit(squares, [profile], steps_per_dispatch=chunk)
+    finally:
+        undo()
+    assert seen == steps
+    assert profile.figures is not None
 
 
 def test_a_training_that_is_over_before_is_shown_as_far_as_it_came(
