@@ -104,14 +104,23 @@ def configure_runtime(
     )
 
 
-def compiler_options(deterministic: bool) -> dict[str, bool | int] | None:
-    """Options for `jax.jit`: on a GPU, deterministic operations chosen without timing.
+def compiler_options(
+    deterministic: bool, *, recomputed: bool = False
+) -> dict[str, bool | int | str] | None:
+    """Options for `jax.jit` of a training.
 
-    CPUs and TPUs need none: the same program gives the same bits there.
+    Args:
+        deterministic: on a GPU, deterministic operations chosen without timing. CPUs and TPUs need
+            nothing: the same program gives the same bits there.
+        recomputed: whether `jax.checkpoint` is to save memory. XLA:CPU would otherwise find the
+            same operation twice, compute it once and keep it.
     """
-    if not deterministic or jax.default_backend() != "gpu":
-        return None
-    return {"xla_gpu_deterministic_ops": True, "xla_gpu_autotune_level": 0}
+    backend = jax.default_backend()
+    if deterministic and backend == "gpu":
+        return {"xla_gpu_deterministic_ops": True, "xla_gpu_autotune_level": 0}
+    if recomputed and backend == "cpu":
+        return {"xla_disable_hlo_passes": "cse_barrier_expander"}
+    return None
 
 
 def quick_compilation() -> dict[str, int] | None:
