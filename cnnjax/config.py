@@ -169,11 +169,11 @@ class TrainingConfig:
             statistics of a part and updates its averages for each, dropout draws anew for each.
         remat: what the training pass of the model keeps for its gradient, so that larger nets and
             batches fit into memory; what it does not keep is computed a second time, from the same
-            random keys, and the gradients are the same to rounding. "none" recomputes nothing;
-            "dots" all but convolutions and matrix products, which costs little time: normalisation,
-            activations, pooling; "blocks" everything within each of the blocks into which the net
-            is divided where least goes from one to the next, which costs about a third more time
-            and saves most in deep nets.
+            random keys, and the gradients are the same to rounding. "none" recomputes nothing. The
+            others recompute block by block, into which the net is divided where least goes from one
+            to the next: "dots" all but convolutions and matrix products, which costs little time
+            (normalisation, activations, pooling), "blocks" these too, which costs about a third
+            more and saves most in deep nets.
         frozen: patterns of layers that stay as they are, e.g. ("block[1-4]_*",).
         rate_factors: (pattern of layers, factor on the learning rate) pairs, e.g.
             (("block5_*", 0.1),); of several that match a layer the first counts, others keep the
@@ -217,6 +217,10 @@ class TrainingConfig:
             kind of device; "rbg", what the device itself has, which takes less time on accelerators
             and makes other numbers on each kind.
         deterministic: same bits on a GPU too, at some cost; CPUs always are.
+        fsdp: divide parameters, their averages and the optimiser's state among the devices of all
+            processes, an array along its longest axis that they divide; what is too small for that
+            each device has whole. Less memory for more traffic, the same result to rounding, the
+            same checkpoints. On one device there is nothing to divide, and it changes nothing.
         monitor: which validation metric makes a model the best one, "loss", "accuracy" or any
             other of the training that is a number; or what an objective (`Aux.metrics`) or a step
             of one's own measures, of the training data; None: the last model is the result.
@@ -273,6 +277,7 @@ class TrainingConfig:
     precision: str = setting("float32", one_of(*PRECISIONS), STEP)
     generator: str = setting("threefry", one_of(*GENERATORS), STEP)
     deterministic: bool = setting(False, flag, LOOP)
+    fsdp: bool = setting(False, flag, LOOP)
     monitor: str | None = setting("loss", optional(_name), LOOP)
     mode: str | None = setting(None, optional(one_of("min", "max")), LOOP)
     early_stopping: int | None = setting(None, optional(whole()), LOOP)

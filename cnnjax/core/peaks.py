@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -51,8 +51,8 @@ def _gpu(float32: float, tf32: float | None, bfloat16: float | None, gigabytes: 
 
 def _tpu(bfloat16: float, gigabytes: float) -> Peak:
     """Of a data sheet likewise; the other precisions are so many passes of bfloat16."""
-    rates = {name: 1e12 * bfloat16 / passes for name, passes in _PASSES.items()}
-    return Peak(bfloat16=1e12 * bfloat16, bandwidth=1e9 * gigabytes, **rates)
+    rate = 1e12 * bfloat16
+    return Peak(rate / _PASSES["float32"], rate / _PASSES["tf32"], rate, 1e9 * gigabytes)
 
 
 def _tera(value: float | None) -> float | None:
@@ -123,9 +123,8 @@ def measured_peak(precision: str = "float32") -> Peak:
     with jax.default_matmul_precision(exactness):
         product = _fastest(jax.jit(lambda a: a @ a), matrix)
     copy = _fastest(jax.jit(lambda a: a + 1.0), row)
-    rates: dict[str, float | None] = {"float32": None, "tf32": None, "bfloat16": None}
-    rates[precision] = 2 * n**3 / product
-    return Peak(bandwidth=2 * size / copy, measured=True, **rates)
+    unknown = Peak(None, None, None, bandwidth=2 * size / copy, measured=True)
+    return replace(unknown, **{precision: 2 * n**3 / product})
 
 
 def _fastest(function: Callable[[Any], Any], argument: Any) -> float:

@@ -23,6 +23,7 @@ from typing import Any
 import jax
 
 from cnnjax.core.compiled import keep_checked
+from cnnjax.core.coordination import join
 from cnnjax.core.places import expanded
 from cnnjax.core.storage import text_hash
 from cnnjax.core.text import nearest, plain
@@ -49,6 +50,7 @@ def configure_runtime(
     *,
     allocator: bool = True,
     compilation_cache: bool | str | Path = True,
+    distributed: bool = False,
 ) -> Runtime:
     """Set up this process for training; call it once, before the first computation.
 
@@ -65,14 +67,22 @@ def configure_runtime(
             used stays with the process.
         compilation_cache: keep compiled programs on disk, so that a second run starts in a second;
             True for `cache_directory() / "xla"`, or a directory.
+        distributed: join the other processes that compute together with this one, whatever number
+            they are: those that JAX_COORDINATOR_ADDRESS (host:port of process 0), JAX_NUM_PROCESSES
+            and JAX_PROCESS_ID name, or Slurm, Open MPI, Kubernetes or a TPU pod. Where they do not
+            meet within two minutes the process ends and says so. `fit` then trains over the devices
+            of all, and what it keeps process 0 writes. docs/how-to/many_processes.md tells more.
 
     Returns:
         What was set.
 
     Raises:
-        ValueError: for a variable of the environment that cannot be meant.
+        ValueError: for a variable of the environment that cannot be meant, or with `distributed`
+            where no other process is named, or something was computed already.
     """
     _check_environment()
+    if distributed:
+        join()
     code_version()  # now, before somebody edits what is still to be imported
     allocator = allocator and os.environ.get("CNNJAX_ALLOCATOR", "1") != "0"
     if os.environ.get("CNNJAX_COMPILATION_CACHE", "1") == "0":
@@ -94,14 +104,23 @@ def configure_runtime(
     )
 
 
-def compiler_options(deterministic: bool) -> dict[str, bool | int] | None:
-    """Options for `jax.jit`: on a GPU, deterministic operations chosen without timing.
+def compiler_options(
+    deterministic: bool, *, recomputed: bool = False
+) -> dict[str, bool | int | str] | None:
+    """Options for `jax.jit` of a training.
 
-    CPUs and TPUs need none: the same program gives the same bits there.
+    Args:
+        deterministic: on a GPU, deterministic operations chosen without timing. CPUs and TPUs need
+            nothing: the same program gives the same bits there.
+        recomputed: whether `jax.checkpoint` is to save memory. XLA:CPU would otherwise find the
+            same operation twice, compute it once and keep it.
     """
-    if not deterministic or jax.default_backend() != "gpu":
-        return None
-    return {"xla_gpu_deterministic_ops": True, "xla_gpu_autotune_level": 0}
+    backend = jax.default_backend()
+    if deterministic and backend == "gpu":
+        return {"xla_gpu_deterministic_ops": True, "xla_gpu_autotune_level": 0}
+    if recomputed and backend == "cpu":
+        return {"xla_disable_hlo_passes": "cse_barrier_expander"}
+    return None
 
 
 def quick_compilation() -> dict[str, int] | None:
