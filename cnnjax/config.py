@@ -169,11 +169,11 @@ class TrainingConfig:
             statistics of a part and updates its averages for each, dropout draws anew for each.
         remat: what the training pass of the model keeps for its gradient, so that larger nets and
             batches fit into memory; what it does not keep is computed a second time, from the same
-            random keys, and the gradients are the same to rounding. "none" recomputes nothing;
-            "dots" all but convolutions and matrix products, which costs little time: normalisation,
-            activations, pooling; "blocks" everything within each of the blocks into which the net
-            is divided where least goes from one to the next, which costs about a third more time
-            and saves most in deep nets.
+            random keys, and the gradients are the same to rounding. "none" recomputes nothing. The
+            others recompute block by block, into which the net is divided where least goes from one
+            to the next: "dots" all but convolutions and matrix products, which costs little time
+            (normalisation, activations, pooling), "blocks" these too, which costs about a third
+            more and saves most in deep nets.
         frozen: patterns of layers that stay as they are, e.g. ("block[1-4]_*",).
         rate_factors: (pattern of layers, factor on the learning rate) pairs, e.g.
             (("block5_*", 0.1),); of several that match a layer the first counts, others keep the

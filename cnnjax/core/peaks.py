@@ -51,8 +51,8 @@ def _gpu(float32: float, tf32: float | None, bfloat16: float | None, gigabytes: 
 
 def _tpu(bfloat16: float, gigabytes: float) -> Peak:
     """Of a data sheet likewise; the other precisions are so many passes of bfloat16."""
-    rates = {name: 1e12 * bfloat16 / passes for name, passes in _PASSES.items()}
-    return Peak(bfloat16=1e12 * bfloat16, bandwidth=1e9 * gigabytes, **rates)
+    rate = 1e12 * bfloat16
+    return Peak(rate / _PASSES["float32"], rate / _PASSES["tf32"], rate, 1e9 * gigabytes)
 
 
 def _tera(value: float | None) -> float | None:
@@ -123,9 +123,9 @@ def measured_peak(precision: str = "float32") -> Peak:
     with jax.default_matmul_precision(exactness):
         product = _fastest(jax.jit(lambda a: a @ a), matrix)
     copy = _fastest(jax.jit(lambda a: a + 1.0), row)
-    rates: dict[str, float | None] = {"float32": None, "tf32": None, "bfloat16": None}
-    rates[precision] = 2 * n**3 / product
-    return Peak(bandwidth=2 * size / copy, measured=True, **rates)
+    rates = {precision: 2 * n**3 / product}
+    single, tf32, half = (rates.get(name) for name in ("float32", "tf32", "bfloat16"))
+    return Peak(single, tf32, half, bandwidth=2 * size / copy, measured=True)
 
 
 def _fastest(function: Callable[[Any], Any], argument: Any) -> float:

@@ -82,11 +82,12 @@ class Dispatcher:
             self._examples = devices.replicate(scans.flat(arrays))
         else:
             program, self._form = scans.staged(step, loader.batch(0, 0)), self._steps_sent_together
+        options = compiler_options(config.deterministic, recomputed=config.remat != "none")
         self._program = jax.jit(
             program,
             donate_argnums=0,
             out_shardings=None if layout is None else (layout, devices.everywhere),
-            compiler_options=compiler_options(config.deterministic),
+            compiler_options=options,
         )
 
     def run(self, state: State, epoch: int, start: int) -> Iterator[Dispatched]:

@@ -6,7 +6,7 @@ import contextlib
 import json
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -97,7 +97,9 @@ class Profile(Callback):
             self.directory.mkdir(parents=True, exist_ok=True)
             shapes = _shapes((state, dispatcher.devices.place(batch)), dispatcher.devices.count)
             self._program = (dispatcher, *shapes)
-            yield from self._measured(dispatches, start)
+            done = yield from self._measured(dispatches, start)
+            if self._intervals.timed >= self.steps and done < dispatcher.loader.steps:
+                yield from self._recorded(dispatches, done)
         yield from dispatches
 
     def end(self) -> None:
@@ -105,19 +107,22 @@ class Profile(Callback):
         if self.figures is None:
             self._finish()
 
-    def _measured(self, dispatches: Iterator[Dispatched], done: int) -> Iterator[Dispatched]:
-        """The dispatches up to the end of what is to be measured, or of the epoch."""
+    def _measured(
+        self, dispatches: Iterator[Dispatched], done: int
+    ) -> Generator[Dispatched, None, int]:
+        """The dispatches up to the end of what is to be measured, or of the epoch; its steps."""
+        one = None
         with ThreadPoolExecutor(1) as waiter, _quick_threads():
             began = waiter.submit(time.perf_counter)
             while self._intervals.timed < self.steps:
                 if (one := next(dispatches, None)) is None:
-                    return
+                    return done
                 ended = waiter.submit(_ready, one.sums)
                 self._intervals.add(Interval(one.step - done, one.data_seconds, began, ended))
-                began, done, last = ended, one.step, one
+                began, done = ended, one.step
                 yield one
-        jax.block_until_ready(last.sums)
-        yield from self._recorded(dispatches, done)
+        jax.block_until_ready(one and one.sums)  # so that the trace begins with what follows
+        return done
 
     def _recorded(self, dispatches: Iterator[Dispatched], done: int) -> Iterator[Dispatched]:
         """The dispatches that are traced."""
@@ -142,7 +147,7 @@ class Profile(Callback):
             return
         dispatcher, state, batch = self._program
         config = dispatcher.config
-        options = compiler_options(config.deterministic)
+        options = compiler_options(config.deterministic, recomputed=config.remat != "none")
         step = jax.jit(dispatcher.step, donate_argnums=0, compiler_options=options)
         cost = cost_of(step.lower(state, batch))
         count = dispatcher.devices.count

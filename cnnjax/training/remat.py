@@ -32,14 +32,18 @@ def rematerialised(functions: Functions, remat: str) -> Functions:
     """
     if remat == "none":
         return functions
-    if remat == "dots":
-        policy = jax.checkpoint_policies.dots_saveable  # convolutions too
-        return functions._replace(apply_train=jax.checkpoint(functions.apply_train, policy=policy))
-    return functions._replace(apply_train=_in_blocks(functions.apply_train))
+    # In one block all would be recomputed at once, and take as much memory as if it were kept.
+    policy = jax.checkpoint_policies.dots_saveable if remat == "dots" else None
+    return functions._replace(apply_train=_in_blocks(functions.apply_train, policy))
 
 
-def _in_blocks(function: Callable) -> Callable:
-    """A function whose operations run block by block, each under `jax.checkpoint`."""
+def _in_blocks(function: Callable, policy: Callable[..., bool] | None) -> Callable:
+    """A function whose operations run block by block, each under `jax.checkpoint`.
+
+    Args:
+        function: of pytrees of arrays.
+        policy: what is kept within a block; None keeps nothing.
+    """
 
     def divided(*arguments: Any) -> Any:
         def inlined(*arguments: Any) -> Any:
@@ -53,7 +57,7 @@ def _in_blocks(function: Callable) -> Callable:
         values: _Values = dict(zip(jaxpr.constvars, closed.consts, strict=True))
         values |= zip(jaxpr.invars, jax.tree.leaves(arguments), strict=True)
         for equations, needed, made in _blocks(jaxpr):
-            run = jax.checkpoint(_program(jaxpr, equations, needed, made))
+            run = jax.checkpoint(_program(jaxpr, equations, needed, made), policy=policy)
             values |= zip(made, run(*(values[v] for v in needed)), strict=True)
         leaves = [_read(values, atom) for atom in jaxpr.outvars]
         return jax.tree.unflatten(structures[0], leaves)
@@ -167,5 +171,5 @@ def _divided(made: np.ndarray, alive: np.ndarray, number: int) -> list[int]:
 
 def _size(variable: core.Var) -> int:
     """Bytes of a variable; of a random key none worth counting."""
-    shape, dtype = getattr(variable.aval, "shape", ()), variable.aval.dtype
-    return math.prod(shape) * getattr(dtype, "itemsize", 0)
+    aval: Any = variable.aval
+    return math.prod(getattr(aval, "shape", ())) * getattr(aval.dtype, "itemsize", 0)

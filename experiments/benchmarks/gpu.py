@@ -114,7 +114,7 @@ def _training(worker: str, net: str, precision: str, steps: int) -> Section:
 
 def main(config: Config) -> None:
     """Run the sections and print what came of them."""
-    began, found = time.monotonic(), {}
+    began, found = time.monotonic(), dict[str, dict[str, Any]]()
     result: dict[str, Any] = {"command": sys.argv, "dry": config.dry, "sections": found}
     for section in sections(config.dry):
         if config.only is not None and not section.name.startswith(config.only):

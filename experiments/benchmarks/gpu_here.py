@@ -124,11 +124,11 @@ def seeds(dry: bool) -> None:
     cj.configure_runtime()
     name, replicas, steps, rounds = ("mlp", 2, 2, 1) if dry else ("mnist_convnet", 32, 20, 3)
     ways = ways_of(name, replicas, 64)
-    seconds = {
+    step_seconds = {
         way: statistics.median(ways[way](steps) for _ in range(rounds))
         for way in ("alone", "vmapped")
     }
-    print(json.dumps({"model": name, "replicas": replicas, "seconds": seconds}))
+    print(json.dumps({"model": name, "replicas": replicas, "step_seconds": step_seconds}))
 
 
 def profile(dry: bool) -> None:

@@ -4,21 +4,25 @@ The step is compiled and not run: memory is that of its temporary buffers, by XL
 operations are counted before XLA rewrites them.
 
 Command:   python -m experiments.benchmarks.recomputing [--net resnet50 --batch 16]
+           With libtpu (pip install libtpu, or TPU_LIBRARY_PATH) also `--platform tpu`, without one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import tyro
 
 import cnnjax as cj
 from cnnjax.config import REMAT
 from cnnjax.core.cost import Cost, cost_of
+from cnnjax.core.runtime import compiler_options
 from cnnjax.core.table import table
 from cnnjax.models.builder import build
 from cnnjax.training import programs
+from experiments.benchmarks.programs import tpu_devices
 
 # The program is only counted, never run.
 _QUICKLY = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
@@ -32,32 +36,39 @@ class Config:
     """A name from `cnnjax list`; None takes resnet50 and mobilenet."""
     batch: int = 16
     """Images a step."""
-    platform: str = "cpu"
-    """For which kind of device the step is traced; it is compiled for the one at hand."""
+    platform: Literal["cpu", "tpu"] = "cpu"
+    """For which kind of device it is compiled."""
+    precision: str = "float32"
+    """As in `TrainingConfig`."""
 
 
 def main(config: Config) -> None:
     """Compile and print a table."""
     lines: list[Sequence[object]] = [("net", "remat", "temporary MiB", "", "GFLOP", "")]
     for net in [config.net] if config.net else ["resnet50", "mobilenet"]:
-        costs = {remat: cost(net, config.batch, remat, config.platform) for remat in REMAT}
-        lines += rows(net, costs)
-    print(f"batch {config.batch}, of the nets' own sizes, traced for a {config.platform}\n")
+        lines += rows(net, {remat: cost(net, remat, config) for remat in REMAT})
+    print(f"batch {config.batch}, {config.precision}, compiled for a {config.platform}\n")
     print(table(lines, "<<>"))
 
 
-def cost(net: str, batch: int, remat: str, platform: str = "cpu") -> Cost:
+def cost(net: str, remat: str, config: Config) -> Cost:
     """What a training step costs.
 
     Args:
         net: a name from `cnnjax list`.
-        batch: images a step.
         remat: as in `TrainingConfig`.
-        platform: "cpu", "gpu" or "tpu".
+        config: of the benchmark.
     """
-    config = cj.TrainingConfig(batch_size=batch, remat=remat)
-    work = programs.Work.of(cj.Model.abstract(*build(net)), config, batch)
-    return cost_of(programs.traced_step(work, platform).lower(), _QUICKLY)
+    batch = config.batch
+    training = cj.TrainingConfig(batch_size=batch, remat=remat, precision=config.precision)
+    work = programs.Work.of(cj.Model.abstract(*build(net)), training, batch)
+    if config.platform == "tpu":
+        devices = tpu_devices()
+        if devices is None:
+            raise SystemExit("libtpu is not installed: pip install libtpu, or set TPU_LIBRARY_PATH")
+        return cost_of(programs.traced_step(work, "tpu", devices[:1]).lower())
+    options = {**_QUICKLY, **(compiler_options(False, recomputed=remat != "none") or {})}
+    return cost_of(programs.traced_step(work, "cpu").lower(), options)
 
 
 def rows(net: str, costs: dict[str, Cost]) -> list[tuple[object, ...]]:

@@ -1,12 +1,12 @@
-"""What to expect of an accelerator at best: operations and bytes of a step against its peaks.
+"""What to expect of an accelerator: operations and bytes of a step against its peaks.
 
 No measurement: of each net's training step, as it is traced for a GPU and compiled, XLA counts the
 floating-point operations (before it rewrites them) and the bytes that its operations read and
-write in float32 (after it has fused them, here by its compiler for CPUs; that for TPUs comes to
-four fifths of it for the CIFAR net). The step takes at least `max(FLOP / peak, bytes / bandwidth)`
-(Williams et al. 2009), with the peaks of the makers' data sheets. In TF32 the bytes are the same,
-in bfloat16 half. Steps of less than some tenths of a millisecond are bound by neither, but by
-starting their operations.
+write in float32 (after it has fused them, by its compiler for CPUs; those for accelerators fuse
+more, so that a bound by memory may be exceeded). The step takes `max(FLOP / peak, bytes /
+bandwidth)` (Williams et al. 2009), with the peaks of the makers' data sheets. In TF32 the bytes are
+the same, in bfloat16 half. Steps of less than some tenths of a millisecond are bound by neither,
+but by starting their operations.
 
 Command:   python -m experiments.benchmarks.roofline [--net resnet50 --batch 128]
 """
@@ -67,7 +67,7 @@ def main(config: Config) -> None:
         batch = config.batch or NETS.get(net, 128)
         rules.append(len(lines))
         lines += rows(net, batch, cost(net, batch))
-    print("At best, by arithmetic (a) or memory (m); an expectation, not a measurement.\n")
+    print("Bound by arithmetic (a) or memory (m); an expectation, not a measurement.\n")
     print(table(lines, "<>><>", rules))
 
 
@@ -90,11 +90,12 @@ def rows(net: str, batch: int, cost: Cost) -> list[tuple[object, ...]]:
         net, batch: what `cost` is of.
         cost: of a step.
     """
-    found = []
+    found: list[tuple[object, ...]] = []
     for precision, size in _SIZES.items():
         of_step: tuple[Any, ...] = ("", "", "")
         if not found:
-            of_step = (f"{net}, {batch}", cost.flops / batch / 1e9, cost.moved / batch / 1e6)
+            each = (cost.flops / batch / 1e9, cost.moved / batch / 1e6)
+            of_step = (f"{net}, {batch}", *(f"{_digits(value, 3):,.6g}" for value in each))
         cells = (_cell(cost, size, batch, PEAKS[device], precision) for device in DEVICES.values())
         found.append((*of_step, precision, *cells))
     return found
@@ -102,12 +103,12 @@ def rows(net: str, batch: int, cost: Cost) -> list[tuple[object, ...]]:
 
 def _cell(cost: Cost, size: float, batch: int, peak: Peak, precision: str) -> str:
     limit = bound(cost.flops, size * cost.moved, peak, precision)
-    return "-" if limit is None else f"{_rounded(batch / limit.seconds)} {limit.by[0]}"
+    # Two digits are more than an expectation has.
+    return "-" if limit is None else f"{_digits(batch / limit.seconds, 2):,.0f} {limit.by[0]}"
 
 
-def _rounded(rate: float) -> str:
-    """Two digits are more than an expectation has."""
-    return f"{float(f'{rate:.2g}'):,.0f}"
+def _digits(value: float, count: int) -> float:
+    return float(f"{value:.{count}g}")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from experiments.benchmarks import recomputing, roofline
 def test_rows_by_hand() -> None:
     cost = Cost(flops=989e9, moved=4.8e9, memory=1, temporary=1)  # one ms each at an H200's best
     single, tf32, half = roofline.rows("net", 100, cost)
-    assert single[:4] == ("net, 100", 9.89, 48.0, "float32")
+    assert single[:4] == ("net, 100", "9.89", "48", "float32")
     assert single[4] == "6,800 a"  # 989 / 67 ms
     assert tf32[3:5] == ("tf32", "50,000 a")
     assert half[4] == "100,000 a"

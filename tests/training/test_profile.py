@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
+import signal
+from collections.abc import Iterator
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import after_every_dispatch
+from modules import Convnet
 
 import cnnjax as cj
 from cnnjax.core.cost import Cost
-from cnnjax.training import Profile
+from cnnjax.training import Interrupted, Profile
 from cnnjax.training.speed import Interval, figures, text
 
 
@@ -28,7 +33,7 @@ def fit(data: Any, callbacks: Any, **settings: Any) -> cj.Run:
     return cj.fit(model, data, config, callbacks=callbacks, verbose=False)
 
 
-@pytest.mark.parametrize("chunk", [None, 4, 5])
+@pytest.mark.parametrize("chunk", [None, 4, 5, 12])
 def test_the_bits_are_the_same(
     squares: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], chunk: int | None
 ) -> None:
@@ -46,6 +51,34 @@ def test_the_bits_are_the_same(
     printed = capsys.readouterr().out
     assert f"profile of {found['steps']} steps in {tmp_path}" in printed
     assert "roofline" in printed
+
+
+@pytest.mark.parametrize(("chunk", "steps"), [(None, [3, 4]), (4, [12]), (12, [12])])
+def test_so_many_steps_are_traced(
+    squares: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    chunk: int | None,
+    steps: list[int],
+) -> None:
+    tracing: list[bool] = []
+    seen: list[int] = []
+
+    @contextlib.contextmanager
+    def trace(*_: Any, **__: Any) -> Iterator[None]:
+        tracing.append(True)
+        yield
+        tracing.clear()
+
+    monkeypatch.setattr("jax.profiler.trace", trace)
+    undo = after_every_dispatch(lambda step: seen.append(step) if tracing else None)
+    try:
+        profile = Profile(tmp_path, steps=1, skipped=1, traced=2)
+        fit(squares, [profile], steps_per_dispatch=chunk)
+    finally:
+        undo()
+    assert seen == steps
+    assert profile.figures is not None
 
 
 def test_a_training_that_is_over_before_is_shown_as_far_as_it_came(
@@ -76,6 +109,36 @@ def test_only_one_profile_and_only_numbers_of_steps(squares: Any, tmp_path: Path
         fit(squares, [profile])
     with pytest.raises(ValueError, match=r"steps of a Profile must be .* got 0"):
         Profile(tmp_path, steps=0)
+
+
+@pytest.mark.thorough
+def test_a_profiled_and_recomputed_training_resumed_ends_in_the_same_bits(
+    squares: Any, tmp_path: Path
+) -> None:
+    model = cj.Model.from_module(Convnet(), (12, 12, 1))
+
+    def fit(name: str, **more: Any) -> cj.Run:
+        config = cj.TrainingConfig(epochs=2, batch_size=16, remat="blocks", **more)
+        profile = Profile(tmp_path / "speed", steps=1, skipped=1, traced=3)
+        return cj.fit(
+            model,
+            squares,
+            config,
+            directory=tmp_path / name,
+            callbacks=[profile],
+            verbose=False,
+        )
+
+    through, count = fit("through"), iter(range(100))
+    undo = after_every_dispatch(
+        lambda _: signal.raise_signal(signal.SIGINT) if next(count) == 4 else None
+    )
+    try:
+        with pytest.raises(Interrupted):
+            fit("broken")
+    finally:
+        undo()
+    assert fit("broken", resume=True).parameter_hash == through.parameter_hash
 
 
 def interval(steps: int, seconds: float, waited: float = 0.0) -> Interval:

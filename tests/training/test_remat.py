@@ -14,9 +14,11 @@ import pytest
 
 import cnnjax as cj
 from cnnjax.core.cost import cost_of
+from cnnjax.core.runtime import compiler_options
 from cnnjax.runs import RunError
 from cnnjax.training import TrainState, make_train_step, supervised
 
+OPTIONS = compiler_options(False, recomputed=True)
 USUAL = supervised(cj.metrics.cross_entropy)
 
 
@@ -68,7 +70,8 @@ def test_the_step_is_the_same(remat: str, case: str) -> None:
     model, optimizer = net(), optax.sgd(0.1, momentum=0.9)
     states = []
     for way in ("none", remat):
-        step = jax.jit(make_train_step(model, None, optimizer, remat=way, **CASES[case]))
+        step = make_train_step(model, None, optimizer, remat=way, **CASES[case])
+        step = jax.jit(step, compiler_options=OPTIONS)
         state = TrainState.create(model, optimizer, frozen=CASES[case].get("frozen", ()))
         for _ in range(2):
             state, sums = step(state, batch())
@@ -85,8 +88,8 @@ def test_what_is_kept_becomes_less() -> None:
     kept = {}
     for remat in ("none", "dots", "blocks"):
         step = make_train_step(model, None, optimizer, remat=remat)
-        kept[remat] = cost_of(jax.jit(step).lower(state, batch())).temporary
-    assert kept["dots"] < 0.9 * kept["none"]
+        kept[remat] = cost_of(jax.jit(step).lower(state, batch()), OPTIONS).temporary
+    assert kept["dots"] < 0.8 * kept["none"]
     assert kept["blocks"] < 0.5 * kept["none"]
 
 
