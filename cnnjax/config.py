@@ -217,6 +217,10 @@ class TrainingConfig:
             kind of device; "rbg", what the device itself has, which takes less time on accelerators
             and makes other numbers on each kind.
         deterministic: same bits on a GPU too, at some cost; CPUs always are.
+        fsdp: divide parameters, their averages and the optimiser's state among the devices of all
+            processes, an array along its longest axis that they divide; what is too small for that
+            each device has whole. Less memory for more traffic, the same result to rounding, the
+            same checkpoints. On one device there is nothing to divide, and it changes nothing.
         monitor: which validation metric makes a model the best one, "loss", "accuracy" or any
             other of the training that is a number; or what an objective (`Aux.metrics`) or a step
             of one's own measures, of the training data; None: the last model is the result.
@@ -273,6 +277,7 @@ class TrainingConfig:
     precision: str = setting("float32", one_of(*PRECISIONS), STEP)
     generator: str = setting("threefry", one_of(*GENERATORS), STEP)
     deterministic: bool = setting(False, flag, LOOP)
+    fsdp: bool = setting(False, flag, LOOP)
     monitor: str | None = setting("loss", optional(_name), LOOP)
     mode: str | None = setting(None, optional(one_of("min", "max")), LOOP)
     early_stopping: int | None = setting(None, optional(whole()), LOOP)

@@ -18,6 +18,7 @@ from cnnjax.cli import verbs
 from cnnjax.cli.running import (
     PACKAGE,
     WRONG_ARGUMENTS,
+    quiet_but_first,
     run_as_command,
     show,
     stop,
@@ -60,7 +61,8 @@ def command(main: Callable[[Any], Any], kind: type, name: str) -> None:
 
     Args:
         main: takes the parsed options.
-        kind: their dataclass; its docstrings are the help.
+        kind: their dataclass; its docstrings are the help. A `distributed` among them is for
+            `configure_runtime`.
         name: of the module in experiments/.
     """
     from cnnjax.core.runtime import configure_runtime
@@ -68,7 +70,13 @@ def command(main: Callable[[Any], Any], kind: type, name: str) -> None:
     module = sys.modules[main.__module__]
     options: Any = parse(kind, sys.argv[1:], f"python -m experiments.{name}", module.__doc__)
     own = Path(module.__file__).resolve().parent if module.__file__ else PACKAGE
-    run_as_command(lambda: (configure_runtime(), main(options)), own)
+
+    def run() -> None:
+        configure_runtime(distributed=getattr(options, "distributed", False))
+        with quiet_but_first():
+            main(options)
+
+    run_as_command(run, own)
 
 
 def parse(

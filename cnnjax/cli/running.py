@@ -60,6 +60,18 @@ def until_the_reader_leaves() -> Iterator[None]:
         raise SystemExit(_BROKEN_PIPE) from None
 
 
+@contextlib.contextmanager
+def quiet_but_first() -> Iterator[None]:
+    """Of several processes only the first one prints."""
+    from cnnjax.core.processes import is_first
+
+    with contextlib.ExitStack() as stack:
+        if not is_first():
+            nowhere = stack.enter_context(open(os.devnull, "w", encoding="utf-8"))
+            stack.enter_context(contextlib.redirect_stdout(nowhere))
+        yield
+
+
 def _line_for(error: Exception, own: Path) -> str | None:
     """What to say of an error; None of one that is a bug of ours, and needs its traceback."""
     from cnnjax.training import NonFiniteLoss

@@ -20,6 +20,8 @@ MEETING_SECONDS = 120
 # JAX itself ends a process with several lines after so long without a sign of another one.
 _HEARTBEAT_SECONDS = 180
 
+_LEAVING_SECONDS = 5
+
 _ANSWER_MS = 1000
 _ROOT = "cnnjax"
 _VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
@@ -123,9 +125,12 @@ AGAIN = "start all processes again, with resume=True (--resume) where there is a
 
 
 def end_process(sentence: str) -> None:
-    """End this process at once, whatever it waits for, with a sentence on stderr."""
-    print(sentence, file=sys.stderr, flush=True)
-    sys.stdout.flush()
+    """End this process, whatever it waits for, with a sentence on stderr."""
+    _say(sentence)
+    # The others may still speak through this one: it leaves with them where they are leaving.
+    leaving = threading.Thread(target=jax.distributed.shutdown, daemon=True)
+    leaving.start()
+    leaving.join(_LEAVING_SECONDS)
     os._exit(1)
 
 
@@ -178,7 +183,13 @@ def _why_not(error: Exception) -> str:
 
 def _nobody_came(given: dict[str, str]) -> None:
     where = f" at {given['JAX_COORDINATOR_ADDRESS']}" if given else ""
-    end_process(
+    _say(
         f"distributed=True: the processes did not meet{where} within {MEETING_SECONDS} seconds: "
         "start all of them, with one coordinator address that all can reach"
     )
+    os._exit(1)  # JAX would end it too, with pages of its own
+
+
+def _say(sentence: str) -> None:
+    print(sentence, file=sys.stderr, flush=True)
+    sys.stdout.flush()

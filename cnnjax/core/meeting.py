@@ -34,6 +34,7 @@ class Meeting:
     def __init__(self, what: str, name: str):
         self.what, self.name = what, name
         self.stop = StopVote(name)
+        self.met = itertools.count()  # places to which all came
         self._reason: str | None = None  # why it cannot go on
         self._pulses: dict[int, tuple[str, float]] = {}  # of each process, and since when
         self._over = threading.Event()
@@ -107,8 +108,11 @@ class Meeting:
     def _listen(self) -> None:
         """Until the meeting is over: show that this process lives, and hear of the others."""
         for number in itertools.count():
-            tell(f"{self.name}/pulse/{jax.process_index()}", str(number), anew=True)
-            self._hear()
+            try:
+                tell(f"{self.name}/pulse/{jax.process_index()}", str(number), anew=True)
+                self._hear()
+            except jax.errors.JaxRuntimeError:  # they all speak through the first one
+                self._reason = self._reason or f"process 0 is gone: {AGAIN}"
             if self._reason is not None and not self._over.wait(GRACE_SECONDS):
                 end_process(f"{self.what} ended: {self._reason}")
             if self._over.wait(_PULSE_SECONDS):

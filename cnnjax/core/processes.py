@@ -13,6 +13,7 @@ from contextvars import ContextVar
 from typing import Any, TypeVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from cnnjax.core.coordination import ProcessFailed, check_joined, tell, wait_for
@@ -32,12 +33,12 @@ _alone: ContextVar[bool] = ContextVar("alone", default=False)
 
 def count() -> int:
     """Number of processes that compute together."""
-    return jax.process_count()
+    return jax.process_count() if jax.distributed.is_initialized() else 1
 
 
 def index() -> int:
     """Which of them this one is, counted from 0."""
-    return jax.process_index()
+    return jax.process_index() if jax.distributed.is_initialized() else 0
 
 
 def is_first() -> bool:
@@ -108,7 +109,7 @@ def together(what: str) -> Iterator[None]:
     with a sentence that says so: where they notice by themselves as `ProcessFailed`, and after
     `meeting.GRACE_SECONDS` by the end of the process, which may be waiting on its device for ever.
     A process that is lost, or hangs as a whole, ends the others after `meeting.LOST_SECONDS`.
-    Within another such block, and with one process, it changes nothing.
+    With one process it changes nothing.
 
     Args:
         what: they do, for messages.
@@ -118,7 +119,7 @@ def together(what: str) -> Iterator[None]:
         ProcessFailed: if another process failed or is lost.
     """
     check_joined(what)
-    if count() == 1 or _alone.get() or _current.get() is not None:
+    if count() == 1 or _alone.get():
         yield
         return
     meeting = Meeting(what, f"meeting-{next(_meetings)}")
@@ -164,6 +165,58 @@ def stops_after(done: int) -> bool:
     return meeting is not None and meeting.stops_after(done)
 
 
+def same_everywhere(tree: Any) -> Any:
+    """The first process' arrays in all of them, to the bit; with one process the tree itself.
+
+    Another processor may round initial values otherwise, and the first process alone reads files.
+
+    Args:
+        tree: of arrays that each process has whole, of the same shapes and dtypes in all.
+
+    Returns:
+        The tree in NumPy arrays, typed random keys as such.
+    """
+    if count() == 1 or _alone.get():
+        return tree
+    from jax.experimental import multihost_utils
+
+    leaves, structure = jax.tree.flatten(tree)
+    hosts = [on_host(jax.random.key_data(leaf) if is_key(leaf) else leaf) for leaf in leaves]
+    meet()
+    # Its bytes: in sums of numbers -0.0 would become 0.0. As one array: a transfer for each leaf
+    # costs more than its bytes.
+    flat = np.concatenate([np.zeros(0, np.uint8), *(_bytes(host) for host in hosts)])
+    flat = np.asarray(multihost_utils.broadcast_one_to_all(flat))
+    parts = np.split(flat, np.cumsum([host.nbytes for host in hosts])[:-1])
+    whole = [
+        part.astype(np.uint8).view(host.dtype).reshape(host.shape)
+        for part, host in zip(parts, hosts, strict=True)
+    ]
+    return jax.tree.unflatten(
+        structure,
+        [
+            key_of(host, leaf) if is_key(leaf) else host
+            for leaf, host in zip(leaves, whole, strict=True)
+        ],
+    )
+
+
+def meet() -> None:
+    """Go on once all processes are here: the first operation over devices waits half a minute."""
+    if (meeting := _current.get()) is not None and not _alone.get():
+        meeting.wait_for_all(f"met-{next(meeting.met)}")
+
+
+def is_key(leaf: Any) -> bool:
+    """Whether an array is one of typed random keys."""
+    return hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def key_of(data: Any, like: Any) -> jax.Array:
+    """Typed random keys of their data, of the kind of others."""
+    return jax.random.wrap_key_data(jnp.asarray(data), impl=jax.random.key_impl(like))
+
+
 def on_host(leaf: Any) -> np.ndarray:
     """A copy of a whole array, wherever its parts lie; all processes have to call it.
 
@@ -180,3 +233,7 @@ def on_host(leaf: Any) -> np.ndarray:
 def described(error: BaseException) -> str:
     """An error in one sentence."""
     return f"{type(error).__name__}: {first_sentence(error)}"
+
+
+def _bytes(host: np.ndarray) -> np.ndarray:
+    return np.frombuffer(np.ascontiguousarray(host).tobytes(), np.uint8)

@@ -150,7 +150,7 @@ def _kernel_gradient(
     count, dtype = x.shape[0], jnp.promote_types(x.dtype, jnp.float32)
     # A loop over images would gather those of all devices on each. Sizes may be symbols of an
     # export.
-    known = all(isinstance(n, int) for n in cotangent.shape) and jax.local_device_count() == 1
+    known = all(isinstance(n, int) for n in cotangent.shape) and jax.device_count() == 1
     if not known or count == 1 or cotangent.size < _FEW_PRODUCTS:
         slices = shifted_slices(x, window, strides, pads, dilation)
         taps = jnp.stack([jnp.sum(s[..., None] * cotangent, (0, 1, 2)) for s in slices])

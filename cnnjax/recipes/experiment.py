@@ -54,6 +54,9 @@ class Options:
     profile: Annotated[Place | None, tyro.conf.arg(metavar="DIR")] = None
     """Measure some steps of each training and trace others, into a folder DIR/NAME-seedN, and print
     what they take of the device."""
+    distributed: bool = False
+    """One of several processes that train together: those that JAX_COORDINATOR_ADDRESS,
+    JAX_NUM_PROCESSES and JAX_PROCESS_ID name, or Slurm, Open MPI or a TPU pod."""
 
 
 @dataclass(frozen=True)

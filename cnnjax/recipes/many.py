@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from cnnjax import data as data_sources
+from cnnjax.core import processes
 from cnnjax.core.places import expanded
 from cnnjax.core.text import plain
 from cnnjax.metrics import deviation, quality
@@ -80,7 +81,7 @@ def report_seeds(
         out: folder of all runs, which gets the figure; None: checkpoints/NAME.
         stage: of a training in several stages this one.
     """
-    if len(runs) < 2:
+    if len(runs) < 2 or not processes.is_first():
         return
     line = result_line(experiment, runs)
     print(f"{stage}: {line}" if stage else f"\n{line}")
@@ -143,5 +144,6 @@ def run_variants(
     for name, make in variants.items():
         out = str(Path(options.out) / name) if options.out else None
         runs[name] = run_seeds(make, replace(options, out=out), splits)
-    print(f"\n{comparison(runs)}")
+    if processes.is_first():
+        print(f"\n{comparison(runs)}")
     return runs

@@ -12,7 +12,7 @@ import optax
 
 from cnnjax import data as data_sources
 from cnnjax.config import FEED, FILES, OPTIMIZER, SAMPLERS, SCHEDULES, TrainingConfig, changeable
-from cnnjax.core import trees
+from cnnjax.core import processes, trees
 from cnnjax.core.settings import from_dict, values
 from cnnjax.core.text import plain
 from cnnjax.data import DataNotFound
@@ -131,7 +131,7 @@ def reproduce(
             not recorded, or module, loss, optimiser, augmentation, sampler or the computation of a
             step is another one and not in allow_changed.
     """
-    allowed = changeable(allow_changed)
+    allowed, verbose = changeable(allow_changed), verbose and processes.is_first()
     run = RunDirectory(directory)
     record, config, epochs = run.record(), run.config(), run.epochs()
     if not is_finished(record):
@@ -198,7 +198,9 @@ def _data(
         made = f"arrays, or parts that cj.data.load did not make, ({parts})"
         raise needed(run, "data", made)
     try:
-        return data_sources.reload(record["source"], data_dir=data_dir, progress=progress)
+        return processes.first_then_others(
+            lambda: data_sources.reload(record["source"], data_dir=data_dir, progress=progress)
+        )
     except DataNotFound as error:
         raise RunError(
             f"{error}; or give the data in Python, cj.reproduce(run, data=...)"

@@ -6,11 +6,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from cnnjax import data as data_sources
+from cnnjax.core import processes
 from cnnjax.core.places import expanded
 from cnnjax.core.text import plain
 from cnnjax.data.foreign.stream import check_at_hand
@@ -53,14 +54,16 @@ def run_experiment(
     Returns:
         The run; its directory holds figures/ and report.html.
     """
-    say: Callable[[str], None] = print if verbose else _silent
+    say: Callable[[str], None] = print if verbose and processes.is_first() else _silent
     training = experiment.training
-    splits = splits or load_data(experiment, say)
+    splits = splits or processes.first_then_others(lambda: load_data(experiment, say))
     if len(splits.train) < training.batch_size:
         say(f"batch_size={training.batch_size} becomes {len(splits.train)}: there are no more")
         training = replace(training, batch_size=len(splits.train))
     model = model or build_model(experiment, splits)
-    directory = expanded(out) if out else _directory(experiment)
+    if out is None:  # the clock of the first process names it
+        out = processes.agreed(lambda: str(_directory(experiment)))
+    directory = expanded(out)
     say(plain(f"{experiment.name}: {experiment.description}", _LONGEST))
     say(f"{plain(_count(splits), _LONGEST)}\n\n{summary(model)}\n")
     run = fit(
@@ -81,16 +84,30 @@ def run_experiment(
         },
         **given,
     )
-    if training.augment is not None and isinstance(splits.train, data_sources.Dataset):
-        draw_augmentation(splits.train, training, RunDirectory(directory).figures)
-    spec = run.model.spec
+    if processes.is_first():
+        with processes.alone():
+            _report(replace(experiment, training=training), splits, run, test_images, say)
+    return run
+
+
+def _report(
+    experiment: Experiment,
+    splits: data_sources.Splits,
+    run: Run,
+    test_images: Any,
+    say: Callable[[str], None],
+) -> None:
+    """Draw and report a run in its directory; arguments as in `run_experiment`."""
+    directory = cast(Path, run.directory)
+    figures, spec = RunDirectory(directory).figures, run.model.spec
+    if experiment.training.augment is not None and isinstance(splits.train, data_sources.Dataset):
+        draw_augmentation(splits.train, experiment.training, figures)
     if splits.test and spec.takes_images and _has_one_class(spec.task, splits.test):
-        draw_test(run.model, splits.test, RunDirectory(directory).figures, test_images)
+        draw_test(run.model, splits.test, figures, test_images)
     page = write_report(directory, experiment.smoothing)
     say(f"\n{plain(result_line(experiment, [run]), _LONGEST)}")
     say(plain(f"report: {page}", _LONGEST))
     say(plain(f"model:  {directory} (cj.load, cnnjax predict)", _LONGEST))
-    return run
 
 
 def _has_one_class(task: Task, data: data_sources.Dataset | data_sources.Stream) -> bool:

@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from cnnjax.core import processes
+
 # In the messages of tensorstore, and of Python.
 _OS_ERROR = re.compile(r"([A-Z][a-z]+(?: [a-z]+)*) \[os_error_code|\[Errno \d+\] ([^:\n]+)")
 
@@ -38,11 +40,21 @@ def open_manager(directory: Path, best: list[int], keep: int, *, read_only: bool
     """
     import orbax.checkpoint as ocp
     from orbax.checkpoint import checkpoint_managers as managers
+    from orbax.checkpoint.options import MultiprocessingOptions
 
     _quiet_orbax()
     _take_folders_literally()
+    this, alone = processes.index(), processes.count() == 1
+    if not (read_only or alone):
+        directory.mkdir(parents=True, exist_ok=True)
     options = ocp.CheckpointManagerOptions(
-        create=not read_only,
+        # Each of several processes that reads or writes does so alone, and waits for no other.
+        multiprocessing_options=MultiprocessingOptions(
+            primary_host=this,
+            active_processes=None if alone else {this},
+            barrier_sync_key_prefix=None if alone else f"process{this}",
+        ),
+        create=alone and not read_only,
         read_only=read_only,
         cleanup_tmp_directories=not read_only,
         # Orbax's own BestN forgets the scores of an earlier process.

@@ -9,9 +9,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from cnnjax.core.checks import whole_number
+from cnnjax.core.processes import on_host
 from cnnjax.core.text import plain, qualified_name, without_address
 from cnnjax.models import Model
 from cnnjax.training.own_step import State
@@ -61,7 +61,7 @@ class Moment:
         """
         variables = self._present("model").variables()
         return self._model.replace(
-            variables=jax.tree.map(lambda leaf: jnp.array(np.asarray(leaf)), variables)
+            variables=jax.tree.map(lambda leaf: jnp.array(on_host(leaf)), variables)
         )
 
     def stop(self) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 import optax
 
 from cnnjax.config import FEED, FILES, TrainingConfig
+from cnnjax.core import processes
 from cnnjax.core.runtime import compiler_options
 from cnnjax.core.settings import values
 from cnnjax.core.text import suggest
@@ -65,7 +66,7 @@ class Computation:
     steps: Steps
     eval_step: Callable[..., dict[str, jax.Array]]
     devices: Devices
-    probe: Batch
+    probe: Mapping[str, Any]
 
     @classmethod
     def of(
@@ -91,6 +92,10 @@ class Computation:
         weights = resolved(config.class_weights, model.spec, labels)
         resolved_config = replace(config, class_weights=weights)
         steps = make_steps(model, given, resolved_config, config.epochs * loader.steps)
+        devices = Devices.for_batches_of(
+            config.batch_size // config.accumulate, divided=config.fsdp
+        )
+        probe = loader.batch(0, 0)
         return cls(
             model,
             splits,
@@ -98,9 +103,13 @@ class Computation:
             given,
             loader,
             steps,
-            jax.jit(steps.evaluate, compiler_options=compiler_options(config.deterministic)),
-            Devices.for_batches_of(config.batch_size // config.accumulate),
-            loader.batch(0, 0),
+            jax.jit(
+                steps.evaluate,
+                out_shardings=devices.everywhere,
+                compiler_options=compiler_options(config.deterministic),
+            ),
+            devices,
+            devices.place(probe) if devices.stated else probe,
         )
 
     @property
@@ -170,7 +179,8 @@ class Computation:
             self._check_monitor(state)
         if not any(isinstance(measure, Metric) for measure in measures.values()):
             return
-        sums = jax.device_get(self.eval_step(state.variables(), self.probe))
+        variables = self.devices.spread(state.variables())
+        sums = jax.device_get(self.eval_step(variables, self.probe))
         with np.errstate(all="ignore"):  # a batch may lack what the whole data have
             results = divide(add({}, sums), measures)
         if name is None or not self.splits.validation or self.monitors_training:
@@ -204,6 +214,12 @@ class Computation:
         """Loss and metrics over a data set; arguments as in `evaluate_step`."""
         loader = evaluation_loader(data, self.config.batch_size, self.model.spec)
         return evaluate_step(self.eval_step, variables, loader, self.steps.measures, place)
+
+    def test(self, variables: Tree, data: Dataset) -> dict[str, Any]:
+        """Loss and metrics of a model's variables over test data, by all processes together."""
+        if not self.devices.stated:
+            return self.evaluate(variables, data)
+        return self.evaluate(self.devices.spread(variables), data, self.devices.place)
 
     def validate(self, variables: Tree, step: int) -> dict[str, Any]:
         """What an epoch's record says of the validation data; empty where there are none.
@@ -250,7 +266,7 @@ class Computation:
         # Several batches at once, none of whose inner values has to wait for a backward pass.
         batches = min(_AT_ONCE, -(-len(data) // config.batch_size))
         loader = evaluation_loader(data, batches * config.batch_size, self.model.spec)
-        if not isinstance(loader, Loader) or not fits(loader):
+        if not isinstance(loader, Loader) or not processes.agreed(lambda: fits(loader)):
             return None
         options = compiler_options(config.deterministic)
         steps = self.steps

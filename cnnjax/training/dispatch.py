@@ -11,6 +11,7 @@ import numpy as np
 from jax import Array
 
 from cnnjax.config import TrainingConfig
+from cnnjax.core import processes
 from cnnjax.core.runtime import compiler_options
 from cnnjax.data import Loader, StreamLoader, prefetch
 from cnnjax.training import scans
@@ -56,6 +57,7 @@ class Dispatcher:
         config: its steps_per_dispatch, checkpoint_every and deterministic.
         devices: among which the batches are divided.
         every: numbers of steps of the training, at multiples of which a chunk ends.
+        layout: where the parts of the state lie, as `Devices.layout` has it.
     """
 
     def __init__(
@@ -65,10 +67,11 @@ class Dispatcher:
         config: TrainingConfig,
         devices: Devices,
         every: Sequence[int] = (),
+        layout: Any = None,
     ):
         self.loader, self.devices, self.every = loader, devices, every
         self.step, self.config = step, config
-        resident = fits(loader)
+        resident = processes.agreed(lambda: fits(loader))  # as the memory of the first one has it
         self.chunk = chunk_size(config, loader, resident)
         if self.chunk == 1:
             program, self._form = step, self._steps_one_by_one
@@ -80,7 +83,12 @@ class Dispatcher:
         else:
             program, self._form = scans.staged(step, loader.batch(0, 0)), self._steps_sent_together
         options = compiler_options(config.deterministic, recomputed=config.remat != "none")
-        self._program = jax.jit(program, donate_argnums=0, compiler_options=options)
+        self._program = jax.jit(
+            program,
+            donate_argnums=0,
+            out_shardings=None if layout is None else (layout, devices.everywhere),
+            compiler_options=options,
+        )
 
     def run(self, state: State, epoch: int, start: int) -> Iterator[Dispatched]:
         """Run an epoch from step `start` on.

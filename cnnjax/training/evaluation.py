@@ -43,6 +43,8 @@ def evaluate(
 ) -> dict[str, Any]:
     """The loss and the metrics of a model over every example of a data set, each counting once.
 
+    Each of several processes evaluates all of it by itself, on one of its devices.
+
     Args:
         model: to evaluate.
         data: a Dataset, whose weights play no part; a Stream, of which epoch 0 is taken; or
@@ -76,7 +78,7 @@ def evaluate(
     given = checked(metrics, model.spec.task.metrics)
     step = jax.jit(make_eval_step(model, loss, metrics=given, precision=precision))
     measures = {**model.spec.task.metrics, **given}
-    loader = evaluation_loader(data, batch_size, model.spec)
+    loader = evaluation_loader(data, batch_size, model.spec, alone=True)
     return evaluate_step(step, model.variables, loader, measures)
 
 
@@ -128,7 +130,11 @@ class ResidentEvaluation:
         self.measures, self.devices, self.order = measures, devices, loader.order(0)
         arrays = jax.tree.map(np.asarray, loader.data.arrays)
         self._examples = devices.replicate(scans.flat(arrays))
-        self._program = jax.jit(scans.evaluation(step, arrays), compiler_options=options)
+        self._program = jax.jit(
+            scans.evaluation(step, arrays),
+            out_shardings=devices.everywhere,
+            compiler_options=options,
+        )
 
     def __call__(self, variables: Tree) -> dict[str, Any]:
         """Loss and metrics of variables, as `evaluate_step` has them."""

@@ -8,6 +8,7 @@ from functools import partial
 from types import TracebackType
 from typing import Any
 
+from cnnjax.core import processes
 from cnnjax.models import Model
 from cnnjax.training.callbacks import Callback, Moment, name_of
 from cnnjax.training.dispatch import Dispatched, Dispatcher
@@ -41,6 +42,8 @@ class Hooks:
         self.model, self.position = model, position
         everys = [*(c.every for c in callbacks), *(logger.every for logger in loggers)]
         self.every = tuple(sorted({n for n in everys if n is not None}))
+        if not processes.is_first():
+            self.loggers = ()  # their numbers are those of all
         self.outcome: tuple[str, Mapping[str, float]] | None = None
         self._profile = _only_profile(callbacks)
         self._started = ExitStack()
@@ -98,6 +101,7 @@ class Hooks:
         for callback in self.callbacks:
             if _due(callback.every, before, step):
                 self._call(callback, "on_step", record, state)
+        self._agree()
         if at_end or self.position.stopped:
             return
         for logger in self.loggers:
@@ -108,8 +112,14 @@ class Hooks:
         """Call all at the end of an epoch."""
         for callback in self.callbacks:
             self._call(callback, "on_epoch", record, state)
+        self._agree()
         for logger in self.loggers:
             logger.log(dict(record))
+
+    def _agree(self) -> None:
+        """Of several processes the first one's callbacks decide whether it is over."""
+        if self.callbacks:
+            self.position.stopped = processes.agreed(lambda: self.position.stopped)
 
     def _call(
         self, callback: Callback, method: str, record: Mapping[str, Any], state: State
@@ -137,6 +147,11 @@ def _only_profile(callbacks: Sequence[Callback]) -> Profile | None:
     profiles = [callback for callback in callbacks if isinstance(callback, Profile)]
     if len(profiles) > 1:
         raise ValueError(f"callbacks must hold one Profile at most, got {len(profiles)}")
+    if profiles and (count := processes.count()) > 1:
+        raise ValueError(
+            f"a Profile measures a single process, and there are {count}: measure one with its "
+            "devices alone"
+        )
     if profiles and profiles[0].used:
         raise ValueError(
             "callbacks holds a Profile that has seen a training already: make another one"

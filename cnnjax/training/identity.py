@@ -16,7 +16,6 @@ from cnnjax.core.changes import Difference, differences, kind_of
 from cnnjax.core.describe import describe
 from cnnjax.core.program import program
 from cnnjax.core.runtime import code_version, versions
-from cnnjax.data import Batch
 from cnnjax.models import Model
 from cnnjax.nn import current_conv_engine
 from cnnjax.runs import RunError
@@ -47,7 +46,7 @@ def identify(
     config: TrainingConfig,
     steps: Steps,
     state: State,
-    batch: Batch,
+    batch: Mapping[str, Any],
 ) -> dict[str, Any]:
     """What determines a training beside its settings and data, as JSON.
 

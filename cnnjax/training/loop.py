@@ -17,6 +17,7 @@ import numpy as np
 import optax
 
 from cnnjax.config import TrainingConfig
+from cnnjax.core import processes
 from cnnjax.data import Dataset, Splits, Stream, as_splits
 from cnnjax.metrics import Loss, Measure, divide
 from cnnjax.models import Model
@@ -35,7 +36,6 @@ from cnnjax.training.own_step import State, Step
 from cnnjax.training.position import Position
 from cnnjax.training.recorder import Recorder
 from cnnjax.training.result import Run, outcome, result_of
-from cnnjax.training.setting_checks import check_single_process
 from cnnjax.training.stopping import Interrupted, NotFinite, StopSignals, diverged, interrupted
 from cnnjax.training.tally import AHEAD, Tally
 
@@ -107,8 +107,8 @@ def fit(
 
     Raises:
         ValueError: if data, model and configuration do not fit together, for a setting that would
-            be ignored, for a loss, objective, step, metric, callback or logger that is none, and in
-            one of several processes (`jax.distributed`).
+            be ignored, and for a loss, objective, step, metric, callback or logger that is none.
+        ProcessFailed: in one of several processes, if another one failed or is lost.
         NonFiniteLoss: with metric, epoch and step; the last good checkpoint remains.
         FrozenLayersMoved: if what is frozen is not bitwise what it was; this should never be.
         Interrupted: after Ctrl-C or SIGTERM, once a checkpoint is saved.
@@ -120,17 +120,17 @@ def fit(
     >>> run.history["loss"].shape
     (2,)
     """
-    check_single_process("fit")
     callbacks, loggers = check_callbacks(callbacks), check_loggers(loggers)
     config = config or TrainingConfig()
     given = Given.checked(model.spec.task, loss, optimizer, objective, metrics, step)
-    splits = as_splits(data, model.spec.task)
-    computation = Computation.of(model, splits, config, given, directory, record)
-    state = computation.first_state(opt_state)
-    computation.check_measures(state)
-    hooks = Hooks(callbacks, loggers, model, Position(config.epochs, computation.selection()))
-    recorder = Recorder(computation, directory, record, opt_state, verbose)
-    return _Training(computation, state, recorder, hooks).run()
+    with processes.together("fit"):
+        splits = as_splits(data, model.spec.task)
+        computation = Computation.of(model, splits, config, given, directory, record)
+        state = computation.first_state(opt_state)
+        computation.check_measures(state)
+        hooks = Hooks(callbacks, loggers, model, Position(config.epochs, computation.selection()))
+        recorder = Recorder(computation, directory, record, opt_state, verbose)
+        return _Training(computation, state, recorder, hooks).run()
 
 
 class _Training:
@@ -141,7 +141,10 @@ class _Training:
         self.computation, self.state, self.recorder = computation, state, recorder
         self.hooks, self.position = hooks, hooks.position
         self.frozen = FrozenLayers(config.frozen, computation.model.variables)
-        self.dispatcher = Dispatcher(computation.steps.train, loader, config, devices, hooks.every)
+        layout = devices.layout(state)
+        self.dispatcher = Dispatcher(
+            computation.steps.train, loader, config, devices, hooks.every, layout
+        )
         self.tally = Tally()
         self.bar = Progress(config.epochs, loader.steps, config.batch_size, recorder.verbose)
 
@@ -155,9 +158,9 @@ class _Training:
             if self.hooks.loggers and not at.is_over:
                 self.hooks.start(self.recorder.beginning(int(self.state.step)))
             seconds_before = self.recorder.seconds + at.seconds
-            self.state = devices.replicate(self.state)
-            if jax.local_device_count() > 1:
-                self.recorder.say(f"on {devices.count} of {jax.local_device_count()} devices")
+            self.state = devices.spread(self.state)
+            if jax.device_count() > 1:
+                self.recorder.say(f"on {devices.count} of {jax.device_count()} devices")
             with self.bar, StopSignals() as stop:
                 while not at.is_over:
                     try:
@@ -183,6 +186,7 @@ class _Training:
             due = every is not None and dispatched.step // every > at.step // every
             before, at.step = at.step, dispatched.step
             at.data_seconds += dispatched.data_seconds
+            stop.after(done + at.step)
             self.tally.add(at.step, dispatched.sums)
             if self.bar.due() or self.tally.full:
                 self._redraw()
@@ -218,6 +222,7 @@ class _Training:
         """Validate, and keep what the epoch has brought."""
         at = self.position
         record = epoch_record(self.computation, at, self.state)
+        record = processes.agreed(lambda: record)  # so that all decide alike, to the bit
         best = at.selection.update(at.epoch + 1, record["step"], record, self.state)
         at.next_epoch()
         # The epoch's line first: a checkpoint cuts the file back to what it has seen.
@@ -247,7 +252,7 @@ class _Training:
         stopped = self.position.stopped
         self.recorder.wait()
         if self.frozen.patterns:
-            self.frozen.check(self.state.variables())
+            self.frozen.check(jax.tree.map(processes.on_host, self.state.variables()))
             self.frozen.check(result.model.variables)
         status = "stopped" if stopped else "finished"
         self.recorder.finish(status, **outcome(result, self.frozen.hash, stopped))

@@ -11,6 +11,7 @@ import numpy as np
 import optax
 
 from cnnjax.core import trees
+from cnnjax.core.processes import is_key, on_host
 from cnnjax.runs import CheckpointError
 from cnnjax.training.freezing import Tree, frozen_by, trained_part
 from cnnjax.training.own_step import OwnState, State
@@ -21,7 +22,8 @@ from cnnjax.training.state import TrainState
 def named_trees(state: State) -> dict[str, Tree]:
     """The variables to evaluate as "model", and as "training" the rest that a training needs.
 
-    The arrays are copies: the next step donates the state's buffers.
+    The arrays are copies: the next step donates the state's buffers. All processes have to call it
+    where an array is divided among them.
     """
     return {name: jax.tree.map(_on_host, tree) for name, tree in _named(state).items()}
 
@@ -112,9 +114,7 @@ def _restored(template: Any, indexed: Tree) -> Any:
 
 def _on_host(leaf: Any) -> np.ndarray:
     """A copy of an array; of a typed random key, its data."""
-    if hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-        leaf = jax.random.key_data(leaf)
-    return np.array(leaf)
+    return on_host(jax.random.key_data(leaf) if is_key(leaf) else leaf)
 
 
 def _on_device(tree: Tree) -> Tree:

@@ -13,6 +13,7 @@ import optax
 
 from cnnjax import metrics
 from cnnjax.config import FILES, TrainingConfig
+from cnnjax.core import processes
 from cnnjax.core.checks import positive, whole_number
 from cnnjax.core.settings import values
 from cnnjax.core.text import plain, without_address
@@ -22,7 +23,6 @@ from cnnjax.training.computation import Computation
 from cnnjax.training.dispatch import Dispatcher
 from cnnjax.training.given import Given
 from cnnjax.training.objective import Objective
-from cnnjax.training.setting_checks import check_single_process
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -101,7 +101,6 @@ def find_learning_rate(
     >>> 1e-4 < found.suggestion < 1e-1
     True
     """
-    check_single_process("find_learning_rate")
     lowest, highest = positive("lowest", lowest), positive("highest", highest)
     if not lowest < highest:
         raise ValueError(f"highest must be above lowest={lowest!r}, got {highest!r}")
@@ -124,12 +123,13 @@ def find_learning_rate(
     losses: list[float] = []
     average = least = math.inf
     kept = ramp.smoothing
-    for value in _losses(computation, ramp.steps):
-        average = kept * average + (1 - kept) * value if losses else value
-        least = min(least, average)
-        losses.append(value)
-        if not average <= _DIVERGED * least:  # nor is NaN
-            break
+    with processes.together("find_learning_rate"):
+        for value in _losses(computation, ramp.steps):
+            average = kept * average + (1 - kept) * value if losses else value
+            least = min(least, average)
+            losses.append(value)
+            if not average <= _DIVERGED * least:  # nor is NaN
+                break
     count = len(losses) - (not math.isfinite(losses[-1]))
     rates = np.array([ramp.exactly(step) for step in range(count)])
     tried = np.array(losses[:count])
@@ -186,8 +186,11 @@ def _computation(
 def _losses(computation: Computation, steps: int) -> Iterator[float]:
     """The mean loss of each step's batch, over as many epochs as it takes."""
     loader, devices = computation.loader, computation.devices
-    dispatcher = Dispatcher(computation.steps.train, loader, computation.config, devices)
-    state = devices.replicate(computation.first_state())
+    state = processes.same_everywhere(computation.first_state())
+    layout = devices.layout(state)
+    step, config = computation.steps.train, computation.config
+    dispatcher = Dispatcher(step, loader, config, devices, layout=layout)
+    state = devices.spread(state)
     for epoch in range(math.ceil(steps / loader.steps)):
         for dispatched in dispatcher.run(state, epoch, 0):
             state = dispatched.state

@@ -8,10 +8,12 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, cast
 
 import optax
 
+from cnnjax.core import processes
+from cnnjax.core.places import expanded
 from cnnjax.models.saved import write_description
 from cnnjax.models.saved_spec import MODEL_FILE
 from cnnjax.runs import CheckpointError, Checkpoints, RunDirectory, RunError
@@ -38,6 +40,7 @@ class Recorder:
         verbose: whether to say what becomes of a resumed run.
 
     Attributes:
+        path: of the run directory.
         epochs: the records of all epochs so far, those before a resumption included.
     """
 
@@ -50,9 +53,12 @@ class Recorder:
         verbose: bool = False,
     ):
         self.computation = computation
-        self.directory = RunDirectory(directory) if directory is not None else None
+        self.path = expanded(directory).absolute() if directory is not None else None
+        # Of several processes the first one alone reads and writes it.
+        first = processes.is_first()
+        self.directory = RunDirectory(directory) if first and directory is not None else None
         self.record, self.opt_state = dict(record or {}), opt_state
-        self.verbose = verbose
+        self.verbose = verbose and first
         self.epochs: list[dict[str, Any]] = []
         self._checkpoints: Checkpoints | None = None
         self._claimed = False  # whether the directory is this run's, and not ended
@@ -77,11 +83,6 @@ class Recorder:
             self.directory.release()
 
     @property
-    def path(self) -> Path | None:
-        """Of the run directory."""
-        return self.directory.path if self.directory else None
-
-    @property
     def seconds(self) -> float:
         """That the recorded epochs took."""
         return sum(record["seconds"] for record in self.epochs)
@@ -93,6 +94,8 @@ class Recorder:
         frozen: FrozenLayers,
     ) -> State:
         """Claim the run directory; where it holds a checkpoint to resume, restore it.
+
+        Of several processes the first one does, and tells the others.
 
         Args:
             state: before the first step.
@@ -106,8 +109,31 @@ class Recorder:
             RunError, CheckpointError: if the directory is another run's, or damaged.
             FrozenLayersMoved: if the frozen layers are not those that the run began with.
         """
-        if (directory := self.directory) is None:
-            return state
+        opened: list[State] = []
+
+        def open_here() -> dict[str, Any]:
+            opened.append(self._open(state, position, frozen))
+            best = position.selection.best_state is not None
+            return {
+                "progress": position.as_json(),
+                "epochs": self.epochs,
+                "frozen_hash": frozen.hash,
+                "best": best,
+            }
+
+        if self.path is not None:
+            there = processes.agreed(open_here)
+            if not opened:
+                position.restore(there["progress"])
+                self.epochs, frozen.hash = there["epochs"], there["frozen_hash"]
+            if there["best"]:
+                best_state = position.selection.best_state or state
+                position.selection.best_state = processes.same_everywhere(best_state)
+        return processes.same_everywhere(opened[0] if opened else state)
+
+    def _open(self, state: State, position: Position, frozen: FrozenLayers) -> State:
+        """`open` in the process that writes."""
+        directory = cast(RunDirectory, self.directory)
         computation, settings = self.computation, self.computation.config
         config = recorded_config(computation, self.record, self.opt_state)
         facts = {**self.record, **recorded_facts(computation)}
@@ -128,7 +154,7 @@ class Recorder:
                 warnings.warn(
                     f"the run in {directory.path} began with other weights than those of the model "
                     "given, which are not used: it goes on from its checkpoint",
-                    stacklevel=4,
+                    stacklevel=7,
                 )
         elif settings.resume:
             self.say(f"nothing was saved in {directory.path}: starting from the beginning")
@@ -156,10 +182,11 @@ class Recorder:
 
     def save(self, state: State, position: Position, *, best: bool = False) -> None:
         """Save a checkpoint in the background, of the best epoch so far or another moment."""
+        if self.path is None:
+            return
+        arrays = named_trees(state)  # in all processes, among which they may be divided
         if self._checkpoints:
-            self._checkpoints.save(
-                int(state.step), named_trees(state), position.as_json(), best=best
-            )
+            self._checkpoints.save(int(state.step), arrays, position.as_json(), best=best)
 
     def wait(self) -> None:
         """Until every checkpoint is on disk.
@@ -231,7 +258,7 @@ class Recorder:
                 f"an earlier version of cnnjax began the run in {directory.path} and did not "
                 "record its computation: whether module, loss, optimizer and augmentation are the "
                 "same cannot be checked",
-                stacklevel=5,
+                stacklevel=8,
             )
             self._resumed = {IDENTITY: now}
             return

@@ -14,6 +14,7 @@ import optax
 
 from cnnjax.core import trees
 from cnnjax.core.html import html_table, inline_image, paragraphs
+from cnnjax.core.processes import on_host
 from cnnjax.metrics import columns, recorded, values
 from cnnjax.metrics.showing import names_for
 from cnnjax.models import Model
@@ -98,12 +99,12 @@ def result_of(
     """
     state = selection.best_state or state
     # Through the host: the result lies on one device, wherever it was trained.
-    variables = jax.tree.map(lambda v: jnp.array(np.asarray(v)), state.variables())
+    variables = jax.tree.map(lambda v: jnp.array(on_host(v)), state.variables())
     # The validation data were evaluated on these very variables at the end of their epoch.
     best = recorder.epochs[selection.best_epoch - 1]
     results: dict[str, Any] = {k: values(v) for k, v in best.items() if k.startswith("val_")}
     if computation.splits.test:
-        means = computation.evaluate(variables, computation.splits.test)
+        means = computation.test(variables, computation.splits.test)
         results.update({f"test_{k}": v for k, v in means.items()})
     return Run(
         model=computation.model.replace(variables=variables),

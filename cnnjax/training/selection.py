@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
+
+from cnnjax.core.processes import is_key, key_of, on_host
 
 
 class Selection:
@@ -81,10 +81,14 @@ class Selection:
 
 
 def copied(tree: Any) -> Any:
-    """A tree in NumPy arrays, which no step donates; a typed random key stays one."""
+    """A tree in NumPy arrays, which no step donates; a typed random key stays one.
+
+    All processes have to call it where an array is divided among them.
+    """
 
     def copy(leaf: Any) -> Any:
-        is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-        return jnp.array(leaf) if is_key else np.array(leaf)
+        if not is_key(leaf):
+            return on_host(leaf)
+        return key_of(on_host(jax.random.key_data(leaf)), leaf)
 
     return jax.tree.map(copy, tree)

@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
-
 from cnnjax.augment import Augment, Chain, Named, WordDropout
 from cnnjax.augment.config import AugmentConfig
 from cnnjax.config import FILES, OPTIMIZER, STEP, TrainingConfig
@@ -169,19 +167,3 @@ def _check_replacement(augment: Any, spec: ModelSpec) -> None:
     if isinstance(augment, WordDropout):
         token = augment.replacement
         spec.check_words(token, token, f"augment: WordDropout(replacement={token})")
-
-
-def check_single_process(what: str) -> None:
-    """Refuse several processes, of which each would train on all of the data alone.
-
-    Args:
-        what: is refused, e.g. "fit".
-
-    Raises:
-        ValueError: where `jax.distributed` has joined several processes.
-    """
-    if (count := jax.process_count()) > 1:
-        raise ValueError(
-            f"{what} runs in a single process so far, and jax.process_count() is {count}: start "
-            "one process, which uses all of its devices"
-        )

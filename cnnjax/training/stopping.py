@@ -8,6 +8,8 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
 
+from cnnjax.core import processes
+
 
 class NonFiniteLoss(ArithmeticError):
     """The loss, or what chooses the best epoch, became NaN or infinite."""
@@ -67,10 +69,18 @@ def interrupted(where: str, directory: Path | None) -> Interrupted:
 
 
 class StopSignals:
-    """Ctrl-C and SIGTERM ask for a stop at the next step; a second Ctrl-C stops at once."""
+    """Ctrl-C and SIGTERM ask for a stop at the next step; a second Ctrl-C stops at once.
+
+    Of several processes all stop after the same step, whichever got the signal.
+
+    Attributes:
+        requested: whether to stop now.
+    """
 
     def __init__(self) -> None:
         self.requested = False
+        self._asked = False
+        self._several = processes.count() > 1
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> StopSignals:
@@ -88,7 +98,20 @@ class StopSignals:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
+    def after(self, done: int) -> None:
+        """Hear of the other processes after so many steps of the training.
+
+        Raises:
+            ProcessFailed: if another process failed or is lost.
+        """
+        if self._several:
+            self.requested = processes.stops_after(done)
+
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.requested and number == signal.SIGINT:
+        if self._asked and number == signal.SIGINT:
             raise KeyboardInterrupt
-        self.requested = True
+        self._asked = True
+        if self._several:
+            processes.ask_to_stop()
+        else:
+            self.requested = True

@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 from cnnjax.config import TrainingConfig
+from cnnjax.core import processes
 from cnnjax.data import Dataset, Loader, Stream, StreamLoader
 from cnnjax.models import ModelSpec
 
@@ -26,25 +27,37 @@ def training_loader(
     if isinstance(data, Stream):
         _check_stream(data, config)
         return evaluation_loader(data, config.batch_size, spec)
-    sampler = config.sampler
     return Loader(
         data,
         config.batch_size,
-        shuffle=sampler is None,
+        shuffle=config.sampler is None,
         seed=config.seed,
-        sampler=sampler,
+        process_index=processes.index(),
+        process_count=processes.count(),
+        sampler=config.sampler,
         workers=config.workers,
     )
 
 
 def evaluation_loader(
-    data: Dataset | Stream, batch_size: int, spec: ModelSpec
+    data: Dataset | Stream, batch_size: int, spec: ModelSpec, *, alone: bool = False
 ) -> Loader | StreamLoader:
-    """The batches to evaluate on, in their order; those of a stream have a size of their own."""
+    """The batches to evaluate on, in their order; those of a stream have a size of their own.
+
+    Args:
+        data: to evaluate on.
+        batch_size: of a data set.
+        spec: of the model.
+        alone: whether this process goes through all of the data, not its part of every batch.
+
+    Raises:
+        ValueError: for a stream whose batches do not divide among the processes.
+    """
+    index, count = (0, 1) if alone else (processes.index(), processes.count())
     if not isinstance(data, Stream):
-        return Loader(data, batch_size)
-    outputs = spec.output_shape
-    return StreamLoader(data, partial(spec.task.check_labels, outputs=outputs, model=spec.name))
+        return Loader(data, batch_size, process_index=index, process_count=count)
+    check = partial(spec.task.check_labels, outputs=spec.output_shape, model=spec.name)
+    return StreamLoader(data, check, process_index=index, process_count=count)
 
 
 def _check_stream(data: Stream, config: TrainingConfig) -> None:

@@ -17,7 +17,9 @@ import jax
 import numpy as np
 
 from cnnjax.config import FILES, SEED, TrainingConfig
+from cnnjax.core import processes
 from cnnjax.core.checks import whole_number
+from cnnjax.core.coordination import check_joined
 from cnnjax.core.places import expanded
 from cnnjax.core.settings import names
 from cnnjax.core.storage import text_hash
@@ -31,7 +33,6 @@ from cnnjax.training.loop import fit
 from cnnjax.training.objective import Objective
 from cnnjax.training.own_step import Step
 from cnnjax.training.result import Run
-from cnnjax.training.setting_checks import check_single_process
 from cnnjax.training.stopping import NonFiniteLoss
 from cnnjax.training.swept import Settings, Sweep, text_of
 
@@ -71,7 +72,8 @@ def sweep(
         resume: take finished runs in the directory as they are and go on with the others.
         verbose: print a line for every run.
         metrics, objective, step: as in `fit`, of every run.
-        callbacks, loggers: functions that make those of a run, e.g. lambda: [cj.training.CSV()],
+        callbacks, loggers: functions that make those of a run, e.g.
+            lambda: [cj.training.loggers.CSV()],
             since what has seen one run would carry it into the next.
         lists: name -> values to try, a sequence or an array [values]. Fields of `TrainingConfig`
             (learning_rate=(1e-3, 1e-4)) are set there, all others are arguments of make_model
@@ -94,7 +96,7 @@ def sweep(
     >>> found.values("test_accuracy").shape
     (2, 2)
     """
-    check_single_process("sweep")
+    check_joined("sweep")
     config, splits = config or TrainingConfig(), as_splits(data)
     if config.resume:
         raise ValueError("resume is an argument of sweep, not of its config: give resume=True")
@@ -133,7 +135,7 @@ def sweep(
             except NonFiniteLoss as error:
                 run, line, diverged = None, _begin(settings, seed) + f"  {error}", error
             row.append(run)
-            if verbose:
+            if verbose and processes.is_first():
                 print(line, flush=True)
         rows.append(tuple(row))
     if diverged and not any(run for row in rows for run in row):

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import subprocess
 import sys
 import time
@@ -91,7 +90,9 @@ def measure(folder: Path) -> None:
 
 
 def _show(what: str, seconds: float) -> None:
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    # Not `getrusage`, whose peak begins with that of the process which started this one.
+    lines = Path("/proc/self/status").read_text().splitlines()
+    memory = next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 1024
     print(f"{what:28} {seconds:7.2f} s  peak memory so far {memory:7,.0f} MiB", flush=True)
 
 

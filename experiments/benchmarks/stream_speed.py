@@ -78,12 +78,14 @@ class Measured:
 
     Args:
         rate: images/s, as fast as it can.
+        cpu: milliseconds of all cores together for an image meanwhile, which bear a busy machine.
         waiting: share of the time of the second part that passed without a batch.
         first: seconds from the first look at the files to the first batch; imports are not counted.
         memory: MiB, the larger of those after the two parts.
     """
 
     rate: float
+    cpu: float
     waiting: float
     first: float
     memory: float
@@ -163,29 +165,41 @@ def measured(config: Config, batches: Iterator[Any]) -> Measured:
     began = time.perf_counter()
     next(batches)
     first = time.perf_counter() - began
-    count, began = 0, time.perf_counter()
+    count, began, cpu = 0, time.perf_counter(), _cpu_seconds()
     while (passed := time.perf_counter() - began) < config.seconds:
         next(batches)
         count += config.batch
-    rate, memory = count / passed, _memory()
+    rate, memory, cpu = count / passed, _memory(), _cpu_seconds() - cpu
     waited, began = 0.0, time.perf_counter()
     while (passed := time.perf_counter() - began) < config.seconds:
         asked = time.perf_counter()
         next(batches)
         waited += time.perf_counter() - asked
         time.sleep(config.batch / config.device)
-    return Measured(rate, waited / passed, first, max(memory, _memory()))
+    return Measured(rate, 1000 * cpu / count, waited / passed, first, max(memory, _memory()))
 
 
 def _memory() -> float:
     """MiB of this process and of those it started."""
-    own = os.getpid()
-    children = Path(f"/proc/{own}/task/{own}/children").read_text().split()
     total = 0
-    for process in (own, *children):
+    for process in _processes():
         lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
         total += next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
     return total / 1024
+
+
+def _cpu_seconds() -> float:
+    """Of this process and of those it started, so far."""
+    ticks = 0
+    for process in _processes():
+        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def _processes() -> list[str]:
+    own = os.getpid()
+    return [str(own), *Path(f"/proc/{own}/task/{own}/children").read_text().split()]
 
 
 def _measured_apart(config: Config, peer: str) -> Measured:
@@ -240,12 +254,13 @@ def main(config: Config) -> None:
     cores = f"{os.cpu_count()} cores, medians of {config.rounds}"
     print(f"\n{work}, batch {config.batch}, {cores}:")
     for name, all_of_it in results.items():
-        rate_, waiting, first, memory = (
+        rate_, cpu, waiting, first, memory = (
             statistics.median(getattr(one, field) for one in all_of_it)
-            for field in ("rate", "waiting", "first", "memory")
+            for field in ("rate", "cpu", "waiting", "first", "memory")
         )
         beside = spread(ratios(rates[name], rates["torch"])) if "torch" in rates else "-"
-        print(f"{name:16} {rate_:7,.0f} images/s  / torch: {beside}  waiting {waiting:6.1%}  "
+        print(f"{name:16} {rate_:7,.0f} images/s  / torch: {beside}  {cpu:.2f} ms CPU an image  "
+            f"waiting {waiting:6.1%}  "
               f"first batch {first:5.2f} s  {memory:6,.0f} MiB")  # fmt: skip
     if config.out:
         figures = {name: [asdict(one) for one in some] for name, some in results.items()}

@@ -8,7 +8,9 @@ Command:   python -m experiments.research.adversarial [--seeds 3] [--steps 5] [-
 
 Reported:  no figure; an idea in fifteen lines.
 
-Ours:      the rows research/adversarial of RESULTS.md and its claims.
+Ours:      under PGD of 0.1 the net that was attacked gets 77.72 ± 2.28 % of the test digits right,
+           the plain one 45.78 ± 0.90 %; without an attack 98.79 ± 0.43 and 97.86 ± 0.43 (3 seeds);
+           the rows research/adversarial of RESULTS.md and their claims.
 """
 
 from collections.abc import Callable, Sequence

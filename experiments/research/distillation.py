@@ -8,7 +8,8 @@ Command:   python -m experiments.research.distillation [--seeds 5] [--out DIR]
 
 Reported:  no figure; an idea in twenty lines.
 
-Ours:      the rows research/distillation of RESULTS.md and their claim.
+Ours:      taught 84.12 ± 1.79 % of the test digits, alone 80.84 ± 0.87 (5 seeds); the rows
+           research/distillation of RESULTS.md and their claim.
 """
 
 from collections.abc import Mapping

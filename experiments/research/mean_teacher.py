@@ -9,7 +9,8 @@ Command:   python -m experiments.research.mean_teacher [--seeds 5] [--out DIR]
 
 Reported:  no figure; an idea in forty lines.
 
-Ours:      the rows research/mean_teacher of RESULTS.md and their claim.
+Ours:      78.92 ± 2.16 % of the test digits, and 78.55 ± 1.28 of an average that agrees with nobody
+           (3 seeds): not decided; the rows research/mean_teacher of RESULTS.md and their claim.
 """
 
 from dataclasses import dataclass, replace

@@ -9,7 +9,8 @@ Command:   python -m experiments.research.simclr [--seeds 5] [--out DIR]
 
 Reported:  no figure; an idea in forty lines.
 
-Ours:      the rows research/simclr of RESULTS.md and their claim.
+Ours:      on learnt features 70.97 ± 5.07 % of the test digits, on random ones 59.39 ± 4.52 (5
+           seeds); the rows research/simclr of RESULTS.md and their claim.
 """
 
 from dataclasses import dataclass

@@ -8,7 +8,9 @@ Command:   python -m experiments.research.sparse [--seeds 3] [--out DIR]
 
 Reported:  no figure; an idea in six lines.
 
-Ours:      the rows research/sparse of RESULTS.md, and its claims of what is left when pruned.
+Ours:      at a price of 1e-4 a share of 0.4100 ± 0.0095 of the weights is zero, and 98.51 ± 0.43 %
+           of the test digits are right, at no price 98.61 ± 0.28 (3 seeds); the rows
+           research/sparse of RESULTS.md and their claims.
 """
 
 from collections.abc import Mapping, Sequence

@@ -10,7 +10,9 @@ Command:   python -m experiments.research.worst_class [--seeds 5] [--out DIR]
 
 Reported:  no figure; an idea in fifteen lines.
 
-Ours:      the rows research/worst_class of RESULTS.md and their claims.
+Ours:      the least recall is 0.7382 ± 0.1125 with adjusted logits and 0.4659 ± 0.0649 without, the
+           accuracy 89.86 ± 1.74 and 85.24 ± 1.17 % (5 seeds); the rows research/worst_class of
+           RESULTS.md and their claims.
 """
 
 from dataclasses import dataclass

@@ -11,7 +11,9 @@ Command:   python -m experiments.research.wrong_labels [--epochs 5] [--seeds 5] 
 
 Reported:  influence functions find wrong labels (Koh & Liang 2017, sec. 5.4).
 
-Ours:      the claims of RESULTS.md that its command makes.
+Ours:      of the wrong labels a share of 0.8889 ± 0.0273 is found by influence, and more by the
+           example's own loss, the simpler way: 0.9194 ± 0.0200 (5 seeds); the claims of RESULTS.md
+           that its command makes.
 """
 
 from collections.abc import Mapping, Sequence

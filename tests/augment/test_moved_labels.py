@@ -132,7 +132,7 @@ def test_mixup_mixes_the_losses_of_moved_labels() -> None:
 def test_what_labels_of_pixels_cannot_follow_is_refused() -> None:
     model = cj.Model.from_module(Pixels(), (4, 6, 1), task="dense")
     with pytest.raises(ValueError, match=r"cutmix=1.0 pastes boxes, and the labels of the task"):
-        make_train_step(model, augment=Chain((Augment(cutmix=1.0),)))
+        make_train_step(model, augment=Augment(cutmix=1.0))
 
     def loss(outputs: jax.Array, depth: jax.Array) -> jax.Array:
         return jnp.abs(outputs[..., 0] - depth).mean((1, 2))

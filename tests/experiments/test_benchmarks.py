@@ -18,6 +18,7 @@ from experiments.benchmarks import (
     explainers,
     freezing,
     peers,
+    processes,
     startup,
     train_speed,
     twins,
@@ -270,3 +271,19 @@ def test_help(name):
     out = python("-m", f"experiments.benchmarks.{name}", "--help").stdout
     assert f"usage: python -m experiments.benchmarks.{name}" in out
     assert "--rounds" in out
+
+
+def test_the_table_of_processes_has_a_line_for_each_form(monkeypatch, capsys):
+    held = {"whole": np.asarray(1200), "divided": np.asarray(400)}
+
+    def run(config, folder, count, devices):
+        apart = np.float32(1e-7 * (count * devices > 1))
+        return held | {f"{name}/w": np.ones(2) + apart for name in ("plain", "norm", "fsdp")}
+
+    monkeypatch.setattr(processes, "run", run)
+    processes.main(processes.Config())
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 4 + len(processes.FORMS)
+    assert lines[-1].endswith("the same bits: yes")
+    assert lines[3] == "| 1 x 1 | 0.0e+00 | 0.0e+00 | 1,200 -> 400 |"
+    assert lines[4] == "| 1 x 2 | 1.0e-07 | 1.0e-07 | 1,200 -> 400 |"

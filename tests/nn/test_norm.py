@@ -35,8 +35,8 @@ def test_evaluation_equals_keras(arguments):
 
 
 @pytest.mark.sample(2)
-@pytest.mark.parametrize("arguments", SETTINGS, ids=str)
 @pytest.mark.parametrize("platform", ["cpu", "tpu"])
+@pytest.mark.parametrize("arguments", SETTINGS, ids=str)
 def test_training_equals_keras_with_its_statistics_and_gradients(arguments, platform):
     layer, variables = twin(**arguments)
     x = jnp.asarray(RNG.normal(2, 3, (2, 5, 4, 3)), jnp.float32)

@@ -19,6 +19,8 @@ from cnnjax.training import programs, scans
 
 EXAMPLES, BATCH, STEPS = 1000, 4, 3
 PLATFORMS = ("gpu", "tpu")
+QUICK = ("mnist_convnet", "cifar_deep", "separable_convnet", "imdb_gru")
+MODELS = [pytest.param(m, marks=() if m in QUICK else pytest.mark.thorough) for m in BUILDERS]
 
 
 @functools.cache
@@ -38,7 +40,7 @@ def count(program: Lowered, name: str) -> int:
 
 
 @pytest.mark.parametrize("platform", PLATFORMS)
-@pytest.mark.parametrize("model", BUILDERS)
+@pytest.mark.parametrize("model", MODELS)
 def test_a_scan_of_steps_is_what_an_accelerator_needs(model: str, platform: str) -> None:
     program = scan(model, platform)
     assert not program.dtypes & {"f64", "c128"}
@@ -52,6 +54,15 @@ def test_a_scan_of_steps_is_what_an_accelerator_needs(model: str, platform: str)
     (gather,) = program.reading(whole)
     assert gather.name == "stablehlo.gather"
     assert [t.shape for t in gather.results] == [(BATCH, *whole[1:])]
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_in_bfloat16_all_but_the_head_multiplies_in_it(model: str) -> None:
+    program = scan(model, "gpu", precision="bfloat16")
+    factors = [op.operands for op in program.operations if op.precision]
+    single = [both for both in factors if {t.dtype for t in both} != {"bf16"}]
+    # Of the layer that makes the logits: outputs, gradients of its kernel and of its inputs.
+    assert len(single) <= 3 < len(factors)
 
 
 @pytest.mark.parametrize("platform", PLATFORMS)

@@ -74,19 +74,23 @@ class Reproduce(Verb):
         arg(constructor=tuple[literal_type_from_choices(CHANGEABLE), ...]),
     ] = ()
     """What may differ from what the run was started with."""
+    distributed: bool = False
+    """One of several processes that train together, as of an experiment."""
 
     def run(self) -> None:
         """Run it, and print what differs."""
+        from cnnjax.core import processes
         from cnnjax.core.runtime import configure_runtime
         from cnnjax.recipes.reproduce import reproduce
 
-        configure_runtime()
+        configure_runtime(distributed=self.distributed)
         comparison = reproduce(
             self.directory,
             data_dir=self.data_dir,
             out=self.out,
             allow_changed=self.allow_changed,
         )
-        print(comparison)
+        if processes.is_first():
+            print(comparison)
         if not comparison.same:
             raise SystemExit(1)

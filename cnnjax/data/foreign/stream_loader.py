@@ -19,13 +19,31 @@ class StreamLoader:
     Args:
         data: the stream.
         check: of the labels of every batch; raises a ValueError for those that cannot be.
+        process_index, process_count: this process's part of every batch, as of a `Loader`: each
+            process draws all of the stream, and takes its part of the examples.
+
+    Raises:
+        ValueError: if the batches do not divide among the processes.
     """
 
     decodes = True  # every batch is made anew, which takes its time
 
-    def __init__(self, data: Stream, check: Callable[[Any], None]):
+    def __init__(
+        self,
+        data: Stream,
+        check: Callable[[Any], None],
+        process_index: int = 0,
+        process_count: int = 1,
+    ):
         self.data, self.check = data, check
         self.batch_size, self.steps = data.batch_size, data.steps_per_epoch
+        if self.batch_size % process_count:
+            raise ValueError(
+                f"the batches of {data.name} have {self.batch_size} examples, which do not divide "
+                f"among {process_count} processes: give batches of a multiple of {process_count}"
+            )
+        of_each = self.batch_size // process_count
+        self._part = slice(process_index * of_each, (process_index + 1) * of_each)
         # The epoch begun last, and a hash of its first batch: what a resumed run must find again.
         self.witness: dict[str, Any] | None = None
 
@@ -70,13 +88,13 @@ class StreamLoader:
                 raise ValueError(
                     f"batch {step} of epoch {epoch} of {self.data.name}: {error}"
                 ) from error
-            rows = np.resize(np.arange(count), size)
-            full = {k: over(partial(np.take, indices=rows, axis=0), v) for k, v in arrays.items()}
+            rows, part = np.resize(np.arange(count), size), self._part
+            take = partial(np.take, indices=rows[part], axis=0)
             yield (
                 {
-                    **full,
-                    "mask": np.arange(size) < count,
-                    "index": np.arange(step * size, (step + 1) * size, dtype=np.int32),
+                    **{k: over(take, v) for k, v in arrays.items()},
+                    "mask": np.arange(size)[part] < count,
+                    "index": np.arange(step * size, (step + 1) * size, dtype=np.int32)[part],
                     "epoch": np.asarray(epoch, np.int32),
                 },
                 witness,
