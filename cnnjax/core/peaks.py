@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -123,8 +123,9 @@ def measured_peak(precision: str = "float32") -> Peak:
     with jax.default_matmul_precision(exactness):
         product = _fastest(jax.jit(lambda a: a @ a), matrix)
     copy = _fastest(jax.jit(lambda a: a + 1.0), row)
-    unknown = Peak(None, None, None, bandwidth=2 * size / copy, measured=True)
-    return replace(unknown, **{precision: 2 * n**3 / product})
+    rates = {precision: 2 * n**3 / product}
+    single, tf32, half = (rates.get(name) for name in ("float32", "tf32", "bfloat16"))
+    return Peak(single, tf32, half, bandwidth=2 * size / copy, measured=True)
 
 
 def _fastest(function: Callable[[Any], Any], argument: Any) -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import ctypes
 import functools
 import hashlib
 import os
@@ -12,7 +11,6 @@ import re
 import shutil
 import stat
 import subprocess
-import sys
 import tempfile
 import warnings
 from dataclasses import dataclass
@@ -22,6 +20,7 @@ from typing import Any
 
 import jax
 
+from cnnjax.core.allocator import keep_memory
 from cnnjax.core.compiled import keep_checked
 from cnnjax.core.coordination import join
 from cnnjax.core.places import expanded
@@ -33,9 +32,6 @@ _VARIABLES = (*_SWITCHES, "CNNJAX_CACHE_DIR")
 
 # XLA starts so many threads.
 _MOST_CORES = 4096
-
-# glibc's mallopt parameters (malloc.h).
-_M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
 
 
 @dataclass(frozen=True)
@@ -64,7 +60,8 @@ def configure_runtime(
         allocator: on glibc, keep freed memory in the process (mallopt: one arena, no mmap, no
             trimming). XLA's large temporaries are otherwise mapped and unmapped at every step,
             which costs up to half of the time of a step on the CPU; the price is that memory once
-            used stays with the process.
+            used stays with the process. The kernel is asked for pages of 2 MiB there, which it
+            gives where transparent huge pages are set to "madvise" or "always".
         compilation_cache: keep compiled programs on disk, so that a second run starts in a second;
             True for `cache_directory() / "xla"`, or a directory.
         distributed: join the other processes that compute together with this one, whatever number
@@ -99,7 +96,7 @@ def configure_runtime(
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
     return Runtime(
-        allocator="keeps memory" if allocator and _keep_memory() else "unchanged",
+        allocator="keeps memory" if allocator and keep_memory() else "unchanged",
         compilation_cache=str(cache) if cache else None,
     )
 
@@ -267,16 +264,6 @@ def _checkout(root: Path) -> dict[str, Any]:
     if any(answer.returncode for answer in answers) or Path(top) != root:
         return {}
     return {"commit": commit, "modified": bool(status)}
-
-
-def _keep_memory() -> bool:
-    if sys.platform != "linux":
-        return False
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is None:  # musl has none
-        return False
-    settings = ((_M_ARENA_MAX, 1), (_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, 2**31 - 1))
-    return all([mallopt(parameter, value) == 1 for parameter, value in settings])
 
 
 def _check_environment() -> None:

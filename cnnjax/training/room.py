@@ -5,7 +5,6 @@ from __future__ import annotations
 import jax
 from jax import local_devices
 
-from cnnjax.core.processes import agreed
 from cnnjax.data import Loader, StreamLoader
 
 # Of the memory that is free on a device the data may take so much: the steps need the rest.
@@ -18,7 +17,7 @@ _USUAL_BYTES = 16 * 2**30
 def fits(loader: Loader | StreamLoader) -> bool:
     """Whether the data of a loader may stay on every device, beside what a step needs.
 
-    All processes ask, and the first one decides for all.
+    Several processes have to agree on the answer: it goes by the memory of this one.
 
     Args:
         loader: of the data; those that are read from files batch by batch stay where they are.
@@ -26,7 +25,7 @@ def fits(loader: Loader | StreamLoader) -> bool:
     if isinstance(loader, StreamLoader) or loader.decodes:
         return False
     size = sum(array.nbytes for array in jax.tree.leaves(loader.data.arrays))
-    return agreed(lambda: size <= _SHARE_OF_DATA * _free_bytes())
+    return size <= _SHARE_OF_DATA * _free_bytes()
 
 
 def _free_bytes() -> int:

@@ -246,6 +246,9 @@ def draw(grown: Mapping[str, Growth]) -> Any:
         axes.set_yscale("log")
         axes.set_xticks(one.sizes, [f"{size:,}" for size in one.sizes])
         axes.minorticks_off()
+        axes.set_ylim(low.min() / 1.5, max(1.5 * high.max(), 10 * low.min()))  # a decade at least
+        ends = [medians.min(), medians.max()]
+        axes.set_yticks(ends, [f"{value:,.3g}" for value in ends])
         axes.set_xlabel(_UNITS.get(name, name))
         axes.set_ylabel("ms an epoch" if name == "images" else "ms a step")
         axes.set_title(f"slope {statistics.median(one.slopes):.2f}", fontsize="medium")

@@ -19,11 +19,13 @@ T = TypeVar("T")
 # What `alternate` calls after each round, with its number and values.
 Show = Callable[[int, dict[str, float]], None]
 
-# glibc's allocator told to keep its memory, as `cj.configure_runtime` tells it from within.
+# glibc's allocator told to keep its memory and to take it in large pages, as
+# `cj.configure_runtime` tells it from within.
 TUNED = {
     "MALLOC_MMAP_MAX_": "0",
     "MALLOC_TRIM_THRESHOLD_": "2147483647",
     "MALLOC_ARENA_MAX": "1",
+    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
 }
 
 # Where a process that is started finds the experiments.

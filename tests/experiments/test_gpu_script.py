@@ -57,7 +57,7 @@ def test_the_table_of_speeds() -> None:
     assert gpu.speeds(found).splitlines()[1].split() == ["lenet,", "tf32", "3,000", "-", "-"]
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_a_dry_run_goes_through_all_sections(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
