@@ -68,7 +68,7 @@ def configure_runtime(
             they are: those that JAX_COORDINATOR_ADDRESS (host:port of process 0), JAX_NUM_PROCESSES
             and JAX_PROCESS_ID name, or Slurm, Open MPI, Kubernetes or a TPU pod. Where they do not
             meet within two minutes the process ends and says so. `fit` then trains over the devices
-            of all, and what it keeps process 0 writes. docs/how-to/many_processes.md tells more.
+            of all, and what it keeps process 0 writes. docs/many_processes.md tells more.
 
     Returns:
         What was set.
