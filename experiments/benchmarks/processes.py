@@ -31,7 +31,7 @@ from cnnjax.training.devices import Devices
 # Processes, and devices of each.
 FORMS = ((1, 1), (1, 2), (2, 1), (2, 2), (4, 1), (4, 2))
 
-_SHAPE = (24, 24, 1)
+_SHAPE = (28, 28, 1)
 _LIMIT_SECONDS = 280
 
 
@@ -110,9 +110,7 @@ def run(config: Config, folder: Path, count: int, devices: int) -> dict[str, np.
 def train(config: Config, file: Path) -> None:
     """In one of the processes: train all, and save what they end in."""
     cj.configure_runtime(distributed=True)
-    digits = cj.data.load("digits").train
-    images = np.kron(digits.inputs, np.ones((1, 3, 3, 1), np.uint8))
-    data = cj.data.from_arrays(images, digits.labels)
+    data = cj.data.load("digits").train
     plain = cj.create_model("mnist_convnet", input_shape=_SHAPE)
     norm = cj.Model.from_module(NormNet(), _SHAPE, train_argument="train")
     result: dict[str, np.ndarray] = {}
