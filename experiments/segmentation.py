@@ -14,8 +14,9 @@ Command:   python -m experiments.segmentation [--seeds 3] [--epochs 12] [--out D
 Reported:  no figure: data of our own. The net is that of Ronneberger et al. 2015, U-Net:
            convolutional networks for biomedical image segmentation (arXiv:1505.04597), smaller.
 
-Ours:      97.13 ± 0.36 % of the test pixels, of a training on images as they are (3 seeds); the
-           rows segmentation of RESULTS.md. The IoU of every shape is printed.
+Ours:      a mean IoU of 0.8827 ± 0.0154 on images as they are, 97.13 ± 0.36 % of the test pixels;
+           in so few epochs altered ones lower it to 0.7683 ± 0.0574 (3 seeds); the rows
+           segmentation of RESULTS.md and their claim. The IoU of every shape is printed.
 """
 
 from collections.abc import Sequence

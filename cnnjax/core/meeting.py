@@ -34,7 +34,8 @@ class Meeting:
     def __init__(self, what: str, name: str):
         self.what, self.name = what, name
         self.stop = StopVote(name)
-        self.met = itertools.count()  # places to which all came
+        # Places to which all came, and questions that the first process answered.
+        self.met, self.questions = itertools.count(), itertools.count()
         self._reason: str | None = None  # why it cannot go on
         self._pulses: dict[int, tuple[str, float]] = {}  # of each process, and since when
         self._over = threading.Event()

@@ -63,7 +63,10 @@ def agreed(make: Callable[[], T]) -> T:
     """
     if count() == 1 or _alone.get():
         return make()
-    name = f"question-{next(_questions)}"
+    # Counted anew in each meeting, out of which an error may have led one before another.
+    meeting = _current.get()
+    number = next(meeting.questions if meeting else _questions)
+    name = f"answers/{meeting.name if meeting else 'outside'}/{number}"
     if not is_first():
         answer = json.loads(wait_for(name, check))
         if "error" in answer:

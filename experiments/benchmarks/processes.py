@@ -43,7 +43,8 @@ class Config:
     """Of plain SGD; a larger one amplifies what rounding has begun."""
     batch: int = 32
     """Images a step, over all processes; eight devices must divide it."""
-    child: tyro.conf.Suppress[str] = ""
+    child: str = ""
+    """File for what one process ends in: for those that the benchmark starts."""
 
 
 class NormNet(linen.Module):

@@ -199,7 +199,8 @@ def _cpu_seconds() -> float:
 
 def _processes() -> list[str]:
     own = os.getpid()
-    return [str(own), *Path(f"/proc/{own}/task/{own}/children").read_text().split()]
+    of_threads = Path(f"/proc/{own}/task").glob("*/children")  # each thread has those it started
+    return [str(own), *(child for file in of_threads for child in file.read_text().split())]
 
 
 def _measured_apart(config: Config, peer: str) -> Measured:

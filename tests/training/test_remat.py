@@ -64,8 +64,8 @@ CASES: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.sample(2)
-@pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("remat", ["dots", "blocks"])
+@pytest.mark.parametrize("case", CASES)
 def test_the_step_is_the_same(remat: str, case: str) -> None:
     model, optimizer = net(), optax.sgd(0.1, momentum=0.9)
     states = []
@@ -82,6 +82,7 @@ def test_the_step_is_the_same(remat: str, case: str) -> None:
     )
 
 
+@pytest.mark.thorough
 def test_what_is_kept_becomes_less() -> None:
     model, optimizer = net(depth=16, width=16), optax.sgd(0.1)
     state = TrainState.create(model, optimizer)
