@@ -15,7 +15,7 @@ import importlib.util
 import os
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
@@ -27,6 +27,7 @@ import jax
 import tyro
 from flax import linen
 from jax import Array
+from jax.experimental.compilation_cache import compilation_cache
 
 import cnnjax as cj
 from cnnjax.augment import Augment, affine
@@ -103,6 +104,7 @@ def tpu_devices() -> list[Any] | None:
     from jax.experimental import topologies
 
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # which asks a machine of the cloud
+    os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")  # no process takes a TPU for itself
     topology = topologies.get_topology_desc(platform="tpu", topology_name=TOPOLOGY)
     return list(topology.devices)
 
@@ -110,9 +112,10 @@ def tpu_devices() -> list[Any] | None:
 def compiled(traced: Any) -> Compiled:
     """What the compiler makes of a traced program."""
     lowered = traced.lower()
-    began = time.process_time()
-    made = lowered.compile()
-    seconds = time.process_time() - began
+    with _compiling_anew():
+        began = time.process_time()
+        made = lowered.compile()
+        seconds = time.process_time() - began
     sums = re.findall(r"= [^=]*? all-reduce(?:-start)?\(", made.as_text())
     return Compiled(
         made.cost_analysis()["bytes accessed"],
@@ -120,6 +123,22 @@ def compiled(traced: Any) -> Compiled:
         len(sums),
         seconds,
     )
+
+
+@contextlib.contextmanager
+def _compiling_anew() -> Iterator[None]:
+    """Without the cache on disk, of whose programs none can be read for a device that is not there.
+
+    JAX looks at the setting once, until its cache is reset.
+    """
+    before = jax.config.jax_enable_compilation_cache  # type: ignore[attr-defined]
+    jax.config.update("jax_enable_compilation_cache", False)
+    compilation_cache.reset_cache()
+    try:
+        yield
+    finally:
+        jax.config.update("jax_enable_compilation_cache", before)
+        compilation_cache.reset_cache()
 
 
 class Stack(linen.Module):
