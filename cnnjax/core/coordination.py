@@ -5,11 +5,14 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import jax
@@ -22,7 +25,13 @@ _HEARTBEAT_SECONDS = 180
 
 _LEAVING_SECONDS = 5
 
+# Below it stands which processes are over.
+LEFT = "left"
+
+_somebody_is_lost = threading.Event()
+
 _ANSWER_MS = 1000
+_LOOKING_SECONDS = 0.2
 _ROOT = "cnnjax"
 _VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
 
@@ -63,6 +72,7 @@ def join() -> None:
         raise ValueError(_why_not(error)) from None
     finally:
         timer.cancel()
+    atexit.register(_leave)  # before JAX does
     # JAX takes the signal for a notice that says nothing outside of a training.
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)
@@ -106,6 +116,7 @@ def wait_for(name: str, check: Callable[[], None]) -> str:
         name: as in `tell`.
         check: called every second; raises an error where it will not come.
     """
+    over = False
     while True:
         check()
         try:
@@ -113,6 +124,9 @@ def wait_for(name: str, check: Callable[[], None]) -> str:
         except jax.errors.JaxRuntimeError as error:
             if "DEADLINE_EXCEEDED" not in str(error):
                 raise ProcessFailed(f"process 0 is gone: {AGAIN}") from None
+        if over:
+            raise ProcessFailed(f"process 0 is over: {AGAIN}")
+        over = "0" in heard(LEFT)  # what it said last is there at the next look
 
 
 def heard(name: str) -> dict[str, str]:
@@ -124,13 +138,40 @@ def heard(name: str) -> dict[str, str]:
 AGAIN = "start all processes again, with resume=True (--resume) where there is a run directory"
 
 
+def give_up() -> None:
+    """Wait for nobody at the end of this process, since another one is lost."""
+    _somebody_is_lost.set()
+
+
 def end_process(sentence: str) -> None:
     """End this process, whatever it waits for, with a sentence on stderr."""
     _say(sentence)
+    _end_at_once()
+
+
+def _leave() -> None:
+    """At the end of this process: wait for the others, however long the first one still reports.
+
+    JAX waits `MEETING_SECONDS` for them and then ends all with an error. Nobody waits for a lost
+    process, nor where the first one is over, through which they speak.
+    """
+    if not jax.distributed.is_initialized():
+        return
+    with suppress(jax.errors.JaxRuntimeError):
+        tell(f"{LEFT}/{jax.process_index()}", "")
+        while not _somebody_is_lost.is_set() and len(heard(LEFT)) < jax.process_count():
+            time.sleep(_LOOKING_SECONDS)
+    if _somebody_is_lost.is_set():
+        _end_at_once()
+
+
+def _end_at_once() -> None:
     # The others may still speak through this one: it leaves with them where they are leaving.
     leaving = threading.Thread(target=jax.distributed.shutdown, daemon=True)
     leaving.start()
     leaving.join(_LEAVING_SECONDS)
+    sys.stdout.flush()
+    sys.stderr.flush()
     os._exit(1)
 
 

@@ -9,7 +9,16 @@ from contextlib import suppress
 
 import jax
 
-from cnnjax.core.coordination import AGAIN, ProcessFailed, end_process, heard, tell, wait_for
+from cnnjax.core.coordination import (
+    AGAIN,
+    LEFT,
+    ProcessFailed,
+    end_process,
+    give_up,
+    heard,
+    tell,
+    wait_for,
+)
 
 # A process of which nothing is heard for so long is lost.
 LOST_SECONDS = 60.0
@@ -96,12 +105,15 @@ class Meeting:
             ProcessFailed: in its place, where it only says that another process is gone.
         """
         if isinstance(error, KeyboardInterrupt) and type(error) is not KeyboardInterrupt:
-            return  # all stopped together
+            self.wait_for_all("done")  # all stopped together, and the first one may still save
+            return
         if isinstance(error, ProcessFailed):
             return
         if isinstance(error, Exception) and any(word in text.lower() for word in _BROKEN):
             self._hear()
-            self._reason = self._reason or f"another process is gone ({text}): {AGAIN}"
+            if self._reason is None:
+                give_up()
+                self._reason = f"another process is gone ({text}): {AGAIN}"
             self.check()
         with suppress(jax.errors.JaxRuntimeError):  # another one was faster
             tell(f"{self.name}/failed", f"process {jax.process_index()} failed: {text}")
@@ -126,14 +138,21 @@ class Meeting:
             self._reason = said.get("failed") or self._lost(said)
 
     def _lost(self, said: dict[str, str]) -> str | None:
-        """Which process was silent for too long."""
-        now = time.monotonic()
+        """Which process is over, or was silent for too long since it had begun."""
+        now, left = time.monotonic(), heard(LEFT)
         for other in range(jax.process_count()):
+            if f"done/{other}" in said:
+                continue
+            if str(other) in left:
+                return f"process {other} is over: all have to run the same script to its end"
+            if f"begun/{other}" not in said:
+                continue  # it may load for long; whether it lives JAX itself asks
             pulse = said.get(f"pulse/{other}", "")
             if self._pulses.get(other, ("none", now))[0] != pulse:
                 self._pulses[other] = pulse, now
             silent = now - self._pulses[other][1]
-            if silent > LOST_SECONDS and f"done/{other}" not in said:
+            if silent > LOST_SECONDS:
+                give_up()
                 return f"process {other} was silent for {LOST_SECONDS:.0f} seconds: {AGAIN}"
         return None
 

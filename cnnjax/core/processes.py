@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, TypeVar
@@ -92,6 +92,33 @@ def first_then_others(load: Callable[[], T]) -> T:
     mine: list[T] = []
     agreed(lambda: mine.append(load()))
     return mine[0] if mine else load()
+
+
+def check_alike(what: str, given: Mapping[str, Any]) -> None:
+    """Refuse processes of which one is given something else than the first one.
+
+    Each would compute its part of something else, and the sum of the parts is nothing.
+
+    Args:
+        what: all do, for the message.
+        given: to this process, by name, as JSON; called in all processes.
+
+    Raises:
+        ValueError: in the process that differs.
+        ProcessFailed: in the others.
+    """
+    theirs, mine = agreed(lambda: given), json.loads(json.dumps(given))
+    differing = [
+        _difference(name, mine.get(name), theirs.get(name))
+        for name in dict.fromkeys([*mine, *theirs])
+        if mine.get(name) != theirs.get(name)
+    ]
+    if differing:
+        raise ValueError(
+            f"{what} has to be given the same in all processes, and process {index()} is given, "
+            f"compared with process 0: {'; '.join(differing)}"
+        )
+    meet()
 
 
 @contextmanager
@@ -236,6 +263,12 @@ def on_host(leaf: Any) -> np.ndarray:
 def described(error: BaseException) -> str:
     """An error in one sentence."""
     return f"{type(error).__name__}: {first_sentence(error)}"
+
+
+def _difference(name: str, mine: Any, theirs: Any) -> str:
+    if isinstance(mine, list | dict) or isinstance(theirs, list | dict):
+        return f"other {name}"
+    return f"{name}={mine!r}, not {theirs!r}"
 
 
 def _bytes(host: np.ndarray) -> np.ndarray:

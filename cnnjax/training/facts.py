@@ -15,6 +15,7 @@ from cnnjax.core import target, trees
 from cnnjax.core.importing import import_path
 from cnnjax.core.settings import names
 from cnnjax.core.text import qualified_name
+from cnnjax.data import Dataset, Stream
 from cnnjax.metrics.shipped import as_call
 from cnnjax.models.saved import description
 from cnnjax.nn import current_conv_engine
@@ -56,6 +57,23 @@ def recorded_config(
     if opt_state is not None:
         config["opt_state"] = opt_state_hash(opt_state)
     return config
+
+
+def recorded_given(
+    computation: Computation,
+    record: Mapping[str, Any] | None = None,
+    opt_state: optax.OptState | None = None,
+) -> dict[str, Any]:
+    """By name all that decides the result but the weights; arguments as in `recorded_config`."""
+    config = recorded_config(computation, record or {}, opt_state)
+    settings = config.pop("training")
+    parts = {f"{name} data": _prints(part) for name, part in computation.splits.parts.items()}
+    return {**settings, **config, **parts}
+
+
+def _prints(data: Dataset | Stream) -> list[str]:
+    """Fingerprints of data, and of a stream's first batch, which may be another each time."""
+    return [data.fingerprint, *([data.sample.fingerprint] if isinstance(data, Stream) else [])]
 
 
 def recorded_facts(computation: Computation) -> dict[str, Any]:

@@ -110,9 +110,11 @@ class Hooks:
 
     def on_epoch(self, record: Mapping[str, Any], state: State) -> None:
         """Call all at the end of an epoch."""
-        for callback in self.callbacks:
-            self._call(callback, "on_epoch", record, state)
-        self._agree()
+        try:
+            for callback in self.callbacks:
+                self._call(callback, "on_epoch", record, state)
+        finally:  # after an error of theirs, too, all processes come to the checkpoint
+            self._agree()
         for logger in self.loggers:
             logger.log(dict(record))
 

@@ -21,11 +21,12 @@ from cnnjax.core import processes
 from cnnjax.data import Dataset, Splits, Stream, as_splits
 from cnnjax.metrics import Loss, Measure, divide
 from cnnjax.models import Model
-from cnnjax.training.callbacks import Observer, check_callbacks
+from cnnjax.training.callbacks import Observer, check_callbacks, name_of
 from cnnjax.training.computation import Computation
 from cnnjax.training.dispatch import Dispatcher
 from cnnjax.training.epoch_bar import Progress, epoch_line
 from cnnjax.training.epoch_record import epoch_record, record_so_far
+from cnnjax.training.facts import recorded_given
 from cnnjax.training.frozen_hash import FrozenLayers
 from cnnjax.training.given import Given
 from cnnjax.training.given_optimizer import Optimizer
@@ -126,11 +127,23 @@ def fit(
     with processes.together("fit"):
         splits = as_splits(data, model.spec.task)
         computation = Computation.of(model, splits, config, given, directory, record)
+        hooks = Hooks(callbacks, loggers, model, Position(config.epochs, computation.selection()))
+        if processes.count() > 1:
+            given_here = recorded_given(computation, record, opt_state)
+            processes.check_alike("fit", {**given_here, **_looking_on(hooks, directory)})
         state = computation.first_state(opt_state)
         computation.check_measures(state)
-        hooks = Hooks(callbacks, loggers, model, Position(config.epochs, computation.selection()))
         recorder = Recorder(computation, directory, record, opt_state, verbose)
         return _Training(computation, state, recorder, hooks).run()
+
+
+def _looking_on(hooks: Hooks, directory: str | Path | None) -> dict[str, Any]:
+    """What of those who look on decides when processes speak to one another, as JSON."""
+    return {
+        "callbacks": [name_of(callback) for callback in hooks.callbacks],
+        "every of callbacks and loggers": list(hooks.every),
+        "directory": "none" if directory is None else "one",
+    }
 
 
 class _Training:

@@ -21,6 +21,7 @@ from cnnjax.data import Dataset, Splits, as_splits
 from cnnjax.models import Model
 from cnnjax.training.computation import Computation
 from cnnjax.training.dispatch import Dispatcher
+from cnnjax.training.facts import recorded_given
 from cnnjax.training.given import Given
 from cnnjax.training.objective import Objective
 
@@ -124,6 +125,9 @@ def find_learning_rate(
     average = least = math.inf
     kept = ramp.smoothing
     with processes.together("find_learning_rate"):
+        if processes.count() > 1:
+            here = {"lowest": lowest, "highest": highest, "steps": steps}
+            processes.check_alike("find_learning_rate", recorded_given(computation) | here)
         for value in _losses(computation, ramp.steps):
             average = kept * average + (1 - kept) * value if losses else value
             least = min(least, average)

@@ -171,8 +171,30 @@ def many(folder: Path) -> dict[str, Any]:
         seen["failed"] = [failing_in(i, folder / f"failed{i}") for i in range(2)]
         seen["taken"] = error_of(partial(train, "norm", directory=folder / "norm"))
         seen["signalled"] = signalled(folder / "signalled")
+        seen["unlike"], seen["late"] = unlike(), late()
         seen["odd"] = error_of(partial(train, "mlp", batch_size=7))
     return seen
+
+
+def unlike() -> list[str]:
+    """What comes of processes that are given different things."""
+    s, last = splits(), processes.index()
+    fewer = cj.data.Splits(s.train.subset(np.arange(len(s.train) - last)), s.validation)
+    return [
+        error_of(partial(train, "mlp", seed=last, epochs=1 + last)),
+        error_of(partial(train, "mlp", fewer)),
+        error_of(partial(train, "mlp", callbacks=[stop_in_epoch_1] * last)),
+    ]
+
+
+def late() -> str:
+    """A training to which one process comes later than a lost one would be given up."""
+    usual, meeting.LOST_SECONDS = meeting.LOST_SECONDS, 1.0
+    time.sleep(2 * processes.index())
+    try:
+        return error_of(partial(train, "mlp", epochs=1))
+    finally:
+        meeting.LOST_SECONDS = usual
 
 
 def killed(folder: Path) -> None:
@@ -196,7 +218,9 @@ def main(folder: Path, part: str) -> None:
         seen |= many(folder)
     elif part == "four":
         seen |= {"norm": train("norm"), "fsdp": train("norm", fsdp=True, **MOMENTUM)}
-    if part not in ("one", "two"):
+    elif part == "over" and processes.is_first():
+        seen["alone"] = error_of(partial(train, "mlp"))
+    if part in ("again", "four", "single"):
         seen["resumed"] = train("norm", resume=True, directory=folder / "killed")
     (folder / f"{part}-{processes.index()}.json").write_text(json.dumps(seen))
     if part == "two":

@@ -133,6 +133,33 @@ def test_a_signal_or_a_callback_stops_all_after_the_same_step(
     assert first["stopped"]["epochs"] == 1
 
 
+@pytest.mark.thorough
+def test_processes_that_are_given_different_things_are_refused(
+    seen: dict[str, list[dict[str, Any]]],
+) -> None:
+    first, second = (process["unlike"] for process in seen["two"])
+    message = (
+        "ValueError: fit has to be given the same in all processes, and process 1 is given, "
+        "compared with process 0: "
+    )
+    assert second == [
+        f"{message}epochs=2, not 1; seed=1, not 0",
+        f"{message}other train data",
+        f"{message}other callbacks",
+    ]
+    assert first == [f"ProcessFailed: fit ended: process 1 failed: {text}" for text in second]
+
+
+@pytest.mark.thorough
+def test_one_process_may_load_for_long_and_may_not_be_over(
+    seen: dict[str, list[dict[str, Any]]], tmp_path: Path
+) -> None:
+    assert [process["late"] for process in seen["two"]] == ["none", "none"]
+    assert launch(tmp_path, "over", 2)[0]["alone"] == (
+        "ProcessFailed: fit ended: process 1 is over: all have to run the same script to its end"
+    )
+
+
 def test_a_process_of_several_that_never_joined_is_refused(
     squares: tuple[np.ndarray, np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
