@@ -115,6 +115,7 @@ class Recorder:
             opened.append(self._open(state, position, frozen))
             best = position.selection.best_state is not None
             return {
+                "path": str(self.path),
                 "progress": position.as_json(),
                 "epochs": self.epochs,
                 "frozen_hash": frozen.hash,
@@ -124,6 +125,7 @@ class Recorder:
         if self.path is not None:
             there = processes.agreed(open_here)
             if not opened:
+                self.path = Path(there["path"])  # a relative one may be another one here
                 position.restore(there["progress"])
                 self.epochs, frozen.hash = there["epochs"], there["frozen_hash"]
             if there["best"]:

@@ -172,6 +172,7 @@ def many(folder: Path) -> dict[str, Any]:
         seen["taken"] = error_of(partial(train, "norm", directory=folder / "norm"))
         seen["signalled"] = signalled(folder / "signalled")
         seen["unlike"], seen["late"] = unlike(), late()
+        seen["relative"] = relative(folder)
         seen["odd"] = error_of(partial(train, "mlp", batch_size=7))
     return seen
 
@@ -195,6 +196,18 @@ def late() -> str:
         return error_of(partial(train, "mlp", epochs=1))
     finally:
         meeting.LOST_SECONDS = usual
+
+
+def relative(folder: Path) -> str:
+    """Where a training says it was recorded, of processes in working directories of their own."""
+    here, own = Path.cwd(), folder / f"in{processes.index()}"
+    own.mkdir()
+    os.chdir(own)
+    try:
+        config = replace(SETTINGS, epochs=1)
+        return str(cj.fit(model("mlp"), splits(), config, directory="run", verbose=False).directory)
+    finally:
+        os.chdir(here)
 
 
 def killed(folder: Path) -> None:

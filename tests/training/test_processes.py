@@ -134,6 +134,15 @@ def test_a_signal_or_a_callback_stops_all_after_the_same_step(
 
 
 @pytest.mark.thorough
+def test_all_processes_know_where_the_first_one_records(
+    seen: dict[str, list[dict[str, Any]]],
+) -> None:
+    first, second = seen["two"]
+    assert first["relative"] == second["relative"]
+    assert Path(first["relative"]).parts[-2:] == ("in0", "run")
+
+
+@pytest.mark.thorough
 def test_processes_that_are_given_different_things_are_refused(
     seen: dict[str, list[dict[str, Any]]],
 ) -> None:
