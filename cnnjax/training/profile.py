@@ -17,6 +17,7 @@ from cnnjax.core import processes
 from cnnjax.core.checks import whole_number
 from cnnjax.core.cost import cost_of
 from cnnjax.core.places import expanded
+from cnnjax.core.program import program
 from cnnjax.core.runtime import compiler_options
 from cnnjax.core.storage import write_text
 from cnnjax.core.text import plain
@@ -149,9 +150,15 @@ class Profile(Callback):
         config = dispatcher.config
         options = compiler_options(config.deterministic, recomputed=config.remat != "none")
         step = jax.jit(dispatcher.step, donate_argnums=0, compiler_options=options)
-        cost = cost_of(step.lower(state, batch))
-        count = dispatcher.devices.count
-        self.figures = figures(timed, cost, count, config.batch_size, config.precision)
+        traced = step.trace(state, batch)
+        self.figures = figures(
+            timed,
+            cost_of(traced.lower()),
+            dispatcher.devices.count,
+            config.batch_size,
+            config.precision,
+            loops=not {"scan", "while"}.isdisjoint(program(traced)["counts"]),
+        )
         if processes.is_first():
             write_text(self.directory / FIGURES, json.dumps(self.figures, indent=1) + "\n")
         _say(

@@ -43,7 +43,13 @@ class Interval(NamedTuple):
 
 
 def figures(
-    intervals: Sequence[Interval], cost: Cost, devices: int, batch: int, precision: str
+    intervals: Sequence[Interval],
+    cost: Cost,
+    devices: int,
+    batch: int,
+    precision: str,
+    *,
+    loops: bool = False,
 ) -> dict[str, Any]:
     """What there is to say of steps, as JSON; None is unknown.
 
@@ -53,6 +59,8 @@ def figures(
         devices: among which a batch is divided.
         batch: examples of a step.
         precision: as in `TrainingConfig`.
+        loops: whether the step has some, of which XLA counts one turn: then there is more to do
+            than the cost says.
     """
     each = np.repeat([i.seconds / i.steps for i in intervals], [i.steps for i in intervals])
     total = sum(i.seconds for i in intervals)
@@ -71,6 +79,7 @@ def figures(
         "examples_per_second": batch / median,
         "waiting": waiting,
         "flops": cost.flops,
+        "at_least": loops,
         "flops_per_second": rate,
         "peak_flops_per_second": None if highest is None else highest * devices,
         "share_of_peak": None if highest is None else rate / (highest * devices),
@@ -101,7 +110,7 @@ def text(found: dict[str, Any]) -> str:
         source = "a product measured here" if found["peak_measured"] else "the data sheet"
         peak = _si(found["peak_flops_per_second"], "FLOP/s")
         of_peak = f"{100 * found['share_of_peak']:.1f} % of {peak} ({source})"
-    at_best = "unknown"
+    at_least, at_best = "at least " if found["at_least"] else "", "unknown"
     if found["bound_seconds"] is not None:
         at_best = f"{_milliseconds(found['bound_seconds'])} at best"
     return table(
@@ -114,9 +123,9 @@ def text(found: dict[str, Any]) -> str:
             ),
             ("examples", f"{found['examples_per_second']:,.0f}/s"),
             ("waiting for data", f"{100 * found['waiting']:.1f} %"),
-            ("operations", f"{_si(found['flops'], 'FLOP')} a step"),
-            ("rate", f"{_si(found['flops_per_second'], 'FLOP/s')}, {of_peak}"),
-            ("memory traffic", f"{_si(found['bytes'], 'B')} a step and device"),
+            ("operations", f"{at_least}{_si(found['flops'], 'FLOP')} a step"),
+            ("rate", f"{at_least}{_si(found['flops_per_second'], 'FLOP/s')}, {of_peak}"),
+            ("memory traffic", f"{at_least}{_si(found['bytes'], 'B')} a step and device"),
             ("roofline", f"{at_best}, bound by {found['bound_by']}"),
             (
                 "memory",

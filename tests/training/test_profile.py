@@ -11,8 +11,11 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import pytest
 from commands import after_every_dispatch
+from flax import linen
 from modules import Convnet
 
 import cnnjax as cj
@@ -169,6 +172,31 @@ def test_figures_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     assert lines[5].split("  ")[-1].strip() == "16.7 TFLOP/s, 25.0 % of 67 TFLOP/s (the data sheet)"
     waiting = figures([interval(1, 0.1, waited=0.05)], cost, 1, 32, "float32")
     assert waiting["bound_by"] == "waiting for data"
+
+
+class SummedRows(linen.Module):
+    """Logits of the sum of an image's rows, in a loop."""
+
+    @linen.compact
+    def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+        rows = jnp.moveaxis(x[..., 0], 1, 0)
+        total, _ = jax.lax.scan(lambda sums, row: (sums + row, None), 0.0 * rows[0], rows)
+        return linen.Dense(3)(total)
+
+
+@pytest.mark.parametrize("loops", [True, False])
+def test_of_a_loop_one_turn_is_counted_and_the_table_says_so(
+    squares: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], loops: bool
+) -> None:
+    model = cj.create_model("mlp", input_shape=(12, 12, 1), num_classes=3, units=(8,))
+    if loops:
+        model = cj.Model.from_module(SummedRows(), (12, 12, 1))
+    config = cj.TrainingConfig(epochs=1, batch_size=8)
+    profile = Profile(tmp_path, steps=2, skipped=1, traced=1)
+    cj.fit(model, squares, config, callbacks=[profile], verbose=False)
+    assert profile.figures
+    assert profile.figures["at_least"] is loops
+    assert capsys.readouterr().out.count("at least") == 3 * loops
 
 
 def test_what_is_unknown_is_said_to_be(monkeypatch: pytest.MonkeyPatch) -> None:
