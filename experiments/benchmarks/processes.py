@@ -79,7 +79,8 @@ def main(config: Config) -> None:
         lines.append(f"| {count} x {devices} | {apart[0]:.1e} | {apart[1]:.1e} | {held} |")
         lines[-1] += "" if distance(result, first, "fsdp") < 1e-6 else " (fsdp ends elsewhere)"
     print(
-        f"SGD, learning rate {config.learning_rate:g}, batch {config.batch}, one epoch of {config.examples} digits"
+        f"SGD, learning rate {config.learning_rate:g}, batch {config.batch}, one epoch of "
+        f"{config.examples} digits"
     )
     print("\n".join(lines))
     two, alone = results[2, 1], results[1, 2]
