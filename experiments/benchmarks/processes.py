@@ -151,4 +151,4 @@ def distance(result: dict[str, np.ndarray], first: dict[str, np.ndarray], name: 
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Config, description=__doc__))
+    main(tyro.cli(Config, prog="python -m experiments.benchmarks.processes", description=__doc__))
