@@ -61,7 +61,8 @@ def configure_runtime(
             trimming). XLA's large temporaries are otherwise mapped and unmapped at every step,
             which costs up to half of the time of a step on the CPU; the price is that memory once
             used stays with the process. The kernel is asked for pages of 2 MiB there, which it
-            gives where transparent huge pages are set to "madvise" or "always".
+            gives where transparent huge pages are set to "madvise" or "always", unless a limit
+            (ulimit -v, strict overcommit) counts what is not used yet: 2 GB of addresses are kept.
         compilation_cache: keep compiled programs on disk, so that a second run starts in a second;
             True for `cache_directory() / "xla"`, or a directory.
         distributed: join the other processes that compute together with this one, whatever number

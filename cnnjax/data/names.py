@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cnnjax.core.places import expanded
-from cnnjax.core.text import suggest
+from cnnjax.core.text import plain, suggest
 from cnnjax.data.prepare.known import IN_FOLDERS, RECIPES
 from cnnjax.data.readers.digits import load_digits
 from cnnjax.data.readers.formats import expected_files, reader_of
@@ -41,6 +41,21 @@ def place_of(name: str, data_dir: str | Path | None) -> Path:
     prepared = tfds_directory(data_dir) / name
     there = name in IN_FOLDERS and prepared.is_dir()
     return (prepared if there else path_of(name)).absolute()
+
+
+def check_outside(target: Path, data: Path, option: str = "") -> None:
+    """Refuse to write into the folder of a data set, where an image would be one of its images.
+
+    Args:
+        target: what is to be written.
+        data: the folder, or anything else, within which nothing can lie.
+        option: by which another place is given, for the message.
+    """
+    if data.is_dir() and target.absolute().resolve().is_relative_to(data.resolve()):
+        raise ValueError(
+            f"{plain(target)} lies in the folder of the data set, which it would change: give "
+            f"another place{option}"
+        )
 
 
 def prepared_names(root: Path) -> list[str]:

@@ -9,6 +9,10 @@ import tempfile
 from cnnjax.core.runtime import cache_directory
 
 
+class NoRoom(OSError):
+    """The cache cannot be written, as on a full disk."""
+
+
 def room(size: int, budget: int) -> bytearray | mmap.mmap:
     """A buffer of so many bytes, to be filled.
 
@@ -19,15 +23,18 @@ def room(size: int, budget: int) -> bytearray | mmap.mmap:
             gone with the last array in it.
 
     Raises:
-        OSError: if the disk is full.
+        NoRoom: if the disk is full, or may not be written.
     """
     if size <= budget:
         return bytearray(size)
     folder = cache_directory() / "data"
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=folder) as file:
-        if hasattr(os, "posix_fallocate"):  # a full disk would be the end of the process later on
-            os.posix_fallocate(file.fileno(), 0, size)
-        else:
-            file.truncate(size)
-        return mmap.mmap(file.fileno(), size)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            if hasattr(os, "posix_fallocate"):  # a full disk would end the process later on
+                os.posix_fallocate(file.fileno(), 0, size)
+            else:
+                file.truncate(size)
+            return mmap.mmap(file.fileno(), size)
+    except OSError as error:
+        raise NoRoom(error.errno, error.strerror, str(folder)) from error

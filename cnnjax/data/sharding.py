@@ -24,7 +24,7 @@ from cnnjax.core.text import plain
 from cnnjax.data.dataset import Dataset
 from cnnjax.data.examples import class_names_of
 from cnnjax.data.foreign.source_inputs import spread
-from cnnjax.data.names import place_of
+from cnnjax.data.names import check_outside, place_of
 from cnnjax.data.pixels.decoding import AsStored, decoders
 from cnnjax.data.pixels.encoded_images import EncodedImages
 from cnnjax.data.pixels.image_files import png_bytes
@@ -78,8 +78,10 @@ def shard(
 
     Raises:
         FileExistsError: if there is something else in the folder, or another data set's shards.
+        OSError: if a file cannot be written, as on a full disk.
         ValueError: for labels that are no classes, images that are neither grey nor RGB of 8 bits,
-            a file that was changed meanwhile, or where array_record is not installed.
+            a folder within that of the data, a file that was changed meanwhile, or where
+            array_record is not installed.
     """
     array_record()
     if examples_per_shard is not None:
@@ -89,11 +91,12 @@ def shard(
     splits = (
         source if isinstance(source, Splits) else _encoded(source, data_dir, class_names, progress)
     )
+    names = class_names_of(*splits.parts.values())
     parts = {name: _Part(data) for name, data in splits.parts.items()}
     plan = {
         **KIND,
-        "class_names": list(class_names_of(*splits.parts.values())),
-        "image_size": splits.train.input_shape if not _any_size(splits.train) else None,
+        "class_names": list(names),
+        "image_size": _image_size(splits),
         "splits": {
             name: part.planned(examples_per_shard or part.examples_in(shard_mb * 2**20))
             for name, part in parts.items()
@@ -101,18 +104,21 @@ def shard(
     }
     plan = json.loads(json.dumps(plan))
     _begin(target, plan)
-    with alone(target / _LOCK):
+    with alone(target / _LOCK, lambda: progress and progress(f"another process writes {target}")):
         _write(target, plan, parts, tick)
     return target
 
 
 def _target(source: str | Path | Splits, out: str | Path | None, data_dir: Any) -> Path:
-    if out is not None:
-        return expanded(out).absolute()
     if isinstance(source, Splits):
-        raise ValueError("out is needed for splits, which have no place of their own")
+        if out is None:
+            raise ValueError("out is needed for splits, which have no place of their own")
+        return expanded(out).absolute()
     place = place_of(str(source), data_dir)
-    return place.with_name(f"{place.name}-shards")
+    beside = place.parent / f"{place.name}-shards"
+    target = beside if out is None else expanded(out).absolute()
+    check_outside(target, place)
+    return target
 
 
 def _encoded(
@@ -132,6 +138,17 @@ def _encoded(
     )
 
 
+def _image_size(splits: Splits) -> tuple[int, ...] | None:
+    """(H, W, C) of all images; None where they may have any size."""
+    sizes = {None if _any_size(data) else data.input_shape for data in splits.parts.values()}
+    if len(sizes) > 1:
+        raise ValueError(
+            "images lie in files of any size in one part of the data set, and in arrays in "
+            "another: give all of them in one way"
+        )
+    return sizes.pop()
+
+
 def _any_size(data: Dataset) -> bool:
     """Whether the images of a data set may have any size."""
     images = data.inputs
@@ -142,7 +159,7 @@ class _Part:
     """A split that is about to be written: what is in it, by number."""
 
     def __init__(self, data: Dataset):
-        if not data.label_names:
+        if not data.label_names or not class_names_of(data):
             raise ValueError(f"{data.name} has no classes with names, as shards have")
         if not data.holds_images or data.inputs.dtype != np.uint8:
             raise ValueError(f"{data.name} has no images of whole numbers from 0 to 255")
@@ -191,7 +208,13 @@ class _Part:
         }
 
     def write(self, file: Path, rows: range) -> None:
-        """Some examples, as a shard."""
+        """Some examples, as a shard; OSError if the file cannot be written."""
+        try:
+            self._write(file, rows)
+        except RuntimeError as error:  # of array_record
+            raise OSError(f"a shard cannot be written: {plain(error)}") from None
+
+    def _write(self, file: Path, rows: range) -> None:
         # As they are: JPEG and PNG are compressed. Each by itself, for random access.
         writer = array_record().ArrayRecordWriter(str(file), "group_size:1,uncompressed")
         try:

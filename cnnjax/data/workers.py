@@ -6,11 +6,14 @@ batches in the same order for any number of processes, and can begin anywhere.
 
 from __future__ import annotations
 
+import atexit
+import functools
 import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+import weakref
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -20,7 +23,8 @@ import numpy as np
 
 from cnnjax.core.runtime import visible_cores
 
-# Batches that a process makes ahead, each of which waits in shared memory.
+# Of batches in each of grain's buffers, of which there are two for each process. With those under
+# way between them six batches of each wait in shared memory.
 _AHEAD = 2
 _ENDLESS = 2**40
 
@@ -73,7 +77,7 @@ class Workers:
 
     def __init__(self, make: Callable[[int], Any], count: int):
         self._make, self._count = make, count
-        self._batches: Iterator[Any] | None = None
+        self._batches: Any = None  # grain's iterator
         self._next = 0
 
     def batch(self, number: int) -> Any:
@@ -81,7 +85,16 @@ class Workers:
         if self._batches is None or number != self._next:
             self.close()
             self._batches, self._next = self._started(number), number
-        batch = next(self._batches)
+        try:
+            batch = next(self._batches)
+        except RuntimeError as error:
+            if not str(error).startswith("Worker process was terminated"):
+                raise
+            raise RuntimeError(
+                f"one of workers={self._count} has ended before its time, for what stands above, "
+                "for want of memory or of room in /dev/shm, or since the script, which each of "
+                "them imports, does not train under if __name__ == '__main__'"
+            ) from error
         self._next += 1
         # Out of shared memory, of which there is little, and which goes with grain's own array.
         return jax.tree.map(np.array, batch)
@@ -89,22 +102,36 @@ class Workers:
     def close(self) -> None:
         """End the processes."""
         if self._batches is not None:
-            self._batches.close()  # type: ignore[attr-defined]
+            self._batches.close()
             self._batches = None
 
     __del__ = close
 
-    def _started(self, first: int) -> Iterator[Any]:
+    def _started(self, first: int) -> Any:
         from absl import flags
         from grain import MapDataset, MultiprocessingOptions, ReadOptions
 
         if not flags.FLAGS.is_parsed():  # grain asks them, as of a program of absl's
             flags.FLAGS.mark_as_parsed()
+        _running().add(self)
         one = ReadOptions(num_threads=1, prefetch_buffer_size=1)  # its threads decode
         batches = MapDataset.source(_Batches(self._make, first)).to_iter_dataset(one)
         options = MultiprocessingOptions(self._count, per_worker_buffer_size=_AHEAD)
         cores = max(visible_cores() // self._count, 1)
         return iter(batches.mp_prefetch(options, partial(_begin, cores)))
+
+
+@functools.cache
+def _running() -> weakref.WeakSet[Workers]:
+    """All that were started; they end before the modules that they need do."""
+    running: weakref.WeakSet[Workers] = weakref.WeakSet()
+
+    def close() -> None:
+        for workers in list(running):
+            workers.close()
+
+    atexit.register(close)
+    return running
 
 
 def _begin(cores: int, index: int, count: int) -> None:

@@ -9,7 +9,8 @@ import struct
 import numpy as np
 import pytest
 
-from cnnjax.data import load
+from cnnjax.data import from_source, load
+from cnnjax.data.readers.idx import read_idx
 from cnnjax.data.room import room
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (6, 5, 4), dtype=np.uint8)
@@ -59,10 +60,26 @@ def test_an_array_beyond_the_budget_is_mapped(tmp_path, monkeypatch, write):
 
 def test_a_full_disk_is_an_error_and_not_the_end(tmp_path, monkeypatch):
     monkeypatch.setenv("CNNJAX_CACHE_DIR", str(tmp_path))
+    source = tmp_path / "a.npz"
+    np.savez_compressed(source, x=np.zeros((2, 200, 200), np.uint8), y=LABELS[:2])
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, hard))
     try:
-        with pytest.raises(OSError, match="File too large"):
+        with pytest.raises(OSError, match=f"File too large: '{tmp_path}/data'"):
             room(60_000, 0)
+        with pytest.raises(OSError, match=f"File too large: '{tmp_path}/data'"):
+            load(source, memory_budget=0)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("budget", [-1, float("nan"), "4 GB", None])
+def test_a_budget_that_is_none_is_refused(tmp_path, budget):
+    file = write_idx(tmp_path) / "train-images-idx3-ubyte"
+    for read in (
+        lambda: load("digits", memory_budget=budget),
+        lambda: read_idx(file, budget),
+        lambda: from_source([(IMAGES[0], 0), (IMAGES[1], 1)], memory_budget=budget),
+    ):
+        with pytest.raises(ValueError, match="memory_budget must be a finite number >= 0, got "):
+            read()

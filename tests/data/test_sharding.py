@@ -1,6 +1,7 @@
 """Shards: the files as they were, whole or absent, and a training on them as on the folder."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -259,7 +260,10 @@ def test_what_cannot_be_honoured_is_refused(folder, shards, tmp_path, monkeypatc
     with pytest.raises(FileExistsError, match="pets holds shards of other images, or of other set"):
         shard(folder, shards, examples_per_shard=6)
     with pytest.raises(FileExistsError, match="holds something else: give another folder"):
-        shard(folder, folder)
+        shard(folder, folder.parent)
+    for inside in (folder, folder / "new", folder / ".." / "pets" / "new"):
+        with pytest.raises(ValueError, match="lies in the folder of the data set, which it would"):
+            shard(folder, inside)
     with pytest.raises(ValueError, match=r"examples_per_shard must be .* got 0"):
         shard(folder, tmp_path / "a", examples_per_shard=0)
     with pytest.raises(ValueError, match="out is needed for splits"):
@@ -267,6 +271,18 @@ def test_what_cannot_be_honoured_is_refused(folder, shards, tmp_path, monkeypatc
     data = cj.data.from_arrays(np.zeros((4, 8, 8, 2), np.uint8), [0, 1, 0, 1], ("a", "b"))
     with pytest.raises(ValueError, match="of 1 or 3 channels, and those of arrays have 2"):
         shard(cj.data.Splits(data), tmp_path / "a")
+    images = np.zeros((4, 8, 8, 3), np.uint8)
+    for labels, task in ((images[..., 0], "dense"), (np.eye(4)[:, :2], "multilabel")):
+        data = cj.data.from_arrays(images, labels, ("a", "b"), task=task)
+        with pytest.raises(ValueError, match="arrays has no classes with names, as shards have"):
+            shard(cj.data.Splits(data), tmp_path / "a")
+    stream = cj.data.stream(lambda epoch: [(images, [0, 1, 0, 1])], 1, label_names=("a", "b"))
+    with pytest.raises(ValueError, match="needs all examples at hand, and stream is a stream"):
+        shard(cj.data.Splits(stream), tmp_path / "a")
+    files = load(folder, image_size=(8, 8), memory_budget=0).train
+    data = cj.data.from_arrays(images, [0, 1, 0, 1], ("cat", "dog"))
+    with pytest.raises(ValueError, match="files of any size in one part of the data set, and in"):
+        shard(cj.data.Splits(data, test=files), tmp_path / "a")
     monkeypatch.setitem(sys.modules, "array_record.python", None)
     for call in (lambda: shard(folder, tmp_path / "a"), lambda: load(shards, image_size=(6, 5))):
         with pytest.raises(ValueError, match="need array_record, which is not installed here"):
@@ -280,6 +296,57 @@ def test_a_file_that_is_changed_meanwhile_is_named(folder, tmp_path):
     object.__setattr__(images, "hashes", ("0" * 32, *images.hashes[1:]))
     with pytest.raises(ValueError, match="image 0 of pets train was changed while it was written"):
         shard(splits, tmp_path / "a")
+
+
+def test_a_full_disk_is_named_and_leaves_no_shard(folder, tmp_path):
+    resource = pytest.importorskip("resource")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+    try:
+        with pytest.raises(OSError, match=r"a shard cannot be written: .*too large") as caught:
+            shard(folder, tmp_path / "a")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "\n" not in str(caught.value)
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["plan.json"]
+
+
+def test_shards_that_are_written_anew_in_another_size_are_read_anew(folder, tmp_path):
+    """Also where there are as many of them, of the same images."""
+    target = tmp_path / "a"
+    for size in (12, 20):
+        shard(folder, target, examples_per_shard=size)
+        images = load(target, image_size=(6, 5), memory_budget=0).train.inputs
+        np.testing.assert_array_equal(
+            images[:], load(folder, image_size=(6, 5), memory_budget=0).train.inputs[:]
+        )
+        shutil.rmtree(target)
+
+
+def test_more_shards_are_open_than_a_process_is_let_have_files(folder, tmp_path):
+    target = shard(folder, tmp_path / "a", examples_per_shard=1)
+    script = (
+        "import resource, sys, cnnjax as cj\n"
+        "there = len(__import__('os').listdir('/proc/self/fd'))\n"
+        "hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (there + 9, hard))\n"
+        "data = cj.data.load(sys.argv[1], image_size=(6, 5), memory_budget=0)\n"
+        "print(data.train.inputs[:].shape)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, target], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == f"({COUNT}, 6, 5, 3)\n"
+
+
+def test_a_damaged_shard_is_named_while_its_images_are_cached(shards, tmp_path):
+    target = copied(shards, tmp_path)
+    file = target / "train-00001-of-00005.array_record"
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2 :] = bytes(len(content) - len(content) // 2)
+    file.write_bytes(content)
+    with pytest.raises(DataNotFound, match=r"train-00001-of-00005\.array_record is damaged"):
+        load(target, image_size=(7, 5))
 
 
 def test_images_of_one_size_need_none_and_are_kept_without_loss(tmp_path):

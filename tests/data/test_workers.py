@@ -120,6 +120,29 @@ def test_workers_end_with_a_process_that_is_killed_and_by_no_other_signal(folder
     pytest.fail("the worker goes on")
 
 
+UNGUARDED = """
+import sys
+from cnnjax.data import Loader, load
+
+data = load(sys.argv[1], image_size=(6, 5), memory_budget=0).train
+print(next(Loader(data, 6, workers=1).epoch(0))["labels"].shape)
+"""
+
+
+@pytest.mark.thorough
+def test_a_script_says_why_it_has_no_workers_and_one_without_a_file_ends_in_silence(
+    folder, tmp_path
+):
+    (tmp_path / "unguarded.py").write_text(UNGUARDED)
+    for how in ([str(tmp_path / "unguarded.py")], ["-c", UNGUARDED]):
+        arguments = [sys.executable, *how, str(folder)]
+        done = subprocess.run(arguments, capture_output=True, text=True, check=False)
+        if how[0] == "-c":
+            assert (done.returncode, done.stdout, done.stderr) == (0, "(6,)\n", "")
+        else:
+            assert done.stderr.splitlines()[-1].startswith("RuntimeError: one of workers=1 has end")
+
+
 class _Counted:
     """In place of grain's iterator: numbers from a first one on."""
 

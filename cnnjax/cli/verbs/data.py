@@ -13,7 +13,6 @@ from tyro.conf import Positional, arg
 from cnnjax.cli.options import DataDirectory
 from cnnjax.cli.running import say, show
 from cnnjax.cli.verb import Verb
-from cnnjax.cli.verbs.preparing import check_outside
 from cnnjax.core.places import Place
 
 # Letters of a text that are printed.
@@ -93,7 +92,7 @@ class DataShow(_Source, Verb):
     def run(self) -> None:
         """Draw, write or print them."""
         from cnnjax import data, plot
-        from cnnjax.data.names import place_of
+        from cnnjax.data.names import check_outside, place_of
 
         if data.holds_texts(self.data, self.data_dir):
             _print_texts(self)
@@ -120,6 +119,7 @@ class DataShow(_Source, Verb):
 def _export(options: DataShow, folder: str, path: Path) -> None:
     """Examples as files, each class in a folder of its own."""
     from cnnjax import plot
+    from cnnjax.data.names import check_outside
 
     if options.out:
         raise ValueError("--out is a sheet of examples and --export a file of each: give one")

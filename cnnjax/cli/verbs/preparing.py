@@ -99,7 +99,7 @@ class DataExport(Verb):
     def run(self) -> None:
         """Write it."""
         from cnnjax import data
-        from cnnjax.data.names import place_of
+        from cnnjax.data.names import check_outside, place_of
 
         check_outside(Path(self.folder), place_of(self.data, self.data_dir))
         splits = data.load(
@@ -136,10 +136,7 @@ class DataShard(Verb):
         """Write them."""
         from cnnjax import data
         from cnnjax.core.progress import progress_bar
-        from cnnjax.data.names import place_of
 
-        if self.out:
-            check_outside(Path(self.out), place_of(self.data, self.data_dir), " with --out")
         with progress_bar("images") as move:
             folder = data.shard(
                 self.data, self.out, data_dir=self.data_dir, class_names=self.classes,
@@ -147,12 +144,3 @@ class DataShard(Verb):
                 progress=say, tick=move,
             )  # fmt: skip
         show(folder)
-
-
-def check_outside(target: Path, data: Path, option: str = "") -> None:
-    """An image among the images would be one of them, or take the place of one."""
-    if data.is_dir() and target.absolute().resolve().is_relative_to(data.resolve()):
-        raise ValueError(
-            f"{target} lies in the folder of the data set, which it would change: give another "
-            f"place{option}"
-        )

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from cnnjax.core.checks import at_least_zero
 from cnnjax.data.dataset import Dataset
 from cnnjax.data.foreign.named_source import read_named
 from cnnjax.data.foreign.source_inputs import Pick, Source, SourceInputs, check_like, spread
@@ -78,6 +79,7 @@ def from_source(
     (8, 8, 1)
     """
     name = name or type(source).__name__
+    at_least_zero("memory_budget", memory_budget)
     _check_source(source, name)
     examples = Source(source, 0, 1, channels_first, threaded, name)
     if isinstance(inputs, Mapping) or isinstance(labels, Mapping):

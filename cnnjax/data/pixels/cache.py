@@ -59,6 +59,8 @@ def kept_pixels(folder: Path, shape: tuple[int, ...], batches: Iterable[np.ndarr
             lambda there: open_pixels(there, shape) is not None,
         )
     except OSError as error:
+        if error.errno is None:  # of what is decoded, and not of the folder
+            raise
         raise OSError(error.errno, error.strerror, str(folder)) from error
     pixels = open_pixels(folder, shape)
     if pixels is None:

@@ -13,6 +13,7 @@ from typing import IO
 
 import numpy as np
 
+from cnnjax.core.checks import at_least_zero
 from cnnjax.core.places import expanded
 from cnnjax.core.reading import check_regular
 from cnnjax.data.dataset import Dataset
@@ -53,6 +54,7 @@ def read_idx(path: str | Path, memory_budget: int = MEMORY_BUDGET) -> np.ndarray
         ValueError: if it is no regular file, no idx file of bytes, is cut off, or goes on behind
             its end.
     """
+    at_least_zero("memory_budget", memory_budget)
     path = check_regular(expanded(path), "data file")
     size = path.stat().st_size
     with open(path, "rb") as raw:

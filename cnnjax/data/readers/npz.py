@@ -16,7 +16,7 @@ from cnnjax.core.text import plain
 from cnnjax.data.given_arrays import from_arrays
 from cnnjax.data.readers.file_names import existing, normal
 from cnnjax.data.readers.reader import Reader, Reading
-from cnnjax.data.room import room
+from cnnjax.data.room import NoRoom, room
 from cnnjax.data.splits import Splits, with_class_names
 
 # Names of images and labels: those of Keras' files, plain ones, those of MedMNIST's files.
@@ -88,6 +88,8 @@ def load_npz(path: Path, reading: Reading) -> Splits:
             classes: list[str] = []
             if _CLASSES in keys:
                 classes = _texts(_array(archive, members[_CLASSES], _CLASSES, budget))
+    except NoRoom:
+        raise
     except _UNREADABLE as error:
         raise ValueError(
             f"{path} is not a readable .npz file of plain arrays: {plain(error)}"

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from cnnjax.core.checks import at_least_zero
 from cnnjax.data.pixels.decoding import Decoding
 from cnnjax.data.pixels.encoded_images import MEMORY_BUDGET
 from cnnjax.data.readers.scan import Scan
@@ -28,6 +29,9 @@ class Reading:
     label_column: str | None = None
     memory_budget: int = MEMORY_BUDGET
     progress: Callable[[str], None] | None = None
+
+    def __post_init__(self) -> None:
+        at_least_zero("memory_budget", self.memory_budget)
 
     def sized(self, what: str) -> Decoding:
         """The decoding; a ValueError that says what needs a size where none was asked for."""

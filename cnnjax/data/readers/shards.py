@@ -31,6 +31,8 @@ from cnnjax.data.splits import Splits
 INDEX, PLAN = "shards.json", "plan.json"
 KIND = {"format": "cnnjax shards", "version": 1}
 
+_MOST_OPEN, _OTHER_FILES = 4096, 512
+
 
 def array_record() -> Any:
     """The library's module.
@@ -87,16 +89,38 @@ class ShardRecords:
         shard = bisect_right(self.starts, number) - 1
         file = self.folder / shard_name(self.split, shard, len(self.starts) - 1)
         try:
-            return _opened(file, self.content).read([number - self.starts[shard]])[0]
+            reader = _opened(file, self.starts[1], self.content)
+            return reader.read([number - self.starts[shard]])[0]
         except (RuntimeError, IndexError, ValueError) as error:
             raise DataNotFound(f"{_damaged(file)} ({plain(error)})") from None
 
 
-@functools.lru_cache(maxsize=4096)
-def _opened(file: Path, content: str) -> Any:
-    """A reader of single records, by whose own threads nothing is gained; it may be shared."""
+@functools.lru_cache(maxsize=_MOST_OPEN)
+def _opened(file: Path, size: int, content: str) -> Any:
+    """A reader of single records, by whose own threads nothing is gained; it may be shared.
+
+    Size of the shards and content of all tell what was written in the same place anew.
+    """
     options = "readahead_buffer_size:0,max_parallelism:0"
     return array_record().ArrayRecordReader(str(file), options, file_reader_buffer_size=32768)
+
+
+def _let_open(count: int) -> None:
+    """Let the process have so many shards open, and its other files, where it is let.
+
+    Few systems let it have more than 1,024 unasked, and to open a shard takes as long as to read
+    twenty images.
+    """
+    try:
+        import resource
+    except ImportError:  # Windows, which has no such limit
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = min(count, _MOST_OPEN) + _OTHER_FILES
+    unlimited = resource.RLIM_INFINITY
+    if soft != unlimited and soft < wanted:
+        most = wanted if hard == unlimited else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def is_shards(path: Path) -> bool:
@@ -153,6 +177,7 @@ def _load(folder: Path, reading: Reading) -> Splits:
     array_record()
     names, size = tuple(index["class_names"]), index["image_size"]
     described = {split: _described(folder, split, of) for split, of in index["splits"].items()}
+    _let_open(sum(len(of["bytes"]) for of in index["splits"].values()))
     if reading.class_names is not None and tuple(reading.class_names) != names:
         raise ValueError(
             f"class_names is {listed(map(str, reading.class_names))}, and the shards in {folder} "
