@@ -43,6 +43,8 @@ class Config:
     """Of plain SGD; a larger one amplifies what rounding has begun."""
     batch: int = 32
     """Images a step, over all processes; eight devices must divide it."""
+    examples: int = 320
+    """Images of the epoch; eight simulated devices share this machine's cores."""
     child: str = ""
     """File for what one process ends in: for those that the benchmark starts."""
 
@@ -76,7 +78,10 @@ def main(config: Config) -> None:
         held = f"{int(result['whole']):,} -> {int(result['divided']):,}"
         lines.append(f"| {count} x {devices} | {apart[0]:.1e} | {apart[1]:.1e} | {held} |")
         lines[-1] += "" if distance(result, first, "fsdp") < 1e-6 else " (fsdp ends elsewhere)"
-    print(f"SGD, learning rate {config.learning_rate:g}, batch {config.batch}, one epoch of digits")
+    print(
+        f"SGD, learning rate {config.learning_rate:g}, batch {config.batch}, one epoch of "
+        f"{config.examples} digits"
+    )
     print("\n".join(lines))
     two, alone = results[2, 1], results[1, 2]
     same = all(np.array_equal(two[name], alone[name]) for name in two)
@@ -91,6 +96,7 @@ def run(config: Config, folder: Path, count: int, devices: int) -> dict[str, np.
     file = folder / f"{count}x{devices}.npz"
     command = [sys.executable, "-m", "experiments.benchmarks.processes", "--child", str(file)]
     command += ["--learning-rate", str(config.learning_rate), "--batch", str(config.batch)]
+    command += ["--examples", str(config.examples)]
     started = []
     for index in range(count):
         joined = {
@@ -110,7 +116,7 @@ def run(config: Config, folder: Path, count: int, devices: int) -> dict[str, np.
 def train(config: Config, file: Path) -> None:
     """In one of the processes: train all, and save what they end in."""
     cj.configure_runtime(distributed=True)
-    data = cj.data.load("digits").train
+    data = cj.data.load("digits").train.subset(np.arange(config.examples))
     plain = cj.create_model("mnist_convnet", input_shape=_SHAPE)
     norm = cj.Model.from_module(NormNet(), _SHAPE, train_argument="train")
     result: dict[str, np.ndarray] = {}
@@ -145,4 +151,4 @@ def distance(result: dict[str, np.ndarray], first: dict[str, np.ndarray], name: 
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Config, description=__doc__))
+    main(tyro.cli(Config, prog="python -m experiments.benchmarks.processes", description=__doc__))

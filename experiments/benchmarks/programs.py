@@ -253,4 +253,4 @@ CASES: dict[str, dict[str, Case]] = {
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Config, description=__doc__))
+    main(tyro.cli(Config, prog="python -m experiments.benchmarks.programs", description=__doc__))
