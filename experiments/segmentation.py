@@ -1,9 +1,9 @@
 """Which pixel belongs to which shape? A small U-Net on shapes drawn from a seed.
 
 Every image has two shapes of random colour, size and place on a ground of random colour, under
-noise: disks, squares and triangles, the second one in front. Colours say nothing of
-the shape, so the net has to see outlines. The labels are of the task "dense", a class a pixel;
-flips and turns move them with the images, and what a turn uncovers counts nowhere.
+noise: disks, squares and triangles, the second one in front. Colours say nothing of the shape, so
+the net has to see outlines. The labels are of the task "dense", a class a pixel; flips and turns
+move them with the images, and what a turn uncovers counts nowhere.
 
 The quality is the intersection over union of answer and truth, IoU = TP / (TP + FP + FN), of each
 class, and its mean. Compared are trainings on images as they are, and on flipped, turned and
@@ -42,7 +42,6 @@ NAMES = ("ground", "disk", "square", "triangle")
 SIDE = 32
 SHAPES = 2  # in an image
 _SHOWN = 6
-
 
 # Of training images and their labels.
 CHANGES = {

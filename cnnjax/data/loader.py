@@ -146,6 +146,11 @@ class Loader:
         steps = range(start, self.steps)
         yield from _two_at_a_time(made, steps) if self._overlaps else map(made, steps)
 
+    def close(self) -> None:
+        """End the processes of `workers`; whoever asks for a batch after that starts them anew."""
+        if "_workers" in vars(self):
+            self._workers.close()
+
     @cached_property
     def _count(self) -> int:
         """Examples that an epoch visits."""

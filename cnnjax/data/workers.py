@@ -10,6 +10,7 @@ import atexit
 import functools
 import multiprocessing
 import os
+import pickle
 import signal
 import threading
 import weakref
@@ -22,6 +23,7 @@ import jax
 import numpy as np
 
 from cnnjax.core.runtime import visible_cores
+from cnnjax.core.text import plain
 
 # Of batches in each of grain's buffers, of which there are two for each process. With those under
 # way between them six batches of each wait in shared memory.
@@ -108,9 +110,17 @@ class Workers:
     __del__ = close
 
     def _started(self, first: int) -> Any:
+        import cloudpickle
         from absl import flags
         from grain import MapDataset, MultiprocessingOptions, ReadOptions
 
+        try:
+            cloudpickle.dumps(self._make)
+        except (TypeError, AttributeError, pickle.PicklingError) as error:
+            raise ValueError(
+                f"workers={self._count} is for data and a sampler that can be sent to other "
+                f"processes: {plain(error)}"
+            ) from None
         if not flags.FLAGS.is_parsed():  # grain asks them, as of a program of absl's
             flags.FLAGS.mark_as_parsed()
         _running().add(self)

@@ -181,6 +181,7 @@ class _Training:
                     except NotFinite as error:
                         saved, rate = self.recorder.last_saved(), self.computation.own_rate
                         raise diverged(error, self._place(error.step), saved, rate) from None
+                self.computation.loader.close()
             seconds = time.perf_counter() - began + seconds_before
             result = result_of(self.computation, self.state, at.selection, self.recorder, seconds)
             self._finish(result)

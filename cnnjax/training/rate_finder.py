@@ -134,6 +134,7 @@ def find_learning_rate(
             losses.append(value)
             if not average <= _DIVERGED * least:  # nor is NaN
                 break
+    computation.loader.close()
     count = len(losses) - (not math.isfinite(losses[-1]))
     rates = np.array([ramp.exactly(step) for step in range(count)])
     tried = np.array(losses[:count])

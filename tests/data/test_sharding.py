@@ -253,6 +253,9 @@ def test_an_index_that_is_none_is_named(shards, tmp_path):
 def test_what_cannot_be_honoured_is_refused(folder, shards, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"holds images, which may have any size: give image_size"):
         load(shards)
+    for names in ("cd", 3):
+        with pytest.raises(ValueError, match="class_names must be a list of names, got "):
+            load(shards, image_size=(6, 5), class_names=names)
     with pytest.raises(
         ValueError, match=r"class_names is dog, cat, and the shards .* cat, dog: sh"
     ):

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -66,7 +67,6 @@ def test_a_training_has_the_same_bits_and_leaves_no_process(data):
         return trees.tree_hash(cj.fit(model, data, config, verbose=False).model.variables)
 
     assert trained(0) == trained(1)
-    gc.collect()
     assert not multiprocessing.active_children()
 
 
@@ -173,11 +173,21 @@ def test_processes_are_started_anew_only_where_batches_do_not_follow(monkeypatch
     ]  # fmt: skip
 
 
+class _Locked:
+    def __init__(self):
+        self.lock = threading.Lock()
+
+    def __call__(self, seed, epoch, data):
+        return np.arange(6)
+
+
 def test_workers_that_would_have_nothing_to_do_are_refused(data, monkeypatch):
     with pytest.raises(ValueError, match=r"workers=2 is for data that is read batch by batch, and"):
         Loader(load("digits").train, 6, workers=2)
     with pytest.raises(ValueError, match=r"workers must be .*-1"):
         Loader(data, 6, workers=-1)
+    with pytest.raises(ValueError, match=r"workers=1 is for data and a sampler .*: cannot pickle"):
+        next(Loader(data, 6, sampler=_Locked(), workers=1).epoch(0))
     monkeypatch.setitem(sys.modules, "grain", None)
     with pytest.raises(
         ValueError, match=r"workers=2 needs grain, .*: pip install 'cnnjax\[grain\]'"

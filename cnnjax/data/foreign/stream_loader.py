@@ -78,6 +78,9 @@ class StreamLoader:
             )
         self.witness = dict(witness) if witness else None
 
+    def close(self) -> None:
+        """Nothing: every epoch closes its iterator; as of a `Loader`."""
+
     def _batches(self, epoch: int, start: int) -> Iterator[tuple[Batch, str]]:
         size = self.batch_size
         for step, (arrays, witness) in enumerate(self.data.batches(epoch, start), start):

@@ -145,7 +145,8 @@ def checked_names(class_names: Sequence[str] | None) -> list[str] | None:
     """
     if class_names is None:
         return None
-    if isinstance(class_names, str) or not all(isinstance(name, str) for name in class_names):
+    listed = isinstance(class_names, Iterable) and not isinstance(class_names, str)
+    if not listed or not all(isinstance(name, str) for name in class_names):
         raise ValueError(f"class_names must be a list of names, got {class_names!r}")
     return list(class_names)
 

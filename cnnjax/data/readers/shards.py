@@ -25,6 +25,7 @@ from cnnjax.data.pixels.decoding import AsStored, Decoding
 from cnnjax.data.pixels.record_images import CONTENT, RecordImages
 from cnnjax.data.readers.file_names import listed
 from cnnjax.data.readers.reader import Reader, Reading, settings_of
+from cnnjax.data.readers.scan import checked_names
 from cnnjax.data.readers.split_names import SPLITS
 from cnnjax.data.splits import Splits
 
@@ -178,9 +179,10 @@ def _load(folder: Path, reading: Reading) -> Splits:
     names, size = tuple(index["class_names"]), index["image_size"]
     described = {split: _described(folder, split, of) for split, of in index["splits"].items()}
     _let_open(sum(len(of["bytes"]) for of in index["splits"].values()))
-    if reading.class_names is not None and tuple(reading.class_names) != names:
+    wanted = checked_names(reading.class_names)
+    if wanted is not None and wanted != list(names):
         raise ValueError(
-            f"class_names is {listed(map(str, reading.class_names))}, and the shards in {folder} "
+            f"class_names is {listed(wanted)}, and the shards in {folder} "
             f"have the classes {listed(names)}: shard the folder anew with these"
         )
     decoding: Decoding
