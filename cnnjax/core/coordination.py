@@ -157,15 +157,21 @@ def _leave() -> None:
     """
     if not jax.distributed.is_initialized():
         return
+    _say_goodbye()
     with suppress(jax.errors.JaxRuntimeError):
-        tell(f"{LEFT}/{jax.process_index()}", "")
         while not _somebody_is_lost.is_set() and len(heard(LEFT)) < jax.process_count():
             time.sleep(_LOOKING_SECONDS)
     if _somebody_is_lost.is_set():
         _end_at_once()
 
 
+def _say_goodbye() -> None:
+    with suppress(jax.errors.JaxRuntimeError):  # where the first one is gone nobody hears it
+        tell(f"{LEFT}/{jax.process_index()}", "", anew=True)
+
+
 def _end_at_once() -> None:
+    _say_goodbye()
     # The others may still speak through this one: it leaves with them where they are leaving.
     leaving = threading.Thread(target=jax.distributed.shutdown, daemon=True)
     leaving.start()
