@@ -33,7 +33,7 @@ _DIVERGED = 4.0
 # What is smoothed is this share of the range, however many steps it is divided into.
 _WINDOW = 0.05
 # Of the rates between one and ten times it at least so many are to be tried.
-_IN_A_DECADE = 4
+_IN_A_DECADE = 6
 # How far the loss must fall, in standard deviations of a batch's.
 _CLEARLY = 3.0
 
@@ -85,7 +85,7 @@ def find_learning_rate(
             has no part in this.
         optimizer: a function of the learning rate instead of the configured one, e.g. optax.lion.
         lowest, highest: rates to try, > 0.
-        steps: between them, at least 10, and 4 for each factor of ten: with fewer the loss diverges
+        steps: between them, at least 10, and 6 for each factor of ten: with fewer the loss diverges
             before it has fallen.
 
     Returns:

@@ -183,7 +183,7 @@ def test_a_study_keeps_a_run_for_each_arm_and_seed_and_judges_its_claims(
 
     def few(*arguments: Any, **named: Any) -> Splits:
         parts = load(*arguments, **named).parts
-        some: dict[str, Dataset] = {k: v.subset(slice(100)) for k, v in parts.items()}
+        some: dict[str, Dataset] = {k: v.subset(slice(400)) for k, v in parts.items()}
         return Splits(some["train"], None, some["test"])
 
     monkeypatch.setattr(cj.data, "load", few)

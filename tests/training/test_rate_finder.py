@@ -101,7 +101,7 @@ def test_fewer_steps_find_a_rate_near_that_of_many_or_nothing(
     config = cj.TrainingConfig(optimizer="adam", batch_size=32)
     many = find_learning_rate(model, digits, config, lowest=1e-6, highest=1.0, steps=100)
     found = []
-    for steps in (24, 40, 60):
+    for steps in (36, 40, 60):
         with contextlib.suppress(ValueError):  # which says that it finds nothing
             few = find_learning_rate(model, digits, config, lowest=1e-6, highest=1.0, steps=steps)
             found.append(few.suggestion / many.suggestion)
@@ -139,9 +139,9 @@ def test_the_figure_shows_losses_and_suggestion(squares: Arrays) -> None:
         ({"highest": 1e-9}, "highest must be above lowest=1e-07, got 1e-09"),
         ({"steps": 3}, "steps must be a whole number >= 10, got 3"),
         (
-            {"steps": 31},
-            "steps=31 are too few between lowest=1e-07 and highest=10, so that the loss would "
-            "diverge before it has fallen: give 32 or more, or a narrower range",
+            {"steps": 47},
+            "steps=47 are too few between lowest=1e-07 and highest=10, so that the loss would "
+            "diverge before it has fallen: give 48 or more, or a narrower range",
         ),
         ({"lowest": 50.0, "highest": 1e9}, "the loss fell at none of the learning rates from"),
         ({"optimizer": optax.adam(0.1)}, "optimizer must be a function of the learning rate, e.g."),
