@@ -41,7 +41,9 @@ def test_all_stop_at_the_next_place_after_the_furthest(board: dict[str, str]) ->
 def test_a_silent_process_is_lost(board: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
     monkeypatch.setattr(meeting.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(meeting, "give_up", lambda: None)
     one = Meeting("fit", "m")
+    board |= {"m/begun/0": "", "m/begun/1": ""}
     for now[0] in (0.0, 50.0, 100.0):
         board |= {"m/pulse/0": str(now[0]), "m/pulse/1": str(min(now[0], 50.0))}
         one._hear()
@@ -50,6 +52,18 @@ def test_a_silent_process_is_lost(board: dict[str, str], monkeypatch: pytest.Mon
     board["m/pulse/0"] = "111"
     one._hear()
     with pytest.raises(ProcessFailed, match="fit ended: process 1 was silent for 60 seconds"):
+        one.check()
+
+
+def test_a_process_that_has_not_begun_may_load_for_long(
+    board: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(meeting.time, "monotonic", lambda: now[0])
+    one = Meeting("fit", "m")
+    for now[0] in (0.0, 1000.0):
+        board |= {"m/begun/0": "", "m/pulse/0": str(now[0])}
+        one._hear()
         one.check()
 
 
