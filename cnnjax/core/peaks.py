@@ -11,6 +11,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from cnnjax.core.target import PRODUCTS
+
 # Of a TPU's bfloat16 units: so many passes make a product of float32 numbers, or one that is as
 # exact as TF32.
 _PASSES = {"float32": 6, "tf32": 3}
@@ -118,9 +120,8 @@ def measured_peak(precision: str = "float32") -> Peak:
     backend = jax.default_backend()
     n, size = _MATRIX.get(backend, _LARGE), _COPIED.get(backend, _LARGE_COPY)
     dtype = jnp.bfloat16 if precision == "bfloat16" else jnp.float32
-    exactness = {"float32": "float32", "tf32": "tensorfloat32", "bfloat16": "default"}[precision]
     matrix, row = jnp.ones((n, n), dtype), jnp.ones(size // 4, jnp.float32)
-    with jax.default_matmul_precision(exactness):
+    with jax.default_matmul_precision(PRODUCTS[precision]):
         product = _fastest(jax.jit(lambda a: a @ a), matrix)
     copy = _fastest(jax.jit(lambda a: a + 1.0), row)
     rates = {precision: 2 * n**3 / product}

@@ -12,6 +12,10 @@ from cnnjax.core.text import suggest
 # How JAX calls them when it lowers for them.
 LOWERED_FOR = {"cpu": "cpu", "gpu": "cuda", "tpu": "tpu"}
 
+# How it calls the precisions of matrix products: without a name accelerators multiply as it is
+# fastest, in TF32 or bfloat16.
+PRODUCTS = {"float32": "float32", "tf32": "tensorfloat32", "bfloat16": "default"}
+
 # A user context takes part in jit's cache key, so that what was traced for one kind is never run
 # for another.
 _context = jax.make_user_context(default_value="")

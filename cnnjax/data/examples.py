@@ -12,6 +12,8 @@ from cnnjax.core.text import suggest
 from cnnjax.data.dataset import Dataset
 from cnnjax.data.foreign.stream import check_at_hand
 
+_CHANNELS = (1, 3)  # as `load` reads them
+
 
 def choose_examples(
     labels: np.ndarray,
@@ -78,3 +80,18 @@ def class_names_of(*parts: Dataset) -> tuple[str, ...]:
         return ()
     largest = max(int(part.labels.max()) for part in parts)
     return first.label_names or tuple(str(k) for k in range(largest + 1))
+
+
+def check_filed(data: Dataset) -> None:
+    """Refuse a split whose images no file of images can hold.
+
+    Raises:
+        ValueError: unless they are grey or RGB, of 8 bits.
+    """
+    if not data.holds_images or data.inputs.dtype != np.uint8:
+        raise ValueError(f"{data.name} has no images of whole numbers from 0 to 255")
+    if data.input_shape[2] not in _CHANNELS:
+        raise ValueError(
+            f"images must be grey or RGB, of 1 or 3 channels, and those of {data.name} have "
+            f"{data.input_shape[2]}"
+        )

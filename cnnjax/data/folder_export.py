@@ -11,12 +11,10 @@ import numpy as np
 from cnnjax.core.places import expanded
 from cnnjax.core.storage import staged
 from cnnjax.core.text import plain
-from cnnjax.data.examples import choose_examples, class_names_of
+from cnnjax.data.examples import check_filed, choose_examples, class_names_of
 from cnnjax.data.pixels.image_files import png_bytes
 from cnnjax.data.readers.folder_names import folder_names
 from cnnjax.data.splits import Splits
-
-_CHANNELS = (1, 3)  # as `load` reads them
 
 
 def export_folders(
@@ -79,10 +77,4 @@ def _check(splits: Splits, names: Sequence[str], classes: Sequence[str] | None) 
         if folder != name:
             raise ValueError(f"the class {plain(name)!r} cannot be the name of a folder")
     for part in splits.parts.values():
-        if not part.holds_images or part.inputs.dtype != np.uint8:
-            raise ValueError(f"{part.name} has no images of whole numbers from 0 to 255")
-        if part.input_shape[2] not in _CHANNELS:
-            raise ValueError(
-                f"images must be grey or RGB, of 1 or 3 channels, and those of {part.name} have "
-                f"{part.input_shape[2]}"
-            )
+        check_filed(part)

@@ -114,18 +114,12 @@ class Loader:
             (indices int32 [steps, local batch], mask bool of that shape). Where the last batch has
             too few examples, those of the epoch's beginning fill it up, masked out.
         """
-        n, total = self._count, self.steps * self.batch_size
-        order = self._order(epoch)
-        indices = np.resize(order, total).astype(np.int32).reshape(self.steps, self.batch_size)
-        mask = (np.arange(total) < n).reshape(indices.shape)
-        size = self.batch_size // self.process_count
-        part = slice(self.process_index * size, (self.process_index + 1) * size)
-        return indices[:, part], mask[:, part]
+        return self._at(epoch, np.arange(self.steps * self.batch_size).reshape(self.steps, -1))
 
     def batch(self, epoch: int, step: int) -> Batch:
         """The batch at (epoch, step); fresh arrays, since devices may alias them."""
-        indices, mask = self.order(epoch)
-        return self._gather(epoch, indices[step], mask[step])
+        begin = range(self.steps)[step] * self.batch_size
+        return self._gather(epoch, *self._at(epoch, np.arange(begin, begin + self.batch_size)))
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The batches of an epoch from step `start` on.
@@ -156,6 +150,13 @@ class Loader:
         """Examples that an epoch visits."""
         sampler = as_sampler(self.sampler)
         return len(self.data) if sampler is None else len(sampled(sampler, self.seed, 0, self.data))
+
+    def _at(self, epoch: int, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Which examples stand at places of an epoch, [..., batch]; of every batch this part."""
+        size = self.batch_size // self.process_count
+        begin = self.process_index * size
+        places = places[..., begin : begin + size]
+        return self._order(epoch)[places % self._count].astype(np.int32), places < self._count
 
     def _order(self, epoch: int) -> np.ndarray:
         """The examples that an epoch visits, one after the other."""

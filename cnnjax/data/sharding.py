@@ -22,7 +22,7 @@ from cnnjax.core.places import expanded
 from cnnjax.core.storage import alone, is_remains, write_bytes, write_file, write_text
 from cnnjax.core.text import plain
 from cnnjax.data.dataset import Dataset
-from cnnjax.data.examples import class_names_of
+from cnnjax.data.examples import check_filed, class_names_of
 from cnnjax.data.foreign.source_inputs import spread
 from cnnjax.data.names import check_outside, place_of
 from cnnjax.data.pixels.decoding import AsStored, decoders
@@ -41,7 +41,6 @@ from cnnjax.data.sources import load
 from cnnjax.data.splits import Splits
 
 _LOCK = ".lock"
-_CHANNELS = (1, 3)
 _READ_AT_ONCE = 256
 _MEASURED = 64  # examples whose mean size stands for that of all
 
@@ -161,13 +160,7 @@ class _Part:
     def __init__(self, data: Dataset):
         if not data.label_names or not class_names_of(data):
             raise ValueError(f"{data.name} has no classes with names, as shards have")
-        if not data.holds_images or data.inputs.dtype != np.uint8:
-            raise ValueError(f"{data.name} has no images of whole numbers from 0 to 255")
-        if data.input_shape[2] not in _CHANNELS:
-            raise ValueError(
-                f"images must be grey or RGB, of 1 or 3 channels, and those of {data.name} have "
-                f"{data.input_shape[2]}"
-            )
+        check_filed(data)
         if data.weights is not None:
             raise ValueError(f"{data.name} has weights of examples, which shards do not keep")
         self.data = data

@@ -31,7 +31,7 @@ from cnnjax.training.given import Given
 from cnnjax.training.given_optimizer import check_optimizer
 from cnnjax.training.identity import identify
 from cnnjax.training.own_step import OwnState, State
-from cnnjax.training.room import fits
+from cnnjax.training.residency import fits
 from cnnjax.training.schedule_free import check_schedule_free, is_schedule_free
 from cnnjax.training.selection import Selection
 from cnnjax.training.setting_checks import best_mode, check_settings, is_of_training

@@ -17,7 +17,7 @@ from cnnjax.data import Loader, StreamLoader, prefetch
 from cnnjax.training import scans
 from cnnjax.training.devices import Devices
 from cnnjax.training.own_step import State
-from cnnjax.training.room import fits
+from cnnjax.training.residency import fits
 
 # Of batches that are sent together: enough that the device does not wait for the next dispatch, and
 # little beside what a step needs.

@@ -11,12 +11,10 @@ import jax.numpy as jnp
 from jax import Array
 
 from cnnjax.config import GENERATORS, PRECISIONS
+from cnnjax.core.target import PRODUCTS
 from cnnjax.models import Functions, Model
 from cnnjax.models.half import in_bfloat16
 from cnnjax.training.freezing import Tree
-
-# As JAX calls them: without a name accelerators multiply as it is fastest, in TF32 or bfloat16.
-_PRODUCTS = {"float32": "float32", "tf32": "tensorfloat32", "bfloat16": "default"}
 
 _MEANINGS = {
     ("tf32", "cpu"): "float32, since CPUs have no TF32",
@@ -55,7 +53,7 @@ def products_in(precision: str) -> contextlib.AbstractContextManager:
     Args:
         precision: as in `TrainingConfig`.
     """
-    return jax.default_matmul_precision(_PRODUCTS[precision])
+    return jax.default_matmul_precision(PRODUCTS[precision])
 
 
 def meaning(precision: str, platform: str) -> str:

@@ -32,14 +32,12 @@ import tyro
 
 from cnnjax.core.storage import write_text
 from cnnjax.core.table import table
+from cnnjax.core.target import PRODUCTS
 from experiments.benchmarks import gpu_here
 
 _CHECKOUT = Path(__file__).resolve().parents[2]
 _LEAST = 5.0  # seconds, of which a section needs more to start
 _LAST_WORDS = 1500  # letters of an error
-
-# As JAX calls the precisions; Keras leaves the choice to it.
-_PRODUCTS = {"float32": "float32", "tf32": "tensorfloat32", "bfloat16": "default"}
 
 
 @dataclass(frozen=True)
@@ -99,7 +97,7 @@ def _training(worker: str, net: str, precision: str, steps: int) -> Section:
         "cnnjax": {},
         "keras": {
             "KERAS_BACKEND": "jax",
-            "JAX_DEFAULT_MATMUL_PRECISION": _PRODUCTS[precision],
+            "JAX_DEFAULT_MATMUL_PRECISION": PRODUCTS[precision],
         },
         "torch": {"JAX_PLATFORMS": "cpu"},  # which names the layers there, and leaves the GPU alone
     }

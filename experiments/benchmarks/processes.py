@@ -90,27 +90,32 @@ def main(config: Config) -> None:
 
 def run(config: Config, folder: Path, count: int, devices: int) -> dict[str, np.ndarray]:
     """What so many processes with so many devices each end in; process 0 says it."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
     file = folder / f"{count}x{devices}.npz"
     command = [sys.executable, "-m", "experiments.benchmarks.processes", "--child", str(file)]
     command += ["--learning-rate", str(config.learning_rate), "--batch", str(config.batch)]
     command += ["--examples", str(config.examples)]
-    started = []
-    for index in range(count):
-        joined = {
-            "JAX_COORDINATOR_ADDRESS": address,
-            "JAX_NUM_PROCESSES": str(count),
-            "JAX_PROCESS_ID": str(index),
-        }
-        flags = f"--xla_force_host_platform_device_count={devices}"
-        started.append(subprocess.Popen(command, env={**os.environ, **joined, "XLA_FLAGS": flags}))
+    started = [
+        subprocess.Popen(command, env={**os.environ, **variables})
+        for variables in environments(count, devices)
+    ]
     codes = [process.wait(_LIMIT_SECONDS) for process in started]
     if any(codes):
         raise ValueError(f"{count} processes with {devices} devices each ended with {codes}")
     with np.load(file) as arrays:
         return dict(arrays)
+
+
+def environments(count: int, devices: int) -> list[dict[str, str]]:
+    """The variables of so many processes of this machine, each with so many simulated devices."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    same = {
+        "JAX_COORDINATOR_ADDRESS": address,
+        "JAX_NUM_PROCESSES": str(count),
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+    }
+    return [{**same, "JAX_PROCESS_ID": str(index)} for index in range(count)]
 
 
 def train(config: Config, file: Path) -> None:

@@ -38,9 +38,17 @@ def test_all_stop_at_the_next_place_after_the_furthest(board: dict[str, str]) ->
     assert [vote.after(done) for done in (4, 5, 6)] == [False, False, True]
 
 
-def test_a_silent_process_is_lost(board: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    now = [0.0]
-    monkeypatch.setattr(meeting.time, "monotonic", lambda: now[0])
+@pytest.fixture
+def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The time by the clock, which stands until it is set."""
+    time = [0.0]
+    monkeypatch.setattr(meeting.time, "monotonic", lambda: time[0])
+    return time
+
+
+def test_a_silent_process_is_lost(
+    board: dict[str, str], now: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(meeting, "give_up", lambda: None)
     one = Meeting("fit", "m")
     board |= {"m/begun/0": "", "m/begun/1": ""}
@@ -55,25 +63,12 @@ def test_a_silent_process_is_lost(board: dict[str, str], monkeypatch: pytest.Mon
         one.check()
 
 
-def test_a_process_that_has_not_begun_may_load_for_long(
-    board: dict[str, str], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("marks", [(), ("begun", "done")], ids=["loads", "is-done"])
+def test_a_process_that_loads_or_is_done_may_be_silent(
+    board: dict[str, str], now: list[float], marks: tuple[str, ...]
 ) -> None:
-    now = [0.0]
-    monkeypatch.setattr(meeting.time, "monotonic", lambda: now[0])
     one = Meeting("fit", "m")
-    for now[0] in (0.0, 1000.0):
-        board |= {"m/begun/0": "", "m/pulse/0": str(now[0])}
-        one._hear()
-        one.check()
-
-
-def test_a_process_that_is_done_may_be_silent(
-    board: dict[str, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    now = [0.0]
-    monkeypatch.setattr(meeting.time, "monotonic", lambda: now[0])
-    one = Meeting("fit", "m")
-    board |= {"m/done/1": "", "m/done/0": ""}
+    board |= {f"m/{mark}/{index}": "" for mark in marks for index in range(2)}
     for now[0] in (0.0, 1000.0):
         one._hear()
         one.check()

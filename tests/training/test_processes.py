@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import socket
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,25 +14,17 @@ import pytest
 from commands import start
 
 import cnnjax as cj
+from experiments.benchmarks.processes import environments
 
 WORKER = Path(__file__).with_name("process_worker.py")
 
 
 def launch(folder: Path, part: str, count: int, devices: int = 1) -> list[dict[str, Any]]:
     """What each of several processes has seen."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    flags = f"--xla_force_host_platform_device_count={devices}"
     started = []
-    for index in range(count):
-        joined = {
-            "JAX_COORDINATOR_ADDRESS": address,
-            "JAX_NUM_PROCESSES": str(count),
-            "JAX_PROCESS_ID": str(index),
-        }
-        several = joined if count > 1 else {}
-        started.append(start(WORKER, folder, part, XLA_FLAGS=flags, **several))
+    for variables in environments(count, devices):
+        flags = {"XLA_FLAGS": variables["XLA_FLAGS"]}
+        started.append(start(WORKER, folder, part, **(variables if count > 1 else flags)))
     said = [process.communicate(timeout=240)[1] for process in started]
     files = [folder / f"{part}-{index}.json" for index in range(count)]
     assert all(file.exists() for file in files), "\n".join(said)
