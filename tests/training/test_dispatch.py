@@ -15,7 +15,7 @@ from commands import killed_after
 import cnnjax as cj
 from cnnjax.core import trees
 from cnnjax.data import Loader, from_arrays
-from cnnjax.training import dispatch, room
+from cnnjax.training import dispatch, residency
 
 Arrays = tuple[np.ndarray, np.ndarray]
 # 96 squares in batches of 8: 12 steps an epoch.
@@ -45,7 +45,7 @@ def stream(data: Arrays) -> Any:
 def no_room(monkeypatch: pytest.MonkeyPatch) -> None:
     """A device whose memory is used up, to which all batches are sent."""
     device = SimpleNamespace(memory_stats=lambda: {"bytes_limit": 2**30, "bytes_in_use": 2**30})
-    monkeypatch.setattr(room, "local_devices", lambda: [device])
+    monkeypatch.setattr(residency, "local_devices", lambda: [device])
 
 
 def assert_close(ours: cj.training.Run, theirs: cj.training.Run) -> None:
@@ -69,7 +69,7 @@ def test_sent_together_and_kept_on_the_device_are_the_same_bits(
     squares: Arrays, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sent = fit(squares, steps_per_dispatch=5)
-    monkeypatch.setattr(room, "local_devices", lambda: [])
+    monkeypatch.setattr(residency, "local_devices", lambda: [])
     kept = fit(squares, steps_per_dispatch=5)
     assert sent.parameter_hash == kept.parameter_hash
 
@@ -136,11 +136,11 @@ def test_data_stay_on_the_device_where_half_of_what_is_free_holds_them(
             return SimpleNamespace(memory_stats=lambda: facts)
 
         devices = [device(one) for one in free]
-        monkeypatch.setattr(room, "local_devices", lambda: devices)
-        return room.fits(loader)
+        monkeypatch.setattr(residency, "local_devices", lambda: devices)
+        return residency.fits(loader)
 
     assert fits(2 * size)
     assert not fits(2 * size - 1)
     assert not fits(9 * size, size)
     assert fits()  # a CPU does not tell
-    assert not room.fits(cj.training.streams.StreamLoader(stream(squares), print))
+    assert not residency.fits(cj.training.streams.StreamLoader(stream(squares), print))
