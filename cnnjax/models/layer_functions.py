@@ -18,6 +18,7 @@ COMPARED_FIELDS: dict[str, tuple[str, ...]] = {
     "Embedding": (),
     "GRU": ("activation", "recurrent_activation", "return_sequences"),
     "LSTM": ("activation", "recurrent_activation", "return_sequences"),
+    "LayerNormalization": ("epsilon",),
     "SeparableConv2D": ("strides", "dilation_rate", "padding"),
 }
 

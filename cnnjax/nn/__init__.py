@@ -18,12 +18,13 @@ from cnnjax.nn.layers import (
     Dropout,
     Flatten,
     InputLayer,
+    Multiply,
     Reshape,
     UpSampling2D,
     ZeroPadding2D,
 )
 from cnnjax.nn.matrix import conv_as_matrix
-from cnnjax.nn.norm import BatchNormalization
+from cnnjax.nn.norm import BatchNormalization, LayerNormalization
 from cnnjax.nn.pool import (
     AveragePooling2D,
     GlobalAveragePooling2D,
@@ -33,6 +34,7 @@ from cnnjax.nn.pool import (
     max_pool,
 )
 from cnnjax.nn.recurrent import GRU, LSTM
+from cnnjax.nn.residual import LayerScale, StochasticDepth
 from cnnjax.nn.separable import DepthwiseConv2D, SeparableConv2D, depthwise_conv2d
 from cnnjax.nn.sequence import (
     Conv1D,
@@ -69,11 +71,15 @@ __all__ = [
     "GlobalMaxPooling2D",
     "InputLayer",
     "LastStep",
+    "LayerNormalization",
+    "LayerScale",
     "MaxPooling1D",
     "MaxPooling2D",
+    "Multiply",
     "Reshape",
     "SeparableConv2D",
     "Slice1D",
+    "StochasticDepth",
     "UpSampling2D",
     "ZeroPadding1D",
     "ZeroPadding2D",
