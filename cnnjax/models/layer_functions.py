@@ -12,7 +12,7 @@ from cnnjax.weights import KerasLayer
 COMPARED_FIELDS: dict[str, tuple[str, ...]] = {
     "BatchNormalization": ("epsilon",),
     "Conv1D": ("strides", "dilation_rate", "padding"),
-    "Conv2D": ("strides", "dilation_rate", "padding"),
+    "Conv2D": ("strides", "dilation_rate", "padding", "groups"),
     "Dense": (),
     "DepthwiseConv2D": ("strides", "dilation_rate", "padding"),
     "Embedding": (),

@@ -1,6 +1,7 @@
 """Layers: convolution, pooling, normalisation, dense ones, and those of sequences."""
 
-from cnnjax.nn.conv import Conv2D, conv2d, conv_engine, current_conv_engine
+from cnnjax.nn.conv import conv2d, conv_engine, current_conv_engine
+from cnnjax.nn.conv_layer import Conv2D, grouped_conv2d
 from cnnjax.nn.initializers import (
     glorot_uniform,
     he_uniform,
@@ -92,6 +93,7 @@ __all__ = [
     "current_conv_engine",
     "depthwise_conv2d",
     "glorot_uniform",
+    "grouped_conv2d",
     "he_uniform",
     "lecun_uniform_depthwise",
     "max_pool",
