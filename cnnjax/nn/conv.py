@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import jax
-from flax import linen
 from jax import Array, lax
 from jax.custom_derivatives import SymbolicZero
 
 from cnnjax.core import target
 from cnnjax.nn import winograd
 from cnnjax.nn.im2col import Pairs, im2col_conv
-from cnnjax.nn.initializers import Initializer, glorot_uniform
-from cnnjax.nn.layers import finished
 
 Padding = str | Sequence[tuple[int, int]]
 
@@ -242,43 +239,3 @@ def _check_engine(engine: str) -> str:
     if engine not in ENGINES:
         raise ValueError(f"engine must be one of {', '.join(ENGINES)}, got {engine!r}")
     return engine
-
-
-class Conv2D(linen.Module):
-    """2-D convolution layer with Keras' arguments and initialisers.
-
-    Args:
-        filters: number of output channels.
-        kernel_size: one size or (rows, columns).
-        strides, padding, dilation_rate: as in `conv2d`.
-        activation: a function of the output, e.g. `jax.nn.relu`; it becomes a named submodule, so
-            that the values before and after it can both be addressed.
-        use_bias: add a bias per filter.
-        kernel_initializer: glorot uniform by default, as in Keras.
-
-    Parameters: kernel [kh, kw, C, F] and bias [F], float32.
-    Call: [N, H, W, C] -> [N, H', W', F].
-    """
-
-    filters: int
-    kernel_size: int | tuple[int, int]
-    strides: int | tuple[int, int] = 1
-    padding: Padding = "valid"
-    dilation_rate: int | tuple[int, int] = 1
-    activation: Callable[[Array], Array] | None = None
-    use_bias: bool = True
-    kernel_initializer: Initializer = glorot_uniform
-
-    @linen.compact
-    def __call__(self, inputs: Array) -> Array:
-        """Apply the layer to [N, H, W, C]."""
-        shape = (*as_pair(self.kernel_size, "kernel_size"), inputs.shape[-1], self.filters)
-        kernel = self.param("kernel", self.kernel_initializer, shape)
-        outputs = conv2d(
-            inputs,
-            kernel.astype(inputs.dtype),
-            strides=self.strides,
-            padding=self.padding,
-            dilation_rate=self.dilation_rate,
-        )
-        return finished(self, outputs)
