@@ -189,3 +189,35 @@ def classifier_layers(units: tuple[int, ...]) -> tuple[str, ...]:
     ('dense1', 'logits')
     """
     return (*(f"dense{i}" for i in range(1, len(units) + 1)), "logits")
+
+
+def stride_padding(
+    x: Array, kernel_size: int, torch: bool = False
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Zeros around [N, H, W, C] before a convolution with the stride 2.
+
+    Args:
+        x: what is padded.
+        kernel_size: of the convolution, odd.
+        torch: alike on all sides, as PyTorch's nets have it; Keras' have one row and column less at
+            the top and left where the size is even.
+
+    >>> import jax.numpy as jnp
+    >>> stride_padding(jnp.ones((1, 8, 7, 3)), 5)
+    ((1, 2), (2, 2))
+    """
+    half = kernel_size // 2
+    top, left = (half - (0 if torch else 1 - side % 2) for side in x.shape[1:3])
+    return (top, half), (left, half)
+
+
+def divisible(filters: float, divisor: int = 8) -> int:
+    """The next multiple of a divisor, at least it, and never more than a tenth below.
+
+    As in the nets that Sandler et al. 2018 published with MobileNetV2, and those after it.
+
+    >>> divisible(12), divisible(20), divisible(33.6)
+    (16, 24, 32)
+    """
+    rounded = max(divisor, int(filters + divisor / 2) // divisor * divisor)
+    return rounded + divisor if rounded < 0.9 * filters else rounded
