@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cnnjax.augment.config import AugmentConfig
+from cnnjax.core.changes import CHANGEABLE
 from cnnjax.core.checks import (
     at_least_zero,
     flag,
@@ -34,11 +35,6 @@ GENERATORS = ("threefry", "rbg")
 PRECISIONS = ("float32", "tf32", "bfloat16")
 # What of a training pass is kept for its gradient; the rest is computed a second time.
 REMAT = ("none", "dots", "blocks")
-# What a resumed run may be told to go on without: see `TrainingConfig.allow_changed`.
-CHANGEABLE = (
-    "module", "loss", "optimizer", "schedule", "augment", "sampler", "objective", "metrics", "code",
-    "step",
-)  # fmt: skip
 # Samplers that are known by name, to `cj.data.samplers`.
 SAMPLERS = ("balanced",)
 

@@ -12,7 +12,7 @@ from tyro.conf import Positional, arg
 
 from cnnjax.cli.options import DataDirectory
 from cnnjax.cli.running import say, show
-from cnnjax.cli.verb import Verb
+from cnnjax.cli.verb import DATA, Verb
 from cnnjax.core.places import Place
 
 # Letters of a text that are printed.
@@ -22,7 +22,7 @@ _FILES_A_TICK = 64
 
 
 @dataclass(frozen=True)
-class DataScan(Verb):
+class DataScan(Verb, task=DATA):
     """The images of a folder of class folders, and the files that are not readable."""
 
     folder: Annotated[Positional[Place], arg(metavar="FOLDER|FILE.csv")]
@@ -45,7 +45,7 @@ class _Source:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataInfo(_Source, Verb):
+class DataInfo(_Source, Verb, task=DATA):
     """Sizes, class balance, values, duplicates, fingerprints and cache of a data set."""
 
     def run(self) -> None:
@@ -73,7 +73,7 @@ class DataInfo(_Source, Verb):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataShow(_Source, Verb):
+class DataShow(_Source, Verb, task=DATA):
     """Examples of every class as an image; those of texts are printed."""
 
     split: str = "train"

@@ -12,7 +12,7 @@ from tyro.conf import Positional, UseAppendAction, arg
 from cnnjax.cli.options import ModelSource, warnings_as_lines
 from cnnjax.cli.running import say, show
 from cnnjax.cli.texts import read_texts, takes_texts
-from cnnjax.cli.verb import Verb
+from cnnjax.cli.verb import INSIDE, Verb
 from cnnjax.core.places import Place
 from cnnjax.core.table import table
 
@@ -64,7 +64,7 @@ class _Maps(_LookAtImages):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Activations(_LookAtImages, Verb):
+class Activations(_LookAtImages, Verb, task=INSIDE):
     """Draw the feature maps of layers for images."""
 
     layers: Annotated[tuple[str, ...] | None, arg(metavar="PATTERN")] = None
@@ -91,7 +91,7 @@ class Activations(_LookAtImages, Verb):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Filters(_Look, Verb):
+class Filters(_Look, Verb, task=INSIDE):
     """Draw patterns that excite filters, or classes."""
 
     directory: Annotated[Positional[Place | None], arg(metavar="RUN")] = None
@@ -143,7 +143,7 @@ class Filters(_Look, Verb):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Gradcam(_Maps, Verb):
+class Gradcam(_Maps, Verb, task=INSIDE):
     """Draw where images hold what speaks for a class."""
 
     target: Annotated[UseAppendAction[tuple[tuple[str, ...], ...]], arg(metavar="CLASS ...")] = ()
@@ -169,7 +169,7 @@ class Gradcam(_Maps, Verb):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Explain(_Maps, Verb):
+class Explain(_Maps, Verb, task=INSIDE):
     """Draw a panel of methods, and test what they are worth."""
 
     text: Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="TEXT")] = ()

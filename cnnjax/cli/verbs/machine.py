@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cnnjax.cli.options import DataDirectory
-from cnnjax.cli.verb import Verb
+from cnnjax.cli.verb import MACHINE, Verb
 from cnnjax.core.table import table
 
 
 @dataclass(frozen=True)
-class Doctor(Verb):
+class Doctor(Verb, task=MACHINE):
     """What is here, what is missing, how to get it."""
 
     data_dir: DataDirectory = None
