@@ -62,8 +62,9 @@ class Cut:
             if visit.path != path:
                 return output
             # In a loop the output goes on as it is; else nothing needs it, and it is not computed.
-            if filters is not None and type(visit.module) is nn.Conv2D:
-                single = _single(visit.module, visit.args[0], filters, self.before_activation)
+            layer = visit.module
+            if filters is not None and type(layer) is nn.Conv2D and layer.groups == 1:
+                single = _single(layer, visit.args[0], filters, self.before_activation)
                 return taps.Kept(output, single)
             if self.before_activation:
                 before = (before for after, before in activated if after is output)

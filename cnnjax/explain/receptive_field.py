@@ -22,6 +22,7 @@ from cnnjax.nn import (
     BatchNormalization,
     DepthwiseConv2D,
     GlobalMaxPooling2D,
+    LayerNormalization,
     MaxPooling2D,
     average_pool,
     conv_engine,
@@ -162,7 +163,13 @@ def _reached(
 def _linear(visit: taps.Visit) -> Any:
     """A layer's output without anything that could hide a pixel."""
     match module := visit.module:
-        case Activation() | BatchNormalization() | linen.BatchNorm():
+        case (
+            Activation()
+            | BatchNormalization()
+            | LayerNormalization()
+            | linen.BatchNorm()
+            | linen.LayerNorm()
+        ):
             return visit.args[0]
         case MaxPooling2D():
             return average_pool(visit.args[0], module.pool_size, module.strides, module.padding)

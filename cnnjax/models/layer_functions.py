@@ -12,12 +12,13 @@ from cnnjax.weights import KerasLayer
 COMPARED_FIELDS: dict[str, tuple[str, ...]] = {
     "BatchNormalization": ("epsilon",),
     "Conv1D": ("strides", "dilation_rate", "padding"),
-    "Conv2D": ("strides", "dilation_rate", "padding"),
+    "Conv2D": ("strides", "dilation_rate", "padding", "groups"),
     "Dense": (),
     "DepthwiseConv2D": ("strides", "dilation_rate", "padding"),
     "Embedding": (),
     "GRU": ("activation", "recurrent_activation", "return_sequences"),
     "LSTM": ("activation", "recurrent_activation", "return_sequences"),
+    "LayerNormalization": ("epsilon",),
     "SeparableConv2D": ("strides", "dilation_rate", "padding"),
 }
 

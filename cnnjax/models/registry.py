@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
 
 from flax import linen
 
 from cnnjax.core.text import suggest
+from cnnjax.models.torch_names import TorchNames
 from cnnjax.task import Task
 
 _NOT_ARGUMENTS = ("num_classes", "parent", "name")
@@ -53,6 +54,9 @@ class Builder:
     choices: tuple[tuple[str, tuple[Any, ...]], ...] = ()
     task: str | Task = "classes"
     resize: str = "crop"
+    year: int | None = None
+    foreign: tuple[TorchNames, ...] = ()
+    published: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def description(self) -> str:
@@ -77,7 +81,9 @@ def register(name: str, input_shape: tuple[int, ...], **defaults: Any) -> Callab
         defaults: `min_size`, the smallest height and width, or length; `num_classes` where none
             are asked for; `preprocessing`, `cam_layer`, `head`, `paper`, `task`, `resize` as in
             `ModelSpec`; `release`, the published ImageNet weights; `choices`, arguments that only
-            take certain values, as ((argument, values), ...).
+            take certain values, as ((argument, values), ...); `year` of the paper; `foreign`, what
+            PyTorch libraries call its layers; `published`, the top-1 accuracy on ImageNet in per
+            cent as published with the weights, {"keras": 74.9, "torchvision": 76.13}.
 
     Raises:
         ValueError: if another module has the name; for an unknown setting.
@@ -92,7 +98,7 @@ def register(name: str, input_shape: tuple[int, ...], **defaults: Any) -> Callab
     []
     """
 
-    known = [field.name for field in fields(Builder) if field.name not in ("module", "input_shape")]
+    known = [one.name for one in fields(Builder) if one.name not in ("module", "input_shape")]
     for setting in defaults:
         if setting not in known:
             hint = suggest(setting, known, "settings")

@@ -146,7 +146,11 @@ def rebuild(
     # Copies: files and models share no memory.
     arrays = trees.map_flat(lambda path, _: jax.numpy.array(read[path]), fresh.variables)
     kept = dataclasses.replace(
-        fresh.spec, resize=spec.resize, interpolation=spec.interpolation, weights=spec.weights
+        fresh.spec,
+        resize=spec.resize,
+        interpolation=spec.interpolation,
+        crop=spec.crop,
+        weights=spec.weights,
     )
     return Model(fresh.module, arrays, kept)
 

@@ -23,6 +23,7 @@ VOCABULARY_FILE = "vocabulary.json"
 _FORMS = {
     "str": str,
     "int": int,
+    "float": float,
     "Shapes": (list, dict),
     "Shapes | None": (list, dict, type(None)),
     "tuple[str, ...]": [str],

@@ -27,6 +27,7 @@ from cnnjax.nn import (
     Flatten,
     GlobalAveragePooling2D,
     GlobalMaxPooling2D,
+    LayerNormalization,
     MaxPooling2D,
     Reshape,
 )
@@ -195,7 +196,7 @@ def _converted(model: Model, call: Call, window: tuple[int, int]) -> Part | None
             )
         case Dropout() | linen.Dropout() | Activation():
             return _part(type(module), call, **_fields(module))
-        case BatchNormalization() if single:
+        case BatchNormalization() | LayerNormalization() if single:
             return _part(type(module), call, **_fields(module))
         case Conv2D() if single and as_pair(module.kernel_size, "kernel_size") == (1, 1):
             return _part(Conv2D, call, **_fields(module))

@@ -1,6 +1,7 @@
 """Layers: convolution, pooling, normalisation, dense ones, and those of sequences."""
 
-from cnnjax.nn.conv import Conv2D, conv2d, conv_engine, current_conv_engine
+from cnnjax.nn.conv import conv2d, conv_engine, current_conv_engine
+from cnnjax.nn.conv_layer import Conv2D, grouped_conv2d
 from cnnjax.nn.initializers import (
     glorot_uniform,
     he_uniform,
@@ -18,12 +19,13 @@ from cnnjax.nn.layers import (
     Dropout,
     Flatten,
     InputLayer,
+    Multiply,
     Reshape,
     UpSampling2D,
     ZeroPadding2D,
 )
 from cnnjax.nn.matrix import conv_as_matrix
-from cnnjax.nn.norm import BatchNormalization
+from cnnjax.nn.norm import BatchNormalization, LayerNormalization
 from cnnjax.nn.pool import (
     AveragePooling2D,
     GlobalAveragePooling2D,
@@ -33,6 +35,7 @@ from cnnjax.nn.pool import (
     max_pool,
 )
 from cnnjax.nn.recurrent import GRU, LSTM
+from cnnjax.nn.residual import LayerScale, StochasticDepth
 from cnnjax.nn.separable import DepthwiseConv2D, SeparableConv2D, depthwise_conv2d
 from cnnjax.nn.sequence import (
     Conv1D,
@@ -69,11 +72,15 @@ __all__ = [
     "GlobalMaxPooling2D",
     "InputLayer",
     "LastStep",
+    "LayerNormalization",
+    "LayerScale",
     "MaxPooling1D",
     "MaxPooling2D",
+    "Multiply",
     "Reshape",
     "SeparableConv2D",
     "Slice1D",
+    "StochasticDepth",
     "UpSampling2D",
     "ZeroPadding1D",
     "ZeroPadding2D",
@@ -86,6 +93,7 @@ __all__ = [
     "current_conv_engine",
     "depthwise_conv2d",
     "glorot_uniform",
+    "grouped_conv2d",
     "he_uniform",
     "lecun_uniform_depthwise",
     "max_pool",

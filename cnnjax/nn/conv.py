@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import jax
-from flax import linen
 from jax import Array, lax
 from jax.custom_derivatives import SymbolicZero
 
 from cnnjax.core import target
 from cnnjax.nn import winograd
 from cnnjax.nn.im2col import Pairs, im2col_conv
-from cnnjax.nn.initializers import Initializer, glorot_uniform
-from cnnjax.nn.layers import finished
 
 Padding = str | Sequence[tuple[int, int]]
 
-ENGINES = ("auto", "lax", "im2col", "winograd")
+ENGINES = ("auto", "lax", "plain", "im2col", "winograd")
 
 # Below so many columns a matrix product is slower than XLA's convolution.
 _FEW_TAPS = 16
@@ -36,9 +33,10 @@ def conv_engine(engine: str) -> Iterator[None]:
     Args:
         engine: "auto" (the default everywhere: on accelerators `lax`; on the CPU `winograd` for
             3x3 kernels of stride 1 where it pays, else `lax` for values and `im2col` under
-            differentiation), "lax", "im2col" or "winograd". All of them have derivatives of every
-            order, forward and backward. Under "lax" depthwise convolution and pooling, too, are
-            those of accelerators.
+            differentiation), "lax", "plain", "im2col" or "winograd". All of them have derivatives of
+            every order, forward and backward. Under "lax" depthwise convolution and pooling, too,
+            are those of accelerators; "plain" is "lax" with each pooling as one operation, for
+            programs that are exported.
 
     Raises:
         ValueError: if the engine is unknown.
@@ -61,8 +59,13 @@ def current_conv_engine() -> str:
 
 
 def as_on_accelerators() -> bool:
-    """Whether XLA's own operations are taken: on accelerators, and under `conv_engine("lax")`."""
-    return target.platform() != "cpu" or current_conv_engine() == "lax"
+    """Whether XLA's own operations are taken: on accelerators, under "lax" and under "plain"."""
+    return target.platform() != "cpu" or current_conv_engine() in ("lax", "plain")
+
+
+def as_exported() -> bool:
+    """Whether each layer is to be one operation that other runtimes know: under "plain"."""
+    return current_conv_engine() == "plain"
 
 
 def conv2d(
@@ -236,43 +239,3 @@ def _check_engine(engine: str) -> str:
     if engine not in ENGINES:
         raise ValueError(f"engine must be one of {', '.join(ENGINES)}, got {engine!r}")
     return engine
-
-
-class Conv2D(linen.Module):
-    """2-D convolution layer with Keras' arguments and initialisers.
-
-    Args:
-        filters: number of output channels.
-        kernel_size: one size or (rows, columns).
-        strides, padding, dilation_rate: as in `conv2d`.
-        activation: a function of the output, e.g. `jax.nn.relu`; it becomes a named submodule, so
-            that the values before and after it can both be addressed.
-        use_bias: add a bias per filter.
-        kernel_initializer: glorot uniform by default, as in Keras.
-
-    Parameters: kernel [kh, kw, C, F] and bias [F], float32.
-    Call: [N, H, W, C] -> [N, H', W', F].
-    """
-
-    filters: int
-    kernel_size: int | tuple[int, int]
-    strides: int | tuple[int, int] = 1
-    padding: Padding = "valid"
-    dilation_rate: int | tuple[int, int] = 1
-    activation: Callable[[Array], Array] | None = None
-    use_bias: bool = True
-    kernel_initializer: Initializer = glorot_uniform
-
-    @linen.compact
-    def __call__(self, inputs: Array) -> Array:
-        """Apply the layer to [N, H, W, C]."""
-        shape = (*as_pair(self.kernel_size, "kernel_size"), inputs.shape[-1], self.filters)
-        kernel = self.param("kernel", self.kernel_initializer, shape)
-        outputs = conv2d(
-            inputs,
-            kernel.astype(inputs.dtype),
-            strides=self.strides,
-            padding=self.padding,
-            dilation_rate=self.dilation_rate,
-        )
-        return finished(self, outputs)

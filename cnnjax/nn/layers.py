@@ -140,6 +140,15 @@ class Add(linen.Module):
         return functools.reduce(jnp.add, inputs)
 
 
+class Multiply(linen.Module):
+    """Product of arrays of one rank; an axis of one stands for all, as in a gate [N, 1, 1, C]."""
+
+    @linen.compact
+    def __call__(self, inputs: Sequence[Array]) -> Array:
+        """Multiply [first, second, ...]."""
+        return functools.reduce(jnp.multiply, inputs)
+
+
 class Concatenate(linen.Module):
     """Arrays beside each other along the last axis."""
 

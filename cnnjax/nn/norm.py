@@ -1,4 +1,4 @@
-"""Batch normalisation with Keras' arguments, names and update."""
+"""Batch and layer normalisation with Keras' arguments, names and update."""
 
 from __future__ import annotations
 
@@ -58,6 +58,38 @@ class BatchNormalization(linen.Module):
         # Half precision would lose the difference of a value and a large mean.
         outputs = _at_least_single(inputs) * factor.reshape(row) + offset.reshape(row)
         return outputs.astype(inputs.dtype)
+
+
+class LayerNormalization(linen.Module):
+    """Layer normalisation (Ba et al. 2016): `y = gamma (x - mean) / sqrt(var + eps) + beta`.
+
+    Mean and variance (biased) are those of each position's own channels: of images those of every
+    pixel, which is what ConvNeXt calls layer norm.
+
+    Args:
+        epsilon: added to the variance, > 0; 1e-3 in Keras, whose default this is.
+        center: have a `beta`.
+        scale: have a `gamma`.
+
+    Parameters: gamma [C] and beta [C], float32. Call: [N, ..., C] -> [N, ..., C].
+    """
+
+    epsilon: float = 1e-3
+    center: bool = True
+    scale: bool = True
+
+    @linen.compact
+    def __call__(self, inputs: Array) -> Array:
+        """Apply the layer."""
+        x = _at_least_single(inputs)
+        x = x - jnp.mean(x, -1, keepdims=True)
+        x = x * lax.rsqrt(jnp.mean(jnp.square(x), -1, keepdims=True) + self.epsilon)
+        row = (1,) * (inputs.ndim - 1) + (-1,)
+        if self.scale:
+            x = x * self.param("gamma", ones, inputs.shape[-1:]).reshape(row)
+        if self.center:
+            x = x + self.param("beta", zeros, inputs.shape[-1:]).reshape(row)
+        return x.astype(inputs.dtype)
 
 
 def _at_least_single(x: Array) -> Array:

@@ -485,6 +485,44 @@ def test_the_layer_equals_keras(options):
     np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.sample(1)
+@pytest.mark.parametrize(
+    ("groups", "options"),
+    [
+        (2, {"strides": 2, "padding": "same"}),
+        (6, {}),
+        (3, {"dilation_rate": 2}),
+        (6, {"strides": 2}),
+    ],
+)
+def test_groups_of_channels_equal_keras_with_their_gradients(groups, options):
+    x = normal(2, 9, 10, 6)
+    oracle = keras.layers.Conv2D(12, 3, groups=groups, **options)
+    with jax.numpy_rank_promotion("allow"):
+        oracle.build(x.shape)
+        params = {v.name: normal(*v.shape) for v in oracle.weights}
+
+        def theirs(params, x):
+            return oracle.stateless_call([params["kernel"], params["bias"]], [], x)[0]
+
+        y, pullback = jax.vjp(theirs, params, x)
+        cotangent = normal(*y.shape)
+        expected = pullback(cotangent)
+    layer = Conv2D(12, 3, groups=groups, **options)
+    shapes = jax.eval_shape(layer.init, jax.random.key(0), x)["params"]
+    assert {k: v.shape for k, v in shapes.items()} == {k: v.shape for k, v in params.items()}
+    z, our_pullback = jax.vjp(lambda params, x: layer.apply({"params": params}, x), params, x)
+    np.testing.assert_allclose(z, y, rtol=1e-5, atol=1e-5)
+    for one, other in zip(*map(jax.tree.leaves, (our_pullback(cotangent), expected)), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("channels", "filters", "groups"), [(6, 12, 4), (6, 4, 6), (6, 6, 0)])
+def test_groups_that_do_not_divide_are_named(channels, filters, groups):
+    with pytest.raises(ValueError, match=rf"groups must divide the 6 channels.*, got {groups}"):
+        Conv2D(filters, 1, groups=groups).init(jax.random.key(0), jnp.ones((1, 3, 3, channels)))
+
+
 def test_the_layer_computes_in_the_inputs_type_on_float32_parameters():
     layer = Conv2D(4, 3, activation=jax.nn.relu)
     variables = layer.init(jax.random.key(0), X.astype(jnp.bfloat16))

@@ -1,4 +1,4 @@
-"""Batch normalisation against Keras, in evaluation and in training."""
+"""Batch and layer normalisation against Keras, in evaluation and in training."""
 
 import jax
 import jax.numpy as jnp
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from cnnjax.core import target
-from cnnjax.nn import BatchNormalization, norm
+from cnnjax.nn import BatchNormalization, LayerNormalization, norm
 
 RNG = np.random.default_rng(0)
 
@@ -160,3 +160,40 @@ def test_accelerators_take_one_pass_and_equal_cpus():
         np.testing.assert_allclose(
             theirs[1]["batch_stats"][name], ours[1]["batch_stats"][name], rtol=1e-5
         )
+
+
+LAYER_SETTINGS = [{"epsilon": 1e-6}, {"scale": False}, {"center": False}]
+
+
+@pytest.mark.sample(1)
+@pytest.mark.parametrize("arguments", LAYER_SETTINGS, ids=str)
+def test_layer_normalisation_equals_keras_with_its_gradients(arguments):
+    layer = keras.layers.LayerNormalization(**arguments)
+    layer.build((None, 5, 4, 3))
+    for variable in layer.weights:
+        variable.assign(RNG.uniform(0.5, 1.5, variable.shape))
+    x, cotangent = (jnp.asarray(RNG.normal(2, 3, (2, 5, 4, 3)), jnp.float32) for _ in range(2))
+    params = {v.name: jnp.asarray(v.numpy()) for v in layer.weights}
+    names = [v.name for v in layer.weights]
+    with jax.numpy_rank_promotion("allow"):
+        y, pullback = jax.vjp(
+            lambda params, x: layer.stateless_call([params[n] for n in names], [], x)[0], params, x
+        )
+        expected = pullback(cotangent)
+    z, our_pullback = jax.vjp(
+        lambda params, x: LayerNormalization(**arguments).apply({"params": params}, x), params, x
+    )
+    np.testing.assert_allclose(z, y, rtol=1e-5, atol=1e-5)
+    for ours, theirs in zip(
+        jax.tree.leaves(our_pullback(cotangent)), jax.tree.leaves(expected), strict=True
+    ):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_layer_normalisation_of_half_precision_is_computed_in_single():
+    x = jnp.asarray(RNG.normal(200, 1, (2, 3, 3, 64)), jnp.bfloat16)
+    variables = LayerNormalization().init(jax.random.key(0), x)
+    ours = LayerNormalization().apply(variables, x)
+    exact = LayerNormalization().apply(variables, x.astype(jnp.float32))
+    assert ours.dtype == jnp.bfloat16
+    np.testing.assert_allclose(ours.astype(jnp.float32), exact, rtol=1e-2, atol=1e-2)

@@ -32,10 +32,13 @@ from cnnjax.nn import (
     GlobalMaxPooling2D,
     InputLayer,
     LastStep,
+    LayerNormalization,
+    LayerScale,
     MaxPooling1D,
     MaxPooling2D,
     SeparableConv2D,
     Slice1D,
+    StochasticDepth,
     ZeroPadding1D,
     ZeroPadding2D,
 )
@@ -170,6 +173,10 @@ def _after(call: Call, incoming: list[ReceptiveField | None]) -> ReceptiveField 
             | Dropout()
             | Embedding()
             | InputLayer()
+            | LayerNormalization()
+            | LayerScale()
+            | StochasticDepth()
+            | linen.LayerNorm()
             | linen.BatchNorm()
             | linen.Dense()
             | linen.Dropout()

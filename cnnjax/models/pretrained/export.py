@@ -38,6 +38,8 @@ KERAS_KINDS = {
     "Embedding": "embedding",
     "GRU": "gru/cell",
     "LSTM": "lstm/cell",
+    "LayerNormalization": "layer_normalization",
+    "LayerScale": "layer_scale",
     "SeparableConv2D": "separable_conv2d",
 }
 
