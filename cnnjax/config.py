@@ -24,6 +24,7 @@ from cnnjax.core.compound_checks import (
     rising_fractions,
     weights_of_classes,
 )
+from cnnjax.core.habits import helpful_settings
 from cnnjax.core.settings import check_fields, from_dict, setting
 from cnnjax.core.text import qualified_name
 
@@ -122,6 +123,7 @@ def has_end(schedule: str | Callable | None) -> bool:
     return schedule is None or (schedule in SCHEDULES and schedule not in ("constant", "plateau"))
 
 
+@helpful_settings
 @dataclass(frozen=True)
 class TrainingConfig:
     """How to train.

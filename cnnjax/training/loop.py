@@ -18,6 +18,7 @@ import optax
 
 from cnnjax.config import TrainingConfig
 from cnnjax.core import processes
+from cnnjax.core.habits import TO_CONFIG, TO_DATA, helpful
 from cnnjax.data import Dataset, Splits, Stream, as_splits
 from cnnjax.metrics import Loss, Measure, divide
 from cnnjax.models import Model
@@ -42,6 +43,7 @@ from cnnjax.training.stopping import Interrupted, NotFinite, StopSignals, diverg
 from cnnjax.training.tally import AHEAD, Tally
 
 
+@helpful("fit", {**TO_DATA, **TO_CONFIG})
 def fit(
     model: Model,
     data: Splits | Dataset | Stream | tuple[np.ndarray, np.ndarray],

@@ -367,6 +367,11 @@ def test_without_a_verb_the_verbs_are_listed_by_task(cnnjax: Callable[..., Outpu
         assert verb in out
 
 
+def test_help_and_the_package_itself_take_no_jax_along() -> None:
+    code = "import sys, cnnjax; from cnnjax.cli import main; main([]); print('jax' in sys.modules)"
+    assert python("-c", code).stdout.splitlines()[-1] == "False"
+
+
 def test_a_verb_is_found_from_its_class(
     cnnjax: Callable[..., Output], monkeypatch: pytest.MonkeyPatch
 ) -> None:

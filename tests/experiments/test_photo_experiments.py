@@ -191,7 +191,7 @@ def test_own_images_of_three_classes_from_scratch(
     (run,) = own_images.main(options)
     assert run.model.spec.label_names == ("blue", "grey", "red")
     assert run.model.spec.resize == "stretch"
-    assert "1 files were set aside" in capsys.readouterr().out
+    assert "1 file was set aside" in capsys.readouterr().out
     record = json.loads((tmp_path / "run" / "run.json").read_text())
     assert record["source"]["folder"]["files_set_aside"] == 1
     assert [s[0] for s in record["source"]["steps"]] == ["with_test", "with_validation"]

@@ -14,6 +14,7 @@ from cnnjax.cli.options import DataDirectory
 from cnnjax.cli.running import say, show
 from cnnjax.cli.verb import DATA, Verb
 from cnnjax.core.places import Place
+from cnnjax.core.text import counted
 
 # Letters of a text that are printed.
 _BEGINNING = 300
@@ -128,7 +129,8 @@ def _export(options: DataShow, folder: str, path: Path) -> None:
     part = _part(splits.parts, options)
     written = plot.export_examples(part, folder, options.per_class, options.seed, options.classes)
     folders = {file.parent for file in written}
-    show(f"{folder}: {len(written):,} images of {len(folders):,} classes")
+    images, classes = counted(len(written), "image"), counted(len(folders), "class", "classes")
+    show(f"{folder}: {images} of {classes}")
 
 
 def _print_texts(options: DataShow) -> None:

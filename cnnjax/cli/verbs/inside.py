@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from tyro.conf import Positional, UseAppendAction, arg
 
@@ -148,6 +148,9 @@ class Gradcam(_Maps, Verb, task=INSIDE):
 
     target: Annotated[UseAppendAction[tuple[tuple[str, ...], ...]], arg(metavar="CLASS ...")] = ()
     """Numbers or names; several are drawn side by side; default: the class predicted."""
+    resize: Literal["crop", "stretch", "pad"] | None = None
+    """How images come to the model's size: default: as a whole, the model's own way or, where that
+    is crop, pad."""
 
     def run(self) -> None:
         """Draw it, and print the classes."""
@@ -158,6 +161,9 @@ class Gradcam(_Maps, Verb, task=INSIDE):
         folder = self.folder(self.files[0])
         model, files = self.load_for(self.files)
         targets = [_class(text) for texts in self.target for text in texts]
+        own = model.spec.resize
+        chosen = self.resize or ("pad" if own == "crop" else own)
+        model = model.replace(spec=replace(model.spec, resize=chosen))
         with warnings_as_lines():
             images, asked = plot.draw_gradcam(
                 model, files, folder, self.layer, targets, self.colormap
@@ -165,6 +171,10 @@ class Gradcam(_Maps, Verb, task=INSIDE):
         head = ("image", "class", "probability", "layer")
         rows = [(h.photo, h.label, f"{h.probability:.4f}", h.layer) for h in asked]
         print(table([head, *rows], "<<><"))
+        why = "the class asked for" if targets else "the class predicted"
+        show(
+            f"# Grad-CAM explains {why}; other shapes were brought to the model's by {_by(chosen)}"
+        )
         self.show(self.files[0], images)
 
 
@@ -217,6 +227,12 @@ class Explain(_Maps, Verb, task=INSIDE):
                 table = plot.pointing_table(model, files[0], boxes, self.layer, self.methods)
                 print(table + "\n")
         self.show(self.files[0], images)
+
+
+def _by(policy: str) -> str:
+    from cnnjax.data import RESIZE_POLICIES
+
+    return RESIZE_POLICIES[policy]
 
 
 def _class(text: str) -> int | str:

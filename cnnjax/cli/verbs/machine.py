@@ -37,4 +37,4 @@ class Doctor(Verb, task=MACHINE):
         }
         if absent := [name for name in data.RECIPES if name not in here]:
             facts["not here"] = f"{', '.join(absent)}. {data.how_to_get('NAME')}"
-        print(table(facts.items(), "<"))
+        print(table([(name, value) for name, value in facts.items() if value != ""], "<"))
