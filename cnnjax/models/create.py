@@ -15,8 +15,10 @@ from cnnjax.models import imagenet, zoo
 from cnnjax.models.builder import build
 from cnnjax.models.model import Model
 from cnnjax.models.pretrained.fill import with_weights
+from cnnjax.models.pretrained.recognition import recognised
 from cnnjax.models.registry import BUILDERS
 from cnnjax.task import Preprocessing, Task
+from cnnjax.weights import read_weights
 
 for _family in pkgutil.iter_modules(zoo.__path__):  # whose modules register themselves
     importlib.import_module(f"{zoo.__name__}.{_family.name}")
@@ -82,16 +84,16 @@ def create_model(
     """
     if input_shape is not None:
         check_input_shape(input_shape)
-    module, spec = build(
-        name,
-        input_shape=input_shape,
-        num_classes=num_classes,
-        label_names=label_names,
-        preprocessing=preprocessing,
-        vocabulary=vocabulary,
-        task=task,
+    asked: dict[str, Any] = {
+        "input_shape": input_shape,
+        "num_classes": num_classes,
+        "label_names": label_names,
+        "preprocessing": preprocessing,
+        "vocabulary": vocabulary,
+        "task": task,
         **arguments,
-    )
+    }
+    module, spec = build(name, **asked)
     if weights is None:
         return Model.initialise(module, spec, seed)
     file = weights
@@ -101,10 +103,13 @@ def create_model(
             imagenet.class_names()
     elif isinstance(weights, str) and not Path(weights).suffix and not Path(weights).exists():
         raise ValueError(f"weights must be None, 'imagenet' or the path of a file, got {weights!r}")
+    stored = read_weights(file)
+    if stored.torch:
+        module, spec, stored = recognised(stored, name, asked)
     return with_weights(
         module,
         spec,
-        Path(file),
+        stored,
         seed=seed,
         allow_partial=allow_partial,
         allow_other_activations=allow_other_activations,

@@ -17,6 +17,7 @@ from cnnjax.core import rng
 from cnnjax.core.checks import check_input_shape, sizes_text
 from cnnjax.core.html import html_table, paragraphs
 from cnnjax.data import Vocabulary
+from cnnjax.models.adapters import without_adapters
 from cnnjax.models.functions import Functions, functions_of
 from cnnjax.models.given_inputs import checked_inputs
 from cnnjax.models.graph import layer_names
@@ -169,14 +170,14 @@ class Model:
         """The NNX module of a model of `from_nnx`, with the model's variables, to change it.
 
         Returns:
-            A new module of the same class, in evaluation mode.
+            A new module of the same class, in evaluation mode; adapters are merged.
 
         Raises:
             ValueError: for a model of another module.
         """
         from cnnjax.models.nnx import to_nnx
 
-        return to_nnx(self.module, self.variables)
+        return to_nnx(self.module, without_adapters(self).variables)
 
     @classmethod
     def initialise(
@@ -199,7 +200,7 @@ class Model:
         key = rng.stream(seed, "parameters")
         traced = isinstance(key, jax.core.Tracer)
         initialised = initialiser(traced)(
-            Static(module, spec.train_arguments), hashable(spec.sample()), only, key
+            Static.of(module, spec), hashable(spec.sample()), only, key
         )
         if not traced:  # where memory does not suffice that is an error here, not an end later
             jax.block_until_ready(initialised)
@@ -208,8 +209,7 @@ class Model:
     @classmethod
     def abstract(cls, module: linen.Module, spec: ModelSpec) -> Model:
         """A model whose variables are only shapes; nothing is computed."""
-        static = Static(module, spec.train_arguments)
-        return cls(module, abstract_variables(static, spec), spec)
+        return cls(module, abstract_variables(Static.of(module, spec), spec), spec)
 
     @property
     def params(self) -> Variables:
@@ -229,7 +229,7 @@ class Model:
     @property
     def static(self) -> Static:
         """The module and its switches, as a static argument of jit."""
-        return Static(self.module, self.spec.train_arguments)
+        return Static.of(self.module, self.spec)
 
     def output_shape(self, input_shape: Any) -> Any:
         """The shape of one example's outputs, for inputs of that shape."""

@@ -12,7 +12,7 @@ import numpy as np
 from flax import linen
 from jax import Array, lax
 
-from cnnjax.nn.conv import Padding, as_on_accelerators, as_pair, resolve_padding
+from cnnjax.nn.conv import Padding, as_exported, as_on_accelerators, as_pair, resolve_padding
 from cnnjax.nn.im2col import Pairs, shifted_slices
 
 Pair = tuple[int, int]
@@ -57,7 +57,7 @@ def max_pool(
     pads = resolve_padding(padding, inputs.shape[1:3], window, strides)
     few_members = math.prod(window) <= _MANY_MEMBERS
     apart = all(w <= s for w, s in zip(window, strides, strict=True))
-    if not apart and (as_on_accelerators() or not few_members):
+    if as_exported() or (not apart and (as_on_accelerators() or not few_members)):
         return _reduce_window(inputs, -np.inf, lax.max, window, strides, pads)
     # Not through reduce_window, which on CPUs loses NaN where windows do not overlap.
     padded = _padded(inputs, pads, -jnp.inf)
@@ -94,7 +94,7 @@ def average_pool(
     window, strides = _window(pool_size, strides)
     pads = resolve_padding(padding, inputs.shape[1:3], window, strides)
     x = inputs.astype(_sum_dtype(inputs))
-    if window == strides and not any(map(any, pads)):
+    if window == strides and not any(map(any, pads)) and not as_exported():
         sums = functools.reduce(jnp.add, _tiles(x, window))
         return (sums / (window[0] * window[1])).astype(inputs.dtype)
 

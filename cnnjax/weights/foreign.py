@@ -19,10 +19,6 @@ _TORCH_ADVICE = (
     "layer/weight, kernels in the order (height, width, inputs, outputs)"
 )
 
-_TORCH_NAME = re.compile(
-    r"(.*\.)?(weight|bias|running_mean|running_var|num_batches_tracked|weight_[ih]h_l[0-9]+)"
-)
-
 
 def foreign_file(path: Path, start: bytes) -> str | None:
     """What a file of another kind is, and what to do; None where it is not known.
@@ -103,17 +99,6 @@ def foreign_directory(path: Path) -> str:
     if "checkpoint" in names or any(name.endswith(".index") for name in names):
         return f"is a directory, with a TensorFlow checkpoint: {_TENSORFLOW_ADVICE}"
     return f"is a directory: expected {FORMATS}"
-
-
-def foreign_names(names: list[str]) -> str | None:
-    """Whose names of arrays these are, where they are not layer/weight."""
-    torch = [name for name in names if _TORCH_NAME.fullmatch(name)]
-    if len(torch) == len(names):
-        return f"has PyTorch's names ({torch[0]!r}): {_TORCH_ADVICE.removeprefix(_READ)}"
-    return None
-
-
-_READ = "read it with torch.load(..., weights_only=True), and "
 
 
 def _is_pickle(start: bytes) -> bool:

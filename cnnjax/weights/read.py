@@ -19,10 +19,10 @@ from cnnjax.weights.foreign import (
     foreign_archive,
     foreign_directory,
     foreign_file,
-    foreign_names,
 )
 from cnnjax.weights.keras_files import KERAS_MEMBER, read_hdf5, read_keras
 from cnnjax.weights.stored import DamagedWeights, StoredLayer, StoredWeights, as_weight
+from cnnjax.weights.torch_state import has_torch_names, torch_weights
 
 
 def read_weights(path: str | Path) -> StoredWeights:
@@ -70,8 +70,8 @@ def _by_name(path: Path, tree: Mapping[str, Any]) -> StoredWeights:
     """Layers from arrays named layer/weight, or collection/layer/weight as `cj.save` writes."""
     layers: dict[str, dict[str, np.ndarray]] = {}
     arrays = trees.flatten(tree)
-    if arrays and (what := foreign_names(list(arrays))):
-        raise DamagedWeights(f"{path} {what}")
+    if has_torch_names(arrays):
+        return torch_weights(path, arrays)
     for key, array in arrays.items():
         layer, _, weight = key.removeprefix("params/").removeprefix("batch_stats/").rpartition("/")
         if not layer:

@@ -90,8 +90,14 @@ def test_names_of_pytorch(suffix, tmp_path):
     }
     path = tmp_path / f"model{suffix}"
     (save_file if suffix == ".safetensors" else lambda a, p: np.savez(p, **a))(arrays, path)
-    with pytest.raises(DamagedWeights, match=r"has PyTorch's names \('bn1.num_batches_tracked'\)"):
-        cj.create_model("resnet50", weights=path)
+    layers = {layer.name: layer.arrays for layer in read_weights(path).layers}
+    assert {name: list(arrays) for name, arrays in layers.items()} == {
+        "bn1": ["running_mean"],
+        "conv1": ["weight"],
+        "layer1.0.conv1": ["weight"],
+    }
+    with pytest.raises(WeightsDoNotFit, match=r"PyTorch's names \('bn1.running_mean'\), none of"):
+        cj.create_model("mnist_convnet", weights=path)
 
 
 @pytest.mark.parametrize(
