@@ -198,7 +198,7 @@ def from_spec(spec: ModelSpec, seed: int = 0) -> Model:
 
 def _built(spec: ModelSpec) -> tuple[linen.Module, ModelSpec]:
     arguments = spec.arguments or {}
-    return build(
+    module, built = build(
         spec.name,
         input_shape=spec.input_shape,
         num_classes=spec.num_classes if spec.head else None,  # features have no classes
@@ -208,6 +208,7 @@ def _built(spec: ModelSpec) -> tuple[linen.Module, ModelSpec]:
         task=spec.task,
         **arguments,
     )
+    return module, dataclasses.replace(built, adapters=spec.adapters)
 
 
 def abstract(spec: ModelSpec, module: linen.Module | None, origin: Path) -> Model:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 import jax
@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from cnnjax.core.checks import PIXELS, holds_pixels
 from cnnjax.data import Vocabulary
+from cnnjax.models.adapters import Adapters
 from cnnjax.task import Inputs, JointTask, Task, any_task, as_inputs, named_inputs
 
 # Sizes of one example, whole numbers; None stands for what may be any.
@@ -60,6 +61,7 @@ class ModelSpec:
         head: names of the layers that make logits of features, in their order.
         weights: name of the file that the parameters came from at first, with the library whose
             names it has; "" for random ones.
+        adapters: low-rank ones beside some of the kernels, of `transfer.lora`; None without.
     """
 
     name: str
@@ -81,6 +83,7 @@ class ModelSpec:
     vocabulary: Vocabulary | None = field(default=None, hash=False, repr=False)
     output_sizes: Shapes | None = field(default=None, hash=False)
     crop: float = 1.0
+    adapters: Adapters | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "task", any_task(self.task))
@@ -164,6 +167,8 @@ class ModelSpec:
         """The fields for a record in JSON; of the vocabulary its fingerprint alone."""
         values = {one.name: getattr(self, one.name) for one in fields(self)}
         words = self.vocabulary.fingerprint if self.vocabulary else None
+        if (adapters := values.pop("adapters")) is not None:
+            values["adapters"] = asdict(adapters)
         return {
             **values,
             "preprocessing": {name: part.inputs.name for name, part in self.parts.items()}

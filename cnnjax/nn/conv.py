@@ -16,7 +16,7 @@ from cnnjax.nn.im2col import Pairs, im2col_conv
 
 Padding = str | Sequence[tuple[int, int]]
 
-ENGINES = ("auto", "lax", "im2col", "winograd")
+ENGINES = ("auto", "lax", "plain", "im2col", "winograd")
 
 # Below so many columns a matrix product is slower than XLA's convolution.
 _FEW_TAPS = 16
@@ -33,9 +33,10 @@ def conv_engine(engine: str) -> Iterator[None]:
     Args:
         engine: "auto" (the default everywhere: on accelerators `lax`; on the CPU `winograd` for
             3x3 kernels of stride 1 where it pays, else `lax` for values and `im2col` under
-            differentiation), "lax", "im2col" or "winograd". All of them have derivatives of every
-            order, forward and backward. Under "lax" depthwise convolution and pooling, too, are
-            those of accelerators.
+            differentiation), "lax", "plain", "im2col" or "winograd". All of them have derivatives of
+            every order, forward and backward. Under "lax" depthwise convolution and pooling, too,
+            are those of accelerators; "plain" is "lax" with each pooling as one operation, for
+            programs that are exported.
 
     Raises:
         ValueError: if the engine is unknown.
@@ -58,8 +59,13 @@ def current_conv_engine() -> str:
 
 
 def as_on_accelerators() -> bool:
-    """Whether XLA's own operations are taken: on accelerators, and under `conv_engine("lax")`."""
-    return target.platform() != "cpu" or current_conv_engine() == "lax"
+    """Whether XLA's own operations are taken: on accelerators, under "lax" and under "plain"."""
+    return target.platform() != "cpu" or current_conv_engine() in ("lax", "plain")
+
+
+def as_exported() -> bool:
+    """Whether each layer is to be one operation that other runtimes know: under "plain"."""
+    return current_conv_engine() == "plain"
 
 
 def conv2d(

@@ -12,7 +12,7 @@ import numpy as np
 from flax import linen
 from jax import Array, lax
 
-from cnnjax.nn.conv import Padding, as_on_accelerators, as_pair, resolve_padding
+from cnnjax.nn.conv import Padding, as_exported, as_on_accelerators, as_pair, resolve_padding
 from cnnjax.nn.im2col import Pairs, shifted_slices
 
 Pair = tuple[int, int]
@@ -57,7 +57,7 @@ def max_pool(
     pads = resolve_padding(padding, inputs.shape[1:3], window, strides)
     few_members = math.prod(window) <= _MANY_MEMBERS
     apart = all(w <= s for w, s in zip(window, strides, strict=True))
-    if not apart and (as_on_accelerators() or not few_members):
+    if as_exported() or (not apart and (as_on_accelerators() or not few_members)):
         return _reduce_window(inputs, -np.inf, lax.max, window, strides, pads)
     # Not through reduce_window, which on CPUs loses NaN where windows do not overlap.
     padded = _padded(inputs, pads, -jnp.inf)
@@ -94,7 +94,7 @@ def average_pool(
     window, strides = _window(pool_size, strides)
     pads = resolve_padding(padding, inputs.shape[1:3], window, strides)
     x = inputs.astype(_sum_dtype(inputs))
-    if window == strides and not any(map(any, pads)):
+    if window == strides and not any(map(any, pads)) and not as_exported():
         sums = functools.reduce(jnp.add, _tiles(x, window))
         return (sums / (window[0] * window[1])).astype(inputs.dtype)
 
@@ -242,6 +242,36 @@ class AveragePooling2D(linen.Module):
     def __call__(self, inputs: Array) -> Array:
         """Apply to [N, H, W, C]."""
         return average_pool(inputs, self.pool_size, self.strides, self.padding)
+
+
+class AdaptiveAveragePooling2D(linen.Module):
+    """Means over so many windows that the map has the wanted size, as in Keras and PyTorch.
+
+    Of n rows window i of m has those from floor(i n / m) to ceil((i + 1) n / m): windows may differ
+    in size and overlap, and a map that is smaller than wanted is repeated.
+
+    Args:
+        output_size: one size or (rows, columns).
+    """
+
+    output_size: int | tuple[int, int]
+
+    @linen.compact
+    def __call__(self, inputs: Array) -> Array:
+        """[N, H, W, C] -> [N, rows, columns, C]."""
+        size, wanted = inputs.shape[1:3], as_pair(self.output_size, "output_size")
+        if size == wanted:
+            return inputs
+        x = inputs.astype(_sum_dtype(inputs))
+        rows, columns = (_shares(n, m) for n, m in zip(size, wanted, strict=True))
+        return jnp.einsum("nhwc,ih,jw->nijc", x, rows, columns).astype(inputs.dtype)
+
+
+def _shares(size: int, wanted: int) -> np.ndarray:
+    """How much of each row goes into each mean, float32 [wanted, size]."""
+    windows, places = np.arange(wanted)[:, None], np.arange(size)
+    inside = (places >= windows * size // wanted) & (places < -(-(windows + 1) * size // wanted))
+    return (inside / inside.sum(1, keepdims=True)).astype(np.float32)
 
 
 class GlobalAveragePooling2D(linen.Module):

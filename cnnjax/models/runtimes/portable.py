@@ -1,0 +1,170 @@
+"""`cj.export`: a model as a file that runs without cnnjax, tried before it is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from cnnjax.core.checks import shape_text
+from cnnjax.core.places import expanded
+from cnnjax.core.storage import write_file
+from cnnjax.core.text import first_sentence
+from cnnjax.models.model import Model
+from cnnjax.models.runtimes.inference import Dtype, Inference, at_size, tracing
+from cnnjax.models.runtimes.stablehlo import run_stablehlo, write_stablehlo
+
+# Largest difference of a file's outputs from the model's, relative to the largest output.
+_TOLERANCE = 1e-5
+
+Run = Callable[[Path, Mapping[str, np.ndarray]], dict[str, np.ndarray]]
+
+
+class OtherOutputs(ValueError):
+    """A file that was written and does not compute what the model computes."""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A file that was written.
+
+    Args:
+        path: of the file.
+        inputs, outputs: {name: "float32 [b, 28, 28, 1]"}.
+        difference: the largest of its outputs from the model's, relative to the largest output.
+        runtime: what it was run with.
+    """
+
+    path: Path
+    inputs: dict[str, str]
+    outputs: dict[str, str]
+    difference: float
+    runtime: str
+
+    def __str__(self) -> str:
+        given, got = (
+            ", ".join(f"{name} {one}" for name, one in side.items())
+            for side in (self.inputs, self.outputs)
+        )
+        size = self.path.stat().st_size / 2**20
+        return (
+            f"{self.path}: {size:,.1f} MiB, {given} -> {got}; run again by {self.runtime}: largest "
+            f"relative difference {self.difference:.1e}"
+        )
+
+
+def export(
+    model: Model,
+    path: str | Path,
+    *,
+    batch: str | int = "b",
+    logits: bool = False,
+    dtype: Dtype = "float32",
+    preprocessing: bool = True,
+    input_shape: Sequence[int] | Mapping[str, Sequence[int]] | None = None,
+) -> Exported:
+    """Write a model as a file that other programs run without cnnjax.
+
+    Preprocessing and weights are inside, and so are class names and other facts: in `metadata.json`
+    of a .stablehlo file, in the `metadata_props` of an .onnx file. The file is run before it takes
+    its place, by JAX or onnxruntime, and its outputs are compared with the model's. docs/export.md
+    has an example of a program for each.
+
+    Args:
+        model: of any task; LoRA or other changes of its variables are taken as they are.
+        path: ends with ".stablehlo" (for JAX, on CPU, GPU and TPU) or ".onnx" (for onnxruntime and
+            others; needs the extra `export`).
+        batch: name of the number of examples, which may be any; or a number >= 1.
+        logits: give the outputs of the module, and not what `predict` makes of them
+            (probabilities, of most tasks).
+        dtype: of the inputs: "float32", or "uint8" for pixels; token ids are int32.
+        preprocessing: take what `predict` takes, images [N, H, W, C] in [0, 255] of the model's
+            size; False: take what the module takes.
+        input_shape: the size of a model that takes any; None keeps that, where it can be traced.
+
+    Returns:
+        The file, its inputs and outputs, and the largest relative difference.
+
+    Raises:
+        ValueError: for another ending, an operation that ONNX or this converter does not have, a
+            size that must be given, or weights of 2 GB and more in ONNX.
+        OtherOutputs: if the outputs differ by more than 1e-5 of the largest; nothing is written.
+    """
+    path = expanded(path)
+    if input_shape is not None:
+        model = at_size(model, input_shape)
+    inference = Inference(model, batch, logits, dtype, preprocessing)
+    write, run, runtime = _format(path)
+    differences = []
+
+    def write_and_compare(beside: Path) -> None:
+        write(inference, beside)
+        differences.append(_compare(inference, beside, run))
+
+    with _sizes_that_can_be_traced(model):
+        inputs, outputs = inference.inputs(), inference.outputs()
+        write_file(path, write_and_compare)
+    return Exported(path, _texts(inputs), _texts(outputs), differences[0], runtime)
+
+
+def _format(path: Path) -> tuple[Callable[[Inference, Path], None], Run, str]:
+    """How a file of this ending is written and run, and by what."""
+    if path.suffix == ".stablehlo":
+        return write_stablehlo, run_stablehlo, f"jax {jax.__version__}"
+    if path.suffix == ".onnx":
+        from cnnjax.models.runtimes.onnx_file import run_onnx, runtime, write_onnx
+
+        return write_onnx, run_onnx, runtime()
+    raise ValueError(f"path must end with .stablehlo or .onnx, got {path}")
+
+
+@contextmanager
+def _sizes_that_can_be_traced(model: Model) -> Iterator[None]:
+    try:
+        yield
+    except jax.core.InconclusiveDimensionOperation as error:
+        raise ValueError(
+            f"{model.spec.name} cannot be traced for any size ({first_sentence(error)}): give "
+            f"input_shape, e.g. {model.spec.sample_shape}"
+        ) from error
+
+
+def _compare(inference: Inference, path: Path, run: Run) -> float:
+    """The largest relative difference over several inputs."""
+    reference = jax.jit(lambda variables, inputs: inference(variables, inputs))
+    differences = []
+    for inputs in inference.samples():
+        with tracing():  # the engines that are fast on CPUs round otherwise
+            wanted = reference(inference.model.variables, inputs)
+        got = run(path, inputs)
+        differences += [relative_difference(got[n], np.asarray(wanted[n])) for n in wanted]
+    largest = float(np.max(differences))  # NaN where one is
+    if not largest <= _TOLERANCE:
+        raise OtherOutputs(
+            f"the exported {inference.model.spec.name} differs from the model by {largest:.1e} of "
+            f"its largest output, more than {_TOLERANCE:g}: nothing was written"
+        )
+    return largest
+
+
+def relative_difference(got: np.ndarray, wanted: np.ndarray) -> float:
+    """Largest absolute difference, relative to the largest value; NaN or infinity of other shapes.
+
+    >>> relative_difference(np.array([1.0, 2.0]), np.array([1.0, 4.0]))
+    0.5
+    """
+    if got.shape != wanted.shape or got.dtype != wanted.dtype:
+        return float("inf")
+    if not wanted.size:
+        return 0.0
+    scale = float(np.abs(wanted).max()) or 1.0
+    return float(np.abs(got.astype(np.float64) - wanted).max()) / scale
+
+
+def _texts(arrays: Mapping[str, Any]) -> dict[str, str]:
+    return {name: f"{one.dtype} [{shape_text(one.shape)}]" for name, one in arrays.items()}
