@@ -103,7 +103,9 @@ def create_model(
         file = imagenet.weight_file(name, published, spec)
         with contextlib.suppress(DownloadError):  # a file put there by hand serves without names
             imagenet.class_names()
-    elif isinstance(weights, str) and not Path(weights).suffix and not Path(weights).exists():
+    elif not isinstance(weights, str | Path) or not (
+        Path(weights).suffix or Path(weights).exists()
+    ):
         raise ValueError(f"weights must be None, 'imagenet' or the path of a file, got {weights!r}")
     stored = read_weights(file)
     if stored.torch:
