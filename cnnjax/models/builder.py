@@ -76,7 +76,7 @@ def _check_type(argument: str, value: Any, field: dataclasses.Field) -> None:
     elif annotation.startswith("tuple"):
         fits = isinstance(value, tuple) and all(_is_count(n) for n in value)
         wanted = "whole numbers >= 1, e.g. (64, 32)"
-    elif argument.endswith("dropout"):
+    elif argument.endswith(("dropout", "stochastic_depth")):
         fits, wanted = _is_number(value) and 0 <= value < 1, "a number in [0, 1)"
     elif isinstance(default, float):
         fits, wanted = _is_number(value), "a number"

@@ -98,7 +98,9 @@ def create_model(
         return Model.initialise(module, spec, seed)
     file = weights
     if weights == "imagenet":
-        file = imagenet.weight_file(name, BUILDERS[name].release, spec)
+        release = BUILDERS[name].release
+        published = release(spec.arguments or {}) if callable(release) else release
+        file = imagenet.weight_file(name, published, spec)
         with contextlib.suppress(DownloadError):  # a file put there by hand serves without names
             imagenet.class_names()
     elif not isinstance(weights, str | Path) or not (
