@@ -200,7 +200,8 @@ def _images(images: Any, start: int, spec: ModelSpec) -> np.ndarray:
     checked = (_checked(np.asarray(p), i, spec) for i, p in enumerate(images, start))
     if spec.takes_any_size:
         return _of_one_size(list(checked))
-    return np.stack([resize_image(p, size, spec.resize, spec.interpolation) for p in checked])
+    settings = spec.resize, spec.interpolation, spec.crop
+    return np.stack([resize_image(image, size, *settings) for image in checked])
 
 
 def _of_one_size(images: Sequence[np.ndarray]) -> np.ndarray:

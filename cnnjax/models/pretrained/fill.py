@@ -171,7 +171,7 @@ def _complete(
     """The file's arrays in the model's collections; random ones where it has none."""
     if not spec.label_names and _is_imagenet(found, spec):
         spec = dataclasses.replace(spec, label_names=names_beside(stored.path))
-    spec = dataclasses.replace(spec, weights=spec.weights or stored.path.name)
+    spec = dataclasses.replace(spec, weights=spec.weights or stored.named)
     abstract = Model.abstract(module, spec)
     missing = []
     variables: dict[str, Any] = {}

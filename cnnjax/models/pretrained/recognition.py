@@ -51,7 +51,7 @@ def recognised(
     settings = {**asked, **table.arguments, "preprocessing": preprocessing}
     module, spec = build(name, **settings)
     source = " and ".join(dict.fromkeys(one.source for one in nearest))
-    spec = replace(spec, weights=f"{stored.path.name} ({source})", crop=table.crop)
+    spec = replace(spec, weights=f"{stored.named} ({source})", crop=table.crop)
     target = Target.of(Model.abstract(module, spec))
     _say(stored, source, table, spec)
     return module, spec, as_ours(stored, table, target, module_arguments(module))
@@ -86,5 +86,5 @@ def _say(stored: StoredWeights, source: str, table: TorchNames, spec: ModelSpec)
     theirs = "" if spec.inputs.name == table.preprocessing else f", theirs {table.preprocessing!r}"
     settings.append(f"preprocessing={spec.inputs.name!r}{theirs}")
     inside = f", inside {', '.join(map(repr, stored.unwrapped))}" if stored.unwrapped else ""
-    line = f"{stored.path.name}: names of {source}{inside}; {', '.join(settings)}"
+    line = f"{stored.named}: names of {source}{inside}; {', '.join(settings)}"
     print(plain(line), file=sys.stderr)
