@@ -263,15 +263,16 @@ class AdaptiveAveragePooling2D(linen.Module):
         if size == wanted:
             return inputs
         x = inputs.astype(_sum_dtype(inputs))
-        rows, columns = (_shares(n, m) for n, m in zip(size, wanted, strict=True))
+        shares = (_shares(n, m) for n, m in zip(size, wanted, strict=True))
+        rows, columns = (jnp.asarray(share, x.dtype) for share in shares)
         return jnp.einsum("nhwc,ih,jw->nijc", x, rows, columns).astype(inputs.dtype)
 
 
 def _shares(size: int, wanted: int) -> np.ndarray:
-    """How much of each row goes into each mean, float32 [wanted, size]."""
+    """How much of each row goes into each mean, float64 [wanted, size]."""
     windows, places = np.arange(wanted)[:, None], np.arange(size)
     inside = (places >= windows * size // wanted) & (places < -(-(windows + 1) * size // wanted))
-    return (inside / inside.sum(1, keepdims=True)).astype(np.float32)
+    return inside / inside.sum(1, keepdims=True)
 
 
 class GlobalAveragePooling2D(linen.Module):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from flax import linen
 from jax import Array
@@ -33,7 +33,6 @@ from cnnjax.nn import (
 )
 
 _FILTERS = (64, 128, 256, 512)
-_SHAPE = (224, 224, 3)
 _NAMES = (
     ("conv1", "conv1_conv"),
     ("bn1", "conv1_bn"),
@@ -43,26 +42,37 @@ _NAMES = (
     ("layer{stage}.{block}.downsample.1", "conv{stage+1}_block{block+1}_0_bn"),
     ("fc", "predictions"),
 )
-_TORCH = {"origin": "torch"}
-_COMMON: dict[str, Any] = {
-    "year": 2016,
-    "min_size": 32,
-    "num_classes": 1000,
-    "head": ("predictions",),
-    "paper": "He et al. 2016, Deep residual learning for image recognition",
+# Of Keras' files, with the top and without.
+_MD5 = {
+    "resnet50": ("2cb95161c43110f7111970584f804107", "4d473c1dd8becc155b73f8504c6f6626"),
+    "resnet101": ("f1aeb4b969a6efcfb50fad2f0c20cfc5", "88cf7a10940856eca736dc7b7e228a21"),
+    "resnet152": ("100835be76be38e30d865e96f2aaae62", "ee4c566cf9a93f14d82f913c2dc6dd0c"),
 }
-_SMALL = _COMMON | {
-    "preprocessing": "torch",
-    "foreign": (TorchNames("torchvision", _NAMES), TorchNames("timm", _NAMES, crop=0.95)),
-}
-_DEEP = _COMMON | {
-    "preprocessing": "caffe",
-    "cam_layer": "conv5_block3_out",
-    "foreign": (
-        TorchNames("torchvision", _NAMES, _TORCH),
-        TorchNames("timm", _NAMES, _TORCH, crop=0.95),
-    ),
-}
+
+
+def _registered(
+    name: str, published: dict[str, float], last_block: int = 3
+) -> Callable[[type[_ResNet]], type[_ResNet]]:
+    """What all have in common; and what those have that Keras has, too."""
+    md5 = _MD5.get(name)
+    arguments = {"origin": "torch"} if md5 else {}
+    return register(
+        name,
+        (224, 224, 3),
+        min_size=32,
+        num_classes=1000,
+        preprocessing="caffe" if md5 else "torch",
+        cam_layer=f"conv5_block{last_block}_out",
+        head=("predictions",),
+        paper="He et al. 2016, Deep residual learning for image recognition",
+        year=2016,
+        published=published,
+        release=Release.of_keras(name, *md5, folder="resnet") if md5 else None,
+        foreign=(
+            TorchNames("torchvision", _NAMES, arguments),
+            TorchNames("timm", _NAMES, arguments, crop=0.95),
+        ),
+    )
 
 
 class _ResNet(Backbone):
@@ -146,9 +156,7 @@ class _Layers:
         return Activation(relu, name=f"{name}_out")(Add(name=f"{name}_add")([shortcut, x]))
 
 
-@register(
-    "resnet18", _SHAPE, **_SMALL, cam_layer="conv5_block2_out", published={"torchvision": 69.758}
-)
+@_registered("resnet18", {"torchvision": 69.758}, last_block=2)
 class ResNet18(_ResNet):
     """ResNet18: eight basic blocks, by PyTorch's arithmetic; Keras has no such net.
 
@@ -164,29 +172,14 @@ class ResNet18(_ResNet):
     bottleneck: ClassVar[bool] = False
 
 
-@register(
-    "resnet34", _SHAPE, **_SMALL, cam_layer="conv5_block3_out", published={"torchvision": 73.314}
-)
+@_registered("resnet34", {"torchvision": 73.314})
 class ResNet34(ResNet18):
     """ResNet34: sixteen basic blocks, by PyTorch's arithmetic; Keras has no such net."""
 
     blocks: ClassVar[tuple[int, ...]] = (3, 4, 6, 3)
 
 
-def _deep(
-    name: str, published: dict[str, float], top: str, without_top: str
-) -> Callable[[type[ResNet50]], type[ResNet50]]:
-    """Register a net that Keras has, too, with the MD5 of its files."""
-    release = Release.of_keras(name, top, without_top, folder="resnet")
-    return register(name, _SHAPE, **_DEEP, published=published, release=release)
-
-
-@_deep(
-    "resnet50",
-    {"keras": 74.9, "torchvision": 76.13},
-    "2cb95161c43110f7111970584f804107",
-    "4d473c1dd8becc155b73f8504c6f6626",
-)
+@_registered("resnet50", {"keras": 74.9, "torchvision": 76.13})
 class ResNet50(_ResNet):
     """ResNet50: four stages of bottleneck blocks, ReLU after the addition.
 
@@ -204,24 +197,14 @@ class ResNet50(_ResNet):
     blocks: ClassVar[tuple[int, ...]] = (3, 4, 6, 3)
 
 
-@_deep(
-    "resnet101",
-    {"keras": 76.4, "torchvision": 77.374},
-    "f1aeb4b969a6efcfb50fad2f0c20cfc5",
-    "88cf7a10940856eca736dc7b7e228a21",
-)
+@_registered("resnet101", {"keras": 76.4, "torchvision": 77.374})
 class ResNet101(ResNet50):
     """ResNet101: ResNet50 with twenty-three blocks in its third stage."""
 
     blocks: ClassVar[tuple[int, ...]] = (3, 4, 23, 3)
 
 
-@_deep(
-    "resnet152",
-    {"keras": 76.6, "torchvision": 78.312},
-    "100835be76be38e30d865e96f2aaae62",
-    "ee4c566cf9a93f14d82f913c2dc6dd0c",
-)
+@_registered("resnet152", {"keras": 76.6, "torchvision": 78.312})
 class ResNet152(ResNet50):
     """ResNet152: ResNet50 with eight and thirty-six blocks in its second and third stage."""
 
