@@ -61,7 +61,7 @@ def twins(name: str, source: str, size: tuple[int, int], ending: str, seed: int 
     table = table_of(name, source)
     assert table is not None
     torch.manual_seed(seed)
-    theirs = _built(table.model or name, source).eval()
+    theirs = built(table.model or name, source).eval()
     _randomise(theirs, seed)
     builder = cj.models.BUILDERS[name]
     quiet = {argument: 0.0 for argument in _RANDOM if argument in builder.arguments}
@@ -77,7 +77,8 @@ def twins(name: str, source: str, size: tuple[int, int], ending: str, seed: int 
     return Twins(theirs, ours, table)
 
 
-def _built(model: str, source: str) -> Any:
+def built(model: str, source: str) -> Any:
+    """A net of torchvision or timm by its name there."""
     if source == "timm":
         import timm
 

@@ -17,10 +17,10 @@ from cnnjax.models.builder import build
 
 FILE = Path(cj.models.__file__).parent / "sizes.py"
 
-_HEAD = '''"""Parameters and operations of models; written by `python -m experiments.model_sizes`."""
+_HEAD = '''"""Sizes of the models; written by `python -m experiments.model_sizes`."""
 
-# {model: (values, trainable or not; floating-point operations for one image)} at the default size.
-SIZES = {
+# {model: (parameters, floating-point operations for one example)} at the default size.
+SIZES: dict[str, tuple[int, int]] = {
 '''
 
 

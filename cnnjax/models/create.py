@@ -19,8 +19,9 @@ from cnnjax.models.model import Model
 from cnnjax.models.pretrained.fill import with_weights
 from cnnjax.models.pretrained.recognition import recognised
 from cnnjax.models.registry import BUILDERS
+from cnnjax.models.spec import ModelSpec
 from cnnjax.task import Preprocessing, Task
-from cnnjax.weights import read_weights
+from cnnjax.weights import StoredWeights, read_weights
 
 for _family in pkgutil.iter_modules(zoo.__path__):  # whose modules register themselves
     importlib.import_module(f"{zoo.__name__}.{_family.name}")
@@ -105,22 +106,7 @@ def create_model(
     module, spec = build(name, **asked)
     if weights is None:
         return Model.initialise(module, spec, seed)
-    file, place = weights, None
-    if weights == "imagenet":
-        release = BUILDERS[name].release
-        published = release(spec.arguments or {}) if callable(release) else release
-        file = imagenet.weight_file(name, published, spec)
-        with contextlib.suppress(DownloadError):  # a file put there by hand serves without names
-            imagenet.class_names()
-    elif isinstance(weights, str) and weights.startswith(PREFIX):
-        file, place = hub_file(hub_place(weights), HUB_FILES)
-    elif not isinstance(weights, str | Path) or not (
-        Path(weights).suffix or Path(weights).exists()
-    ):
-        raise ValueError(f"weights must be None, 'imagenet' or the path of a file, got {weights!r}")
-    stored = read_weights(file)
-    if place is not None:
-        stored = dataclasses.replace(stored, label=str(place))
+    stored = _read(weights, name, spec)
     if stored.torch:
         module, spec, stored = recognised(stored, name, asked)
     return with_weights(
@@ -131,3 +117,30 @@ def create_model(
         allow_partial=allow_partial,
         allow_other_activations=allow_other_activations,
     )
+
+
+def _read(weights: Any, name: str, spec: ModelSpec) -> StoredWeights:
+    """The weights that are asked for, of a file, a hub or ImageNet."""
+    if isinstance(weights, str) and weights.startswith(PREFIX):
+        file, place = hub_file(hub_place(weights), HUB_FILES)
+        return dataclasses.replace(read_weights(file), label=str(place))
+    if weights == "imagenet":
+        return read_weights(_published(name, spec))
+    if isinstance(weights, str | Path) and (Path(weights).suffix or Path(weights).exists()):
+        return read_weights(weights)
+    raise ValueError(f"weights must be None, 'imagenet' or the path of a file, got {weights!r}")
+
+
+def _published(name: str, spec: ModelSpec) -> Path:
+    """The file of ImageNet's weights, with the names of its classes in the cache."""
+    arguments = spec.arguments or {}
+    if arguments.get("origin") == "torch":
+        raise ValueError(
+            "weights='imagenet' are those of Keras, for origin='keras', got origin='torch': leave "
+            "it out, or give a file of torchvision or timm"
+        )
+    release = BUILDERS[name].release
+    file = imagenet.weight_file(name, release(arguments) if callable(release) else release, spec)
+    with contextlib.suppress(DownloadError):  # a file put there by hand serves without names
+        imagenet.class_names()
+    return file

@@ -116,3 +116,8 @@ def test_arrays_that_evaluation_does_not_use_are_left(tmp_path):
     )
     with registered(table, name="auxiliary"):
         assert cj.create_model("auxiliary", weights=tmp_path / "n.safetensors").spec.weights
+
+
+def test_keras_published_weights_are_not_for_pytorchs_arithmetic():
+    with pytest.raises(ValueError, match="are those of Keras, for origin='keras', got origin='tor"):
+        cj.create_model("resnet50", weights="imagenet", origin="torch")
