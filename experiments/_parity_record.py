@@ -32,7 +32,11 @@ def record(config: parity.Config) -> None:
     """
     file = expanded(config.record) if config.record else None
     failed = []
-    for name in [config.model] if config.model else parity.families(config.peer):
+    known = json.loads(file.read_text()) if file and file.is_file() and config.missing else {}
+    names = [config.model] if config.model else _one_of_each_first(parity.families(config.peer))
+    for name in names:
+        if config.peer in known.get(name, {}):
+            continue
         try:
             entry = _entry(name, config)
         except (ValueError, RuntimeError, NotImplementedError) as error:
@@ -46,6 +50,14 @@ def record(config: parity.Config) -> None:
             _note(file, name, config.peer, entry)
     if failed:
         raise SystemExit(f"beyond the tolerance: {', '.join(failed)}")
+
+
+def _one_of_each_first(names: list[str]) -> list[str]:
+    """The first model of each file of the zoo before the others."""
+    first: dict[str, str] = {}
+    for name in names:
+        first.setdefault(BUILDERS[name].module.__module__, name)
+    return list(dict.fromkeys([*first.values(), *names]))
 
 
 def _entry(name: str, config: parity.Config) -> dict[str, Any]:

@@ -64,7 +64,7 @@ def twins(name: str, source: str, size: tuple[int, int], ending: str, seed: int 
     theirs = built(table.model or name, source).eval()
     _randomise(theirs, seed)
     builder = cj.models.BUILDERS[name]
-    quiet = {argument: 0.0 for argument in _RANDOM if argument in builder.arguments}
+    quiet: dict[str, Any] = {argument: 0.0 for argument in _RANDOM if argument in builder.arguments}
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / f"{name}.{ending}"
         if ending == "pth":
@@ -137,7 +137,8 @@ def compare(pair: Twins, seed: int = 0) -> list[Line]:
 def _layers(pair: Twins) -> dict[str, str]:
     """{their module: our layer}; of two modules that make one layer the last."""
     arguments = module_arguments(pair.ours.module)
-    modules = [name for name, _ in pair.theirs.named_modules() if name]
+    keys = pair.theirs.state_dict()
+    modules = list(dict.fromkeys(key.rpartition(".")[0] for key in keys))
     known = Target.of(pair.ours).shapes
     named = pair.table.ours(modules, arguments)
     last: dict[str, str] = {}

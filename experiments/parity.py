@@ -65,6 +65,8 @@ class Config:
     `experiments.parity_page` makes the page; no layer is printed then."""
     include_top: bool = True
     """With the head; its logits are compared, Keras' softmax is left out. Not with --training."""
+    missing: bool = False
+    """Leave out what the record has already."""
     alpha: float = 1.0
     """Width of mobilenet."""
     format: Literal["weights.h5", "h5", "keras"] = "weights.h5"

@@ -68,7 +68,7 @@ def _size(spec: ModelSpec, sizes: Sequence[int]) -> int:
         return height
     warnings.warn(
         f"there are no published weights for inputs of {height}x{width}: taking those of 224x224",
-        stacklevel=4,
+        stacklevel=6,  # at the call of create_model
     )
     return 224
 

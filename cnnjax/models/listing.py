@@ -23,6 +23,8 @@ def listing() -> list[tuple[str, ...]]:
 
 def _row(name: str, builder: Builder) -> tuple[str, ...]:
     parameters, flops = SIZES.get(name, (0, 0))
+    authors = builder.paper.partition(",")[0]
+    year = builder.year or authors.rpartition(" ")[2]
     sources = ["imagenet"] if builder.release else []
     sources += dict.fromkeys(table.source for table in builder.foreign)
     return (
@@ -32,8 +34,8 @@ def _row(name: str, builder: Builder) -> tuple[str, ...]:
         _short(flops),
         ", ".join(sources),
         ", ".join(f"{top:.1f} {source}" for source, top in builder.published.items()),
-        str(builder.year or ""),
-        builder.paper.partition(",")[0].rstrip("0123456789 "),
+        str(year),
+        authors.rpartition(" ")[0],
         builder.description,
     )
 

@@ -11,8 +11,7 @@ from cnnjax.core.checks import shape_text
 from cnnjax.core.text import plain
 from cnnjax.models import Model
 from cnnjax.runs.contents import holds_run
-from cnnjax.runs.record import read_config, read_record
-from cnnjax.runs.report import commit_of
+from cnnjax.runs.record import commit_of, read_config, read_record
 
 # More class names than this are a list of their own, in model.json.
 _MOST_NAMES = 20

@@ -277,7 +277,7 @@ def test_list_has_a_line_for_every_model(cnnjax: Callable[..., Output]) -> None:
     resnet = next(line for line in out.splitlines() if line.startswith("resnet50 "))
     for cell in (
         "25.6M",
-        "7.71G",
+        "7.72G",
         "imagenet, torchvision, timm",
         "74.9 keras",
         "2016",

@@ -16,7 +16,7 @@ from cnnjax.core.download_job import DownloadError
 from cnnjax.core.hub import hub_place
 from cnnjax.models import UnreadableModel
 
-hub = pytest.importorskip("huggingface_hub")
+constants = pytest.importorskip("huggingface_hub.constants")
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -24,8 +24,8 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
     """An empty cache, without a hub that could be reached."""
-    monkeypatch.setattr(hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     return tmp_path / "cache"
 
 
@@ -104,7 +104,7 @@ def server(monkeypatch):
     server.base, server.files = f"http://127.0.0.1:{server.server_port}", {}
     thread = Thread(target=server.serve_forever, daemon=True)
     thread.start()
-    monkeypatch.setattr(hub.constants, "ENDPOINT", server.base)
+    monkeypatch.setattr(constants, "ENDPOINT", server.base)
     monkeypatch.setenv("HF_TOKEN", "hf_for_tests")
     yield server
     server.shutdown()
@@ -130,8 +130,8 @@ def test_what_is_pushed_is_loaded_bit_for_bit(server, tmp_path, monkeypatch):
         assert text in card
     assert str(tmp_path) not in card
     cache = tmp_path / "cache"
-    monkeypatch.setattr(hub.constants, "HF_HUB_CACHE", str(cache))
-    monkeypatch.setattr(hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     files = snapshot(cache)
     for name, content in server.files.items():
         (files / name).write_bytes(content)
