@@ -4,9 +4,11 @@ from cnnjax.nn.conv import conv2d, conv_engine, current_conv_engine
 from cnnjax.nn.conv_layer import Conv2D, grouped_conv2d
 from cnnjax.nn.initializers import (
     glorot_uniform,
+    he_truncated_fan_out,
     he_uniform,
     lecun_uniform_depthwise,
     ones,
+    uniform_fan_out,
     zeros,
 )
 from cnnjax.nn.kernels import KERNELS, apply_kernel
@@ -94,9 +96,11 @@ __all__ = [
     "depthwise_conv2d",
     "glorot_uniform",
     "grouped_conv2d",
+    "he_truncated_fan_out",
     "he_uniform",
     "lecun_uniform_depthwise",
     "max_pool",
     "ones",
+    "uniform_fan_out",
     "zeros",
 ]
