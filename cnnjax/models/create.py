@@ -56,8 +56,10 @@ def create_model(
         task: what the outputs mean, as in `Model.from_module`, e.g. "multilabel" for logits of
             labels of which any may hold; None takes the model's own, mostly "classes".
         weights: None for random parameters from the seed; "imagenet" for the published ones, which
-            are downloaded once; or the path of a Keras file (.weights.h5, .h5, .keras), .npz or
-            .safetensors. The layers of the head that do not fit, because num_classes or
+            are downloaded once; or the path of a Keras file (.weights.h5, .h5, .keras), a PyTorch
+            one of tensors (.pth, .pt), .npz or .safetensors. PyTorch's names are recognised by the
+            family's table, which chooses its arguments and preprocessing where you name neither;
+            a line on stderr says so. The layers of the head that do not fit, because num_classes or
             include_top differ, get random parameters, and a warning says so.
         allow_partial: take what the file has and list the rest in a warning, instead of an error.
         allow_other_activations: take weights of a file whose configuration has other activations
@@ -103,7 +105,9 @@ def create_model(
         file = imagenet.weight_file(name, published, spec)
         with contextlib.suppress(DownloadError):  # a file put there by hand serves without names
             imagenet.class_names()
-    elif isinstance(weights, str) and not Path(weights).suffix and not Path(weights).exists():
+    elif not isinstance(weights, str | Path) or not (
+        Path(weights).suffix or Path(weights).exists()
+    ):
         raise ValueError(f"weights must be None, 'imagenet' or the path of a file, got {weights!r}")
     stored = read_weights(file)
     if stored.torch:

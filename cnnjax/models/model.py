@@ -6,7 +6,7 @@ import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import jax
 import numpy as np
@@ -15,6 +15,7 @@ from jax import Array
 
 from cnnjax.core import rng
 from cnnjax.core.checks import check_input_shape, sizes_text
+from cnnjax.core.habits import missing
 from cnnjax.core.html import html_table, paragraphs
 from cnnjax.data import Vocabulary
 from cnnjax.models.adapters import without_adapters
@@ -272,6 +273,11 @@ class Model:
     def checked_inputs(self, inputs: Any) -> Any:
         """Preprocessed inputs as a JAX array, or the error that `__call__` documents."""
         return checked_inputs(self.spec, inputs)
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            raise AttributeError(missing(name))
 
     def functions(self, frozen: Sequence[str] = ()) -> Functions:
         """The model as pure functions of its variables, for a training step.

@@ -34,9 +34,9 @@ class Release:
     sizes: tuple[int, ...] = ()
 
     @classmethod
-    def of_keras(cls, name: str, top: str, without_top: str) -> Release:
-        """Files that are called as most of Keras' are, with their MD5."""
-        stem = f"{name}/{name}_weights_tf_dim_ordering_tf_kernels"
+    def of_keras(cls, name: str, top: str, without_top: str, folder: str = "") -> Release:
+        """Files called as most of Keras' are, with their MD5, in a folder of their name."""
+        stem = f"{folder or name}/{name}_weights_tf_dim_ordering_tf_kernels"
         return cls((f"{stem}.h5", top), (f"{stem}_notop.h5", without_top))
 
 

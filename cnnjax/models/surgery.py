@@ -20,6 +20,7 @@ from cnnjax.models.model import Model
 from cnnjax.models.modules import Variables
 from cnnjax.nn import (
     Activation,
+    AdaptiveAveragePooling2D,
     AveragePooling2D,
     BatchNormalization,
     Conv2D,
@@ -138,6 +139,9 @@ def _head_calls(model: Model) -> list[Call]:
     and on from there only as long as the maps are of one pixel.
     """
     calls = trace(model)
+    adaptive = [call.name for call in calls if isinstance(call.module, AdaptiveAveragePooling2D)]
+    if adaptive:
+        _refuse(model, f"its layer {adaptive[0]!r} makes a map of one size of images of every size")
     chain: list[Call] = []
     found: list[Call] = []
     number: int | None = _last(model, calls)

@@ -4,10 +4,13 @@ from cnnjax.nn.conv import conv2d, conv_engine, current_conv_engine
 from cnnjax.nn.conv_layer import Conv2D, grouped_conv2d
 from cnnjax.nn.initializers import (
     glorot_uniform,
+    he_normal,
+    he_normal_fan_out,
     he_truncated_fan_out,
     he_uniform,
     lecun_uniform_depthwise,
     ones,
+    torch_uniform,
     uniform_fan_out,
     zeros,
 )
@@ -29,6 +32,7 @@ from cnnjax.nn.layers import (
 from cnnjax.nn.matrix import conv_as_matrix
 from cnnjax.nn.norm import BatchNormalization, LayerNormalization
 from cnnjax.nn.pool import (
+    AdaptiveAveragePooling2D,
     AveragePooling2D,
     GlobalAveragePooling2D,
     GlobalMaxPooling2D,
@@ -56,6 +60,7 @@ __all__ = [
     "KERNELS",
     "LSTM",
     "Activation",
+    "AdaptiveAveragePooling2D",
     "Add",
     "AveragePooling2D",
     "BatchNormalization",
@@ -96,11 +101,14 @@ __all__ = [
     "depthwise_conv2d",
     "glorot_uniform",
     "grouped_conv2d",
+    "he_normal",
+    "he_normal_fan_out",
     "he_truncated_fan_out",
     "he_uniform",
     "lecun_uniform_depthwise",
     "max_pool",
     "ones",
+    "torch_uniform",
     "uniform_fan_out",
     "zeros",
 ]

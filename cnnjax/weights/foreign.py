@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-FORMATS = ".weights.h5, .h5, .keras, .npz or .safetensors"
+FORMATS = ".weights.h5, .h5, .keras, .pth, .npz or .safetensors"
 
 # Of the table that holds a TensorFlow checkpoint's names, at its end.
 _TABLE_END = bytes.fromhex("57fb808b247547db")
@@ -13,10 +13,9 @@ _TABLE_END = bytes.fromhex("57fb808b247547db")
 # Number of PyTorch's format before 1.6, as it is pickled.
 _OLD_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 
-_TORCH = "a PyTorch file, a pickle that could run any code"
 _TORCH_ADVICE = (
-    "read it with torch.load(..., weights_only=True), and save its arrays as .npz under the names "
-    "layer/weight, kernels in the order (height, width, inputs, outputs)"
+    "load it in PyTorch with torch.load(..., weights_only=True) and save its state dict again, "
+    "torch.save(state_dict, 'w.pth')"
 )
 
 
@@ -38,8 +37,10 @@ def foreign_file(path: Path, start: bytes) -> str | None:
         )
     if text.startswith((b"<!doctype", b"<html", b"<head", b"<?xml")):
         return "is a web page, probably an error or a login in place of the download"
-    if start.startswith(_OLD_TORCH) or name.endswith((".pth", ".pth.tar")):
-        return f"is {_TORCH}: {_TORCH_ADVICE}"
+    if start.startswith(_OLD_TORCH):
+        return f"is a PyTorch file of the format before 1.6, a bare pickle: {_TORCH_ADVICE}"
+    if name.endswith((".pth", ".pth.tar")):
+        return f"is no PyTorch file of the zip format since 1.6: {_TORCH_ADVICE}"
     if _is_pickle(start):
         return (
             "is a pickle, which could run any code and is never loaded: save the weights as "
@@ -81,8 +82,11 @@ _MAGICS = (
 
 def foreign_archive(names: list[str]) -> str | None:
     """What a zip archive of other members is; None where it is not known."""
-    if any(name.endswith(("data.pkl", "constants.pkl")) for name in names):
-        return f"is {_TORCH}: {_TORCH_ADVICE}"
+    if any(name.endswith("constants.pkl") for name in names):
+        return (
+            "is a TorchScript archive, a net as code: load it with torch.jit.load and save "
+            "torch.save(net.state_dict(), 'w.pth')"
+        )
     inside = [name for name in names if name.lower().endswith((".h5", ".keras", ".safetensors"))]
     if inside:
         return f"is an archive with {inside[0]!r} in it, to be unpacked first"

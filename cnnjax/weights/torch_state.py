@@ -31,6 +31,11 @@ def has_torch_names(names: Iterable[str]) -> bool:
     return not any("/" in name for name in names) and any(map(_NAME.fullmatch, names))
 
 
+def is_counter(name: str) -> bool:
+    """Whether an array only counts steps."""
+    return _COUNTERS.fullmatch(name) is not None
+
+
 def torch_weights(
     path: Path, arrays: Mapping[str, np.ndarray], unwrapped: tuple[str, ...] = ()
 ) -> StoredWeights:
@@ -45,7 +50,7 @@ def torch_weights(
         DamagedWeights: if there are none, or one is not floating-point and no counter.
     """
     wrappers = list(unwrapped)
-    kept = {name: array for name, array in arrays.items() if not _COUNTERS.fullmatch(name)}
+    kept = {name: array for name, array in arrays.items() if not is_counter(name)}
     while wrapper := _common(kept):
         kept = {name.removeprefix(f"{wrapper}."): array for name, array in kept.items()}
         wrappers.append(f"{wrapper}.")

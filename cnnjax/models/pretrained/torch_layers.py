@@ -111,8 +111,9 @@ def _converted(array: np.ndarray, name: str, weight: str, target: Target) -> np.
         return _depthwise(array, wanted[3])
     if array.ndim == 4 and len(wanted) == 4:
         return np.ascontiguousarray(array.transpose(2, 3, 1, 0))  # OIHW -> HWIO
-    if array.ndim == 4 and array.shape[2:] == (1, 1):
-        return np.ascontiguousarray(array[:, :, 0, 0].T)
+    if array.ndim == 4:
+        # A convolution over the whole map: dense after a flatten in (H, W, C) order.
+        return np.ascontiguousarray(array.transpose(2, 3, 1, 0)).reshape(-1, array.shape[0])
     if array.ndim == 2 and len(wanted) == 4:
         return np.ascontiguousarray(array.T)[None, None]
     if array.ndim == 2:
