@@ -1,56 +1,23 @@
-"""cnnjax: research with convolutional networks in JAX."""
+"""cnnjax: research with convolutional networks in JAX.
 
-from cnnjax import augment, data, explain, metrics, nn, research, runs, training, transfer
-from cnnjax.config import TrainingConfig
-from cnnjax.core.runtime import configure_runtime
-from cnnjax.core.tracebacks import load_ipython_extension, unload_ipython_extension
-from cnnjax.models import (
-    Model,
-    ModelSpec,
-    create_model,
-    decode_predictions,
-    export,
-    export_weights,
-    predict,
-    summary,
-)
-from cnnjax.recipes.reproduce import Reproduction, reproduce
-from cnnjax.runs import load, save
-from cnnjax.task import Inputs, Task, decode_positions
-from cnnjax.training import Run, Sweep, evaluate, fit, sweep
+The public names stand in `__init__.pyi`. Each is imported when it is first asked for, so that
+`import cnnjax` takes no time and `cj.plot` needs no import of its own.
+"""
 
-__all__ = [
-    "Inputs",
-    "Model",
-    "ModelSpec",
-    "Reproduction",
-    "Run",
-    "Sweep",
-    "Task",
-    "TrainingConfig",
-    "augment",
-    "configure_runtime",
-    "create_model",
-    "data",
-    "decode_positions",
-    "decode_predictions",
-    "evaluate",
-    "explain",
-    "export",
-    "export_weights",
-    "fit",
-    "load",
-    "load_ipython_extension",
-    "metrics",
-    "nn",
-    "predict",
-    "reproduce",
-    "research",
-    "runs",
-    "save",
-    "summary",
-    "sweep",
-    "training",
-    "transfer",
-    "unload_ipython_extension",
-]
+from typing import Any
+
+import lazy_loader
+
+_named, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        return _named(name)
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("cnnjax")
+    from cnnjax.core.text import suggest
+
+    raise AttributeError(f"cnnjax has no {name!r}. {suggest(name, __all__, 'names')}")

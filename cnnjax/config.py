@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cnnjax.augment.config import AugmentConfig
+from cnnjax.core.changes import CHANGEABLE
 from cnnjax.core.checks import (
     at_least_zero,
     flag,
@@ -23,6 +24,7 @@ from cnnjax.core.compound_checks import (
     rising_fractions,
     weights_of_classes,
 )
+from cnnjax.core.habits import helpful_settings
 from cnnjax.core.settings import check_fields, from_dict, setting
 from cnnjax.core.text import qualified_name
 
@@ -34,11 +36,6 @@ GENERATORS = ("threefry", "rbg")
 PRECISIONS = ("float32", "tf32", "bfloat16")
 # What of a training pass is kept for its gradient; the rest is computed a second time.
 REMAT = ("none", "dots", "blocks")
-# What a resumed run may be told to go on without: see `TrainingConfig.allow_changed`.
-CHANGEABLE = (
-    "module", "loss", "optimizer", "schedule", "augment", "sampler", "objective", "metrics", "code",
-    "step",
-)  # fmt: skip
 # Samplers that are known by name, to `cj.data.samplers`.
 SAMPLERS = ("balanced",)
 
@@ -126,6 +123,7 @@ def has_end(schedule: str | Callable | None) -> bool:
     return schedule is None or (schedule in SCHEDULES and schedule not in ("constant", "plateau"))
 
 
+@helpful_settings
 @dataclass(frozen=True)
 class TrainingConfig:
     """How to train.

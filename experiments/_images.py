@@ -42,8 +42,13 @@ def read_photo(
         uint8 [H, W, 3].
     """
     if options.photo is None:
-        from sklearn.datasets import load_sample_image
-
+        try:
+            from sklearn.datasets import load_sample_image
+        except ImportError:
+            raise ValueError(
+                "the photo of a palace is scikit-learn's, which is not installed: give --photo "
+                "FILE, or pip install scikit-learn"
+            ) from None
         photo = np.asarray(load_sample_image("china.jpg"))
     else:
         photo = read_image(options.photo)

@@ -20,8 +20,8 @@ from functools import partial
 import cnnjax as cj
 from cnnjax.cli import command
 from cnnjax.recipes import Claim, Experiment, Measured, run_variants, write_claims
+from cnnjax.recipes.shipped.mnist_convnet import RECIPES
 from experiments import _studies
-from experiments.mnist_convnet import RECIPES
 
 ACTIVATIONS = ("relu", "sigmoid", "tanh")
 

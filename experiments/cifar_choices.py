@@ -40,8 +40,8 @@ from typing import Any
 import cnnjax as cj
 from cnnjax.cli import command
 from cnnjax.recipes import Claim, Experiment, ImageData, Measured, write_claims
+from cnnjax.recipes.shipped.cifar10 import AUGMENTS, RECIPES
 from experiments import _studies
-from experiments.cifar10 import AUGMENTS, RECIPES
 
 BASE = "base"
 

@@ -31,7 +31,8 @@ import cnnjax as cj
 from cnnjax.augment import WordDropout
 from cnnjax.cli import command
 from cnnjax.recipes import Claim, Experiment, Measured, Options, run_variants, write_claims
-from experiments import _studies, _tuning, imdb_conv1d
+from cnnjax.recipes.shipped import imdb_conv1d
+from experiments import _studies, _tuning
 
 NAME = "conv_or_recurrent"
 

@@ -19,7 +19,8 @@ from functools import partial
 import cnnjax as cj
 from cnnjax.cli import command
 from cnnjax.recipes import Claim, Experiment, run_variants, write_claims
-from experiments import _studies, mnist_convnet
+from cnnjax.recipes.shipped import mnist_convnet
+from experiments import _studies
 
 WAYS = {
     "max": "max pooling",

@@ -36,6 +36,7 @@ from cnnjax.cli import command
 from cnnjax.metrics import deviation, mean_and_deviation
 from cnnjax.plot import figures
 from cnnjax.recipes import Claim, Experiment, Measured, for_every_seed, load_data, run_experiment
+from cnnjax.recipes.shipped.cats_vs_dogs import AUGMENT
 from cnnjax.runs import RunDirectory
 from cnnjax.runs.results import spread
 from experiments import _studies
@@ -46,7 +47,6 @@ from experiments._backbones import (
     frozen_layers,
     with_head,
 )
-from experiments.cats_vs_dogs import AUGMENT
 
 NAME = "extraction_cost"
 

@@ -28,6 +28,7 @@ import tyro
 import cnnjax as cj
 from cnnjax.cli import command
 from cnnjax.recipes import Experiment, for_every_seed
+from cnnjax.recipes.shipped.cats_vs_dogs import AUGMENT
 from experiments._backbones import (
     TOP_BLOCKS,
     BackboneRecipeOptions,
@@ -37,7 +38,6 @@ from experiments._backbones import (
     settled,
     train_in_stages,
 )
-from experiments.cats_vs_dogs import AUGMENT
 
 TRAINING = {
     "reported": cj.TrainingConfig(

@@ -15,8 +15,8 @@ from functools import partial
 import cnnjax as cj
 from cnnjax.cli import command
 from cnnjax.recipes import Claim, Experiment, RecipeOptions, run_variants, write_claims
+from cnnjax.recipes.shipped.mnist_convnet import RECIPES, REPORTED
 from experiments import _studies
-from experiments.mnist_convnet import RECIPES, REPORTED
 
 MODELS: dict[str, tuple[str, dict[str, float]]] = {
     "mlp": ("dense baseline on MNIST", {}),

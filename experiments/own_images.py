@@ -23,9 +23,9 @@ import tyro
 import cnnjax as cj
 from cnnjax.cli import command
 from cnnjax.recipes import Experiment, for_every_seed, report_seeds, run_seeds
+from cnnjax.recipes.shipped.cats_vs_dogs import AUGMENT
 from experiments import feature_extraction
 from experiments._backbones import BackboneOptions
-from experiments.cats_vs_dogs import AUGMENT
 
 _SCRATCH_SIZE = 150
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -87,11 +87,18 @@ class Line:
 
 @dataclass(frozen=True)
 class Pair:
-    """A model of Keras and ours with the same weights."""
+    """A model of Keras and ours with the same weights.
+
+    Args:
+        keras, ours: the models.
+        arguments: with which both were built.
+        rebuild: makes Keras' model anew, in float64 too; None takes that of `FAMILIES`.
+    """
 
     keras: Any
     ours: cj.Model
     arguments: dict[str, Any] = field(default_factory=dict)
+    rebuild: Callable[[], Any] | None = None
 
 
 def main(config: Config) -> None:
@@ -338,7 +345,7 @@ def _float64() -> Iterator[None]:
 def _in_float64(pair: Pair) -> Pair:
     """The same models and weights, to be made and used within `_float64`."""
     name, shape = pair.ours.spec.name, pair.ours.spec.input_shape
-    model = _keras_model(name, shape, pair.arguments)
+    model = pair.rebuild() if pair.rebuild else _keras_model(name, shape, pair.arguments)
     model.set_weights(pair.keras.get_weights())
     variables = jax.tree.map(lambda v: jnp.asarray(v, jnp.float64), pair.ours.variables)
     return Pair(model, pair.ours.replace(variables=variables), pair.arguments)

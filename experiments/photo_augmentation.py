@@ -31,8 +31,8 @@ from cnnjax.recipes import (
     run_variants,
     write_claims,
 )
+from cnnjax.recipes.shipped.cats_vs_dogs import AUGMENT, PLAIN
 from experiments import _studies
-from experiments.cats_vs_dogs import AUGMENT, PLAIN
 
 ARMS = {
     "none": None,

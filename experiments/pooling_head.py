@@ -23,7 +23,8 @@ from typing import Any, Literal
 import cnnjax as cj
 from cnnjax.cli import command
 from cnnjax.recipes import Claim, Experiment, run_variants, write_claims
-from experiments import _studies, mnist_convnet
+from cnnjax.recipes.shipped import mnist_convnet
+from experiments import _studies
 
 HEADS: dict[str, dict[str, Any]] = {"flatten": {}, "average": {"pooling": "avg"}}
 

@@ -51,7 +51,10 @@ def _caches(tmp_path_factory: pytest.TempPathFactory) -> None:
     import jax
 
     from cnnjax.core.runtime import configure_runtime
+    from cnnjax.training import fit
 
+    # Each report takes time; tests of reports ask for them.
+    fit.__wrapped__.__kwdefaults__["report"] = False
     configure_runtime(allocator=False, compilation_cache=CACHE / "xla")
     os.environ["CNNJAX_CACHE_DIR"] = str(tmp_path_factory.mktemp("cache"))
     # A strange type or rank is an error here, not a silent promotion.

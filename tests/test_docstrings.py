@@ -2,6 +2,7 @@
 
 import doctest
 import importlib
+import inspect
 import pkgutil
 
 import pytest
@@ -11,17 +12,26 @@ import cnnjax
 MODULES = ["cnnjax", *(m.name for m in pkgutil.walk_packages(cnnjax.__path__, "cnnjax."))]
 
 
+class Finder(doctest.DocTestFinder):
+    """Finds examples of decorated functions too, which doctest takes for their decorator's."""
+
+    def _from_module(self, module, found):
+        return super()._from_module(module, inspect.unwrap(found) if callable(found) else found)
+
+
 @pytest.mark.sample(6)
 @pytest.mark.parametrize("name", MODULES)
 def test_examples(name, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    result = doctest.testmod(importlib.import_module(name), verbose=False)
-    assert result.failed == 0
+    runner = doctest.DocTestRunner(verbose=False)
+    for test in Finder().find(importlib.import_module(name)):
+        runner.run(test)
+    assert runner.summarize(verbose=False).failed == 0
 
 
 @pytest.mark.thorough
 def test_there_are_examples():
-    finder = doctest.DocTestFinder(exclude_empty=True)
+    finder = Finder(exclude_empty=True)
     found = [
         example
         for name in MODULES

@@ -1,6 +1,6 @@
 """Augmentation: pure functions (key, example) -> example, and of two images of a batch."""
 
-from cnnjax.augment.augment import Augment, apply, for_batch
+from cnnjax.augment.augment import Augment, apply, check_channels, for_batch
 from cnnjax.augment.labels import check_labels_stay_true, move_labels, moved_labels
 from cnnjax.augment.mixing import mix
 from cnnjax.augment.named import Named
@@ -17,6 +17,7 @@ __all__ = [
     "WindowWarp",
     "WordDropout",
     "apply",
+    "check_channels",
     "check_labels_stay_true",
     "draw",
     "for_batch",

@@ -94,6 +94,29 @@ def resample(
     right = (_places(width, flip_horizontal) - middle_x)[None, :]
     x = cos * zx * right - jnp.sin(tilted) * zy * down + (cos * tx - sin * ty) + middle_x
     y = sin * zx * right + jnp.cos(tilted) * zy * down + (sin * tx + cos * ty) + middle_y
+    return sample(image, y, x, fill_mode, fill_value, nearest=nearest)
+
+
+def sample(
+    image: Array,
+    y: Array,
+    x: Array,
+    fill_mode: str,
+    fill_value: float,
+    *,
+    nearest: bool = False,
+) -> Array:
+    """The image at coordinates, which need not lie within it.
+
+    Args:
+        image: [H, W, C], floating or uint8.
+        y, x: floating [H', W'], in pixels from the first one.
+        fill_mode, fill_value, nearest: as in `resample`.
+
+    Returns:
+        [H', W', C], float32 or with `nearest` of the image's own dtype.
+    """
+    height, width, _ = image.shape
     rows, columns = fold(y, height, fill_mode), fold(x, width, fill_mode)
     if nearest:
         inside = (_within(y, height) & _within(x, width))[:, :, None]

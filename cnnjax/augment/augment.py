@@ -27,8 +27,9 @@ class Augment(AugmentConfig):
 
     They are those of Keras' `ImageDataGenerator` and come in its order: rotation, shift, shear and
     zoom about the centre as one resampling (bilinear); channel shift; flips; brightness; rescaling.
-    The crop goes in front of all. Shifts by whole pixels, flips and crops alone interpolate
-    nothing. mixup and cutmix need a batch and its labels: `mix` and the training step apply them.
+    The crop goes in front of all, `rand_augment` after all that moves. Shifts by whole pixels,
+    flips and crops alone interpolate nothing. mixup and cutmix need a batch and its labels: `mix`
+    and the training step apply them.
 
     Of a task with a label at each pixel, as "dense", the labels move with the image, each pixel
     taking that of the nearest one; what comes in from beyond the borders has no label where
@@ -70,12 +71,34 @@ class Augment(AugmentConfig):
         brightness: pair (low, high) of a factor, uniform; the result is clipped to [0, 255]. A
             image with pixels outside [0, 255] has its brightness above its least pixel changed,
             and is clipped to its own range.
+        contrast: pair (low, high) of a factor of each pixel's distance from the mean luma (a grey
+            of .299 red, .587 green and .114 blue), clipped as with brightness. With brightness,
+            saturation and hue, which follow in this order, it is what is called colour jitter.
+        saturation: the same of each pixel's distance from its own luma; for RGB.
+        hue: largest turn of the hue in HSV, as a share of a whole one, in [0, 0.5]; uniform in
+            [-h, h]; for RGB.
+        rand_augment: pair (n, magnitude), e.g. (2, 9): n operations of fourteen, one after the
+            other, each equally likely (Cubuk et al. 2020): none, shear and shift along either axis,
+            rotation, brightness, colour, contrast, sharpness, posterise, solarise, autocontrast,
+            equalise. What a magnitude in [0, 30] means is torchvision's, the pixels are Pillow's,
+            moves are bilinear. After the moves above; for RGB pixels of 8 bits.
+        erasing: probability in [0, 1] that a box of 2 to 33 % of the area and of a height to width
+            between .3 and 3.3 takes the mean colour of the image (Zhong et al. 2020), after all
+            other changes.
         rescale: factor applied last, > 0, for floating images. A model's preprocessing normally
             does that.
         mixup: parameter of the Beta distribution of mixup (Zhang et al. 2018), >= 0; 0 for none.
-        cutmix: the same for CutMix (Yun et al. 2019). With both, each example flips a coin.
+        cutmix: the same for CutMix (Yun et al. 2019). With both, a coin decides which it is.
+        mix_probability: that anything is mixed at all, in (0, 1].
+        mix_switch: with both, probability of CutMix, in (0, 1).
+        mix_per: "example" draws share, box and coin for each example, whose partner is the next
+            one; "batch" once for all of a batch, whose first one is mixed with the last one and so
+            on, as timm's `Mixup` does unless told otherwise.
 
     References:
+        Cubuk et al., RandAugment: practical automated data augmentation with a reduced search
+            space, NeurIPS 2020.
+        Zhong et al., Random erasing data augmentation, AAAI 2020.
         Szegedy et al., Going deeper with convolutions, CVPR 2015, section 6.
         Zhang et al., mixup: beyond empirical risk minimization, ICLR 2018.
         Yun et al., CutMix: regularization strategy to train strong classifiers, ICCV 2019.
@@ -115,7 +138,22 @@ def apply(config: AugmentConfig, key: Array, images: Array) -> Array:
             f"an image to augment of shape {list(images.shape)} has its channels first, as PyTorch "
             "has them: give np.moveaxis(image, 0, -1)"
         )
+    check_channels(config, images.shape[2])
     return transform(config, images, draw(config, key, images.shape))
+
+
+def check_channels(config: AugmentConfig, channels: int) -> None:
+    """Refuse changes of colours for images that have none.
+
+    Raises:
+        ValueError: naming the setting.
+    """
+    if config.needs_rgb and channels != 3:
+        name = config.needs_rgb
+        raise ValueError(
+            f"augment with {name}={getattr(config, name)!r} is for images of red, green and blue, "
+            f"and these have {channels} channel{'s' if channels > 1 else ''}: leave it out"
+        )
 
 
 def for_batch(
@@ -209,4 +247,5 @@ def _stands_alone(augment: AugmentConfig | Callable) -> bool:
     shifts = (config.width_shift, config.height_shift)
     resampled = config.rotation or config.shear or config.zoom or config.resized_crop
     resampled = resampled or any(isinstance(s, float) and s for s in shifts)
-    return bool(resampled or config.mixes) and target.platform() == "cpu"
+    recoloured = config.rand_augment or config.hue
+    return bool(resampled or recoloured or config.mixes) and target.platform() == "cpu"

@@ -15,11 +15,17 @@ from cnnjax.core.checks import (
     optional,
     positive,
     whole,
+    whole_number,
     within,
 )
 from cnnjax.core.settings import check_fields, setting
 
 FILL_MODES = ("nearest", "constant", "reflect", "wrap")
+
+# What mixup and CutMix draw a share for.
+MIXES = ("example", "batch")
+
+MOST_MAGNITUDE = 30  # of RandAugment, whose operations go through their ranges in as many steps
 
 _MOST_EXACT = 2**24  # up to it float32, in which pixels are placed, has every whole number
 
@@ -41,6 +47,15 @@ def _shares(name: str, value: Any) -> tuple[float, float]:
     return low, high
 
 
+def _operations(name: str, value: Any) -> tuple[int, int]:
+    if not isinstance(value, tuple | list) or len(value) != 2:
+        raise ValueError(
+            f"{name} must be a pair (operations, magnitude), e.g. (2, 9), got {value!r}"
+        )
+    count = whole_number(f"{name}'s number of operations", value[0])
+    return count, whole_number(f"{name}'s magnitude", value[1], 0, MOST_MAGNITUDE)
+
+
 @dataclass(frozen=True)
 class AugmentConfig:
     """The settings of `cnnjax.augment.Augment`, which documents and applies them."""
@@ -58,16 +73,38 @@ class AugmentConfig:
     zoom: float | tuple[float, float] = setting(0.0, _zoom)
     channel_shift: float = setting(0.0, at_least_zero)
     brightness: tuple[float, float] | None = setting(None, optional(factors))
+    contrast: tuple[float, float] | None = setting(None, optional(factors))
+    saturation: tuple[float, float] | None = setting(None, optional(factors))
+    hue: float = setting(0.0, within("[0, 0.5]"))
+    rand_augment: tuple[int, int] | None = setting(None, optional(_operations))
+    erasing: float = setting(0.0, within("[0, 1]"))
     rescale: float = setting(1.0, positive)
     mixup: float = setting(0.0, at_least_zero)
     cutmix: float = setting(0.0, at_least_zero)
+    mix_probability: float = setting(1.0, within("(0, 1]"))
+    mix_switch: float = setting(0.5, within("(0, 1)"))
+    mix_per: str = setting("example", one_of(*MIXES))
 
     def __post_init__(self) -> None:
         check_fields(self)
+        both = self.mixup > 0 and self.cutmix > 0
+        for name, needs, given in (
+            ("mix_probability", "mixup or cutmix", self.mixes),
+            ("mix_per", "mixup or cutmix", self.mixes),
+            ("mix_switch", "mixup and cutmix both", both),
+        ):
+            if getattr(self, name) != getattr(type(self), name) and not given:
+                raise ValueError(f"{name}={getattr(self, name)!r} needs {needs} above 0")
         for name, value in vars(self).items():
             numbers = value if isinstance(value, tuple) else (value,)
             if any(abs(n) > _MOST_EXACT for n in numbers if is_number(n)):
                 raise ValueError(f"{name} must be at most {_MOST_EXACT} in size, got {value!r}")
+
+    @property
+    def needs_rgb(self) -> str:
+        """The first setting that is for red, green and blue alone; "" where there is none."""
+        of_colours = ("rand_augment", "saturation", "hue")
+        return next((name for name in of_colours if getattr(self, name)), "")
 
     @property
     def mixes(self) -> bool:

@@ -30,6 +30,7 @@ _MOVING = (
     "rotation",
     "shear",
     "zoom",
+    "rand_augment",
     "cutmix",
 )
 
@@ -165,6 +166,12 @@ def _check_moved(augment: AugmentConfig, moving: Mapping[str, str], task: Task) 
         raise ValueError(
             f"augment with {moving['cutmix']} pastes boxes, and the labels of the task "
             f"{task.name!r} are of pixels: leave it out, or take mixup"
+        )
+    if "rand_augment" in moving:
+        raise ValueError(
+            f"augment with {moving['rand_augment']} turns and shears images, and the labels of the "
+            f"task {task.name!r} are of pixels, which do not move with these: leave it out, or "
+            "take rotation and shear, with which they do"
         )
     if moving and augment.fill_mode == "constant" and task.ignored is None:
         raise ValueError(

@@ -11,6 +11,8 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from cnnjax.augment.config import AugmentConfig
+from cnnjax.augment.erasing import draw_box
+from cnnjax.augment.operations import draw_operations
 from cnnjax.core import rng
 
 # Of a part that is cut out and resized: width to height, and how many are drawn until one fits.
@@ -37,6 +39,11 @@ class Parameters(NamedTuple):
         channel_shift_intensity: added to all channels.
         brightness: factor of the pixels.
         crop: int [2], how far the padded image moves down and right in the window cut out.
+        contrast: factor of the distance from the mean luma.
+        saturation: factor of the distance from each pixel's luma.
+        hue: share of a whole turn.
+        operations: of RandAugment: int [n], their numbers, and [n], their signs.
+        erased: int [4], top, left, height and width of the box that is erased.
     """
 
     theta: ArrayLike | None = None
@@ -50,6 +57,11 @@ class Parameters(NamedTuple):
     channel_shift_intensity: ArrayLike | None = None
     brightness: ArrayLike | None = None
     crop: ArrayLike | None = None
+    contrast: ArrayLike | None = None
+    saturation: ArrayLike | None = None
+    hue: ArrayLike | None = None
+    operations: tuple[Array, Array] | None = None
+    erased: Array | None = None
 
 
 def draw(config: AugmentConfig, key: Array, shape: tuple[int, ...]) -> Parameters:
@@ -90,8 +102,13 @@ def draw(config: AugmentConfig, key: Array, shape: tuple[int, ...]) -> Parameter
         flip_horizontal=jax.random.bernoulli(horizontal) if config.horizontal_flip else None,
         flip_vertical=jax.random.bernoulli(vertical) if config.vertical_flip else None,
         channel_shift_intensity=_symmetric(config.channel_shift, rng.named(key, "channel_shift")),
-        brightness=_brightness(config, key),
+        brightness=_factor(config.brightness, rng.named(key, "brightness")),
         crop=_crop(config.crop_padding, crop),
+        contrast=_factor(config.contrast, rng.named(key, "contrast")),
+        saturation=_factor(config.saturation, rng.named(key, "saturation")),
+        hue=_symmetric(config.hue, rng.named(key, "hue")),
+        operations=_operations(config, key),
+        erased=_erased(config, key, shape),
     )
 
 
@@ -138,11 +155,23 @@ def _resized_crop(
     return size / whole, (whole - size) * (place - 0.5)
 
 
-def _brightness(config: AugmentConfig, key: Array) -> Array | None:
-    if config.brightness is None:
+def _factor(bounds: tuple[float, float] | None, key: Array) -> Array | None:
+    if bounds is None:
         return None
-    low, high = config.brightness
-    return jax.random.uniform(rng.named(key, "brightness"), (), minval=low, maxval=high)
+    low, high = bounds
+    return jax.random.uniform(key, (), minval=low, maxval=high)
+
+
+def _operations(config: AugmentConfig, key: Array) -> tuple[Array, Array] | None:
+    if config.rand_augment is None:
+        return None
+    return draw_operations(config.rand_augment[0], rng.named(key, "rand_augment"))
+
+
+def _erased(config: AugmentConfig, key: Array, shape: tuple[int, ...]) -> Array | None:
+    if not config.erasing:
+        return None
+    return draw_box(config.erasing, rng.named(key, "erasing"), shape)
 
 
 def _crop(padding: int, key: Array) -> Array | None:

@@ -9,7 +9,10 @@ from jax import Array, lax
 from jax.typing import ArrayLike
 
 from cnnjax.augment.affine import as_dtype, resample, translate
+from cnnjax.augment.colours import contrast, hue, saturation
 from cnnjax.augment.config import AugmentConfig
+from cnnjax.augment.erasing import erase
+from cnnjax.augment.operations import rand_augment
 from cnnjax.augment.parameters import Parameters
 
 
@@ -17,7 +20,8 @@ def transform(config: AugmentConfig, image: Array, parameters: Parameters) -> Ar
     """Apply parameters to one image, in the order of `ImageDataGenerator.apply_transform`.
 
     Args:
-        config: of which only fill_mode, fill_value and rescale matter here.
+        config: of which only fill_mode, fill_value, rescale and the magnitude of rand_augment
+            matter here.
         image: [H, W, C], floating or uint8.
         parameters: what to do, drawn by `draw` or given.
 
@@ -43,10 +47,17 @@ def transform(config: AugmentConfig, image: Array, parameters: Parameters) -> Ar
             "first, or leave it to the preprocessing of the model"
         )
     result = _move(image, parameters, config.fill_mode, config.fill_value)
+    if parameters.operations is not None and config.rand_augment is not None:
+        filled = config.fill_mode, config.fill_value
+        pixels = result.astype(jnp.float32)
+        result = rand_augment(pixels, *parameters.operations, config.rand_augment[1], *filled)
     if parameters.channel_shift_intensity is not None:
         result = _shift_channels(result, parameters.channel_shift_intensity)
     if parameters.brightness is not None:
         result = _brighten(result, parameters.brightness)
+    result = _coloured(result, parameters)
+    if parameters.erased is not None:
+        result = erase(result.astype(jnp.float32), parameters.erased)
     if config.rescale != 1:
         result = result * config.rescale
     return as_dtype(result, image.dtype)
@@ -117,12 +128,28 @@ def _shift_channels(image: Array, intensity: ArrayLike) -> Array:
     return _clamp(pixels + intensity, jnp.min(pixels), jnp.max(pixels))
 
 
+def _coloured(image: Array, parameters: Parameters) -> Array:
+    """Contrast, saturation and hue, the former two within [0, 255] or the image's own range."""
+    for name, change in (("contrast", contrast), ("saturation", saturation)):
+        if (factor := getattr(parameters, name)) is not None:
+            pixels = image.astype(jnp.float32)
+            image = _clamp(change(pixels, factor), *_range(pixels))
+    if parameters.hue is not None:
+        image = hue(image.astype(jnp.float32), parameters.hue)
+    return image
+
+
+def _range(pixels: Array) -> tuple[Array, Array]:
+    """[0, 255], or of an image with pixels outside of it their least and greatest."""
+    low, high = jnp.min(pixels), jnp.max(pixels)
+    usual = (low >= 0) & (high <= 255)
+    return jnp.where(usual, 0.0, low), jnp.where(usual, 255.0, high)
+
+
 def _brighten(image: Array, factor: ArrayLike) -> Array:
     """`factor * image` within [0, 255]; about its own least pixel if it exceeds that range."""
     pixels = image.astype(jnp.float32)
-    low, high = jnp.min(pixels), jnp.max(pixels)
-    usual = (low >= 0) & (high <= 255)
-    low, high = jnp.where(usual, 0.0, low), jnp.where(usual, 255.0, high)
+    low, high = _range(pixels)
     bright = _clamp((pixels - low) * factor, jnp.zeros_like(low), high - low) + low
     # Without rounding if nothing is to change.
     return jnp.where(jnp.equal(factor, 1.0), pixels, bright)

@@ -90,7 +90,7 @@ class ModelSource(ModelOptions):
     model: Annotated[str | None, arg(metavar="NAME")] = None
     """A name from `cnnjax list`, with weights of --weights."""
     weights: Annotated[Place | None, arg(metavar="FILE")] = None
-    """Of --model: a Keras, .npz or .safetensors file; default: imagenet, those published."""
+    """Of --model: a file of Keras or PyTorch, .npz, .safetensors; default: imagenet, published."""
 
     def load(self, run: str | None, head: bool = True) -> Any:
         """The model to ask.

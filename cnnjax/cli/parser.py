@@ -12,6 +12,7 @@ from dataclasses import MISSING, fields, replace
 from importlib import import_module
 from itertools import takewhile
 from pathlib import Path
+from textwrap import indent
 from typing import Any, TypeVar, cast, get_args, get_type_hints
 
 from cnnjax.cli import verbs
@@ -24,7 +25,7 @@ from cnnjax.cli.running import (
     stop,
     until_the_reader_leaves,
 )
-from cnnjax.cli.verb import Verb
+from cnnjax.cli.verb import TASKS, Verb
 from cnnjax.core.places import PLACE, expanded
 from cnnjax.core.table import table
 from cnnjax.core.terminal import plain_output
@@ -34,6 +35,12 @@ Options = TypeVar("Options")
 
 # Characters of an error that quotes an argument.
 _LONGEST = 2000
+
+_BEGIN = """cnnjax: research with convolutional networks in JAX.
+
+  cnnjax train quickstart    a first model, in under a minute, of data that needs no files
+  cnnjax VERB --help         what a verb does, and what it can be told
+  cnnjax --version"""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -115,15 +122,29 @@ def _overview(given: Sequence[str], known: Mapping[str, type[Verb]]) -> None:
     names = [name for name in known if name.startswith(group)]
     usage = f"usage: cnnjax {group}[-h] VERB ..."
     asked = given[bool(group) :][:1]
-    if asked and asked[0] in ("-h", "--help"):
+    if not asked or asked[0] in ("-h", "--help"):
         print(f"{usage}\n")
-        print(table([(n, (known[n].__doc__ or "").partition("\n")[0]) for n in names], "<"))
+        print(_listed(names, known) if group else _by_task(names, known))
         return
-    message = "a verb is missing"
-    if asked:
-        unknown = plain(f"{group}{asked[0]}", _LONGEST)
-        message = f"there is no verb {unknown!r}. {suggest(unknown, names, 'verbs')}"
+    unknown = plain(f"{group}{asked[0]}", _LONGEST)
+    message = f"there is no verb {unknown!r}. {suggest(unknown, names, 'verbs')}"
     stop(f"{message} ({usage})", WRONG_ARGUMENTS, ValueError(message))
+
+
+def _by_task(names: Sequence[str], known: Mapping[str, type[Verb]]) -> str:
+    """All verbs, below what people come for."""
+    width = max(map(len, names))
+    parts = [_BEGIN]
+    for task in TASKS:
+        lines = _listed([name for name in names if known[name].task == task], known, width)
+        parts.append(f"{task}\n{indent(lines, '  ')}")
+    return "\n\n".join(parts)
+
+
+def _listed(names: Sequence[str], known: Mapping[str, type[Verb]], width: int = 0) -> str:
+    """Verbs and what they do, a line each."""
+    lines = [(n.ljust(width), (known[n].__doc__ or "").partition("\n")[0]) for n in names]
+    return table(lines, "<")
 
 
 def _parsed(
@@ -150,6 +171,8 @@ def _parsed(
             )
     except SystemExit as end:
         if not end.code:
+            more = kind.more_help(arguments) if issubclass(kind, Verb) else ""
+            print(f"{more}\n" if more else "", end="")
             raise
         raise ValueError(_sentence(printed.getvalue())) from None
 
@@ -193,15 +216,21 @@ def _completed(options: Any, rest: Sequence[str]) -> Any:
     from tyro.conf import Positional
 
     needed = [f.name for f in fields(options) if f.default is MISSING is f.default_factory]
-    files = [name for name in needed if isinstance(getattr(options, name), tuple)]
+    hints = get_type_hints(type(options), include_extras=True)
+    files = [
+        f.name
+        for f in fields(options)
+        if isinstance(getattr(options, f.name), tuple)
+        and (f.name in needed or _has(hints[f.name], Positional))
+    ]
     unknown = next((text for text in rest if text.startswith("-") or not files), None)
     if unknown is not None:
         hint = f". {suggest(unknown, _options(type(options)))}" if unknown.startswith("-") else ""
         raise ValueError(f"Unrecognized {plain(unknown, _LONGEST)}{hint}")
     # What follows an option after the first of the files are files too.
-    changed: dict[str, Any] = {name: (*getattr(options, name), *rest) for name in files}
+    changed: dict[str, Any] = {name: _with_more(options, name, rest) for name in files}
     for name in files:
-        if not changed[name]:
+        if name in needed and not changed[name]:
             raise ValueError(f"{name}: at least one is needed")
     for option, hint in _options(type(options)).items():
         name = option.removeprefix("--").replace("-", "_")
@@ -212,6 +241,13 @@ def _completed(options: Any, rest: Sequence[str]) -> Any:
         elif not isinstance(options, Verb):  # an experiment's text may be a path, unmarked
             _expanded(shown, value)
     return replace(options, **changed)
+
+
+def _with_more(options: Any, name: str, rest: Sequence[str]) -> tuple[str, ...]:
+    """The files of a field and those that follow an option; a default is replaced."""
+    default = next(f.default for f in fields(options) if f.name == name)
+    value = getattr(options, name)
+    return (*rest,) if rest and value == default else (*value, *rest)
 
 
 def _expanded(option: str, value: Any) -> Any:

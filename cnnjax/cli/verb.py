@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import ClassVar
+
+# What people come for, in the order in which `cnnjax` lists its verbs.
+TRAIN, MODELS, INSIDE = "Train and measure", "Models and what they predict", "Look inside"
+DATA, RECORDS, MACHINE = "Data", "Runs and records", "This machine"
+TASKS = (TRAIN, MODELS, INSIDE, DATA, RECORDS, MACHINE)
 
 
 class Verb(ABC):
@@ -15,11 +21,26 @@ class Verb(ABC):
     """
 
     known: ClassVar[dict[str, type[Verb]]] = {}
+    task: ClassVar[str] = MODELS
 
-    def __init_subclass__(cls) -> None:
-        """Note it, by its name."""
+    def __init_subclass__(cls, task: str = MODELS) -> None:
+        """Note it, by its name.
+
+        Args:
+            task: one of TASKS, below which it is listed.
+        """
+        cls.task = task
         Verb.known[" ".join(re.findall("[A-Z][a-z]+", cls.__name__)).lower()] = cls
 
     @abstractmethod
     def run(self) -> None:
         """Do it."""
+
+    @classmethod
+    def more_help(cls, arguments: Sequence[str]) -> str:
+        """What --help says below the options.
+
+        Args:
+            arguments: that are given beside it.
+        """
+        return ""

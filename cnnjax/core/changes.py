@@ -7,6 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+# What a resumed run may be told to go on without: see `TrainingConfig`.
+CHANGEABLE = (
+    "module", "loss", "optimizer", "schedule", "augment", "sampler", "objective", "metrics", "code",
+    "step",
+)  # fmt: skip
+
 _KINDS = ("class", "function", "partial")
 
 # What a function or class has got from around it: named by its own name, wherever it hangs.

@@ -65,6 +65,20 @@ def _escaped(character: str) -> str:
     return character.encode("unicode_escape").decode()
 
 
+def counted(count: int, one: str, several: str = "") -> str:
+    """A number with its noun.
+
+    Args:
+        count: how many.
+        one: the noun for one of them.
+        several: for others; "" is with an s behind.
+
+    >>> counted(1, "epoch"), counted(2000, "epoch"), counted(0, "class", "classes")
+    ('1 epoch', '2,000 epochs', '0 classes')
+    """
+    return f"{count:,} {one if count == 1 else several or f'{one}s'}"
+
+
 def nearest(name: str, known: Iterable[str], most: int = 3, cutoff: float = 0.6) -> list[str]:
     """The known names that are most like a name, best first.
 

@@ -29,11 +29,11 @@ from cnnjax.data.pixels.decoding import AsStored, decoders
 from cnnjax.data.pixels.encoded_images import EncodedImages
 from cnnjax.data.pixels.image_files import png_bytes
 from cnnjax.data.pixels.record_images import CONTENT, content_hash
+from cnnjax.data.readers.array_records import array_record
 from cnnjax.data.readers.shards import (
     INDEX,
     KIND,
     PLAN,
-    array_record,
     read_index,
     shard_name,
 )
@@ -82,7 +82,7 @@ def shard(
             a folder within that of the data, a file that was changed meanwhile, or where
             array_record is not installed.
     """
-    array_record()
+    array_record("shards")
     if examples_per_shard is not None:
         examples_per_shard = whole_number("examples_per_shard", examples_per_shard)
     positive("shard_mb", shard_mb)
@@ -209,7 +209,7 @@ class _Part:
 
     def _write(self, file: Path, rows: range) -> None:
         # As they are: JPEG and PNG are compressed. Each by itself, for random access.
-        writer = array_record().ArrayRecordWriter(str(file), "group_size:1,uncompressed")
+        writer = array_record("shards").ArrayRecordWriter(str(file), "group_size:1,uncompressed")
         try:
             for start in range(0, len(rows), _READ_AT_ONCE):
                 some = rows[start : start + _READ_AT_ONCE]

@@ -48,7 +48,7 @@ def load(
     """Resolve a data set by name, file or folder.
 
     Args:
-        source: "digits" (embedded in scikit-learn, needs no files); the name of an image
+        source: "digits" (comes with the package, needs no files); the name of an image
             classification data set prepared by TensorFlow Datasets ("mnist", "cifar10", ...); or a
             path: of a folder that holds a folder of images per class, or train/, validation/ and
             test/ with these in each; of a folder of idx files, or one of them (`load_idx`); of an

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -276,7 +277,21 @@ def as_splits(
         return Splits(from_arrays(*data, task=task))
     raise ValueError(
         f"data must be Splits, a Dataset or (images, labels), got {type(data).__name__}"
+        f"{_how_to_give(data)}"
     )
+
+
+def _how_to_give(data: Any) -> str:
+    """A clause on how what is no data of ours becomes some; "" where that is not known."""
+    if isinstance(data, str | Path):
+        return ": cj.data.load(...) reads a name, folder or file"
+    if isinstance(data, np.ndarray):
+        return ": labels belong to it, cj.data.from_arrays(images, labels)"
+    if hasattr(data, "__getitem__") and hasattr(data, "__len__"):
+        return ": cj.data.from_source(data) takes what has __len__ and __getitem__, as of PyTorch"
+    if hasattr(data, "__iter__"):
+        return ": cj.data.stream(lambda epoch: data, steps_per_epoch) takes what gives batches"
+    return ""
 
 
 def with_class_names(parts: Mapping[str, Dataset]) -> Splits:

@@ -22,6 +22,13 @@ from cnnjax.nn import (
 
 POOLINGS = (None, "avg", "max")
 
+# Whose arithmetic a net has, where Keras' and PyTorch's differ under the same name.
+ORIGINS = ("keras", "torch")
+
+# PyTorch's of 0.1 in the words of `BatchNormalization`.
+TORCH_MOMENTUM = 0.9
+TORCH_EPSILON = 1e-5
+
 
 class AutomaticNames:
     """Keras' names for layers that have none: `conv2d`, `conv2d_1`, ... in the order of creation.
@@ -64,6 +71,29 @@ class Backbone(linen.Module):
     top_pooling: ClassVar[str | None] = "avg"  # of the published head; None where it flattens
 
 
+def is_torch(origin: str) -> bool:
+    """Whether a net has PyTorch's arithmetic.
+
+    Args:
+        origin: one of `ORIGINS`.
+
+    Raises:
+        ValueError: for another one.
+    """
+    if origin not in ORIGINS:
+        raise ValueError(f"origin must be 'keras' or 'torch', got {origin!r}")
+    return origin == "torch"
+
+
+def depth_rates(last: float, count: int) -> tuple[float, ...]:
+    """Rates of stochastic depth that grow linearly from 0 at the first block to that of the last.
+
+    >>> depth_rates(0.2, 3)
+    (0.0, 0.1, 0.2)
+    """
+    return tuple(last * number / max(count - 1, 1) for number in range(count))
+
+
 def normalised(
     x: Array,
     convolution: linen.Module,
@@ -71,6 +101,7 @@ def normalised(
     name: str,
     epsilon: float = 1e-3,
     activation: tuple[Callable[[Array], Array], str] | None = None,
+    momentum: float = 0.99,
 ) -> Array:
     """Inside a compact module: a convolution, its normalisation and, if named, an activation.
 
@@ -81,11 +112,12 @@ def normalised(
         name: of the normalisation.
         epsilon: of the normalisation.
         activation: (function, name of the layer).
+        momentum: of the normalisation.
 
     Returns:
         [N, H', W', F].
     """
-    x = BatchNormalization(epsilon=epsilon, name=name)(convolution(x), train)
+    x = BatchNormalization(momentum, epsilon, name=name)(convolution(x), train)
     if activation is None:
         return x
     function, activation_name = activation
@@ -157,3 +189,35 @@ def classifier_layers(units: tuple[int, ...]) -> tuple[str, ...]:
     ('dense1', 'logits')
     """
     return (*(f"dense{i}" for i in range(1, len(units) + 1)), "logits")
+
+
+def stride_padding(
+    x: Array, kernel_size: int, torch: bool = False
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Zeros around [N, H, W, C] before a convolution with the stride 2.
+
+    Args:
+        x: what is padded.
+        kernel_size: of the convolution, odd.
+        torch: alike on all sides, as PyTorch's nets have it; Keras' have one row and column less at
+            the top and left where the size is even.
+
+    >>> import jax.numpy as jnp
+    >>> stride_padding(jnp.ones((1, 8, 7, 3)), 5)
+    ((1, 2), (2, 2))
+    """
+    half = kernel_size // 2
+    top, left = (half - (0 if torch else 1 - side % 2) for side in x.shape[1:3])
+    return (top, half), (left, half)
+
+
+def divisible(filters: float, divisor: int = 8) -> int:
+    """The next multiple of a divisor, at least it, and never more than a tenth below.
+
+    As in the nets that Sandler et al. 2018 published with MobileNetV2, and those after it.
+
+    >>> divisible(12), divisible(20), divisible(33.6)
+    (16, 24, 32)
+    """
+    rounded = max(divisor, int(filters + divisor / 2) // divisor * divisor)
+    return rounded + divisor if rounded < 0.9 * filters else rounded

@@ -10,6 +10,7 @@ import numpy as np
 from flax import linen
 
 from cnnjax.core.checks import LARGEST, whole_number
+from cnnjax.core.habits import TO_MODEL, refusal
 from cnnjax.core.text import suggest
 from cnnjax.data import Vocabulary
 from cnnjax.models.any_size import check_any_size, check_preprocessing
@@ -39,8 +40,8 @@ def check_arguments(name: str, builder: Builder, arguments: dict[str, Any]) -> N
     known = builder.arguments
     for argument in arguments:
         if argument not in known:
-            hint = suggest(argument, [*known, "input_shape", "preprocessing", "seed"], "arguments")
-            raise ValueError(f"model {name!r} has no argument {argument!r}. {hint}")
+            offered = [*known, "input_shape", "preprocessing", "seed"]
+            raise ValueError(refusal(f"model {name!r}", argument, offered, TO_MODEL))
     for argument, value in arguments.items():
         _check_type(argument, value, builder.module.__dataclass_fields__[argument])
     for argument, values in builder.choices:
@@ -75,7 +76,7 @@ def _check_type(argument: str, value: Any, field: dataclasses.Field) -> None:
     elif annotation.startswith("tuple"):
         fits = isinstance(value, tuple) and all(_is_count(n) for n in value)
         wanted = "whole numbers >= 1, e.g. (64, 32)"
-    elif argument.endswith("dropout"):
+    elif argument.endswith(("dropout", "stochastic_depth")):
         fits, wanted = _is_number(value) and 0 <= value < 1, "a number in [0, 1)"
     elif isinstance(default, float):
         fits, wanted = _is_number(value), "a number"

@@ -15,8 +15,10 @@ from cnnjax.models import imagenet, zoo
 from cnnjax.models.builder import build
 from cnnjax.models.model import Model
 from cnnjax.models.pretrained.fill import with_weights
+from cnnjax.models.pretrained.recognition import recognised
 from cnnjax.models.registry import BUILDERS
 from cnnjax.task import Preprocessing, Task
+from cnnjax.weights import read_weights
 
 for _family in pkgutil.iter_modules(zoo.__path__):  # whose modules register themselves
     importlib.import_module(f"{zoo.__name__}.{_family.name}")
@@ -54,8 +56,10 @@ def create_model(
         task: what the outputs mean, as in `Model.from_module`, e.g. "multilabel" for logits of
             labels of which any may hold; None takes the model's own, mostly "classes".
         weights: None for random parameters from the seed; "imagenet" for the published ones, which
-            are downloaded once; or the path of a Keras file (.weights.h5, .h5, .keras), .npz or
-            .safetensors. The layers of the head that do not fit, because num_classes or
+            are downloaded once; or the path of a Keras file (.weights.h5, .h5, .keras), a PyTorch
+            one of tensors (.pth, .pt), .npz or .safetensors. PyTorch's names are recognised by the
+            family's table, which chooses its arguments and preprocessing where you name neither;
+            a line on stderr says so. The layers of the head that do not fit, because num_classes or
             include_top differ, get random parameters, and a warning says so.
         allow_partial: take what the file has and list the rest in a warning, instead of an error.
         allow_other_activations: take weights of a file whose configuration has other activations
@@ -82,29 +86,36 @@ def create_model(
     """
     if input_shape is not None:
         check_input_shape(input_shape)
-    module, spec = build(
-        name,
-        input_shape=input_shape,
-        num_classes=num_classes,
-        label_names=label_names,
-        preprocessing=preprocessing,
-        vocabulary=vocabulary,
-        task=task,
+    asked: dict[str, Any] = {
+        "input_shape": input_shape,
+        "num_classes": num_classes,
+        "label_names": label_names,
+        "preprocessing": preprocessing,
+        "vocabulary": vocabulary,
+        "task": task,
         **arguments,
-    )
+    }
+    module, spec = build(name, **asked)
     if weights is None:
         return Model.initialise(module, spec, seed)
     file = weights
     if weights == "imagenet":
-        file = imagenet.weight_file(name, BUILDERS[name].release, spec)
+        release = BUILDERS[name].release
+        published = release(spec.arguments or {}) if callable(release) else release
+        file = imagenet.weight_file(name, published, spec)
         with contextlib.suppress(DownloadError):  # a file put there by hand serves without names
             imagenet.class_names()
-    elif isinstance(weights, str) and not Path(weights).suffix and not Path(weights).exists():
+    elif not isinstance(weights, str | Path) or not (
+        Path(weights).suffix or Path(weights).exists()
+    ):
         raise ValueError(f"weights must be None, 'imagenet' or the path of a file, got {weights!r}")
+    stored = read_weights(file)
+    if stored.torch:
+        module, spec, stored = recognised(stored, name, asked)
     return with_weights(
         module,
         spec,
-        Path(file),
+        stored,
         seed=seed,
         allow_partial=allow_partial,
         allow_other_activations=allow_other_activations,

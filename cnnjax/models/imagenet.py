@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 from cnnjax.core.download import download
@@ -18,9 +19,7 @@ CLASS_INDEX = "imagenet_class_index.json"
 
 _CLASS_INDEX_URL = f"https://storage.googleapis.com/download.tensorflow.org/data/{CLASS_INDEX}"
 _CLASS_INDEX_MD5 = "c2c37ea517e94d9795004a39431a14cb"
-
-# Sizes for which MobileNet's weights were trained.
-_MOBILENET_SIZES = (128, 160, 192, 224)
+_MD5_DIGITS = 32
 
 
 def weight_file(name: str, release: Release | None, spec: ModelSpec) -> Path:
@@ -48,10 +47,14 @@ def weight_file(name: str, release: Release | None, spec: ModelSpec) -> Path:
             f"weights='imagenet' is for RGB, got input_shape={spec.input_shape}: use 3 channels"
         )
     arguments = spec.arguments or {}
-    path, md5 = release.top if arguments.get("include_top", True) else release.without_top
+    path, digest = release.top if arguments.get("include_top", True) else release.without_top
     if "{size}" in path:
-        path = path.format(alpha=_alpha(arguments.get("alpha", 1.0)), size=_size(spec))
-    return download(f"{HOST}/{path}", _directory(), md5=md5)
+        size = _size(spec, release.sizes)
+        path = path.format(alpha=_alpha(arguments.get("alpha", 1.0)), size=size)
+    url = path if path.startswith("https://") else f"{HOST}/{path}"
+    if digest and len(digest) > _MD5_DIGITS:
+        return download(url, _directory(), sha256=digest)
+    return download(url, _directory(), md5=digest)
 
 
 def _alpha(alpha: float) -> str:
@@ -59,9 +62,9 @@ def _alpha(alpha: float) -> str:
     return "1_0" if alpha == 1 else f"{int(alpha * 100) // 10}_{int(alpha * 100) % 10}"
 
 
-def _size(spec: ModelSpec) -> int:
+def _size(spec: ModelSpec, sizes: Sequence[int]) -> int:
     height, width = spec.input_shape[:2]
-    if height == width and height in _MOBILENET_SIZES:
+    if height == width and height in sizes:
         return height
     warnings.warn(
         f"there are no published weights for inputs of {height}x{width}: taking those of 224x224",

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import jax
 import numpy as np
@@ -15,8 +15,10 @@ from jax import Array
 
 from cnnjax.core import rng
 from cnnjax.core.checks import check_input_shape, sizes_text
+from cnnjax.core.habits import missing
 from cnnjax.core.html import html_table, paragraphs
 from cnnjax.data import Vocabulary
+from cnnjax.models.adapters import without_adapters
 from cnnjax.models.functions import Functions, functions_of
 from cnnjax.models.given_inputs import checked_inputs
 from cnnjax.models.graph import layer_names
@@ -169,14 +171,14 @@ class Model:
         """The NNX module of a model of `from_nnx`, with the model's variables, to change it.
 
         Returns:
-            A new module of the same class, in evaluation mode.
+            A new module of the same class, in evaluation mode; adapters are merged.
 
         Raises:
             ValueError: for a model of another module.
         """
         from cnnjax.models.nnx import to_nnx
 
-        return to_nnx(self.module, self.variables)
+        return to_nnx(self.module, without_adapters(self).variables)
 
     @classmethod
     def initialise(
@@ -199,7 +201,7 @@ class Model:
         key = rng.stream(seed, "parameters")
         traced = isinstance(key, jax.core.Tracer)
         initialised = initialiser(traced)(
-            Static(module, spec.train_arguments), hashable(spec.sample()), only, key
+            Static.of(module, spec), hashable(spec.sample()), only, key
         )
         if not traced:  # where memory does not suffice that is an error here, not an end later
             jax.block_until_ready(initialised)
@@ -208,8 +210,7 @@ class Model:
     @classmethod
     def abstract(cls, module: linen.Module, spec: ModelSpec) -> Model:
         """A model whose variables are only shapes; nothing is computed."""
-        static = Static(module, spec.train_arguments)
-        return cls(module, abstract_variables(static, spec), spec)
+        return cls(module, abstract_variables(Static.of(module, spec), spec), spec)
 
     @property
     def params(self) -> Variables:
@@ -229,7 +230,7 @@ class Model:
     @property
     def static(self) -> Static:
         """The module and its switches, as a static argument of jit."""
-        return Static(self.module, self.spec.train_arguments)
+        return Static.of(self.module, self.spec)
 
     def output_shape(self, input_shape: Any) -> Any:
         """The shape of one example's outputs, for inputs of that shape."""
@@ -272,6 +273,11 @@ class Model:
     def checked_inputs(self, inputs: Any) -> Any:
         """Preprocessed inputs as a JAX array, or the error that `__call__` documents."""
         return checked_inputs(self.spec, inputs)
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            raise AttributeError(missing(name))
 
     def functions(self, frozen: Sequence[str] = ()) -> Functions:
         """The model as pure functions of its variables, for a training step.

@@ -14,6 +14,7 @@ from flax.core import unfreeze
 from jax import Array
 
 from cnnjax.core import rng, trees
+from cnnjax.models.adapters import Adapters
 from cnnjax.models.spec import ModelSpec
 
 # How the modules people write call the switch between training and evaluation, and its value in
@@ -109,16 +110,29 @@ class Static:
     Args:
         module: the module.
         names: of its switches, as in `switches`.
+        adapters: of some of its kernels; None where it has none.
     """
 
-    def __init__(self, module: linen.Module, names: tuple[str, ...] = ()):
-        self.module, self.names = module, names
+    def __init__(
+        self,
+        module: linen.Module,
+        names: tuple[str, ...] = (),
+        adapters: Adapters | None = None,
+    ):
+        self.module, self.names, self.adapters = module, names, adapters
+
+    @classmethod
+    def of(cls, module: linen.Module, spec: ModelSpec) -> Static:
+        """A module as its spec says that it is called."""
+        return cls(module, spec.train_arguments, spec.adapters)
 
     def __hash__(self) -> int:
-        return hash((type(self.module).__qualname__, self.names))
+        return hash((type(self.module).__qualname__, self.names, self.adapters))
 
     def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Static) or self.names != other.names:
+        if not isinstance(other, Static):
+            return False
+        if self.names != other.names or self.adapters != other.adapters:
             return False
         try:
             return self.module is other.module or bool(self.module == other.module)
@@ -132,6 +146,8 @@ class Static:
         with linen.intercept_methods(without_axis_names):
             made = unfreeze(self.module.init({"params": key, "dropout": key}, inputs, **kwargs))
         made = linen.unbox(made)  # without the axes' names of `with_partitioning`
+        if self.adapters is not None:
+            made["params"] = self.adapters.initial(made["params"], key)
         return {
             name: tree
             for name, tree in made.items()
@@ -142,7 +158,7 @@ class Static:
         """The outputs in evaluation."""
         kwargs = train_kwargs(self.module, self.names, train=False)
         with linen.intercept_methods(without_axis_names):
-            return self.module.apply(variables, inputs, **kwargs)
+            return self.module.apply(self._merged(variables), inputs, **kwargs)
 
     def train(
         self, variables: dict[str, Any], inputs: Array, keys: dict[str, Array], mutable: Any
@@ -151,9 +167,15 @@ class Static:
         kwargs = train_kwargs(self.module, self.names, train=True)
         with linen.intercept_methods(without_axis_names):
             outputs, changed = self.module.apply(
-                variables, inputs, mutable=mutable, rngs=keys, **kwargs
+                self._merged(variables), inputs, mutable=mutable, rngs=keys, **kwargs
             )
         return outputs, dict(changed)
+
+    def _merged(self, variables: dict[str, Any]) -> dict[str, Any]:
+        """Variables as the module itself has them."""
+        if self.adapters is None:
+            return variables
+        return {**variables, "params": self.adapters.merged(variables["params"])}
 
 
 def abstract_variables(static: Static, spec: ModelSpec) -> Variables:

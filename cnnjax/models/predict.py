@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -14,6 +15,7 @@ from jax import Array
 from cnnjax.core.checks import PIXELS, channels_first, holds_pixels, shape_text
 from cnnjax.data import Dataset, Lazy, Splits, resize_image
 from cnnjax.data.vocabulary import UNKNOWN
+from cnnjax.models.given_files import images_of
 from cnnjax.models.model import Model
 from cnnjax.models.spec import ModelSpec
 
@@ -25,16 +27,18 @@ class UnknownWords(UserWarning):
 
 
 def predict(
-    model: Model, images: np.ndarray | Lazy | Sequence[np.ndarray] | Sequence[str]
+    model: Model,
+    images: np.ndarray | Lazy | Sequence[np.ndarray] | Sequence[str] | Sequence[Path] | str | Path,
 ) -> np.ndarray:
     """Class probabilities of images, or of what else the model takes.
 
     Args:
         model: what to ask.
-        images: [N, H, W, C], or a list of [H, W, C] of any sizes; uint8, or floating in [0, 255],
-            or what else the model's preprocessing takes, also of 16 bits. Grey ones may leave out
-            the channel. Other sizes than the model's are resized by `model.spec.resize`; a model
-            of any size gets them as they are. For a model of texts a list of texts, or int [N, T],
+        images: the path of an image file, or a list of paths; [N, H, W, C], or a list of [H, W, C]
+            of any sizes; uint8, or floating in [0, 255], or what else the model's preprocessing
+            takes, also of 16 bits. Grey ones may leave out the channel. Other sizes than the
+            model's are resized by `model.spec.resize`; a model of any size gets them as they are.
+            For a model of texts a list of texts, or int [N, T],
             numbers of words; of series floating [N, T, C]. Of several inputs {name: these}.
 
     Returns:
@@ -45,6 +49,7 @@ def predict(
         {name: these}.
 
     Raises:
+        UnreadableImage: for a file that is missing or no image.
         ValueError: for another number of channels, no pixels, or values that are none; for an empty
             text, or one that the model has no vocabulary for. A text of unknown words only is an
             `UnknownWords` warning.
@@ -68,6 +73,7 @@ def predict(
     if spec.inputs.tokens and not hasattr(images, "dtype"):
         images = encode_texts(spec, images)
     if spec.takes_images:
+        images = images_of(images, spec.input_shape[2])
         _check_images(images, spec)
     rows, places = [_none_of(spec.output_shape)], [np.zeros(0, int)]
     for place, batch in _batches(images, spec):

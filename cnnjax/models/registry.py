@@ -24,17 +24,19 @@ class Release:
     """Published ImageNet weights of a model.
 
     Args:
-        top, without_top: (path below `imagenet.HOST`, MD5 or None where none is published).
-            "{alpha}" and "{size}" stand for those of the model.
+        top, without_top: (path below `imagenet.HOST` or a whole address, its MD5 or SHA-256, or
+            None where none is published). "{alpha}" and "{size}" stand for those of the model.
+        sizes: heights and widths for which there are files of their own, 224 among them.
     """
 
     top: File
     without_top: File
+    sizes: tuple[int, ...] = ()
 
     @classmethod
-    def of_keras(cls, name: str, top: str, without_top: str) -> Release:
-        """Files that are called as most of Keras' are, with their MD5."""
-        stem = f"{name}/{name}_weights_tf_dim_ordering_tf_kernels"
+    def of_keras(cls, name: str, top: str, without_top: str, folder: str = "") -> Release:
+        """Files called as most of Keras' are, with their MD5, in a folder of their name."""
+        stem = f"{folder or name}/{name}_weights_tf_dim_ordering_tf_kernels"
         return cls((f"{stem}.h5", top), (f"{stem}_notop.h5", without_top))
 
 
@@ -50,7 +52,7 @@ class Builder:
     preprocessing: str = "unit"
     cam_layer: str = ""
     head: tuple[str, ...] = ()
-    release: Release | None = None
+    release: Release | Callable[[Mapping[str, Any]], Release] | None = None
     choices: tuple[tuple[str, tuple[Any, ...]], ...] = ()
     task: str | Task = "classes"
     resize: str = "crop"
@@ -80,7 +82,8 @@ def register(name: str, input_shape: tuple[int, ...], **defaults: Any) -> Callab
         input_shape: (H, W, C), of series (T, C), of tokens (T,), where none is asked for.
         defaults: `min_size`, the smallest height and width, or length; `num_classes` where none
             are asked for; `preprocessing`, `cam_layer`, `head`, `paper`, `task`, `resize` as in
-            `ModelSpec`; `release`, the published ImageNet weights; `choices`, arguments that only
+            `ModelSpec`; `release`, the published ImageNet weights, or a function of the
+            arguments that were given that returns them; `choices`, arguments that only
             take certain values, as ((argument, values), ...); `year` of the paper; `foreign`, what
             PyTorch libraries call its layers; `published`, the top-1 accuracy on ImageNet in per
             cent as published with the weights, {"keras": 74.9, "torchvision": 76.13}.

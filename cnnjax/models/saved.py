@@ -146,7 +146,11 @@ def rebuild(
     # Copies: files and models share no memory.
     arrays = trees.map_flat(lambda path, _: jax.numpy.array(read[path]), fresh.variables)
     kept = dataclasses.replace(
-        fresh.spec, resize=spec.resize, interpolation=spec.interpolation, weights=spec.weights
+        fresh.spec,
+        resize=spec.resize,
+        interpolation=spec.interpolation,
+        crop=spec.crop,
+        weights=spec.weights,
     )
     return Model(fresh.module, arrays, kept)
 
@@ -194,7 +198,7 @@ def from_spec(spec: ModelSpec, seed: int = 0) -> Model:
 
 def _built(spec: ModelSpec) -> tuple[linen.Module, ModelSpec]:
     arguments = spec.arguments or {}
-    return build(
+    module, built = build(
         spec.name,
         input_shape=spec.input_shape,
         num_classes=spec.num_classes if spec.head else None,  # features have no classes
@@ -204,6 +208,7 @@ def _built(spec: ModelSpec) -> tuple[linen.Module, ModelSpec]:
         task=spec.task,
         **arguments,
     )
+    return module, dataclasses.replace(built, adapters=spec.adapters)
 
 
 def abstract(spec: ModelSpec, module: linen.Module | None, origin: Path) -> Model:

@@ -11,6 +11,7 @@ from typing import Any
 from cnnjax.core.reading import check_form, read_json
 from cnnjax.core.text import plain
 from cnnjax.data import INTERPOLATIONS, RESIZE_POLICIES, Vocabulary
+from cnnjax.models.adapters import Adapters
 from cnnjax.models.manifest import UnreadableModel
 from cnnjax.models.registry import BUILDERS
 from cnnjax.models.signature import FORM as SIGNATURE_FORM
@@ -23,12 +24,14 @@ VOCABULARY_FILE = "vocabulary.json"
 _FORMS = {
     "str": str,
     "int": int,
+    "float": float,
     "Shapes": (list, dict),
     "Shapes | None": (list, dict, type(None)),
     "tuple[str, ...]": [str],
     "LabelNames": (list, dict),
     "dict[str, Any] | None": (dict, type(None)),
     "Vocabulary | None": (str, type(None)),
+    "Adapters | None": (dict, type(None)),
     "Any": (str, dict),
     "Task": (str, dict),
 }
@@ -95,6 +98,8 @@ def read_saved(
             values["arguments"] = {
                 k: tuple(v) if isinstance(v, list) else v for k, v in values["arguments"].items()
             }
+        if "adapters" in values:
+            values["adapters"] = Adapters.read(values["adapters"])
         for name, options in (("resize", RESIZE_POLICIES), ("interpolation", INTERPOLATIONS)):
             if values.get(name, next(iter(options))) not in options:
                 raise ValueError(f"{name} must be one of {', '.join(options)}")

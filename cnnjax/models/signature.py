@@ -110,13 +110,11 @@ def check_described(known: Mapping[str, Any], module: linen.Module) -> None:
 
 
 def _trace(module: linen.Module, spec: ModelSpec, variables: Variables) -> Any:
-    return _applied().trace(
-        Static(module, spec.train_arguments), _weights(variables), _inputs(spec)
-    )
+    return _applied().trace(Static.of(module, spec), _weights(variables), _inputs(spec))
 
 
 def _outputs(module: linen.Module, spec: ModelSpec, variables: Variables) -> list[float]:
-    static = Static(module, spec.train_arguments)
+    static = Static.of(module, spec)
     outputs = _applied()(static, _weights(variables), _inputs(spec))
     leaves = [np.asarray(leaf, np.float32).reshape(-1) for leaf in jax.tree.leaves(outputs)]
     flat = np.concatenate(leaves)[:_MOST_OUTPUTS]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 import jax
@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from cnnjax.core.checks import PIXELS, holds_pixels
 from cnnjax.data import Vocabulary
+from cnnjax.models.adapters import Adapters
 from cnnjax.task import Inputs, JointTask, Task, any_task, as_inputs, named_inputs
 
 # Sizes of one example, whole numbers; None stands for what may be any.
@@ -51,12 +52,16 @@ class ModelSpec:
         vocabulary: which word has which number, of a model of texts; None where unknown.
         resize: how images of another size are brought to this one: "crop", "stretch" or "pad".
         interpolation: by which filter: "bilinear" or "nearest".
+        crop: share of the side that "crop" keeps of an image of another size, in (0, 1]: below 1
+            the image is resized to size / crop, and its middle cut out, as torchvision evaluates.
         label_names: one name per class, or () where unknown; {output: these} of several outputs.
         paper: where the architecture is described.
         min_size: smallest height and width of the inputs.
         cam_layer: whose maps Grad-CAM takes unless told otherwise; "" where there is no such.
         head: names of the layers that make logits of features, in their order.
-        weights: name of the file that the parameters came from at first; "" for random ones.
+        weights: name of the file that the parameters came from at first, with the library whose
+            names it has; "" for random ones.
+        adapters: low-rank ones beside some of the kernels, of `transfer.lora`; None without.
     """
 
     name: str
@@ -77,6 +82,8 @@ class ModelSpec:
     train_arguments: tuple[str, ...] = ()
     vocabulary: Vocabulary | None = field(default=None, hash=False, repr=False)
     output_sizes: Shapes | None = field(default=None, hash=False)
+    crop: float = 1.0
+    adapters: Adapters | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "task", any_task(self.task))
@@ -93,6 +100,8 @@ class ModelSpec:
                 f"input_shape={self.input_shape} must end in the number of channels: None is for "
                 "heights, widths and lengths"
             )
+        if not 0 < self.crop <= 1:
+            raise ValueError(f"crop must be in (0, 1], got {self.crop}")
         if (self.positions > 0) != self.task.has_positions:
             raise ValueError(
                 f"positions={self.positions} does not fit task={self.task.name!r}: a number >= 1 "
@@ -158,6 +167,8 @@ class ModelSpec:
         """The fields for a record in JSON; of the vocabulary its fingerprint alone."""
         values = {one.name: getattr(self, one.name) for one in fields(self)}
         words = self.vocabulary.fingerprint if self.vocabulary else None
+        if (adapters := values.pop("adapters")) is not None:
+            values["adapters"] = asdict(adapters)
         return {
             **values,
             "preprocessing": {name: part.inputs.name for name, part in self.parts.items()}

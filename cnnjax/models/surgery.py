@@ -13,12 +13,14 @@ from jax import Array
 
 from cnnjax.core import trees
 from cnnjax.models import taps
+from cnnjax.models.adapters import without_adapters
 from cnnjax.models.graph import INPUT, Call, trace
 from cnnjax.models.layers.convolutional import FullyConvolutional, Part
 from cnnjax.models.model import Model
 from cnnjax.models.modules import Variables
 from cnnjax.nn import (
     Activation,
+    AdaptiveAveragePooling2D,
     AveragePooling2D,
     BatchNormalization,
     Conv2D,
@@ -52,7 +54,7 @@ def convolutionalize(
 
     Args:
         model: whose maps are flattened or pooled globally, and then go through dense layers (also
-            dropout and activations), one after the other.
+            dropout and activations), one after the other; its adapters are merged.
         input_shape: (H, W, C) of the images for the result, not below the model's own; None takes
             the model's. The result has the same variables for any size: for images of several
             sizes convert once for each.
@@ -82,6 +84,7 @@ def convolutionalize(
         raise ValueError(f"global_pooling must be 'drop' or 'window', got {global_pooling!r}")
     if isinstance(model.module, FullyConvolutional):
         raise ValueError(f"{model.spec.name} is fully convolutional already: convert its original")
+    model = without_adapters(model)
     shape = _checked_shape(model, input_shape)
     cut, *following = _head_calls(model)
     own = cut.input_shapes[0]
@@ -136,6 +139,9 @@ def _head_calls(model: Model) -> list[Call]:
     and on from there only as long as the maps are of one pixel.
     """
     calls = trace(model)
+    adaptive = [call.name for call in calls if isinstance(call.module, AdaptiveAveragePooling2D)]
+    if adaptive:
+        _refuse(model, f"its layer {adaptive[0]!r} makes a map of one size of images of every size")
     chain: list[Call] = []
     found: list[Call] = []
     number: int | None = _last(model, calls)

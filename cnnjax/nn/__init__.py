@@ -4,9 +4,12 @@ from cnnjax.nn.conv import conv2d, conv_engine, current_conv_engine
 from cnnjax.nn.conv_layer import Conv2D, grouped_conv2d
 from cnnjax.nn.initializers import (
     glorot_uniform,
+    he_normal,
+    he_normal_fan_out,
     he_uniform,
     lecun_uniform_depthwise,
     ones,
+    torch_uniform,
     zeros,
 )
 from cnnjax.nn.kernels import KERNELS, apply_kernel
@@ -27,6 +30,7 @@ from cnnjax.nn.layers import (
 from cnnjax.nn.matrix import conv_as_matrix
 from cnnjax.nn.norm import BatchNormalization, LayerNormalization
 from cnnjax.nn.pool import (
+    AdaptiveAveragePooling2D,
     AveragePooling2D,
     GlobalAveragePooling2D,
     GlobalMaxPooling2D,
@@ -54,6 +58,7 @@ __all__ = [
     "KERNELS",
     "LSTM",
     "Activation",
+    "AdaptiveAveragePooling2D",
     "Add",
     "AveragePooling2D",
     "BatchNormalization",
@@ -94,9 +99,12 @@ __all__ = [
     "depthwise_conv2d",
     "glorot_uniform",
     "grouped_conv2d",
+    "he_normal",
+    "he_normal_fan_out",
     "he_uniform",
     "lecun_uniform_depthwise",
     "max_pool",
     "ones",
+    "torch_uniform",
     "zeros",
 ]

@@ -5,10 +5,18 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 
+import jax
 from flax import linen
 from jax import Array, lax
 
-from cnnjax.nn.conv import Padding, as_pair, conv2d, padded_first, resolve_padding
+from cnnjax.nn.conv import (
+    Padding,
+    as_on_accelerators,
+    as_pair,
+    conv2d,
+    padded_first,
+    resolve_padding,
+)
 from cnnjax.nn.initializers import Initializer, glorot_uniform
 from cnnjax.nn.layers import finished
 from cnnjax.nn.separable import depthwise_conv2d
@@ -26,7 +34,9 @@ def grouped_conv2d(
     """Convolution in groups of channels, NHWC (Krizhevsky et al. 2012, section 3.5).
 
     The filters of a group, F / groups neighbours, see the C / groups channels of that group. With
-    as many groups as channels it is `depthwise_conv2d`.
+    as many groups as channels it is `depthwise_conv2d`. On CPUs it is one `im2col` product for each
+    group, whose gradient takes a hundredth of the time of XLA's; on accelerators, and under
+    `conv_engine("lax")`, XLA's own.
 
     Args:
         inputs: [N, H, W, C], floating.
@@ -44,6 +54,14 @@ def grouped_conv2d(
         return depthwise_conv2d(
             inputs, kernel, strides=strides, padding=padding, dilation_rate=dilation_rate
         )
+    if not as_on_accelerators():
+        convolve = functools.partial(
+            conv2d, strides=strides, padding=padding, dilation_rate=dilation_rate, engine="im2col"
+        )
+        apart = inputs.reshape(*inputs.shape[:3], groups, channels // groups)
+        kernels = kernel.reshape(kh, kw, channels // groups, groups, filters // groups)
+        outputs = jax.vmap(convolve, (3, 3), 3)(apart, kernels)
+        return outputs.reshape(*outputs.shape[:3], filters)
     strides, dilation = as_pair(strides, "strides"), as_pair(dilation_rate, "dilation_rate")
     pads = resolve_padding(padding, inputs.shape[1:3], (kh, kw), strides, dilation)
     inputs, pads = padded_first(inputs, pads)

@@ -42,6 +42,50 @@ def he_uniform(key: Array, shape: Sequence[int], dtype: jnp.dtype = jnp.float32)
     return _he_uniform(key, tuple(shape), dtype)
 
 
+def he_normal(key: Array, shape: Sequence[int], dtype: jnp.dtype = jnp.float32) -> Array:
+    """Normal with variance 2 / fan_in, for layers with ReLU (He et al. 2015, eq. 10).
+
+    Args:
+        key: a random key.
+        shape: of the parameter, input axis second to last; of [kh, kw, C, F] fan_in = kh kw C.
+        dtype: floating.
+
+    Returns:
+        An array of the shape and dtype.
+    """
+    return _he_normal(key, tuple(shape), dtype)
+
+
+def he_normal_fan_out(key: Array, shape: Sequence[int], dtype: jnp.dtype = jnp.float32) -> Array:
+    """Normal with variance 2 / fan_out, which keeps that of gradients (He et al. 2015, eq. 14).
+
+    torchvision's own for convolutions of its residual nets.
+
+    Args:
+        key: a random key.
+        shape: of the parameter, output axis last; of [kh, kw, C, F] fan_out = kh kw F.
+        dtype: floating.
+
+    Returns:
+        An array of the shape and dtype.
+    """
+    return _he_normal_fan_out(key, tuple(shape), dtype)
+
+
+def torch_uniform(key: Array, shape: Sequence[int], dtype: jnp.dtype = jnp.float32) -> Array:
+    """Uniform in [-a, a] with a = 1 / sqrt(fan_in): PyTorch's own of convolutions and dense layers.
+
+    Args:
+        key: a random key.
+        shape: of the parameter, input axis second to last; of [kh, kw, C, F] fan_in = kh kw C.
+        dtype: floating.
+
+    Returns:
+        An array of the shape and dtype.
+    """
+    return _torch_uniform(key, tuple(shape), dtype)
+
+
 def lecun_uniform_depthwise(
     key: Array, shape: Sequence[int], dtype: jnp.dtype = jnp.float32
 ) -> Array:
@@ -73,5 +117,8 @@ def ones(key: Array, shape: Sequence[int], dtype: jnp.dtype = jnp.float32) -> Ar
 
 
 _glorot_uniform = jax.nn.initializers.glorot_uniform()
+_he_normal = jax.nn.initializers.variance_scaling(2.0, "fan_in", "normal")
+_he_normal_fan_out = jax.nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 _he_uniform = jax.nn.initializers.he_uniform()
 _lecun_uniform = jax.nn.initializers.lecun_uniform()
+_torch_uniform = jax.nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")

@@ -252,6 +252,37 @@ class AveragePooling2D(linen.Module):
         return average_pool(inputs, self.pool_size, self.strides, self.padding)
 
 
+class AdaptiveAveragePooling2D(linen.Module):
+    """Means over so many windows that the map has the wanted size, as in Keras and PyTorch.
+
+    Of n rows window i of m has those from floor(i n / m) to ceil((i + 1) n / m): windows may differ
+    in size and overlap, and a map that is smaller than wanted is repeated.
+
+    Args:
+        output_size: one size or (rows, columns).
+    """
+
+    output_size: int | tuple[int, int]
+
+    @linen.compact
+    def __call__(self, inputs: Array) -> Array:
+        """[N, H, W, C] -> [N, rows, columns, C]."""
+        size, wanted = inputs.shape[1:3], as_pair(self.output_size, "output_size")
+        if size == wanted:
+            return inputs
+        x = inputs.astype(_sum_dtype(inputs))
+        shares = (_shares(n, m) for n, m in zip(size, wanted, strict=True))
+        rows, columns = (jnp.asarray(share, x.dtype) for share in shares)
+        return jnp.einsum("nhwc,ih,jw->nijc", x, rows, columns).astype(inputs.dtype)
+
+
+def _shares(size: int, wanted: int) -> np.ndarray:
+    """How much of each row goes into each mean, float64 [wanted, size]."""
+    windows, places = np.arange(wanted)[:, None], np.arange(size)
+    inside = (places >= windows * size // wanted) & (places < -(-(windows + 1) * size // wanted))
+    return inside / inside.sum(1, keepdims=True)
+
+
 class GlobalAveragePooling2D(linen.Module):
     """Mean over rows and columns: [N, H, W, C] -> [N, C].
 

@@ -1,6 +1,6 @@
 """Experiments: from a configuration to trained, drawn, reported and compared runs."""
 
-from cnnjax.recipes.experiment import Experiment, ImageData, Options, RecipeOptions
+from cnnjax.recipes.experiment import Experiment, ImageData, Options, Recipe, RecipeOptions
 from cnnjax.recipes.lines import comparison, result_line
 from cnnjax.recipes.many import (
     draw_seeds,
@@ -20,6 +20,7 @@ __all__ = [
     "ImageData",
     "Measured",
     "Options",
+    "Recipe",
     "RecipeOptions",
     "build_model",
     "comparison",

@@ -10,7 +10,7 @@ from typing import Any
 from cnnjax import data as data_sources
 from cnnjax.core.html import html_table, paragraphs
 from cnnjax.core.places import expanded
-from cnnjax.core.text import plain, suggest
+from cnnjax.core.text import counted, plain, suggest
 from cnnjax.data import Dataset, Splits
 from cnnjax.data.by_name import over
 from cnnjax.data.sources import images_read
@@ -42,11 +42,11 @@ class Evaluation:
     notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        lines = [f"{plain(self.data)}, {self.examples:,} examples", *self.notes]
+        lines = [f"{plain(self.data)}, {counted(self.examples, 'example')}", *self.notes]
         return "\n".join([*lines, "", result_table(self.results, self.label_names)])
 
     def _repr_html_(self) -> str:
-        head = paragraphs(f"{self.data}, {self.examples:,} examples", *self.notes)
+        head = paragraphs(f"{self.data}, {counted(self.examples, 'example')}", *self.notes)
         return head + "".join(map(html_table, result_rows(self.results, self.label_names)))
 
     def as_json(self) -> dict[str, Any]:

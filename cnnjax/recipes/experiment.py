@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -150,3 +150,16 @@ class Experiment:
             # A figure belongs to the data it was reported on.
             reported=self.reported if same else {},
         )
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """An experiment by a name, for `cnnjax train`.
+
+    Args:
+        options: what it can be told: a dataclass, whose docstrings are the help.
+        experiment: options -> experiment.
+    """
+
+    options: type[Options]
+    experiment: Callable[[Any], Experiment]

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from cnnjax.core.table import table
+from cnnjax.core.text import counted
 from cnnjax.metrics import deviation, mean_and_deviation, percent, quality
 from cnnjax.recipes.experiment import Experiment
 from cnnjax.runs.results import spread
@@ -49,6 +50,7 @@ def result_line(experiment: Experiment, runs: Sequence[Run]) -> str:
         text += f"; reported with Keras: {show(experiment.reported[key])}"
     seconds = float(np.mean([run.seconds for run in runs]))
     recipe = f"recipe {experiment.recipe}, " if experiment.recipe else ""
-    text = f"{text}; {recipe}{experiment.training.epochs} epochs, {seconds:.0f} s of training"
+    epochs = counted(experiment.training.epochs, "epoch")
+    text = f"{text}; {recipe}{epochs}, {seconds:.0f} s of training"
     waiting = [run.history["waiting"].mean() for run in runs if "waiting" in run.history]
     return f"{text}, {percent(float(np.mean(waiting)))} of it waiting for data" if waiting else text

@@ -14,7 +14,7 @@ from cnnjax import data as data_sources
 from cnnjax.config import FEED, FILES, OPTIMIZER, SAMPLERS, SCHEDULES, TrainingConfig, changeable
 from cnnjax.core import processes, trees
 from cnnjax.core.settings import from_dict, values
-from cnnjax.core.text import plain
+from cnnjax.core.text import counted, plain
 from cnnjax.data import DataNotFound
 from cnnjax.metrics import Loss, Measure
 from cnnjax.metrics import recorded as recorded_value
@@ -75,7 +75,7 @@ class Reproduction:
         if self.same:
             lines = [
                 f"the same to the bit: parameters {self.run.parameter_hash[:16]}..., "
-                f"{len(self.run.metrics)} metrics, {epochs} epochs"
+                f"{counted(len(self.run.metrics), 'metric')}, {counted(epochs, 'epoch')}"
             ]
         else:
             lines = ["not the same:", *(f"  {line}" for line in self.results)]

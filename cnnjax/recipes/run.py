@@ -72,6 +72,7 @@ def run_experiment(
         training,
         directory=directory,
         verbose=verbose,
+        report=False,  # once its figures are there
         metrics=experiment.metrics,
         callbacks=_callbacks(experiment),
         record={

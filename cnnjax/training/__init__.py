@@ -11,6 +11,7 @@ from cnnjax.training.optim import learning_rate_factors, make_optimizer
 from cnnjax.training.own_step import Step
 from cnnjax.training.profile import Profile
 from cnnjax.training.rate_finder import LearningRates, find_learning_rate
+from cnnjax.training.reporting import report
 from cnnjax.training.result import Run
 from cnnjax.training.schedules import make_schedule
 from cnnjax.training.state import TrainState
@@ -44,6 +45,7 @@ __all__ = [
     "make_schedule",
     "make_train_step",
     "refreeze",
+    "report",
     "supervised",
     "sweep",
 ]

@@ -119,6 +119,8 @@ def check_augment(augment: AugmentConfig | Callable | None, model: Model) -> Non
             f"[{shape_text(spec.input_shape)}]: give a function (key, example) -> example, e.g. "
             "cj.augment.WordDropout(0.2) for texts or cj.augment.Jitter(0.1) for series"
         )
+    elif isinstance(augment, AugmentConfig):
+        augmentation.check_channels(augment, spec.input_shape[2])
     label = spec.task.label_shape(spec.output_shape)
     augmentation.check_labels_stay_true(augment, spec.task, label, spec.input_shape)
 
@@ -150,6 +152,22 @@ def _check_augmented(augment: AugmentConfig | Callable, batch: Batch, task: Task
             "augment needs 'index' int32 [N] and 'epoch' in the batch, from which every "
             f"example's key is made; got {', '.join(sorted(batch))}"
         )
+    _check_pixels(augment, batch["inputs"])
     # A loss of the caller's may want labels of any shape.
     shapes = (jax.tree.map(lambda leaf: leaf.shape[1:], batch[k]) for k in ("labels", "inputs"))
     augmentation.check_labels_stay_true(augment, task, *shapes)
+
+
+def _check_pixels(augment: Any, inputs: Any) -> None:
+    """Refuse what is for grey levels, where images may be in other units."""
+    if isinstance(augment, augmentation.Named):
+        for name, part in augment.parts:
+            _check_pixels(part, inputs[name])
+    for part in augment.parts if isinstance(augment, augmentation.Chain) else ():
+        _check_pixels(part, inputs)
+    given = augment.rand_augment if isinstance(augment, AugmentConfig) else None
+    if given is not None and inputs.dtype != jnp.uint8:
+        raise ValueError(
+            f"augment with rand_augment={given} is for pixels of 8 bits, and the images are "
+            f"{inputs.dtype}: leave it out, or give them as uint8"
+        )

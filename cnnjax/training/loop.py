@@ -18,6 +18,7 @@ import optax
 
 from cnnjax.config import TrainingConfig
 from cnnjax.core import processes
+from cnnjax.core.habits import TO_CONFIG, TO_DATA, helpful
 from cnnjax.data import Dataset, Splits, Stream, as_splits
 from cnnjax.metrics import Loss, Measure, divide
 from cnnjax.models import Model
@@ -36,11 +37,13 @@ from cnnjax.training.objective import Objective
 from cnnjax.training.own_step import State, Step
 from cnnjax.training.position import Position
 from cnnjax.training.recorder import Recorder
+from cnnjax.training.reporting import report_of_fit, wanted
 from cnnjax.training.result import Run, outcome, result_of
 from cnnjax.training.stopping import Interrupted, NotFinite, StopSignals, diverged, interrupted
 from cnnjax.training.tally import AHEAD, Tally
 
 
+@helpful("fit", {**TO_DATA, **TO_CONFIG})
 def fit(
     model: Model,
     data: Splits | Dataset | Stream | tuple[np.ndarray, np.ndarray],
@@ -57,6 +60,7 @@ def fit(
     callbacks: Sequence[Observer] = (),
     loggers: Sequence[Logger] = (),
     metrics: Mapping[str, Measure] | None = None,
+    report: bool = True,
 ) -> Run:
     """Train a model.
 
@@ -75,7 +79,8 @@ def fit(
             `optax.MaskedNode()` for frozen ones, and where its `update` takes them value, grad,
             value_fn(params) and grad_fn(params). Of a schedule-free one the averaged parameters,
             of `optax.contrib.schedule_free_eval_params`, are evaluated and returned.
-        directory: a run directory for record, metrics and checkpoints; None keeps nothing on disk.
+        directory: a run directory for record, metrics, checkpoints and report; None keeps nothing
+            on disk.
         objective: what to minimise instead of the loss, which then is that of evaluation only: a
             pure function (functions, params, state, batch, key) -> (losses [N], Aux). Functions
             are `apply(params, state, inputs) -> outputs` of evaluation,
@@ -101,6 +106,8 @@ def fit(
             and test data, by name: a `cj.metrics.Metric`, e.g. {"f1": cj.metrics.f1()}, or a
             function (outputs, labels) -> [N], of which it is the mean. Their names are then those
             in records, in `Run.history` and for `TrainingConfig.monitor`.
+        report: with a directory, write report.html there at the end, which takes about half a
+            second of a CPU and changes no bit of the run; `cj.report(run)` writes it later.
 
     Returns:
         A Run: the model of the best epoch by `TrainingConfig.monitor`, or of the last one; what was
@@ -123,6 +130,7 @@ def fit(
     """
     callbacks, loggers = check_callbacks(callbacks), check_loggers(loggers)
     config = config or TrainingConfig()
+    page = wanted(report, directory)
     given = Given.checked(model.spec.task, loss, optimizer, objective, metrics, step)
     with processes.together("fit"):
         splits = as_splits(data, model.spec.task)
@@ -134,7 +142,10 @@ def fit(
         state = computation.first_state(opt_state)
         computation.check_measures(state)
         recorder = Recorder(computation, directory, record, opt_state, verbose)
-        return _Training(computation, state, recorder, hooks).run()
+        run = _Training(computation, state, recorder, hooks).run()
+    if page:
+        report_of_fit(run, verbose)
+    return run
 
 
 def _looking_on(hooks: Hooks, directory: str | Path | None) -> dict[str, Any]:

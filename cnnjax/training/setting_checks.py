@@ -150,7 +150,9 @@ def _check_fill(augment: Any) -> None:
             f"augment: fill_value={augment.fill_value!r} belongs to fill_mode='constant', got "
             f"fill_mode={augment.fill_mode!r}"
         )
-    moving = ("width_shift", "height_shift", "crop_padding", "rotation", "shear", "zoom")
+    moving = (
+        "width_shift", "height_shift", "crop_padding", "rotation", "shear", "zoom", "rand_augment"
+    )  # fmt: skip
     if augment.fill_mode != "nearest" and not any(getattr(augment, name) for name in moving):
         raise ValueError(
             f"augment: fill_mode={augment.fill_mode!r} is for what a move uncovers, and nothing "

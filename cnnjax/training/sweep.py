@@ -129,7 +129,7 @@ def sweep(
                 run = fit(
                     model, splits, one, directory=place, verbose=False, metrics=metrics,
                     objective=objective, step=step, callbacks=own_callbacks.make(),
-                    loggers=own_loggers.make(),
+                    loggers=own_loggers.make(), report=False,
                 )  # fmt: skip
                 line = _line(settings, seed, run)
             except NonFiniteLoss as error:

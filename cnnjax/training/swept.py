@@ -10,7 +10,7 @@ import numpy as np
 
 from cnnjax.core.html import html_table, paragraphs
 from cnnjax.core.table import table
-from cnnjax.core.text import suggest
+from cnnjax.core.text import counted, suggest
 from cnnjax.metrics import Measure, mean_and_deviation, mode_by_name, mode_of, quality
 from cnnjax.training.result import Run
 
@@ -115,7 +115,7 @@ class Sweep:
         return html_table(self._cells(), "<>") + paragraphs(self._note())
 
     def _note(self) -> str:
-        return f"mean ± standard deviation over {len(self.seeds)} seeds"
+        return f"mean ± standard deviation over {counted(len(self.seeds), 'seed')}"
 
     def _cells(self) -> list[tuple[str, ...]]:
         """The rows of the table, its head first."""

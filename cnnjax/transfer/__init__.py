@@ -1,8 +1,9 @@
-"""Transfer learning: heads of one's own, what to freeze, features on disk."""
+"""Transfer learning: heads of one's own, what to freeze, low-rank adapters, features on disk."""
 
 from cnnjax.transfer.base_layers import base_layers, layers_before
 from cnnjax.transfer.features import extract_features
 from cnnjax.transfer.heads import Head, attach, replace_head
+from cnnjax.transfer.lora import lora, merged
 
 __all__ = [
     "Head",
@@ -10,5 +11,7 @@ __all__ = [
     "base_layers",
     "extract_features",
     "layers_before",
+    "lora",
+    "merged",
     "replace_head",
 ]

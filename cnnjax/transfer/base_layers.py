@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
+from cnnjax.core import trees
 from cnnjax.core.text import suggest
 from cnnjax.models import Model
+from cnnjax.models.adapters import is_adapter
 from cnnjax.models.graph import weighted_layers
 
 
@@ -62,25 +66,48 @@ def layers_before(model: Model, layer: str | int) -> tuple[str, ...]:
     return found
 
 
-def base_layers(model: Model) -> tuple[str, ...]:
+def base_layers(model: Model, head: Sequence[str] | None = None) -> tuple[str, ...]:
     """The layers with weights that are not in the head, to freeze the whole base.
 
     Args:
-        model: of `create_model`, or with a head that `replace_head` made.
+        model: of `create_model`, or with a head that `replace_head` made; with adapters of `lora`,
+            which are trained: of their layers the other weights are named.
+        head: names of the layers that are trained, where they are others than those of the head
+            that the model is known to have; () for none, e.g. with adapters alone.
 
     Returns:
         Their names, for `TrainingConfig(frozen=...)`.
 
     Raises:
-        ValueError: for a module of one's own, whose head is not known.
+        ValueError: for a module of one's own, whose head is not known, or a layer that there is
+            not (offers the nearest names).
 
     >>> import cnnjax as cj
-    >>> base_layers(cj.create_model("lenet"))
+    >>> model = cj.create_model("lenet")
+    >>> base_layers(model)
     ('conv1', 'conv2', 'dense1')
+    >>> base_layers(cj.transfer.lora(model, ("conv2",), rank=2))
+    ('conv1', 'conv2/bias', 'conv2/kernel', 'dense1')
     """
-    if model.spec.arguments is None:
+    if head is None and model.spec.arguments is None:
         raise ValueError(
-            f"{model.spec.name} is a module of your own, whose head cnnjax cannot know: use "
-            "layers_before(model, first layer of the head)"
+            f"{model.spec.name} is a module of your own, whose head cnnjax cannot know: name its "
+            "layers with head=, or use layers_before(model, first layer of the head)"
         )
-    return tuple(name for name in weighted_layers(model) if name not in model.spec.head)
+    layers = weighted_layers(model)
+    trained = model.spec.head if head is None else trees.select(layers, head, "head", "layer")
+    weights: dict[str, list[str]] = {}
+    for path in trees.leaves(model.params):
+        weights.setdefault(path.rpartition("/")[0], []).append(path)
+    return tuple(
+        name
+        for layer in layers
+        if layer not in trained
+        for name in _but_adapters(layer, weights.get(layer, []))
+    )
+
+
+def _but_adapters(layer: str, weights: Sequence[str]) -> list[str]:
+    """A layer's name, or where it has adapters those of its other weights."""
+    plain = [path for path in weights if not is_adapter(path)]
+    return plain if len(plain) < len(weights) else [layer]

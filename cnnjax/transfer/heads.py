@@ -72,7 +72,8 @@ def replace_head(model: Model, head: Head | int, seed: int = 0) -> Model:
         random.
 
     Raises:
-        ValueError: for a module of one's own, or a head that this model cannot have.
+        ValueError: for a module of one's own, a model with adapters, or a head that this model
+            cannot have.
 
     >>> import cnnjax as cj
     >>> base = cj.create_model("mobilenet", alpha=0.25, include_top=False, pooling="avg",
@@ -147,6 +148,11 @@ def attach(base: Model, classifier: Model) -> Model:
 def _built(model: Model, arguments: dict[str, Any], head: Head) -> tuple[Any, ModelSpec]:
     """Module and spec of a registered model with another head."""
     old = model.spec
+    if old.adapters is not None:
+        raise ValueError(
+            f"{old.name} has adapters, which belong to the kernels that it has: give it its head "
+            "before cj.transfer.lora, or merge them with cj.transfer.merged(model)"
+        )
     module, spec = build(
         old.name,
         input_shape=old.input_shape,

@@ -46,7 +46,9 @@ def members(path: Path) -> list[zipfile.ZipInfo]:
     except DamagedWeights:
         raise
     except ZIP_ERRORS as error:
-        raise DamagedWeights(f"{path} is not a readable .keras or .npz file: {error}") from None
+        raise DamagedWeights(
+            f"{path} is not a readable .keras, .npz or .pth file: {error}"
+        ) from None
     names = [entry.filename for entry in entries]
     name, times = Counter(names).most_common(1)[0] if names else ("", 0)
     if times > 1:

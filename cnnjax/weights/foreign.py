@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-FORMATS = ".weights.h5, .h5, .keras, .npz or .safetensors"
+FORMATS = ".weights.h5, .h5, .keras, .pth, .npz or .safetensors"
 
 # Of the table that holds a TensorFlow checkpoint's names, at its end.
 _TABLE_END = bytes.fromhex("57fb808b247547db")
@@ -13,14 +13,9 @@ _TABLE_END = bytes.fromhex("57fb808b247547db")
 # Number of PyTorch's format before 1.6, as it is pickled.
 _OLD_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 
-_TORCH = "a PyTorch file, a pickle that could run any code"
 _TORCH_ADVICE = (
-    "read it with torch.load(..., weights_only=True), and save its arrays as .npz under the names "
-    "layer/weight, kernels in the order (height, width, inputs, outputs)"
-)
-
-_TORCH_NAME = re.compile(
-    r"(.*\.)?(weight|bias|running_mean|running_var|num_batches_tracked|weight_[ih]h_l[0-9]+)"
+    "load it in PyTorch with torch.load(..., weights_only=True) and save its state dict again, "
+    "torch.save(state_dict, 'w.pth')"
 )
 
 
@@ -42,8 +37,10 @@ def foreign_file(path: Path, start: bytes) -> str | None:
         )
     if text.startswith((b"<!doctype", b"<html", b"<head", b"<?xml")):
         return "is a web page, probably an error or a login in place of the download"
-    if start.startswith(_OLD_TORCH) or name.endswith((".pth", ".pth.tar")):
-        return f"is {_TORCH}: {_TORCH_ADVICE}"
+    if start.startswith(_OLD_TORCH):
+        return f"is a PyTorch file of the format before 1.6, a bare pickle: {_TORCH_ADVICE}"
+    if name.endswith((".pth", ".pth.tar")):
+        return f"is no PyTorch file of the zip format since 1.6: {_TORCH_ADVICE}"
     if _is_pickle(start):
         return (
             "is a pickle, which could run any code and is never loaded: save the weights as "
@@ -85,8 +82,11 @@ _MAGICS = (
 
 def foreign_archive(names: list[str]) -> str | None:
     """What a zip archive of other members is; None where it is not known."""
-    if any(name.endswith(("data.pkl", "constants.pkl")) for name in names):
-        return f"is {_TORCH}: {_TORCH_ADVICE}"
+    if any(name.endswith("constants.pkl") for name in names):
+        return (
+            "is a TorchScript archive, a net as code: load it with torch.jit.load and save "
+            "torch.save(net.state_dict(), 'w.pth')"
+        )
     inside = [name for name in names if name.lower().endswith((".h5", ".keras", ".safetensors"))]
     if inside:
         return f"is an archive with {inside[0]!r} in it, to be unpacked first"
@@ -103,17 +103,6 @@ def foreign_directory(path: Path) -> str:
     if "checkpoint" in names or any(name.endswith(".index") for name in names):
         return f"is a directory, with a TensorFlow checkpoint: {_TENSORFLOW_ADVICE}"
     return f"is a directory: expected {FORMATS}"
-
-
-def foreign_names(names: list[str]) -> str | None:
-    """Whose names of arrays these are, where they are not layer/weight."""
-    torch = [name for name in names if _TORCH_NAME.fullmatch(name)]
-    if len(torch) == len(names):
-        return f"has PyTorch's names ({torch[0]!r}): {_TORCH_ADVICE.removeprefix(_READ)}"
-    return None
-
-
-_READ = "read it with torch.load(..., weights_only=True), and "
 
 
 def _is_pickle(start: bytes) -> bool:

@@ -19,18 +19,20 @@ from cnnjax.weights.foreign import (
     foreign_archive,
     foreign_directory,
     foreign_file,
-    foreign_names,
 )
 from cnnjax.weights.keras_files import KERAS_MEMBER, read_hdf5, read_keras
 from cnnjax.weights.stored import DamagedWeights, StoredLayer, StoredWeights, as_weight
+from cnnjax.weights.torch_state import has_torch_names, torch_weights
+from cnnjax.weights.torch_zip import is_torch_zip, read_torch
 
 
 def read_weights(path: str | Path) -> StoredWeights:
     """Read the weights of a file.
 
     Args:
-        path: of a Keras 3 .weights.h5 or .keras file, a legacy Keras .h5 file, or a .npz or
-            .safetensors file whose arrays are named layer/weight, e.g. "block1_conv1/kernel".
+        path: of a Keras 3 .weights.h5 or .keras file, a legacy Keras .h5 file, a PyTorch .pth file
+            of tensors, or a .npz or .safetensors file whose arrays are named layer/weight, e.g.
+            "block1_conv1/kernel", or as a PyTorch state dict names them, e.g. "conv1.weight".
 
     Returns:
         Its layers with float32 arrays.
@@ -50,7 +52,10 @@ def read_weights(path: str | Path) -> StoredWeights:
     if start.startswith(b"\x89HDF\r\n\x1a\n"):
         return read_hdf5(path)
     if start.startswith(b"PK\x03\x04"):
-        names = [entry.filename for entry in members(path)]
+        entries = members(path)
+        names = [entry.filename for entry in entries]
+        if is_torch_zip(names):
+            return read_torch(path, entries)
         if KERAS_MEMBER in names:
             return read_keras(path)
         if names and all(name.endswith(".npy") for name in names):
@@ -70,8 +75,8 @@ def _by_name(path: Path, tree: Mapping[str, Any]) -> StoredWeights:
     """Layers from arrays named layer/weight, or collection/layer/weight as `cj.save` writes."""
     layers: dict[str, dict[str, np.ndarray]] = {}
     arrays = trees.flatten(tree)
-    if arrays and (what := foreign_names(list(arrays))):
-        raise DamagedWeights(f"{path} {what}")
+    if has_torch_names(arrays):
+        return torch_weights(path, arrays)
     for key, array in arrays.items():
         layer, _, weight = key.removeprefix("params/").removeprefix("batch_stats/").rpartition("/")
         if not layer:

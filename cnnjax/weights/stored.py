@@ -81,6 +81,8 @@ class StoredWeights:
             otherwise only that of layers of one kind in one group.
         net: all layers of the file's configuration, also those without weights; () without one.
         backend: under which Keras wrote the file, "" where unknown.
+        torch: whether names and layouts are those of a PyTorch state dict.
+        unwrapped: what was around it: keys of a checkpoint ('state_dict'), prefixes of all names.
     """
 
     path: Path
@@ -89,6 +91,8 @@ class StoredWeights:
     ordered: bool = True
     net: tuple[KerasLayer, ...] = ()
     backend: str = ""
+    torch: bool = False
+    unwrapped: tuple[str, ...] = ()
 
 
 class Allowance:

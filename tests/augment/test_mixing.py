@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import jax
@@ -15,7 +16,9 @@ import cnnjax as cj
 from cnnjax import metrics
 from cnnjax.augment import Augment, for_batch, mix
 from cnnjax.augment.config import AugmentConfig
+from cnnjax.augment.mixing import draw_mix, mix_pair
 from cnnjax.core import rng
+from cnnjax.metrics.losses import smooth_labels
 from cnnjax.training import TrainState, make_train_step
 
 KEY = rng.stream(0, "augment")
@@ -189,3 +192,74 @@ def test_a_mixed_training_learns(squares, tmp_path):
     data = cj.data.Splits(cj.data.from_arrays(*squares), cj.data.from_arrays(*squares))
     run = cj.fit(model, data, config, directory=tmp_path / "run", verbose=False)
     assert run.metrics["val_accuracy"] > 0.8
+
+
+def test_a_batch_is_mixed_in_one_way_with_itself_backwards():
+    config = AugmentConfig(mixup=1, cutmix=1, mix_per="batch", mix_probability=0.9)
+    images = jnp.asarray(np.random.default_rng(0).normal(size=(6, 9, 11, 2)), jnp.float32)
+    labels, key = jnp.arange(6), jax.random.key(0)
+    kinds = set()
+    for epoch in range(12):
+        mixed, partners, share = mix(config, key, jnp.int32(epoch), labels + 3, images, labels)
+        assert partners.tolist() == [5, 4, 3, 2, 1, 0]
+        assert len(set(share.tolist())) == 1
+        left = float(share[0])
+        blended = left * images + (1 - left) * images[::-1]
+        pasted = np.isclose(mixed, images).all(3) | np.isclose(mixed, images[::-1]).all(3)
+        kind = "none" if left == 1 else "blend" if np.allclose(mixed, blended, atol=1e-6) else "box"
+        assert kind != "box" or pasted.all()
+        kinds.add(kind)
+    assert {"blend", "box"} <= kinds
+
+
+def test_mixed_batches_and_their_loss_are_those_of_timm():
+    timm: Any = pytest.importorskip("timm.data.mixup", reason="timm comes with the extra 'bench'")
+    losses: Any = pytest.importorskip("timm.loss")
+    torch: Any = pytest.importorskip("torch")
+    generator = np.random.default_rng(0)
+    images = generator.normal(size=(6, 15, 21, 3)).astype(np.float32)
+    labels = np.array([0, 3, 1, 2, 3, 0], np.int32)
+    logits = generator.normal(size=(6, 4)).astype(np.float32)
+    both = {"mixup": 0.8, "cutmix": 1.0, "mix_per": "batch"}
+    for seed in range(8):
+        config = AugmentConfig(**both)
+        drawn = draw_mix(config, jax.random.key(seed), images.shape[1:])
+        ours = jax.vmap(lambda a, b, drawn=drawn: mix_pair(drawn, a, b))(images, images[::-1])
+        theirs = timm.Mixup(0.8, 1.0, label_smoothing=0.1, num_classes=4)
+        cuts = not bool(drawn.blends)
+        theirs._params_per_batch = lambda drawn=drawn, cuts=cuts: (float(drawn.blend), cuts)
+        rows, columns = (np.flatnonzero(np.asarray(drawn.box).any(axis)) for axis in (1, 0))
+        box = (rows[0], rows[-1] + 1, columns[0], columns[-1] + 1) if len(rows) else (0, 0, 0, 0)
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(timm, "rand_bbox", lambda *_, box=box, **__: box)
+            tensor = torch.as_tensor(images).permute(0, 3, 1, 2).clone()
+            mixed, targets = theirs(tensor, torch.as_tensor(labels).long())
+        np.testing.assert_allclose(ours, mixed.permute(0, 2, 3, 1).numpy(), atol=1e-6)
+        share = float(drawn.left)
+        smooth = (smooth_labels(jnp.asarray(y), 4, 0.1) for y in (labels, labels[::-1]))
+        first, second = (metrics.cross_entropy(jnp.asarray(logits), y) for y in smooth)
+        expected = losses.SoftTargetCrossEntropy()(torch.as_tensor(logits), targets)
+        np.testing.assert_allclose(
+            np.mean(share * first + (1 - share) * second), expected.numpy(), rtol=1e-5
+        )
+
+
+def test_the_box_for_a_share_and_a_centre_is_that_of_timm():
+    timm: Any = pytest.importorskip("timm.data.mixup", reason="timm comes with the extra 'bench'")
+    config = AugmentConfig(cutmix=1.0, mix_per="batch")
+    for seed in range(20):
+        key = jax.random.key(seed)
+        drawn = draw_mix(config, key, (15, 21, 3))
+        _, beta, place = jax.random.split(key, 3)
+        share = float(jax.random.beta(beta, jnp.float32(1), jnp.float32(1)))
+        keys = jax.random.split(place)
+        centre = [int(jax.random.randint(k, (), 0, n)) for k, n in zip(keys, (15, 21), strict=True)]
+        with pytest.MonkeyPatch.context() as patched:
+            # It draws the row and then the column.
+            drawing = functools.partial(lambda given, *_, **__: next(given), iter(centre))
+            patched.setattr(np.random, "randint", drawing)
+            (top, bottom, left, right), left_over = timm.cutmix_bbox_and_lam((15, 21), share)
+        box = np.zeros((15, 21), bool)
+        box[top:bottom, left:right] = True
+        assert np.array_equal(drawn.box, box)
+        np.testing.assert_allclose(drawn.left, left_over, rtol=1e-6)

@@ -18,7 +18,7 @@ from PIL import Image
 
 import cnnjax as cj
 from cnnjax import cli
-from cnnjax.cli.verb import Verb
+from cnnjax.cli.verb import TASKS, Verb
 from cnnjax.models.builder import build
 from cnnjax.runs import write_report
 
@@ -355,12 +355,21 @@ def test_doctor_of_a_directory_that_does_not_exist(
     assert f"{tmp_path / 'none'} (does not exist)" in out
 
 
-def test_without_a_verb_the_verbs_are_named(cnnjax: Callable[..., Output]) -> None:
-    _, err = cnnjax(status=2)
-    assert "usage: cnnjax" in err
-    out, _ = cnnjax("--help")
+def test_without_a_verb_the_verbs_are_listed_by_task(cnnjax: Callable[..., Output]) -> None:
+    out, err = cnnjax()
+    assert (out, err) == cnnjax("--help")
+    assert "usage: cnnjax" in out
+    assert "cnnjax train quickstart" in out
+    lines = out.splitlines()
+    titles = [lines.index(task) for task in TASKS]
+    assert titles == sorted(titles)
     for verb in ("list", "summary", "predict", "report", "doctor"):
         assert verb in out
+
+
+def test_help_and_the_package_itself_take_no_jax_along() -> None:
+    code = "import sys, cnnjax; from cnnjax.cli import main; main([]); print('jax' in sys.modules)"
+    assert python("-c", code).stdout.splitlines()[-1] == "False"
 
 
 def test_a_verb_is_found_from_its_class(

@@ -18,7 +18,7 @@ from cnnjax.cli import main
 from cnnjax.core.download_job import DownloadError
 from cnnjax.data.prepare import RECIPES, RawFile, building, photos, prepare, raw
 from cnnjax.recipes import load_data
-from experiments import cats_vs_dogs
+from cnnjax.recipes.shipped import cats_vs_dogs
 
 NAME = "cats_vs_dogs_small"
 ARCHIVE = "kagglecatsanddogs_5340.zip"

@@ -29,19 +29,21 @@ from cnnjax.data import (
     reload,
     tfds_directory,
 )
-from cnnjax.data.readers import tfds, tfds_images
+from cnnjax.data.readers import digits, tfds, tfds_images
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (6, 8, 8), dtype=np.uint8)
 LABELS = np.arange(6) % 3
 
 
-# Digits, embedded in scikit-learn.
+# Digits, which come with the package.
 
 
 def test_digits_are_scikit_learns():
-    from sklearn.datasets import load_digits
-
+    load_digits = pytest.importorskip("sklearn.datasets").load_digits
     original = load_digits()
+    with np.load(Path(digits.__file__).with_name("digits.npz")) as ours:
+        np.testing.assert_array_equal(ours["images"], original.images)
+        np.testing.assert_array_equal(ours["labels"], original.target)
     splits = load("digits")
     assert (len(splits.train), len(splits.test), splits.validation) == (1438, 359, None)
     images = np.concatenate([splits.train.inputs, splits.test.inputs])[..., 0]
@@ -55,6 +57,14 @@ def test_digits_are_scikit_learns():
     assert sorted(nearest) == list(range(1797))
     assert np.sqrt(distances.min(axis=1) / 784).max() < 0.06
     assert labels.tolist() == original.target[nearest].tolist()
+
+
+def test_without_array_record_prepared_data_sets_are_refused(monkeypatch, tmp_path):
+    (tmp_path / "mnist" / "3.0.1").mkdir(parents=True)
+    (tmp_path / "mnist" / "3.0.1" / "dataset_info.json").write_text("{}")
+    monkeypatch.setitem(sys.modules, "array_record.python", None)
+    with pytest.raises(ValueError, match="TensorFlow Datasets need array_record, which is not ins"):
+        load("mnist", data_dir=tmp_path)
 
 
 def test_every_run_tests_on_the_same_digits():

@@ -13,8 +13,11 @@ ROOT = Path(__file__).parents[2]
 FIGURE = re.compile(r"\d+\.\d+ ± \d+\.\d+")
 
 
-def test_every_figure_of_the_readme_stands_in_the_results() -> None:
-    assert unknown_figures((ROOT / "README.md").read_text(encoding="utf-8")) == []
+@pytest.mark.parametrize(
+    "page", [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))], ids=lambda page: page.stem
+)
+def test_every_figure_of_a_page_stands_in_the_results(page: Path) -> None:
+    assert unknown_figures(page.read_text(encoding="utf-8")) == []
 
 
 @pytest.mark.parametrize(

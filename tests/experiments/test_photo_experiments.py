@@ -18,16 +18,9 @@ import cnnjax as cj
 from cnnjax import cli
 from cnnjax.core import trees
 from cnnjax.recipes import for_every_seed, load_data
+from cnnjax.recipes.shipped import cats_vs_dogs, cifar10
 from cnnjax.runs.results import Claim, Measured, read_claims
-from experiments import (
-    cats_vs_dogs,
-    cifar10,
-    feature_extraction,
-    fine_tuning,
-    own_images,
-    photo_augmentation,
-    two_stage,
-)
+from experiments import feature_extraction, fine_tuning, own_images, photo_augmentation, two_stage
 from experiments._backbones import BackboneOptions, report_stages
 
 pytestmark = pytest.mark.thorough
@@ -198,7 +191,7 @@ def test_own_images_of_three_classes_from_scratch(
     (run,) = own_images.main(options)
     assert run.model.spec.label_names == ("blue", "grey", "red")
     assert run.model.spec.resize == "stretch"
-    assert "1 files were set aside" in capsys.readouterr().out
+    assert "1 file was set aside" in capsys.readouterr().out
     record = json.loads((tmp_path / "run" / "run.json").read_text())
     assert record["source"]["folder"]["files_set_aside"] == 1
     assert [s[0] for s in record["source"]["steps"]] == ["with_test", "with_validation"]
@@ -378,11 +371,11 @@ def test_dogs_against_cats_runs_and_is_bitwise_the_same_when_resumed(
 
 
 def test_augmentation_of_cifar10() -> None:
-    chosen = cifar10.experiment(cifar10.Options(model="deep", augment="mild"))
+    chosen = cifar10.experiment(cifar10.CifarOptions(model="deep", augment="mild"))
     assert chosen.training.augment == cifar10.AUGMENTS["mild"]
     assert (chosen.name, chosen.reported) == ("cifar10/deep/augmented-mild", {})
     with pytest.raises(ValueError, match="--augment is for --recipe reported"):
-        cifar10.experiment(cifar10.Options(recipe="tuned", augment="mild"))
+        cifar10.experiment(cifar10.CifarOptions(recipe="tuned", augment="mild"))
 
 
 def test_a_scan_from_the_command_line(photos: Path, tmp_path: Path) -> None:

@@ -23,13 +23,13 @@ from cnnjax.core import trees
 from cnnjax.models.zoo.small import MnistConvnet
 from cnnjax.plot import figures
 from cnnjax.recipes import mean_curve
+from cnnjax.recipes.shipped import cifar10
 from cnnjax.runs import RunError
 from cnnjax.runs.results import Claim, Measured, Result, evaluate, read_claims
 from cnnjax.training import Run
 from experiments import (
     _studies,
     activation_choice,
-    cifar10,
     cifar_choices,
     dense_head,
     downsampling,
@@ -425,7 +425,7 @@ def test_arms_differ_from_the_base_in_one_thing() -> None:
         changed = dict(other.arguments) != {}, other.training.augment is not None
         assert sum(changed) == 1
         assert replace(other.training, augment=None) == base.training
-    plain = cifar10.experiment(cifar10.Options(model="deep", seed=10))
+    plain = cifar10.experiment(cifar10.CifarOptions(model="deep", seed=10))
     whole = cifar_choices.experiment("base", cifar_choices.ChoiceOptions(seed=10))
     for field in ("training", "model", "data", "validation", "validation_last"):
         assert getattr(whole, field) == getattr(plain, field)

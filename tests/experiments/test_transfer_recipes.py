@@ -10,7 +10,8 @@ import pytest
 import cnnjax as cj
 from cnnjax.models.builder import build
 from cnnjax.models.graph import trace
-from experiments import cats_vs_dogs, feature_extraction, fine_tuning, two_stage
+from cnnjax.recipes.shipped import cats_vs_dogs
+from experiments import feature_extraction, fine_tuning, two_stage
 from experiments._backbones import BackboneOptions, frozen_layers
 
 pytestmark = pytest.mark.thorough

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from conftest import SHARED
+from families import representatives
 from flax import linen
 from PIL import Image
 
@@ -14,6 +15,7 @@ import cnnjax as cj
 from cnnjax import nn, plot
 from cnnjax.explain import EmptyMap, grad_cam, grad_cam_plus_plus, hires_cam
 from cnnjax.explain.cam import class_maps
+from cnnjax.models import BUILDERS
 from cnnjax.models.builder import build
 from cnnjax.models.zoo.mobilenet import MobileNet
 from cnnjax.models.zoo.vgg import VGG16
@@ -373,7 +375,8 @@ def test_a_layer_called_twice_has_no_single_map():
         grad_cam(model, inputs(model), "conv")
 
 
-DEEP = ("resnet50", "inception_v3", "xception")  # whose tracing takes its time
+# Whose tracing takes its time.
+DEEP = ("densenet121", "inception_v3", "regnet_y_400mf", "resnet50_v2", "xception")
 
 
 @pytest.mark.sample(1)
@@ -381,8 +384,8 @@ DEEP = ("resnet50", "inception_v3", "xception")  # whose tracing takes its time
     "name",
     [
         pytest.param(name, marks=[pytest.mark.slow] if name in DEEP else [])
-        for name, builder in cj.models.BUILDERS.items()
-        if builder.cam_layer and len(builder.input_shape) == 3
+        for name in representatives()
+        if BUILDERS[name].cam_layer and len(BUILDERS[name].input_shape) == 3
     ],
 )
 def test_the_default_layer_of_every_model_has_a_map(name):

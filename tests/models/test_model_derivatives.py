@@ -2,13 +2,21 @@
 
 import jax
 import pytest
+from families import representatives
 
-from cnnjax.models import BUILDERS, Model
+from cnnjax.models import Model
 from cnnjax.models.builder import build
+
+# Whose layers are those of other families, and whose tracing takes its time.
+DEEP = ("densenet121", "regnet_y_400mf", "resnet50_v2")
+NAMES = [
+    pytest.param(name, marks=pytest.mark.slow if name in DEEP else ())
+    for name in sorted(representatives(), key=lambda name: (name != "mnist_convnet", name))
+]
 
 
 @pytest.mark.sample(2)
-@pytest.mark.parametrize("name", sorted(BUILDERS, key=lambda name: (name != "mnist_convnet", name)))
+@pytest.mark.parametrize("name", NAMES)
 def test_forward_over_backward_mode_reaches_every_parameter(name):
     """Traced only: a rule that is missing is missing then."""
     model = Model.abstract(*build(name))

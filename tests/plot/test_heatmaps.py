@@ -213,6 +213,7 @@ def test_gradcam_from_the_command_line(saved, files, tmp_path, capsys):
         assert (name, said, layer) == (photo, [label], "conv2")
         assert 0 < float(probability) < 1
     assert lines[-1] == str(tmp_path / "run" / "figures" / "gradcam.png")
+    assert "# Grad-CAM explains the class asked for; other shapes were brought" in lines[5]
     cli.main(["gradcam", saved, files[0], "--out", str(tmp_path / "there"), "--layer", "conv1"])
     assert (tmp_path / "there" / "photo_gradcam.npz").is_file()
 

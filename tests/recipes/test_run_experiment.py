@@ -30,19 +30,10 @@ from cnnjax.recipes import (
     run_experiment,
     run_seeds,
 )
+from cnnjax.recipes.shipped import cifar10, imdb_conv1d, mnist_convnet, mnist_lenet, quickstart
 from cnnjax.runs import RunError
 from cnnjax.training import Run
-from experiments import (
-    _studies,
-    cifar10,
-    dense_head,
-    downsampling,
-    imdb_conv1d,
-    mnist_convnet,
-    mnist_dense_vs_conv,
-    mnist_lenet,
-    quickstart,
-)
+from experiments import _studies, dense_head, downsampling, mnist_dense_vs_conv
 
 Arrays = tuple[np.ndarray, np.ndarray]
 
@@ -382,7 +373,7 @@ def test_the_reported_recipes_select_on_the_last_fifth_of_their_own_data(npz: Pa
     assert other.source
     assert other.source["steps"] == [["with_validation", 0.2, 0]]
     for made in (
-        cifar10.experiment(cifar10.Options(recipe="reported")),
+        cifar10.experiment(cifar10.CifarOptions(recipe="reported")),
         mnist_lenet.experiment(RecipeOptions(recipe="reported")),
         imdb_conv1d.experiment(imdb_conv1d.ImdbOptions(recipe="reported")),
     ):
@@ -463,7 +454,7 @@ def test_the_reported_recipe_of_the_convnet_is_that_of_the_figure() -> None:
 
 
 def test_the_quickstart_needs_no_files() -> None:
-    experiment = quickstart.experiment(quickstart.Config())
+    experiment = quickstart.experiment(quickstart.QuickstartOptions())
     assert experiment.data == "digits"
     assert experiment.reported == {}
 
@@ -522,7 +513,7 @@ def test_the_reported_recipes_are_those_of_the_figures() -> None:
     )
     assert (lenet.model, lenet.data, lenet.validation) == ("lenet", "mnist", 0.2)
     for name, model in (("plain", "cifar_plain"), ("deep", "cifar_deep")):
-        cifar = cifar10.experiment(cifar10.Options(model=name))
+        cifar = cifar10.experiment(cifar10.CifarOptions(model=name))
         assert cifar.training == cj.TrainingConfig(
             epochs=20, batch_size=128, optimizer="rmsprop", learning_rate=1e-3, monitor=None
         )
@@ -530,7 +521,7 @@ def test_the_reported_recipes_are_those_of_the_figures() -> None:
 
 
 def test_a_recipe_without_a_figure_keeps_none_of_other_data() -> None:
-    assert cifar10.experiment(cifar10.Options(data="digits")).reported == {}
+    assert cifar10.experiment(cifar10.CifarOptions(data="digits")).reported == {}
 
 
 @pytest.mark.slow

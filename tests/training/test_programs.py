@@ -9,18 +9,26 @@ from typing import Any
 
 import jax
 import pytest
+from families import representatives
 
 import cnnjax as cj
 from cnnjax.core import lowered
 from cnnjax.core.lowered import Lowered
-from cnnjax.models import BUILDERS
 from cnnjax.models.builder import build
 from cnnjax.training import programs, scans
 
 EXAMPLES, BATCH, STEPS = 1000, 4, 3
 PLATFORMS = ("gpu", "tpu")
 QUICK = ("mnist_convnet", "cifar_deep", "separable_convnet", "imdb_gru")
-MODELS = [pytest.param(m, marks=() if m in QUICK else pytest.mark.thorough) for m in BUILDERS]
+# Whose tracing takes its time, and whose layers are those of other families.
+DEEP = ("densenet121", "regnet_y_400mf", "resnet50_v2")
+
+
+def _marks(model: str) -> tuple[pytest.MarkDecorator, ...]:
+    return () if model in QUICK else (pytest.mark.slow if model in DEEP else pytest.mark.thorough,)
+
+
+MODELS = [pytest.param(m, marks=_marks(m)) for m in representatives()]
 
 
 @functools.cache

@@ -34,8 +34,8 @@ OLD_TORCH = pickle.dumps(0x1950A86A20F9469CFC6C, 2) + pickle.dumps(1001, 2)
         ("w.h5", b"<?xml version='1.0'?><Error>AccessDenied", "is a web page"),
         ("w.safetensors", b"\xef\xbb\xbf<html><head>", "is a web page"),
         ("w.h5", b'{"error": "not found"}', "is JSON text, a configuration perhaps"),
-        ("net.pth", b"anything", "is a PyTorch file, a pickle that could run any code"),
-        ("net.h5", OLD_TORCH, "is a PyTorch file, a pickle that could run any code"),
+        ("net.pth", b"anything", "is no PyTorch file of the zip format since 1.6"),
+        ("net.h5", OLD_TORCH, "is a PyTorch file of the format before 1.6, a bare pickle"),
         ("w.h5", pickle.dumps({"a": 1}), "is a pickle, which could run any code and is never"),
         ("w.h5", pickle.dumps({"a": 1}, 0), "is a pickle, which could run any code and is never"),
         ("w.h5", pickle.dumps([1], 1)[:0] + b"cnumpy\narray\n", "is a pickle"),
@@ -64,8 +64,8 @@ def test_files_by_name(name, content, text, tmp_path):
 @pytest.mark.parametrize(
     ("member", "text"),
     [
-        ("archive/data.pkl", "is a PyTorch file"),
-        ("net/code/constants.pkl", "is a PyTorch file"),
+        ("archive/data.pkl", "has a damaged pickle"),
+        ("net/code/constants.pkl", "is a TorchScript archive, a net as code"),
         ("model/weights.h5", "is an archive with 'model/weights.h5' in it, to be unpacked first"),
         ("readme.txt", "is an archive without weights"),
     ],
@@ -90,8 +90,14 @@ def test_names_of_pytorch(suffix, tmp_path):
     }
     path = tmp_path / f"model{suffix}"
     (save_file if suffix == ".safetensors" else lambda a, p: np.savez(p, **a))(arrays, path)
-    with pytest.raises(DamagedWeights, match=r"has PyTorch's names \('bn1.num_batches_tracked'\)"):
-        cj.create_model("resnet50", weights=path)
+    layers = {layer.name: layer.arrays for layer in read_weights(path).layers}
+    assert {name: list(arrays) for name, arrays in layers.items()} == {
+        "bn1": ["running_mean"],
+        "conv1": ["weight"],
+        "layer1.0.conv1": ["weight"],
+    }
+    with pytest.raises(WeightsDoNotFit, match=r"PyTorch's names \('bn1.running_mean'\), none of"):
+        cj.create_model("mnist_convnet", weights=path)
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,9 @@ from tyro.conf import Positional, arg
 
 from cnnjax.cli.options import DataDirectory
 from cnnjax.cli.running import say, show
-from cnnjax.cli.verb import Verb
+from cnnjax.cli.verb import DATA, Verb
 from cnnjax.core.places import Place
+from cnnjax.core.text import counted
 
 # Letters of a text that are printed.
 _BEGINNING = 300
@@ -22,7 +23,7 @@ _FILES_A_TICK = 64
 
 
 @dataclass(frozen=True)
-class DataScan(Verb):
+class DataScan(Verb, task=DATA):
     """The images of a folder of class folders, and the files that are not readable."""
 
     folder: Annotated[Positional[Place], arg(metavar="FOLDER|FILE.csv")]
@@ -45,7 +46,7 @@ class _Source:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataInfo(_Source, Verb):
+class DataInfo(_Source, Verb, task=DATA):
     """Sizes, class balance, values, duplicates, fingerprints and cache of a data set."""
 
     def run(self) -> None:
@@ -73,7 +74,7 @@ class DataInfo(_Source, Verb):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataShow(_Source, Verb):
+class DataShow(_Source, Verb, task=DATA):
     """Examples of every class as an image; those of texts are printed."""
 
     split: str = "train"
@@ -128,7 +129,8 @@ def _export(options: DataShow, folder: str, path: Path) -> None:
     part = _part(splits.parts, options)
     written = plot.export_examples(part, folder, options.per_class, options.seed, options.classes)
     folders = {file.parent for file in written}
-    show(f"{folder}: {len(written):,} images of {len(folders):,} classes")
+    images, classes = counted(len(written), "image"), counted(len(folders), "class", "classes")
+    show(f"{folder}: {images} of {classes}")
 
 
 def _print_texts(options: DataShow) -> None:

@@ -10,12 +10,12 @@ from typing import Annotated, Any, Literal
 from tyro.conf import Positional, arg
 
 from cnnjax.cli.options import DataDirectory
-from cnnjax.cli.verb import Verb
+from cnnjax.cli.verb import TRAIN, Verb
 from cnnjax.core.places import Place
 
 
 @dataclass(frozen=True)
-class Evaluate(Verb):
+class Evaluate(Verb, task=TRAIN):
     """Measure the model of a run on data."""
 
     directory: Annotated[Positional[Place], arg(metavar="RUN")]

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from tyro.conf import Positional, UseAppendAction, arg
 
 from cnnjax.cli.options import ModelSource, warnings_as_lines
 from cnnjax.cli.running import say, show
 from cnnjax.cli.texts import read_texts, takes_texts
-from cnnjax.cli.verb import Verb
+from cnnjax.cli.verb import INSIDE, Verb
 from cnnjax.core.places import Place
 from cnnjax.core.table import table
 
@@ -64,7 +64,7 @@ class _Maps(_LookAtImages):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Activations(_LookAtImages, Verb):
+class Activations(_LookAtImages, Verb, task=INSIDE):
     """Draw the feature maps of layers for images."""
 
     layers: Annotated[tuple[str, ...] | None, arg(metavar="PATTERN")] = None
@@ -91,7 +91,7 @@ class Activations(_LookAtImages, Verb):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Filters(_Look, Verb):
+class Filters(_Look, Verb, task=INSIDE):
     """Draw patterns that excite filters, or classes."""
 
     directory: Annotated[Positional[Place | None], arg(metavar="RUN")] = None
@@ -143,11 +143,14 @@ class Filters(_Look, Verb):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Gradcam(_Maps, Verb):
+class Gradcam(_Maps, Verb, task=INSIDE):
     """Draw where images hold what speaks for a class."""
 
     target: Annotated[UseAppendAction[tuple[tuple[str, ...], ...]], arg(metavar="CLASS ...")] = ()
     """Numbers or names; several are drawn side by side; default: the class predicted."""
+    resize: Literal["crop", "stretch", "pad"] | None = None
+    """How images come to the model's size: default: as a whole, the model's own way or, where that
+    is crop, pad."""
 
     def run(self) -> None:
         """Draw it, and print the classes."""
@@ -158,6 +161,9 @@ class Gradcam(_Maps, Verb):
         folder = self.folder(self.files[0])
         model, files = self.load_for(self.files)
         targets = [_class(text) for texts in self.target for text in texts]
+        own = model.spec.resize
+        chosen = self.resize or ("pad" if own == "crop" else own)
+        model = model.replace(spec=replace(model.spec, resize=chosen))
         with warnings_as_lines():
             images, asked = plot.draw_gradcam(
                 model, files, folder, self.layer, targets, self.colormap
@@ -165,11 +171,15 @@ class Gradcam(_Maps, Verb):
         head = ("image", "class", "probability", "layer")
         rows = [(h.photo, h.label, f"{h.probability:.4f}", h.layer) for h in asked]
         print(table([head, *rows], "<<><"))
+        why = "the class asked for" if targets else "the class predicted"
+        show(
+            f"# Grad-CAM explains {why}; other shapes were brought to the model's by {_by(chosen)}"
+        )
         self.show(self.files[0], images)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Explain(_Maps, Verb):
+class Explain(_Maps, Verb, task=INSIDE):
     """Draw a panel of methods, and test what they are worth."""
 
     text: Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="TEXT")] = ()
@@ -217,6 +227,12 @@ class Explain(_Maps, Verb):
                 table = plot.pointing_table(model, files[0], boxes, self.layer, self.methods)
                 print(table + "\n")
         self.show(self.files[0], images)
+
+
+def _by(policy: str) -> str:
+    from cnnjax.data import RESIZE_POLICIES
+
+    return RESIZE_POLICIES[policy]
 
 
 def _class(text: str) -> int | str:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cnnjax.cli.options import DataDirectory
-from cnnjax.cli.verb import Verb
+from cnnjax.cli.verb import MACHINE, Verb
 from cnnjax.core.table import table
 
 
 @dataclass(frozen=True)
-class Doctor(Verb):
+class Doctor(Verb, task=MACHINE):
     """What is here, what is missing, how to get it."""
 
     data_dir: DataDirectory = None
@@ -37,4 +37,4 @@ class Doctor(Verb):
         }
         if absent := [name for name in data.RECIPES if name not in here]:
             facts["not here"] = f"{', '.join(absent)}. {data.how_to_get('NAME')}"
-        print(table(facts.items(), "<"))
+        print(table([(name, value) for name, value in facts.items() if value != ""], "<"))

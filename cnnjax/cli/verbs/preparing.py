@@ -11,13 +11,13 @@ from tyro.conf import Positional, arg
 
 from cnnjax.cli.options import DataDirectory, whole_numbers
 from cnnjax.cli.running import say, show
-from cnnjax.cli.verb import Verb
+from cnnjax.cli.verb import DATA, Verb
 from cnnjax.core.places import Place
 from cnnjax.core.table import table
 
 
 @dataclass(frozen=True)
-class DataList(Verb):
+class DataList(Verb, task=DATA):
     """Data sets by name: which are here, which to prepare."""
 
     data_dir: DataDirectory = None
@@ -54,7 +54,7 @@ def _print(rows: list[tuple[str, str]]) -> None:
 
 
 @dataclass(frozen=True)
-class DataPrepare(Verb):
+class DataPrepare(Verb, task=DATA):
     """Download data sets and write them as TensorFlow Datasets does.
 
     Downloads the raw files, verified and resumable, into downloads/NAME/ of the data directory,
@@ -79,7 +79,7 @@ class DataPrepare(Verb):
 
 
 @dataclass(frozen=True)
-class DataExport(Verb):
+class DataExport(Verb, task=DATA):
     """Write a data set of images as a folder per class of PNG files."""
 
     data: Annotated[Positional[Place], arg(metavar="NAME|FILE")]
@@ -114,7 +114,7 @@ class DataExport(Verb):
 
 
 @dataclass(frozen=True)
-class DataShard(Verb):
+class DataShard(Verb, task=DATA):
     """Write a data set of images as array_record shards, which many processes read well.
 
     Files stay as they are, byte for byte. Interrupted and started again it goes on.

@@ -10,14 +10,14 @@ from tyro.extras import literal_type_from_choices
 
 from cnnjax.cli.options import DataDirectory
 from cnnjax.cli.running import show
-from cnnjax.cli.verb import Verb
-from cnnjax.config import CHANGEABLE
+from cnnjax.cli.verb import RECORDS, Verb
+from cnnjax.core.changes import CHANGEABLE
 from cnnjax.core.places import Place
 
 
 @dataclass(frozen=True)
-class Report(Verb):
-    """Write a run's report.html again."""
+class Report(Verb, task=RECORDS):
+    """Write the page of one run again: its curves, figures and settings, as report.html."""
 
     directory: Annotated[Positional[Place], arg(metavar="RUN")]
     """A run directory."""
@@ -32,8 +32,8 @@ class Report(Verb):
 
 
 @dataclass(frozen=True)
-class Results(Verb):
-    """Write the table of results from run records."""
+class Results(Verb, task=RECORDS):
+    """Gather the records of many runs in one table, RESULTS.md."""
 
     folders: Annotated[Positional[tuple[Place, ...]], arg(metavar="DIR")] = ("checkpoints",)
     """Run directories or folders of them."""
@@ -61,7 +61,7 @@ class Results(Verb):
 
 
 @dataclass(frozen=True)
-class Reproduce(Verb):
+class Reproduce(Verb, task=RECORDS):
     """Run a record once more and compare every bit; exit status 0 if the same."""
 
     directory: Annotated[Positional[Place], arg(metavar="RUN")]

@@ -20,6 +20,7 @@ from cnnjax.data.errors import DataNotFound
 from cnnjax.data.prepare.known import IN_FOLDERS, RECIPES, check_name, raw_files
 from cnnjax.data.prepare.photos import Photos
 from cnnjax.data.prepare.raw import Contents, Example
+from cnnjax.data.readers.array_records import array_record
 from cnnjax.data.readers.split_names import SPLITS
 from cnnjax.data.readers.tfds import find_split, in_batches, prepared_versions, tfds_directory
 
@@ -54,7 +55,8 @@ def prepare(
         The directory of the version, e.g. ~/tensorflow_datasets/mnist/3.0.1.
 
     Raises:
-        ValueError: for an unknown name, or raw files that do not hold what they should.
+        ValueError: for an unknown name, raw files that do not hold what they should, or where
+            array_record is not installed.
         DownloadError: if a file cannot be had; how to go on without network is in the text.
         OSError: if the disk takes no more.
     """
@@ -64,6 +66,8 @@ def prepare(
     if (there := _prepared(root, name)) is not None:
         say(f"{name} is prepared already, in {there}")
         return there
+    if name not in IN_FOLDERS:  # before anything is downloaded
+        array_record("TensorFlow Datasets")
     root.mkdir(parents=True, exist_ok=True)
     with alone(root / f".{name}.lock", lambda: say(f"another process prepares {name}: waiting")):
         there = _prepared(root, name)  # by a process that this one has waited for

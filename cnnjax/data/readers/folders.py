@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from cnnjax.core.places import expanded
+from cnnjax.core.text import counted
 from cnnjax.data.errors import DataNotFound
 from cnnjax.data.readers.file_names import is_clutter, listed
 from cnnjax.data.readers.layout import Layout, find_layout, folders_in, leads_up, places_of
@@ -92,7 +93,7 @@ def outside(root: Path, layout: Layout, suffixes: Collection[str]) -> list[tuple
             count = sum(1 for _ in files_below(folder))
             if count and folder not in places:
                 why = "no folder per class" if split_in(name) else "no split"
-                found.append((folder, f"{why} ({count:,} files)"))
+                found.append((folder, f"{why} ({counted(count, 'file')})"))
     return [
         (path.relative_to(root).as_posix() + "/" * path.is_dir(), reason) for path, reason in found
     ]
@@ -104,7 +105,10 @@ def _loose_in(place: Path, suffixes: Collection[str]) -> Iterator[tuple[Path, st
         clutter = is_clutter(path.name)
         if path.is_dir():
             if clutter and (count := _count_below(path, suffixes)):
-                yield path, f"of a system or hidden by its name, no class ({count:,} files)"
+                yield (
+                    path,
+                    f"of a system or hidden by its name, no class ({counted(count, 'file')})",
+                )
             elif not clutter and leads_up(path):
                 yield path, "a link to a folder that it lies in"
         elif not clutter and path.is_symlink() and not path.exists():

@@ -23,7 +23,7 @@ from cnnjax.core.reading import Unreadable, read_json
 from cnnjax.core.runtime import cache_directory
 from cnnjax.core.storage import write_text
 from cnnjax.core.table import table
-from cnnjax.core.text import plain
+from cnnjax.core.text import counted, plain
 from cnnjax.data.dataset import Dataset
 from cnnjax.data.errors import DataNotFound
 from cnnjax.data.pixels.decode import decode_image
@@ -96,10 +96,10 @@ class Scan:
         lines = [f"{plain(self.source, _LONGEST)}: {len(names)} classes"]
         for name, part in self.parts.items():
             counts = np.bincount(part.labels, minlength=len(self.class_names))
-            lines.append(f"{name}: {len(part.files):,} images")
+            lines.append(f"{name}: {counted(len(part.files), 'image')}")
             rows = [(label, f"{count:,}") for label, count in zip(names, counts, strict=True)]
             lines.append(indent(table(rows), "  "))
-        lines.append(f"set aside: {len(self.set_aside):,} files")
+        lines.append(f"set aside: {counted(len(self.set_aside), 'file')}")
         lines += [plain(f"  {file}: {reason}", _LONGEST) for file, reason in self.set_aside]
         return "\n".join(lines)
 
@@ -107,7 +107,8 @@ class Scan:
         """A few lines on what was set aside; none where all is good."""
         if not self.set_aside:
             return []
-        lines = [f"{self.source}: {len(self.set_aside):,} files were set aside"]
+        verb = "was" if len(self.set_aside) == 1 else "were"
+        lines = [f"{self.source}: {counted(len(self.set_aside), 'file')} {verb} set aside"]
         lines += [f"  {file}: {reason}" for file, reason in self.set_aside[:_SHOWN]]
         if len(self.set_aside) > _SHOWN:
             lines.append(f"  and more: cnnjax data scan {self.source}")

@@ -23,6 +23,7 @@ from cnnjax.data.dataset import Dataset
 from cnnjax.data.errors import DataNotFound
 from cnnjax.data.pixels.decoding import AsStored, Decoding
 from cnnjax.data.pixels.record_images import CONTENT, RecordImages
+from cnnjax.data.readers.array_records import array_record
 from cnnjax.data.readers.file_names import listed
 from cnnjax.data.readers.reader import Reader, Reading, settings_of
 from cnnjax.data.readers.scan import checked_names
@@ -33,22 +34,6 @@ INDEX, PLAN = "shards.json", "plan.json"
 KIND = {"format": "cnnjax shards", "version": 1}
 
 _MOST_OPEN, _OTHER_FILES = 4096, 512
-
-
-def array_record() -> Any:
-    """The library's module.
-
-    Raises:
-        ValueError: where it is not installed.
-    """
-    try:
-        from array_record.python import array_record_module
-    except ImportError as error:
-        raise ValueError(
-            f"shards need array_record, which is not installed here ({plain(error)}): pip install "
-            "array_record, where there is a wheel of it, or give the folder of images"
-        ) from None
-    return array_record_module
 
 
 def shard_name(split: str, number: int, count: int) -> str:
@@ -103,7 +88,9 @@ def _opened(file: Path, size: int, content: str) -> Any:
     Size of the shards and content of all tell what was written in the same place anew.
     """
     options = "readahead_buffer_size:0,max_parallelism:0"
-    return array_record().ArrayRecordReader(str(file), options, file_reader_buffer_size=32768)
+    return array_record("shards").ArrayRecordReader(
+        str(file), options, file_reader_buffer_size=32768
+    )
 
 
 def _let_open(count: int) -> None:
@@ -175,7 +162,7 @@ def _check(index: Mapping[str, Any], *, written: bool) -> None:
 
 def _load(folder: Path, reading: Reading) -> Splits:
     index = read_index(folder)
-    array_record()
+    array_record("shards")
     names, size = tuple(index["class_names"]), index["image_size"]
     described = {split: _described(folder, split, of) for split, of in index["splits"].items()}
     _let_open(sum(len(of["bytes"]) for of in index["splits"].values()))

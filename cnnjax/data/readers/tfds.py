@@ -15,6 +15,7 @@ import numpy as np
 
 from cnnjax.core.places import expanded
 from cnnjax.data.errors import DataNotFound
+from cnnjax.data.readers.array_records import array_record
 
 _CACHE_FORMAT = 2
 _READ_AT_ONCE = 1000
@@ -37,7 +38,9 @@ def find_split(root: Path, name: str, split: str) -> Path | None:
 
     Raises:
         DataNotFound: if no version is complete, or its files are not array_record.
+        ValueError: where array_record is not installed.
     """
+    array_record("TensorFlow Datasets")
     versions = prepared_versions(root / name)
     configurations = sorted({v.parent.name for v in versions} - {Path(name).name})
     if len(configurations) > 1:

@@ -14,6 +14,7 @@ from cnnjax.nn import (
     GRU,
     LSTM,
     Activation,
+    AdaptiveAveragePooling2D,
     Add,
     AveragePooling2D,
     BatchNormalization,
@@ -162,10 +163,13 @@ def _after(call: Call, incoming: list[ReceptiveField | None]) -> ReceptiveField 
             return None
         case Flatten() | GlobalAveragePooling2D() | GlobalMaxPooling2D() | GRU() | LSTM():
             return ReceptiveField(all=True)
+        case AdaptiveAveragePooling2D() if call.input_shapes[0][1:3] != call.output_shape[1:3]:
+            return None  # windows of several sizes
         case GlobalAveragePooling1D() | GlobalMaxPooling1D():
             return ReceptiveField(all=True)
         case (
             Activation()
+            | AdaptiveAveragePooling2D()
             | Add()
             | BatchNormalization()
             | Concatenate()

@@ -13,7 +13,7 @@ from cnnjax.core import trees
 from cnnjax.core.checks import sizes_text
 from cnnjax.core.html import html_table, paragraphs
 from cnnjax.core.table import table
-from cnnjax.core.text import plain
+from cnnjax.core.text import counted, plain
 from cnnjax.models.graph import Call, Net, in_keras_order, trace
 from cnnjax.models.layers.receptive_fields import fields_of
 from cnnjax.nn import GRU, LSTM
@@ -119,7 +119,9 @@ def summary(model: Net) -> Summary:
     shape = sizes_text(model.spec.sample_shape)
     if model.spec.takes_any_size:
         shape = f"of any size, here {shape}"
-    title = f"{model.spec.name}, input {shape}, {model.spec.num_classes} classes"
+    title = (
+        f"{model.spec.name}, input {shape}, {counted(model.spec.num_classes, 'class', 'classes')}"
+    )
     return Summary(title, tuple(rows), total, trainable)
 
 

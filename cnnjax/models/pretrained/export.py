@@ -9,6 +9,7 @@ from typing import Any
 
 from cnnjax.core import trees
 from cnnjax.core.places import expanded
+from cnnjax.models.adapters import without_adapters
 from cnnjax.models.graph import in_keras_order, is_complete, trace
 from cnnjax.models.model import Model
 from cnnjax.weights import save_npz, save_safetensors, write_weights_h5
@@ -48,7 +49,8 @@ def export_weights(model: Model, path: str | Path) -> Path:
     """Write a model's weights alone, for other programs; `save` keeps the whole model.
 
     Args:
-        model: for .weights.h5 one whose layers with weights are those of `cnnjax.nn`.
+        model: for .weights.h5 one whose layers with weights are those of `cnnjax.nn`; its adapters
+            are merged into its kernels, since other programs have none.
         path: ends with ".weights.h5" (`keras.Model.load_weights` of Keras 3 takes it, for the same
             architecture), ".safetensors" or ".npz" (arrays by layer/weight).
 
@@ -59,7 +61,7 @@ def export_weights(model: Model, path: str | Path) -> Path:
         ValueError: for another ending, a layer that Keras does not have, or two variables of one
             name in two collections.
     """
-    path = expanded(path)
+    path, model = expanded(path), without_adapters(model)
     arrays = by_layer(model)
     if path.name.endswith(".weights.h5"):
         write_weights_h5(_for_keras(model, arrays), path)

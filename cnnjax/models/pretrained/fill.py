@@ -6,7 +6,6 @@ import dataclasses
 import warnings
 from collections.abc import Sequence
 from itertools import takewhile
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -22,7 +21,7 @@ from cnnjax.models.pretrained.matching import Arrays, Match, Target, match
 from cnnjax.models.pretrained.order import WeightsDoNotFit
 from cnnjax.models.scaling import scaling
 from cnnjax.models.spec import ModelSpec
-from cnnjax.weights import StoredWeights, read_weights
+from cnnjax.weights import StoredWeights
 
 # Lines of a list of differences before it is cut.
 _MAX_LINES = 12
@@ -48,7 +47,7 @@ class PartlyLoaded(UserWarning):
 def with_weights(
     module: linen.Module,
     spec: ModelSpec,
-    file: Path,
+    stored: StoredWeights,
     *,
     seed: int = 0,
     allow_partial: bool = False,
@@ -58,7 +57,7 @@ def with_weights(
 
     Args:
         module, spec: of the model.
-        file: as `weights.read_weights` takes it.
+        stored: the file, as `weights.read_weights` returns it, with our names and layouts.
         seed: of what the file does not supply.
         allow_partial: take what there is and list the rest in a warning.
         allow_other_activations: take weights that were made for other activations, with a warning.
@@ -67,10 +66,7 @@ def with_weights(
         WeightsDoNotFit: if the file does not cover the model, but for its head; lists missing (-),
             extra (+) and differing (~) weights. Also if its configuration describes a net that
             computes something else of the same weights.
-        DamagedWeights: if the file cannot be read.
-        FileNotFoundError: if there is none.
     """
-    stored = read_weights(file)
     _refuse_old_resnet(stored)
     target = Target.of(Model.abstract(module, spec))
     found = match(stored, target)
@@ -82,10 +78,11 @@ def with_weights(
         raise WeightsDoNotFit(_misfit(stored, spec, found, bool(any(usable.values()))))
     _check_settings(stored, spec, target, found, allow_other_activations)
     if found.differences:
-        _warn(PartlyLoaded(f"{file} was loaded in part: {_cut(found.differences)}"))
+        _warn(PartlyLoaded(f"{stored.path} was loaded in part: {_cut(found.differences)}"))
     if found.new_head:
         names = ", ".join(found.new_head)
-        _warn(NewHead(f"the head ({names}) is new, with random weights: {file} has none that fits"))
+        text = f"the head ({names}) is new, with random weights: {stored.path} has none that fits"
+        _warn(NewHead(text))
     return _complete(module, spec, stored, usable, seed)
 
 
@@ -174,7 +171,7 @@ def _complete(
     """The file's arrays in the model's collections; random ones where it has none."""
     if not spec.label_names and _is_imagenet(found, spec):
         spec = dataclasses.replace(spec, label_names=names_beside(stored.path))
-    spec = dataclasses.replace(spec, weights=stored.path.name)
+    spec = dataclasses.replace(spec, weights=spec.weights or stored.path.name)
     abstract = Model.abstract(module, spec)
     missing = []
     variables: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""InceptionV3 (Szegedy et al. 2016), with Keras' names."""
+"""InceptionV3 (Szegedy et al. 2016), with Keras' names: by Keras' arithmetic or by PyTorch's."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from flax import linen
 from jax import Array
 from jax.nn import relu
 
-from cnnjax.models.backbone import AutomaticNames, Backbone, end
+from cnnjax.models.backbone import TORCH_MOMENTUM, AutomaticNames, Backbone, end, is_torch
 from cnnjax.models.registry import Release, register
+from cnnjax.models.torch_names import TorchNames
 from cnnjax.nn import (
     Activation,
     AveragePooling2D,
@@ -16,7 +17,39 @@ from cnnjax.nn import (
     Conv2D,
     InputLayer,
     MaxPooling2D,
+    ZeroPadding2D,
 )
+
+
+def _names() -> tuple[tuple[str, str], ...]:
+    """PyTorch's, whose convolutions stand in the same order."""
+    stem = ("1a_3x3", "2a_3x3", "2b_3x3", "3b_1x1", "4a_3x3")
+    numbers = {n: [f"_{i}" for i in range(1, n + 1)] for n in range(2, 6)}
+    double = [f"branch3x3dbl{n}" for n in numbers[3]]
+    fives = ["branch1x1", *(f"branch5x5{n}" for n in numbers[2]), *double, "branch_pool"]
+    sevens = [*(f"branch7x7{n}" for n in numbers[3]), *(f"branch7x7dbl{n}" for n in numbers[5])]
+    reduced = [*(f"branch3x3{n}" for n in numbers[2]), *(f"branch7x7x3{n}" for n in numbers[4])]
+    split = [f"branch3x3{n}" for n in ("_1", "_2a", "_2b", "dbl_1", "dbl_2", "dbl_3a", "dbl_3b")]
+    blocks = (
+        *((f"Mixed_5{letter}", fives) for letter in "bcd"),
+        ("Mixed_6a", ["branch3x3", *double]),
+        *((f"Mixed_6{letter}", ["branch1x1", *sevens, "branch_pool"]) for letter in "bcde"),
+        ("Mixed_7a", reduced),
+        *((f"Mixed_7{letter}", ["branch1x1", *split, "branch_pool"]) for letter in "bc"),
+    )
+    convolutions = [f"Conv2d_{name}" for name in stem]
+    convolutions += [f"{block}.{branch}" for block, branches in blocks for branch in branches]
+    names, pairs = AutomaticNames(), [("fc", "predictions")]
+    for theirs in convolutions:
+        pairs.append((f"{theirs}.conv", names("conv2d")))
+        pairs.append((f"{theirs}.bn", names("batch_normalization")))
+    return tuple(pairs)
+
+
+def _foreign(source: str) -> TorchNames:
+    # torchvision's weights change images normalised its way to what Keras' preprocessing makes.
+    unused = ("AuxLogits.*",)
+    return TorchNames(source, _names(), {"origin": "torch"}, "tf", 0.875, unused=unused)
 
 
 @register(
@@ -28,6 +61,9 @@ from cnnjax.nn import (
     cam_layer="mixed10",
     head=("predictions",),
     paper="Szegedy et al. 2016, Rethinking the Inception architecture for computer vision",
+    year=2016,
+    published={"keras": 77.9, "torchvision": 77.294},
+    foreign=(_foreign("torchvision"), _foreign("timm")),
     release=Release.of_keras(
         "inception_v3", "9a0d58056eeedaa3f26cb7ebd46da564", "bcbd6486424b2319ff4ef7d526e38f63"
     ),
@@ -35,13 +71,19 @@ from cnnjax.nn import (
 class InceptionV3(Backbone):
     """InceptionV3: eleven mixed blocks of parallel convolutions.
 
-    Args: those of `Backbone`.
+    Args:
+        num_classes, include_top, pooling, classifier, classifier_dropout: as in `Backbone`.
+        origin: "keras": normalisations have no scale, and means of windows leave out the padding;
+            or "torch": they have one, with the momentum 0.9 of statistics, and means count zeros
+            around the map. PyTorch's auxiliary head, and its dropout before the head, are not here.
     """
+
+    origin: str = "keras"
 
     @linen.compact
     def __call__(self, inputs: Array, train: bool = False) -> Array:
         """[N, H, W, C] -> [N, num_classes]."""
-        net = _Layers(train)
+        net = _Layers(train, is_torch(self.origin))
         x = InputLayer(name="input_layer")(inputs)
         x = net.conv(x, 32, 3, strides=2, padding="valid")
         x = net.conv(x, 32, 3, padding="valid")
@@ -64,8 +106,8 @@ class InceptionV3(Backbone):
 class _Layers:
     """The blocks, inside a compact module; layers get Keras' automatic names in this order."""
 
-    def __init__(self, train: bool):
-        self.train = train
+    def __init__(self, train: bool, torch: bool):
+        self.train, self.torch = train, torch
         self.names = AutomaticNames()
 
     def conv(
@@ -76,7 +118,7 @@ class _Layers:
         strides: int = 1,
         padding: str = "same",
     ) -> Array:
-        """Convolution without bias, normalisation without scale, ReLU."""
+        """Convolution without bias, normalisation, ReLU."""
         names = self.names
         x = Conv2D(
             filters,
@@ -86,7 +128,8 @@ class _Layers:
             use_bias=False,
             name=names("conv2d"),
         )(x)
-        x = BatchNormalization(scale=False, name=names("batch_normalization"))(x, self.train)
+        momentum, name = TORCH_MOMENTUM if self.torch else 0.99, names("batch_normalization")
+        x = BatchNormalization(momentum, scale=self.torch, name=name)(x, self.train)
         return Activation(relu, name=names("activation"))(x)
 
     def convs(self, x: Array, *sizes: tuple[int, int | tuple[int, int]]) -> Array:
@@ -99,8 +142,12 @@ class _Layers:
         return MaxPooling2D(3, strides=2, name=self.names("max_pooling2d"))(x)
 
     def pooled_conv(self, x: Array, filters: int) -> Array:
+        padding = "same"
+        if self.torch:
+            x = ZeroPadding2D(((1, 1), (1, 1)), name=self.names("zero_padding2d"))(x)
+            padding = "valid"
         name = self.names("average_pooling2d")
-        return self.conv(AveragePooling2D(3, strides=1, padding="same", name=name)(x), filters, 1)
+        return self.conv(AveragePooling2D(3, strides=1, padding=padding, name=name)(x), filters, 1)
 
     def fives(self, x: Array, projected: int, name: str) -> Array:
         """1x1; 5x5; two 3x3; pooling."""

@@ -40,6 +40,7 @@ ALPHAS = (0.25, 0.5, 0.75, 1.0)
     release=Release(
         top=("mobilenet/mobilenet_{alpha}_{size}_tf.h5", None),
         without_top=("mobilenet/mobilenet_{alpha}_{size}_tf_no_top.h5", None),
+        sizes=(128, 160, 192, 224),
     ),
     choices=(("alpha", ALPHAS),),
 )

@@ -198,8 +198,8 @@ def test_what_is_in_no_class_folder_is_listed(folder, tmp_path):
     assert list(scan.parts) == ["train"]
     assert scan.set_aside == (
         ("train/loose.png", "in no class folder"),
-        ("extra/", "no split (1 files)"),
-        ("test/", "no folder per class (1 files)"),
+        ("extra/", "no split (1 file)"),
+        ("test/", "no folder per class (1 file)"),
     )
 
 
@@ -306,7 +306,7 @@ def test_a_loaded_folder_is_a_data_set_with_its_source(folder):
             **{"class_names": ["cat", "dog"], "files_set_aside": 1},
         },
     }
-    assert any("1 files were set aside" in line for line in told)
+    assert any("1 file was set aside" in line for line in told)
 
 
 def test_grey_images(folder):

@@ -225,7 +225,7 @@ def test_folders_of_systems_are_no_classes_and_are_said(tmp_path, name):
     scan = scan_folder(tmp_path)
     assert scan.class_names == ("cat", "dog")
     assert len(scan.parts["train"].files) == 2
-    assert (f"{name}/", "of a system or hidden by its name, no class (1 files)") in scan.set_aside
+    assert (f"{name}/", "of a system or hidden by its name, no class (1 file)") in scan.set_aside
     told: list[str] = []
     assert len(load_texts(tmp_path, length=3, progress=told.append).train) == 2
     assert any(f"{name}/ is set aside: of a system" in line for line in told)

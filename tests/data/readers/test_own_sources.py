@@ -31,8 +31,15 @@ from cnnjax.data import (
     scan_table,
 )
 from cnnjax.data.readers import tfds_images
-from cnnjax.recipes import Experiment, ImageData, build_model, images_for, load_data
-from experiments import mnist_convnet
+from cnnjax.recipes import (
+    Experiment,
+    ImageData,
+    RecipeOptions,
+    build_model,
+    images_for,
+    load_data,
+)
+from cnnjax.recipes.shipped import mnist_convnet
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (9, 7, 6), dtype=np.uint8)
@@ -264,7 +271,7 @@ def test_the_classes_are_those_of_all_parts(tmp_path):
     assert load(tmp_path / "a.npz").train.label_names == tuple("01234")
     images = np.zeros((9, 28, 28), np.uint8)
     arrays = Splits(from_arrays(images, LABELS), test=from_arrays(images, LABELS + 2))
-    model = build_model(mnist_convnet.experiment(mnist_convnet.RecipeOptions()), arrays)
+    model = build_model(mnist_convnet.experiment(RecipeOptions()), arrays)
     assert (model.spec.num_classes, model.spec.label_names) == (5, tuple("01234"))
 
 
@@ -521,7 +528,7 @@ def test_images_are_brought_to_the_size_and_colours_of_the_model(image_list):
     for i in range(9):
         (image_list / "abc"[i % 3]).mkdir(exist_ok=True)
         (image_list / f"{i}.png").rename(image_list / "abc"[i % 3] / f"{i}.png")
-    options = mnist_convnet.RecipeOptions(data=str(image_list))
+    options = RecipeOptions(data=str(image_list))
     splits = load_data(mnist_convnet.experiment(options), lambda _: None)
     assert splits.train.inputs.shape == (9, 28, 28, 1)
     assert splits.source["folder"]["channels"] == 1

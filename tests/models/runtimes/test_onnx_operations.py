@@ -14,7 +14,6 @@ from flax import linen
 from jax import lax
 
 import cnnjax as cj
-from cnnjax.models.runtimes.onnx_graph import NotInOnnx
 
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -29,7 +28,8 @@ MANY: dict[str, Callable[[Any], Any]] = {
     + x % 0.3 + lax.rem(x, 0.3),
     "roots": lambda x: jnp.sqrt(x + 2) + lax.rsqrt(x + 3) + jnp.pow(x + 2, 1.5) + lax.erfc(x),
     "comparing": lambda x: jnp.where((x > 0) & (x < 0.5) | ~(x != 0.1), x, -x)
-    + jnp.where(jnp.isfinite(1 / jnp.maximum(x, 0)), 1, 2) + jnp.minimum(x, 0.2) + jnp.clip(x, 0, 1),
+    + jnp.where(jnp.isfinite(1 / jnp.maximum(x, 0)), 1, 2) + jnp.minimum(x, 0.2)
+    + jnp.clip(x, 0, 1),
     "whole numbers": lambda x: ((x * 9).astype(jnp.int32) // 2 * 3).astype(jnp.float32)
     + ((x * 9).astype(jnp.int32) & 5),
     "sums": lambda x: x.sum(1, keepdims=True) + x.mean((2, 3), keepdims=True) + x.std()
@@ -37,13 +37,15 @@ MANY: dict[str, Callable[[Any], Any]] = {
     "places": lambda x: x.argmax(3)[..., None] + x.argmin(1)[:, None] + jnp.cumsum(x, 2),
     "softmax": lambda x: jax.nn.softmax(x) + jax.nn.log_softmax(x, 1) + jax.nn.logsumexp(x),
     "slices": lambda x: x[:, ::-1, 1:, ::2] + x[:, :, :-1, 1::2] + x[:, 0:1, 2:3, :2],
-    "picking": lambda x: x[..., jnp.array([2, 0, 1])] + jnp.take(x, jnp.array([[1], [3]]), 1)[:, :1, 0],
+    "picking": lambda x: x[..., jnp.array([2, 0, 1])]
+    + jnp.take(x, jnp.array([[1], [3]]), 1)[:, :1, 0, :, :3],
     "joining": lambda x: jnp.concatenate([x, jnp.stack([x[:, 0], x[:, 1]], 1)], 1)[:, 1:5]
     + jnp.split(x, 2, 3)[1][..., :1],
     "padding": lambda x: jnp.pad(x, ((0, 0), (1, 2), (0, 1), (0, 0)), constant_values=3)
     + lax.pad(x, 0.0, ((0, 0, 0), (4, -1, 0), (-1, 2, 0), (0, 0, 0))),
     "moving": lambda x: x.transpose(0, 3, 1, 2).reshape(-1, 12)[:, None] @ jnp.ones((12, 5)),
-    "products": lambda x: jnp.einsum("nhwc,nhvc->nhwv", x, x) + jnp.einsum("nhwc,wd->nhd", x, ROW)[:, :, None, :3],
+    "products": lambda x: jnp.einsum("nhwc,nhvc->nhwv", x, x)
+    + jnp.einsum("nhwc,wd->nhd", x, ROW)[:, :, None, :3],
     "broadcast": lambda x: x + jnp.arange(4.0) + jnp.broadcast_to(x[:, :1], x.shape)[:, ::-1]
     + jnp.tile(x[:, :1], (1, 4, 1, 1)),
 }  # fmt: skip
@@ -66,18 +68,19 @@ WINDOWS: dict[str, Callable[[Any], Any]] = {
     "pooling": lambda x: cj.nn.max_pool(x, 2) + cj.nn.average_pool(x, 2)
     + cj.nn.max_pool(x, 3, 2, "same") + cj.nn.average_pool(x, 3, 2, "same"),
     "wide padding": lambda x: cj.nn.max_pool(x, 2, 1, ((2, 0), (0, 2))),
-    "long rows": lambda x: cj.nn.max_pool(x, (1, 3), (1, 1)) + cj.nn.average_pool(x, (1, 3), (1, 1)),
+    "long rows": lambda x: cj.nn.max_pool(x, (1, 3), (1, 1))
+    + cj.nn.average_pool(x, (1, 3), (1, 1)),
 }  # fmt: skip
 
 
 class Function(linen.Module):
-    """A function before a layer of one unit."""
+    """A function as a module."""
 
-    name_of: str
+    operation: str
 
     @linen.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        made = {**MANY, **WINDOWS, **LOOPS}[self.name_of](x)
+        made = {**MANY, **WINDOWS}[self.operation](x)
         return made.reshape(made.shape[0], -1)[:, :8]
 
 

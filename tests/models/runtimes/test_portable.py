@@ -182,7 +182,7 @@ class Sorted(linen.Module):
 @pytest.mark.parametrize(
     ("name", "options", "error"),
     [
-        ("m.pb", {}, "path must end with .stablehlo or .onnx, got .*m.pb"),
+        ("m.pb", {}, r"path must end with .stablehlo or .onnx, got .*m\.pb"),
         ("m.onnx", {"batch": 0}, "batch must be a name, or a whole number >= 1, got 0"),
         ("m.onnx", {"batch": "h"}, "batch='h' is how another size is called: take 'b'"),
         ("m.onnx", {"dtype": "int8"}, "dtype of inputs must be 'float32' or 'uint8', got 'int8'"),
@@ -204,7 +204,7 @@ def test_too_many_weights_for_onnx_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(onnx_file, "_LARGEST", 1000)
-    with pytest.raises(ValueError, match="holds less than 2: export to .stablehlo"):
+    with pytest.raises(ValueError, match="holds less than 2: export to"):
         cj.export(convnet(), tmp_path / "m.onnx")
 
 

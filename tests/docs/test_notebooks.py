@@ -9,7 +9,7 @@ from nbclient import NotebookClient
 
 pytestmark = pytest.mark.thorough
 
-FOLDER = Path(__file__).resolve().parents[2] / "experiments" / "notebooks"
+FOLDER = Path(__file__).resolve().parents[2] / "docs" / "tutorials"
 
 
 @pytest.mark.slow
