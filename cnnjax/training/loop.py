@@ -107,7 +107,8 @@ def fit(
             function (outputs, labels) -> [N], of which it is the mean. Their names are then those
             in records, in `Run.history` and for `TrainingConfig.monitor`.
         report: with a directory, write report.html there at the end, which takes about half a
-            second of a CPU and changes no bit of the run; `cj.report(run)` writes it later.
+            second of a CPU, the first in a process one, and changes no bit of the run;
+            `cj.report(run)` writes it later.
 
     Returns:
         A Run: the model of the best epoch by `TrainingConfig.monitor`, or of the last one; what was
