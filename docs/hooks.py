@@ -33,7 +33,7 @@ def on_files(files: Files, config: Any) -> Files:
         "changelog.md": _from_root("CHANGELOG.md"),
         "contributing.md": _from_root("CONTRIBUTING.md"),
         "ideas.md": _ideas(),
-        "reference/index.md": _room_page("cnnjax", PACKAGE / "__init__.py"),
+        "reference/index.md": _room_page("cnnjax", PACKAGE / "__init__.pyi"),
         "reference/commands.md": _commands(),
     }
     for room, file in _rooms().items():
@@ -53,6 +53,10 @@ def _rooms() -> dict[str, Path]:
 def _names(file: Path) -> list[str]:
     """Public names of a file: its `__all__`, else the classes and functions in it."""
     body = ast.parse(file.read_text(encoding="utf-8")).body
+    if file.suffix == ".pyi":  # of the package itself, which imports on demand
+        return [
+            name.name for node in body if isinstance(node, ast.ImportFrom) for name in node.names
+        ]
     for node in body:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
             return list(ast.literal_eval(node.value))
@@ -63,7 +67,8 @@ def _names(file: Path) -> list[str]:
 def _room_page(module: str, file: Path) -> str:
     """A page with all public names of a module; those of cnnjax itself are named rooms and more."""
     folder = file.parent if module == "cnnjax" else None
-    names = [n for n in _names(file) if not (folder and (folder / n).is_dir())]
+    rooms = {path.stem for path in folder.iterdir()} if folder else set()
+    names = [name for name in _names(file) if name not in rooms]
     parts = [f"# {module}", "", f"::: {module}", "    options:", "      members:"]
     return "\n".join([*parts, *(f"        - {name}" for name in names)])
 

@@ -14,8 +14,12 @@ Reported:  adapters of rank 4 come near full fine-tuning with a fraction of its 
            (Hu et al. 2021, of language models); RandAugment raises ResNet-50 on ImageNet from 76.3
            to 77.6 % (Cubuk et al. 2020).
 
-Ours:      fine_tuning_ways.md in the folder of the runs, and `cnnjax results` for what holds of the
-           claims. On two AVX2 cores a seed takes about five minutes.
+Ours:      test accuracy: probe 83.93 ± 0.49 %, plain 86.87 ± 0.40, lora 86.50 ± 0.35 with a
+           twentieth of the trained parameters, rand_augment 87.43 ± 0.75, whose gap to the
+           validation images is smaller by 7.27 points (3 seeds). That adapters come within a point
+           of plain fine-tuning, and that RandAugment beats it, so few seeds do not decide. The rows
+           fine_tuning_ways of RESULTS.md and their claims; three minutes of training a seed on one
+           core.
 """
 
 from collections.abc import Mapping, Sequence

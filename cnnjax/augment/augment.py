@@ -246,5 +246,6 @@ def _stands_alone(augment: AugmentConfig | Callable) -> bool:
     config = augment
     shifts = (config.width_shift, config.height_shift)
     resampled = config.rotation or config.shear or config.zoom or config.resized_crop
-    resampled = resampled or config.rand_augment or any(isinstance(s, float) and s for s in shifts)
-    return bool(resampled or config.mixes) and target.platform() == "cpu"
+    resampled = resampled or any(isinstance(s, float) and s for s in shifts)
+    recoloured = config.rand_augment or config.hue
+    return bool(resampled or recoloured or config.mixes) and target.platform() == "cpu"

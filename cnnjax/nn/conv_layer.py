@@ -48,8 +48,9 @@ def grouped_conv2d(
             inputs, kernel, strides=strides, padding=padding, dilation_rate=dilation_rate
         )
     if not as_on_accelerators():
-        settings = {"strides": strides, "padding": padding, "dilation_rate": dilation_rate}
-        convolve = functools.partial(conv2d, engine="im2col", **settings)
+        convolve = functools.partial(
+            conv2d, strides=strides, padding=padding, dilation_rate=dilation_rate, engine="im2col"
+        )
         apart = inputs.reshape(*inputs.shape[:3], groups, channels // groups)
         kernels = kernel.reshape(kh, kw, channels // groups, groups, filters // groups)
         outputs = jax.vmap(convolve, (3, 3), 3)(apart, kernels)

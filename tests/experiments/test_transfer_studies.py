@@ -16,12 +16,19 @@ from PIL import Image
 import cnnjax as cj
 from cnnjax.recipes import Claim, Experiment, Measured
 from cnnjax.runs.results.claims import read_claims
-from experiments import _arms, _studies, extraction_cost, fine_tuning_gain, how_much_to_free
+from experiments import (
+    _arms,
+    _studies,
+    extraction_cost,
+    fine_tuning_gain,
+    fine_tuning_ways,
+    how_much_to_free,
+)
 
 pytestmark = pytest.mark.thorough
 
 TINY: dict[str, Any] = {"weights": "random", "image_size": 32}
-STUDIES = (extraction_cost, fine_tuning_gain, how_much_to_free)
+STUDIES = (extraction_cost, fine_tuning_gain, fine_tuning_ways, how_much_to_free)
 
 
 def photos(count: int = 40) -> cj.data.Splits:
@@ -202,3 +209,23 @@ def test_the_cost_of_features_is_counted_with_their_extraction(
     assert [claim.metric for claim in measured[:3]] == ["seconds"] * 3
     assert (measured[3].first, measured[3].second) == ((0.5,), (0.25,))
     assert measured[0].second == (pytest.approx(5 + spent),)
+
+
+def test_four_ways_begin_at_one_head_and_differ_in_what_is_trained(
+    trainer: Trainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = fine_tuning_ways.WaysOptions(**TINY, out=str(tmp_path), rank=2)
+    fine_tuning_ways.main(options)
+    asked = {name.partition("/")[2]: runs[0] for name, runs in trainer.asked.items()}
+    head = asked["head"][1]
+    assert all(asked[way][1] is head for way in ("probe", "plain", "rand_augment"))
+    adapted = asked["lora"][1]
+    assert adapted.spec.adapters.rank == 2
+    assert len(adapted.spec.adapters.weights) == 13
+    plain, changed = (asked[way][0].training for way in ("plain", "rand_augment"))
+    assert replace(changed, augment=None) == plain
+    rows = {row[0]: row[1] for row in table(tmp_path / "fine_tuning_ways.md")[2:]}
+    assert list(rows) == list(fine_tuning_ways.WAYS)
+    assert rows["probe"] == f"{256 + 1:,}"
+    assert int(rows["lora"].replace(",", "")) < int(rows["plain"].replace(",", "")) / 20
+    assert assert_claims(fine_tuning_ways, trainer, tmp_path) == []

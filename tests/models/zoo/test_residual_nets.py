@@ -127,3 +127,11 @@ def test_stochastic_depth_is_a_layer_of_each_block_but_the_first_and_nothing_at_
 def test_an_unknown_origin_is_named(name):
     with pytest.raises(ValueError, match="origin must be 'keras' or 'torch', got 'tf'"):
         abstract(name, origin="tf")
+
+
+def test_the_older_names_of_torchvisions_published_densenets_are_known():
+    table = BUILDERS["densenet121"].foreign[0]
+    older = ["features.denseblock1.denselayer2.norm.1", "features.denseblock4.denselayer16.conv.2"]
+    newer = [name.replace("norm.", "norm").replace("conv.", "conv") for name in older]
+    ours = ["conv2_block2_0_bn", "conv5_block16_2_conv"]
+    assert list(table.ours(older, {}).values()) == list(table.ours(newer, {}).values()) == ours
