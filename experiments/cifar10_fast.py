@@ -150,6 +150,7 @@ def main(options: FastOptions) -> list[cj.Run]:
     """Train every seed, then write the table."""
     runs = for_every_seed(options, run)
     test = splits_of(options, say=lambda _: None).test
+    assert test is not None
     plain = [cj.evaluate(single_view(one.model), test)["accuracy"] for one in runs]
     seconds = [float(np.sum(one.history["seconds"])) for one in runs]
     later = [float(np.sum(one.history["seconds"][1:])) for one in runs]
