@@ -13,7 +13,7 @@ from pathlib import Path
 import cnnjax as cj
 from cnnjax.cli import command
 from cnnjax.core.storage import write_bytes
-from cnnjax.models.builder import build
+from cnnjax.models.listing import sizes
 
 FILE = Path(cj.models.__file__).parent / "sizes.py"
 
@@ -27,12 +27,6 @@ SIZES: dict[str, tuple[int, int]] = {
 @dataclass(frozen=True)
 class Config:
     """Options: none."""
-
-
-def sizes(name: str) -> tuple[int, int]:
-    """Parameters, and floating-point operations for one example, of a model by its shapes."""
-    table = cj.summary(cj.Model.abstract(*build(name)))
-    return table.parameters, table.flops
 
 
 def main(config: Config) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from cnnjax.models.builder import build
+from cnnjax.models.layers.summary import summary
+from cnnjax.models.model import Model
 from cnnjax.models.registry import BUILDERS, Builder
 from cnnjax.models.sizes import SIZES
 
@@ -21,8 +24,15 @@ def listing() -> list[tuple[str, ...]]:
     return [_HEAD, *sorted(published), *(row for row in rows if not row[4])]
 
 
+def sizes(name: str) -> tuple[int, int]:
+    """Parameters, and floating-point operations for one example, of a model by its shapes."""
+    rows = summary(Model.abstract(*build(name)))
+    return rows.parameters, rows.flops
+
+
 def _row(name: str, builder: Builder) -> tuple[str, ...]:
-    parameters, flops = SIZES.get(name, (0, 0))
+    # To derive those of all nets takes a minute.
+    parameters, flops = SIZES.get(name) or sizes(name)
     authors = builder.paper.partition(",")[0]
     year = builder.year or authors.rpartition(" ")[2]
     sources = ["imagenet"] if builder.release else []
@@ -43,11 +53,9 @@ def _row(name: str, builder: Builder) -> tuple[str, ...]:
 def _short(number: int) -> str:
     """A number with three digits and its thousands as a letter.
 
-    >>> _short(25_636_712), _short(7_700_000_000), _short(93_322), _short(0)
-    ('25.6M', '7.70G', '93.3k', '')
+    >>> _short(25_636_712), _short(7_700_000_000), _short(93_322), _short(640)
+    ('25.6M', '7.70G', '93.3k', '640')
     """
-    if not number:
-        return ""
     for letter, unit in (("G", 10**9), ("M", 10**6), ("k", 10**3)):
         if number >= unit:
             value = number / unit

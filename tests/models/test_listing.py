@@ -4,9 +4,8 @@ import pytest
 from families import representatives
 
 from cnnjax.models import BUILDERS
-from cnnjax.models.listing import listing
+from cnnjax.models.listing import listing, sizes
 from cnnjax.models.sizes import SIZES
-from experiments.model_sizes import sizes
 
 
 @pytest.mark.parametrize(
@@ -16,10 +15,12 @@ def test_the_sizes_are_those_of_the_layer_table(name):
     assert SIZES[name] == sizes(name)
 
 
+@pytest.mark.thorough
 def test_every_model_has_its_size():
     assert set(SIZES) == set(BUILDERS), "python -m experiments.model_sizes writes them anew"
 
 
+@pytest.mark.thorough  # what has no size yet takes its time
 def test_models_of_imagenet_come_first_and_name_their_weights():
     head, *rows = listing()
     names = [row[0] for row in rows]
