@@ -40,10 +40,12 @@ from cnnjax.cli import command
 from cnnjax.core import trees
 from cnnjax.core.places import Place
 from cnnjax.core.table import table
+from cnnjax.models.graph import weighted_layers
 
 FORMATS = ("weights.h5", "h5", "keras")
 
-_PREPROCESSING = ("Rescaling", "Normalization")
+# Arguments of Keras' nets without which they do nothing to their inputs, and nothing at random.
+_PLAIN = {"include_preprocessing": False, "drop_connect_rate": 0.0}
 
 # Largest relative difference of a training step in float64.
 EXACT = 1e-9
@@ -178,17 +180,30 @@ def twins(
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / f"{name}.{file_format}"
         save_weights(model, path)
-        ours = cj.create_model(name, input_shape=shape, weights=path, **arguments)
+        ours = cj.create_model(
+            name, input_shape=shape, weights=path, **(_not_random(name) | arguments)
+        )
     return Pair(model, ours, arguments)
+
+
+def _not_random(name: str) -> dict[str, Any]:
+    own = cj.models.BUILDERS[name].arguments
+    return {argument: 0.0 for argument in ("stochastic_depth",) if argument in own}
 
 
 def _keras_model(name: str, shape: tuple[int, ...], arguments: dict[str, Any]) -> Any:
     keras = _keras()
     keras.utils.clear_session()  # automatic names count from the start again
     build = getattr(keras.applications, keras_class(name))
-    if "include_preprocessing" in inspect.signature(build).parameters:
-        arguments = {**arguments, "include_preprocessing": False}
-    return build(weights=None, classifier_activation=None, input_shape=shape, **arguments)
+    known = inspect.signature(build).parameters
+    plain = {k: v for k, v in _PLAIN.items() if k in known}
+    model = build(
+        weights=None, classifier_activation=None, input_shape=shape, **{**plain, **arguments}
+    )
+    for layer in model.layers:  # what is preprocessing here, and cannot be left out there
+        if type(layer).__name__ == "Rescaling":
+            layer.scale, layer.offset = 1.0, 0.0
+    return model
 
 
 def save_weights(model: Any, path: Path) -> None:
@@ -218,25 +233,25 @@ def randomise(model: Any, seed: int) -> None:
 
 
 def compare(pair: Pair, seed: int = 0, batch: int = 1) -> list[Line]:
-    """The outputs of every layer, in Keras' order of the layers.
+    """The outputs of every layer that both have by one name, in Keras' order of the layers.
 
     Raises:
-        ValueError: if the layers of the two models are not the same by name and order.
+        ValueError: if Keras' model has not all layers of ours that have weights.
     """
-    # What some of Keras' nets do to their inputs is our preprocessing.
-    layers = [layer for layer in pair.keras.layers if type(layer).__name__ not in _PREPROCESSING]
+    ours = set(pair.ours.layer_names)
+    layers = [layer for layer in pair.keras.layers if layer.name in ours]
     names = [layer.name for layer in layers]
-    if list(pair.ours.layer_names) != names:
-        raise ValueError(f"{pair.ours.spec.name} has other layers than Keras': {names}")
+    if other := sorted(set(weighted_layers(pair.ours)) - set(names)):
+        raise ValueError(f"{pair.ours.spec.name} has layers that Keras' has not: {other}")
     x = images(pair.ours, batch, seed)
     keras = _keras()
     every = keras.Model(pair.keras.inputs, [layer.output for layer in layers])
     # Keras adds biases of another rank, which a strict setting of JAX would refuse.
     with jax.default_matmul_precision("highest"), jax.numpy_rank_promotion("allow"):
         theirs = every.stateless_call(*_state(every), x, training=False)[0]
-        ours = cj.explain.activations(pair.ours, x)
+        outputs = cj.explain.activations(pair.ours, x)
     return [
-        difference(name, ours[name], reference)
+        difference(name, outputs[name], reference)
         for name, reference in zip(names, theirs, strict=True)
     ]
 
@@ -349,7 +364,11 @@ def _as(x: jax.Array, params: Any) -> jax.Array:
 def _differences(ours: _Step, reference: _Step) -> Training:
     return Training(
         [difference("output", ours.output, reference.output)],
-        [difference(k, ours.statistics[k], v) for k, v in reference.statistics.items()],
+        [
+            difference(k, ours.statistics[k], v)
+            for k, v in reference.statistics.items()
+            if k in ours.statistics  # not the states of generators, nor those of its preprocessing
+        ],
         [
             difference(k, ours.gradients[k], v)
             for k, v in reference.gradients.items()

@@ -8,13 +8,14 @@ from threading import Thread
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
-from torch_family import registered, state_dict
+from torch_family import NAMES, registered, state_dict
 
 import cnnjax as cj
 from cnnjax.core import trees
 from cnnjax.core.download_job import DownloadError
 from cnnjax.core.hub import hub_place
 from cnnjax.models import UnreadableModel
+from cnnjax.models.torch_names import TorchNames
 
 constants = pytest.importorskip("huggingface_hub.constants")
 
@@ -48,6 +49,16 @@ def test_weights_of_a_hub_offline_keep_their_commit(text, cache):
     assert model.spec.weights == f"{pinned} (torchvision)"
     expected = state_dict()["fc.bias"]
     np.testing.assert_array_equal(model.params["logits"]["bias"], expected)
+
+
+def test_the_owner_says_which_of_two_libraries_with_the_same_names_it_is(cache):
+    save_file(state_dict(), snapshot(cache, "timm/net") / "model.safetensors")
+    one = TorchNames("torchvision", NAMES, {"origin": "torch"})
+    other = TorchNames("timm", NAMES, {"origin": "torch"}, crop=0.95)
+    with registered(one, other):
+        model = cj.create_model("small_torch", weights="hf://timm/net")
+    assert model.spec.weights == f"hf://timm/net@{COMMIT}/model.safetensors (timm)"
+    assert model.spec.crop == 0.95
 
 
 def test_what_is_not_in_the_cache_is_an_error_of_one_sentence(cache):

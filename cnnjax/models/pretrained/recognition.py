@@ -9,6 +9,7 @@ from typing import Any
 
 from flax import linen
 
+from cnnjax.core.hub import PREFIX
 from cnnjax.core.text import plain
 from cnnjax.models.builder import build
 from cnnjax.models.model import Model
@@ -44,13 +45,16 @@ def recognised(
     nearest = nearest_table(stored, tables, defaults)
     if not nearest:
         raise WeightsDoNotFit(_unknown(stored, name, tables))
-    table = nearest[0]
+    # Of libraries with the same names the one that the hub's owner is: their weights want other
+    # crops.
+    mine = [one for one in nearest if stored.label.startswith(f"{PREFIX}{one.source}/")]
+    table = (mine or nearest)[0]
     _check_arguments(stored, table, asked)
     given = {k: v for k, v in asked.items() if v is not None}
     preprocessing = given.get("preprocessing", table.preprocessing)
     settings = {**asked, **table.arguments, "preprocessing": preprocessing}
     module, spec = build(name, **settings)
-    source = " and ".join(dict.fromkeys(one.source for one in nearest))
+    source = " and ".join(dict.fromkeys(one.source for one in mine or nearest))
     spec = replace(spec, weights=f"{stored.named} ({source})", crop=table.crop)
     target = Target.of(Model.abstract(module, spec))
     _say(stored, source, table, spec)
