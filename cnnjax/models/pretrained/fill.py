@@ -68,6 +68,12 @@ def with_weights(
             computes something else of the same weights.
     """
     _refuse_old_resnet(stored)
+    origin = getattr(module, "origin", stored.origin)
+    if stored.origin not in ("", origin):
+        raise WeightsDoNotFit(
+            f"{stored.path} was exported from a model of origin={stored.origin!r}, got "
+            f"origin={origin!r}: create the model with origin={stored.origin!r}"
+        )
     target = Target.of(Model.abstract(module, spec))
     found = match(stored, target)
     usable: Arrays = {
