@@ -16,7 +16,7 @@ import cnnjax as cj
 from cnnjax.core import trees
 from cnnjax.models.graph import trace
 from cnnjax.models.pretrained.matching import Target
-from cnnjax.models.pretrained.torch_layers import as_ours, module_arguments
+from cnnjax.models.pretrained.torch_layers import SCALES, as_ours, module_arguments
 from cnnjax.models.torch_names import TorchNames
 from cnnjax.weights.torch_state import torch_weights
 from experiments.parity import Line, difference
@@ -127,7 +127,8 @@ def compare(pair: Twins, seed: int = 0) -> list[Line]:
         theirs = output if activation is None else np.asarray(activation(jnp.asarray(output)))
         mine = np.asarray(ours[layer])
         lines.append(difference(layer, mine, theirs.reshape(mine.shape)))
-    missing = set(Target.of(pair.ours).shapes) - set(heard)
+    shapes = Target.of(pair.ours).shapes
+    missing = {layer for layer in shapes if set(shapes[layer]) - set(SCALES)} - set(heard)
     if missing:
         raise ValueError(f"{pair.table.source} has no output for {', '.join(sorted(missing))}")
     order = list(pair.ours.layer_names)
@@ -137,8 +138,11 @@ def compare(pair: Twins, seed: int = 0) -> list[Line]:
 def _layers(pair: Twins) -> dict[str, str]:
     """{their module: our layer}; of two modules that make one layer the last."""
     arguments = module_arguments(pair.ours.module)
-    keys = pair.theirs.state_dict()
-    modules = list(dict.fromkeys(key.rpartition(".")[0] for key in keys))
+    modules = {}
+    for key in pair.theirs.state_dict():
+        module, _, weight = key.rpartition(".")
+        if weight not in SCALES:  # which are no module there: the next layer shows them
+            modules[module] = None
     known = Target.of(pair.ours).shapes
     named = pair.table.ours(modules, arguments)
     last: dict[str, str] = {}

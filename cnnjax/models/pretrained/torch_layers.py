@@ -24,7 +24,7 @@ _OURS = {
 }
 
 # Of a block that scales what it adds.
-_SCALES = ("gamma", "layer_scale")
+SCALES = ("gamma", "layer_scale")
 
 
 def module_arguments(module: linen.Module) -> dict[str, Any]:
@@ -94,7 +94,7 @@ def _place(place: str, weight: str, target: Target) -> tuple[str, str]:
 def _known(weight: str, target: Target, name: str) -> str:
     """What our layer calls a weight of theirs."""
     shapes = target.shapes.get(name, {})
-    if weight in _SCALES and len(shapes) == 1:
+    if weight in SCALES and len(shapes) == 1:
         return next(iter(shapes))
     return next((ours for ours in _OURS.get(weight, ()) if ours in shapes), weight)
 
