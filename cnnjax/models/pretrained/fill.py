@@ -18,6 +18,7 @@ from cnnjax.models.layer_settings import differences
 from cnnjax.models.model import Model
 from cnnjax.models.pretrained.fitting import described, models_that_fit
 from cnnjax.models.pretrained.matching import Arrays, Match, Target, match
+from cnnjax.models.pretrained.normalisation import without_normalisation
 from cnnjax.models.pretrained.order import WeightsDoNotFit
 from cnnjax.models.scaling import scaling
 from cnnjax.models.spec import ModelSpec
@@ -68,6 +69,7 @@ def with_weights(
             computes something else of the same weights.
     """
     _refuse_old_resnet(stored)
+    stored = without_normalisation(stored, module, spec)
     target = Target.of(Model.abstract(module, spec))
     found = match(stored, target)
     usable: Arrays = {
