@@ -55,8 +55,9 @@ def create_model(
             model's default (the last shape of `cnnjax summary NAME`).
         label_names: one name per class, kept with the model.
         preprocessing: from pixels in [0, 255] to inputs: "unit" (x / 255), "tf" (to [-1, 1]),
-            "caffe" (BGR less the mean), "torch", or "none" for data that is normalised already; or
-            a function or `cj.Inputs` of your own; None takes the model's own.
+            "tf128" (x / 128 - 1), "caffe" (BGR less the mean), "torch", or "none" for data that is
+            normalised already; or a function or `cj.Inputs` of your own; None takes the model's
+            own.
         vocabulary: of a model of texts: which word has which number, as its data have it; kept with
             the model, which then takes texts in `predict`.
         task: what the outputs mean, as in `Model.from_module`, e.g. "multilabel" for logits of

@@ -18,6 +18,7 @@ from cnnjax.models.layer_settings import differences
 from cnnjax.models.model import Model
 from cnnjax.models.pretrained.fitting import described, models_that_fit
 from cnnjax.models.pretrained.matching import Arrays, Match, Target, match
+from cnnjax.models.pretrained.normalisation import without_normalisation
 from cnnjax.models.pretrained.order import WeightsDoNotFit
 from cnnjax.models.scaling import scaling
 from cnnjax.models.spec import ModelSpec
@@ -74,6 +75,7 @@ def with_weights(
             f"{stored.path} was exported from a model of origin={stored.origin!r}, got "
             f"origin={origin!r}: create the model with origin={stored.origin!r}"
         )
+    stored = without_normalisation(stored, module, spec)
     target = Target.of(Model.abstract(module, spec))
     found = match(stored, target)
     usable: Arrays = {

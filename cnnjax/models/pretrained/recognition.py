@@ -45,10 +45,10 @@ def recognised(
     nearest = nearest_table(stored, tables, defaults)
     if not nearest:
         raise WeightsDoNotFit(_unknown(stored, name, tables))
-    # Of libraries with the same names the one that the hub's owner is: their weights want other
-    # crops.
-    mine = [one for one in nearest if stored.label.startswith(f"{PREFIX}{one.source}/")]
-    table = (mine or nearest)[0]
+    # Of libraries with the same names the one that the hub's owner is, whose weights want another
+    # crop, and of its tables that under which the model computes as asked.
+    mine = [one for one in nearest if stored.label.startswith(f"{PREFIX}{one.source}/")] or nearest
+    table = next((one for one in mine if not _contradicting(one, asked)), mine[0])
     _check_arguments(stored, table, asked)
     given = {k: v for k, v in asked.items() if v is not None}
     preprocessing = given.get("preprocessing", table.preprocessing)
@@ -77,12 +77,17 @@ def _check_arguments(stored: StoredWeights, table: TorchNames, asked: Mapping[st
     Raises:
         WeightsDoNotFit: which names the argument.
     """
-    for argument, value in table.arguments.items():
-        if argument in asked and asked[argument] != value:
-            raise WeightsDoNotFit(
-                f"{stored.path} has the names of {table.source}, whose weights are for "
-                f"{argument}={value!r}, got {argument}={asked[argument]!r}: leave it out"
-            )
+    for argument in _contradicting(table, asked):
+        raise WeightsDoNotFit(
+            f"{stored.path} has the names of {table.source}, whose weights are for "
+            f"{argument}={table.arguments[argument]!r}, got {argument}={asked[argument]!r}: leave "
+            "it out"
+        )
+
+
+def _contradicting(table: TorchNames, asked: Mapping[str, Any]) -> list[str]:
+    """Arguments that the caller wants otherwise than the table's weights need them."""
+    return [k for k, value in table.arguments.items() if k in asked and asked[k] != value]
 
 
 def _say(stored: StoredWeights, source: str, table: TorchNames, spec: ModelSpec) -> None:
