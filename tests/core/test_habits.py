@@ -129,6 +129,9 @@ def test_names_of_the_package_come_when_they_are_asked_for() -> None:
     assert pickle.loads(pickle.dumps(cj.fit)) is cj.fit
     with pytest.raises(AttributeError, match=r"cnnjax has no 'fitt'\. Did you mean 'fit'"):
         cj.fitt  # noqa: B018
+    with pytest.raises(AttributeError, match=r"no 'load_model': cj.load\(directory\) does that"):
+        cj.load_model  # noqa: B018
+    assert not set(habits.OF_PACKAGE) & set(dir(cj))
     assert {"fit", "plot", "TrainingConfig"} <= set(dir(cj))
 
 
