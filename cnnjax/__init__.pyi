@@ -22,6 +22,7 @@ from .models import Model as Model
 from .models import ModelSpec as ModelSpec
 from .models import create_model as create_model
 from .models import decode_predictions as decode_predictions
+from .models import export as export
 from .models import export_weights as export_weights
 from .models import predict as predict
 from .models import summary as summary

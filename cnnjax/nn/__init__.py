@@ -6,10 +6,12 @@ from cnnjax.nn.initializers import (
     glorot_uniform,
     he_normal,
     he_normal_fan_out,
+    he_truncated_fan_out,
     he_uniform,
     lecun_uniform_depthwise,
     ones,
     torch_uniform,
+    uniform_fan_out,
     zeros,
 )
 from cnnjax.nn.kernels import KERNELS, apply_kernel
@@ -101,10 +103,12 @@ __all__ = [
     "grouped_conv2d",
     "he_normal",
     "he_normal_fan_out",
+    "he_truncated_fan_out",
     "he_uniform",
     "lecun_uniform_depthwise",
     "max_pool",
     "ones",
     "torch_uniform",
+    "uniform_fan_out",
     "zeros",
 ]

@@ -106,6 +106,34 @@ def lecun_uniform_depthwise(
     return _lecun_uniform(key, (*shape[:2], 1, shape[2] * shape[3]), dtype).reshape(shape)
 
 
+def he_truncated_fan_out(key: Array, shape: Sequence[int], dtype: jnp.dtype = jnp.float32) -> Array:
+    """Normal with variance 2 / fan_out, cut at two deviations: Keras' own for EfficientNet.
+
+    Args:
+        key: a random key.
+        shape: of the parameter, output axis last; of [kh, kw, C, F] fan_out = kh kw F.
+        dtype: floating.
+
+    Returns:
+        An array of the shape and dtype.
+    """
+    return _he_truncated_fan_out(key, tuple(shape), dtype)
+
+
+def uniform_fan_out(key: Array, shape: Sequence[int], dtype: jnp.dtype = jnp.float32) -> Array:
+    """Uniform in [-a, a] with a = 1 / sqrt(fan_out): Keras' own for the head of EfficientNet.
+
+    Args:
+        key: a random key.
+        shape: of the parameter, output axis last.
+        dtype: floating.
+
+    Returns:
+        An array of the shape and dtype.
+    """
+    return _uniform_fan_out(key, tuple(shape), dtype)
+
+
 def zeros(key: Array, shape: Sequence[int], dtype: jnp.dtype = jnp.float32) -> Array:
     """All zeros; the key is not used."""
     return jnp.zeros(tuple(shape), dtype)
@@ -121,4 +149,6 @@ _he_normal = jax.nn.initializers.variance_scaling(2.0, "fan_in", "normal")
 _he_normal_fan_out = jax.nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 _he_uniform = jax.nn.initializers.he_uniform()
 _lecun_uniform = jax.nn.initializers.lecun_uniform()
+_he_truncated_fan_out = jax.nn.initializers.variance_scaling(2.0, "fan_out", "truncated_normal")
+_uniform_fan_out = jax.nn.initializers.variance_scaling(1 / 3, "fan_out", "uniform")
 _torch_uniform = jax.nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")

@@ -86,6 +86,11 @@ def _tf(images: Array) -> Array:
     return images / 127.5 - 1.0
 
 
+def _tf128(images: Array) -> Array:
+    """RGB or grey in [0, 255] to [-1, 1): x / 128 - 1 (EfficientNetV2-S)."""
+    return images / 128.0 - 1.0
+
+
 def _caffe(images: Array) -> Array:
     """RGB in [0, 255] to BGR less ImageNet's mean (103.939, 116.779, 123.68) (VGG, ResNet50)."""
     return images[..., ::-1] - _row((103.939, 116.779, 123.68), images)
@@ -109,6 +114,7 @@ INPUTS = {
         Inputs("none", none),
         Inputs("tokens", none, dtype="int32"),
         Inputs("tf", _tf, pixels=True),
+        Inputs("tf128", _tf128, pixels=True),
         Inputs("caffe", _caffe, pixels=True, rgb=True),
         Inputs("torch", _torch, pixels=True, rgb=True),
     )

@@ -22,6 +22,7 @@ from cnnjax.core.habits import TO_CONFIG, TO_DATA, helpful
 from cnnjax.data import Dataset, Splits, Stream, as_splits
 from cnnjax.metrics import Loss, Measure, divide
 from cnnjax.models import Model
+from cnnjax.models.named_classes import named
 from cnnjax.training.callbacks import Observer, check_callbacks, name_of
 from cnnjax.training.computation import Computation
 from cnnjax.training.dispatch import Dispatcher
@@ -65,7 +66,7 @@ def fit(
     """Train a model.
 
     Args:
-        model: where to start from.
+        model: where to start from. Without `label_names` of its own it gets those of the data.
         data: Splits, a Dataset, a Stream, or (inputs, labels) as `from_arrays` takes them. Images
             are pixels in [0, 255]; the model's preprocessing is applied on the device. Validation
             data choose the best epoch, test data are measured once, at the end.
@@ -135,6 +136,8 @@ def fit(
     given = Given.checked(model.spec.task, loss, optimizer, objective, metrics, step)
     with processes.together("fit"):
         splits = as_splits(data, model.spec.task)
+        train = splits.train.sample if isinstance(splits.train, Stream) else splits.train
+        model = model.replace(spec=named(model.spec, train.label_names))
         computation = Computation.of(model, splits, config, given, directory, record)
         hooks = Hooks(callbacks, loggers, model, Position(config.epochs, computation.selection()))
         if processes.count() > 1:

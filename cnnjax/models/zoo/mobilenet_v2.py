@@ -20,6 +20,7 @@ from cnnjax.models.backbone import (
     stride_padding,
 )
 from cnnjax.models.registry import Release, register
+from cnnjax.models.torch_blocks import Part, timm_block, torchvision_block
 from cnnjax.models.torch_names import TorchNames
 from cnnjax.nn import (
     Add,
@@ -53,33 +54,30 @@ def _release(arguments: Mapping[str, Any]) -> Release:
     return Release((f"{files}.h5", None), (f"{files}_no_top.h5", None), sizes)
 
 
+def _parts(number: int) -> dict[str, Part]:
+    kinds = ("expand", "depthwise", "project")[number == 0 :]
+    return {kind: (f"{_prefix(number)}{kind}", f"{_prefix(number)}{kind}_BN") for kind in kinds}
+
+
 def _torchvision(_arguments: Mapping[str, Any]) -> dict[str, str]:
-    """torchvision's names: a layer's is its number in its block, which depends on the layers."""
     names = {"features.0.0": "Conv1", "features.0.1": "bn_Conv1", "classifier.1": "predictions"}
-    for number, (expansion, _, _) in enumerate(_BLOCKS):
-        theirs, ours = f"features.{number + 1}.conv", _prefix(number)
-        parts = [] if expansion == 1 else [("0.0", "expand"), ("0.1", "expand_BN")]
-        first = len(parts) // 2
-        parts += [(f"{first}.0", "depthwise"), (f"{first}.1", "depthwise_BN")]
-        parts += [(f"{first + 1}", "project"), (f"{first + 2}", "project_BN")]
-        names |= {f"{theirs}.{part}": f"{ours}{name}" for part, name in parts}
+    for number in range(len(_BLOCKS)):
+        theirs, parts = f"features.{number + 1}.conv", _parts(number)
+        # Only the last one's two layers are no part of their own.
+        (conv, norm), place = parts.pop("project"), len(parts)
+        names |= torchvision_block(theirs, parts)
+        names |= {f"{theirs}.{place}": conv, f"{theirs}.{place + 1}": norm}
     last = f"features.{len(_BLOCKS) + 1}"
     return names | {f"{last}.0": "Conv_1", f"{last}.1": "Conv_1_bn"}
 
 
 def _timm(_arguments: Mapping[str, Any]) -> dict[str, str]:
-    """timm's names, by stages."""
     names = {"conv_stem": "Conv1", "bn1": "bn_Conv1", "classifier": "predictions"}
-    names |= {"conv_head": "Conv_1", "bn2": "Conv_1_bn"}
     counts = [count for _, _, count, _ in _STAGES]
-    places = [(stage, block) for stage, count in enumerate(counts) for block in range(count)]
-    for number, (stage, block) in enumerate(places):
-        parts = ("depthwise", "project") if number == 0 else ("expand", "depthwise", "project")
-        convolutions = ("conv_dw", "conv_pw") if number == 0 else ("conv_pw", "conv_dw", "conv_pwl")
-        for place, (part, convolution) in enumerate(zip(parts, convolutions, strict=True), start=1):
-            theirs, ours = f"blocks.{stage}.{block}", f"{_prefix(number)}{part}"
-            names |= {f"{theirs}.{convolution}": ours, f"{theirs}.bn{place}": f"{ours}_BN"}
-    return names
+    places = [f"blocks.{stage}.{i}" for stage, count in enumerate(counts) for i in range(count)]
+    for number, theirs in enumerate(places):
+        names |= timm_block(theirs, _parts(number))
+    return names | {"conv_head": "Conv_1", "bn2": "Conv_1_bn"}
 
 
 @register(
