@@ -16,6 +16,7 @@ from cnnjax.core.checks import PIXELS, channels_first, holds_pixels, shape_text
 from cnnjax.data import Dataset, Lazy, Splits, resize_image
 from cnnjax.data.vocabulary import UNKNOWN
 from cnnjax.models.given_files import images_of
+from cnnjax.models.given_model import check_model
 from cnnjax.models.model import Model
 from cnnjax.models.spec import ModelSpec
 
@@ -54,6 +55,7 @@ def predict(
             text, or one that the model has no vocabulary for. A text of unknown words only is an
             `UnknownWords` warning.
     """
+    check_model(model)
     if isinstance(images, Dataset | Splits):
         raise ValueError(f"images must be arrays, got {type(images).__name__}: give its .inputs")
     if model.spec.num_classes == 0:

@@ -45,11 +45,10 @@ def recognised(
     nearest = nearest_table(stored, tables, defaults)
     if not nearest:
         raise WeightsDoNotFit(_unknown(stored, name, tables))
-    # Of libraries with the same names the one that the hub's owner is: their weights want other
-    # crops; and of those the table under which the model computes as asked.
-    mine = [one for one in nearest if stored.label.startswith(f"{PREFIX}{one.source}/")]
-    agreeing = (one for one in mine or nearest if not _contradicting(one, asked))
-    table = next(agreeing, (mine or nearest)[0])
+    # Of libraries with the same names the one that the hub's owner is, whose weights want another
+    # crop, and of its tables that under which the model computes as asked.
+    mine = [one for one in nearest if stored.label.startswith(f"{PREFIX}{one.source}/")] or nearest
+    table = next((one for one in mine if not _contradicting(one, asked)), mine[0])
     _check_arguments(stored, table, asked)
     given = {k: v for k, v in asked.items() if v is not None}
     preprocessing = given.get("preprocessing", table.preprocessing)

@@ -138,7 +138,7 @@ class Inference:
         """What stands in a file beside the program."""
         spec = self.model.spec
         told = spec.facts()
-        names = ("name", "task", "resize", "interpolation", "paper", "weights")
+        names = ("name", "task", "resize", "crop", "interpolation", "paper", "weights")
         return {
             "cnnjax": versions()["cnnjax"],
             "model": told["name"],

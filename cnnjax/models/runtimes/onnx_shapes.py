@@ -64,6 +64,12 @@ def _broadcast(graph: Graph, operands: list[Value], given: Any, results: list[An
     return [Value(shape, own, value.dtype, tensor=tensor)]
 
 
+@rule("tile")
+def _tile(graph: Graph, operands: list[Value], given: Any, results: list[Any]) -> list[Value]:
+    inputs = [graph.whole(operands[0]), whole_numbers(graph, given["reps"])]
+    return made(graph.node("Tile", inputs), results[0])
+
+
 @rule("concatenate")
 def _join(graph: Graph, operands: list[Value], given: Any, results: list[Any]) -> list[Value]:
     parts = [graph.whole(one) for one in operands]

@@ -36,18 +36,19 @@ MANY: dict[str, Callable[[Any], Any]] = {
     + x.max(3, keepdims=True) + x.min(1, keepdims=True) + x.prod(2, keepdims=True),
     "places": lambda x: x.argmax(3)[..., None] + x.argmin(1)[:, None] + jnp.cumsum(x, 2),
     "softmax": lambda x: jax.nn.softmax(x) + jax.nn.log_softmax(x, 1) + jax.nn.logsumexp(x),
-    "slices": lambda x: x[:, ::-1, 1:, ::2] + x[:, :, :-1, 1::2] + x[:, 0:1, 2:3, :2],
+    "slices": lambda x: x[:, ::-1][:, :, 1:][..., ::2] + x[:, :, :-1][..., 1::2]
+    + x[:, 0:1, 2:3, :2],
     "picking": lambda x: x[..., jnp.array([2, 0, 1])]
     + jnp.take(x, jnp.array([[1], [3]]), 1)[:, :1, 0, :, :3],
     "joining": lambda x: jnp.concatenate([x, jnp.stack([x[:, 0], x[:, 1]], 1)], 1)[:, 1:5]
     + jnp.split(x, 2, 3)[1][..., :1],
     "padding": lambda x: jnp.pad(x, ((0, 0), (1, 2), (0, 1), (0, 0)), constant_values=3)
     + lax.pad(x, 0.0, ((0, 0, 0), (4, -1, 0), (-1, 2, 0), (0, 0, 0))),
-    "moving": lambda x: x.transpose(0, 3, 1, 2).reshape(-1, 12)[:, None] @ jnp.ones((12, 5)),
+    "moving": lambda x: x.transpose(0, 3, 1, 2).reshape(x.shape[0], 4, 12) @ jnp.ones((12, 5)),
     "products": lambda x: jnp.einsum("nhwc,nhvc->nhwv", x, x)
     + jnp.einsum("nhwc,wd->nhd", x, ROW)[:, :, None, :3],
-    "broadcast": lambda x: x + jnp.arange(4.0) + jnp.broadcast_to(x[:, :1], x.shape)[:, ::-1]
-    + jnp.tile(x[:, :1], (1, 4, 1, 1)),
+    "broadcast": lambda x: x + jnp.arange(4.0)[None, None, None]
+    + jnp.broadcast_to(x[:, :1], x.shape)[:, ::-1] + jnp.tile(x[:, :1], (1, 4, 1, 1)),
 }  # fmt: skip
 ROW = np.random.default_rng(1).normal(size=(3, 4)).astype(np.float32)
 
