@@ -15,7 +15,7 @@ from experiments import _torch_peers, parity
 
 # Largest relative difference of a training step beside PyTorch, in float64 but for the weights,
 # which a file keeps in float32.
-_EXACT = 1e-6
+_EXACT = 1e-5
 
 # What names of layers begin with, down to the block.
 _BLOCK = re.compile(
