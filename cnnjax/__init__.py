@@ -18,6 +18,6 @@ def __getattr__(name: str) -> Any:
         from importlib.metadata import version
 
         return version("cnnjax")
-    from cnnjax.core.text import suggest
+    from cnnjax.core.habits import not_there
 
-    raise AttributeError(f"cnnjax has no {name!r}. {suggest(name, __all__, 'names')}")
+    raise AttributeError(not_there(name, __all__))

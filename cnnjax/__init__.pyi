@@ -22,12 +22,14 @@ from .models import Model as Model
 from .models import ModelSpec as ModelSpec
 from .models import create_model as create_model
 from .models import decode_predictions as decode_predictions
+from .models import export as export
 from .models import export_weights as export_weights
 from .models import predict as predict
 from .models import summary as summary
 from .recipes.reproduce import Reproduction as Reproduction
 from .recipes.reproduce import reproduce as reproduce
 from .runs import load as load
+from .runs import push as push
 from .runs import save as save
 from .task import Inputs as Inputs
 from .task import Task as Task

@@ -8,14 +8,18 @@ labels are smoothed by .2; in evaluation an image is seen in six views. On accel
 in bfloat16.
 
 Command:   python -m experiments.cifar10_fast --data-dir DIR --seeds 10
-           On CPUs smaller: --width 0.25 --train-examples 10000 --batch-size 500 --seeds 3
+           On CPUs smaller: --width 0.25 --train-examples 4000 --test-examples 2000 --batch-size 200
+           --seeds 3
 
 Reported:  94.01 % in 2.59 s on an A100, after a run to warm up (PyTorch 2.4.1; mean of 200);
            94 % in 3.29 s in the paper (K. Jordan, "94% on CIFAR-10 in 3.29 seconds on a single
            GPU", arXiv:2404.00498).
 
-Ours:      the rows cifar10_fast of RESULTS.md; the full size has not been measured on a GPU. Beyond
-           the borders images are mirrored with their edge, where the source leaves it out.
+Ours:      the smaller one, of a quarter of the channels on 4,000 images, gets 73.20 ± 0.58 % of the
+           first 2,000 test images right in three minutes on one core (3 seeds; images that had been
+           stored as JPEG): the row cifar10_fast of RESULTS.md. The full size has not been measured
+           on a GPU. Beyond the borders images are mirrored with their edge, where the source leaves
+           it out.
 """
 
 from collections.abc import Mapping, Sequence
@@ -53,11 +57,16 @@ class FastOptions(Options):
     """Factor on the channels of the net."""
     train_examples: int = 50_000
     """Images to train on."""
+    test_examples: int = 10_000
+    """Images to test on, the first ones."""
     batch_size: int = 2000
     """Images a step; the rates follow it."""
 
 
-DEFAULTS = {name: getattr(FastOptions, name) for name in ("width", "train_examples", "batch_size")}
+DEFAULTS = {
+    name: getattr(FastOptions, name)
+    for name in ("width", "train_examples", "test_examples", "batch_size")
+}
 
 
 def alternating(batch: Mapping[str, Any], seed: int) -> jax.Array:
@@ -96,7 +105,7 @@ def experiment(options: FastOptions) -> Experiment:
             monitor=None,
         ),
         validation=None,
-        images={},
+        test=0.2,
         train_examples=options.train_examples,
     ).with_options(options)
     return replace(task, changed={**task.changed, **_studies.other_than(DEFAULTS, options)})
@@ -111,10 +120,24 @@ def start(options: FastOptions, images: np.ndarray) -> cj.Model:
     return whitened(model, images)
 
 
+def splits_of(options: FastOptions, **given: Any) -> cj.data.Splits:
+    """The images of one seed.
+
+    Args:
+        options: of the command line.
+        given: further arguments of `load_data`.
+    """
+    splits = load_data(experiment(options), **given)
+    if splits.test is None or options.test_examples >= len(splits.test):
+        return splits
+    test = splits.test.subset(slice(0, options.test_examples))
+    return cj.data.Splits(splits.train, None, test)  # no source would make these again
+
+
 def run(options: FastOptions) -> cj.Run:
     """The training of one seed."""
     task = experiment(options)
-    splits = load_data(task)
+    splits = splits_of(options)
     model = start(options, np.asarray(splits.train.inputs[:_FOR_WHITENING]))
     return run_experiment(
         task,
@@ -129,7 +152,8 @@ def run(options: FastOptions) -> cj.Run:
 def main(options: FastOptions) -> list[cj.Run]:
     """Train every seed, then write the table."""
     runs = for_every_seed(options, run)
-    test = load_data(experiment(options), lambda _: None).test
+    test = splits_of(options, say=lambda _: None).test
+    assert test is not None
     plain = [cj.evaluate(single_view(one.model), test)["accuracy"] for one in runs]
     seconds = [float(np.sum(one.history["seconds"])) for one in runs]
     later = [float(np.sum(one.history["seconds"][1:])) for one in runs]

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, fields, replace
 from importlib import import_module
+from importlib.metadata import version
 from itertools import takewhile
 from pathlib import Path
 from textwrap import indent
@@ -52,9 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = sys.argv[1:] if arguments is None else list(arguments)
     with plain_output():
         if given == ["--version"]:
-            from cnnjax.core.runtime import versions
-
-            return run_as_command(lambda: show(versions()["cnnjax"]))
+            return run_as_command(lambda: show(version("cnnjax")))
         known = _verbs()
         name = next((w for n in (2, 1) if (w := " ".join(given[:n])) in known), None)
         if name is None:

@@ -72,6 +72,22 @@ TO_MODEL = {
     "drop_rate": "see help(cj.models.BUILDERS[name].module) for what the model has",
 }
 
+# Of the package.
+OF_PACKAGE = {
+    "load_model": "cj.load(directory)",
+    "save_model": "cj.save(model, directory)",
+    "load_weights": "cj.create_model(name, weights=file)",
+    "Trainer": "cj.fit(model, data, config)",
+    "train": "cj.fit(model, data, config)",
+    "Sequential": "cj.Model.from_module(linen_module, input_shape)",
+    "Dataset": "cj.data.from_arrays(inputs, labels)",
+    "DataLoader": "cj.data.from_source(data_set)",
+    "grad_cam": "cj.explain.grad_cam(model, inputs)",
+    "gallery": "cj.plot.contact_sheet(data_set)",
+    "device": "JAX, which takes the accelerator that is there,",
+    "manual_seed": "the argument seed of what is random",
+}
+
 # Of a `Model`, which is a value, while functions act on it.
 OF_MODEL = {
     "fit": "cj.fit(model, data)",
@@ -131,6 +147,17 @@ def missing(name: str) -> str:
     """
     hint = f": it is a value, and {OF_MODEL[name]} does that" if name in OF_MODEL else ""
     return f"a Model has no {name!r}{hint}"
+
+
+def not_there(name: str, known: Iterable[str]) -> str:
+    """A sentence on what the package has not, with what does it here or the nearest names.
+
+    >>> not_there("load_model", ["load"])
+    "cnnjax has no 'load_model': cj.load(directory) does that"
+    """
+    if name in OF_PACKAGE:
+        return f"cnnjax has no {name!r}: {OF_PACKAGE[name]} does that"
+    return f"cnnjax has no {name!r}. {suggest(name, known, 'names')}"
 
 
 def helpful(

@@ -11,6 +11,7 @@ from cnnjax.models.predict import UnknownWords, predict
 from cnnjax.models.pretrained.export import export_weights
 from cnnjax.models.pretrained.order import WeightsDoNotFit
 from cnnjax.models.registry import BUILDERS, Builder, Release, register
+from cnnjax.models.runtimes.portable import Exported, OtherOutputs, export
 from cnnjax.models.saved import load_model, save_model
 from cnnjax.models.spec import ModelSpec
 from cnnjax.models.surgery import convolutionalize
@@ -18,10 +19,12 @@ from cnnjax.models.surgery import convolutionalize
 __all__ = [
     "BUILDERS",
     "Builder",
+    "Exported",
     "Functions",
     "LayerRow",
     "Model",
     "ModelSpec",
+    "OtherOutputs",
     "ReceptiveField",
     "Release",
     "Summary",
@@ -31,6 +34,7 @@ __all__ = [
     "convolutionalize",
     "create_model",
     "decode_predictions",
+    "export",
     "export_weights",
     "load_model",
     "predict",

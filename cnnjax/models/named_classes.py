@@ -1,14 +1,16 @@
-"""Probabilities of classes as their names, the most probable first."""
+"""Names of classes: those that a model gets, and probabilities by them, the largest first."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from cnnjax.core.checks import whole_number
 from cnnjax.models.imagenet import IMAGENET_CLASSES, class_names
-from cnnjax.task import both_classes
+from cnnjax.models.spec import ModelSpec
+from cnnjax.task import JointTask, both_classes
 
 
 def decode_predictions(
@@ -57,3 +59,17 @@ def decode_predictions(
         [(keys[k], names[k], float(row[k])) for k in best]
         for row, best in zip(probs, order, strict=True)
     ]
+
+
+def named(spec: ModelSpec, names: Sequence[str]) -> ModelSpec:
+    """A spec with the names of the classes that its model is trained on.
+
+    Args:
+        spec: whose own names, if it has any, stay.
+        names: of the data's classes; () where they have none. Where the model has another number of
+            classes, or several outputs, they do not say which is which, and none are taken.
+    """
+    if spec.label_names or not spec.num_classes or isinstance(spec.task, JointTask):
+        return spec
+    fit = len(names) == spec.task.names(spec.num_classes)
+    return replace(spec, label_names=tuple(names)) if fit else spec

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import jax
+import numpy as np
 from jax import Array, lax
 from jax.custom_derivatives import SymbolicZero
 
@@ -33,9 +34,9 @@ def conv_engine(engine: str) -> Iterator[None]:
     Args:
         engine: "auto" (the default everywhere: on accelerators `lax`; on the CPU `winograd` for
             3x3 kernels of stride 1 where it pays, else `lax` for values and `im2col` under
-            differentiation), "lax", "plain", "im2col" or "winograd". All of them have derivatives of
-            every order, forward and backward. Under "lax" depthwise convolution and pooling, too,
-            are those of accelerators; "plain" is "lax" with each pooling as one operation, for
+            differentiation), "lax", "plain", "im2col" or "winograd". All of them have derivatives
+            of every order, forward and backward. Under "lax" depthwise convolution and pooling,
+            too, are those of accelerators; "plain" is "lax" with each pooling as one operation, for
             programs that are exported.
 
     Raises:
@@ -196,7 +197,22 @@ def resolve_padding(
     return pads
 
 
+def padded_first(x: Array, pads: Pairs, value: float = 0.0) -> tuple[Array, Pairs]:
+    """Inputs, and the padding that is left to XLA, which takes no symbols of an export there.
+
+    Args:
+        x: [N, H, W, C].
+        pads: of H and W.
+        value: of the padding.
+    """
+    if all(isinstance(n, int | np.integer) for pair in pads for n in pair):
+        return x, pads
+    config = ((0, 0, 0), *((low, high, 0) for low, high in pads), (0, 0, 0))
+    return lax.pad(x, np.array(value, x.dtype), config), ((0, 0), (0, 0))
+
+
 def _lax_conv(x: Array, kernel: Array, strides: tuple, pads: Pairs, dilation: tuple) -> Array:
+    x, pads = padded_first(x, pads)
     return lax.conv_general_dilated(
         x,
         kernel,

@@ -9,7 +9,14 @@ import jax
 from flax import linen
 from jax import Array, lax
 
-from cnnjax.nn.conv import Padding, as_on_accelerators, as_pair, conv2d, resolve_padding
+from cnnjax.nn.conv import (
+    Padding,
+    as_on_accelerators,
+    as_pair,
+    conv2d,
+    padded_first,
+    resolve_padding,
+)
 from cnnjax.nn.initializers import Initializer, glorot_uniform
 from cnnjax.nn.layers import finished
 from cnnjax.nn.separable import depthwise_conv2d
@@ -56,11 +63,13 @@ def grouped_conv2d(
         outputs = jax.vmap(convolve, (3, 3), 3)(apart, kernels)
         return outputs.reshape(*outputs.shape[:3], filters)
     strides, dilation = as_pair(strides, "strides"), as_pair(dilation_rate, "dilation_rate")
+    pads = resolve_padding(padding, inputs.shape[1:3], (kh, kw), strides, dilation)
+    inputs, pads = padded_first(inputs, pads)
     return lax.conv_general_dilated(
         inputs,
         kernel,
         window_strides=strides,
-        padding=resolve_padding(padding, inputs.shape[1:3], (kh, kw), strides, dilation),
+        padding=pads,
         rhs_dilation=dilation,
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
         feature_group_count=groups,

@@ -12,7 +12,14 @@ import numpy as np
 from flax import linen
 from jax import Array, lax
 
-from cnnjax.nn.conv import Padding, as_exported, as_on_accelerators, as_pair, resolve_padding
+from cnnjax.nn.conv import (
+    Padding,
+    as_exported,
+    as_on_accelerators,
+    as_pair,
+    padded_first,
+    resolve_padding,
+)
 from cnnjax.nn.im2col import Pairs, shifted_slices
 
 Pair = tuple[int, int]
@@ -115,6 +122,7 @@ def _check_floating(inputs: Array, name: str) -> None:
 def _reduce_window(
     x: Array, initial: float, operation: Callable, window: Pair, strides: Pair, pads: Pairs
 ) -> Array:
+    x, pads = padded_first(x, pads, initial)
     return lax.reduce_window(
         x,
         np.array(initial, x.dtype),  # a constant: of a traced value no gradient is known

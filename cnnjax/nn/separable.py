@@ -11,7 +11,14 @@ import jax.numpy as jnp
 from flax import linen
 from jax import Array, lax
 
-from cnnjax.nn.conv import Padding, as_on_accelerators, as_pair, conv2d, resolve_padding
+from cnnjax.nn.conv import (
+    Padding,
+    as_on_accelerators,
+    as_pair,
+    conv2d,
+    padded_first,
+    resolve_padding,
+)
 from cnnjax.nn.im2col import Pairs, output_size, shifted_slices
 from cnnjax.nn.initializers import Initializer, glorot_uniform
 from cnnjax.nn.layers import finished
@@ -71,6 +78,7 @@ def depthwise_conv2d(
 
 def _grouped(x: Array, kernel: Array, strides: tuple, pads: Pairs, dilation: tuple) -> Array:
     kh, kw, channels, multiplier = kernel.shape
+    x, pads = padded_first(x, pads)
     return lax.conv_general_dilated(
         x,
         kernel.reshape(kh, kw, 1, channels * multiplier),

@@ -11,6 +11,7 @@ from cnnjax.recipes.many import (
     run_variants,
 )
 from cnnjax.recipes.run import RUNS, build_model, images_for, load_data, run_experiment
+from cnnjax.recipes.train import train
 from cnnjax.runs.results import Claim, Measured, write_claims
 
 __all__ = [
@@ -34,5 +35,6 @@ __all__ = [
     "run_experiment",
     "run_seeds",
     "run_variants",
+    "train",
     "write_claims",
 ]

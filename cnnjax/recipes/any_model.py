@@ -9,7 +9,7 @@ from typing import Any
 
 from cnnjax.config import TrainingConfig
 from cnnjax.core import processes, trees
-from cnnjax.models import Model
+from cnnjax.models import BUILDERS, Model
 from cnnjax.recipes.experiment import Experiment, Options
 from cnnjax.recipes.many import for_every_seed, report_seeds
 from cnnjax.recipes.run import build_model, images_for, load_data, run_experiment
@@ -19,6 +19,8 @@ from cnnjax.transfer import base_layers
 
 # Set aside where the data have no such part.
 _VALIDATION = _TEST = 0.15
+
+_SCRATCH_RATE, _HEAD_RATE, _FINE_RATE = 1e-3, 1e-2, 1e-4
 
 _FREEZES_NOTHING = ("none",)
 
@@ -47,12 +49,15 @@ class ModelTraining(Options):
     @property
     def usual(self) -> TrainingConfig:
         """The settings where none are given: low rates for layers that are trained already."""
-        tuned = self.weights is not None and bool(self.freeze)
+        if self.weights is None:
+            rate = _SCRATCH_RATE
+        else:
+            rate = _FINE_RATE if self.freeze or "frozen" in self.settings else _HEAD_RATE
         return TrainingConfig(
             epochs=10,
             batch_size=32,
             optimizer="adamw",
-            learning_rate=1e-4 if tuned else 1e-3,
+            learning_rate=rate,
             schedule="one_cycle",
             weight_decay=0.01,
         )
@@ -65,6 +70,8 @@ def experiment(options: ModelTraining) -> Experiment:
         if not images:
             raise ValueError(f"image_size is for images, which {options.model} does not take")
         images = {**images, "image_size": options.image_size}
+    if images:  # as images are that it is asked about
+        images = {**images, "resize": BUILDERS[options.model].resize}
     weights = {} if options.weights is None else {"weights": options.weights}
     training = with_settings(options.usual, options.settings)
     if options.freeze and training.frozen:
@@ -107,7 +114,7 @@ def _train(options: ModelTraining) -> Run:
     training = task.training
     if not (options.freeze or training.frozen):
         training = replace(training, frozen=base_layers(model))
-        print("all but the head stays as it is: freeze nothing, or patterns, to train more")
+        print("all but the head stays as it is: --freeze none trains all of it")
     task = replace(task, training=training, facts={"base": _facts(model)})
     return run_experiment(task, options.out, splits=splits, model=model)
 

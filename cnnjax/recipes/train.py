@@ -46,17 +46,8 @@ def train(name: str, settings: Mapping[str, str], options: Mapping[str, Any]) ->
 def _train_recipe(
     recipe: Recipe, name: str, settings: Mapping[str, str], options: Mapping[str, Any]
 ) -> list[Run]:
-    for option in _MODEL_ONLY:
-        if option in options:
-            raise ValueError(
-                f"{option} is for a model by its name, e.g. cnnjax train {_a_model(name)}, and "
-                f"{name} is a recipe, which has its own: leave it out"
-            )
     hints = get_type_hints(recipe.options)
-    if "recipe" in options and "recipe" not in hints:
-        raise ValueError(f"recipe={options['recipe']!r}: {name} has one recipe only: leave it out")
-    for option in {"recipe"} & options.keys():
-        _option(option, options[option], hints[option])
+    _check_options(name, options, hints)
     own = {n: text for n, text in settings.items() if n in hints}
     rest = {n: text for n, text in settings.items() if n not in own}
     given = _together(options, {n: _option(n, text, hints[n]) for n, text in own.items()})
@@ -72,9 +63,26 @@ def _train_recipe(
     return run_seeds(make, chosen)
 
 
-def _a_model(recipe: str) -> str:
-    """A model to name in a message: the recipe's own, where it is called so."""
-    return recipe if recipe in BUILDERS else "resnet50"
+def _check_options(name: str, options: Mapping[str, Any], hints: Mapping[str, Any]) -> None:
+    """Refuse what a recipe would ignore.
+
+    Args:
+        name: of the recipe.
+        options: that are given.
+        hints: types of those that it has.
+    """
+    for option in _MODEL_ONLY:
+        if option in options:
+            raise ValueError(
+                f"{option} is for a model by its name, e.g. resnet50, and {name} is a recipe, which"
+                " has its own: leave it out"
+            )
+    if "recipe" in options:
+        if "recipe" not in hints:
+            raise ValueError(
+                f"recipe={options['recipe']!r}: {name} has one recipe only: leave it out"
+            )
+        _option("recipe", options["recipe"], hints["recipe"])
 
 
 def _train_model(name: str, settings: Mapping[str, str], options: Mapping[str, Any]) -> list[Run]:
@@ -112,4 +120,9 @@ def _option(name: str, text: str, kind: Any) -> Any:
     choices = [c for part in parts if get_origin(part) is Literal for c in get_args(part)]
     if choices and text not in choices:
         raise ValueError(f"{name} must be one of {', '.join(map(str, choices))}, got {text!r}")
-    return text if choices or str in parts else value_of(text, kind)
+    if choices or str in parts:
+        return text
+    value = value_of(text, kind)
+    if int in parts and value is not None and not isinstance(value, int):
+        raise ValueError(f"{name} must be a whole number, got {text!r}")
+    return value

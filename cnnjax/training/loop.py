@@ -22,6 +22,8 @@ from cnnjax.core.habits import TO_CONFIG, TO_DATA, helpful
 from cnnjax.data import Dataset, Splits, Stream, as_splits
 from cnnjax.metrics import Loss, Measure, divide
 from cnnjax.models import Model
+from cnnjax.models.given_model import check_model
+from cnnjax.models.named_classes import named
 from cnnjax.training.callbacks import Observer, check_callbacks, name_of
 from cnnjax.training.computation import Computation
 from cnnjax.training.dispatch import Dispatcher
@@ -65,7 +67,7 @@ def fit(
     """Train a model.
 
     Args:
-        model: where to start from.
+        model: where to start from. Without `label_names` of its own it gets those of the data.
         data: Splits, a Dataset, a Stream, or (inputs, labels) as `from_arrays` takes them. Images
             are pixels in [0, 255]; the model's preprocessing is applied on the device. Validation
             data choose the best epoch, test data are measured once, at the end.
@@ -107,7 +109,8 @@ def fit(
             function (outputs, labels) -> [N], of which it is the mean. Their names are then those
             in records, in `Run.history` and for `TrainingConfig.monitor`.
         report: with a directory, write report.html there at the end, which takes about half a
-            second of a CPU and changes no bit of the run; `cj.report(run)` writes it later.
+            second of a CPU, the first in a process one, and changes no bit of the run;
+            `cj.report(run)` writes it later.
 
     Returns:
         A Run: the model of the best epoch by `TrainingConfig.monitor`, or of the last one; what was
@@ -128,12 +131,15 @@ def fit(
     >>> run.history["loss"].shape
     (2,)
     """
+    check_model(model)
     callbacks, loggers = check_callbacks(callbacks), check_loggers(loggers)
     config = config or TrainingConfig()
     page = wanted(report, directory)
     given = Given.checked(model.spec.task, loss, optimizer, objective, metrics, step)
     with processes.together("fit"):
         splits = as_splits(data, model.spec.task)
+        train = splits.train.sample if isinstance(splits.train, Stream) else splits.train
+        model = model.replace(spec=named(model.spec, train.label_names))
         computation = Computation.of(model, splits, config, given, directory, record)
         hooks = Hooks(callbacks, loggers, model, Position(config.epochs, computation.selection()))
         if processes.count() > 1:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import resource
 import statistics
 import sys
 from collections.abc import Sequence
@@ -93,11 +92,18 @@ def figures(
     }
 
 
-def memory_peak() -> int:
-    """Most bytes of the device's memory that were in use; of a CPU, of this process."""
+def memory_peak() -> int | None:
+    """Most bytes of the device's memory that were in use; of a CPU, of this process.
+
+    None where the system does not count them.
+    """
     statistics_of_device = jax.local_devices()[0].memory_stats() or {}
     if "peak_bytes_in_use" in statistics_of_device:
         return int(statistics_of_device["peak_bytes_in_use"])
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
     unit = 1 if sys.platform == "darwin" else 2**10  # bytes there, KiB elsewhere
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
@@ -113,6 +119,8 @@ def text(found: dict[str, Any]) -> str:
     at_least, at_best = "at least " if found["at_least"] else "", "unknown"
     if found["bound_seconds"] is not None:
         at_best = f"{_milliseconds(found['bound_seconds'])} at best"
+    most = found["memory_peak"]
+    at_peak = "unknown" if most is None else f"{most / 2**20:,.0f} MiB"
     return table(
         [
             ("device", f"{found['device']}, {found['precision']}{several}"),
@@ -129,8 +137,7 @@ def text(found: dict[str, Any]) -> str:
             ("roofline", f"{at_best}, bound by {found['bound_by']}"),
             (
                 "memory",
-                f"{found['memory_peak'] / 2**20:,.0f} MiB at its peak, "
-                f"{found['step_memory'] / 2**20:,.0f} MiB for a step",
+                f"{at_peak} at its peak, {found['step_memory'] / 2**20:,.0f} MiB for a step",
             ),
         ],
         "<",

@@ -141,6 +141,24 @@ def sequences(peer: Peer, net: str, steps: int, epochs: int) -> Measured:
     return _measured(peer, f"sequences.measure_here{arguments!r}", None)
 
 
+def families(
+    peer: Peer, part: str, arguments: tuple[str, int, int, int], python: str = sys.executable
+) -> Measured:
+    """Predict or train with a newer backbone in a process of its own.
+
+    Args:
+        peer: who.
+        part: "predict" or "train".
+        arguments: net, size and number of images, number of batches, as `families` takes them.
+        python: the interpreter.
+
+    Raises:
+        RuntimeError: with the end of its error output, if the process fails.
+    """
+    call = f"families.{part}_here{(peer.worker, *arguments)!r}"
+    return _measured(peer, call, None, python)
+
+
 def explain(worker: str, count: int, calls: int) -> Measured:
     """Explain in a process of its own.
 
@@ -158,11 +176,13 @@ def explain(worker: str, count: int, calls: int) -> Measured:
     return _measured(peer, f"explainers.measure_here{(worker, count, calls)!r}", None)
 
 
-def _measured(peer: Peer, call: str, environment: Mapping[str, str] | None) -> Measured:
+def _measured(
+    peer: Peer, call: str, environment: Mapping[str, str] | None, python: str = sys.executable
+) -> Measured:
     """Run a function of a module of the benchmarks in a new process."""
     code = f"from experiments.benchmarks import {call.partition('.')[0]}; {call}"
     variables = {**os.environ, **peer.environment, **(environment or {})}
-    command = [sys.executable, "-c", code]
+    command = [python, "-c", code]
     began = time.time()  # the one clock that both processes read
     result = subprocess.run(
         command, env=variables, cwd=_CHECKOUT, capture_output=True, text=True, check=False

@@ -200,7 +200,7 @@ def test_a_batch_is_mixed_in_one_way_with_itself_backwards():
     labels, key = jnp.arange(6), jax.random.key(0)
     kinds = set()
     for epoch in range(12):
-        mixed, partners, share = mix(config, key, jnp.int32(epoch), labels + 3, images, labels)
+        mixed, partners, share = jitted(config, key, jnp.int32(epoch), labels + 3, images, labels)
         assert partners.tolist() == [5, 4, 3, 2, 1, 0]
         assert len(set(share.tolist())) == 1
         left = float(share[0])

@@ -18,7 +18,7 @@ from cnnjax.augment.config import AugmentConfig
 from cnnjax.augment.erasing import draw_box, erase
 from cnnjax.augment.operations import OPERATIONS, draw_operations, rand_augment
 
-MAGNITUDES = (0, 9, 20, 30)
+MAGNITUDES = (9, 30)
 
 
 def image(seed: int = 0, height: int = 24, width: int = 30) -> np.ndarray:
@@ -108,7 +108,7 @@ def test_what_turns_nothing_and_factors_of_one_leave_every_bit():
 
 def test_erasing_puts_the_mean_into_boxes_of_the_published_sizes():
     keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(0), jnp.arange(400))
-    boxes = np.asarray(jax.vmap(lambda key: draw_box(0.5, key, (40, 60, 3)))(keys))
+    boxes = np.asarray(jax.jit(jax.vmap(lambda key: draw_box(0.5, key, (40, 60, 3))))(keys))
     drawn = boxes[boxes[:, 2] > 0]
     assert 150 < len(drawn) < 250
     share, ratio = drawn[:, 2] * drawn[:, 3] / 2400, drawn[:, 2] / drawn[:, 3]
@@ -124,6 +124,7 @@ def test_erasing_puts_the_mean_into_boxes_of_the_published_sizes():
     np.testing.assert_allclose(erased, expected, rtol=1e-5)
 
 
+@pytest.mark.thorough
 def test_an_image_is_changed_alike_wherever_it_stands_in_a_batch():
     augment = Augment(rand_augment=(2, 20), hue=0.1, contrast=(0.5, 2), erasing=1)
     images = jnp.stack([jnp.asarray(image(seed)) for seed in range(6)])

@@ -382,7 +382,7 @@ def test_bfloat16_stays_bfloat16(engine):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"engine": "fft"}, "engine must be one of auto, lax, im2col, winograd, got 'fft'"),
+        ({"engine": "fft"}, "engine must be one of auto, lax, plain, im2col, winograd, got 'fft'"),
         (
             {"engine": "winograd", "strides": 2},
             r"needs a 3x3 kernel, strides 1 and dilation_rate 1, got 3x2, \(2, 2\) and \(1, 1\)",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import linen
+from flax import linen, nnx
 
 import cnnjax as cj
 from cnnjax.core import trees
@@ -57,10 +58,21 @@ def own() -> cj.Model:
     return cj.Model.from_module(Attentive(), (6, 6, 1))
 
 
-MODELS = {"ours": (convnet, ("conv[23]", "dense1")), "own": (own, ("conv", "attention"))}
+def own_nnx() -> cj.Model:
+    rngs = nnx.Rngs(0)
+    net = nnx.Sequential(nnx.Linear(4, 8, rngs=rngs), nnx.relu, nnx.Linear(8, 3, rngs=rngs))
+    return cj.Model.from_nnx(net, (4,), preprocessing="none")
 
 
-@pytest.mark.parametrize("kind", MODELS)
+MODELS: dict[str, tuple[Callable[[], cj.Model], tuple[str, ...]]] = {
+    "ours": (convnet, ("conv[23]", "dense1")),
+    "own": (own, ("conv", "attention")),
+    "nnx": (own_nnx, ("layers/0",)),
+}
+KINDS = ["ours", *(pytest.param(kind, marks=pytest.mark.thorough) for kind in ("own", "nnx"))]
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_model_with_adapters_starts_at_the_same_bits_and_merges_to_what_it_computes(kind):
     make, patterns = MODELS[kind]
     model = make()
@@ -74,6 +86,9 @@ def test_a_model_with_adapters_starts_at_the_same_bits_and_merges_to_what_it_com
     assert trees.leaves(plain.variables).keys() == trees.leaves(model.variables).keys()
     assert np.abs(changed(images) - model(images)).max() > 1e-3
     np.testing.assert_allclose(plain(images), changed(images), rtol=1e-6, atol=1e-7)
+    if kind == "nnx":
+        inside = changed.to_nnx().layers[0].kernel[...]
+        np.testing.assert_array_equal(inside, plain.params["layers"]["0"]["kernel"])
 
 
 def test_the_product_is_what_two_convolutions_one_after_the_other_add():

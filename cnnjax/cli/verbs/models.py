@@ -1,4 +1,4 @@
-"""Verbs about models and what they predict: list, summary, predict."""
+"""Verbs about models and what they predict: list, summary, predict, export."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional, UseAppendAction, arg
 
-from cnnjax.cli.options import ModelOptions, ModelSource
+from cnnjax.cli.options import ModelOptions, ModelSource, whole_numbers
 from cnnjax.cli.running import say, show
 from cnnjax.cli.texts import print_answers, takes_texts
 from cnnjax.cli.verb import Verb
@@ -22,10 +22,9 @@ class List(Verb):
 
     def run(self) -> None:
         """Print them."""
-        from cnnjax.models import BUILDERS
+        from cnnjax.models.listing import ALIGNMENT, listing
 
-        rows = [(n, "x".join(map(str, b.input_shape)), b.description) for n, b in BUILDERS.items()]
-        print(table(rows, "<><"))
+        print(table(listing(), ALIGNMENT, rules=(1,)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +88,47 @@ class Predict(ModelSource, Verb):
                 show(f"# images were brought to {size[0]}x{size[1]} by {how}")
         if missing:
             raise cj.data.UnreadableImage("; ".join(missing))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Export(Verb):
+    """Write a model as a file that other programs run without cnnjax.
+
+    Preprocessing, weights and class names are inside. The file is run, and its outputs compared
+    with the model's, before it takes its place.
+    """
+
+    directory: Annotated[Positional[Place], arg(metavar="RUN")]
+    """A run directory or a saved model."""
+    file: Annotated[Positional[Place], arg(metavar="FILE")]
+    """Ends with .onnx, for onnxruntime and others, or .stablehlo, for JAX."""
+    batch: Annotated[int | None, arg(metavar="INT")] = None
+    """Examples at a time; default: any number."""
+    logits: bool = False
+    """Outputs as they are before they become probabilities."""
+    dtype: Literal["float32", "uint8"] = "float32"
+    """Of the pixels that it takes."""
+    size: Annotated[tuple[int, int] | None, whole_numbers("H W")] = None
+    """Of the images, for a model that takes any; default: any, where that is possible."""
+
+    def run(self) -> None:
+        """Write it, and print what it takes and gives."""
+        import cnnjax as cj
+
+        cj.configure_runtime()
+        model = ModelSource().load(self.directory)
+        if self.size and not model.spec.takes_images:
+            raise ValueError(f"--size is for images, and {model.spec.name} takes none")
+        show(
+            cj.export(
+                model,
+                self.file,
+                batch="b" if self.batch is None else self.batch,
+                logits=self.logits,
+                dtype=self.dtype,
+                input_shape=(*self.size, model.spec.input_shape[2]) if self.size else None,
+            )
+        )
 
 
 def _read(files: list[str], channels: int, invert: bool) -> tuple[list[str], list[Any], list[str]]:

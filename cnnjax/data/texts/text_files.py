@@ -14,7 +14,7 @@ import numpy as np
 from cnnjax.core.places import expanded
 from cnnjax.core.reading import check_regular, is_regular
 from cnnjax.core.storage import text_hash
-from cnnjax.core.text import plain
+from cnnjax.core.text import counted, plain
 from cnnjax.data.errors import DataNotFound
 from cnnjax.data.readers.class_labels import Row, labelled_rows
 from cnnjax.data.readers.csv_rows import PATH_COLUMNS, column_of, find_column, header_of, not_utf8
@@ -121,7 +121,7 @@ def folder_texts(
             others += len(files) - len(named)
             unread += [file for file in named if not is_regular(file)]
     if progress and others:
-        progress(f"{root}: {others:,} files are no .txt, and are set aside")
+        progress(f"{root}: set aside as no .txt: {counted(others, 'file')}")
     if progress and unread:
         progress(
             f"{root}: {len(unread):,} are links that lead nowhere, or no regular files, and are "

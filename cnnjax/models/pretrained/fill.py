@@ -69,6 +69,12 @@ def with_weights(
             computes something else of the same weights.
     """
     _refuse_old_resnet(stored)
+    origin = getattr(module, "origin", stored.origin)
+    if stored.origin not in ("", origin):
+        raise WeightsDoNotFit(
+            f"{stored.path} was exported from a model of origin={stored.origin!r}, got "
+            f"origin={origin!r}: create the model with origin={stored.origin!r}"
+        )
     stored = without_normalisation(stored, module, spec)
     target = Target.of(Model.abstract(module, spec))
     found = match(stored, target)
@@ -173,7 +179,7 @@ def _complete(
     """The file's arrays in the model's collections; random ones where it has none."""
     if not spec.label_names and _is_imagenet(found, spec):
         spec = dataclasses.replace(spec, label_names=names_beside(stored.path))
-    spec = dataclasses.replace(spec, weights=spec.weights or stored.path.name)
+    spec = dataclasses.replace(spec, weights=spec.weights or stored.named)
     abstract = Model.abstract(module, spec)
     missing = []
     variables: dict[str, Any] = {}

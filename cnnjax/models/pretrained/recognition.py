@@ -9,6 +9,7 @@ from typing import Any
 
 from flax import linen
 
+from cnnjax.core.hub import PREFIX
 from cnnjax.core.text import plain
 from cnnjax.models.builder import build
 from cnnjax.models.model import Model
@@ -44,16 +45,17 @@ def recognised(
     nearest = nearest_table(stored, tables, defaults)
     if not nearest:
         raise WeightsDoNotFit(_unknown(stored, name, tables))
-    # Of libraries' tables with the same names that under which the model computes as asked.
-    agreeing = (one for one in nearest if not _contradicting(one, asked))
-    table = next(agreeing, nearest[0])
+    # Of libraries with the same names the one that the hub's owner is, whose weights want another
+    # crop, and of its tables that under which the model computes as asked.
+    mine = [one for one in nearest if stored.label.startswith(f"{PREFIX}{one.source}/")] or nearest
+    table = next((one for one in mine if not _contradicting(one, asked)), mine[0])
     _check_arguments(stored, table, asked)
     given = {k: v for k, v in asked.items() if v is not None}
     preprocessing = given.get("preprocessing", table.preprocessing)
     settings = {**asked, **table.arguments, "preprocessing": preprocessing}
     module, spec = build(name, **settings)
-    source = " and ".join(dict.fromkeys(one.source for one in nearest))
-    spec = replace(spec, weights=f"{stored.path.name} ({source})", crop=table.crop)
+    source = " and ".join(dict.fromkeys(one.source for one in mine or nearest))
+    spec = replace(spec, weights=f"{stored.named} ({source})", crop=table.crop)
     target = Target.of(Model.abstract(module, spec))
     _say(stored, source, table, spec)
     return module, spec, as_ours(stored, table, target, module_arguments(module))
@@ -93,5 +95,5 @@ def _say(stored: StoredWeights, source: str, table: TorchNames, spec: ModelSpec)
     theirs = "" if spec.inputs.name == table.preprocessing else f", theirs {table.preprocessing!r}"
     settings.append(f"preprocessing={spec.inputs.name!r}{theirs}")
     inside = f", inside {', '.join(map(repr, stored.unwrapped))}" if stored.unwrapped else ""
-    line = f"{stored.path.name}: names of {source}{inside}; {', '.join(settings)}"
+    line = f"{stored.named}: names of {source}{inside}; {', '.join(settings)}"
     print(plain(line), file=sys.stderr)

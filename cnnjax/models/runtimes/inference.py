@@ -108,7 +108,7 @@ class Inference:
                     names.append(str(shape[-1]))
                     rules.append(f"{shape[-1]} >= {part.min_size}")
             shapes[part_name] = shape
-        symbols = dict(zip(names, _symbols(names, rules), strict=True))
+        symbols: dict[Any, Any] = dict(zip(names, _symbols(names, rules), strict=True))
         return {
             name: jax.ShapeDtypeStruct([symbols.get(n, n) for n in shape], self._dtype_of(name))
             for name, shape in shapes.items()
@@ -138,7 +138,7 @@ class Inference:
         """What stands in a file beside the program."""
         spec = self.model.spec
         told = spec.facts()
-        names = ("name", "task", "resize", "interpolation", "paper", "weights")
+        names = ("name", "task", "resize", "crop", "interpolation", "paper", "weights")
         return {
             "cnnjax": versions()["cnnjax"],
             "model": told["name"],
@@ -189,7 +189,9 @@ def tracing() -> Iterator[None]:
 
 
 def _symbols(names: Sequence[str], rules: Sequence[str]) -> Sequence[Any]:
-    return jax.export.symbolic_shape(",".join(names), constraints=rules) if names else ()
+    from jax import export
+
+    return export.symbolic_shape(",".join(names), constraints=rules) if names else ()
 
 
 def _random(

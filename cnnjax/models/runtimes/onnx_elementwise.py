@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from jax import lax
 from onnx import helper
 
 from cnnjax.models.runtimes.onnx_graph import Graph, Value
@@ -168,7 +169,7 @@ def _number(number: float, like: Value) -> Value:
 
 @rule("round")
 def _round(graph: Graph, operands: list[Value], settings: Any, results: list[Any]) -> list[Value]:
-    if "EVEN" not in str(settings["rounding_method"]):
+    if settings["rounding_method"] != lax.RoundingMethod.TO_NEAREST_EVEN:
         raise refuse(graph, "rounding halves away from zero")
     return elementwise(graph, "Round", operands, results[0])
 

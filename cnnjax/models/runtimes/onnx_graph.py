@@ -170,8 +170,10 @@ class Graph:
                 name = _ARITHMETIC[type(operator)]
                 return str(self.node(name, [self._formula(left), self._formula(right)]))
             case ast.Call(ast.Name("floordiv"), [left, right]):
-                # Sizes are not negative; Div rounds towards zero.
-                return str(self.node("Div", [self._formula(left), self._formula(right)]))
+                # Div rounds towards zero, and Mod has the sign of what it divides by.
+                whole, part = self._formula(left), self._formula(right)
+                rest = self.node("Mod", [whole, part])
+                return str(self.node("Div", [self.node("Sub", [whole, rest]), part]))
             case ast.Call(ast.Name("mod" | "max" | "min" as name), [left, right]):
                 operands = [self._formula(left), self._formula(right)]
                 return str(self.node(name.capitalize(), operands))

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import jax
 import numpy as np
+from jax.extend.core import ClosedJaxpr, Literal
 
 from cnnjax.models.runtimes.onnx_graph import Graph, NotInOnnx, Value, is_known
 
@@ -57,13 +57,15 @@ def write_program(graph: Graph, jaxpr: Any, arguments: Sequence[Value]) -> list[
     known: dict[Any, Value] = {}
 
     def read(atom: Any) -> Value:
-        return Value.constant(_as_numpy(atom.val, atom.aval)) if _literal(atom) else known[atom]
+        if isinstance(atom, Literal):
+            return Value.constant(np.asarray(atom.val, getattr(atom.aval, "dtype", None)))
+        return known[atom]
 
     constants = [Value.constant(np.asarray(one)) for one in jaxpr.consts]
     known.update(zip(jaxpr.jaxpr.constvars, constants, strict=True))
     known.update(zip(jaxpr.jaxpr.invars, arguments, strict=True))
     outer = graph.scope
-    for equation in jaxpr.jaxpr.eqns:
+    for equation in _needed(jaxpr.jaxpr):
         stack = str(equation.source_info.name_stack)
         graph.scope = "/".join(part for part in (outer, stack) if part)
         results = _write(graph, equation, [read(atom) for atom in equation.invars])
@@ -72,19 +74,22 @@ def write_program(graph: Graph, jaxpr: Any, arguments: Sequence[Value]) -> list[
     return [read(atom) for atom in jaxpr.jaxpr.outvars]
 
 
-def _literal(atom: Any) -> bool:
-    return hasattr(atom, "val")
-
-
-def _as_numpy(value: Any, aval: Any) -> np.ndarray:
-    return np.asarray(value, aval.dtype)
+def _needed(jaxpr: Any) -> list[Any]:
+    """The operations that the results follow from."""
+    needed = {atom for atom in jaxpr.outvars if not isinstance(atom, Literal)}
+    equations = []
+    for equation in reversed(jaxpr.eqns):
+        if not needed.isdisjoint(equation.outvars):
+            equations.append(equation)
+            needed.update(atom for atom in equation.invars if not isinstance(atom, Literal))
+    return equations[::-1]
 
 
 def _write(graph: Graph, equation: Any, operands: list[Value]) -> list[Value]:
     name, parameters = equation.primitive.name, equation.params
     if name in _CALLS:
         inner = next(parameters[key] for key in _INNER if key in parameters)
-        closed = inner if hasattr(inner, "consts") else jax.extend.core.ClosedJaxpr(inner, ())
+        closed = inner if hasattr(inner, "consts") else ClosedJaxpr(inner, ())
         return write_program(graph, closed, operands)
     results = [variable.aval for variable in equation.outvars]
     if (computed := _computed(equation, operands, results)) is not None:
@@ -92,14 +97,14 @@ def _write(graph: Graph, equation: Any, operands: list[Value]) -> list[Value]:
     if name not in RULES:
         raise NotInOnnx(
             f"{graph.scope or 'the model'}: JAX's operation {name!r} is none that can be written "
-            "as ONNX here: export to .stablehlo, which takes all of them"
+            "as ONNX here: export to .stablehlo, which takes all of JAX's operations"
         )
     return RULES[name](graph, operands, parameters, results)
 
 
 def _computed(equation: Any, operands: list[Value], results: list[Any]) -> list[Value] | None:
     """The results of an operation on constants alone; None where they are not to be computed."""
-    if not all(operand.data is not None for operand in operands):
+    if equation.primitive.name == "dim_as_value" or any(one.data is None for one in operands):
         return None
     known = all(is_known(n) for one in (*operands, *results) for n in one.shape)
     if not known or sum(int(np.prod(one.shape)) for one in results) > _LARGEST_FOLDED:
@@ -118,7 +123,7 @@ def refuse(graph: Graph, what: str) -> NotInOnnx:
     """The error of an operation that has a rule and is used in a way that the rule has not."""
     return NotInOnnx(
         f"{graph.scope or 'the model'}: {what} cannot be written as ONNX here: export to "
-        ".stablehlo, which takes all of JAX"
+        ".stablehlo, which takes all of JAX's operations"
     )
 
 

@@ -64,6 +64,12 @@ def _broadcast(graph: Graph, operands: list[Value], given: Any, results: list[An
     return [Value(shape, own, value.dtype, tensor=tensor)]
 
 
+@rule("tile")
+def _tile(graph: Graph, operands: list[Value], given: Any, results: list[Any]) -> list[Value]:
+    inputs = [graph.whole(operands[0]), whole_numbers(graph, given["reps"])]
+    return made(graph.node("Tile", inputs), results[0])
+
+
 @rule("concatenate")
 def _join(graph: Graph, operands: list[Value], given: Any, results: list[Any]) -> list[Value]:
     parts = [graph.whole(one) for one in operands]
@@ -91,17 +97,9 @@ def _pad(graph: Graph, operands: list[Value], given: Any, results: list[Any]) ->
     value, filling = operands
     if any(inside for _, _, inside in given["padding_config"]):
         raise refuse(graph, "padding between numbers")
-    tensor, rank = graph.whole(value), len(value.shape)
     lows, highs, _ = zip(*given["padding_config"], strict=True)
-    if not all(is_known(n) for n in (*lows, *highs)):
-        raise refuse(graph, "padding that follows the size of the inputs")
-    pads = whole_numbers(graph, [max(n, 0) for n in (*lows, *highs)])
-    tensor = graph.node("Pad", [tensor, pads, graph.whole(filling)])
-    if min(*lows, *highs, 0) < 0:
-        starts = [max(-n, 0) for n in lows]
-        ends = [min(n, 0) or _END for n in highs]
-        tensor = sliced(graph, tensor, starts, ends, range(rank))
-    return made(tensor, results[0])
+    inputs = [graph.whole(value), graph.sizes_of((*lows, *highs)), graph.whole(filling)]
+    return made(graph.node("Pad", inputs), results[0])
 
 
 def sliced(

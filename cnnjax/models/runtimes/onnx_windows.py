@@ -20,8 +20,6 @@ def _convolve(graph: Graph, operands: list[Value], given: Any, results: list[Any
     (inputs, kernel), places = operands, given["dimension_numbers"]
     if given["batch_group_count"] != 1:
         raise refuse(graph, "a convolution in groups of examples")
-    if not all(is_known(n) for pair in given["padding"] for n in pair):
-        raise refuse(graph, "padding that follows the size of the inputs")
     images = transposed(graph, graph.whole(inputs), places.lhs_spec)
     spread = any(step != 1 for step in given["lhs_dilation"])
     write = _spread_convolution if spread else _convolution
@@ -31,20 +29,43 @@ def _convolve(graph: Graph, operands: list[Value], given: Any, results: list[Any
 
 
 def _convolution(graph: Graph, images: str, kernel: Value, given: Any) -> str:
-    low, high = zip(*given["padding"], strict=True)
-    if min(*low, *high) < 0:
-        raise refuse(graph, "a convolution with negative padding")
+    images, pads = padded(graph, images, given["padding"], 0.0)
     weights = _weights(graph, kernel, given["dimension_numbers"].rhs_spec)
     return str(
         graph.node(
             "Conv",
             [images, weights],
             strides=given["window_strides"],
-            pads=[*low, *high],
+            pads=pads,
             dilations=given["rhs_dilation"],
             group=given["feature_group_count"],
         )
     )
+
+
+def padded(
+    graph: Graph, images: str, pairs: Pairs, filling: float, sizes: Sequence[int] = ()
+) -> tuple[str, list[int]]:
+    """Images [N, C, ...], and the padding for an operator to do itself.
+
+    Padding that follows from the size of the inputs, is negative, or is as wide as the window, no
+    operator does.
+
+    Args:
+        graph: to add to.
+        images: the tensor.
+        pairs: (before, after) of each axis.
+        filling: what is padded with.
+        sizes: of a window of a pooling.
+    """
+    low, high = zip(*pairs, strict=True)
+    plain = all(is_known(n) and n >= 0 for n in (*low, *high))
+    narrow = all(max(pair) < n for pair, n in zip(pairs, sizes, strict=True)) if sizes else True
+    if plain and narrow:
+        return images, [*low, *high]
+    wanted = graph.sizes_of((0, 0, *low, 0, 0, *high))
+    constant = graph.initializer(np.array(filling, np.float32))
+    return str(graph.node("Pad", [images, wanted, constant])), [0] * (2 * len(low))
 
 
 def _spread_convolution(graph: Graph, images: str, kernel: Value, given: Any) -> str:
@@ -54,7 +75,7 @@ def _spread_convolution(graph: Graph, images: str, kernel: Value, given: Any) ->
     out, incoming, *axes = given["dimension_numbers"].rhs_spec
     if kernel.data is None:
         raise refuse(graph, "a transposed convolution with a kernel that is computed")
-    flipped = np.flip(np.broadcast_to(kernel.data, kernel.shape), axes)  # type: ignore[arg-type]
+    flipped = np.flip(np.broadcast_to(kernel.data, kernel.shape), axes)
     weights = graph.initializer(flipped.transpose(incoming, out, *axes), kernel.label)
     reach = [d * (kernel.shape[axis] - 1) for d, axis in zip(given["rhs_dilation"], axes)]  # noqa: B905
     low = [r - pad for r, (pad, _) in zip(reach, given["padding"], strict=True)]
@@ -78,7 +99,7 @@ def _weights(graph: Graph, kernel: Value, order: Sequence[int]) -> str:
     """A kernel as [outputs, inputs, rows, columns]."""
     if kernel.data is None:
         return transposed(graph, graph.whole(kernel), order)
-    whole = np.broadcast_to(kernel.data, kernel.shape)  # type: ignore[arg-type]
+    whole = np.broadcast_to(kernel.data, kernel.shape)
     return graph.initializer(whole.transpose(order), kernel.label)
 
 
@@ -117,8 +138,6 @@ class _Window:
         along = any(sizes[i] != 1 or given["window_strides"][i] != 1 for i in edges)
         if along or rank < 3 or any(step != 1 for step in given["base_dilation"]):
             raise refuse(graph, "a window over examples or channels, or with zeros between numbers")
-        if not all(is_known(n) for pair in self.padding for n in pair):
-            raise refuse(graph, "padding that follows the size of the inputs")
         self.order = (0, rank - 1, *range(1, rank - 1))
         self.settings = {
             "kernel_shape": sizes[within],
@@ -131,14 +150,10 @@ class _Window:
         if value.dtype != np.float32:
             raise refuse(self.graph, f"pooling of {value.dtype}")
         images = transposed(self.graph, self.graph.whole(value), self.order)
-        low, high = zip(*self.padding[1:-1], strict=True)
-        sizes = self.settings["kernel_shape"]
-        if all(max(pair) < size for pair, size in zip(zip(low, high), sizes)):  # noqa: B905
-            self.settings["pads"] = [*low, *high]
-            return images
-        pads = np.array([0, 0, *low, 0, 0, *high], np.int64)
-        constant = self.graph.initializer(np.array(filling, value.dtype))
-        return str(self.graph.node("Pad", [images, self.graph.initializer(pads), constant]))
+        pairs, sizes = self.padding[1:-1], self.settings["kernel_shape"]
+        images, pads = padded(self.graph, images, pairs, filling, sizes)
+        self.settings["pads"] = pads
+        return images
 
     def result(self, maps: str, result: Any) -> list[Value]:
         """The maps, [N, ..., C] again."""

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from cnnjax.core.checks import shape_text
 from cnnjax.core.places import expanded
 from cnnjax.core.storage import write_file
 from cnnjax.core.text import first_sentence
+from cnnjax.models.adapters import without_adapters
 from cnnjax.models.model import Model
 from cnnjax.models.runtimes.inference import Dtype, Inference, at_size, tracing
 from cnnjax.models.runtimes.stablehlo import run_stablehlo, write_stablehlo
@@ -76,7 +76,7 @@ def export(
     has an example of a program for each.
 
     Args:
-        model: of any task; LoRA or other changes of its variables are taken as they are.
+        model: of any task; adapters are merged into its kernels.
         path: ends with ".stablehlo" (for JAX, on CPU, GPU and TPU) or ".onnx" (for onnxruntime and
             others; needs the extra `export`).
         batch: name of the number of examples, which may be any; or a number >= 1.
@@ -93,12 +93,13 @@ def export(
     Raises:
         ValueError: for another ending, an operation that ONNX or this converter does not have, a
             size that must be given, or weights of 2 GB and more in ONNX.
-        OtherOutputs: if the outputs differ by more than 1e-5 of the largest; nothing is written.
+        OtherOutputs: if the outputs differ by more than 1e-5 of the largest (probabilities by more
+            than 1e-5 of the largest logit); nothing is written.
     """
     path = expanded(path)
     if input_shape is not None:
         model = at_size(model, input_shape)
-    inference = Inference(model, batch, logits, dtype, preprocessing)
+    inference = Inference(without_adapters(model), batch, logits, dtype, preprocessing)
     write, run, runtime = _format(path)
     differences = []
 
@@ -106,9 +107,8 @@ def export(
         write(inference, beside)
         differences.append(_compare(inference, beside, run))
 
-    with _sizes_that_can_be_traced(model):
-        inputs, outputs = inference.inputs(), inference.outputs()
-        write_file(path, write_and_compare)
+    inputs, outputs = inference.inputs(), _outputs(inference)
+    write_file(path, write_and_compare)
     return Exported(path, _texts(inputs), _texts(outputs), differences[0], runtime)
 
 
@@ -123,31 +123,41 @@ def _format(path: Path) -> tuple[Callable[[Inference, Path], None], Run, str]:
     raise ValueError(f"path must end with .stablehlo or .onnx, got {path}")
 
 
-@contextmanager
-def _sizes_that_can_be_traced(model: Model) -> Iterator[None]:
+def _outputs(inference: Inference) -> dict[str, jax.ShapeDtypeStruct]:
+    """The outputs, or an error that says what else to give where sizes cannot be any."""
     try:
-        yield
-    except jax.core.InconclusiveDimensionOperation as error:
+        return inference.outputs()
+    except Exception as error:  # the code is another's, and may raise anything
+        spec = inference.model.spec
+        if not spec.takes_any_size:
+            raise
         raise ValueError(
-            f"{model.spec.name} cannot be traced for any size ({first_sentence(error)}): give "
-            f"input_shape, e.g. {model.spec.sample_shape}"
+            f"{spec.name} cannot be traced for any size ({first_sentence(error)}): give "
+            f"input_shape, e.g. {spec.sample_shape}"
         ) from error
 
 
 def _compare(inference: Inference, path: Path, run: Run) -> float:
     """The largest relative difference over several inputs."""
-    reference = jax.jit(lambda variables, inputs: inference(variables, inputs))
-    differences = []
+    # The error of logits, relative to the largest of them, is that of probabilities themselves.
+    before = replace(inference, logits=True)
+    reference = jax.jit(
+        lambda variables, inputs: [f(variables, inputs) for f in (inference, before)]
+    )
+    differences, allowed = [0.0], _TOLERANCE
     for inputs in inference.samples():
         with tracing():  # the engines that are fast on CPUs round otherwise
-            wanted = reference(inference.model.variables, inputs)
+            wanted, logits = reference(inference.model.variables, inputs)
         got = run(path, inputs)
         differences += [relative_difference(got[n], np.asarray(wanted[n])) for n in wanted]
+        if inference.answers:
+            largest_logit = max(float(np.abs(one).max()) for one in logits.values())
+            allowed = max(allowed, _TOLERANCE * largest_logit)
     largest = float(np.max(differences))  # NaN where one is
-    if not largest <= _TOLERANCE:
+    if not largest <= allowed:
         raise OtherOutputs(
             f"the exported {inference.model.spec.name} differs from the model by {largest:.1e} of "
-            f"its largest output, more than {_TOLERANCE:g}: nothing was written"
+            f"its largest output, more than {allowed:.0e}: nothing was written"
         )
     return largest
 
@@ -160,10 +170,11 @@ def relative_difference(got: np.ndarray, wanted: np.ndarray) -> float:
     """
     if got.shape != wanted.shape or got.dtype != wanted.dtype:
         return float("inf")
-    if not wanted.size:
+    other = got != wanted  # infinities, too, may be the same
+    if not other.any():
         return 0.0
-    scale = float(np.abs(wanted).max()) or 1.0
-    return float(np.abs(got.astype(np.float64) - wanted).max()) / scale
+    scale = float(np.abs(wanted[np.isfinite(wanted)]).max(initial=0)) or 1.0
+    return float(np.abs(got[other].astype(np.float64) - wanted[other]).max()) / scale
 
 
 def _texts(arrays: Mapping[str, Any]) -> dict[str, str]:

@@ -28,13 +28,15 @@ def write_stablehlo(inference: Inference, path: Path) -> None:
         inference: what is exported.
         path: of the file.
     """
+    from jax import export
+
     variables = jax.tree.map(np.asarray, inference.model.variables)
 
     def program(inputs: dict[str, Any]) -> dict[str, Any]:
         return inference(variables, inputs)
 
     with tracing():
-        exported = jax.export.export(jax.jit(program), platforms=PLATFORMS)(inference.inputs())
+        exported = export.export(jax.jit(program), platforms=PLATFORMS)(inference.inputs())
     with zipfile.ZipFile(path, "w") as file:
         _add(file, PROGRAM, bytes(exported.serialize()))
         _add(file, METADATA, json.dumps(inference.facts(), indent=1).encode())
@@ -47,7 +49,9 @@ def _add(file: zipfile.ZipFile, name: str, content: bytes) -> None:
 
 def run_stablehlo(path: Path, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The outputs of a file by name, of inputs by name."""
+    from jax import export
+
     with zipfile.ZipFile(path) as file:
-        exported = jax.export.deserialize(bytearray(file.read(PROGRAM)))
+        exported = export.deserialize(bytearray(file.read(PROGRAM)))
     outputs = jax.jit(exported.call)(dict(inputs))
     return {name: np.asarray(one) for name, one in outputs.items()}

@@ -281,12 +281,12 @@ def test_other_files_are_set_aside_with_a_word(folder):
     write(folder / "train" / "pos" / ".hidden.txt", "nor this")
     said = []
     assert len(load_texts(folder, progress=said.append).train) == 8
-    assert any("films: 1 files are no .txt, and are set aside" in line for line in said)
+    assert any("films: set aside as no .txt: 1 file" in line for line in said)
     write(folder / "train" / "loose.txt", "of no class")
     write(folder / "more" / "a.txt", "of no part")
     load_texts(folder, progress=said.append)
     assert f"{folder}: train/loose.txt is set aside: in no class folder" in said
-    assert f"{folder}: more/ is set aside: no split (1 files)" in said
+    assert f"{folder}: more/ is set aside: no split (1 file)" in said
 
 
 @pytest.mark.parametrize(
