@@ -22,16 +22,10 @@ def parameters(name, **arguments):
     return summary(abstract(name, **arguments)).parameters
 
 
-def twin(build_net, name, file_format="weights.h5", seed=1, gain=1.0, **arguments):
-    """A pair from Keras' net, which is randomised, and ours of a name from its file.
-
-    The factors of its normalisations are multiplied by the gain.
-    """
+def twin(build_net, name, file_format="weights.h5", seed=1, **arguments):
+    """A pair from Keras' net, which is randomised, and ours of a name from its file."""
     net = build_net()
     parity.randomise(net, seed)
-    for variable in net.weights:
-        if variable.name == "gamma" and gain != 1:
-            variable.assign(variable * gain)
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / f"{name}.{file_format}"
         parity.save_weights(net, path)
