@@ -2,6 +2,7 @@
 
 import functools
 
+import jax
 import keras
 import pytest
 from keras_nets import abstract, beyond, named_lines, parameters, twin
@@ -32,13 +33,14 @@ def test_number_of_parameters_is_that_published_by_torchvision(name):
 
 def tiny(size=(33, 40), **arguments):
     keras.utils.clear_session()
-    return keras.applications.ConvNeXtTiny(
-        weights=None,
-        classifier_activation=None,
-        input_shape=(*size, 3),
-        include_preprocessing=False,
-        **arguments,
-    )
+    with jax.numpy_rank_promotion("allow"):
+        return keras.applications.ConvNeXtTiny(
+            weights=None,
+            classifier_activation=None,
+            input_shape=(*size, 3),
+            include_preprocessing=False,
+            **arguments,
+        )
 
 
 @pytest.mark.thorough
