@@ -29,6 +29,7 @@ from .models import summary as summary
 from .recipes.reproduce import Reproduction as Reproduction
 from .recipes.reproduce import reproduce as reproduce
 from .runs import load as load
+from .runs import push as push
 from .runs import save as save
 from .task import Inputs as Inputs
 from .task import Task as Task

@@ -15,8 +15,11 @@ Reported:  94.01 % in 2.59 s on an A100, after a run to warm up (PyTorch 2.4.1; 
            94 % in 3.29 s in the paper (K. Jordan, "94% on CIFAR-10 in 3.29 seconds on a single
            GPU", arXiv:2404.00498).
 
-Ours:      the rows cifar10_fast of RESULTS.md; the full size has not been measured on a GPU. Beyond
-           the borders images are mirrored with their edge, where the source leaves it out.
+Ours:      the smaller one, of a quarter of the channels on 4,000 images, gets 73.20 ± 0.58 % of the
+           first 2,000 test images right in three minutes on one core (3 seeds; images that had been
+           stored as JPEG): the row cifar10_fast of RESULTS.md. The full size has not been measured
+           on a GPU. Beyond the borders images are mirrored with their edge, where the source leaves
+           it out.
 """
 
 from collections.abc import Mapping, Sequence
@@ -102,7 +105,7 @@ def experiment(options: FastOptions) -> Experiment:
             monitor=None,
         ),
         validation=None,
-        images={},
+        test=0.2,
         train_examples=options.train_examples,
     ).with_options(options)
     return replace(task, changed={**task.changed, **_studies.other_than(DEFAULTS, options)})

@@ -6,8 +6,13 @@ the highest precision, and the outputs of every layer are compared. The relative
 largest absolute one over the largest value of the layer. With `--training` a step in training mode
 is compared: outputs, updated batch-norm statistics and the gradients of all kernels.
 
+With `--peer torchvision` or `timm` the outputs of all layers with weights are compared with that
+library's, through a .pth file, and a training step in float64 with gradients of all weights.
+
 Command:   python -m experiments.parity [--model resnet50] [--training], with Keras:
            pip install -e ".[test]"
+           python -m experiments.parity --peer torchvision --record docs/records/parity.json, with
+           the extra bench; then python -m experiments.parity_page writes docs/parity.md
 
 Reported:  equal to rounding, within 1e-4.
 
@@ -17,6 +22,7 @@ Ours:      at the default sizes 3e-7 (MobileNet) to 2e-6 (VGG16); a minute or tw
 
 from __future__ import annotations
 
+import inspect
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -32,17 +38,14 @@ import numpy as np
 import cnnjax as cj
 from cnnjax.cli import command
 from cnnjax.core import trees
+from cnnjax.core.places import Place
 from cnnjax.core.table import table
+from cnnjax.models.graph import weighted_layers
 
-FAMILIES = {
-    "vgg16": "VGG16",
-    "vgg19": "VGG19",
-    "resnet50": "ResNet50",
-    "inception_v3": "InceptionV3",
-    "xception": "Xception",
-    "mobilenet": "MobileNet",
-}
 FORMATS = ("weights.h5", "h5", "keras")
+
+# Arguments of Keras' nets without which they do nothing to their inputs, and nothing at random.
+_PLAIN = {"include_preprocessing": False, "drop_connect_rate": 0.0}
 
 # Largest relative difference of a training step in float64.
 EXACT = 1e-9
@@ -52,14 +55,20 @@ EXACT = 1e-9
 class Config:
     """Options of the report."""
 
-    model: Literal["vgg16", "vgg19", "resnet50", "inception_v3", "xception", "mobilenet"] | None = (
-        None
-    )
-    """Which family; None reports all."""
+    model: str | None = None
+    """Which family; None reports all that the peer has."""
+    peer: Literal["keras", "torchvision", "timm"] = "keras"
+    """Beside which library; torchvision's and timm's nets go through .pth files."""
     size: tuple[int, int] | None = None
-    """Height and width of the image; None takes the model's default."""
+    """Height and width of the image; None takes the model's default, with --record or beside
+    PyTorch an odd one."""
+    record: Place | None = None
+    """Note the largest difference of each block and of a training step in this file, from which
+    `experiments.parity_page` makes the page; no layer is printed then."""
     include_top: bool = True
     """With the head; its logits are compared, Keras' softmax is left out. Not with --training."""
+    missing: bool = False
+    """Leave out what the record has already."""
     alpha: float = 1.0
     """Width of mobilenet."""
     format: Literal["weights.h5", "h5", "keras"] = "weights.h5"
@@ -92,7 +101,7 @@ class Pair:
     Args:
         keras, ours: the models.
         arguments: with which both were built.
-        rebuild: makes Keras' model anew, in float64 too; None takes that of `FAMILIES`.
+        rebuild: makes Keras' model anew, in float64 too; None takes that of `keras.applications`.
     """
 
     keras: Any
@@ -102,9 +111,13 @@ class Pair:
 
 
 def main(config: Config) -> None:
-    """Report the families; exit status 1 if one differs by more than the tolerance."""
+    """Report the families, or note them in a record; exit status 1 beyond the tolerance."""
+    if config.record or config.peer != "keras":
+        from experiments._parity_record import record
+
+        return record(config)
     failed = False
-    for name in [config.model] if config.model else FAMILIES:
+    for name in [config.model] if config.model else families("keras"):
         arguments: dict[str, Any] = {"include_top": config.include_top}
         if config.training:
             arguments = {"include_top": False, "pooling": "avg"}
@@ -122,6 +135,26 @@ def main(config: Config) -> None:
         failed |= not all(line.relative <= tolerance for line in lines)
     if failed:
         raise SystemExit(1)
+
+
+def families(peer: str) -> list[str]:
+    """The registered models that a library has, by its tables of names, or Keras' own."""
+    if peer == "keras":
+        return [name for name in cj.models.BUILDERS if keras_class(name)]
+    tables = {name: builder.foreign for name, builder in cj.models.BUILDERS.items()}
+    return [name for name, own in tables.items() if any(peer == table.source for table in own)]
+
+
+def keras_class(name: str) -> str:
+    """What Keras calls a model: "ResNet50" for "resnet50"; "" where it has none."""
+    known = {one.lower(): one for one in dir(_keras().applications) if one[0].isupper()}
+    return known.get(name.replace("_", ""), "")
+
+
+def odd_size(name: str) -> tuple[int, int]:
+    """The smallest height and width of a model's inputs and a little more."""
+    least = cj.models.BUILDERS[name].min_size
+    return least + 1, least + 10
 
 
 def twins(
@@ -144,18 +177,35 @@ def twins(
     shape = (*size, 3) if size else cj.models.BUILDERS[name].input_shape
     model = _keras_model(name, shape, arguments)
     randomise(model, seed)
+    normalised = any(type(layer).__name__ == "Normalization" for layer in model.layers)
+    inputs = {"preprocessing": "unit"} if normalised else {}  # of mean 0 and variance 1
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / f"{name}.{file_format}"
         save_weights(model, path)
-        ours = cj.create_model(name, input_shape=shape, weights=path, **arguments)
+        ours = cj.create_model(
+            name, input_shape=shape, weights=path, **(_not_random(name) | arguments | inputs)
+        )
     return Pair(model, ours, arguments)
+
+
+def _not_random(name: str) -> dict[str, Any]:
+    own = cj.models.BUILDERS[name].arguments
+    return {argument: 0.0 for argument in ("stochastic_depth",) if argument in own}
 
 
 def _keras_model(name: str, shape: tuple[int, ...], arguments: dict[str, Any]) -> Any:
     keras = _keras()
     keras.utils.clear_session()  # automatic names count from the start again
-    build = getattr(keras.applications, FAMILIES[name])
-    return build(weights=None, classifier_activation=None, input_shape=shape, **arguments)
+    build = getattr(keras.applications, keras_class(name))
+    known = inspect.signature(build).parameters
+    plain = {k: v for k, v in _PLAIN.items() if k in known}
+    model = build(
+        weights=None, classifier_activation=None, input_shape=shape, **{**plain, **arguments}
+    )
+    for layer in model.layers:  # what is preprocessing here, and cannot be left out there
+        if type(layer).__name__ == "Rescaling":
+            layer.scale, layer.offset = 1.0, 0.0
+    return model
 
 
 def save_weights(model: Any, path: Path) -> None:
@@ -185,23 +235,25 @@ def randomise(model: Any, seed: int) -> None:
 
 
 def compare(pair: Pair, seed: int = 0, batch: int = 1) -> list[Line]:
-    """The outputs of every layer, in Keras' order of the layers.
+    """The outputs of every layer that both have by one name, in Keras' order of the layers.
 
     Raises:
-        ValueError: if the layers of the two models are not the same by name and order.
+        ValueError: if Keras' model has not all layers of ours that have weights.
     """
-    names = [layer.name for layer in pair.keras.layers]
-    if list(pair.ours.layer_names) != names:
-        raise ValueError(f"{pair.ours.spec.name} has other layers than Keras': {names}")
+    ours = set(pair.ours.layer_names)
+    layers = [layer for layer in pair.keras.layers if layer.name in ours]
+    names = [layer.name for layer in layers]
+    if other := sorted(set(weighted_layers(pair.ours)) - set(names)):
+        raise ValueError(f"{pair.ours.spec.name} has layers that Keras' has not: {other}")
     x = images(pair.ours, batch, seed)
     keras = _keras()
-    every = keras.Model(pair.keras.inputs, [layer.output for layer in pair.keras.layers])
+    every = keras.Model(pair.keras.inputs, [layer.output for layer in layers])
     # Keras adds biases of another rank, which a strict setting of JAX would refuse.
     with jax.default_matmul_precision("highest"), jax.numpy_rank_promotion("allow"):
         theirs = every.stateless_call(*_state(every), x, training=False)[0]
-        ours = cj.explain.activations(pair.ours, x)
+        outputs = cj.explain.activations(pair.ours, x)
     return [
-        difference(name, ours[name], reference)
+        difference(name, outputs[name], reference)
         for name, reference in zip(names, theirs, strict=True)
     ]
 
@@ -314,7 +366,11 @@ def _as(x: jax.Array, params: Any) -> jax.Array:
 def _differences(ours: _Step, reference: _Step) -> Training:
     return Training(
         [difference("output", ours.output, reference.output)],
-        [difference(k, ours.statistics[k], v) for k, v in reference.statistics.items()],
+        [
+            difference(k, ours.statistics[k], v)
+            for k, v in reference.statistics.items()
+            if k in ours.statistics  # not the states of generators, nor those of its preprocessing
+        ],
         [
             difference(k, ours.gradients[k], v)
             for k, v in reference.gradients.items()

@@ -69,6 +69,7 @@ class Backbone(linen.Module):
     classifier_dropout: float = 0.0
 
     top_pooling: ClassVar[str | None] = "avg"  # of the published head; None where it flattens
+    keras_rescaling: ClassVar[float | None] = None  # before a Normalization in Keras' files
 
 
 def is_torch(origin: str) -> bool:
@@ -130,6 +131,7 @@ def end(
     train: bool,
     average_name: str = "global_average_pooling2d",
     max_name: str = "global_max_pooling2d",
+    norm: linen.Module | None = None,
 ) -> Array:
     """Inside a compact module: what follows the last map; of published heads the usual one.
 
@@ -138,6 +140,7 @@ def end(
         x: the last feature map, [N, H, W, C].
         train: whether dropout acts.
         average_name, max_name: of the poolings without the published head.
+        norm: of what is pooled, or of the map that is not, without the published head.
 
     Returns:
         the map itself, pooled features [N, C], or logits [N, num_classes].
@@ -151,6 +154,7 @@ def end(
         x = GlobalAveragePooling2D(name=average_name)(x)
     elif net.pooling == "max":
         x = GlobalMaxPooling2D(name=max_name)(x)
+    x = x if norm is None else norm(x)
     if net.classifier is None:
         return x
     if net.pooling is None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 from cnnjax.core.download import download
+from cnnjax.core.download_job import DownloadError
 from cnnjax.core.runtime import cache_directory
 from cnnjax.models.registry import Release
 from cnnjax.models.spec import ModelSpec
@@ -34,7 +36,7 @@ def weight_file(name: str, release: Release | None, spec: ModelSpec) -> Path:
         The file, complete and, where a checksum is published, verified.
 
     Raises:
-        ValueError: if nothing is published for this model.
+        ValueError: if nothing is published for this model, or not for its origin.
         DownloadError: if the file cannot be had; says where to put it by hand.
     """
     if release is None:
@@ -48,13 +50,36 @@ def weight_file(name: str, release: Release | None, spec: ModelSpec) -> Path:
         )
     arguments = spec.arguments or {}
     path, digest = release.top if arguments.get("include_top", True) else release.without_top
+    if arguments.get("origin") == "torch" and not path.startswith("https://"):
+        raise ValueError(
+            f"weights='imagenet' of {name!r} are Keras', for origin='keras', got origin='torch': "
+            "leave origin out, or give a file of PyTorch's"
+        )
     if "{size}" in path:
         size = _size(spec, release.sizes)
         path = path.format(alpha=_alpha(arguments.get("alpha", 1.0)), size=size)
     url = path if path.startswith("https://") else f"{HOST}/{path}"
+    if digest and len(digest) < _MD5_DIGITS:
+        return _begins(download(url, _directory()), digest)
     if digest and len(digest) > _MD5_DIGITS:
         return download(url, _directory(), sha256=digest)
     return download(url, _directory(), md5=digest)
+
+
+def _begins(file: Path, digits: str) -> Path:
+    """The file, if its SHA-256 begins with these digits, as torchvision's file names give them.
+
+    Raises:
+        DownloadError: if it does not.
+    """
+    with file.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    if not digest.startswith(digits):
+        raise DownloadError(
+            f"{file} has the sha256 {digest}, expected one that begins with {digits}: delete it, "
+            "and it is downloaded again"
+        )
+    return file
 
 
 def _alpha(alpha: float) -> str:
@@ -68,7 +93,7 @@ def _size(spec: ModelSpec, sizes: Sequence[int]) -> int:
         return height
     warnings.warn(
         f"there are no published weights for inputs of {height}x{width}: taking those of 224x224",
-        stacklevel=4,
+        stacklevel=6,  # at the call of create_model
     )
     return 224
 

@@ -95,7 +95,8 @@ def _keras_function(value: Any) -> str:
             inner = KerasLayer("", kind, (), (), settings)
             value = layer_activation(inner) or settings.get("activation") or kind
     name = str(value or "linear").rpartition(">")[2]
-    return {"swish": "silu", "relu_6": "relu6", "exponential": "exp"}.get(name, name)
+    other = {"swish": "silu", "hard_swish": "hard_silu", "relu_6": "relu6", "exponential": "exp"}
+    return other.get(name, name)
 
 
 def function_name(function: Any) -> str:

@@ -173,6 +173,8 @@ def _of_branches(
     inside = net[places[0] : places[-1]] if places else ()
     theirs = {layer_activation(layer) for layer in inside} - {"", "linear", *OF_LOGITS}
     ours = {our_activation(call) for call in calls} - {"", "linear"}
+    if "hard_sigmoid" in ours:
+        ours.add("relu6")  # of which Keras' MobileNetV3 makes it, with additions beside
     if others := sorted(theirs - ours):
         yield Difference("the net", "activation", ", ".join(others), ", ".join(sorted(ours)))
     merging = {layer.kind for layer in inside if layer.kind in _MERGING}

@@ -16,6 +16,7 @@ from cnnjax.core.checks import PIXELS, channels_first, holds_pixels, shape_text
 from cnnjax.data import Dataset, Lazy, Splits, resize_image
 from cnnjax.data.vocabulary import UNKNOWN
 from cnnjax.models.given_files import images_of
+from cnnjax.models.given_model import check_model
 from cnnjax.models.model import Model
 from cnnjax.models.spec import ModelSpec
 
@@ -54,6 +55,7 @@ def predict(
             text, or one that the model has no vocabulary for. A text of unknown words only is an
             `UnknownWords` warning.
     """
+    check_model(model)
     if isinstance(images, Dataset | Splits):
         raise ValueError(f"images must be arrays, got {type(images).__name__}: give its .inputs")
     if model.spec.num_classes == 0:
@@ -200,7 +202,8 @@ def _images(images: Any, start: int, spec: ModelSpec) -> np.ndarray:
     checked = (_checked(np.asarray(p), i, spec) for i, p in enumerate(images, start))
     if spec.takes_any_size:
         return _of_one_size(list(checked))
-    return np.stack([resize_image(p, size, spec.resize, spec.interpolation) for p in checked])
+    settings = spec.resize, spec.interpolation, spec.crop
+    return np.stack([resize_image(image, size, *settings) for image in checked])
 
 
 def _of_one_size(images: Sequence[np.ndarray]) -> np.ndarray:

@@ -24,8 +24,9 @@ class Release:
     """Published ImageNet weights of a model.
 
     Args:
-        top, without_top: (path below `imagenet.HOST` or a whole address, its MD5 or SHA-256, or
-            None where none is published). "{alpha}" and "{size}" stand for those of the model.
+        top, without_top: (path below `imagenet.HOST` or a whole address, its MD5 or SHA-256, the
+            first digits of the SHA-256, or None where none is published). "{alpha}" and "{size}"
+            stand for those of the model.
         sizes: heights and widths for which there are files of their own, 224 among them.
     """
 
@@ -38,6 +39,12 @@ class Release:
         """Files called as most of Keras' are, with their MD5, in a folder of their name."""
         stem = f"{folder or name}/{name}_weights_tf_dim_ordering_tf_kernels"
         return cls((f"{stem}.h5", top), (f"{stem}_notop.h5", without_top))
+
+    @classmethod
+    def of_torchvision(cls, name: str) -> Release:
+        """A file with the top, "resnet18-f37072fd", which ends with digits of its SHA-256."""
+        file = (f"https://download.pytorch.org/models/{name}.pth", name.rpartition("-")[2])
+        return cls(file, file)
 
 
 @dataclass(frozen=True)

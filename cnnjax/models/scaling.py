@@ -53,6 +53,9 @@ def scaling(front: Sequence[KerasLayer], spec: ModelSpec) -> Scaling:
     pixels = np.linspace(0, 255, 4 * spec.input_shape[-1], dtype=np.float32)
     pixels = values = pixels.reshape(4, spec.input_shape[-1])
     for layer in changing:
+        if layer.kind == "Normalization" and layer.settings.get("mean") is not None:
+            values = _normalised(values, layer)
+            continue
         try:
             factor, offset = (
                 np.asarray(layer.settings.get(name, default), np.float32)
@@ -64,6 +67,15 @@ def scaling(front: Sequence[KerasLayer], spec: ModelSpec) -> Scaling:
         if layer.kind != "Rescaling" or not np.isfinite(values).all():
             return Scaling(text, None)
     return Scaling(text, tuple(n for n, inputs in INPUTS.items() if _is_as(inputs, pixels, values)))
+
+
+def _normalised(values: np.ndarray, layer: KerasLayer) -> np.ndarray:
+    """What Keras' layer makes of them, where its statistics are known."""
+    mean, variance = (
+        np.ravel(np.asarray(layer.settings[name], np.float32)) for name in ("mean", "variance")
+    )
+    row = (1,) * (values.ndim - 1) + (-1,)
+    return (values - mean.reshape(row)) / np.sqrt(variance).reshape(row)
 
 
 def _is_as(inputs: Inputs, pixels: np.ndarray, values: np.ndarray) -> bool:

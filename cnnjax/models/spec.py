@@ -37,9 +37,9 @@ class ModelSpec:
             for a height, width or length that may be any; {name: shape} of several inputs.
         arguments: what `create_model` built the module from; None for a user's own module.
         num_classes: size of the output; 1 for a single logit of two classes; 0 for features.
-        preprocessing: name of what becomes of pixels in [0, 255]: "unit", "tf", "caffe", "torch"
-            or "none"; "tokens" for token ids, which stay as they are; or a function or Inputs of
-            one's own; of several inputs {name: any of these}.
+        preprocessing: name of what becomes of pixels in [0, 255]: "unit", "tf", "tf128",
+            "caffe", "torch" or "none"; "tokens" for token ids, which stay as they are; or a
+            function or Inputs of one's own; of several inputs {name: any of these}.
         task: what the outputs are, a Task or its name: "classes", logits [N, num_classes];
             "positions", logits [N, positions, num_classes] of a class at each position; "values",
             [N, num_classes] real numbers; "binary", "multilabel" and "dense" as `cj.Task` has them.

@@ -23,7 +23,7 @@ def torchvision_block(block: str, parts: Mapping[str, Part]) -> dict[str, str]:
     {'features.1.block.0.0': 'a', 'features.1.block.0.1': 'a_bn', \
 'features.1.block.1.fc1': 'b', 'features.1.block.1.fc2': 'c'}
     """
-    names = {}
+    names: dict[str, str] = {}
     for place, (kind, part) in enumerate(parts.items()):
         theirs = _TORCHVISION_GATE if kind == GATE else ("0", "1")
         names |= {f"{block}.{place}.{one}": ours for one, ours in zip(theirs, part, strict=True)}

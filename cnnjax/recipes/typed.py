@@ -10,7 +10,7 @@ from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from cnnjax.augment import Augment
-from cnnjax.config import TrainingConfig
+from cnnjax.config import TrainingConfig, to_dict
 from cnnjax.core.text import suggest
 
 _WORDS = {"none": None, "true": True, "false": False}
@@ -51,6 +51,8 @@ def value_of(text: str, kind: Any = Any) -> Any:
     (0.001, True, 'cosine')
     >>> value_of("0.1", float | tuple[float, float]), value_of("0.5,2", tuple[float, float] | None)
     (0.1, (0.5, 2))
+    >>> value_of("8,", tuple[int, ...])
+    (8,)
     >>> value_of("conv1,block5_*:2", tuple[str, ...])
     ('conv1', 'block5_*:2')
     >>> value_of("block5_*:0.1", tuple[tuple[str, float], ...])
@@ -63,7 +65,7 @@ def value_of(text: str, kind: Any = Any) -> Any:
     if not parts or alone or text.startswith(("(", "[")) or text.lower() in _WORDS:
         return _plain(text)
     item = get_args(parts[0])[0]
-    texts = [part.strip() for part in text.split(",")] if text else []
+    texts = [part.strip() for part in text.removesuffix(",").split(",")] if text else []
     if get_origin(item) is tuple:
         halves = [part.rpartition(":") for part in texts]
         return tuple((pattern, _plain(number)) for pattern, _, number in halves)
@@ -131,9 +133,17 @@ def _augmentation(augment: Any, given: Mapping[str, str]) -> Augment:
 
 
 def told(training: TrainingConfig, usual: TrainingConfig) -> dict[str, Any]:
-    """The settings that differ from a recipe's, for its record."""
-    names = [f.name for f in fields(TrainingConfig)]
-    return {n: getattr(training, n) for n in names if getattr(training, n) != getattr(usual, n)}
+    """The settings that differ from a recipe's, as JSON, for its record.
+
+    >>> told(TrainingConfig(augment=Augment(zoom=0.1)), TrainingConfig(augment=Augment()))
+    {'augment.zoom': 0.1}
+    """
+    now, then = to_dict(training), to_dict(usual)
+    differing = {name: value for name, value in now.items() if value != then[name]}
+    if isinstance(now["augment"], dict) and isinstance(then["augment"], dict):
+        parts = differing.pop("augment", {}).items()
+        differing |= {f"augment.{n}": value for n, value in parts if value != then["augment"][n]}
+    return differing
 
 
 def explained(kind: type) -> dict[str, str]:

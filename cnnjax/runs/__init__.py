@@ -3,6 +3,7 @@
 from cnnjax.runs.checkpoint import CheckpointError, Checkpoints
 from cnnjax.runs.contents import holds_run
 from cnnjax.runs.directory import RunDirectory
+from cnnjax.runs.hub import push
 from cnnjax.runs.load import load, save
 from cnnjax.runs.report import write_report
 from cnnjax.runs.seal import RunError
@@ -14,6 +15,7 @@ __all__ = [
     "RunError",
     "holds_run",
     "load",
+    "push",
     "save",
     "write_report",
 ]

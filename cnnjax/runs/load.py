@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from cnnjax.core.hub import PREFIX, hub_directory, hub_place
 from cnnjax.core.places import expanded
 from cnnjax.models import Model, UnreadableModel, load_model, save_model
 from cnnjax.models.saved import WEIGHTS_FILE, rebuild
@@ -14,6 +15,9 @@ from cnnjax.runs.checkpoint import Checkpoints
 from cnnjax.runs.contents import CHECKPOINTS, RUN_FILE, holds_run
 from cnnjax.runs.ties import check_before_loading
 from cnnjax.task import Preprocessing, Task
+
+# What `save` writes.
+_FILES = ["*.json", "*.safetensors"]
 
 
 def save(model: Model, directory: str | Path) -> Path:
@@ -51,7 +55,8 @@ def load(
 
     Args:
         directory: that `save` wrote, or a run directory, whose best checkpoint is loaded (the
-            latest where nothing was monitored).
+            latest where nothing was monitored); or "hf://owner/name", with "@" and a revision,
+            that `push` wrote.
         module: for a model of `Model.from_module` or `Model.from_nnx`: the module, whose code is
             not stored; its class, its settings and what it computes must be those of then.
         task, preprocessing: of your own, whose code is not stored either; {name: one} of several.
@@ -64,11 +69,14 @@ def load(
     Raises:
         UnreadableModel: if there is no model, or a run has no checkpoint yet.
         CheckpointError, DamagedWeights: if what is there was changed or cut off.
+        DownloadError: if what is on a hub cannot be had.
 
     Warns:
         UserWarning: if the records of a run are damaged, so that it is not known whether its
             checkpoints and model.json belong together.
     """
+    if str(directory).startswith(PREFIX):
+        directory = _downloaded(str(directory))
     directory = expanded(directory)
     if not directory.is_dir():
         raise UnreadableModel(f"{directory} does not exist or is no directory")
@@ -97,3 +105,14 @@ def load(
         checkpoints.close()
     saved = read_saved(directory, task, preprocessing)
     return rebuild(saved, module, variables, directory, allow_changed=allow_changed)
+
+
+def _downloaded(text: str) -> Path:
+    """The directory of a model on a hub."""
+    place = hub_place(text)
+    if place.file:
+        raise UnreadableModel(
+            f"{place} is a file: cj.load takes hf://owner/name, and cj.create_model(NAME, "
+            "weights=...) a file of weights"
+        )
+    return hub_directory(place, _FILES)

@@ -22,6 +22,7 @@ from cnnjax.core.habits import TO_CONFIG, TO_DATA, helpful
 from cnnjax.data import Dataset, Splits, Stream, as_splits
 from cnnjax.metrics import Loss, Measure, divide
 from cnnjax.models import Model
+from cnnjax.models.given_model import check_model
 from cnnjax.models.named_classes import named
 from cnnjax.training.callbacks import Observer, check_callbacks, name_of
 from cnnjax.training.computation import Computation
@@ -130,6 +131,7 @@ def fit(
     >>> run.history["loss"].shape
     (2,)
     """
+    check_model(model)
     callbacks, loggers = check_callbacks(callbacks), check_loggers(loggers)
     config = config or TrainingConfig()
     page = wanted(report, directory)

@@ -28,8 +28,8 @@ def lora(
     layer, [kh kw, C M] of a depthwise convolution. A is random and B zero, so that training begins
     at the model as it is. It is the parameters that are transformed, not the layers: any module
     will do, and every layer keeps its name. Train the adapters, and the head if there is a new
-    one, with the rest frozen: `TrainingConfig(frozen=cj.transfer.base_layers(model))`. What a
-    training computes is no less for it; what the optimiser keeps and the run stores is.
+    one, with the rest frozen: `TrainingConfig(frozen=cj.transfer.base_layers(model))`. A step
+    computes no less for it; the optimiser keeps less.
 
     Args:
         model: any; give it its new head first.

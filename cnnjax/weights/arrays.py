@@ -26,7 +26,11 @@ _MAX_HEADER = 64 << 20
 _NUMBERS = re.compile(r"[<>|=]?[bfiuV][0-9]{1,2}|[<>|=]?\?")
 
 
-def save_safetensors(tree: Mapping[str, Any], path: str | Path) -> None:
+# Of the header of a file: whose arithmetic the model had that the weights are from.
+_ORIGIN = "cnnjax.origin"
+
+
+def save_safetensors(tree: Mapping[str, Any], path: str | Path, origin: str = "") -> None:
     """Write nested arrays, named by their paths, with the hash of each in the header.
 
     The file is complete or absent: it is written beside its place and renamed.
@@ -34,11 +38,14 @@ def save_safetensors(tree: Mapping[str, Any], path: str | Path) -> None:
     Args:
         tree: nested dictionaries of arrays, e.g. {"params": {"conv1": {"kernel": ...}}}.
         path: of the file.
+        origin: whose arithmetic the model has that they are from, "keras" or "torch"; "" where it
+            has no choice.
     """
     from safetensors.numpy import save
 
     arrays = {k: np.asarray(v, order="C") for k, v in trees.leaves(tree).items()}
     hashes = {k: trees.leaf_hash(v) for k, v in arrays.items()}
+    hashes |= {_ORIGIN: origin} if origin else {}
     # Written by Python, whose errors name the file: safetensors has one of its own for all.
     write_bytes(Path(path), save(arrays, metadata=hashes or None))
 
@@ -72,6 +79,14 @@ def load_safetensors(path: str | Path) -> dict[str, Any]:
         return trees.unflatten(arrays)
     except ValueError as error:
         raise DamagedWeights(f"{path} is not a file of weights: {error}") from None
+
+
+def stored_origin(path: Path) -> str:
+    """The origin that a file says its weights have; "" where it says none."""
+    with path.open("rb") as file:
+        header = parse_json(file.read(int.from_bytes(file.read(8), "little")))
+    metadata = header.get("__metadata__") if isinstance(header, dict) else None
+    return str(metadata.get(_ORIGIN, "")) if isinstance(metadata, dict) else ""
 
 
 def save_npz(tree: Mapping[str, Any], path: str | Path) -> None:

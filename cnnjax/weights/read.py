@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from cnnjax.core.places import expanded
 from cnnjax.core.reading import Unreadable, check_regular
 from cnnjax.core.text import plain
 from cnnjax.weights.archives import members
-from cnnjax.weights.arrays import load_npz, load_safetensors
+from cnnjax.weights.arrays import load_npz, load_safetensors, stored_origin
 from cnnjax.weights.foreign import (
     FORMATS,
     foreign_archive,
@@ -63,7 +64,8 @@ def read_weights(path: str | Path) -> StoredWeights:
         kind = foreign_archive(names) or f"is an archive without weights: expected {FORMATS}"
         raise DamagedWeights(f"{path} {kind}")
     if path.suffix == ".safetensors" and start[8:9] == b"{":
-        return _by_name(path, load_safetensors(path))
+        stored = _by_name(path, load_safetensors(path))
+        return replace(stored, origin=stored_origin(path))
     if what := foreign_file(path, start):
         raise DamagedWeights(f"{path} {what}")
     if path.suffix == ".safetensors":

@@ -82,6 +82,8 @@ class StoredWeights:
         net: all layers of the file's configuration, also those without weights; () without one.
         backend: under which Keras wrote the file, "" where unknown.
         torch: whether names and layouts are those of a PyTorch state dict.
+        origin: of the model that they were exported from; "" where the file says none.
+        label: what records call it; "" for the name of the file.
         unwrapped: what was around it: keys of a checkpoint ('state_dict'), prefixes of all names.
     """
 
@@ -93,6 +95,13 @@ class StoredWeights:
     backend: str = ""
     torch: bool = False
     unwrapped: tuple[str, ...] = ()
+    origin: str = ""
+    label: str = ""
+
+    @property
+    def named(self) -> str:
+        """What records call it."""
+        return self.label or self.path.name
 
 
 class Allowance:

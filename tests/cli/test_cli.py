@@ -270,10 +270,20 @@ def damaged(run: Path, folder: Path) -> Path:
 
 def test_list_has_a_line_for_every_model(cnnjax: Callable[..., Output]) -> None:
     out, _ = cnnjax("list")
-    names = [line.split()[0] for line in out.splitlines()]
+    names = [line.split()[0] for line in out.splitlines()[2:]]
     assert {"mlp", "mnist_convnet", "lenet", "cifar_plain", "cifar_deep"} <= set(names)
     assert len(set(names)) == len(names)
     assert "28x28x1" in out
+    resnet = next(line for line in out.splitlines() if line.startswith("resnet50 "))
+    for cell in (
+        "25.6M",
+        "7.72G",
+        "imagenet, torchvision, timm",
+        "74.9 keras",
+        "2016",
+        "He et al.",
+    ):
+        assert cell in resnet
     for name in names:
         build(name)
 

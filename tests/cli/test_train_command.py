@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from commands import python
-from PIL import Image
 
 import cnnjax as cj
 from cnnjax.config import TrainingConfig
-from cnnjax.recipes import known
+from cnnjax.recipes import Experiment, known, many
+from cnnjax.recipes.shipped import mnist_convnet
 
 Output = tuple[str, str]
 
@@ -83,42 +84,49 @@ def test_a_model_learns_data_of_a_file_with_settings_of_the_command(
     assert cj.load(tmp_path / "run").spec.arguments["units"] == (16,)
 
 
-@pytest.mark.thorough
 def test_a_recipe_is_recorded_with_what_was_changed(
-    cnnjax: Callable[..., Output], tmp_path: Path
+    cnnjax: Callable[..., Output], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    plans: list[Experiment] = []
+    monkeypatch.setattr(many, "run_experiment", lambda plan, *_, **__: plans.append(plan))
     cnnjax(
         "train", "mnist_convnet", "--recipe", "tuned", "--data", "digits", "epochs=1",
-        "batch_size=512", "--out", tmp_path / "run",
+        "batch_size=512", "augment.zoom=0.1", "--seed", "4",
     )  # fmt: skip
-    record = json.loads((tmp_path / "run" / "run.json").read_text())
-    assert record["changed"] == {"epochs": 1, "batch_size": 512}
-    assert (record["experiment"], record["recipe"]) == ("mnist_convnet", "tuned")
+    cnnjax("train", "cats_vs_dogs", "cure=augmented", "seed=7")
+    tuned, cats = plans
+    usual = mnist_convnet.RECIPES["tuned"]
+    augment = replace(usual.augment, zoom=0.1)
+    assert tuned.changed == {"epochs": 1, "batch_size": 512, "augment.zoom": 0.1}
+    assert tuned.training == replace(usual, seed=4, epochs=1, batch_size=512, augment=augment)
+    assert (tuned.name, tuned.recipe, tuned.data) == ("mnist_convnet", "tuned", "digits")
+    assert (cats.name, cats.changed, cats.training.seed) == ("cats_vs_dogs/augmented", {}, 7)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_a_head_is_trained_on_weights_of_a_file_and_more_where_it_is_asked_for(
     cnnjax: Callable[..., Output], tmp_path: Path
 ) -> None:
-    draw = np.random.default_rng(0)
-    for name, level in (("dark", 60), ("light", 190)):
-        (tmp_path / "photos" / name).mkdir(parents=True)
-        for number in range(12):
-            pixels = draw.integers(level, level + 60, (32, 32, 3), dtype=np.uint8)
-            Image.fromarray(pixels).save(tmp_path / "photos" / name / f"{number}.png")
-    small = ("alpha=0.25", "epochs=1", "batch_size=8", "--image-size", "32", "32")
-    base = cj.create_model("mobilenet", alpha=0.25, input_shape=(32, 32, 3))
+    test = cj.data.load("digits").test
+    assert test
+    few = test.labels < 2  # other classes than those of the weights
+    np.savez(tmp_path / "own.npz", images=np.asarray(test.inputs)[few], labels=test.labels[few])
+    base = cj.create_model("mlp", units=(8,))
     cj.export_weights(base, tmp_path / "base.npz")
-    asked = ("train", "mobilenet", "--data", tmp_path / "photos", *small)
+    asked = ("train", "mlp", "--data", tmp_path / "own.npz", "units=8,", "epochs=1")
     weights = ("--weights", tmp_path / "base.npz")
-    out, _ = cnnjax(*asked, *weights, "--out", tmp_path / "head")
-    assert "all but the head stays as it is" in out
-    model = cj.load(tmp_path / "head")
-    first = model.params["conv1"]["kernel"]
-    np.testing.assert_array_equal(first, base.params["conv1"]["kernel"])
-    cnnjax(*asked, *weights, "--freeze", "none", "--out", tmp_path / "whole")
-    trained = cj.load(tmp_path / "whole").params["conv1"]["kernel"]
-    assert not np.array_equal(first, trained)
+    kernels = {}
+    for name, more in (("head", ()), ("whole", ("--freeze", "none"))):
+        out, _ = cnnjax(*asked, *weights, *more, "--out", tmp_path / name)
+        assert ("all but the head stays as it is" in out) == (name == "head")
+        kernels[name] = np.asarray(cj.load(tmp_path / name).params["dense1"]["kernel"])
+        config = json.loads((tmp_path / name / "config.json").read_text())["training"]
+        assert config["learning_rate"] == (1e-2 if name == "head" else 1e-4)
+    before = np.asarray(base.params["dense1"]["kernel"])
+    np.testing.assert_array_equal(kernels["head"], before)
+    assert not np.array_equal(kernels["whole"], before)
+    record = json.loads((tmp_path / "head" / "run.json").read_text())
+    assert record["base"]["weights"] == "base.npz"
 
 
 @pytest.mark.slow

@@ -104,6 +104,14 @@ def test_data_of_others(model: cj.Model, data: object, words: str) -> None:
         cj.fit(model, data, cj.TrainingConfig(epochs=1, batch_size=2), verbose=False)
 
 
+def test_what_is_no_model_is_refused_with_how_it_becomes_one() -> None:
+    data = (np.zeros((4, 8, 8, 1), np.uint8), np.zeros(4, int))
+    with pytest.raises(ValueError, match=r"got str: cj.create_model\('mlp'\) makes one"):
+        cj.fit("mlp", data)
+    with pytest.raises(ValueError, match=r"got object: cj.Model.from_module takes a Linen modul"):
+        cj.predict(object(), data[0])
+
+
 def test_what_a_model_has_not_is_said_with_what_does_it(model: cj.Model) -> None:
     for name in ("fit", "predict", "summary", "state_dict", "train"):
         with pytest.raises(AttributeError, match=f"a Model has no '{name}': it is a value, and "):

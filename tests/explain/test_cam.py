@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from conftest import SHARED
-from families import representatives
+from families import marked, representatives
 from flax import linen
 from PIL import Image
 
@@ -375,18 +375,18 @@ def test_a_layer_called_twice_has_no_single_map():
         grad_cam(model, inputs(model), "conv")
 
 
-# Whose tracing takes its time.
-DEEP = ("densenet121", "inception_v3", "regnet_y_400mf", "resnet50_v2", "xception")
-
-
 @pytest.mark.sample(1)
 @pytest.mark.parametrize(
     "name",
-    [
-        pytest.param(name, marks=[pytest.mark.slow] if name in DEEP else [])
-        for name in representatives()
-        if BUILDERS[name].cam_layer and len(BUILDERS[name].input_shape) == 3
-    ],
+    marked(
+        [
+            name
+            for name in representatives()
+            if BUILDERS[name].cam_layer and len(BUILDERS[name].input_shape) == 3
+        ],
+        "inception_v3",
+        "xception",
+    ),
 )
 def test_the_default_layer_of_every_model_has_a_map(name):
     from cnnjax.explain.cam import named_layer

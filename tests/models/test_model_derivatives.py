@@ -2,17 +2,12 @@
 
 import jax
 import pytest
-from families import representatives
+from families import marked, representatives
 
 from cnnjax.models import Model
 from cnnjax.models.builder import build
 
-# Whose layers are those of other families, and whose tracing takes its time.
-DEEP = ("densenet121", "regnet_y_400mf", "resnet50_v2")
-NAMES = [
-    pytest.param(name, marks=pytest.mark.slow if name in DEEP else ())
-    for name in sorted(representatives(), key=lambda name: (name != "mnist_convnet", name))
-]
+NAMES = marked(sorted(representatives(), key=lambda name: (name != "mnist_convnet", name)))
 
 
 @pytest.mark.sample(2)

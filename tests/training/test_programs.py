@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 import pytest
-from families import representatives
+from families import marked, representatives
 
 import cnnjax as cj
 from cnnjax.core import lowered
@@ -20,15 +20,7 @@ from cnnjax.training import programs, scans
 EXAMPLES, BATCH, STEPS = 1000, 4, 3
 PLATFORMS = ("gpu", "tpu")
 QUICK = ("mnist_convnet", "cifar_deep", "separable_convnet", "imdb_gru")
-# Whose tracing takes its time, and whose layers are those of other families.
-DEEP = ("densenet121", "regnet_y_400mf", "resnet50_v2")
-
-
-def _marks(model: str) -> tuple[pytest.MarkDecorator, ...]:
-    return () if model in QUICK else (pytest.mark.slow if model in DEEP else pytest.mark.thorough,)
-
-
-MODELS = [pytest.param(m, marks=_marks(m)) for m in representatives()]
+MODELS = marked(representatives(), quick=QUICK)
 
 
 @functools.cache

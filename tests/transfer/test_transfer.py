@@ -413,11 +413,11 @@ def test_cuts_are_those_of_keras(name: str) -> None:
     os.environ["KERAS_BACKEND"] = "jax"
     import keras
 
-    from experiments.parity import FAMILIES as classes
+    from experiments.parity import keras_class
 
     keras.utils.clear_session()
     with jax.numpy_rank_promotion("allow"):
-        theirs = getattr(keras.applications, classes[name])(weights=None, include_top=False)
+        theirs = getattr(keras.applications, keras_class(name))(weights=None, include_top=False)
     model = abstract(name, include_top=False)
     assert model.layer_names == tuple(layer.name for layer in theirs.layers)
     # As numbers and counted from the end; the numbers of the notes among them.

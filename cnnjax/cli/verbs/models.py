@@ -22,10 +22,9 @@ class List(Verb):
 
     def run(self) -> None:
         """Print them."""
-        from cnnjax.models import BUILDERS
+        from cnnjax.models.listing import ALIGNMENT, listing
 
-        rows = [(n, "x".join(map(str, b.input_shape)), b.description) for n, b in BUILDERS.items()]
-        print(table(rows, "<><"))
+        print(table(listing(), ALIGNMENT, rules=(1,)))
 
 
 @dataclass(frozen=True, kw_only=True)

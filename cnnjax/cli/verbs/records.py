@@ -94,3 +94,21 @@ class Reproduce(Verb, task=RECORDS):
             print(comparison)
         if not comparison.same:
             raise SystemExit(1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Push(Verb, task=RECORDS):
+    """Upload a run's model to a hub, with a card written from its record."""
+
+    directory: Annotated[Positional[Place], arg(metavar="RUN")]
+    """A run directory or a saved model."""
+    repository: Annotated[Positional[str], arg(metavar="OWNER/NAME")]
+    """Where to; made if there is none. HF_TOKEN or `hf auth login` says who you are."""
+    private: bool = False
+    """Make a new repository private."""
+
+    def run(self) -> None:
+        """Upload it."""
+        import cnnjax as cj
+
+        show(cj.push(self.directory, self.repository, private=self.private))

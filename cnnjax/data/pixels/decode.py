@@ -62,6 +62,7 @@ def resize_image(
     size: tuple[int, int],
     policy: str = "crop",
     interpolation: str = "bilinear",
+    share: float = 1.0,
 ) -> np.ndarray:
     """Bring an image to a size with Pillow.
 
@@ -72,6 +73,8 @@ def resize_image(
             distorted; "pad": all of it, with black bars.
         interpolation: "bilinear", antialiased, or "nearest", as `flow_from_directory` of Keras has
             it by default.
+        share: of the side that "crop" keeps, in (0, 1]; below 1 the image is first resized to
+            size / share and its middle cut out, as torchvision's `Resize` and `CenterCrop` do.
 
     Returns:
         [height, width, C] of the image's dtype; an image of that size already comes back as it is.
@@ -89,6 +92,8 @@ def resize_image(
         return image
     height, width = image.shape[:2]
     target = size
+    if policy == "crop" and share < 1:
+        return _middle(_resample(image, _enlarged(height, width, size, share), interpolation), size)
     if policy == "crop":
         top, left, bottom, right = centre(height, width, size)
         image = image[top:bottom, left:right]
@@ -102,6 +107,20 @@ def resize_image(
     top, left = (size[0] - target[0]) // 2, (size[1] - target[1]) // 2
     canvas[top : top + target[0], left : left + target[1]] = resized
     return canvas
+
+
+def _enlarged(height: int, width: int, size: tuple[int, int], share: float) -> tuple[int, int]:
+    """Height and width, in the image's proportions, of which a size is such a share."""
+    rows, columns = (int(side / share) for side in size)
+    if rows * width >= columns * height:
+        return rows, max(int(rows * width / height), size[1])
+    return max(int(columns * height / width), size[0]), columns
+
+
+def _middle(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The centre of an image; Python rounds halves to even, as torchvision does."""
+    top, left = (round((n - wanted) / 2) for n, wanted in zip(image.shape, size, strict=False))
+    return image[top : top + size[0], left : left + size[1]]
 
 
 def resize_decoded(

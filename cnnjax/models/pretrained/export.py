@@ -66,7 +66,8 @@ def export_weights(model: Model, path: str | Path) -> Path:
     if path.name.endswith(".weights.h5"):
         write_weights_h5(_for_keras(model, arrays), path)
     elif path.suffix == ".safetensors":
-        save_safetensors(_nested(arrays), path)
+        origin = getattr(model.module, "origin", "")
+        save_safetensors(_nested(arrays), path, origin if isinstance(origin, str) else "")
     elif path.suffix == ".npz":
         save_npz(_nested(arrays), path)
     else:

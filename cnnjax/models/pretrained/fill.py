@@ -18,6 +18,7 @@ from cnnjax.models.layer_settings import differences
 from cnnjax.models.model import Model
 from cnnjax.models.pretrained.fitting import described, models_that_fit
 from cnnjax.models.pretrained.matching import Arrays, Match, Target, match
+from cnnjax.models.pretrained.normalisation import without_normalisation
 from cnnjax.models.pretrained.order import WeightsDoNotFit
 from cnnjax.models.scaling import scaling
 from cnnjax.models.spec import ModelSpec
@@ -68,6 +69,13 @@ def with_weights(
             computes something else of the same weights.
     """
     _refuse_old_resnet(stored)
+    origin = getattr(module, "origin", stored.origin)
+    if stored.origin not in ("", origin):
+        raise WeightsDoNotFit(
+            f"{stored.path} was exported from a model of origin={stored.origin!r}, got "
+            f"origin={origin!r}: create the model with origin={stored.origin!r}"
+        )
+    stored = without_normalisation(stored, module, spec)
     target = Target.of(Model.abstract(module, spec))
     found = match(stored, target)
     usable: Arrays = {
@@ -171,7 +179,7 @@ def _complete(
     """The file's arrays in the model's collections; random ones where it has none."""
     if not spec.label_names and _is_imagenet(found, spec):
         spec = dataclasses.replace(spec, label_names=names_beside(stored.path))
-    spec = dataclasses.replace(spec, weights=spec.weights or stored.path.name)
+    spec = dataclasses.replace(spec, weights=spec.weights or stored.named)
     abstract = Model.abstract(module, spec)
     missing = []
     variables: dict[str, Any] = {}

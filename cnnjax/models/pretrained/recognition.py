@@ -9,6 +9,7 @@ from typing import Any
 
 from flax import linen
 
+from cnnjax.core.hub import PREFIX
 from cnnjax.core.text import plain
 from cnnjax.models.builder import build
 from cnnjax.models.model import Model
@@ -44,14 +45,17 @@ def recognised(
     nearest = nearest_table(stored, tables, defaults)
     if not nearest:
         raise WeightsDoNotFit(_unknown(stored, name, tables))
-    table = nearest[0]
+    # Of libraries with the same names the one that the hub's owner is, whose weights want another
+    # crop, and of its tables that under which the model computes as asked.
+    mine = [one for one in nearest if stored.label.startswith(f"{PREFIX}{one.source}/")] or nearest
+    table = next((one for one in mine if not _contradicting(one, asked)), mine[0])
     _check_arguments(stored, table, asked)
     given = {k: v for k, v in asked.items() if v is not None}
     preprocessing = given.get("preprocessing", table.preprocessing)
     settings = {**asked, **table.arguments, "preprocessing": preprocessing}
     module, spec = build(name, **settings)
-    source = " and ".join(dict.fromkeys(one.source for one in nearest))
-    spec = replace(spec, weights=f"{stored.path.name} ({source})", crop=table.crop)
+    source = " and ".join(dict.fromkeys(one.source for one in mine or nearest))
+    spec = replace(spec, weights=f"{stored.named} ({source})", crop=table.crop)
     target = Target.of(Model.abstract(module, spec))
     _say(stored, source, table, spec)
     return module, spec, as_ours(stored, table, target, module_arguments(module))
@@ -73,12 +77,17 @@ def _check_arguments(stored: StoredWeights, table: TorchNames, asked: Mapping[st
     Raises:
         WeightsDoNotFit: which names the argument.
     """
-    for argument, value in table.arguments.items():
-        if argument in asked and asked[argument] != value:
-            raise WeightsDoNotFit(
-                f"{stored.path} has the names of {table.source}, whose weights are for "
-                f"{argument}={value!r}, got {argument}={asked[argument]!r}: leave it out"
-            )
+    for argument in _contradicting(table, asked):
+        raise WeightsDoNotFit(
+            f"{stored.path} has the names of {table.source}, whose weights are for "
+            f"{argument}={table.arguments[argument]!r}, got {argument}={asked[argument]!r}: leave "
+            "it out"
+        )
+
+
+def _contradicting(table: TorchNames, asked: Mapping[str, Any]) -> list[str]:
+    """Arguments that the caller wants otherwise than the table's weights need them."""
+    return [k for k, value in table.arguments.items() if k in asked and asked[k] != value]
 
 
 def _say(stored: StoredWeights, source: str, table: TorchNames, spec: ModelSpec) -> None:
@@ -86,5 +95,5 @@ def _say(stored: StoredWeights, source: str, table: TorchNames, spec: ModelSpec)
     theirs = "" if spec.inputs.name == table.preprocessing else f", theirs {table.preprocessing!r}"
     settings.append(f"preprocessing={spec.inputs.name!r}{theirs}")
     inside = f", inside {', '.join(map(repr, stored.unwrapped))}" if stored.unwrapped else ""
-    line = f"{stored.path.name}: names of {source}{inside}; {', '.join(settings)}"
+    line = f"{stored.named}: names of {source}{inside}; {', '.join(settings)}"
     print(plain(line), file=sys.stderr)

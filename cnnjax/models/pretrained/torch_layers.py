@@ -24,7 +24,7 @@ _OURS = {
 }
 
 # Of a block that scales what it adds.
-_SCALES = ("gamma", "layer_scale")
+SCALES = ("gamma", "layer_scale")
 
 
 def module_arguments(module: linen.Module) -> dict[str, Any]:
@@ -94,7 +94,7 @@ def _place(place: str, weight: str, target: Target) -> tuple[str, str]:
 def _known(weight: str, target: Target, name: str) -> str:
     """What our layer calls a weight of theirs."""
     shapes = target.shapes.get(name, {})
-    if weight in _SCALES and len(shapes) == 1:
+    if weight in SCALES and len(shapes) == 1:
         return next(iter(shapes))
     return next((ours for ours in _OURS.get(weight, ()) if ours in shapes), weight)
 
@@ -110,12 +110,12 @@ def _converted(array: np.ndarray, name: str, weight: str, target: Target) -> np.
     if array.ndim == 4 and by_channel:
         return _depthwise(array, wanted[3])
     if array.ndim == 4 and len(wanted) == 4:
-        return np.ascontiguousarray(array.transpose(2, 3, 1, 0))  # OIHW -> HWIO
+        return array.transpose(2, 3, 1, 0)  # OIHW -> HWIO
     if array.ndim == 4:
         # A convolution over the whole map: dense after a flatten in (H, W, C) order.
-        return np.ascontiguousarray(array.transpose(2, 3, 1, 0)).reshape(-1, array.shape[0])
+        return array.transpose(2, 3, 1, 0).reshape(-1, array.shape[0])
     if array.ndim == 2 and len(wanted) == 4:
-        return np.ascontiguousarray(array.T)[None, None]
+        return array.T[None, None]
     if array.ndim == 2:
         return _dense(array, target.flattened.get(name))
     return array
@@ -126,7 +126,7 @@ def _depthwise(kernel: np.ndarray, multiplier: int) -> np.ndarray:
     if kernel.shape[1] != 1 or kernel.shape[0] % multiplier:
         return kernel.transpose(2, 3, 0, 1)
     apart = kernel.reshape(-1, multiplier, *kernel.shape[2:])
-    return np.ascontiguousarray(apart.transpose(2, 3, 0, 1))
+    return apart.transpose(2, 3, 0, 1)
 
 
 def _dense(kernel: np.ndarray, maps: tuple[int, ...] | None) -> np.ndarray:
@@ -134,5 +134,5 @@ def _dense(kernel: np.ndarray, maps: tuple[int, ...] | None) -> np.ndarray:
     if maps and kernel.shape[1] == math.prod(maps):
         height, width, channels = maps
         apart = kernel.reshape(-1, channels, height, width)
-        return np.ascontiguousarray(apart.transpose(2, 3, 1, 0)).reshape(kernel.shape[::-1])
-    return np.ascontiguousarray(kernel.T)
+        return apart.transpose(2, 3, 1, 0).reshape(kernel.shape[::-1])
+    return kernel.T

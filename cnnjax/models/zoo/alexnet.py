@@ -9,7 +9,7 @@ from jax import Array
 from jax.nn import relu
 
 from cnnjax.models.backbone import Backbone, end
-from cnnjax.models.registry import register
+from cnnjax.models.registry import Release, register
 from cnnjax.models.torch_names import TorchNames
 from cnnjax.nn import (
     Activation,
@@ -48,6 +48,7 @@ _NAMES = (
     paper="Krizhevsky 2014, One weird trick for parallelizing convolutional neural networks",
     year=2014,
     published={"torchvision": 56.522},
+    release=Release.of_torchvision("alexnet-owt-7be5be79"),
     foreign=(TorchNames("torchvision", _NAMES),),
 )
 class AlexNet(Backbone):

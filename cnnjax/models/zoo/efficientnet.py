@@ -45,7 +45,7 @@ class Stage(NamedTuple):
 
     size: int
     strides: int
-    count: int
+    repeats: int
     filters: int
     expansion: int
     fused: bool = False
@@ -102,6 +102,7 @@ class EfficientNet(Backbone):
     origin: str = "keras"
     epsilon: float | None = None
 
+    keras_rescaling: ClassVar[float | None] = 1 / 255
     width: ClassVar[float] = 1.0
     depth: ClassVar[float] = 1.0
     rate: ClassVar[float] = 0.2
@@ -117,7 +118,7 @@ class EfficientNet(Backbone):
         return [
             (number, block, stage if block == 0 else stage._replace(strides=1))
             for number, stage in enumerate(cls.stages, start=1)
-            for block in range(math.ceil(cls.depth * stage.count))
+            for block in range(math.ceil(cls.depth * stage.repeats))
         ]
 
     @linen.compact

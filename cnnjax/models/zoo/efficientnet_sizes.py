@@ -47,9 +47,10 @@ def _registered(
         second = net.stages is not V1
         files = f"{_HOST}/{name.replace('_', '')}"
         timm: dict[str, Any] = {"origin": "torch", "epsilon": TORCH_EPSILON}
-        tables = (
+        tables: tuple[TorchNames, ...] = (
             TorchNames("torchvision", lambda _: _torchvision(net), {"origin": "torch"}),
             TorchNames("timm", lambda _: _timm(net), timm),
+            TorchNames("timm", lambda _: _timm(net), {"origin": "keras"}, model=f"tf_{name}"),
         )
         if second:
             files = "efficientnet_v2/efficientnetv2-s"

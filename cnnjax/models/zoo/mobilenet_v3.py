@@ -106,6 +106,13 @@ def _defaults(kind: str, blocks: tuple[_Block, ...], **digests: tuple[str, str])
         "foreign": (
             TorchNames("torchvision", lambda _: _torchvision(blocks), origin),
             TorchNames("timm", lambda _: _timm(blocks), timm, model=f"mobilenetv3_{kind}_100"),
+            TorchNames(
+                "timm",
+                lambda _: _timm(blocks),
+                {"origin": "keras"},
+                "tf",
+                model=f"tf_mobilenetv3_{kind}_100",
+            ),
         ),
     }
 

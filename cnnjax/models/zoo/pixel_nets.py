@@ -27,6 +27,7 @@ from cnnjax.nn import (
     head=("logits",),
     task="dense",
     paper="Ronneberger et al. 2015, U-Net: convolutional networks for biomedical segmentation",
+    year=2015,
 )
 class UNet(linen.Module):
     """A contracting path and an expanding one, joined at every size: a class for each pixel.

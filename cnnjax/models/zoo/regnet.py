@@ -17,7 +17,7 @@ from cnnjax.models.backbone import (
     end,
     normalised,
 )
-from cnnjax.models.registry import register
+from cnnjax.models.registry import Release, register
 from cnnjax.models.torch_names import TorchNames
 from cnnjax.nn import (
     Activation,
@@ -55,9 +55,9 @@ _TIMM_NAMES = (
 
 
 def _registered(
-    name: str, last: int, top_1: float, timm: str, crop: float = 0.965
+    name: str, sha256: str, last: int, top_1: float, timm: str, crop: float = 0.965
 ) -> Callable[[type[RegNetY400MF]], type[RegNetY400MF]]:
-    """What all have in common; the number of the last block, and timm's name and crop."""
+    """What all have in common; digits of torchvision's file; timm's name and crop of the net."""
     return register(
         name,
         (224, 224, 3),
@@ -69,6 +69,7 @@ def _registered(
         paper="Radosavovic et al. 2020, Designing network design spaces",
         year=2020,
         published={"torchvision": top_1},
+        release=Release.of_torchvision(f"{name}-{sha256}"),
         foreign=(
             TorchNames("torchvision", _torchvision_names()),
             TorchNames("timm", _TIMM_NAMES, crop=crop, model=timm),
@@ -76,7 +77,7 @@ def _registered(
     )
 
 
-@_registered("regnet_y_400mf", 6, 74.046, "regnety_004")
+@_registered("regnet_y_400mf", "c65dace8", 6, 74.046, "regnety_004")
 class RegNetY400MF(Backbone):
     """RegNetY of 400 million multiplications: bottlenecks in groups, with squeeze and excitation.
 
@@ -163,7 +164,7 @@ class _Layers:
         return Multiply(name=f"{name}_scale")([x, gate])
 
 
-@_registered("regnet_y_800mf", 2, 76.42, "regnety_008_tv")
+@_registered("regnet_y_800mf", "1b27b58c", 2, 76.42, "regnety_008_tv")
 class RegNetY800MF(RegNetY400MF):
     """RegNetY of 800 million multiplications."""
 
@@ -172,7 +173,7 @@ class RegNetY800MF(RegNetY400MF):
     group_width: ClassVar[int] = 16
 
 
-@_registered("regnet_y_1_6gf", 2, 77.95, "regnety_016")
+@_registered("regnet_y_1_6gf", "b11a554e", 2, 77.95, "regnety_016")
 class RegNetY1600MF(RegNetY400MF):
     """RegNetY of 1.6 billion multiplications."""
 
@@ -181,7 +182,7 @@ class RegNetY1600MF(RegNetY400MF):
     group_width: ClassVar[int] = 24
 
 
-@_registered("regnet_y_3_2gf", 1, 78.948, "regnety_032", 0.95)
+@_registered("regnet_y_3_2gf", "b5a9779c", 1, 78.948, "regnety_032", 0.95)
 class RegNetY3200MF(RegNetY400MF):
     """RegNetY of 3.2 billion multiplications."""
 
@@ -190,7 +191,7 @@ class RegNetY3200MF(RegNetY400MF):
     group_width: ClassVar[int] = 24
 
 
-@_registered("regnet_y_8gf", 1, 80.032, "regnety_080_tv")
+@_registered("regnet_y_8gf", "d0d0e4a8", 1, 80.032, "regnety_080_tv")
 class RegNetY8GF(RegNetY400MF):
     """RegNetY of 8 billion multiplications."""
 

@@ -42,8 +42,10 @@ _NAMES = (
     ("layer{stage}.{block}.downsample.1", "conv{stage+1}_block{block+1}_0_bn"),
     ("fc", "predictions"),
 )
-# Of Keras' files, with the top and without.
-_MD5 = {
+# MD5 of Keras' files, with the top and without; or the first digits of torchvision's SHA-256.
+_DIGESTS = {
+    "resnet18": ("f37072fd",),
+    "resnet34": ("b627a593",),
     "resnet50": ("2cb95161c43110f7111970584f804107", "4d473c1dd8becc155b73f8504c6f6626"),
     "resnet101": ("f1aeb4b969a6efcfb50fad2f0c20cfc5", "88cf7a10940856eca736dc7b7e228a21"),
     "resnet152": ("100835be76be38e30d865e96f2aaae62", "ee4c566cf9a93f14d82f913c2dc6dd0c"),
@@ -54,20 +56,23 @@ def _registered(
     name: str, published: dict[str, float], last_block: int = 3
 ) -> Callable[[type[_ResNet]], type[_ResNet]]:
     """What all have in common; and what those have that Keras has, too."""
-    md5 = _MD5.get(name)
-    arguments = {"origin": "torch"} if md5 else {}
+    digests = _DIGESTS[name]
+    release = Release.of_torchvision(f"{name}-{digests[0]}")
+    if keras := len(digests) > 1:
+        release = Release.of_keras(name, digests[0], digests[1], folder="resnet")
+    arguments = {"origin": "torch"} if keras else {}
     return register(
         name,
         (224, 224, 3),
         min_size=32,
         num_classes=1000,
-        preprocessing="caffe" if md5 else "torch",
+        preprocessing="caffe" if keras else "torch",
         cam_layer=f"conv5_block{last_block}_out",
         head=("predictions",),
         paper="He et al. 2016, Deep residual learning for image recognition",
         year=2016,
         published=published,
-        release=Release.of_keras(name, *md5, folder="resnet") if md5 else None,
+        release=release,
         foreign=(
             TorchNames("torchvision", _NAMES, arguments),
             TorchNames("timm", _NAMES, arguments, crop=0.95),

@@ -10,7 +10,7 @@ from jax import Array
 from jax.nn import relu
 
 from cnnjax.models.backbone import Backbone, end
-from cnnjax.models.registry import register
+from cnnjax.models.registry import Release, register
 from cnnjax.models.torch_names import TorchNames
 from cnnjax.nn import (
     Activation,
@@ -30,12 +30,13 @@ _LAST = linen.initializers.normal(0.01)
 
 
 def _registered(
-    name: str, min_size: int, top_1: float, places: tuple[int, ...]
+    name: str, sha256: str, min_size: int, top_1: float, places: tuple[int, ...]
 ) -> Callable[[type[SqueezeNet1_0]], type[SqueezeNet1_0]]:
     """What the two have in common.
 
     Args:
         name: of the model.
+        sha256: the first digits of that of torchvision's file.
         min_size: height and width at which the last pooling has a window.
         top_1: published accuracy.
         places: of the modules in torchvision's list of layers.
@@ -58,11 +59,12 @@ def _registered(
         paper="Iandola et al. 2016, SqueezeNet: AlexNet-level accuracy with 50x fewer parameters",
         year=2016,
         published={"torchvision": top_1},
+        release=Release.of_torchvision(f"{name}-{sha256}"),
         foreign=(TorchNames("torchvision", names),),
     )
 
 
-@_registered("squeezenet1_0", 21, 58.092, (3, 4, 5, 7, 8, 9, 10, 12))
+@_registered("squeezenet1_0", "b66bff10", 21, 58.092, (3, 4, 5, 7, 8, 9, 10, 12))
 class SqueezeNet1_0(Backbone):
     """SqueezeNet 1.0: eight fire modules, whose 1x1 convolutions squeeze what 3x3 ones see.
 
@@ -115,7 +117,7 @@ def _convolution(
     return Activation(relu, name=f"{name}_relu")(conv(x))
 
 
-@_registered("squeezenet1_1", 17, 58.178, (3, 4, 6, 7, 9, 10, 11, 12))
+@_registered("squeezenet1_1", "b8a52dc0", 17, 58.178, (3, 4, 6, 7, 9, 10, 11, 12))
 class SqueezeNet1_1(SqueezeNet1_0):
     """SqueezeNet 1.1: as accurate as 1.0, with smaller maps in its first layers."""
 

@@ -116,3 +116,19 @@ def test_arrays_that_evaluation_does_not_use_are_left(tmp_path):
     )
     with registered(table, name="auxiliary"):
         assert cj.create_model("auxiliary", weights=tmp_path / "n.safetensors").spec.weights
+
+
+def test_keras_published_weights_are_not_for_pytorchs_arithmetic():
+    with pytest.raises(ValueError, match="are those of Keras, for origin='keras', got origin='tor"):
+        cj.create_model("resnet50", weights="imagenet", origin="torch")
+
+
+def test_what_was_exported_says_whose_arithmetic_it_is_for(tmp_path, file):
+    """With the same shapes nothing else would tell."""
+    with registered(name="other"):
+        model = cj.create_model("other", weights=file)
+        again = cj.export_weights(model, tmp_path / "again.safetensors")
+        kept = cj.create_model("other", weights=again, origin="torch")
+        np.testing.assert_array_equal(kept.params["stem"]["kernel"], model.params["stem"]["kernel"])
+        with pytest.raises(WeightsDoNotFit, match="a model of origin='torch', got origin='keras'"):
+            cj.create_model("other", weights=again)

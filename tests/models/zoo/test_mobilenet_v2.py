@@ -66,20 +66,6 @@ def test_layers_differ_by_origin_only_in_their_settings():
         abstract("mobilenet_v2", origin="tf")
 
 
-def test_every_layer_with_weights_has_one_name_in_each_library():
-    net = abstract("mobilenet_v2")
-    layers = {path.rpartition("/")[0] for path in _paths(net)}
-    for table in BUILDERS["mobilenet_v2"].foreign:
-        named = table.layers({})
-        assert len(set(named.values())) == len(named)
-        assert set(named.values()) == layers
-
-
-def _paths(net):
-    leaves = jax.tree_util.tree_leaves_with_path(net.params)
-    return ["/".join(key.key for key in path) for path, _ in leaves]
-
-
 def test_published_files_are_named_by_width_and_size():
     release = BUILDERS["mobilenet_v2"].release({"alpha": 0.5})
     assert release.without_top[0].format(size=96).endswith("tf_kernels_0.5_96_no_top.h5")

@@ -8,7 +8,6 @@ import pytest
 from keras_nets import abstract, beyond, named_lines, parameters, twin
 
 import cnnjax as cj
-from cnnjax.core import trees
 from cnnjax.models import BUILDERS
 from experiments import parity
 
@@ -33,18 +32,6 @@ def test_number_of_parameters_is_that_published_by_keras_and_torchvision(name):
     theirs, torch = COUNTS[name]
     assert parameters(name) == theirs
     assert sum(leaf.size for leaf in jax.tree.leaves(abstract(name).params)) == torch
-
-
-@pytest.mark.sample(1)
-@pytest.mark.parametrize("name", NETS)
-def test_every_layer_with_weights_has_one_name_in_each_library(name):
-    net = abstract(name)
-    layers = {path.rpartition("/")[0] for path in trees.leaves(net.params)}
-    assert {net.spec.cam_layer, *net.spec.head} <= set(net.layer_names)
-    for table in BUILDERS[name].foreign:
-        named = table.layers({})
-        assert len(set(named.values())) == len(named)
-        assert set(named.values()) == layers
 
 
 @pytest.mark.thorough

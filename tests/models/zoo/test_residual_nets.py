@@ -7,6 +7,7 @@ from keras.src.applications import densenet as keras_densenet
 from keras.src.applications import resnet as keras_resnet
 from keras_nets import abstract, beyond, parameters, twin
 
+import cnnjax as cj
 from cnnjax.models import BUILDERS, register
 from cnnjax.models.zoo.densenet import DenseNet121
 from cnnjax.models.zoo.resnet import ResNet50
@@ -135,3 +136,9 @@ def test_the_older_names_of_torchvisions_published_densenets_are_known():
     newer = [name.replace("norm.", "norm").replace("conv.", "conv") for name in older]
     ours = ["conv2_block2_0_bn", "conv5_block16_2_conv"]
     assert list(table.ours(older, {}).values()) == list(table.ours(newer, {}).values()) == ours
+
+
+@pytest.mark.parametrize("name", ["resnet50", "densenet121", "inception_v3", "xception"])
+def test_keras_published_weights_are_not_for_pytorchs_arithmetic(name):
+    with pytest.raises(ValueError, match="are Keras', for origin='keras', got origin='torch'"):
+        cj.create_model(name, origin="torch", weights="imagenet")

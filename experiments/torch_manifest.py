@@ -1,0 +1,50 @@
+"""Names, shapes and types of the state dicts that torchvision and timm have for our models.
+
+With them the tests know without PyTorch whether a family's table covers a library's files.
+
+Command:   python -m experiments.torch_manifest, with the extra bench
+Writes:    tests/models/pretrained/torch_manifest.json.gz, {source: {model: {array: [type, shape]}}}
+           of every model that is named in a table; nothing is computed or downloaded.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from cnnjax.cli import command
+from cnnjax.core.storage import write_bytes
+from cnnjax.models import BUILDERS
+from experiments._torch_peers import built
+
+FILE = Path(__file__).parents[1] / "tests" / "models" / "pretrained" / "torch_manifest.json.gz"
+
+
+@dataclass(frozen=True)
+class Config:
+    """Options: none."""
+
+
+def main(config: Config) -> None:
+    """Write the file."""
+    import torch
+
+    found: dict[str, dict[str, dict[str, tuple[str, list[int]]]]] = {}
+    for name, builder in BUILDERS.items():
+        for table in builder.foreign:
+            model = table.model or name
+            with torch.device("meta"):
+                arrays = built(model, table.source).state_dict()
+            found.setdefault(table.source, {})[model] = {
+                key: (str(array.dtype).removeprefix("torch."), list(array.shape))
+                for key, array in arrays.items()
+            }
+            print(f"{model} of {table.source}: {len(arrays)} arrays", flush=True)
+    content = json.dumps(found, separators=(",", ":")).encode()
+    write_bytes(FILE, gzip.compress(content, mtime=0))
+
+
+if __name__ == "__main__":
+    command(main, Config, "torch_manifest")
