@@ -141,7 +141,7 @@ def compare(pair: Twins, seed: int = 0) -> list[Line]:
 def _layers(pair: Twins) -> dict[str, str]:
     """{their module: our layer}; of two modules that make one layer the last."""
     arguments = module_arguments(pair.ours.module)
-    modules = {}
+    modules: dict[str, None] = {}
     for key in pair.theirs.state_dict():
         module, _, weight = key.rpartition(".")
         if weight not in SCALES:  # which are no module there: the next layer shows them

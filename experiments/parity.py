@@ -180,11 +180,13 @@ def twins(
     shape = (*size, 3) if size else cj.models.BUILDERS[name].input_shape
     model = _keras_model(name, shape, arguments)
     randomise(model, seed)
+    normalised = any(type(layer).__name__ == "Normalization" for layer in model.layers)
+    inputs = {"preprocessing": "unit"} if normalised else {}  # of mean 0 and variance 1
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / f"{name}.{file_format}"
         save_weights(model, path)
         ours = cj.create_model(
-            name, input_shape=shape, weights=path, **(_plain_arguments(name) | arguments)
+            name, input_shape=shape, weights=path, **(_plain_arguments(name) | inputs | arguments)
         )
     return Pair(model, ours, arguments)
 
