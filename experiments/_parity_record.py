@@ -19,8 +19,8 @@ _EXACT = 1e-6
 
 # What names of layers begin with, down to the block.
 _BLOCK = re.compile(
-    r"stage_?\d+_block_?\d+|s\d+_b\d+|conv\d+_block\d+|block_?\d+[a-z]?|expanded_conv_?\d*|"
-    r"fire\d+|mixed\d+|[^_0-9]+\d*"
+    r"(?:.*?_)?stage_\d+_block_\d+|s\d+_b\d+|conv\d+_block\d+|block_?\d+[a-z]?|"
+    r"conv_[dp]w_\d+|expanded_conv_?\d*|fire\d+|mixed\d+|[^_0-9]+\d*"
 )
 
 
