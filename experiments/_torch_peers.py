@@ -19,7 +19,7 @@ from cnnjax.models.pretrained.matching import Target
 from cnnjax.models.pretrained.torch_layers import SCALES, as_ours, module_arguments
 from cnnjax.models.torch_names import TorchNames
 from cnnjax.weights.torch_state import torch_weights
-from experiments.parity import Line, difference
+from experiments.parity import DEEP, Line, difference
 
 # Arguments of ours by which nothing is random in training.
 _RANDOM = ("dropout", "stochastic_depth")
@@ -95,6 +95,8 @@ def _randomise(net: Any, seed: int) -> None:
     import torch
 
     generator = torch.Generator().manual_seed(seed)
+    # As beside Keras: factors near 1 let the values of many branches grow without bounds.
+    gain = 0.5 if sum(name.endswith("running_var") for name, _ in net.named_buffers()) > DEEP else 1
     with torch.no_grad():
         for name, array in [*net.named_parameters(), *net.named_buffers()]:
             last = name.rpartition(".")[2]
@@ -104,6 +106,7 @@ def _randomise(net: Any, seed: int) -> None:
                 array.normal_(0, 0.1, generator=generator)
             elif last == "running_var" or array.numel() == max(array.shape, default=1):
                 array.uniform_(0.5, 1.5, generator=generator)
+                array.mul_(gain if last == "weight" else 1)
 
 
 def compare(pair: Twins, seed: int = 0) -> list[Line]:

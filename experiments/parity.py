@@ -47,6 +47,9 @@ FORMATS = ("weights.h5", "h5", "keras")
 # Arguments of Keras' nets without which they do nothing to their inputs, and nothing at random.
 _PLAIN = {"include_preprocessing": False, "drop_connect_rate": 0.0}
 
+# Normalisations in one net, from which on factors near 1 let values grow without bounds.
+DEEP = 100
+
 # Largest relative difference of a training step in float64.
 EXACT = 1e-9
 
@@ -183,14 +186,20 @@ def twins(
         path = Path(directory) / f"{name}.{file_format}"
         save_weights(model, path)
         ours = cj.create_model(
-            name, input_shape=shape, weights=path, **(_not_random(name) | arguments | inputs)
+            name, input_shape=shape, weights=path, **(_plain_arguments(name) | inputs | arguments)
         )
     return Pair(model, ours, arguments)
 
 
-def _not_random(name: str) -> dict[str, Any]:
-    own = cj.models.BUILDERS[name].arguments
-    return {argument: 0.0 for argument in ("stochastic_depth",) if argument in own}
+def _plain_arguments(name: str) -> dict[str, Any]:
+    """Arguments of ours by which nothing is random, nor done to the inputs."""
+    builder = cj.models.BUILDERS[name]
+    arguments: dict[str, Any] = {}
+    if "stochastic_depth" in builder.arguments:
+        arguments["stochastic_depth"] = 0.0
+    if getattr(builder.module, "keras_rescaling", None):
+        arguments["preprocessing"] = "none"
+    return arguments
 
 
 def _keras_model(name: str, shape: tuple[int, ...], arguments: dict[str, Any]) -> Any:
@@ -226,10 +235,16 @@ def save_weights(model: Any, path: Path) -> None:
 def randomise(model: Any, seed: int) -> None:
     """Give every weight that starts as zeros or ones random values, so that none can hide."""
     generator = np.random.default_rng(seed)
+    # Many branches whose statistics are not those of their inputs would add up until rounding
+    # switches gates on and off.
+    deep = sum(variable.name == "gamma" for variable in model.weights) > DEEP
     for variable in model.weights:
         shape, name = tuple(variable.shape), variable.name
-        if name in ("gamma", "moving_variance"):
-            variable.assign(generator.uniform(0.5, 1.5, shape))
+        if "layer_scale" in variable.path:
+            variable.assign(generator.uniform(0.1, 0.4, shape))
+        elif name in ("gamma", "moving_variance"):
+            gain = 0.5 if deep and name == "gamma" else 1.0
+            variable.assign(gain * generator.uniform(0.5, 1.5, shape))
         elif name in ("beta", "bias", "moving_mean"):
             variable.assign(generator.normal(0, 0.1, shape))
 
@@ -243,9 +258,8 @@ def compare(pair: Pair, seed: int = 0, batch: int = 1) -> list[Line]:
     ours = set(pair.ours.layer_names)
     layers = [layer for layer in pair.keras.layers if layer.name in ours]
     names = [layer.name for layer in layers]
-    # Layers in a net of its own, as ConvNeXt's stem, are shown by what follows it.
-    inner = {one.name for net in pair.keras.layers for one in getattr(net, "layers", ())}
-    if other := sorted(set(weighted_layers(pair.ours)) - set(names) - inner):
+    nested = {layer.name for layer in pair.keras._flatten_layers()}
+    if other := sorted(set(weighted_layers(pair.ours)) - nested):
         raise ValueError(f"{pair.ours.spec.name} has layers that Keras' has not: {other}")
     x = images(pair.ours, batch, seed)
     keras = _keras()
@@ -344,9 +358,14 @@ def _their_step(pair: Pair, x: jax.Array, seed: int) -> _Step:
     gradients, (y, updated) = _gradients(loss, trainable)
     return _Step(
         y,
-        {v.path: a for v, a in zip(model.non_trainable_variables, updated, strict=True)},
-        {v.path: g for v, g in zip(model.trainable_variables, gradients, strict=True)},
+        {_short(v): a for v, a in zip(model.non_trainable_variables, updated, strict=True)},
+        {_short(v): g for v, g in zip(model.trainable_variables, gradients, strict=True)},
     )
+
+
+def _short(variable: Any) -> str:
+    """Layer and weight, without the nets that the layer lies in."""
+    return "/".join(variable.path.split("/")[-2:])
 
 
 def _gradients(loss: Any, params: Any) -> Any:

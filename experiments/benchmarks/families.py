@@ -7,6 +7,7 @@ images of ten classes by SGD with momentum.
 from __future__ import annotations
 
 import json
+import statistics
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -31,19 +32,25 @@ NETS = {
     "convnext_tiny": Names("ConvNeXtTiny", "convnext_tiny"),
 }
 
+# Images at once in predicting.
+BATCHES = (1, 32)
+
 RATE, MOMENTUM, CLASSES = 0.01, 0.9, 10
 
 
-def predict_here(worker: str, net: str, size: int, batch: int, batches: int) -> None:
-    """Predict in this process and print as JSON: images/s of each batch, end, memory."""
-    images = np.random.default_rng(0).uniform(-1, 1, (batch, size, size, 3)).astype(np.float32)
-    predict = PREDICTING[worker](net, images)
-    predict()
+def predict_here(worker: str, net: str, size: int, batches: int) -> None:
+    """Predict in this process and print as JSON: images/s one at a time and 32, end, memory."""
+    images = np.random.default_rng(0).uniform(-1, 1, (32, size, size, 3)).astype(np.float32)
+    predict = PREDICTING[worker](net, size)
     rates = []
-    for _ in range(batches):
-        began = time.perf_counter()
-        predict()
-        rates.append(batch / (time.perf_counter() - began))
+    for batch, calls in zip(BATCHES, (8 * batches, batches), strict=True):
+        predict(images[:batch])  # compiles
+        times = []
+        for _ in range(calls):
+            began = time.perf_counter()
+            predict(images[:batch])
+            times.append(time.perf_counter() - began)
+        rates.append(batch / statistics.median(times))
     _print(rates)
 
 
@@ -59,13 +66,16 @@ def _print(rates: list[float]) -> None:
     print(json.dumps({"rates": rates, "ended": time.time(), "peak_mib": peak_mib()}))
 
 
-def cnnjax_predict(net: str, images: np.ndarray) -> Callable[[], Any]:
+Predict = Callable[[np.ndarray], Any]
+
+
+def cnnjax_predict(net: str, size: int) -> Predict:
     """Logits by a model's own call."""
     import cnnjax as cj
 
     cj.configure_runtime()
-    model = cj.create_model(net, input_shape=images.shape[1:], num_classes=1000)
-    return lambda: np.asarray(model(images))
+    model = cj.create_model(net, input_shape=(size, size, 3), num_classes=1000)
+    return lambda images: np.asarray(model(images))
 
 
 def keras_net(net: str, size: int, classes: int) -> Any:
@@ -80,10 +90,10 @@ def keras_net(net: str, size: int, classes: int) -> Any:
     )
 
 
-def keras_predict(net: str, images: np.ndarray) -> Callable[[], Any]:
+def keras_predict(net: str, size: int) -> Predict:
     """Logits by `model.predict_on_batch`, which compiles."""
-    twin = keras_net(net, images.shape[1], 1000)
-    return lambda: np.asarray(twin.predict_on_batch(images))
+    twin = keras_net(net, size, 1000)
+    return lambda images: np.asarray(twin.predict_on_batch(images))
 
 
 def torch_net(net: str, classes: int) -> Any:
@@ -93,14 +103,14 @@ def torch_net(net: str, classes: int) -> Any:
     return getattr(torchvision.models, NETS[net].torch)(num_classes=classes)
 
 
-def torch_predict(net: str, images: np.ndarray) -> Callable[[], Any]:
+def torch_predict(net: str, _: int) -> Predict:
     """Logits by a plain call in inference mode."""
     import torch
 
     twin = torch_net(net, 1000).eval()
-    inputs = torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
 
-    def predict() -> Any:
+    def predict(images: np.ndarray) -> Any:
+        inputs = torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
         with torch.inference_mode():
             return twin(inputs).numpy()
 

@@ -16,13 +16,14 @@ from __future__ import annotations
 import os
 import statistics
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import tyro
 
 from experiments.benchmarks import peers
-from experiments.benchmarks.families import NETS
+from experiments.benchmarks.families import BATCHES, NETS
 
 Net = Literal["resnet18", "resnet50", "mobilenet_v2", "efficientnet_b0", "convnext_tiny"]
 
@@ -55,33 +56,35 @@ def main(config: Config) -> None:
     """Alternate the peers and print medians and ratios."""
     for net in [config.only] if config.only else NETS:
         if config.part != "train":
-            for batch in (1, 32):
-                arguments = (net, config.size, batch, config.batches * (1 if batch > 1 else 8))
-                report(config, "predict", arguments, f"batch {batch}, {config.size}x{config.size}")
+            arguments: tuple[Any, ...] = (net, config.size, config.batches)
+            titles = [f"batch {batch}, {config.size}x{config.size}" for batch in BATCHES]
+            report(config, "predict", arguments, titles)
         if config.part != "predict":
-            arguments = (net, config.train_size, config.train_batch, config.batches)
-            sizes = f"batch {config.train_batch}, {config.train_size}x{config.train_size}"
-            report(config, "train", arguments, sizes)
+            side, batch = config.train_size, config.train_batch
+            arguments = (net, side, batch, config.batches)
+            report(config, "train", arguments, [f"batch {batch}, {side}x{side}"])
 
 
-def report(config: Config, part: str, arguments: tuple[str, int, int, int], sizes: str) -> None:
-    """Measure one net and print images/s and ratios."""
+def report(config: Config, part: str, arguments: tuple[Any, ...], titles: Sequence[str]) -> None:
+    """Measure one net and print images/s and ratios, for each title."""
     everyone = {"cnnjax": (peers.Peer("cnnjax", {}), sys.executable)}
     if NETS[arguments[0]].keras:
         everyone["keras"] = (peers.Peer("keras", {"KERAS_BACKEND": "jax"}), config.keras_python)
     everyone["torch"] = (peers.Peer("torch", {}), config.torch_python)
     everyone["torch, tuned allocator"] = (peers.Peer("torch", peers.TUNED), config.torch_python)
 
-    def rate(name: str, _: int) -> float:
-        peer, python = everyone[name]
-        rates = peers.families(peer, part, arguments, python).rates
-        return statistics.median(rates if part == "predict" else rates[1:])
+    def rates_of(name: str, _: int) -> tuple[float, ...]:
+        rates = peers.families(everyone[name][0], part, arguments, everyone[name][1]).rates
+        return rates if part == "predict" else rates[1:]  # the first epoch compiles
 
-    rates = peers.alternate(list(everyone), config.rounds, rate)
-    print(f"\n{arguments[0]}, {part}, {sizes}, {os.cpu_count()} cores, medians:")
-    for name, values in rates.items():
-        ratio = peers.spread(peers.ratios(rates["cnnjax"], values))
-        print(f"{name:24} {statistics.median(values):8,.1f} images/s   cnnjax / {name}: {ratio}")
+    measured = peers.alternate(list(everyone), config.rounds, rates_of)
+    for number, title in enumerate(titles):
+        rates = {name: [one[number] for one in values] for name, values in measured.items()}
+        print(f"\n{arguments[0]}, {part}, {title}, {os.cpu_count()} cores, medians:")
+        for name, values in rates.items():
+            ratio = peers.spread(peers.ratios(rates["cnnjax"], values))
+            median = statistics.median(values)
+            print(f"{name:24} {median:8,.1f} images/s   cnnjax / {name}: {ratio}")
     print(flush=True)
 
 

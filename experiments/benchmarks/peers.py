@@ -142,14 +142,14 @@ def sequences(peer: Peer, net: str, steps: int, epochs: int) -> Measured:
 
 
 def families(
-    peer: Peer, part: str, arguments: tuple[str, int, int, int], python: str = sys.executable
+    peer: Peer, part: str, arguments: tuple[Any, ...], python: str = sys.executable
 ) -> Measured:
     """Predict or train with a newer backbone in a process of its own.
 
     Args:
         peer: who.
         part: "predict" or "train".
-        arguments: net, size and number of images, number of batches, as `families` takes them.
+        arguments: net and numbers, as `families.predict_here` and `train_here` take them.
         python: the interpreter.
 
     Raises:

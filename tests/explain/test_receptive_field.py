@@ -13,9 +13,14 @@ from cnnjax.nn import (
     Conv2D,
     Cropping2D,
     DepthwiseConv2D,
+    GlobalAveragePooling2D,
     GlobalMaxPooling2D,
+    LayerNormalization,
+    LayerScale,
     MaxPooling2D,
+    Multiply,
     SeparableConv2D,
+    StochasticDepth,
     ZeroPadding2D,
 )
 
@@ -106,6 +111,26 @@ def test_a_crop_moves_the_window():
     model = Model.from_module(Cropped(), (20, 22, 1), train_argument=False)
     compare(model, ["conv1", "crop", "conv2"])
     assert receptive_box(model, "conv2", (0, 0)) == (2, 6, 9, 13)
+
+
+class Normed(linen.Module):
+    """What newer nets have: norm of each pixel, factors, groups, a product of maps, a gate."""
+
+    @linen.compact
+    def __call__(self, x):
+        x = Conv2D(4, 3, strides=2, name="conv1")(x)
+        x = LayerScale(0.5, name="scale")(LayerNormalization(name="norm")(x))
+        y = Conv2D(4, 5, groups=4, padding="same", name="groups")(x)
+        x = Multiply(name="product")([x, StochasticDepth(0.1, name="depth")(y)])
+        gate = GlobalAveragePooling2D(keepdims=True, name="mean")(x)
+        x = Multiply(name="gated")([x, gate])
+        return linen.Dense(2, name="logits")(GlobalMaxPooling2D(name="global")(x))
+
+
+def test_a_product_sees_what_its_factors_see_and_behind_a_gate_all_is_seen():
+    model = Model.from_module(Normed(), (30, 32, 3), train_argument=False)
+    compare(model, ["conv1", "scale", "groups", "product"])
+    assert receptive_fields(model)["gated"].size == "all"
 
 
 @pytest.mark.thorough

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from jax import lax
 from scipy import signal
 
+from cnnjax.core import target
 from cnnjax.models import create_model
 from cnnjax.nn import Conv2D, conv2d, conv_engine, depthwise_conv2d, im2col, winograd
-from cnnjax.nn.conv import resolve_padding
+from cnnjax.nn.conv import auto_engine, resolve_padding
 
 # A failing example is not made smaller, since every try would compile a program.
 SETTINGS = settings(deadline=None, derandomize=True, phases=[Phase.explicit, Phase.generate])
@@ -537,3 +538,14 @@ def test_the_layers_activation_is_a_submodule_with_its_functions_name():
     seen = state["intermediates"]
     assert set(seen) == {"relu", "__call__"}
     assert float(seen["relu"]["__call__"][0].min()) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("size", "kernel", "engine"),
+    [((2, 2), 3, "im2col"), ((4, 4), 5, "im2col"), ((2, 8), 3, "by differentiation")],
+)
+def test_maps_smaller_than_the_kernel_go_by_im2col(size, kernel, engine):
+    x, weights = jnp.ones((1, *size, 2)), jnp.ones((kernel, kernel, 2, 2))
+    pads = resolve_padding("same", size, (kernel, kernel), (1, 1))
+    with target.compiling_for("cpu"):
+        assert auto_engine(x, weights, (1, 1), pads, (1, 1)) == engine

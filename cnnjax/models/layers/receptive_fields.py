@@ -37,6 +37,7 @@ from cnnjax.nn import (
     LayerScale,
     MaxPooling1D,
     MaxPooling2D,
+    Multiply,
     SeparableConv2D,
     Slice1D,
     StochasticDepth,
@@ -179,6 +180,7 @@ def _after(call: Call, incoming: list[ReceptiveField | None]) -> ReceptiveField 
             | InputLayer()
             | LayerNormalization()
             | LayerScale()
+            | Multiply()
             | StochasticDepth()
             | linen.LayerNorm()
             | linen.BatchNorm()

@@ -35,6 +35,7 @@ class Inference:
         logits: whether outputs are those of the module, and not what the task makes of them.
         dtype: of inputs that are not token ids.
         preprocessing: whether inputs are what `predict` takes, and not what the module takes.
+        least: smallest of sizes that may be any, where the model takes smaller ones.
     """
 
     model: Model
@@ -42,6 +43,7 @@ class Inference:
     logits: bool = False
     dtype: Dtype = "float32"
     preprocessing: bool = True
+    least: int = 1
 
     def __post_init__(self) -> None:
         if self.dtype not in ("float32", "uint8"):
@@ -106,7 +108,7 @@ class Inference:
                 shape.append(size if size is not None else of_part + next(free, f"s{len(shape)}"))
                 if size is None:
                     names.append(str(shape[-1]))
-                    rules.append(f"{shape[-1]} >= {part.min_size}")
+                    rules.append(f"{shape[-1]} >= {max(part.min_size, self.least)}")
             shapes[part_name] = shape
         symbols: dict[Any, Any] = dict(zip(names, _symbols(names, rules), strict=True))
         return {
@@ -151,6 +153,7 @@ class Inference:
                 }
                 for name, one in self.inputs().items()
             },
+            **({"least_size": max(spec.min_size, self.least)} if spec.takes_any_size else {}),
             "outputs": self.output_name if not isinstance(spec.output_shape, Mapping) else "named",
             "preprocessing": told["preprocessing"],
             "preprocessing_inside": self.preprocessing,

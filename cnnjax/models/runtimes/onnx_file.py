@@ -1,7 +1,7 @@
 """ONNX files: a model's program, read from JAX and written operator by operator.
 
-There are packages that do this, and jax2onnx is the one that is kept. Its releases since 0.14
-refuse the orbax-checkpoint that checkpoints here need, and the last one before them brings a dozen
+There are packages that do this, and jax2onnx is the one that is kept. Its releases since 0.13.1
+refuse the orbax-checkpoint that checkpoints here need, and 0.13.0 before them brings a dozen
 packages, does not load whole under JAX 0.10 and writes an Inception V3 that onnxruntime does not
 run. The nets here are made of some sixty operations of JAX, which is what stands in the files
 beside this one; the format itself, and the check of what was written, are the package onnx's.

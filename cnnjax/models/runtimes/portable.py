@@ -22,6 +22,9 @@ from cnnjax.models.runtimes.stablehlo import run_stablehlo, write_stablehlo
 # Largest difference of a file's outputs from the model's, relative to the largest output.
 _TOLERANCE = 1e-5
 
+# Pixels a side, where JAX cannot trace a model of any size for smaller ones too.
+_LEAST = 32
+
 Run = Callable[[Path, Mapping[str, np.ndarray]], dict[str, np.ndarray]]
 
 
@@ -107,7 +110,8 @@ def export(
         write(inference, beside)
         differences.append(_compare(inference, beside, run))
 
-    inputs, outputs = inference.inputs(), _outputs(inference)
+    inference, outputs = _traced(inference)
+    inputs = inference.inputs()
     write_file(path, write_and_compare)
     return Exported(path, _texts(inputs), _texts(outputs), differences[0], runtime)
 
@@ -123,18 +127,23 @@ def _format(path: Path) -> tuple[Callable[[Inference, Path], None], Run, str]:
     raise ValueError(f"path must end with .stablehlo or .onnx, got {path}")
 
 
-def _outputs(inference: Inference) -> dict[str, jax.ShapeDtypeStruct]:
-    """The outputs, or an error that says what else to give where sizes cannot be any."""
-    try:
-        return inference.outputs()
-    except Exception as error:  # the code is another's, and may raise anything
-        spec = inference.model.spec
-        if not spec.takes_any_size:
-            raise
-        raise ValueError(
-            f"{spec.name} cannot be traced for any size ({first_sentence(error)}): give "
-            f"input_shape, e.g. {spec.sample_shape}"
-        ) from error
+def _traced(inference: Inference) -> tuple[Inference, dict[str, jax.ShapeDtypeStruct]]:
+    """What is exported, for sizes that can be traced, and its outputs.
+
+    Whether a window fits JAX cannot tell of any size, and can of those that are not very small.
+    """
+    spec = inference.model.spec
+    if not spec.takes_any_size:
+        return inference, inference.outputs()
+    for each in (inference, replace(inference, least=_LEAST)):
+        try:
+            return each, each.outputs()
+        except Exception as error:  # the code is another's, and may raise anything
+            failure = error
+    raise ValueError(
+        f"{spec.name} cannot be traced for any size ({first_sentence(failure)}): give input_shape, "
+        f"e.g. {spec.sample_shape}"
+    ) from failure
 
 
 def _compare(inference: Inference, path: Path, run: Run) -> float:

@@ -39,16 +39,16 @@ _PAPERS = (
 
 
 def _registered(
-    name: str, size: int, keras: float, torchvision: float, top: str, without_top: str
+    name: str, size: int, crop: float, keras: float, torchvision: float, top: str, without_top: str
 ) -> Callable[[type[EfficientNet]], type[EfficientNet]]:
-    """Register one of the nets, with its published accuracies and the digests of Keras' files."""
+    """Register one of the nets: torchvision's crop, accuracies, the digests of Keras' files."""
 
     def register_net(net: type[EfficientNet]) -> type[EfficientNet]:
         second = net.stages is not V1
         files = f"{_HOST}/{name.replace('_', '')}"
         timm: dict[str, Any] = {"origin": "torch", "epsilon": TORCH_EPSILON}
         tables: tuple[TorchNames, ...] = (
-            TorchNames("torchvision", lambda _: _torchvision(net), {"origin": "torch"}),
+            TorchNames("torchvision", lambda _: _torchvision(net), {"origin": "torch"}, crop=crop),
             TorchNames("timm", lambda _: _timm(net), timm),
             TorchNames("timm", lambda _: _timm(net), {"origin": "keras"}, model=f"tf_{name}"),
         )
@@ -79,6 +79,7 @@ def _registered(
 @_registered(
     "efficientnet_b0",
     224,
+    224 / 256,
     77.1,
     77.692,
     "902e53a9f72be733fc0bcb005b3ebbac",
@@ -91,6 +92,7 @@ class EfficientNetB0(EfficientNet):
 @_registered(
     "efficientnet_b1",
     240,
+    240 / 255,
     79.1,
     79.838,
     "1d254153d4ab51201f1646940f018540",
@@ -105,6 +107,7 @@ class EfficientNetB1(EfficientNet):
 @_registered(
     "efficientnet_b2",
     260,
+    1.0,
     80.1,
     80.608,
     "b15cce36ff4dcbd00b6dd88e7857a6ad",
@@ -121,6 +124,7 @@ class EfficientNetB2(EfficientNet):
 @_registered(
     "efficientnet_b3",
     300,
+    300 / 320,
     81.6,
     82.008,
     "ffd1fdc53d0ce67064dc6a9c7960ede0",
@@ -137,6 +141,7 @@ class EfficientNetB3(EfficientNet):
 @_registered(
     "efficientnet_b4",
     380,
+    380 / 384,
     82.9,
     83.384,
     "18c95ad55216b8f92d7e70b3a046e2fc",
@@ -153,6 +158,7 @@ class EfficientNetB4(EfficientNet):
 @_registered(
     "efficientnet_b5",
     456,
+    1.0,
     83.6,
     83.444,
     "ace28f2a6363774853a83a0b21b9421a",
@@ -171,6 +177,7 @@ class EfficientNetB5(EfficientNet):
 @_registered(
     "efficientnet_b6",
     528,
+    1.0,
     84.0,
     84.008,
     "165f6e37dce68623721b423839de8be5",
@@ -189,6 +196,7 @@ class EfficientNetB6(EfficientNet):
 @_registered(
     "efficientnet_b7",
     600,
+    1.0,
     84.3,
     84.122,
     "8c03f828fec3ef71311cd463b6759d99",
@@ -207,6 +215,7 @@ class EfficientNetB7(EfficientNet):
 @_registered(
     "efficientnet_v2_s",
     384,
+    1.0,
     83.9,
     84.228,
     "e1d88a8495beba45748fedd0cecbe016",
@@ -215,6 +224,7 @@ class EfficientNetB7(EfficientNet):
 class EfficientNetV2S(EfficientNet):
     """EfficientNetV2-S: whole convolutions in its first three stages, for images of 384x384."""
 
+    keras_rescaling: ClassVar[float | None] = None
     stages: ClassVar[tuple[Stage, ...]] = V2_S
     stem: ClassVar[int] = 24
     depthwise_name: ClassVar[str] = "dwconv2"

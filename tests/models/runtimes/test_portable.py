@@ -223,14 +223,30 @@ def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         cj.export(convnet(), tmp_path / "m.onnx")
 
 
-def test_a_size_that_cannot_be_any_is_asked_for(tmp_path: Path) -> None:
-    class Flat(linen.Module):
-        @linen.compact
-        def __call__(self, x: jax.Array) -> jax.Array:
-            x = cj.nn.Conv2D(2, 5, strides=2)(x)  # does a window fit?
-            return linen.Dense(2)(x.mean((1, 2)))
+class Windows(linen.Module):
+    """Fits images that are not very small."""
 
-    model = cj.Model.from_module(Flat(), (None, None, 3))
+    rows: bool = False
+
+    @linen.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        x = cj.nn.Conv2D(2, 5, strides=2)(x)
+        if self.rows and x.shape[1] > x.shape[2]:  # which of any size is not known
+            x = x[:, : x.shape[2]]
+        return linen.Dense(2)(x.mean((1, 2)))
+
+
+def test_a_size_may_be_any_that_is_not_very_small(tmp_path: Path) -> None:
+    model = cj.Model.from_module(Windows(), (None, None, 3))
+    made = cj.export(model, tmp_path / "m.onnx")
+    images = RNG.integers(0, 256, (2, 37, 41, 3), dtype=np.uint8)
+    (got,) = by_onnxruntime(made.path, {"images": images.astype(np.float32)}).values()
+    np.testing.assert_allclose(got, cj.predict(model, images), rtol=0, atol=1e-5)
+    assert b"least_size" in made.path.read_bytes()
+
+
+def test_a_size_that_cannot_be_any_is_asked_for(tmp_path: Path) -> None:
+    model = cj.Model.from_module(Windows(rows=True), (None, None, 3))
     with pytest.raises(ValueError, match=r"any size .* give input_shape, e.g. \(64, 64, 3\)"):
         cj.export(model, tmp_path / "m.onnx")
     made = cj.export(model, tmp_path / "m.onnx", input_shape=(16, 16, 3))

@@ -32,8 +32,7 @@ MEAN, DEVIATION = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225
     "name",
     [
         "efficientnet_b0",
-        pytest.param("efficientnet_v2_s", marks=pytest.mark.thorough),
-        *(pytest.param(name, marks=pytest.mark.slow) for name in list(COUNTS)[2:]),
+        *(pytest.param(name, marks=pytest.mark.slow) for name in list(COUNTS)[1:]),
     ],
 )
 def test_number_of_parameters_is_that_published_by_keras(name):
@@ -45,8 +44,6 @@ def test_the_rates_of_the_branches_grow_with_depth_as_in_keras():
     assert {net.spec.cam_layer, *net.spec.head} <= set(net.layer_names)
     assert "block2b_drop" in net.layer_names
     assert "block1a_drop" not in net.layer_names
-    without = abstract("efficientnet_b0", stochastic_depth=0, include_top=False).layer_names
-    assert not any("drop" in name for name in without)
     with pytest.raises(ValueError, match=r"stochastic_depth must be a number in \[0, 1\), got 1"):
         abstract("efficientnet_b0", stochastic_depth=1)
 
@@ -59,6 +56,7 @@ def b0(size=(33, 40), variance=DEVIATION**2, **arguments):
     )
     layer = next(one for one in net.layers if one.name == "normalization")
     layer.set_weights([MEAN, variance, np.int32(0)])
+    layer.finalize_state()
     return net
 
 
@@ -68,7 +66,7 @@ def pixels(x):
     return (x * deviation + mean) * 255
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_every_layer_equals_keras_behind_its_own_scaling_of_pixels():
     pair = twin(b0, "efficientnet_b0")
     lines, only_theirs, only_ours = named_lines(pair, pixels)
@@ -125,6 +123,7 @@ def test_the_second_versions_pixels_go_to_minus_one_to_one_as_in_keras():
     np.testing.assert_allclose(inputs.preprocess(x), expected, rtol=1e-6)
 
 
+@pytest.mark.thorough
 def test_kernels_start_with_keras_deviations():
     settings = {"scale": 2.0, "mode": "fan_out", "distribution": "truncated_normal"}
     for ours, config in (

@@ -34,16 +34,9 @@ def test_number_of_parameters_is_that_published_by_keras_and_torchvision(name):
     assert sum(leaf.size for leaf in jax.tree.leaves(abstract(name).params)) == torch
 
 
-@pytest.mark.thorough
-@pytest.mark.parametrize(
-    ("name", "alpha"),
-    [
-        ("mobilenet_v3_small", 0.75),
-        pytest.param("mobilenet_v3_small", 1.0, marks=pytest.mark.slow),
-        pytest.param("mobilenet_v3_large", 0.75, marks=pytest.mark.slow),
-        pytest.param("mobilenet_v3_large", 1.0, marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("alpha", [0.75, 1.0])
+@pytest.mark.parametrize("name", NETS)
 def test_every_layer_equals_keras_at_an_odd_size(name, alpha):
     pair = twin(functools.partial(keras_net, name, alpha=alpha), name, alpha=alpha)
     lines, only_theirs, only_ours = named_lines(pair)
