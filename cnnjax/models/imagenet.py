@@ -36,7 +36,7 @@ def weight_file(name: str, release: Release | None, spec: ModelSpec) -> Path:
         The file, complete and, where a checksum is published, verified.
 
     Raises:
-        ValueError: if nothing is published for this model, or not for its origin.
+        ValueError: if nothing is published for this model.
         DownloadError: if the file cannot be had; says where to put it by hand.
     """
     if release is None:
@@ -50,11 +50,6 @@ def weight_file(name: str, release: Release | None, spec: ModelSpec) -> Path:
         )
     arguments = spec.arguments or {}
     path, digest = release.top if arguments.get("include_top", True) else release.without_top
-    if arguments.get("origin") == "torch" and not path.startswith("https://"):
-        raise ValueError(
-            f"weights='imagenet' of {name!r} are Keras', for origin='keras', got origin='torch': "
-            "leave origin out, or give a file of PyTorch's"
-        )
     if "{size}" in path:
         size = _size(spec, release.sizes)
         path = path.format(alpha=_alpha(arguments.get("alpha", 1.0)), size=size)

@@ -140,5 +140,5 @@ def test_the_older_names_of_torchvisions_published_densenets_are_known():
 
 @pytest.mark.parametrize("name", ["resnet50", "densenet121", "inception_v3", "xception"])
 def test_keras_published_weights_are_not_for_pytorchs_arithmetic(name):
-    with pytest.raises(ValueError, match="are Keras', for origin='keras', got origin='torch'"):
+    with pytest.raises(ValueError, match="those of Keras, for origin='keras', got origin='torch'"):
         cj.create_model(name, origin="torch", weights="imagenet")
