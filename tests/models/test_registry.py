@@ -335,7 +335,7 @@ def test_labels_belong_to_the_spec():
         (
             "lenet",
             {"preprocessing": "keras"},
-            "preprocessing must be one of unit, none, tokens, tf, caffe, torch, got 'keras'",
+            "preprocessing must be one of unit, none, tokens, tf, tf128, caffe, torch, got 'keras'",
         ),
         ("series_conv1d", {"filters": 0}, "filters must be a whole number >= 1, got 0"),
         ("series_gru", {"units": 8.0}, "units must be a whole number >= 1, got 8.0"),
