@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -64,8 +65,8 @@ def lora(
         )
     rank = whole_number("rank", rank)
     alpha = rank if alpha is None else alpha
-    if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not alpha > 0:
-        raise ValueError(f"alpha must be a number > 0, got {alpha!r}")
+    if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not 0 < alpha < math.inf:
+        raise ValueError(f"alpha must be a finite number > 0, got {alpha!r}")
     adapters = Adapters(_kernels(model, patterns, rank), rank, float(alpha))
     params = adapters.initial(model.params, rng.stream(seed, "parameters"))
     spec = dataclasses.replace(model.spec, adapters=adapters)
