@@ -84,6 +84,7 @@ class StoredWeights:
         torch: whether names and layouts are those of a PyTorch state dict.
         arithmetic: of the model that they were exported from, e.g. {"origin": "torch"}; {} where
             the file says nothing.
+        config: what stands beside it on a hub, as timm writes it; {} where there is nothing.
         label: what records call it; "" for the name of the file.
         unwrapped: what was around it: keys of a checkpoint ('state_dict'), prefixes of all names.
     """
@@ -97,6 +98,7 @@ class StoredWeights:
     torch: bool = False
     unwrapped: tuple[str, ...] = ()
     arithmetic: Mapping[str, str] = field(default_factory=dict)
+    config: Mapping[str, Any] = field(default_factory=dict)
     label: str = ""
 
     @property
