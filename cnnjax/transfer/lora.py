@@ -12,6 +12,7 @@ from cnnjax.core.checks import whole_number
 from cnnjax.core.text import suggest
 from cnnjax.models import Model
 from cnnjax.models.adapters import Adapters, matrix_shape, without_adapters
+from cnnjax.models.given_model import check_model
 
 
 def lora(
@@ -58,6 +59,7 @@ def lora(
     >>> model.params["conv2"]["kernel_lora_a"].shape, model.params["conv2"]["kernel_lora_b"].shape
     ((288, 4), (4, 64))
     """
+    check_model(model)
     if model.spec.adapters is not None:
         raise ValueError(
             f"{model.spec.name} has adapters already: cj.transfer.merged(model) makes them a part "
@@ -90,6 +92,7 @@ def merged(model: Model) -> Model:
     >>> sorted(merged(adapted).params["conv1"])
     ['bias', 'kernel']
     """
+    check_model(model)
     if model.spec.adapters is None:
         raise ValueError(f"{model.spec.name} has no adapters to merge: cj.transfer.lora makes them")
     return without_adapters(model)

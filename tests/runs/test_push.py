@@ -99,6 +99,13 @@ def test_nets_of_timm_with_keras_arithmetic_are_known_by_name(name, config, cach
     assert configured(cache, config, name, one, other).spec.preprocessing == "tf"
 
 
+def test_what_is_no_run_is_not_pushed():
+    with pytest.raises(
+        ValueError, match=r"run must be what cj.fit returned, a run directory or a M"
+    ):
+        cj.push(5, "owner/net")
+
+
 def test_a_hub_that_cannot_be_reached_is_an_error_of_one_sentence(monkeypatch):
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(DownloadError, match=r"hf://owner/net cannot be had: .*refused"):

@@ -167,6 +167,8 @@ def test_what_cannot_be_adapted_is_refused_in_one_sentence():
         (lambda: lora(model, ("conv2",), 2, alpha=0), "alpha must be a finite number > 0, got 0"),
         (lambda: lora(model, ("conv2",), 2, alpha=float("inf")), "a finite number > 0, got inf"),
         (lambda: lora(adapted, ("conv3",), 2), "has adapters already"),
+        (lambda: lora("lenet", ("conv2",), 2), "model must be a Model, got str"),
+        (lambda: merged(None), "model must be a Model, got NoneType"),
         (lambda: merged(model), "has no adapters to merge"),
         (lambda: cj.transfer.replace_head(adapted, 2), "give it its head before"),
         (lambda: base_layers(own()), "name its layers with head="),
