@@ -85,6 +85,11 @@ class Backbone(linen.Module):
     top_pooling: ClassVar[str | None] = "avg"  # of the published head; None where it flattens
     keras_rescaling: ClassVar[float | None] = None  # before a Normalization in Keras' files
 
+    @property
+    def names_without_top(self) -> dict[str, str]:
+        """Layers that are called otherwise without the published head, by their names with it."""
+        return {}
+
 
 def is_torch(origin: str) -> bool:
     """Whether a net has PyTorch's arithmetic.

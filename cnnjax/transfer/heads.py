@@ -99,7 +99,7 @@ def replace_head(model: Model, head: Head | int, seed: int = 0) -> Model:
     shapes = trees.flatten(Model.abstract(module, spec).variables)
     new = frozenset(path for path in shapes if _layer(path) in spec.head)
     fresh = trees.flatten(Model.initialise(module, spec, seed, only=new).variables)
-    return Model(module, _joined(shapes, trees.flatten(model.variables), fresh), spec)
+    return Model(module, _joined(shapes, _renamed(model, shapes), fresh), spec)
 
 
 def attach(base: Model, classifier: Model) -> Model:
@@ -142,7 +142,7 @@ def attach(base: Model, classifier: Model) -> Model:
     module, spec = _built(base, _arguments(base, head), head)
     shapes = trees.flatten(Model.abstract(module, spec).variables)
     theirs = trees.flatten(classifier.variables)
-    return Model(module, _joined(shapes, trees.flatten(base.variables), theirs), spec)
+    return Model(module, _joined(shapes, _renamed(base, shapes), theirs), spec)
 
 
 def _built(model: Model, arguments: dict[str, Any], head: Head) -> tuple[Any, ModelSpec]:
@@ -207,6 +207,17 @@ def _pooling_between(base: Model, shape: tuple[int, ...]) -> str:
         f"{list(last)}"
         + (": create the base with pooling='avg' or 'max'" if shape[-1] == last[-1] else "")
     )
+
+
+def _renamed(model: Model, shapes: dict[str, Any]) -> dict[str, jax.Array]:
+    """A model's variables, layers that are called otherwise with the other head by that name."""
+    flat = trees.flatten(model.variables)
+    names = model.module.names_without_top if isinstance(model.module, Backbone) else {}
+    for one, other in [*names.items(), *((v, k) for k, v in names.items())]:
+        for path in [path for path in flat if _layer(path) == one and path not in shapes]:
+            collection, _, weight = path.partition(f"/{one}/")
+            flat[f"{collection}/{other}/{weight}"] = flat.pop(path)
+    return flat
 
 
 def _joined(

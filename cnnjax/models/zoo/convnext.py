@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from itertools import accumulate
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax
 from flax import linen
@@ -12,7 +12,7 @@ from jax import Array
 
 from cnnjax.models.backbone import Backbone, end
 from cnnjax.models.registry import Release, register
-from cnnjax.models.torch_names import LayerNames, TorchNames
+from cnnjax.models.torch_names import TorchNames
 from cnnjax.nn import (
     Activation,
     Add,
@@ -26,6 +26,9 @@ from cnnjax.nn import (
 )
 
 _EPSILON = 1e-6
+
+# Keras' automatic name of the last one without the published head.
+_NORM = "layer_normalization"
 
 
 def gelu(x: Array) -> Array:
@@ -55,6 +58,11 @@ class ConvNeXt(Backbone):
     depths: ClassVar[tuple[int, ...]] = (3, 3, 27, 3)
     filters: ClassVar[tuple[int, ...]] = (96, 192, 384, 768)
 
+    @property
+    def names_without_top(self) -> dict[str, str]:
+        """The norm of what is pooled has another name without the published head."""
+        return {f"{self.title}_head_layernorm": _NORM}
+
     @linen.compact
     def __call__(self, inputs: Array, train: bool = False) -> Array:
         """[N, H, W, C] -> [N, num_classes]."""
@@ -72,7 +80,7 @@ class ConvNeXt(Backbone):
                 share = (before[stage] + block) / (before[-1] - 1)
                 x = self.block(x, f"{name}_stage_{stage}_block_{block}", share, train)
         if not self.include_top:
-            norm = LayerNormalization(_EPSILON, name="layer_normalization")
+            norm = LayerNormalization(_EPSILON, name=_NORM)
             return end(self, x, train, norm=norm)
         x = GlobalAveragePooling2D(name=f"{name}_head_gap")(x)
         x = LayerNormalization(_EPSILON, name=f"{name}_head_layernorm")(x)
@@ -93,43 +101,41 @@ class ConvNeXt(Backbone):
         return Add(name=f"{name}_add")([shortcut, x])
 
 
-def _torchvision(net: type[ConvNeXt]) -> LayerNames:
+# Of a block's layers: torchvision's names, timm's and ours.
+_BLOCK = (
+    ("block.0", "conv_dw", "depthwise_conv"),
+    ("block.2", "norm", "layernorm"),
+    ("block.3", "mlp.fc1", "pointwise_conv_1"),
+    ("block.5", "mlp.fc2", "pointwise_conv_2"),
+)
+
+
+def _layers(net: type[ConvNeXt], include_top: bool) -> Iterator[tuple[str, str, str]]:
+    """torchvision's name of each layer, timm's and ours."""
     name = net.title
-    names = {"features.0.0": f"{name}_stem_conv", "features.0.1": f"{name}_stem_layernorm"}
+    yield "features.0.0", "stem.0", f"{name}_stem_conv"
+    yield "features.0.1", "stem.1", f"{name}_stem_layernorm"
     for stage, depth in enumerate(net.depths):
         if stage:
-            down, theirs = f"{name}_downsampling", f"features.{2 * stage}"
-            names[f"{theirs}.0"] = f"{down}_layernorm_{stage - 1}"
-            names[f"{theirs}.1"] = f"{down}_conv_{stage - 1}"
+            down, first, second = f"{name}_downsampling", f"features.{2 * stage}", f"stages.{stage}"
+            yield f"{first}.0", f"{second}.downsample.0", f"{down}_layernorm_{stage - 1}"
+            yield f"{first}.1", f"{second}.downsample.1", f"{down}_conv_{stage - 1}"
         for block in range(depth):
-            ours, theirs = (
-                f"{name}_stage_{stage}_block_{block}",
-                f"features.{2 * stage + 1}.{block}",
-            )
-            names[theirs] = f"{ours}_layer_scale"
-            names[f"{theirs}.block.0"] = f"{ours}_depthwise_conv"
-            names[f"{theirs}.block.2"] = f"{ours}_layernorm"
-            names[f"{theirs}.block.3"] = f"{ours}_pointwise_conv_1"
-            names[f"{theirs}.block.5"] = f"{ours}_pointwise_conv_2"
-    names |= {"classifier.0": f"{name}_head_layernorm", "classifier.2": f"{name}_head_dense"}
-    return tuple(names.items())
+            first, second = f"features.{2 * stage + 1}.{block}", f"stages.{stage}.blocks.{block}"
+            ours = f"{name}_stage_{stage}_block_{block}"
+            yield first, second, f"{ours}_layer_scale"
+            for part, other, layer in _BLOCK:
+                yield f"{first}.{part}", f"{second}.{other}", f"{ours}_{layer}"
+    norm = f"{name}_head_layernorm" if include_top else _NORM
+    yield "classifier.0", "head.norm", norm
+    yield "classifier.2", "head.fc", f"{name}_head_dense"
 
 
-def _timm(net: type[ConvNeXt]) -> LayerNames:
-    theirs, ours = "stages.{stage}.blocks.{block}", f"{net.title}_stage_{{stage}}_block_{{block}}"
-    return (
-        ("stem.0", f"{net.title}_stem_conv"),
-        ("stem.1", f"{net.title}_stem_layernorm"),
-        ("stages.{stage}.downsample.0", f"{net.title}_downsampling_layernorm_{{stage-1}}"),
-        ("stages.{stage}.downsample.1", f"{net.title}_downsampling_conv_{{stage-1}}"),
-        (theirs, f"{ours}_layer_scale"),
-        (f"{theirs}.conv_dw", f"{ours}_depthwise_conv"),
-        (f"{theirs}.norm", f"{ours}_layernorm"),
-        (f"{theirs}.mlp.fc1", f"{ours}_pointwise_conv_1"),
-        (f"{theirs}.mlp.fc2", f"{ours}_pointwise_conv_2"),
-        ("head.norm", f"{net.title}_head_layernorm"),
-        ("head.fc", f"{net.title}_head_dense"),
-    )
+def _names(net: type[ConvNeXt], place: int) -> Callable[[Mapping[str, Any]], dict[str, str]]:
+    """The names of torchvision (0) or timm (1), by the module's arguments."""
+    return lambda arguments: {
+        each[place]: each[2] for each in _layers(net, arguments.get("include_top", True))
+    }
 
 
 def _registered(
@@ -152,8 +158,8 @@ def _registered(
             published={"keras": keras, "torchvision": torchvision},
             release=Release((f"{files}.h5", top), (f"{files}_notop.h5", without_top)),
             foreign=(
-                TorchNames("torchvision", _torchvision(net), crop=224 / resized),
-                TorchNames("timm", _timm(net)),
+                TorchNames("torchvision", _names(net, 0), crop=224 / resized),
+                TorchNames("timm", _names(net, 1)),
             ),
         )(net)
 

@@ -8,6 +8,7 @@ import pytest
 from keras_nets import abstract, beyond, named_lines, parameters, twin
 
 from cnnjax.models import BUILDERS
+from cnnjax.transfer import Head, replace_head
 from experiments import parity
 
 COUNTS = {
@@ -82,3 +83,17 @@ def test_depthwise_kernels_have_keras_shapes():
     net = abstract("convnext_tiny")
     kernel = net.params["convnext_tiny_stage_1_block_0_depthwise_conv"]["kernel"]
     assert kernel.shape == (7, 7, 1, 192)
+
+
+def test_the_last_norm_keeps_its_weights_without_the_published_head():
+    """Keras calls it otherwise there; PyTorch's files have one name for both."""
+    for table, name in zip(
+        BUILDERS["convnext_tiny"].foreign, ("classifier.0", "head.norm"), strict=True
+    ):
+        without = table.ours([name], {"include_top": False})
+        assert without == {name: "layer_normalization"}
+        assert table.ours([name], {}) == {name: "convnext_tiny_head_layernorm"}
+    net = abstract("convnext_tiny")
+    new = replace_head(net, Head(3, units=(2,)))
+    kept = net.params["convnext_tiny_head_layernorm"]["gamma"]
+    assert new.params["layer_normalization"]["gamma"] is kept
