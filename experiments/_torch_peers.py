@@ -19,7 +19,7 @@ from cnnjax.models.pretrained.matching import Target
 from cnnjax.models.pretrained.torch_layers import SCALES, as_ours, module_arguments
 from cnnjax.models.torch_names import TorchNames
 from cnnjax.weights.torch_state import torch_weights
-from experiments.parity import DEEP, Line, difference
+from experiments.parity import DEEP, Line, difference, gradient_differences
 
 # Arguments of ours by which nothing is random in training.
 _RANDOM = ("dropout", "stochastic_depth")
@@ -202,7 +202,7 @@ def compare_training(pair: Twins, seed: int = 0) -> dict[str, Line]:
         kinds = {
             "output": [difference("output", output, theirs["output"])],
             "statistics": [difference(k, statistics[k], v) for k, v in theirs["state"].items()],
-            "gradients": [difference(k, gradients[k], v) for k, v in theirs["gradients"].items()],
+            "gradients": gradient_differences(gradients, theirs["gradients"]),
         }
     return {k: max(v, key=lambda line: line.relative) for k, v in kinds.items() if v}
 

@@ -25,7 +25,7 @@ from __future__ import annotations
 import inspect
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,6 +52,9 @@ DEEP = 100
 
 # Largest relative difference of a training step in float64.
 EXACT = 1e-9
+
+# Of the largest gradient: below, gradients in float64 are rounding.
+_SCALE = 1e-9
 
 
 @dataclass(frozen=True)
@@ -434,13 +437,23 @@ def images(model: cj.Model, batch: int, seed: int) -> jax.Array:
     return jnp.asarray(generator.uniform(-1, 1, (batch, *model.spec.input_shape)), jnp.float32)
 
 
-def difference(layer: str, ours: Any, theirs: Any) -> Line:
-    """How far two arrays of one shape are apart."""
+def gradient_differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[Line]:
+    """How far the gradients of all weights are apart.
+
+    One that is zero but for rounding, as that of a bias in front of a normalisation, has no scale
+    of its own: it is taken relative to a part of the largest gradient of the net.
+    """
+    least = _SCALE * max(float(np.abs(np.asarray(v)).max()) for v in theirs.values())
+    return [difference(k, ours[k], v, least) for k, v in theirs.items()]
+
+
+def difference(layer: str, ours: Any, theirs: Any, least: float = 1e-30) -> Line:
+    """How far two arrays of one shape are apart, relative to the largest value or to `least`."""
     a, b = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
     if a.shape != b.shape:
         raise ValueError(f"{layer} has the shape {a.shape}, Keras' has {b.shape}")
     absolute = float(np.abs(a - b).max())
-    return Line(layer, a.shape[1:], absolute, absolute / max(float(np.abs(b).max()), 1e-30))
+    return Line(layer, a.shape[1:], absolute, absolute / max(float(np.abs(b).max()), least))
 
 
 def _print(pair: Pair, lines: list[Line], config: Config) -> None:

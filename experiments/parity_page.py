@@ -19,7 +19,7 @@ _DOCS = Path(__file__).parents[1] / "docs"
 
 _BEGIN = """# Parity of the backbones
 
-Every family was built in each library that has it, with random weights, biases and BatchNorm
+Each model below was built in the library beside it, with random weights, biases and BatchNorm
 statistics, saved by that library (Keras: `.weights.h5`; torchvision and timm: `torch.save` of the
 state dict, `.pth`) and loaded by `cj.create_model(..., weights=FILE)`. The same random image of an
 odd size went through both, in float32 at the highest precision. *Outputs* is the largest difference
