@@ -17,6 +17,14 @@ PACKAGE = ROOT / "cnnjax"
 # Rooms whose public names are for other rooms, not for those who import cnnjax.
 _INNER = ("cli", "core")
 
+# Links of pages that lead to files where there is no site, and where they lead on it.
+_LINKED = {
+    "](../RESULTS.md": "](results.md",
+    "](../CONTRIBUTING.md": "](contributing.md",
+    "](ideas/README.md": "](ideas.md",
+    "](../ideas/README.md": "](../ideas.md",
+}
+
 
 def on_config(config: Any) -> Any:
     """Add the pages that are made here to the navigation."""
@@ -41,6 +49,13 @@ def on_files(files: Files, config: Any) -> Files:
     for path, text in pages.items():
         files.append(File.generated(config, path, content=text))
     return files
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Have links to what is written elsewhere lead to the pages made of it."""
+    for file, page in _LINKED.items():
+        markdown = markdown.replace(file, page)
+    return markdown
 
 
 def _rooms() -> dict[str, Path]:

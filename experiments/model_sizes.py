@@ -1,6 +1,7 @@
 """Parameters and operations of every registered model, for `cnnjax list`.
 
 Command:   python -m experiments.model_sizes
+Reported:  nothing; the list of models shows them.
 Writes:    cnnjax/models/sizes.py, from the layer table of each model at its default size: shapes
            alone, nothing is run. To be called again where a model was added or changed.
 """

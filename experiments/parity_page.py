@@ -1,6 +1,7 @@
 """The page of parity, docs/parity.md, from the record that `experiments.parity` made.
 
 Command:   python -m experiments.parity_page
+Reported:  nothing; a table of differences.
 Reads:     docs/records/parity.json
 """
 

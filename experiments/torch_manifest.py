@@ -3,6 +3,7 @@
 With them the tests know without PyTorch whether a family's table covers a library's files.
 
 Command:   python -m experiments.torch_manifest, with the extra bench
+Reported:  nothing; the tests read it.
 Writes:    tests/models/pretrained/torch_manifest.json.gz, {source: {model: {array: [type, shape]}}}
            of every model that is named in a table; nothing is computed or downloaded.
 """

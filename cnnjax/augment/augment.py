@@ -66,9 +66,9 @@ class Augment(AugmentConfig):
             .2 meant radians once; as in Keras these are degrees.)
         zoom: z in [0, 1) for two factors, of the width and of the height, uniform in
             [1 - z, 1 + z] each; or a pair (low, high) for other bounds. Below 1 enlarges.
-        channel_shift: largest offset, in the units of the images, >= 0; one for all channels of a
+        channel_shift: largest offset, in the units of the images, >= 0; one for all channels of an
             image, uniform in [-c, c]; the result is clipped to the image's own range.
-        brightness: pair (low, high) of a factor, uniform; the result is clipped to [0, 255]. A
+        brightness: pair (low, high) of a factor, uniform; the result is clipped to [0, 255]. An
             image with pixels outside [0, 255] has its brightness above its least pixel changed,
             and is clipped to its own range.
         contrast: pair (low, high) of a factor of each pixel's distance from the mean luma (a grey

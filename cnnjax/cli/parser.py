@@ -14,7 +14,7 @@ from importlib.metadata import version
 from itertools import takewhile
 from pathlib import Path
 from textwrap import indent
-from typing import Any, TypeVar, cast, get_args, get_type_hints
+from typing import Annotated, Any, TypeVar, cast, get_args, get_type_hints
 
 from cnnjax.cli import verbs
 from cnnjax.cli.running import (
@@ -36,6 +36,9 @@ Options = TypeVar("Options")
 
 # Characters of an error that quotes an argument.
 _LONGEST = 2000
+
+# Defaults, as tyro writes them, of options that are not given.
+_NOTHING = ("", "None", "none", "False", "[]", "()")
 
 _BEGIN = """cnnjax: research with convolutional networks in JAX.
 
@@ -157,6 +160,8 @@ def _parsed(
     import tyro
 
     printed = io.StringIO()
+    if issubclass(kind, Verb):
+        _without_empty_defaults(kind)
     of_verbs = (tyro.conf.FlagCreatePairsOff, tyro.conf.DisallowNone)
     try:
         with contextlib.redirect_stderr(printed):
@@ -176,11 +181,33 @@ def _parsed(
         raise ValueError(_sentence(printed.getvalue())) from None
 
 
+def _without_empty_defaults(kind: type) -> None:
+    """Have the help of a verb leave out defaults that say nothing; its texts say what holds."""
+    from tyro.conf import UseAppendAction, arg
+
+    hint = arg(help_behavior_hint=lambda label: "" if label in _NOTHING else f"(default: {label})")
+    hints = get_type_hints(kind, include_extras=True)
+    kind.__annotations__ = {
+        name: given if _has(given, UseAppendAction) else Annotated[given, hint]
+        for name, given in hints.items()
+    }
+
+
 def _sentence(box: str) -> str:
     """What the first part of a box says that tyro draws round an error."""
-    lines = re.findall(r"^[│|] (.*?) *[│|]$", re.sub(r"\x1b\[[0-9;]*m", "", box), re.MULTILINE)
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", box)
+    lines = re.findall(r"^[│|] (.*?) *[│|]$", shown, re.MULTILINE)
+    if not lines:  # an output of few characters gets no box, but a heading above a line
+        lines = [line.strip() for line in shown.splitlines()][2:]
     first = takewhile(lambda line: not re.fullmatch("[─-]{8,}", line), lines)
-    return " ".join(" ".join(first).partition("Got errors")[0].split()).rstrip(".") or box.strip()
+    text = " ".join(" ".join(first).partition("Got errors")[0].split()).rstrip(".")
+    text = re.sub(r"(?<=Expected one of )\((.*)\)", _choices, text).replace(" (required)", "")
+    return text or box.strip()
+
+
+def _choices(listed: re.Match) -> str:
+    """The names in a tuple that tyro prints, sorted, as their order in it is another each time."""
+    return ", ".join(sorted(set(re.findall(r"'([^']*)'", listed[1])) - {"None"}))
 
 
 def _check_once(kind: type, arguments: Sequence[str]) -> None:

@@ -97,7 +97,7 @@ def suggest(name: str, known: Iterable[str], what: str = "names") -> str:
     >>> suggest("resnet05", ["resnet50", "vgg16"])
     "Did you mean 'resnet50'?"
     """
-    known = list(known)
+    known = list(dict.fromkeys(known))
     if near := nearest(name, known):
         return "Did you mean " + " or ".join(map(repr, near)) + "?"
     return f"Known {what}: {', '.join(known)}." if known else f"There are no known {what}."

@@ -43,10 +43,14 @@ def images_of(images: Any, channels: int) -> Any:
         channels: of the model.
 
     Raises:
-        ValueError: for paths among arrays.
+        ValueError: for paths among arrays, or an image of Pillow.
     """
     if isinstance(images, str | Path):
         return ImageFiles([images], channels)
+    if hasattr(images, "getbands"):
+        raise ValueError(
+            "images: one of Pillow is given as np.asarray(image)[None], or by its path"
+        )
     if not isinstance(images, list | tuple):
         return images
     paths = [isinstance(image, str | Path) for image in images]

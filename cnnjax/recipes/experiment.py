@@ -28,6 +28,10 @@ ImageData = Annotated[
 ]
 
 
+# Share of data of one's own, without a part for testing, that is measured at the end.
+_OWN_TEST = 0.15
+
+
 @dataclass(frozen=True)
 class Options:
     """What every experiment can be told on the command line."""
@@ -147,6 +151,7 @@ class Experiment:
             data_dir=options.data_dir,
             profile=options.profile,
             validation_last=self.validation_last and same,
+            test=self.test if same else self.test or _OWN_TEST,
             # A figure belongs to the data it was reported on.
             reported=self.reported if same else {},
         )

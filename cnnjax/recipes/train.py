@@ -92,7 +92,7 @@ def _train_model(name: str, settings: Mapping[str, str], options: Mapping[str, A
             f"{name} is a model: leave it out"
         )
     if "data" not in options and "data" not in settings:
-        raise ValueError(f"which data? Give {name} a folder, a file or the name of a data set")
+        raise ValueError(f"which data? Give {name} --data FOLDER, a file or the name of a data set")
     hints, own_hints = get_type_hints(Options), get_type_hints(BUILDERS[name].module)
     own = {n: text for n, text in settings.items() if n in hints}
     known_arguments = BUILDERS[name].arguments

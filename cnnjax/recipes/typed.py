@@ -68,7 +68,7 @@ def value_of(text: str, kind: Any = Any) -> Any:
     texts = [part.strip() for part in text.removesuffix(",").split(",")] if text else []
     if get_origin(item) is tuple:
         halves = [part.rpartition(":") for part in texts]
-        return tuple((pattern, _plain(number)) for pattern, _, number in halves)
+        return tuple((p, _plain(number)) if p else number for p, _, number in halves)
     return tuple(texts) if item is str else tuple(map(_plain, texts))
 
 

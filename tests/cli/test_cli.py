@@ -411,6 +411,7 @@ def test_a_verb_is_found_from_its_class(
         (["summary", "lenet", "mlp"], "Unrecognized mlp (cnnjax summary --help)"),
         (["data", "prepare"], "names: at least one is needed"),
         (["predict", "run", "x.png", "--resize", "fit"], "invalid choice 'fit' for argument"),
+        (["evaluate", "run", "--part", "all"], "Expected one of test, train, validation (cnn"),
         (["explain", "run", "x.png", "--box", "cat", "1"], "argument '--box'. Expected 5 values"),
     ],
 )
@@ -421,6 +422,7 @@ def test_a_wrong_argument_is_one_line(
     assert out == ""
     assert err.startswith("error: ")
     assert words in err
+    assert "---" not in err
     assert len(err.splitlines()) == 1
 
 
@@ -432,6 +434,7 @@ def test_the_version_is_that_of_the_package(cnnjax: Callable[..., Output]) -> No
 def test_every_verb_explains_itself(cnnjax: Callable[..., Output], verb: str) -> None:
     out, _ = cnnjax(verb, "--help")
     assert f"usage: cnnjax {verb}" in out
+    assert "default: None" not in " ".join(out.replace("│", " ").split())
 
 
 def test_the_installed_command_is_this_one() -> None:

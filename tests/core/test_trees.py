@@ -136,6 +136,7 @@ def test_suggest_offers_the_near_names_else_all_else_says_so():
     assert suggest("resnet5", ["vgg16", "resnet50"]) == "Did you mean 'resnet50'?"
     assert suggest("conv", ["conv1", "conv2"]) == "Did you mean 'conv2' or 'conv1'?"
     assert suggest("x", ["vgg16", "resnet50"], "models") == "Known models: vgg16, resnet50."
+    assert suggest("conv", ["conv1", "conv1"]) == "Did you mean 'conv1'?"
     assert suggest("x", [], "models") == "There are no known models."
 
 

@@ -230,7 +230,7 @@ def test_a_single_grey_image_is_not_taken_for_many():
             predict(model, one_image)
 
 
-def test_one_dark_image_among_others_is_a_image(model):
+def test_one_dark_image_among_others_is_an_image(model):
     pixels = PIXELS.astype(np.float32)
     pixels[1] = 0.5
     for images in (pixels, list(pixels)):
@@ -238,6 +238,11 @@ def test_one_dark_image_among_others_is_a_image(model):
     for images in (PIXELS / 255, list(PIXELS / 255)):
         with pytest.raises(ValueError, match=r"images: floating images must be pixels"):
             predict(model, images)
+
+
+def test_an_image_of_pillow_is_refused_with_what_to_give(model):
+    with pytest.raises(ValueError, match=r"one of Pillow is given as np.asarray\(image\)\[None\]"):
+        predict(model, Image.fromarray(PIXELS[0]))
 
 
 def test_several_inputs_are_none_of_a_model_of_one():

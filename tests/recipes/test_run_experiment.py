@@ -352,7 +352,9 @@ def test_options_change_what_they_name_and_nothing_else(npz: Path) -> None:
     changed = base.with_options(options)
     assert changed.training == replace(base.training, seed=7, epochs=9, checkpoint_every=4)
     assert (changed.data, changed.data_dir) == ("other.npz", "d")
+    assert changed.test == 0.15  # other data are measured too, where they have no part for it
     same = {"training": base.training, "data": base.data, "data_dir": base.data_dir, "changed": {}}
+    same |= {"test": base.test}
     assert replace(changed, **same) == base
     assert base.with_options(Options(data=str(npz))).training.epochs == 2
 

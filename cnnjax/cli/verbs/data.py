@@ -39,7 +39,8 @@ class _Source:
     """Which data set, and how it is read."""
 
     data: Annotated[Positional[Place], arg(metavar="NAME|FOLDER|FILE")]
-    """As --data of the experiments."""
+    """A folder with a folder of images per class, FILE.npz, FILE.csv or idx files, or a name of
+    `cnnjax data list`."""
     data_dir: DataDirectory = None
     image_size: Annotated[tuple[int, int], arg(metavar="H W")] = (96, 96)
     """Of images that may have any size."""

@@ -21,7 +21,8 @@ class Evaluate(Verb, task=TRAIN):
     directory: Annotated[Positional[Place], arg(metavar="RUN")]
     """A run directory or a saved model."""
     data: Annotated[Place | None, arg(metavar="NAME|FOLDER|FILE")] = None
-    """As --data of the experiments; default: the data of the run."""
+    """A folder with a folder of images per class, FILE.npz, FILE.csv or idx files, or a name of
+    `cnnjax data list`; default: the data of the run."""
     part: Literal["train", "validation", "test"] | None = None
     """Default: test, or the only part that there is."""
     metrics: Annotated[tuple[str, ...], arg(metavar="NAME[=VALUE]")] = ()

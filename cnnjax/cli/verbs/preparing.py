@@ -83,7 +83,7 @@ class DataExport(Verb, task=DATA):
     """Write a data set of images as a folder per class of PNG files."""
 
     data: Annotated[Positional[Place], arg(metavar="NAME|FILE")]
-    """As --data of the experiments."""
+    """A name of `cnnjax data list`, or FILE.npz, FILE.csv or idx files."""
     folder: Annotated[Positional[Place], arg(metavar="FOLDER")]
     """A new one."""
     data_dir: DataDirectory = None
@@ -121,7 +121,8 @@ class DataShard(Verb, task=DATA):
     """
 
     data: Annotated[Positional[Place], arg(metavar="FOLDER|NAME|FILE")]
-    """As --data of the experiments."""
+    """A folder with a folder of images per class, FILE.npz, FILE.csv or idx files, or a name of
+    `cnnjax data list`."""
     out: Annotated[Place | None, arg(metavar="DIR")] = None
     """Default: NAME-shards, beside the folder."""
     data_dir: DataDirectory = None

@@ -20,7 +20,9 @@ class Train(Verb, task=TRAIN):
     """Train a recipe, or a model on data of your own.
 
     cnnjax train quickstart
+
     cnnjax train mnist_convnet --recipe tuned --data mnist epochs=3 learning_rate=1e-3
+
     cnnjax train resnet50 --data photos/ --weights FILE --freeze 'conv[1-4]_*'
     """
 
@@ -68,7 +70,9 @@ class Train(Verb, task=TRAIN):
 
         names = [f.name for f in fields(self) if f.name not in _POSITIONAL]
         values: dict[str, Any] = {name: getattr(self, name) for name in names}
-        given = {name: v for name, v in values.items() if v not in (None, (), False)}
+        given = {
+            name: v for name, v in values.items() if v is not None and v is not False and v != ()
+        }
         settings = pairs(self.settings)
         configure_runtime(distributed=self.distributed)
         with quiet_but_first():
