@@ -73,12 +73,16 @@ def hub_file(place: HubPlace, candidates: Iterable[str] = ()) -> tuple[Path, Hub
         from huggingface_hub import hf_hub_download
         from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
+        cached = False
         for name in names:
             try:
-                file = hf_hub_download(place.repository, name, revision=place.revision)
+                file = hf_hub_download(
+                    place.repository, name, revision=place.revision, local_files_only=cached
+                )
             except LocalEntryNotFoundError:
                 if name == names[-1]:
                     raise
+                cached = True  # a hub that cannot be reached is tried once
             except EntryNotFoundError:
                 if name == names[-1]:
                     raise DownloadError(
@@ -88,6 +92,25 @@ def hub_file(place: HubPlace, candidates: Iterable[str] = ()) -> tuple[Path, Hub
             else:
                 return Path(file), HubPlace(place.repository, _commit(Path(file)), name)
     raise DownloadError(f"{place} names no file")
+
+
+def hub_beside(place: HubPlace, name: str) -> Path | None:
+    """Another file of the commit and directory of one that `hub_file` found; None without one.
+
+    Args:
+        place: as `hub_file` returned it.
+        name: of the other file.
+    """
+    directory = place.file.rpartition("/")[0]
+    path = f"{directory}/{name}" if directory else name
+    with _readable(place):
+        from huggingface_hub import hf_hub_download
+        from huggingface_hub.errors import EntryNotFoundError
+
+        try:
+            return Path(hf_hub_download(place.repository, path, revision=place.revision))
+        except EntryNotFoundError:  # also where only the weights are in the cache
+            return None
 
 
 def hub_directory(place: HubPlace, patterns: list[str]) -> Path:
@@ -154,6 +177,8 @@ def _readable(place: HubPlace) -> Iterator[None]:
         )
     except ImportError:
         raise DownloadError(f"{place} needs the extra 'hub': pip install 'cnnjax[hub]'") from None
+    # Of a hub that cannot be reached, too; which HTTP client it is of differs among releases.
+    client_error: Any = HfHubHTTPError.__bases__[0]
     try:
         yield
     except (LocalEntryNotFoundError, OfflineModeIsEnabled):
@@ -161,5 +186,5 @@ def _readable(place: HubPlace) -> Iterator[None]:
             f"{place} is not in the cache, and the hub cannot be reached or HF_HUB_OFFLINE=1 "
             "forbids it"
         ) from None
-    except (HfHubHTTPError, HFValidationError) as error:
+    except (client_error, HFValidationError) as error:
         raise DownloadError(f"{place} cannot be had: {plain(first_sentence(error), 300)}") from None

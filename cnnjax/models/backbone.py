@@ -30,6 +30,20 @@ TORCH_MOMENTUM = 0.9
 TORCH_EPSILON = 1e-5
 
 
+def arithmetic(module: object) -> dict[str, str]:
+    """What else than names and shapes decides what a net computes of its weights, as text.
+
+    >>> from cnnjax.models import BUILDERS
+    >>> arithmetic(BUILDERS["efficientnet_b0"].module(origin="torch", epsilon=1e-3))
+    {'origin': 'torch', 'epsilon': '0.001'}
+    >>> arithmetic(BUILDERS["lenet"].module())
+    {}
+    """
+    if not isinstance(getattr(module, "origin", None), str):
+        return {}
+    return {k: str(getattr(module, k)) for k in ("origin", "epsilon") if hasattr(module, k)}
+
+
 class AutomaticNames:
     """Keras' names for layers that have none: `conv2d`, `conv2d_1`, ... in the order of creation.
 

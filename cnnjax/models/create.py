@@ -16,6 +16,7 @@ from cnnjax.data import Vocabulary
 from cnnjax.models import imagenet, zoo
 from cnnjax.models.builder import build
 from cnnjax.models.model import Model
+from cnnjax.models.pretrained import hub_config
 from cnnjax.models.pretrained.fill import with_weights
 from cnnjax.models.pretrained.recognition import recognised
 from cnnjax.models.registry import BUILDERS
@@ -124,7 +125,9 @@ def _read(weights: Any, name: str, spec: ModelSpec) -> StoredWeights:
     """The weights that are asked for, of a file, a hub or ImageNet."""
     if isinstance(weights, str) and weights.startswith(PREFIX):
         file, place = hub_file(hub_place(weights), HUB_FILES)
-        return dataclasses.replace(read_weights(file), label=str(place))
+        return dataclasses.replace(
+            read_weights(file), label=str(place), config=hub_config.read(place)
+        )
     if weights == "imagenet":
         return read_weights(_published(name, spec))
     if isinstance(weights, str | Path) and (Path(weights).suffix or Path(weights).exists()):

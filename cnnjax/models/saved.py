@@ -21,6 +21,7 @@ from cnnjax.core import trees
 from cnnjax.core.describe import describe
 from cnnjax.core.reading import is_regular
 from cnnjax.core.storage import write_file
+from cnnjax.models.backbone import arithmetic
 from cnnjax.models.builder import build
 from cnnjax.models.manifest import UnreadableModel, check_tied, read_manifest, write_tied
 from cnnjax.models.model import Model
@@ -46,7 +47,9 @@ def save_model(model: Model, directory: Path) -> None:
         directory: made if needed; a model in it is replaced.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    weights = {WEIGHTS_FILE: lambda path: save_safetensors(model.variables, path)}
+    weights = {
+        WEIGHTS_FILE: lambda path: save_safetensors(model.variables, path, arithmetic(model.module))
+    }
     write_tied(directory, {**_descriptions(model, description(model)), **weights})
 
 

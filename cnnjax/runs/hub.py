@@ -31,7 +31,7 @@ def push(run: Any, repository: str, *, private: bool = False, message: str = "")
         "hf://owner/name@COMMIT".
 
     Raises:
-        ValueError: if the repository has another form.
+        ValueError: if the repository has another form, or the run is none.
         UnreadableModel: if there is no model.
         DownloadError: if the hub refuses it or cannot be reached.
     """
@@ -39,12 +39,12 @@ def push(run: Any, repository: str, *, private: bool = False, message: str = "")
     if place.revision or place.file:
         raise ValueError(f"repository must be 'owner/name', got {repository!r}")
     directory = expanded(run) if isinstance(run, str | Path) else getattr(run, "directory", None)
-    if isinstance(run, Model):
-        model = run
-    elif isinstance(run, str | Path):
-        model = load(run)
-    else:
-        model = run.model
+    model = load(run) if isinstance(run, str | Path) else getattr(run, "model", run)
+    if not isinstance(model, Model):
+        raise ValueError(
+            "run must be what cj.fit returned, a run directory or a Model, got "
+            f"{type(run).__name__}"
+        )
     with tempfile.TemporaryDirectory() as staged:
         save(model, staged)
         card = model_card(model, place.repository, Path(directory) if directory else None)

@@ -163,7 +163,7 @@ def _built(model: Model, arguments: dict[str, Any], head: Head) -> tuple[Any, Mo
         task=head.task or old.task,
         **arguments,
     )
-    kept = {k: getattr(old, k) for k in ("resize", "interpolation", "weights")}
+    kept = {k: getattr(old, k) for k in ("resize", "interpolation", "crop", "weights")}
     return module, dataclasses.replace(spec, **kept)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from cnnjax.core.checks import whole_number
 from cnnjax.core.text import suggest
 from cnnjax.models import Model
 from cnnjax.models.adapters import Adapters, matrix_shape, without_adapters
+from cnnjax.models.given_model import check_model
 
 
 def lora(
@@ -57,6 +59,7 @@ def lora(
     >>> model.params["conv2"]["kernel_lora_a"].shape, model.params["conv2"]["kernel_lora_b"].shape
     ((288, 4), (4, 64))
     """
+    check_model(model)
     if model.spec.adapters is not None:
         raise ValueError(
             f"{model.spec.name} has adapters already: cj.transfer.merged(model) makes them a part "
@@ -64,8 +67,8 @@ def lora(
         )
     rank = whole_number("rank", rank)
     alpha = rank if alpha is None else alpha
-    if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not alpha > 0:
-        raise ValueError(f"alpha must be a number > 0, got {alpha!r}")
+    if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not 0 < alpha < math.inf:
+        raise ValueError(f"alpha must be a finite number > 0, got {alpha!r}")
     adapters = Adapters(_kernels(model, patterns, rank), rank, float(alpha))
     params = adapters.initial(model.params, rng.stream(seed, "parameters"))
     spec = dataclasses.replace(model.spec, adapters=adapters)
@@ -89,6 +92,7 @@ def merged(model: Model) -> Model:
     >>> sorted(merged(adapted).params["conv1"])
     ['bias', 'kernel']
     """
+    check_model(model)
     if model.spec.adapters is None:
         raise ValueError(f"{model.spec.name} has no adapters to merge: cj.transfer.lora makes them")
     return without_adapters(model)

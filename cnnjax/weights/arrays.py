@@ -26,11 +26,14 @@ _MAX_HEADER = 64 << 20
 _NUMBERS = re.compile(r"[<>|=]?[bfiuV][0-9]{1,2}|[<>|=]?\?")
 
 
-# Of the header of a file: whose arithmetic the model had that the weights are from.
-_ORIGIN = "cnnjax.origin"
+# In the header of a file, before the names of what the model computed with.
+_SETTING = "cnnjax."
+_SETTINGS = (f"{_SETTING}origin", f"{_SETTING}epsilon")
 
 
-def save_safetensors(tree: Mapping[str, Any], path: str | Path, origin: str = "") -> None:
+def save_safetensors(
+    tree: Mapping[str, Any], path: str | Path, arithmetic: Mapping[str, str] | None = None
+) -> None:
     """Write nested arrays, named by their paths, with the hash of each in the header.
 
     The file is complete or absent: it is written beside its place and renamed.
@@ -38,14 +41,14 @@ def save_safetensors(tree: Mapping[str, Any], path: str | Path, origin: str = ""
     Args:
         tree: nested dictionaries of arrays, e.g. {"params": {"conv1": {"kernel": ...}}}.
         path: of the file.
-        origin: whose arithmetic the model has that they are from, "keras" or "torch"; "" where it
-            has no choice.
+        arithmetic: with which the model computes that they are from, e.g. {"origin": "torch"};
+            kept in the header.
     """
     from safetensors.numpy import save
 
     arrays = {k: np.asarray(v, order="C") for k, v in trees.leaves(tree).items()}
     hashes = {k: trees.leaf_hash(v) for k, v in arrays.items()}
-    hashes |= {_ORIGIN: origin} if origin else {}
+    hashes |= {f"{_SETTING}{name}": text for name, text in (arithmetic or {}).items()}
     # Written by Python, whose errors name the file: safetensors has one of its own for all.
     write_bytes(Path(path), save(arrays, metadata=hashes or None))
 
@@ -81,12 +84,13 @@ def load_safetensors(path: str | Path) -> dict[str, Any]:
         raise DamagedWeights(f"{path} is not a file of weights: {error}") from None
 
 
-def stored_origin(path: Path) -> str:
-    """The origin that a file says its weights have; "" where it says none."""
+def stored_arithmetic(path: Path) -> dict[str, str]:
+    """With what the model computed that a file's weights are from; {} where it says nothing."""
     with path.open("rb") as file:
         header = parse_json(file.read(int.from_bytes(file.read(8), "little")))
     metadata = header.get("__metadata__") if isinstance(header, dict) else None
-    return str(metadata.get(_ORIGIN, "")) if isinstance(metadata, dict) else ""
+    told = metadata.items() if isinstance(metadata, dict) else ()
+    return {k.removeprefix(_SETTING): str(v) for k, v in told if k in _SETTINGS}
 
 
 def save_npz(tree: Mapping[str, Any], path: str | Path) -> None:

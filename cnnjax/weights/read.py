@@ -14,7 +14,7 @@ from cnnjax.core.places import expanded
 from cnnjax.core.reading import Unreadable, check_regular
 from cnnjax.core.text import plain
 from cnnjax.weights.archives import members
-from cnnjax.weights.arrays import load_npz, load_safetensors, stored_origin
+from cnnjax.weights.arrays import load_npz, load_safetensors, stored_arithmetic
 from cnnjax.weights.foreign import (
     FORMATS,
     foreign_archive,
@@ -65,7 +65,7 @@ def read_weights(path: str | Path) -> StoredWeights:
         raise DamagedWeights(f"{path} {kind}")
     if path.suffix == ".safetensors" and start[8:9] == b"{":
         stored = _by_name(path, load_safetensors(path))
-        return replace(stored, origin=stored_origin(path))
+        return replace(stored, arithmetic=stored_arithmetic(path))
     if what := foreign_file(path, start):
         raise DamagedWeights(f"{path} {what}")
     if path.suffix == ".safetensors":

@@ -82,7 +82,9 @@ class StoredWeights:
         net: all layers of the file's configuration, also those without weights; () without one.
         backend: under which Keras wrote the file, "" where unknown.
         torch: whether names and layouts are those of a PyTorch state dict.
-        origin: of the model that they were exported from; "" where the file says none.
+        arithmetic: of the model that they were exported from, e.g. {"origin": "torch"}; {} where
+            the file says nothing.
+        config: what stands beside it on a hub, as timm writes it; {} where there is nothing.
         label: what records call it; "" for the name of the file.
         unwrapped: what was around it: keys of a checkpoint ('state_dict'), prefixes of all names.
     """
@@ -95,7 +97,8 @@ class StoredWeights:
     backend: str = ""
     torch: bool = False
     unwrapped: tuple[str, ...] = ()
-    origin: str = ""
+    arithmetic: Mapping[str, str] = field(default_factory=dict)
+    config: Mapping[str, Any] = field(default_factory=dict)
     label: str = ""
 
     @property

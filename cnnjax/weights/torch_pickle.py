@@ -250,6 +250,9 @@ def _build(machine: _Machine, _: Any) -> None:
 
 def _global(machine: _Machine, _: Any) -> None:
     name, module = machine.pop(), machine.pop()
+    # Whose text may be larger than any memory, where tuples hold the same tuples again and again.
+    if not isinstance(module, str) or not isinstance(name, str):
+        raise TypeError("a constructor whose name is no text")
     machine.name(f"{module} {name}")
 
 

@@ -14,7 +14,7 @@ import cnnjax as cj
 from cnnjax.core import trees
 from cnnjax.core.download_job import DownloadError
 from cnnjax.core.hub import hub_place
-from cnnjax.models import UnreadableModel
+from cnnjax.models import UnreadableModel, WeightsDoNotFit
 from cnnjax.models.torch_names import TorchNames
 
 constants = pytest.importorskip("huggingface_hub.constants")
@@ -59,6 +59,57 @@ def test_the_owner_says_which_of_two_libraries_with_the_same_names_it_is(cache):
         model = cj.create_model("small_torch", weights="hf://timm/net")
     assert model.spec.weights == f"hf://timm/net@{COMMIT}/model.safetensors (timm)"
     assert model.spec.crop == 0.95
+
+
+def configured(cache, config, name="timm/net", *tables):
+    """A model with weights of a hub and what stands beside them."""
+    files = snapshot(cache, name)
+    save_file(state_dict(), files / "model.safetensors")
+    (files / "config.json").write_text(config if isinstance(config, str) else json.dumps(config))
+    torch = TorchNames("timm", NAMES, {"origin": "torch"}, model="net")
+    with registered(*(tables or (torch,))):
+        return cj.create_model("small_torch", weights=f"hf://{name}")
+
+
+def test_what_timm_says_beside_its_weights_is_done(cache):
+    weights = {"mean": [0.5] * 3, "std": [0.5] * 3, "crop_pct": 0.9}
+    model = configured(cache, {"architecture": "net", "pretrained_cfg": weights})
+    assert (model.spec.preprocessing, model.spec.crop) == ("tf", 0.9)
+
+
+@pytest.mark.parametrize(
+    ("config", "text"),
+    [
+        ({"architecture": "netblur"}, "is timm's 'netblur', which computes something else than"),
+        ({"mean": [0.4] * 3, "std": [0.3] * 3}, "which no preprocessing here does: give one of"),
+        ("{", "config.json beside it is not readable"),
+    ],
+)
+def test_weights_of_another_net_with_the_same_names_are_refused(config, text, cache):
+    with pytest.raises(WeightsDoNotFit, match=text):
+        configured(cache, config)
+
+
+@pytest.mark.parametrize("name", ["timm/tf_net.ns_in1k", "someone/tf_net"])
+@pytest.mark.parametrize("config", [{}, {"architecture": "tf_net"}])
+def test_nets_of_timm_with_keras_arithmetic_are_known_by_name(name, config, cache):
+    """Nothing else tells them apart from those without "tf_"."""
+    one = TorchNames("timm", NAMES, {"origin": "torch"}, model="net")
+    other = TorchNames("timm", NAMES, {"origin": "torch"}, "tf", model="tf_net")
+    assert configured(cache, config, name, one, other).spec.preprocessing == "tf"
+
+
+def test_what_is_no_run_is_not_pushed():
+    with pytest.raises(
+        ValueError, match=r"run must be what cj.fit returned, a run directory or a M"
+    ):
+        cj.push(5, "owner/net")
+
+
+def test_a_hub_that_cannot_be_reached_is_an_error_of_one_sentence(monkeypatch):
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(DownloadError, match=r"hf://owner/net cannot be had: .*refused"):
+        cj.push(cj.create_model("mlp", units=(3,)), "owner/net")
 
 
 def test_what_is_not_in_the_cache_is_an_error_of_one_sentence(cache):

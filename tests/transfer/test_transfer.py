@@ -215,6 +215,12 @@ def test_a_weight_file_keeps_its_base_under_a_new_head(
     assert same(again.variables, model.variables)
 
 
+def test_a_new_head_keeps_how_images_are_brought_to_size() -> None:
+    model = cj.create_model("lenet")
+    model = model.replace(spec=dataclasses.replace(model.spec, crop=0.875))
+    assert replace_head(model, 3).spec.crop == 0.875
+
+
 @pytest.mark.thorough
 def test_saved_and_loaded_by_the_spec_alone(tmp_path: Path) -> None:
     model = small(5, **HEAD)

@@ -125,6 +125,7 @@ WHOLE = tensor("0", "Float", 24, 0, (24,), (1,))
         (dictionary({"a.weight": tensor("1", "Float", 24, 0, (24,), (1,))}), "storage '1' has 0"),
         (dictionary({"a.weight": tensor("0", "Float", 25, 0, (24,), (1,))}), "expected 100"),
         (dictionary({"a.weight": tensor("0", "Float", 24, 0, (10**9, 24), (0, 1))}), "would unp"),
+        (text("os") + b"))\x86\x93", "a constructor whose name is no text"),
         (b"(" * 9, "holds no state dict, but a single value"),
         (b"R", "has a damaged pickle"),
         (b"h\x07", "has a damaged pickle"),

@@ -9,7 +9,9 @@ from typing import Any
 
 from cnnjax.core import trees
 from cnnjax.core.places import expanded
+from cnnjax.core.text import plain
 from cnnjax.models.adapters import without_adapters
+from cnnjax.models.backbone import arithmetic
 from cnnjax.models.graph import in_keras_order, is_complete, trace
 from cnnjax.models.model import Model
 from cnnjax.weights import save_npz, save_safetensors, write_weights_h5
@@ -58,21 +60,34 @@ def export_weights(model: Model, path: str | Path) -> Path:
         The path.
 
     Raises:
-        ValueError: for another ending, a layer that Keras does not have, or two variables of one
-            name in two collections.
+        ValueError: for another ending, a layer that Keras does not have, two variables of one name
+            in two collections, or origin="torch" in another file than .safetensors.
     """
     path, model = expanded(path), without_adapters(model)
     arrays = by_layer(model)
+    _check_tells(model, path)
     if path.name.endswith(".weights.h5"):
         write_weights_h5(_for_keras(model, arrays), path)
     elif path.suffix == ".safetensors":
-        origin = getattr(model.module, "origin", "")
-        save_safetensors(_nested(arrays), path, origin if isinstance(origin, str) else "")
+        save_safetensors(_nested(arrays), path, arithmetic(model.module))
     elif path.suffix == ".npz":
         save_npz(_nested(arrays), path)
     else:
         raise ValueError(f"path must end with .weights.h5, .safetensors or .npz, got {path}")
     return path
+
+
+def _check_tells(model: Model, path: Path) -> None:
+    """Refuse a file that would be taken for the weights of Keras' net of the same shapes.
+
+    Raises:
+        ValueError: for PyTorch's arithmetic in a file that has no place to say so.
+    """
+    if arithmetic(model.module).get("origin") == "torch" and path.suffix != ".safetensors":
+        raise ValueError(
+            f"path={plain(path)} cannot say that {model.spec.name} has origin='torch', and Keras' "
+            "net computes something else of these weights: export to .safetensors"
+        )
 
 
 def _for_keras(

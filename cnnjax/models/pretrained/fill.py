@@ -13,6 +13,7 @@ from flax import linen
 
 from cnnjax.core import trees
 from cnnjax.core.text import plain
+from cnnjax.models.backbone import arithmetic
 from cnnjax.models.imagenet import IMAGENET_CLASSES, names_beside
 from cnnjax.models.layer_settings import differences
 from cnnjax.models.model import Model
@@ -69,12 +70,7 @@ def with_weights(
             computes something else of the same weights.
     """
     _refuse_old_resnet(stored)
-    origin = getattr(module, "origin", stored.origin)
-    if stored.origin not in ("", origin):
-        raise WeightsDoNotFit(
-            f"{stored.path} was exported from a model of origin={stored.origin!r}, got "
-            f"origin={origin!r}: create the model with origin={stored.origin!r}"
-        )
+    _check_arithmetic(stored, module)
     stored = without_normalisation(stored, module, spec)
     target = Target.of(Model.abstract(module, spec))
     found = match(stored, target)
@@ -92,6 +88,22 @@ def with_weights(
         text = f"the head ({names}) is new, with random weights: {stored.path} has none that fits"
         _warn(NewHead(text))
     return _complete(module, spec, stored, usable, seed)
+
+
+def _check_arithmetic(stored: StoredWeights, module: linen.Module) -> None:
+    """Refuse weights of a model that computes something else with them, as the file says.
+
+    Raises:
+        WeightsDoNotFit: which names the argument.
+    """
+    ours = arithmetic(module)
+    for name, theirs in stored.arithmetic.items():
+        if ours.get(name, theirs) != theirs:
+            shown = repr(theirs) if name == "origin" else plain(theirs, 40)
+            raise WeightsDoNotFit(
+                f"{stored.path} was exported from a model of {name}={shown}, got "
+                f"{name}={getattr(module, name)!r}: create the model with {name}={shown}"
+            )
 
 
 def _misfit(stored: StoredWeights, spec: ModelSpec, found: Match, some: bool) -> str:

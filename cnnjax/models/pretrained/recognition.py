@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from flax import linen
 
-from cnnjax.core.hub import PREFIX
+from cnnjax.core.hub import PREFIX, hub_place
 from cnnjax.core.text import plain
 from cnnjax.models.builder import build
 from cnnjax.models.model import Model
+from cnnjax.models.pretrained import hub_config
 from cnnjax.models.pretrained.fitting import models_that_fit
 from cnnjax.models.pretrained.matching import Target
 from cnnjax.models.pretrained.order import WeightsDoNotFit
@@ -41,24 +42,46 @@ def recognised(
             arguments under which the model computes something else.
     """
     tables = BUILDERS[name].foreign
-    defaults = module_arguments(build(name, **asked)[0])
-    nearest = nearest_table(stored, tables, defaults)
+    defaults, plain_spec = build(name, **asked)
+    nearest = nearest_table(stored, tables, module_arguments(defaults))
     if not nearest:
         raise WeightsDoNotFit(_unknown(stored, name, tables))
-    # Of libraries with the same names the one that the hub's owner is, whose weights want another
-    # crop, and of its tables that under which the model computes as asked.
-    mine = [one for one in nearest if stored.label.startswith(f"{PREFIX}{one.source}/")] or nearest
+    mine = _said(stored, name, nearest)
     table = next((one for one in mine if not _contradicting(one, asked)), mine[0])
     _check_arguments(stored, table, asked)
-    given = {k: v for k, v in asked.items() if v is not None}
-    preprocessing = given.get("preprocessing", table.preprocessing)
+    table = replace(table, crop=hub_config.crop(stored) or table.crop)
+    preprocessing = asked.get("preprocessing")
+    if preprocessing is None:
+        theirs = hub_config.needed_preprocessing(stored, plain_spec)
+        table = replace(table, preprocessing=theirs or table.preprocessing)
+        preprocessing = table.preprocessing
     settings = {**asked, **table.arguments, "preprocessing": preprocessing}
     module, spec = build(name, **settings)
-    source = " and ".join(dict.fromkeys(one.source for one in mine or nearest))
+    source = " and ".join(dict.fromkeys(one.source for one in mine))
     spec = replace(spec, weights=f"{stored.named} ({source})", crop=table.crop)
     target = Target.of(Model.abstract(module, spec))
     _say(stored, source, table, spec)
     return module, spec, as_ours(stored, table, target, module_arguments(module))
+
+
+def _said(
+    stored: StoredWeights, name: str, nearest: tuple[TorchNames, ...]
+) -> Sequence[TorchNames]:
+    """Of tables with the same names those that something beside the names speaks for.
+
+    That is the net in the configuration of a hub, the hub's owner, whose weights want another crop,
+    or what the file or repository is called: timm's "tf_efficientnet_b0..." has Keras' arithmetic.
+
+    Raises:
+        WeightsDoNotFit: if the configuration says that they are of another net.
+    """
+    known = {one.model or name for one in nearest}
+    hub_config.check_architecture(stored, known, name)
+    owned = [one for one in nearest if stored.label.startswith(f"{PREFIX}{one.source}/")] or nearest
+    if net := hub_config.architecture(stored):
+        return [one for one in owned if (one.model or name) == net] or owned
+    called = hub_place(stored.label).repository.rpartition("/")[2] if stored.label else stored.named
+    return [one for one in owned if one.model and called.startswith(one.model)] or owned
 
 
 def _unknown(stored: StoredWeights, name: str, tables: tuple[TorchNames, ...]) -> str:

@@ -20,6 +20,9 @@ from cnnjax.nn import conv_engine
 # Sizes of an example that may be any, by its rank.
 _SIZES = {3: ("h", "w"), 2: ("t",), 1: ("t",)}
 
+# What JAX does not take for the name of a size.
+_OPERATIONS = ("_", "floordiv", "max", "min", "mod")
+
 _EXAMPLES = (3, 1)  # of the batches that a file of any batch size is tried with
 
 Dtype = Literal["float32", "uint8"]
@@ -53,8 +56,11 @@ class Inference:
                 "dtype='uint8' is for pixels, and without preprocessing inputs are what becomes of "
                 "them, float32: leave one of the two out"
             )
-        named = isinstance(self.batch, str) and self.batch.isidentifier()
-        if not named and (not isinstance(self.batch, int) or self.batch < 1):
+        if isinstance(self.batch, str):
+            usable = self.batch.isidentifier() and self.batch not in _OPERATIONS
+        else:
+            usable = type(self.batch) is int and self.batch >= 1
+        if not usable:
             raise ValueError(
                 f"batch must be a name, or a whole number >= 1, got {plain(repr(self.batch))}"
             )

@@ -15,6 +15,7 @@ from cnnjax.core.places import expanded
 from cnnjax.core.storage import write_file
 from cnnjax.core.text import first_sentence
 from cnnjax.models.adapters import without_adapters
+from cnnjax.models.given_model import check_model
 from cnnjax.models.model import Model
 from cnnjax.models.runtimes.inference import Dtype, Inference, at_size, tracing
 from cnnjax.models.runtimes.stablehlo import run_stablehlo, write_stablehlo
@@ -99,6 +100,7 @@ def export(
         OtherOutputs: if the outputs differ by more than 1e-5 of the largest (probabilities by more
             than 1e-5 of the largest logit); nothing is written.
     """
+    check_model(model)
     path = expanded(path)
     if input_shape is not None:
         model = at_size(model, input_shape)

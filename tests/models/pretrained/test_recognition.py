@@ -9,8 +9,10 @@ from torch_family import NAMES, output, registered, state_dict
 
 import cnnjax as cj
 from cnnjax.models import WeightsDoNotFit
-from cnnjax.models.pretrained.fill import NewHead
+from cnnjax.models.builder import build
+from cnnjax.models.pretrained.fill import NewHead, with_weights
 from cnnjax.models.torch_names import TorchNames
+from cnnjax.weights import read_weights
 
 
 @pytest.fixture(autouse=True)
@@ -132,3 +134,26 @@ def test_what_was_exported_says_whose_arithmetic_it_is_for(tmp_path, file):
         np.testing.assert_array_equal(kept.params["stem"]["kernel"], model.params["stem"]["kernel"])
         with pytest.raises(WeightsDoNotFit, match="a model of origin='torch', got origin='keras'"):
             cj.create_model("other", weights=again)
+
+
+def test_a_saved_model_says_whose_arithmetic_its_weights_are_for(tmp_path, file):
+    with registered(name="other"):
+        cj.save(cj.create_model("other", weights=file), tmp_path / "saved")
+        assert cj.load(tmp_path / "saved").module.origin == "torch"
+        with pytest.raises(WeightsDoNotFit, match="a model of origin='torch', got origin='keras'"):
+            cj.create_model("other", weights=tmp_path / "saved" / "weights.safetensors")
+
+
+@pytest.mark.parametrize("ending", [".npz", ".weights.h5"])
+def test_a_file_that_cannot_say_whose_arithmetic_it_is_for_is_not_written(ending, tmp_path, file):
+    model = cj.create_model("small_torch", weights=file)
+    with pytest.raises(ValueError, match="cannot say that small_torch has origin='torch'"):
+        cj.export_weights(model, tmp_path / f"w{ending}")
+
+
+def test_another_epsilon_than_that_of_the_exported_model_is_an_error(tmp_path, file):
+    stored = read_weights(file)
+    stored = dataclasses.replace(stored, arithmetic={"origin": "torch", "epsilon": "1e-05"})
+    module, spec = build("mobilenet_v3_small", origin="torch", input_shape=(32, 32, 3))
+    with pytest.raises(WeightsDoNotFit, match=r"epsilon=1e-05, got epsilon=0.001: create the mode"):
+        with_weights(module, spec, stored)

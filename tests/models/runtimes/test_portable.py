@@ -184,6 +184,8 @@ class Sorted(linen.Module):
     [
         ("m.pb", {}, r"path must end with .stablehlo or .onnx, got .*m\.pb"),
         ("m.onnx", {"batch": 0}, "batch must be a name, or a whole number >= 1, got 0"),
+        ("m.onnx", {"batch": True}, "batch must be a name, or a whole number >= 1, got True"),
+        ("m.onnx", {"batch": "mod"}, "batch must be a name, or a whole number >= 1, got 'mod'"),
         ("m.onnx", {"batch": "h"}, "batch='h' is how another size is called: take 'b'"),
         ("m.onnx", {"dtype": "int8"}, "dtype of inputs must be 'float32' or 'uint8', got 'int8'"),
         ("m.onnx", {"dtype": "uint8", "preprocessing": False}, "without preprocessing inputs are"),
