@@ -251,7 +251,7 @@ def _completed(options: Any, rest: Sequence[str]) -> Any:
     ]
     unknown = next((text for text in rest if text.startswith("-") or not files), None)
     if unknown is not None:
-        hint = f". {suggest(unknown, _options(type(options)))}" if unknown.startswith("-") else ""
+        hint = f". {_instead_of(unknown, options)}" if unknown.startswith("-") else ""
         raise ValueError(f"Unrecognized {plain(unknown, _LONGEST)}{hint}")
     # What follows an option after the first of the files are files too.
     changed: dict[str, Any] = {name: _with_more(options, name, rest) for name in files}
@@ -267,6 +267,16 @@ def _completed(options: Any, rest: Sequence[str]) -> Any:
         elif not isinstance(options, Verb):  # an experiment's text may be a path, unmarked
             _expanded(shown, value)
     return replace(options, **changed)
+
+
+def _instead_of(unknown: str, options: Any) -> str:
+    """A sentence on what an unknown option is here, or which are like it."""
+    from tyro.conf import Positional
+
+    if isinstance(options, Verb) and (known := options.instead_of(unknown)):
+        return known
+    hints = _options(type(options))
+    return suggest(unknown, [o for o in hints if not _has(hints[o], Positional)], "options")
 
 
 def _with_more(options: Any, name: str, rest: Sequence[str]) -> tuple[str, ...]:

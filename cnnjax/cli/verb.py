@@ -37,6 +37,15 @@ class Verb(ABC):
         """Do it."""
 
     @classmethod
+    def instead_of(cls, option: str) -> str:
+        """A sentence on what an unknown option is here; "" where nothing but its name is known.
+
+        Args:
+            option: as it was given, with its dashes.
+        """
+        return ""
+
+    @classmethod
     def more_help(cls, arguments: Sequence[str]) -> str:
         """What --help says below the options.
 

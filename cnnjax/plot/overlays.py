@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cnnjax import explain
-from cnnjax.core.text import suggest
+from cnnjax.core.text import nearest, suggest
 
 if TYPE_CHECKING:
     from matplotlib.colors import Colormap
@@ -121,6 +121,7 @@ def _colour_map(name: str) -> Colormap:
     import matplotlib
 
     if name not in matplotlib.colormaps:
-        hint = suggest(name, ["jet", "viridis", "turbo", "inferno", "gray"], "ones")
+        near = nearest(name, matplotlib.colormaps, most=2)
+        hint = suggest(name, near or ["jet", "viridis", "turbo", "inferno", "gray"], "ones")
         raise ValueError(f"colormap={name!r} is none of matplotlib's. {hint}")
     return matplotlib.colormaps[name]

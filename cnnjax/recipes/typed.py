@@ -11,6 +11,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from cnnjax.augment import Augment
 from cnnjax.config import TrainingConfig, to_dict
+from cnnjax.core.habits import TO_SETTINGS
 from cnnjax.core.text import suggest
 
 _WORDS = {"none": None, "true": True, "false": False}
@@ -111,7 +112,8 @@ def with_settings(training: TrainingConfig, given: Mapping[str, str]) -> Trainin
         elif name in hints:
             new[name] = value_of(text, hints[name])
         else:
-            raise ValueError(f"there is no setting {name!r}. {suggest(name, hints, 'settings')}")
+            hint = TO_SETTINGS.get(name) or suggest(name, hints, "settings")
+            raise ValueError(f"there is no setting {name!r}. {hint[0].upper()}{hint[1:]}")
     if parts:
         new["augment"] = _augmentation(new.get("augment", training.augment), parts)
     return replace(training, **new)

@@ -408,6 +408,8 @@ def test_a_verb_is_found_from_its_class(
         (["predct", "x"], "there is no verb 'predct'. Did you mean 'predict'?"),
         (["data", "inof"], "there is no verb 'data inof'. Did you mean 'data info'"),
         (["summary", "lenet", "--num-clases", "3"], "--num-clases. Did you mean '--num-classes'?"),
+        (["train", "mlp", "--epochs", "3"], "Unrecognized --epochs. A setting has no dashes: ep"),
+        (["train", "mlp", "--lr=1"], "A setting has no dashes: learning_rate=VALUE"),
         (["summary", "lenet", "mlp"], "Unrecognized mlp (cnnjax summary --help)"),
         (["data", "prepare"], "names: at least one is needed"),
         (["predict", "run", "x.png", "--resize", "fit"], "invalid choice 'fit' for argument"),

@@ -37,6 +37,7 @@ Output = tuple[str, str]
         (["mnist_convnet", "--recipe", "best"], "recipe must be one of reported, tuned, got 'be"),
         (["cifar10", "model=dep"], "model must be one of plain, deep, got 'dep'"),
         (["mlp"], "which data? Give mlp --data FOLDER, a file or the name of a data set"),
+        (["quickstart", "lr=1"], "there is no setting 'lr'. Here it is learning_rate="),
         (["quickstart", "--seeds", "0"], "seeds must be at least 1, got 0"),
         (["quickstart", "rate_factors=conv1"], "must be pairs of a pattern and a factor"),
         (["mlp", "--data", "digits", "--recipe", "tuned"], "is for a recipe, one of cats_vs_dogs"),

@@ -79,6 +79,17 @@ class Train(Verb, task=TRAIN):
             train(self.what, settings, given)
 
     @classmethod
+    def instead_of(cls, option: str) -> str:
+        """Settings are given without dashes."""
+        from cnnjax.config import TrainingConfig
+        from cnnjax.core.habits import SETTINGS
+
+        name = option.lstrip("-").partition("=")[0].replace("-", "_")
+        name = SETTINGS.get(name, name)
+        known = name in TrainingConfig.__dataclass_fields__
+        return f"A setting has no dashes: {name}=VALUE" if known else ""
+
+    @classmethod
     def more_help(cls, arguments: Sequence[str]) -> str:
         """The recipes, and every setting; the values of the recipe that is named."""
         from cnnjax.cli.settings_help import settings_help
