@@ -94,7 +94,7 @@ def _commands() -> str:
 
     parts = ["# Commands", ""]
     for name in _verbs():
-        call = [sys.executable, "-m", "cnnjax.cli", *name.split(), "--help"]
+        call = [sys.executable, "-m", "cnnjax", *name.split(), "--help"]
         shown = subprocess.run(call, capture_output=True, text=True, check=True, cwd=ROOT)
         parts += [f"## cnnjax {name}", "", "```text", shown.stdout.strip(), "```", ""]
     return "\n".join(parts)

@@ -177,7 +177,7 @@ def test_options_of_experiments(
 )  # fmt: skip
 @pytest.mark.thorough
 def test_streams_and_surroundings(shell: str, status: int, said: str) -> None:
-    command = f"set -o pipefail; {shell.format(f'{sys.executable} -m cnnjax.cli')}"
+    command = f"set -o pipefail; {shell.format(f'{sys.executable} -m cnnjax')}"
     if "|" in shell:
         command += "; exit ${PIPESTATUS[1]}"
     done = subprocess.run(

@@ -107,7 +107,7 @@ def test_an_unreadable_image_is_named_and_the_others_are_predicted(
 def test_predict_as_a_command_of_its_own(run: Path, digits: list[Path], tmp_path: Path) -> None:
     broken = tmp_path / "broken.png"
     broken.write_text("no image")
-    done = python("-m", "cnnjax.cli", "predict", run, broken, digits[0], status=1)
+    done = python("-m", "cnnjax", "predict", run, broken, digits[0], status=1)
     assert done.stdout.split()[0] == str(digits[0])
     assert done.stderr.startswith(f"error: {broken}: not a readable image")
     assert len(done.stderr.splitlines()) == 1

@@ -56,7 +56,7 @@ def test_from_nothing_to_a_training(data, mnist, tmp_path):
 @pytest.mark.sample(1)
 @pytest.mark.parametrize(
     "command",
-    [("cnnjax.cli", "data", "list"), ("experiments.quickstart", "--help")],
+    [("cnnjax", "data", "list"), ("experiments.quickstart", "--help")],
     ids=["a verb", "the help of an experiment"],
 )
 @pytest.mark.thorough

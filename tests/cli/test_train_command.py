@@ -134,5 +134,5 @@ def test_a_head_is_trained_on_weights_of_a_file_and_more_where_it_is_asked_for(
 
 @pytest.mark.slow
 def test_the_quickstart_runs_as_a_command_of_its_own(tmp_path: Path) -> None:
-    done = python("-m", "cnnjax.cli", "train", "quickstart", "epochs=1", cwd=tmp_path)
+    done = python("-m", "cnnjax", "train", "quickstart", "epochs=1", cwd=tmp_path)
     assert "mnist_convnet test accuracy" in done.stdout

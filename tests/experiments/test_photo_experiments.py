@@ -381,14 +381,14 @@ def test_augmentation_of_cifar10() -> None:
 def test_a_scan_from_the_command_line(photos: Path, tmp_path: Path) -> None:
     root = three_classes(tmp_path / "own", photos)
     (root / "red" / "empty.jpg").touch()
-    said = python("-m", "cnnjax.cli", "data", "scan", root).stdout
+    said = python("-m", "cnnjax", "data", "scan", root).stdout
     assert "train: 45 images" in said
     assert "red/empty.jpg: empty" in said
     (root / "red" / os.fsdecode(b"b\xff.png")).touch()
     strict = {"PYTHONIOENCODING": "utf-8:strict"}
-    said = python("-m", "cnnjax.cli", "data", "scan", root, **strict).stdout
+    said = python("-m", "cnnjax", "data", "scan", root, **strict).stdout
     assert r"red/b\udcff.png: empty" in said
-    wrong = python("-m", "cnnjax.cli", "data", "scan", tmp_path / "absent", status=1).stderr
+    wrong = python("-m", "cnnjax", "data", "scan", tmp_path / "absent", status=1).stderr
     assert wrong.startswith("error: folder ")
 
 

@@ -59,7 +59,7 @@ def test_the_command_succeeds_on_a_run_of_another_process(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     run, _ = quickstart_run(tmp_path_factory)
-    out = python("-m", "cnnjax.cli", "reproduce", run).stdout
+    out = python("-m", "cnnjax", "reproduce", run).stdout
     facts = json.loads((run / "run.json").read_text())
     expected = f"the same to the bit: parameters {facts['parameter_hash'][:16]}..., 4 metrics, 2"
     assert expected in out
@@ -83,7 +83,7 @@ def test_what_belongs_to_files_needs_none_to_reproduce(run: Path) -> None:
 @pytest.mark.thorough
 def test_another_seed_is_named_and_the_status_is_1(run: Path) -> None:
     edit(run / "config.json", lambda c: c["training"].update(seed=8))
-    out = python("-m", "cnnjax.cli", "reproduce", run, status=1).stdout
+    out = python("-m", "cnnjax", "reproduce", run, status=1).stdout
     for text in ("not the same:", "parameters: ", "history from epoch 1 on: "):
         assert text in out
     for text in ("config.json is not the one", "seed: 7 then, 8 in config.json now"):

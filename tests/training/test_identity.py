@@ -490,7 +490,7 @@ def test_the_command_line_has_it(tmp_path: Path) -> None:
     done = python(*arguments, "--resume", "--allow-changed", "modul", status=1)
     assert "did you mean 'module'?" in done.stderr
     assert len(done.stderr.splitlines()) == 1
-    done = python("-m", "cnnjax.cli", "reproduce", tmp_path, "--allow-changed", "x", status=2)
+    done = python("-m", "cnnjax", "reproduce", tmp_path, "--allow-changed", "x", status=2)
     assert all(name in done.stderr for name in CHANGEABLE)
 
 

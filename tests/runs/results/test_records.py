@@ -406,7 +406,7 @@ def test_strange_names_stay_below_the_folder(tmp_path: Path) -> None:
 def test_the_command_keeps_and_makes_the_tables_anew(tmp_path: Path) -> None:
     arm(tmp_path / "checkpoints", "net", [0.5, 0.6])
     arm(tmp_path / "checkpoints", "other", [0.5])
-    command = ("-m", "cnnjax.cli", "results", "--keep", "docs/records", "--least-seeds", "2")
+    command = ("-m", "cnnjax", "results", "--keep", "docs/records", "--least-seeds", "2")
     done = python(*command, cwd=tmp_path)
     assert done.stdout == "left out: other, tuned, squares train: 1 of 2 seeds\nRESULTS.md\n"
     assert len(list((tmp_path / "docs/records").rglob("run.json"))) == 2

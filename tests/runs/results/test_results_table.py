@@ -254,9 +254,9 @@ def test_the_spread_is_that_of_a_sample() -> None:
 @pytest.mark.thorough
 def test_the_command(tmp_path: Path) -> None:
     fake(tmp_path / "checkpoints" / "small", 0, 0.5)
-    assert python("-m", "cnnjax.cli", "results", cwd=tmp_path).stdout == "RESULTS.md\n"
+    assert python("-m", "cnnjax", "results", cwd=tmp_path).stdout == "RESULTS.md\n"
     assert "| small |" in (tmp_path / "RESULTS.md").read_text()
-    done = python("-m", "cnnjax.cli", "results", "nowhere", cwd=tmp_path, status=1)
+    done = python("-m", "cnnjax", "results", "nowhere", cwd=tmp_path, status=1)
     assert done.stderr == "error: nowhere does not exist or is no folder\n"
 
 
