@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -93,9 +94,12 @@ def _commands() -> str:
     from cnnjax.cli.parser import _verbs
 
     parts = ["# Commands", ""]
+    narrow = {**os.environ, "COLUMNS": "72"}  # as wide as a page
     for name in _verbs():
         call = [sys.executable, "-m", "cnnjax", *name.split(), "--help"]
-        shown = subprocess.run(call, capture_output=True, text=True, check=True, cwd=ROOT)
+        shown = subprocess.run(
+            call, capture_output=True, text=True, check=True, cwd=ROOT, env=narrow
+        )
         parts += [f"## cnnjax {name}", "", "```text", shown.stdout.strip(), "```", ""]
     return "\n".join(parts)
 
