@@ -248,7 +248,7 @@ def test_other_methods_ask_a_position_too(run: cj.Run) -> None:
         cj.explain.class_patterns(run.model, [0])
 
 
-def test_gradcam_draws_a_image_for_each_position(
+def test_gradcam_draws_an_image_for_each_position(
     run: cj.Run, image_list: list[str], tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
@@ -260,7 +260,8 @@ def test_gradcam_draws_a_image_for_each_position(
         "image",
         *(name for f in image_list for name in 2 * [Path(f).stem]),
     ]
-    assert len(lines) == 5 + 2 * (1 + 2 * 2) + 1
+    assert len(lines) == 5 + 1 + 2 * (1 + 2 * 2) + 1
+    assert lines[5].startswith("# Grad-CAM explains the class predicted")
     for file in image_list:
         stored = np.load(tmp_path / f"{Path(file).stem}_gradcam.npz")
         assert stored["heatmaps"].shape == (2, 32, 64)

@@ -30,6 +30,7 @@ ARGUMENTS = {
     "target_shape": (-1, 2),
     "input_dim": 3,
     "output_dim": 2,
+    "output_size": (3, 2),
     "start": 1,
     "stop": 5,
     "strides": 2,
