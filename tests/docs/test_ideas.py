@@ -67,7 +67,9 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> list[cj.Run]:
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize("name", MOST_LINES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow) if n == "simclr" else n for n in MOST_LINES]
+)
 def test_an_idea_runs_and_goes_on_in_the_same_bits_after_a_kill(
     name: str, runs: list[cj.Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -157,15 +157,17 @@ def test_the_teacher_is_the_average_of_the_student(squares: Arrays) -> None:
             distillation.DistillationOptions(epochs=1, teacher_epochs=1, images=100),
             ["teacher", "alone", "taught"],
         ),
-        (
+        pytest.param(
             adversarial.main,
             adversarial.AdversarialOptions(epochs=1, attack=1),
             ["plain", "attacked"],
+            marks=pytest.mark.slow,
         ),
-        (
+        pytest.param(
             simclr.main,
             simclr.SimclrOptions(epochs=1, without_labels=1),
             ["random", "learnt"],
+            marks=pytest.mark.slow,
         ),
         (sparse.main, sparse.SparseOptions(epochs=1, strengths=(0.0, 1e-4)), ["0", "0.0001"]),
         (
