@@ -217,6 +217,8 @@ def _keras_model(name: str, shape: tuple[int, ...], arguments: dict[str, Any]) -
     for layer in model.layers:  # what is preprocessing here, and cannot be left out there
         if type(layer).__name__ == "Rescaling":
             layer.scale, layer.offset = 1.0, 0.0
+        if type(layer).__name__ == "Dropout":  # some of Keras' functions take no rate
+            layer.rate = 0.0
     return model
 
 

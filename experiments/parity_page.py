@@ -29,6 +29,9 @@ value of that layer's output. *Statistics* and *gradients* are those of one step
 float64, without dropout and stochastic depth; beside PyTorch the gradients are those of all
 weights, and its running variance, which it keeps unbiased, is brought to ours by (n - 1) / n.
 
+The averages of MobileNetV3 move by torchvision's momentum; timm's is ten times that, so that its
+statistics after a step are others.
+
 Made by `python -m experiments.parity --peer keras|torchvision|timm --record
 docs/records/parity.json` on a CPU and written by `python -m experiments.parity_page`. Versions:
 VERSIONS.
