@@ -536,7 +536,7 @@ def test_images_are_brought_to_the_size_and_colours_of_the_model(image_list):
         28,
         28,
         1,
-    )  # set aside, since the folder has no such part
+    )  # set aside: the folder has none
     assert splits.source["folder"]["channels"] == 1
     assert images_for("cifar_deep") == {"image_size": (32, 32), "channels": 3}
     assert images_for("imdb_conv1d") == images_for("no_model") == {}
